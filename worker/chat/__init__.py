@@ -1,0 +1,1 @@
+"""Chat: engines that run many conversations at once, a token each in turn."""

@@ -1,0 +1,87 @@
+"""Every error Stoker raises on purpose, under one root."""
+
+
+class StokerError(Exception):
+    """Root of all errors that Stoker raises; `code` is the stable name that clients see."""
+
+    code = "internal_error"
+
+
+class InvalidInput(StokerError):
+    """What the client sent cannot be accepted; `field` names the part of the request at fault."""
+
+    code = "invalid_input"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class JobNotFound(StokerError):
+    """No job has this id (or it was forgotten)."""
+
+    code = "not_found"
+
+
+class JobConflict(StokerError):
+    """The job is not in a state that allows this."""
+
+    code = "conflict"
+
+
+class QueueFull(StokerError):
+    """As many jobs wait as the settings allow; `retry_after_s` is the estimated wait in seconds."""
+
+    code = "queue_full"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotReady(StokerError):
+    """Redis is away, or no worker has served this model yet."""
+
+    code = "not_ready"
+
+
+class StaleAttempt(StokerError):
+    """Another attempt owns the job now: this worker's lease lapsed and its appends are refused."""
+
+    code = "stale_attempt"
+
+
+class JobFailed(StokerError):
+    """Root of what ends a running job as `failed`; `code` goes into the terminal event."""
+
+    code = "job_failed"
+
+
+class BadVideo(JobFailed):
+    """The clip cannot be decoded to its end."""
+
+    code = "bad_video"
+
+
+class EngineFailed(JobFailed):
+    """The engine could not finish this job."""
+
+    code = "engine_failed"
+
+
+class ModelMissing(StokerError):
+    """A model file is not there, or its hash is wrong."""
+
+    code = "model_missing"
+
+
+class BadSettings(StokerError):
+    """A setting or flag has a value that cannot work."""
+
+    code = "bad_settings"
+
+
+class NoDevice(StokerError):
+    """No GPU is free, or the one asked for is not there."""
+
+    code = "no_device"

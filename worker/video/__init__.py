@@ -1,0 +1,1 @@
+"""Video: decode, pad to one batch shape, run the model, composite, encode."""
