@@ -45,12 +45,6 @@ class NotReady(StokerError):
     code = "not_ready"
 
 
-class StaleAttempt(StokerError):
-    """Another attempt owns the job now: this worker's lease lapsed and its appends are refused."""
-
-    code = "stale_attempt"
-
-
 class JobFailed(StokerError):
     """Root of what ends a running job as `failed`; `code` goes into the terminal event."""
 

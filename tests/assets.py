@@ -1,0 +1,7 @@
+"""The model files and clips that tests use."""
+
+from pathlib import Path
+
+
+def asset(name: str) -> Path:
+    return Path("/tmp/models") / name

@@ -1,0 +1,191 @@
+import json
+from typing import Any
+
+import pytest
+from redis.client import PubSub
+
+from worker.jobs.errors import JobConflict, JobNotFound, QueueFull
+from worker.jobs.events import Event, Failed, LoggedEvent, Succeeded, Token
+from worker.jobs.ledger import Append, Ledger, json_fields
+from worker.jobs.settings import Settings
+from worker.jobs.specs import ChatJob, VideoJob, validate
+
+QUEUE = "chat.test"
+CHAT = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
+
+
+def submit(ledger: Ledger, *job_ids: str) -> None:
+    for job_id in job_ids:
+        ledger.submit(job_id, QUEUE, CHAT)
+
+
+def append(ledger: Ledger, job_id: str, attempt: int, first: int, *events: Event, **fields: Any) -> str:
+    return ledger.append([Append(job_id, attempt, first, events, json_fields(**fields))])[0]
+
+
+def types(ledger: Ledger, job_id: str) -> list[str]:
+    events = ledger.events(job_id)
+    assert [event.n for event in events] == list(range(1, len(events) + 1))
+    return [event.type for event in events]
+
+
+DONE = Succeeded(result={"text": "hello"}, usage={"total_tokens": 3})
+
+
+def test_a_job_from_submit_to_its_end(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    queued = ledger.get("a")
+    assert (queued.state, queued.position, queued.attempt, queued.worker) == ("queued", 1, 0, None)
+    assert queued.spec == CHAT
+
+    claimed = ledger.claim("a", "w1", "cpu")
+    assert claimed is not None
+    assert (claimed.attempt, claimed.events, claimed.worker, claimed.device) == (1, 2, "w1", "cpu")
+    assert append(ledger, "a", 1, 3, Token("hel", 0), Token("lo", 1), done=2, total=9) == "ok"
+    assert append(ledger, "a", 1, 5, DONE, usage=DONE.usage, result=DONE.result) == "ok"
+
+    ended = ledger.get("a")
+    assert (ended.state, ended.done, ended.total, ended.unit) == ("succeeded", 2, 9, "tokens")
+    assert (ended.result, ended.usage) == ({"text": "hello"}, {"total_tokens": 3})
+    assert ended.created_at <= (ended.started_at or 0) <= (ended.finished_at or 0)
+    assert types(ledger, "a") == ["queued", "started", "token", "token", "succeeded"]
+    assert ledger.redis.ttl(ledger.channel("a") + ":events") > 0
+
+
+def test_events_carry_the_envelope_and_are_published_as_they_are_logged(ledger: Ledger) -> None:
+    listener: PubSub = ledger.redis.pubsub()  # type: ignore[no-untyped-call]
+    listener.subscribe(ledger.channel("a"))
+    assert listener.get_message(timeout=5) is not None
+    submit(ledger, "a")
+    ledger.claim("a", "w1", "cpu")
+    append(ledger, "a", 1, 3, Token('"é\n', 0), Failed("engine_failed", "no"))
+    heard = [listener.get_message(timeout=5)["data"] for _ in range(4)]
+    listener.close()
+    assert heard == [event.text for event in ledger.events("a")]
+    assert [json.loads(text)["attempt"] for text in heard] == [0, 1, 1, 1]
+    token = json.loads(heard[2])
+    assert token.pop("time").endswith("Z")
+    assert token == {
+        "n": 3,
+        "type": "token",
+        "job": "a",
+        "attempt": 1,
+        "text": '"é\n',
+        "index": 0,
+        "count": 1,
+    }
+    assert LoggedEvent.parse(heard[3]).terminal
+
+
+def test_only_one_claim_wins_and_a_duplicate_hint_claims_nothing(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    assert ledger.claim("a", "w1", "cpu") is not None
+    assert ledger.claim("a", "w2", "cpu") is None
+    assert ledger.claim("missing", "w2", "cpu") is None
+
+
+def test_a_stale_attempt_is_refused(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    ledger.claim("a", "w1", "cpu")
+    assert ledger.requeue("a", "w1", "worker_lost") == QUEUE
+    assert append(ledger, "a", 1, 3, Token("x", 0)) == "stale"
+    again = ledger.claim("a", "w2", "cpu")
+    assert again is not None
+    assert again.attempt == 2
+    assert append(ledger, "a", 1, 3, Token("x", 0)) == "stale"
+    assert append(ledger, "a", 2, again.events + 1, DONE) == "ok"
+    assert append(ledger, "a", 2, again.events + 2, DONE) == "stale"
+    assert types(ledger, "a") == ["queued", "started", "requeued", "started", "succeeded"]
+
+
+def test_an_append_that_is_repeated_after_a_lost_reply_logs_nothing_twice(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    ledger.claim("a", "w1", "cpu")
+    first = [Token("a", 0), Token("b", 1)]
+    append(ledger, "a", 1, 3, *first)
+    append(ledger, "a", 1, 3, *first, Token("c", 2))
+    texts = [event.data["text"] for event in ledger.events("a") if event.type == "token"]
+    assert texts == ["a", "b", "c"]
+
+
+def test_cancel_ends_a_waiting_job_and_tells_a_running_one(ledger: Ledger) -> None:
+    submit(ledger, "a", "b")
+    assert ledger.cancel("a") == "canceled"
+    assert ledger.claim("a", "w1", "cpu") is None
+    assert ledger.get("b").position == 1
+    ledger.claim("b", "w1", "cpu")
+    assert ledger.cancel("b") == "running"
+    assert append(ledger, "b", 1, 3, Token("x", 0)) == "cancel"
+    assert ledger.cancel("a") == "canceled"
+    assert types(ledger, "a") == ["queued", "canceled"]
+    with pytest.raises(JobNotFound):
+        ledger.cancel("missing")
+
+
+def test_a_requeued_job_keeps_its_place_ahead_of_newer_ones(ledger: Ledger) -> None:
+    submit(ledger, "old", "new")
+    ledger.claim("old", "w1", "cpu")
+    ledger.requeue("old", "w1", "drain")
+    assert [ledger.get(i).position for i in ("old", "new")] == [1, 2]
+
+
+def test_a_job_whose_worker_is_lost_too_often_fails(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    for _ in range(5):  # hand-overs do not count
+        ledger.claim("a", "w0", "cpu")
+        assert ledger.requeue("a", "w0", "drain") == QUEUE
+    for worker, queue in (("w1", QUEUE), ("w2", QUEUE), ("w3", None)):
+        ledger.claim("a", worker, "cpu")
+        assert ledger.requeue("a", "someone else", "worker_lost") is None
+        assert ledger.requeue("a", worker, "worker_lost") == queue
+    ended = ledger.get("a")
+    assert ended.error == {"code": "worker_lost", "message": "its worker was lost 3 times"}
+    assert types(ledger, "a")[-1] == "failed"
+
+
+def test_a_canceled_job_is_not_queued_again(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    ledger.claim("a", "w1", "cpu")
+    ledger.cancel("a")
+    assert ledger.requeue("a", "w1", "worker_lost") is None
+    assert ledger.get("a").state == "canceled"
+
+
+def test_the_queue_has_a_cap(redis_url: str, settings: Settings) -> None:
+    small = Ledger(settings.updated(max_waiting=2))
+    submit(small, "a", "b")
+    with pytest.raises(QueueFull):
+        submit(small, "c")
+    submit(small, "a")  # a repeated submit is the same job
+    with pytest.raises(JobNotFound):
+        small.get("c")
+    small.redis.close()
+
+
+def test_pages_are_newest_first_and_filtered(ledger: Ledger) -> None:
+    names = [f"job{i}" for i in range(5)]
+    submit(ledger, *names)
+    ledger.submit("clip", "video.test", VideoJob())
+    ledger.cancel("job1")
+    assert [r.id for r in ledger.page(kind="chat", limit=3)] == ["job4", "job3", "job2"]
+    assert [r.id for r in ledger.page(kind="chat", limit=3, after="job2")] == ["job1", "job0"]
+    assert [r.id for r in ledger.page(state="canceled")] == ["job1"]
+    assert [r.id for r in ledger.page(kind="video")] == ["clip"]
+
+
+def test_only_a_terminal_job_can_be_forgotten(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    with pytest.raises(JobConflict):
+        ledger.forget("a")
+    ledger.cancel("a")
+    ledger.forget("a")
+    assert ledger.page() == []
+    with pytest.raises(JobNotFound):
+        ledger.forget("a")
+
+
+def test_a_restarted_redis_gets_its_scripts_again(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    ledger.redis.script_flush()
+    submit(ledger, "b")
+    assert isinstance(ledger.get("b").spec, ChatJob)

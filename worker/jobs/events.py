@@ -1,0 +1,105 @@
+"""The event types: the whole vocabulary between workers and clients."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Self
+
+__all__ = [
+    "TERMINAL",
+    "Batch",
+    "Event",
+    "Failed",
+    "LoggedEvent",
+    "Progress",
+    "Succeeded",
+    "Token",
+]
+
+#: The types that end a job; every job's log ends in exactly one of them.
+TERMINAL = frozenset({"succeeded", "failed", "canceled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Root of what a worker appends; `queued`, `started`, `requeued`, `canceled` come from the ledger."""
+
+    type: ClassVar[str]
+
+    def fields(self) -> str:
+        """This event's own fields as a JSON object; the ledger adds n, type, job, attempt and time."""
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Token(Event):
+    """New text of a chat: `count` tokens of which the first is number `index` (from 0) of the answer."""
+
+    type: ClassVar[str] = "token"
+    text: str
+    index: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Event):
+    """One batch of a video is done: `frames` real ones, `padded` filled in; `memory` in bytes."""
+
+    type: ClassVar[str] = "batch"
+    index: int
+    frames: int
+    padded: int
+    seconds: float
+    memory: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """How far the job is: `done` of `total` (None: unknown) `unit`s."""
+
+    type: ClassVar[str] = "progress"
+    done: int
+    total: int | None
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded(Event):
+    """The job's good end."""
+
+    type: ClassVar[str] = "succeeded"
+    result: dict[str, Any]
+    usage: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Event):
+    """The job's bad end: `code` is one of the codes in `errors`, `message` one sentence."""
+
+    type: ClassVar[str] = "failed"
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event as it stands in a job's log: numbered 1, 2, 3 … and serialised."""
+
+    n: int
+    type: str
+    text: str = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From the JSON that the log and the channel carry."""
+        data = json.loads(text)
+        return cls(data["n"], data["type"], text)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """All fields, parsed."""
+        return dict(json.loads(self.text))
+
+    @property
+    def terminal(self) -> bool:
+        """Whether this event ends the job."""
+        return self.type in TERMINAL

@@ -1,0 +1,214 @@
+"""The ledger: records, claims and event logs of all jobs in Redis; the truth that Celery only hints at."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any, Literal, cast
+
+import redis
+from redis.exceptions import NoScriptError
+
+from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, QueueFull
+from worker.jobs.events import Event, LoggedEvent
+from worker.jobs.records import JobState, Record
+from worker.jobs.settings import Settings
+from worker.jobs.specs import JobSpec
+
+__all__ = ["Append", "Ledger", "Reply", "connect"]
+
+#: What an append is told: go on, end the job because its client asked for it, or another attempt owns it.
+Reply = Literal["ok", "cancel", "stale"]
+
+
+def connect(settings: Settings) -> "redis.Redis":
+    """A Redis client for the ledger. Connections open on first use."""
+    return redis.Redis.from_url(settings.broker_url, decode_responses=True, health_check_interval=15)
+
+
+def rfc3339(epoch_s: float) -> str:
+    """The time in UTC with milliseconds, as RFC 3339 writes it."""
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Events for one job's log, the first of them number `first`, by the attempt that owns the job.
+
+    `fields` of the record change with them: progress, usage, result, error.
+    """
+
+    job_id: str
+    attempt: int
+    first: int
+    events: Sequence[Event]
+    fields: dict[str, Any]
+
+
+class Scripts:
+    """The Lua scripts, each behind the shared prelude."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self.client = client
+        folder = resources.files(__package__).joinpath("lua")
+        self._prelude = folder.joinpath("prelude.lua").read_text()
+        self._folder = folder
+        self._shas: dict[str, str] = {}
+
+    def sha(self, name: str) -> str:
+        """The script's hash, loading it into Redis on first use."""
+        if name not in self._shas:
+            source = self._folder.joinpath(f"{name}.lua").read_text()
+            self._shas[name] = self.client.script_load(self._prelude + source)
+        return self._shas[name]
+
+    def run(self, name: str, *args: Any) -> Any:
+        """Run one script."""
+        return self.run_all(name, [args])[0]
+
+    def run_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run one script once a call, all in one round trip."""
+        try:
+            return self._run_all(name, calls)
+        except NoScriptError:  # Redis was restarted; nothing of this pipeline was run
+            self._shas.clear()
+            return self._run_all(name, calls)
+
+    def _run_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        sha = self.sha(name)
+        with self.client.pipeline(transaction=False) as pipe:
+            for args in calls:
+                pipe.evalsha(sha, 0, *args)
+            return pipe.execute()
+
+
+class Ledger:
+    """All that the API and the workers know of jobs. Every method is one round trip, atomic per job.
+
+    Raises `redis.exceptions.RedisError` when Redis is away.
+    """
+
+    def __init__(self, settings: Settings, client: "redis.Redis | None" = None) -> None:
+        self.settings = settings
+        self.redis = client or connect(settings)
+        self.scripts = Scripts(self.redis)
+
+    def key(self, *parts: str) -> str:
+        """A key under this ledger's prefix."""
+        return ":".join((self.settings.prefix, *parts))
+
+    def channel(self, job_id: str) -> str:
+        """The pub/sub channel that carries the job's events."""
+        return self.key("job", f"{{{job_id}}}")
+
+    def _head(self, job_id: str) -> tuple[Any, ...]:
+        now = time.time()
+        return self.settings.prefix, rfc3339(now), now, self.settings.retention_s, job_id
+
+    def submit(self, job_id: str, queue: str, spec: JobSpec) -> None:
+        """Record a new job and its first event. Raises `QueueFull`."""
+        tail = self.settings.max_waiting, spec.kind, queue, spec.model_dump_json()
+        if self.scripts.run("submit", *self._head(job_id), *tail) == -1:
+            raise QueueFull(f"{self.settings.max_waiting} jobs wait in {queue}", retry_after_s=1)
+
+    def claim(self, job_id: str, worker: str, device: str) -> Record | None:
+        """Take a waiting job for this worker; None when it is not waiting (any more)."""
+        flat = self.scripts.run("claim", *self._head(job_id), worker, device, uuid.uuid4().hex)
+        return Record.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
+
+    def append(self, appends: Sequence[Append]) -> list[Reply]:
+        """Log and publish the events of many jobs in one round trip; safe to repeat after an error."""
+        calls = []
+        for item in appends:
+            fields = [part for pair in item.fields.items() for part in pair]
+            events = [part for event in item.events for part in (event.type, event.fields())]
+            head = *self._head(item.job_id), item.attempt, item.first, len(item.fields)
+            calls.append((*head, *fields, *events))
+        return self.scripts.run_all("append", calls)
+
+    def cancel(self, job_id: str) -> JobState:
+        """Ask for the job's end; the state afterwards. Raises `JobNotFound`."""
+        state = self.scripts.run("cancel", *self._head(job_id))
+        if state is None:
+            raise JobNotFound(job_id)
+        return cast(JobState, state)
+
+    def requeue(self, job_id: str, worker: str, reason: Literal["worker_lost", "drain"]) -> str | None:
+        """Take the job from this worker back to its queue; the queue to hint, or None if it ended."""
+        attempts = self.settings.max_attempts
+        return cast(str | None, self.scripts.run("requeue", *self._head(job_id), worker, reason, attempts))
+
+    def forget(self, job_id: str) -> None:
+        """Drop a terminal job. Raises `JobNotFound`, `JobConflict` while it waits or runs."""
+        self.get(job_id)
+        if not self.scripts.run("forget", *self._head(job_id)):
+            raise JobConflict("the job has not ended yet; cancel it first")
+
+    def get(self, job_id: str) -> Record:
+        """The job. Raises `JobNotFound`."""
+        found = self._records([job_id])
+        if not found:
+            raise JobNotFound(job_id)
+        return found[0]
+
+    def _records(self, job_ids: Sequence[str]) -> list[Record]:
+        """Those of the jobs that exist, with their places in the queue."""
+        if not job_ids:
+            return []
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hgetall(self.channel(job_id) + ":record")
+            found = {i: fields for i, fields in zip(job_ids, pipe.execute(), strict=True) if fields}
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id, fields in found.items():
+                pipe.zrank(self.key("queue", fields["queue"], "waiting"), job_id)
+            ranks = pipe.execute() if found else []
+        return [
+            Record.parse(job_id, fields, None if rank is None else rank + 1)
+            for (job_id, fields), rank in zip(found.items(), ranks, strict=True)
+        ]
+
+    def page(
+        self, kind: str | None = None, state: str | None = None, limit: int = 20, after: str | None = None
+    ) -> list[Record]:
+        """Jobs newest first, at most `limit`, from the one before `after` on."""
+        score = None if after is None else self.redis.zscore(self.key("jobs"), after)
+        if after is not None and score is None:
+            raise InvalidInput("after", f"there is no job {after}")
+        found: list[Record] = []
+        for page in self._pages("+inf" if score is None else f"({score}"):
+            found += [
+                record for record in self._records(page)
+                if kind in (None, record.kind) and state in (None, record.state)
+            ]  # fmt: skip
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def _pages(self, newest: str, size: int = 100) -> Iterator[Sequence[str]]:
+        start = 0
+        while page := self.redis.zrange(
+            self.key("jobs"), newest, "-inf", desc=True, byscore=True, offset=start, num=size
+        ):
+            yield cast(Sequence[str], page)
+            start += size
+
+    def events(self, job_id: str, after: int = 0) -> Sequence[LoggedEvent]:
+        """The job's events with numbers above `after`, in order; none for a job that does not exist."""
+        entries = cast(
+            "Sequence[tuple[str, dict[str, str]]]",
+            self.redis.xrange(self.channel(job_id) + ":events", min=f"({after}-0" if after else "-"),
+        )
+        return [LoggedEvent.parse(entry["event"]) for _, entry in entries]
+
+
+def json_fields(**values: Any) -> dict[str, Any]:
+    """Record fields as the ledger stores them: objects as JSON, None left out."""
+    return {
+        name: json.dumps(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if value is not None
+    }

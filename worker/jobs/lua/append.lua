@@ -1,0 +1,21 @@
+-- … attempt, first, count of record fields, name, value, …, then per event: type, fields
+-- → 'ok', 'cancel' (the client asked for the job's end) or 'stale' (another attempt owns the job).
+-- Only the owner appends, so it knows that its first event is number `first`: those already in the log
+-- are skipped, and a retry after a lost reply appends nothing twice. A terminal event ends the job.
+local attempt, first = ARGV[6], tonumber(ARGV[7])
+local state, current, cancel, queue, logged =
+  unpack(redis.call('HMGET', RECORD, 'state', 'attempt', 'cancel', 'queue', 'events'))
+if state ~= 'running' or current ~= attempt then return 'stale' end
+local last = 8 + 2 * tonumber(ARGV[8])
+for i = 9, last, 2 do redis.call('HSET', RECORD, ARGV[i], ARGV[i + 1]) end
+local done = logged - (first - 1)
+for i = last + 1 + 2 * done, #ARGV, 2 do
+  local kind, fields = ARGV[i], ARGV[i + 1]
+  if kind == 'succeeded' or kind == 'failed' or kind == 'canceled' then
+    detach(queue)
+    finish(kind, queue, attempt, fields)
+    return 'ok'
+  end
+  emit(kind, attempt, fields)
+end
+return cancel and 'cancel' or 'ok'

@@ -1,0 +1,127 @@
+"""What the ledger holds of jobs, queues, workers and models, as typed values."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+from worker.jobs.specs import JobSpec, parse_spec
+
+__all__ = ["JobState", "ModelCard", "QueueInfo", "Record", "WorkerCard", "WorkerState"]
+
+JobState = Literal["queued", "running", "succeeded", "failed", "canceled"]
+WorkerState = Literal["warming", "ready", "draining"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One job. Times are seconds since the epoch; `events` is how many its log holds."""
+
+    id: str
+    kind: str
+    queue: str
+    spec: JobSpec
+    state: JobState
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    attempt: int
+    events: int
+    worker: str | None
+    device: str | None
+    done: int
+    total: int | None
+    unit: str
+    usage: dict[str, Any] | None
+    result: dict[str, Any] | None
+    error: dict[str, str] | None
+    #: Place among the waiting, from 1; None unless queued.
+    position: int | None = None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job has ended."""
+        return self.state not in ("queued", "running")
+
+    @classmethod
+    def parse(cls, job_id: str, fields: Mapping[str, str], position: int | None = None) -> Self:
+        """From the fields of the job's Redis hash."""
+
+        def number(name: str) -> float | None:
+            return float(fields[name]) if name in fields else None
+
+        def loaded(name: str) -> dict[str, Any] | None:
+            return json.loads(fields[name]) if name in fields else None
+
+        kind = fields["kind"]
+        return cls(
+            id=job_id,
+            kind=kind,
+            queue=fields["queue"],
+            spec=parse_spec(kind, fields["spec"]),
+            state=fields["state"],  # type: ignore[arg-type]  # the scripts write nothing else
+            created_at=float(fields["created_at"]),
+            started_at=number("started_at"),
+            finished_at=number("finished_at"),
+            attempt=int(fields["attempt"]),
+            events=int(fields["events"]),
+            worker=fields.get("worker"),
+            device=fields.get("device"),
+            done=int(fields.get("done", 0)),
+            total=int(fields["total"]) if "total" in fields else None,
+            unit="tokens" if kind == "chat" else "frames",
+            usage=loaded("usage"),
+            result=loaded("result"),
+            error=loaded("error"),
+            position=position,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCard:
+    """What a live worker says of itself with each renewal of its lease; `memory` in bytes."""
+
+    name: str
+    kind: str
+    host: str
+    pid: int
+    device: str
+    model: str
+    engine: str
+    queue: str
+    slots: int
+    running: int
+    memory: dict[str, Any] = field(default_factory=dict)
+    state: WorkerState = "warming"
+
+    def to_json(self) -> str:
+        """For the ledger."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A model that some worker has served; `digest` names the version of its prompt template."""
+
+    name: str
+    kind: str
+    queue: str
+    context_length: int | None = None
+    digest: str | None = None
+
+    def to_json(self) -> str:
+        """For the ledger."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class QueueInfo:
+    """A queue: jobs waiting and running, slots of its ready workers, and how many jobs may wait."""
+
+    name: str
+    waiting: int
+    running: int
+    slots: int
+    max_waiting: int
+    #: Until a job sent now would start, in seconds; None while no worker is ready or nothing was measured.
+    estimated_wait_s: float | None

@@ -1,0 +1,89 @@
+"""The registry: live workers under their leases, the models they serve, and how full the queues are."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from worker.jobs.ledger import Ledger
+from worker.jobs.records import ModelCard, QueueInfo, WorkerCard
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """Workers, models and queues, in the ledger's Redis."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.redis = ledger.redis
+        self.key = ledger.key
+
+    def renew(self, card: WorkerCard) -> None:
+        """Hold the worker's lease for another `lease_ttl_s` and show its card."""
+        settings = self.ledger.settings
+        ttl_ms = int(settings.lease_ttl_s * 1000)
+        self.ledger.scripts.run("renew", settings.prefix, card.name, ttl_ms, card.to_json())
+
+    def release(self, name: str) -> None:
+        """Take the worker off the list."""
+        with self.redis.pipeline() as pipe:
+            pipe.zrem(self.key("workers"), name)
+            pipe.hdel(self.key("worker", "cards"), name)
+            pipe.delete(self.key("worker", name, "jobs"))
+            pipe.execute()
+
+    def workers(self) -> Sequence[WorkerCard]:
+        """The workers that hold a lease or have just lost one, by name."""
+        cards = self.redis.hgetall(self.key("worker", "cards"))
+        return [WorkerCard(**json.loads(cards[name])) for name in sorted(cards)]
+
+    def lapsed(self) -> Sequence[str]:
+        """Names of the workers whose lease has ended."""
+        return cast(Sequence[str], self.ledger.scripts.run("lapsed", self.ledger.settings.prefix))
+
+    def jobs_of(self, worker: str) -> Sequence[str]:
+        """Jobs that the worker has claimed and not ended."""
+        return sorted(cast("set[str]", self.redis.smembers(self.key("worker", worker, "jobs"))))
+
+    def publish_model(self, card: ModelCard, prompt: str | None = None) -> None:
+        """Say that the model is served; `prompt` is its prompt template, serialised."""
+        with self.redis.pipeline() as pipe:
+            pipe.hset(self.key("models"), card.name, card.to_json())
+            if prompt is not None:
+                pipe.set(self.key("model", card.name, "prompt"), prompt)
+            pipe.execute()
+
+    def models(self) -> Sequence[ModelCard]:
+        """The models that workers have served, by name."""
+        cards = self.redis.hgetall(self.key("models"))
+        return [ModelCard(**json.loads(cards[name])) for name in sorted(cards)]
+
+    def prompt(self, model: str) -> str | None:
+        """The model's prompt template, serialised."""
+        return cast(str | None, self.redis.get(self.key("model", model, "prompt")))
+
+    def waiting(self, queue: str) -> Sequence[str]:
+        """Ids of the jobs that wait, first first."""
+        return cast(Sequence[str], self.redis.zrange(self.key("queue", queue, "waiting"), 0, -1))
+
+    def queues(self) -> Iterator[QueueInfo]:
+        """The queues that have had a job or a worker."""
+        workers = self.workers()
+        names = cast("set[str]", self.redis.smembers(self.key("queues"))) | {w.queue for w in workers}
+        for name in sorted(names):
+            slots = sum(w.slots for w in workers if w.queue == name and w.state == "ready")
+            yield self._queue(name, slots)
+
+    def _queue(self, name: str, slots: int) -> QueueInfo:
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(self.key("queue", name, "waiting"))
+            pipe.scard(self.key("queue", name, "running"))
+            pipe.hget(self.key("service"), name)
+            waiting, running, service = pipe.execute()
+        wait = None
+        if waiting + running < slots:
+            wait = 0.0
+        elif slots and service is not None:
+            wait = math.ceil((waiting + 1) / slots) * float(service)
+        return QueueInfo(name, waiting, running, slots, self.ledger.settings.max_waiting, wait)

@@ -1,0 +1,125 @@
+"""Everything that can be set from outside: the only reader (and writer) of the environment."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from worker.jobs.errors import BadSettings
+
+PREFIX = "STOKER_"
+
+
+class Settings(BaseModel):
+    """The settings of one process. Each field is read from `STOKER_<FIELD>`; units are in the names."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    #: State of `stoker up`: models, media, device locks, the embedded server's data.
+    home: Path = Path("~/.stoker")
+    #: The Redis that holds the ledger and the queues; unset, `stoker up` starts an embedded Valkey.
+    redis_url: str | None = None
+    #: First part of every Redis key and channel, so that several Stokers can share one Redis.
+    prefix: str = Field("stoker", pattern=r"^[A-Za-z0-9_.-]+$")
+    #: Where the command line finds the API.
+    url: str = "http://127.0.0.1:8000"
+    #: Address the API binds to.
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    #: API processes; each holds any number of streams.
+    web_processes: int = Field(1, ge=1)
+
+    #: What this worker serves; set by `stoker worker chat` and `stoker worker video`.
+    worker: Literal["chat", "video"] | None = None
+    #: `auto`, `cpu`, GPU indexes such as `0` or `0,1`, or a GPU UUID.
+    devices: str = "auto"
+    engine: Literal["transformers"] = "transformers"
+    #: A default model's name, a Hugging Face directory, or a .gguf file.
+    chat_model: str = "SmolLM2-135M-Instruct"
+    video_model: str = "selfie_segmentation"
+    #: Chats that run at once in one worker.
+    slots: int = Field(8, ge=1)
+    #: Prompt and answer together, in tokens; the model's own limit holds too.
+    context_length: int = Field(2048, ge=16)
+    #: Frames in a batch; the last, short batch is padded to it.
+    batch_size: int = Field(16, ge=1)
+
+    #: A worker silent for this long has lost its jobs.
+    lease_ttl_s: float = Field(10.0, gt=0)
+    max_attempts: int = Field(3, ge=1)
+    #: How long a worker told to stop may go on with what it runs.
+    drain_s: float = Field(30.0, ge=0)
+    #: Jobs that may wait in one queue before submits get 429.
+    max_waiting: int = Field(1000, ge=1)
+    max_upload_bytes: int = Field(512 * 2**20, ge=1)
+    #: Width times height of a clip.
+    max_pixels: int = Field(3840 * 2160, ge=256)
+    #: Finished jobs, their events and their files are kept for this long.
+    retention_s: int = Field(86_400, ge=1)
+    #: Comment lines on an idle event stream, so that proxies keep it open.
+    heartbeat_s: float = Field(15.0, gt=0)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read `STOKER_*`; an empty value counts as unset. Raises `BadSettings` naming the variable."""
+        environ = os.environ if environ is None else environ
+        values = {name: environ.get(PREFIX + name.upper()) for name in cls.model_fields}
+        try:
+            return cls.model_validate({name: value for name, value in values.items() if value})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise BadSettings(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from None
+
+    def updated(self, **changes: object) -> Self:
+        """A copy with the changes that are not None, validated. Raises `BadSettings`."""
+        kept = {name: str(value) for name, value in changes.items() if value is not None}
+        return self.from_env(self.to_env() | {PREFIX + name.upper(): value for name, value in kept.items()})
+
+    def to_env(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process."""
+        values = self.model_dump(exclude_none=True)
+        return {PREFIX + name.upper(): str(value) for name, value in values.items()}
+
+    @property
+    def root(self) -> Path:
+        """`home`, absolute."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def models_dir(self) -> Path:
+        """Where fetched and converted models lie."""
+        return self.root / "models"
+
+    @property
+    def media_dir(self) -> Path:
+        """Where uploads and result videos lie, a folder a job."""
+        return self.root / "media"
+
+    @property
+    def broker_url(self) -> str:
+        """The Redis to connect to."""
+        return self.redis_url or "redis://127.0.0.1:6379/0"
+
+    def model_name(self, kind: str) -> str:
+        """The name under which the kind's configured model is served: its path's last part."""
+        model = self.chat_model if kind == "chat" else self.video_model
+        return re.sub(r"[^A-Za-z0-9_.-]", "-", Path(model).name.removesuffix(".gguf"))
+
+
+def child_env(settings: Settings) -> dict[str, str]:
+    """The environment for a child process: ours, with `settings` on top."""
+    return dict(os.environ) | settings.to_env()
+
+
+def export(**variables: str) -> None:
+    """Set variables that libraries read at import (`CUDA_VISIBLE_DEVICES`, `HF_HUB_OFFLINE`, …)."""
+    os.environ.update(variables)
+
+
+def visible_devices() -> str | None:
+    """What the user already put in `CUDA_VISIBLE_DEVICES`: the set to choose from."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -1,0 +1,77 @@
+"""What a client asks for: the validated bodies of chat and video jobs."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from worker.jobs.errors import InvalidInput
+
+__all__ = ["ChatJob", "JobSpec", "Message", "VideoJob", "parse_spec", "validate"]
+
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Message(_Strict):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ChatJob(_Strict):
+    """A conversation to be continued by one answer.
+
+    `temperature` 0 is greedy. `stop` is not part of the answer. With `seed` the answer is repeatable.
+    """
+
+    kind: ClassVar[Literal["chat"]] = "chat"
+
+    messages: list[Message] = Field(min_length=1)
+    model: str | None = None
+    max_tokens: int = Field(256, ge=1)
+    temperature: float = Field(1.0, ge=0, le=2, allow_inf_nan=False)
+    top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: list[Stop] = Field(default_factory=list, max_length=4)
+
+
+class VideoJob(_Strict):
+    """An effect for every frame of an uploaded clip.
+
+    `background` is the colour behind the person; `background_image` says that an image was uploaded
+    instead. `pad` fills the last, short batch with its last frame or with zeros.
+    """
+
+    kind: ClassVar[Literal["video"]] = "video"
+
+    model: str | None = None
+    effect: Literal["background", "blur", "matte"] = "background"
+    background: Colour = "#00b140"
+    background_image: bool = False
+    pad: Literal["last", "zeros"] = "last"
+
+
+JobSpec = ChatJob | VideoJob
+_KINDS: dict[str, type[JobSpec]] = {"chat": ChatJob, "video": VideoJob}
+
+
+def validate(kind: str, body: Any) -> JobSpec:
+    """The job that `body` asks for. Raises `InvalidInput` naming the first field that is wrong."""
+    if isinstance(body, dict) and isinstance(body.get("stop"), str):
+        body = body | {"stop": [body["stop"]]}
+    try:
+        return TypeAdapter[JobSpec](_KINDS[kind]).validate_python(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "body"
+        raise InvalidInput(field, first["msg"]) from None
+
+
+def parse_spec(kind: str, text: str) -> JobSpec:
+    """The job that the ledger holds as JSON."""
+    return TypeAdapter[JobSpec](_KINDS[kind]).validate_json(text)
