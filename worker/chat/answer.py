@@ -1,0 +1,45 @@
+"""One request's answer as it grows: tokens in, deltas out."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
+
+from worker.chat.detokenizer import Detokenizer
+from worker.chat.engine import ChatRequest, Delta, FinishReason
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class Answer:
+    """What `request` has been answered so far."""
+
+    def __init__(self, request: ChatRequest, tokenizer: "Tokenizer", eos_tokens: AbstractSet[int]) -> None:
+        self.request = request
+        self._eos_tokens = eos_tokens
+        self._detokenizer = Detokenizer(tokenizer, request.stop)
+        self._read = 0
+
+    def extend(self, generated: Sequence[int], complete: bool) -> Delta:
+        """The delta up to the end of `generated`, all new tokens so far, of which no more come if `complete`.
+
+        It is the last one if `complete`, or if a stop string ends the answer here; the tokens behind it
+        are not read.
+        """
+        text, before = "", self._read
+        for token in generated[before:]:
+            text += self._detokenizer.push(token)
+            self._read += 1
+            if self._detokenizer.stopped:
+                break
+        reason: FinishReason | None = None
+        if self._detokenizer.stopped:
+            reason = "stop"
+        elif complete:
+            text += self._detokenizer.finish()
+            reason = "stop" if generated[-1] in self._eos_tokens else "length"
+        return Delta(self.request.id, text, self._read - before, reason)
+
+    def fail(self, error: str) -> Delta:
+        """The last delta, if something went wrong."""
+        return Delta(self.request.id, "", 0, "error", error)

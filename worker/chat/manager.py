@@ -1,0 +1,123 @@
+"""transformers' continuous batching manager, made to report once a step and at its end."""
+
+import secrets
+from collections.abc import Sequence
+from math import ceil
+from typing import Protocol
+
+from transformers import ContinuousBatchingConfig, GenerationConfig, PreTrainedModel
+from transformers.generation.continuous_batching.continuous_api import (
+    ContinuousBatchingManager,
+    ContinuousBatchProcessor,
+    OutputRouter,
+)
+from transformers.generation.continuous_batching.requests import GenerationOutput
+
+from worker.chat.engine import ChatRequest
+from worker.chat.sampling import sampling_options, sampling_processors
+
+#: Tokens of one block of the cache, and the granularity at which prompts share a prefix.
+PAGE_TOKENS = 32
+
+#: Tokens one step may take in. A longer prompt is split, so that the others wait no longer than this takes.
+STEP_TOKENS = {"cpu": 256, "cuda": 1024}
+
+
+class StepListener(Protocol):
+    """Who hears of the generation thread; all of it is called from there."""
+
+    def before_step(self) -> None:
+        """A step, or a wait for work, is about to begin."""
+
+    def on_outputs(self, outputs: Sequence[GenerationOutput]) -> None:
+        """Everything that one step produced, or a request that failed alone."""
+
+    def on_end(self, error: BaseException | None) -> None:
+        """The thread ends: by an error, or because it was told to."""
+
+
+class StepManager(ContinuousBatchingManager):
+    """The stock manager with its output routed to one listener, and our samplers.
+
+    The stock one delivers to a queue or to asyncio callbacks, a request each; says nothing when a
+    request was cancelled; and when its thread dies, only logs it.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, config: ContinuousBatchingConfig, listener: StepListener
+    ) -> None:
+        greedy = GenerationConfig(do_sample=False)  # type: ignore[no-untyped-call]
+        super().__init__(model, greedy, config)  # type: ignore[arg-type]  # its own protocol for models
+        self.logit_processor = sampling_processors()
+        self.output_router = _StepRouter(listener)
+        self._listener = listener
+
+    @property
+    def batch_tokens(self) -> int:
+        """Most tokens that one step takes in."""
+        return self.continuous_batching_config.max_batch_tokens or 1
+
+    def add(self, key: str, request: ChatRequest, max_tokens: int, eos_tokens: frozenset[int]) -> None:
+        """Queue a request, its outputs to come under `key`; none come if the thread has ended."""
+        self.add_request(
+            list(request.prompt),
+            key,
+            max_new_tokens=max_tokens,
+            streaming=True,
+            eos_token_id=sorted(eos_tokens),
+            **sampling_options(request, random_seed=secrets.randbits(63)),
+        )
+
+    def wake(self) -> None:
+        """End the idle thread's wait for work."""
+        self._wake_up_loop.set()
+
+    def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
+        self._listener.before_step()
+        return super()._generation_loop_body(batch_processor, bootstrapping)
+
+    def _run_generation_loop(self) -> None:
+        error: BaseException | None = None
+        try:
+            super()._run_generation_loop()
+        except (
+            BaseException
+        ) as escaped:  # the stock loop handles Exception; what else ends the thread counts too
+            error = escaped
+        self._listener.on_end(error or self.background_thread_status.fatal_error)
+
+
+class _StepRouter(OutputRouter):
+    """Hands a step's outputs over together."""
+
+    def __init__(self, listener: StepListener) -> None:
+        super().__init__()
+        self._listener = listener
+
+    def deliver(self, output: GenerationOutput) -> None:
+        self._listener.on_outputs([output])
+
+    def deliver_batch(self, outputs: list[GenerationOutput]) -> None:
+        self._listener.on_outputs(outputs)
+
+
+def batching_config(device: str, slots: int, context_length: int) -> ContinuousBatchingConfig:
+    """A cache that holds `slots` sequences of `context_length` tokens and one step's input more.
+
+    The margin is that step's share: under it, transformers drops the blocks it keeps only to share
+    them, so that these never make a new request wait. Sharing stays off on CUDA: there a cancelled
+    request may be in flight, and transformers 5.23 dies when its block completes (KeyError in
+    mark_complete_blocks).
+    """
+    step_tokens = max(slots, min(STEP_TOKENS[device], context_length))
+    step_blocks = ceil(step_tokens / PAGE_TOKENS) + slots
+    blocks = slots * ceil(context_length / PAGE_TOKENS) + step_blocks
+    return ContinuousBatchingConfig(
+        page_size=PAGE_TOKENS,
+        num_blocks=blocks,
+        max_batch_tokens=step_tokens,
+        max_requests_per_batch=slots,
+        safety_margin=step_blocks / blocks,
+        allow_block_sharing=device == "cpu",
+        per_request_processors=True,
+    )
