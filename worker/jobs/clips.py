@@ -1,0 +1,127 @@
+"""Looks at an uploaded file, without decoding it, and refuses what could never become a video job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from worker.jobs.errors import InvalidInput
+
+#: 4K, in either orientation
+MAX_PIXELS = 4096 * 2304
+MIN_SIDE = 16
+
+#: libav's names of what is let in: nothing that leads to other files, as playlists do
+_CLIPS = "mov,matroska,webm,avi,mpegts,mpeg,flv,ogg,gif"
+_IMAGES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,gif"
+#: MP4 brands of still images (HEIF and AVIF)
+_IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClipInfo:
+    """What the file says of itself; None is not known. Sizes in pixels as stored, `rate` in frames/s."""
+
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    rate: Fraction | None = None
+    duration_s: float | None = None
+    has_audio: bool = False
+    codec: str | None = None
+
+
+def probe(path: Path, max_pixels: int = MAX_PIXELS) -> ClipInfo:
+    """What the clip at `path` is, whatever it is called; InvalidInput("file", ...) if it cannot be one.
+
+    An MP4 or MOV file that is cut off is let through, as its job fails later: with all fields None if the cut
+    took the index.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+    if not head:
+        raise InvalidInput("file", "The file is empty.")
+    is_mp4 = head[4:8] == b"ftyp"
+    if is_mp4 and head[8:12] in _IMAGE_BRANDS:
+        raise InvalidInput("file", "The file is a still image, not a video.")
+    try:
+        with _open(path, _CLIPS) as container:
+            return _inspect(container, max_pixels)
+    except av.FFmpegError as error:
+        if is_mp4 and int.from_bytes(head[:4]) <= path.stat().st_size:
+            return ClipInfo()
+        raise InvalidInput("file", "The file is not a video in a format that is read here.") from error
+
+
+def probe_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of the image (PNG, JPEG, WebP, BMP, GIF) at `path`; InvalidInput("background", ...)."""
+    try:
+        with _open(path, _IMAGES) as container:
+            image = container.streams.video[0]
+            width, height = image.width, image.height
+    except (av.FFmpegError, IndexError) as error:
+        raise InvalidInput(
+            "background", "The background is not an image in a format that is read here."
+        ) from error
+    if not 0 < width * height <= max_pixels:
+        raise InvalidInput("background", f"The background has more than {max_pixels} pixels.")
+    return width, height
+
+
+@contextmanager
+def _open(path: Path, formats: str) -> Iterator[InputContainer]:
+    # as a file object: libav then has no name to guess from, and no place to look for other files
+    options = {"format_whitelist": formats, "protocol_whitelist": "file"}
+    with path.open("rb") as file, av.open(file, "r", options=options) as container:
+        yield container
+
+
+def _inspect(container: InputContainer, max_pixels: int) -> ClipInfo:
+    videos = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    stream = next(videos, None)
+    if stream is None:
+        raise InvalidInput("file", "The file has no video stream.")
+    packets = list(islice((packet for packet in container.demux(stream) if packet.size), 2))
+    if not packets and not stream.frames:
+        raise InvalidInput("file", "The clip has no frames.")
+    if container.format.name == "gif" and len(packets) < 2:
+        raise InvalidInput("file", "The file is a still image, not a video.")
+    name = getattr(stream.codec_context, "name", None)  # libav has no decoder for it: no context
+    if name is None:
+        raise InvalidInput("file", "The clip's video codec is not one that is read here.")
+    _check_size(stream.width, stream.height, max_pixels)
+    return ClipInfo(
+        width=stream.width,
+        height=stream.height,
+        frames=stream.frames or None,
+        rate=stream.average_rate,
+        duration_s=_duration_s(container, stream),
+        has_audio=bool(container.streams.audio),
+        codec=name,
+    )
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise InvalidInput(
+            "file", f"The clip is {width}x{height}: both sides must have {MIN_SIDE} pixels at least."
+        )
+    if width % 2 or height % 2:
+        raise InvalidInput("file", f"The clip is {width}x{height}: width and height must be even.")
+    if width * height > max_pixels:
+        raise InvalidInput("file", f"The clip is {width}x{height}: more than {max_pixels} pixels.")
+
+
+def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration is not None and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / 1_000_000 if container.duration is not None else None

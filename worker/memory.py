@@ -1,0 +1,104 @@
+"""Memory allocated, reserved and their peaks, around a batch or at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import psutil
+
+#: "cuda": what torch's allocator holds on the device; "rss": resident set size of this process
+Source = Literal["cuda", "rss"]
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySample:
+    """One reading, in bytes; on a CPU both fields are the resident set size."""
+
+    allocated: int
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReport:
+    """Memory around a piece of work, in bytes.
+
+    On a CPU a peak is the larger of before and after: the kernel's own peak cannot be reset.
+    """
+
+    source: Source
+    before: MemorySample
+    after: MemorySample
+    peak_allocated: int
+    peak_reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySnapshot:
+    """Memory at this moment, in bytes; `total` is the device's, on a CPU the machine's."""
+
+    source: Source
+    allocated: int
+    reserved: int
+    total: int
+
+
+@dataclass(slots=True)
+class Meter:
+    """What `measure` yields: `report` is there once the block has ended."""
+
+    _reports: list[MemoryReport] = field(default_factory=list)
+
+    @property
+    def report(self) -> MemoryReport:
+        """The report of the block; RuntimeError while it still runs."""
+        if not self._reports:
+            raise RuntimeError("the measured block has not ended yet")
+        return self._reports[0]
+
+
+@contextmanager
+def measure(device: str) -> Iterator[Meter]:
+    """Reset the device's peaks, run the block, then fill the meter's report (not if the block raises)."""
+    meter = Meter()
+    if _is_cuda(device):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        before = _sample(device)
+        yield meter
+        after = _sample(device)
+        peaks = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+        meter._reports.append(MemoryReport("cuda", before, after, *peaks))
+    else:
+        before = _sample(device)
+        yield meter
+        after = _sample(device)
+        peak = max(before.allocated, after.allocated)
+        meter._reports.append(MemoryReport("rss", before, after, peak, peak))
+
+
+def snapshot(device: str) -> MemorySnapshot:
+    """Memory at this moment, for a worker's status; `dataclasses.asdict` makes it JSON."""
+    sample = _sample(device)
+    if _is_cuda(device):
+        import torch
+
+        total = torch.cuda.get_device_properties(device).total_memory
+        return MemorySnapshot("cuda", sample.allocated, sample.reserved, total)
+    return MemorySnapshot("rss", sample.allocated, sample.reserved, psutil.virtual_memory().total)
+
+
+def _is_cuda(device: str) -> bool:
+    return device.startswith("cuda")
+
+
+def _sample(device: str) -> MemorySample:
+    if _is_cuda(device):
+        import torch
+
+        return MemorySample(torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device))
+    resident = psutil.Process().memory_info().rss
+    return MemorySample(resident, resident)
