@@ -6,7 +6,7 @@ from celery import Celery
 
 from worker.jobs.settings import Settings
 
-__all__ = ["TASKS", "app", "send_hint"]
+__all__ = ["TASKS", "app", "broker_queue_key", "send_hint"]
 
 #: Task name by kind of job; the API submits by name and needs no worker code.
 TASKS = {"chat": "stoker.chat", "video": "stoker.video"}
@@ -17,7 +17,7 @@ def _config() -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url,
         "broker_transport_options": {
-            "global_keyprefix": f"{settings.prefix}:celery:",
+            "global_keyprefix": broker_queue_key(settings, ""),
             "socket_keepalive": True,
             "health_check_interval": 15,
         },
@@ -39,6 +39,11 @@ def _config() -> dict[str, Any]:
 
 app = Celery("stoker", set_as_current=False)
 app.add_defaults(_config)  # called on first use, not at import
+
+
+def broker_queue_key(settings: Settings, queue: str) -> str:
+    """The Redis list in which Celery keeps the queue's messages."""
+    return f"{settings.prefix}:celery:{queue}"
 
 
 def send_hint(kind: str, job_id: str, queue: str) -> None:

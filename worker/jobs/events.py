@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 __all__ = [
     "TERMINAL",
     "Batch",
+    "Canceled",
     "Event",
     "Failed",
     "LoggedEvent",
@@ -21,7 +22,7 @@ TERMINAL = frozenset({"succeeded", "failed", "canceled"})
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Root of what a worker appends; `queued`, `started`, `requeued`, `canceled` come from the ledger."""
+    """Root of what a worker appends; the ledger itself adds `queued`, `started` and `requeued`."""
 
     type: ClassVar[str]
 
@@ -78,6 +79,13 @@ class Failed(Event):
     type: ClassVar[str] = "failed"
     code: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled(Event):
+    """The end that the client asked for."""
+
+    type: ClassVar[str] = "canceled"
 
 
 @dataclass(frozen=True, slots=True)
