@@ -1,0 +1,92 @@
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.contract.fake_engine import FakeEngine
+from worker.chat.runner import ChatRunner
+from worker.jobs.events import Token
+from worker.jobs.ledger import Append, Ledger
+from worker.jobs.specs import validate
+from worker.outbox import Outbox
+from worker.runs import Run
+
+WAIT_S = 20.0
+WORDS = ("one", " two", " three", " four")
+
+
+@contextmanager
+def running(ledger: Ledger, engine: FakeEngine) -> Iterator[tuple[ChatRunner, Outbox]]:
+    outbox = Outbox(ledger)
+    runner = ChatRunner(engine, "fake", ledger, outbox)
+    runner.start(lambda error: None)
+    outbox.start()
+    try:
+        yield runner, outbox
+    finally:
+        runner.stop()
+        outbox.stop(WAIT_S)
+
+
+def submit(ledger: Ledger, job_id: str, **options: object) -> None:
+    body = {"messages": [{"role": "user", "content": "count"}], **options}
+    ledger.submit(job_id, "chat.fake", validate("chat", body))
+
+
+def claim(ledger: Ledger, outbox: Outbox, job_id: str) -> Run:
+    record = ledger.claim(job_id, "w", "cpu")
+    assert record is not None
+    return Run(record, outbox)
+
+
+def said(ledger: Ledger, job_id: str) -> list[tuple[int, int, str]]:
+    tokens = [event.data for event in ledger.events(job_id) if event.type == "token"]
+    return [(token["index"], token["count"], token["text"]) for token in tokens]
+
+
+def test_an_answer_is_told_by_tokens_and_ends_with_its_text_and_usage(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    with running(ledger, FakeEngine(WORDS, step_s=0.001)) as (runner, outbox):
+        runner.run(claim(ledger, outbox, "a"))
+    job = ledger.get("a")
+    assert (job.state, job.done) == ("succeeded", 5)  # the words and the end-of-sequence token
+    assert job.result == {"text": "one two three four", "finish_reason": "stop"}
+    assert job.usage == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    assert "".join(text for _, _, text in said(ledger, "a")) == "one two three four"
+    assert sum(count for _, count, _ in said(ledger, "a")) == 4
+
+
+def test_a_next_attempt_goes_on_after_what_was_said(ledger: Ledger) -> None:
+    submit(ledger, "a", max_tokens=5)
+    ledger.claim("a", "dead", "cpu")
+    ledger.append([Append("a", 1, 3, [Token("one two", 0, count=2)], {"done": 2})])
+    ledger.requeue("a", "dead", "worker_lost")
+    engine = FakeEngine((" three", " four"), step_s=0.001)
+    with running(ledger, engine) as (runner, outbox):
+        runner.run(claim(ledger, outbox, "a"))
+    [request] = engine.submitted
+    assert request.max_tokens == 3
+    assert len(request.prompt) == 3 + 2  # the prompt, then what was said
+    job = ledger.get("a")
+    assert job.result == {"text": "one two three four", "finish_reason": "stop"}
+    assert job.usage == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    first, *rest = said(ledger, "a")
+    assert first == (0, 2, "one two")
+    assert rest[0][0] == 2
+    assert "".join(text for _, _, text in rest) == " three four"
+
+
+def test_a_cancel_stops_the_engine_and_frees_its_slot(ledger: Ledger) -> None:
+    submit(ledger, "long")
+    submit(ledger, "next", max_tokens=2)
+    engine = FakeEngine(WORDS * 10_000, slots=1, step_s=0.001)
+    with running(ledger, engine) as (runner, outbox):
+        run = claim(ledger, outbox, "long")
+        thread = threading.Thread(target=runner.run, args=(run,))
+        thread.start()
+        ledger.cancel("long")  # the next append is told
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+        runner.run(claim(ledger, outbox, "next"))
+    assert ledger.get("long").state == "canceled"
+    assert ledger.get("long").usage is not None
+    assert ledger.get("next").state == "succeeded"

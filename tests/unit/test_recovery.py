@@ -1,0 +1,87 @@
+from collections.abc import Iterator
+
+import pytest
+
+from worker.jobs.broker import app, broker_queue_key, send_hint
+from worker.jobs.ledger import Ledger
+from worker.jobs.media import JobFiles
+from worker.jobs.records import WorkerCard
+from worker.jobs.recovery import Recovery
+from worker.jobs.registry import Registry
+from worker.jobs.settings import Settings
+from worker.jobs.specs import validate
+
+QUEUE = "chat.test"
+
+
+@pytest.fixture
+def quick(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+    """A ledger whose leases end at once, with the broker on the same Redis."""
+    short = settings.updated(lease_ttl_s=0.001, retention_s=1)
+    for name, value in short.to_env().items():
+        monkeypatch.setenv(name, value)
+    app.conf.update(
+        broker_url=short.broker_url, broker_transport_options={"global_keyprefix": broker_queue_key(short, "")}
+    )
+    ledger = Ledger(short)
+    yield ledger
+    app.pool.force_close_all()
+    app.amqp._producer_pool = None
+    ledger.redis.close()
+
+
+def submit(ledger: Ledger, job_id: str) -> None:
+    ledger.submit(job_id, QUEUE, validate("chat", {"messages": [{"role": "user", "content": "Hi"}]}))
+
+
+def hints(ledger: Ledger) -> int:
+    return ledger.redis.llen(broker_queue_key(ledger.settings, QUEUE))
+
+
+def card(name: str) -> WorkerCard:
+    return WorkerCard(name, "chat", "host", 1, "cpu", "test", "fake", QUEUE, 4, 0)
+
+
+def test_a_lost_workers_jobs_are_queued_again_with_a_hint(quick: Ledger) -> None:
+    registry = Registry(quick)
+    submit(quick, "a")
+    registry.renew(card("w1"))
+    quick.claim("a", "w1", "cpu")
+    quick.redis.zadd(quick.key("workers"), {"w1": 0})  # the lease ended long ago
+    Recovery(quick).round()
+    assert quick.get("a").state == "queued"
+    assert quick.events("a")[-1].data["reason"] == "worker_lost"
+    assert hints(quick) == 1
+    assert registry.workers() == []
+
+
+def test_a_worker_that_renews_keeps_its_jobs(ledger: Ledger) -> None:
+    Registry(ledger).renew(card("w1"))
+    submit(ledger, "a")
+    ledger.claim("a", "w1", "cpu")
+    Recovery(ledger).round()
+    assert ledger.get("a").state == "running"
+
+
+def test_lost_hints_are_sent_again_once(quick: Ledger) -> None:
+    submit(quick, "a")
+    submit(quick, "b")
+    send_hint("chat", "b", QUEUE)
+    quick.redis.hset(quick.channel("a") + ":record", "created_at", 1)
+    Recovery(quick).round()
+    assert hints(quick) == 3
+    Recovery(quick).round()
+    assert hints(quick) == 3
+
+
+def test_expired_jobs_leave_the_list_and_the_disk(quick: Ledger) -> None:
+    submit(quick, "old")
+    submit(quick, "new")
+    files = JobFiles.of(quick.settings.media_dir, "old")
+    files.folder.mkdir(parents=True)
+    files.result.write_bytes(b"video")
+    quick.cancel("old")
+    quick.redis.delete(quick.channel("old") + ":record")  # as its TTL would
+    Recovery(quick).round()
+    assert [record.id for record in quick.page()] == ["new"]
+    assert not files.folder.exists()
