@@ -1,0 +1,264 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.webstack import (
+    CHAT,
+    HELLO,
+    VIDEO,
+    Web,
+    serve,
+    wait_for,
+    write_clip,
+    write_image,
+)
+from worker.jobs.events import Batch, Failed, Progress, Succeeded, Token
+from worker.jobs.media import JobFiles
+from worker.jobs.specs import VideoJob
+
+TEXT = "To\u2028kyo é"
+DONE = Succeeded({"text": TEXT, "finish_reason": "stop"}, {"total_tokens": 3})
+
+
+@pytest.fixture(scope="module")
+def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    with serve(redis_url, tmp_path_factory.mktemp("home")) as web:
+        yield web
+
+
+@pytest.fixture
+def web(server: Web) -> Web:
+    server.reset()
+    return server
+
+
+def test_a_chat_from_submit_to_its_end(web: Web) -> None:
+    response = web.http.post("/v1/jobs/chat", json=HELLO | {"stop": "x", "seed": 7})
+    queued = response.json()
+    job_id = queued["id"]
+    assert response.status_code == 202
+    assert response.headers["Location"] == queued["links"]["self"] == f"/v1/jobs/{job_id}"
+    assert queued == {
+        "id": job_id,
+        "kind": "chat",
+        "state": "queued",
+        "created_at": queued["created_at"],
+        "started_at": None,
+        "finished_at": None,
+        "queue_position": 1,
+        "attempt": 0,
+        "worker": None,
+        "device": None,
+        "progress": {"done": 0, "total": None, "unit": "tokens"},
+        "usage": None,
+        "result": None,
+        "error": None,
+        "links": {name: f"/v1/jobs/{job_id}{end}" for name, end in
+                  {"self": "", "events": "/events", "result": "/result", "cancel": "/cancel"}.items()},
+    }  # fmt: skip
+    assert queued["created_at"].endswith("Z")
+    assert web.ledger.get(job_id).spec.model == "tiny"
+
+    web.worker.claim(job_id)
+    web.worker.append(job_id, Token(TEXT, 0), done=1, total=8)
+    running = web.job(job_id)
+    assert (running["state"], running["attempt"], running["worker"]) == ("running", 1, "scripted")
+    assert (running["device"], running["queue_position"]) == ("cpu", None)
+    assert running["progress"] == {"done": 1, "total": 8, "unit": "tokens"}
+    early = web.http.get(f"/v1/jobs/{job_id}/result")
+    assert (early.status_code, early.json()["code"]) == (409, "conflict")
+
+    web.worker.append(job_id, DONE, usage=DONE.usage, result=DONE.result)
+    ended = web.job(job_id)
+    assert (ended["state"], ended["usage"], ended["result"]) == ("succeeded", DONE.usage, DONE.result)
+    assert ended["created_at"] <= ended["started_at"] <= ended["finished_at"]
+    assert web.http.get(ended["links"]["result"]).json() == {
+        "id": job_id,
+        "message": {"role": "assistant", "content": TEXT},
+        "text": TEXT,
+        "finish_reason": "stop",
+        "usage": DONE.usage,
+    }
+
+
+def test_the_hint_is_on_the_broker(web: Web) -> None:
+    job_id = web.submit()
+    (message,) = web.ledger.redis.lrange(f"{web.settings.prefix}:celery:{CHAT}", 0, -1)
+    assert f'"id": "{job_id}"' in message
+    assert '"task": "stoker.chat"' in message
+
+
+def test_positions_and_pages(web: Web) -> None:
+    jobs = [web.submit() for _ in range(3)]
+    assert [web.job(job)["queue_position"] for job in jobs] == [1, 2, 3]
+    web.worker.claim(jobs[0])
+    assert [web.job(job)["queue_position"] for job in jobs] == [None, 1, 2]
+
+    first = web.http.get("/v1/jobs", params={"limit": 2, "kind": "chat"}).json()
+    assert [job["id"] for job in first["jobs"]] == [jobs[2], jobs[1]]
+    second = web.http.get(first["links"]["next"]).json()
+    assert [job["id"] for job in second["jobs"]] == [jobs[0]]
+    assert second["links"]["next"] is None
+    running = web.http.get("/v1/jobs", params={"state": "running"}).json()
+    assert [job["id"] for job in running["jobs"]] == [jobs[0]]
+    assert web.http.get("/v1/jobs", params={"kind": "video"}).json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", "kind=audio", "state=lost", "after=nobody", "pgae=2"]
+)
+def test_a_bad_page_is_refused(web: Web, query: str) -> None:
+    response = web.http.get(f"/v1/jobs?{query}")
+    assert (response.status_code, response.json()["field"]) == (422, query.split("=")[0])
+
+
+def test_cancel_a_waiting_job(web: Web) -> None:
+    job_id = web.submit()
+    for _ in range(2):
+        response = web.http.post(f"/v1/jobs/{job_id}/cancel")
+        assert (response.status_code, response.json()["state"]) == (200, "canceled")
+    assert web.ledger.claim(job_id, "w", "cpu") is None
+    result = web.http.get(f"/v1/jobs/{job_id}/result")
+    assert (result.status_code, result.json()["detail"]) == (409, "the job was canceled")
+
+
+def test_cancel_a_running_job(web: Web) -> None:
+    job_id = web.submit()
+    web.worker.claim(job_id)
+    for _ in range(2):
+        response = web.http.post(f"/v1/jobs/{job_id}/cancel")
+        assert (response.status_code, response.json()["state"]) == (202, "running")
+    assert web.worker.append(job_id, Token("a", 0)) == "cancel"
+
+
+def test_a_failed_job_says_why(web: Web) -> None:
+    job_id = web.submit()
+    web.worker.claim(job_id)
+    error = {"code": "engine_failed", "message": "out of memory"}
+    web.worker.append(job_id, Failed(**error), error=error)
+    assert web.job(job_id)["error"] == error
+    result = web.http.get(f"/v1/jobs/{job_id}/result")
+    assert (result.status_code, result.json()["detail"]) == (409, "the job failed: out of memory")
+
+
+def test_only_an_ended_job_is_forgotten(web: Web) -> None:
+    job_id = web.submit()
+    assert web.http.delete(f"/v1/jobs/{job_id}").status_code == 409
+    web.http.post(f"/v1/jobs/{job_id}/cancel")
+    assert web.http.delete(f"/v1/jobs/{job_id}").status_code == 204
+    assert web.http.delete(f"/v1/jobs/{job_id}").status_code == 404
+    assert web.http.get(f"/v1/jobs/{job_id}").json()["code"] == "not_found"
+
+
+def test_a_video_from_upload_to_its_bytes(web: Web, tmp_path: Path) -> None:
+    clip, image = write_clip(tmp_path / "in.mp4"), write_image(tmp_path / "in.png")
+    response = web.http.post(
+        "/v1/jobs/video",
+        data={"pad": "zeros"},
+        files={"file": ("../../evil.mp4", clip), "background": ("/etc/x.png", image)},
+    )
+    assert response.status_code == 202, response.text
+    job_id = response.json()["id"]
+    files = JobFiles.of(web.settings.media_dir, job_id)
+    assert (files.clip.read_bytes(), files.background.read_bytes()) == (clip, image)
+    assert sorted(path.name for path in files.folder.iterdir()) == ["background", "clip"]
+    assert str(web.settings.home) not in response.text
+    assert web.ledger.get(job_id).spec == VideoJob(model="matte", background_image=True, pad="zeros")
+
+    web.worker.claim(job_id)
+    files.result.write_bytes(bytes(range(256)) * 4)
+    done = Succeeded({"frames": 3}, {"frames": 3})
+    web.worker.append(job_id, Progress(3, 3, "frames"), done, done=3, total=3, result=done.result)
+    assert web.job(job_id)["progress"] == {"done": 3, "total": 3, "unit": "frames"}
+    url = f"/v1/jobs/{job_id}/result"
+    whole = web.http.get(url)
+    assert (whole.headers["Content-Type"], len(whole.content)) == ("video/mp4", 1024)
+    part = web.http.get(url, headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, bytes(range(10, 20)))
+    assert part.headers["Content-Range"] == "bytes 10-19/1024"
+    beyond = web.http.get(url, headers={"Range": "bytes=5000-"})
+    assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, "bytes */1024")
+    assert beyond.headers["Content-Type"] == "application/problem+json"
+
+    files.result.unlink()
+    assert web.http.get(url).status_code == 404
+    assert web.http.delete(f"/v1/jobs/{job_id}").status_code == 204
+    assert not files.folder.exists()
+
+
+def test_memory_marks_the_first_the_last_and_what_grew(web: Web) -> None:
+    def batch(index: int, before: int, after: int) -> Batch:
+        samples = {name: {"allocated": 1, "reserved": size} for name, size in
+                   {"before": before, "after": after}.items()}  # fmt: skip
+        peaks = {"peak_allocated": 5, "peak_reserved": after}
+        padded = 8 if index == 2 else 0
+        return Batch(index, 16 - padded, padded, 0.5, {"source": "cuda"} | samples | peaks)
+
+    job_id = web.submit()
+    assert web.http.get(f"/v1/jobs/{job_id}/memory").json() == {"id": job_id, "batches": []}
+    web.worker.claim(job_id)
+    web.worker.append(job_id, batch(0, 10, 20), batch(1, 20, 30), batch(2, 30, 30))
+    batches = web.http.get(f"/v1/jobs/{job_id}/memory").json()["batches"]
+    assert [(b["first"], b["last"], b["grew"]) for b in batches] == [
+        (True, False, False),
+        (False, False, True),
+        (False, True, False),
+    ]
+    assert batches[2] == {
+        "attempt": 1,
+        "index": 2,
+        "frames": 8,
+        "padded": 8,
+        "size": 16,
+        "seconds": 0.5,
+        "source": "cuda",
+        "before": {"allocated": 1, "reserved": 30},
+        "after": {"allocated": 1, "reserved": 30},
+        "peak_allocated": 5,
+        "peak_reserved": 30,
+        "first": False,
+        "last": True,
+        "grew": False,
+    }
+
+
+def test_queues_workers_readiness_and_metrics(web: Web) -> None:
+    assert web.http.get("/readyz").status_code == 503
+    chat = web.ready_worker("chat", slots=2)
+    response = web.http.get("/readyz")
+    assert (response.status_code, response.json()["code"]) == (503, "not_ready")
+    assert response.json()["detail"] == "no worker is ready for: video"
+    assert int(response.headers["Retry-After"]) > 0
+    web.ready_worker("video", slots=1)
+    assert web.http.get("/readyz").json() == {"status": "ready"}
+
+    waiting, canceled = web.submit(), web.submit()
+    web.http.post(f"/v1/jobs/{canceled}/cancel")
+    (queue,) = [q for q in web.http.get("/v1/queues").json()["queues"] if q["name"] == CHAT]
+    assert queue == {
+        "name": CHAT,
+        "waiting": 1,
+        "running": 0,
+        "slots": 2,
+        "max_waiting": 1000,
+        "estimated_wait_s": 0,
+    }
+    workers = web.http.get("/v1/workers").json()["workers"]
+    assert [w["name"] for w in workers] == ["chat1", "video1"]
+    assert {"kind", "host", "pid", "device", "engine", "running", "memory", "state"} <= workers[0].keys()
+
+    web.worker.claim(waiting)
+    text = web.http.get("/metrics").text
+    for line in [
+        f'stoker_jobs_waiting{{queue="{CHAT}"}} 0.0',
+        f'stoker_jobs_running{{queue="{CHAT}"}} 1.0',
+        f'stoker_jobs_finished_total{{queue="{CHAT}",state="canceled"}} 1.0',
+        f'stoker_slots{{queue="{VIDEO}"}} 1.0',
+        'stoker_workers{kind="chat",state="ready"} 1.0',
+    ]:
+        assert line in text.splitlines()
+
+    web.ledger.redis.zadd(web.ledger.key("workers"), {chat.name: 1})  # its lease ended long ago
+    wait_for(lambda: web.http.get("/readyz").status_code == 503, "readyz to notice")
+    assert [w["name"] for w in web.http.get("/v1/workers").json()["workers"]] == ["video1"]

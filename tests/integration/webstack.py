@@ -1,0 +1,176 @@
+"""The real app under real gunicorn, with a scripted worker in place of a real one."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+from httpx_sse import ServerSentEvent, connect_sse
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+from worker.jobs.events import Event
+from worker.jobs.ledger import Append, Ledger, json_fields
+from worker.jobs.prompt import PromptTemplate
+from worker.jobs.records import ModelCard, WorkerCard
+from worker.jobs.registry import Registry
+from worker.jobs.settings import Settings, child_env
+
+CHAT, VIDEO = "chat.tiny", "video.tiny"
+CONTEXT_LENGTH = 64
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
+TIMEOUT_S = 20
+
+
+def tiny_template() -> PromptTemplate:
+    """A real tokenizer that knows no word: every character is one token."""
+    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    return PromptTemplate(tokenizer.to_str(), TEMPLATE)
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {TIMEOUT_S} s for {what}"
+        pause.wait(0.02)
+
+
+@dataclass
+class Worker:
+    """What a worker does to the ledger, step by step as the test says."""
+
+    ledger: Ledger
+    name: str = "scripted"
+    done: dict[str, int] = field(default_factory=dict)
+
+    def claim(self, job_id: str) -> None:
+        record = self.ledger.claim(job_id, self.name, "cpu")
+        assert record is not None
+        self.done[job_id] = record.events
+
+    def append(self, job_id: str, *events: Event, **fields: Any) -> str:
+        attempt = self.ledger.get(job_id).attempt
+        reply = self.ledger.append(
+            [Append(job_id, attempt, self.done[job_id] + 1, events, json_fields(**fields))]
+        )[0]
+        self.done[job_id] += len(events)
+        return reply
+
+
+@dataclass
+class Web:
+    """A running API and what stands behind it."""
+
+    settings: Settings
+    ledger: Ledger
+    http: httpx.Client
+    worker: Worker
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.ledger)
+
+    def submit(self, **changes: Any) -> str:
+        response = self.http.post("/v1/jobs/chat", json=HELLO | changes)
+        assert response.status_code == 202, response.text
+        return str(response.json()["id"])
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return dict(self.http.get(f"/v1/jobs/{job_id}").raise_for_status().json())
+
+    @contextmanager
+    def events(
+        self, job_id: str, headers: dict[str, str] | None = None, **params: Any
+    ) -> Iterator[Iterator[ServerSentEvent]]:
+        """The job's stream, on a connection of its own."""
+        url = f"/v1/jobs/{job_id}/events"
+        with (
+            httpx.Client(base_url=self.http.base_url, timeout=TIMEOUT_S) as client,
+            connect_sse(client, "GET", url, headers=headers or {}, params=params) as source,
+        ):
+            assert source.response.status_code == 200
+            yield source.iter_sse()
+
+    def subscribers(self, job_id: str) -> int:
+        return int(self.ledger.redis.pubsub_numsub(self.ledger.channel(job_id))[0][1])
+
+    def nothing_happened(self) -> bool:
+        media = self.settings.media_dir
+        return self.ledger.page() == [] and not (media.exists() and list(media.iterdir()))
+
+    def reset(self) -> None:
+        """Forget all jobs; publish the models again."""
+        keys = list(self.ledger.redis.scan_iter(f"{self.settings.prefix}:*", count=1000))
+        if keys:
+            self.ledger.redis.delete(*keys)
+        template = tiny_template()
+        chat = ModelCard("tiny", "chat", CHAT, CONTEXT_LENGTH, digest="1")
+        self.registry.publish_model(chat, template.to_json())
+        self.registry.publish_model(ModelCard("matte", "video", VIDEO))
+
+    def ready_worker(self, kind: str, slots: int = 2) -> WorkerCard:
+        card = WorkerCard(f"{kind}1", kind, "host", 1, "cpu", "tiny", "fake", f"{kind}.tiny", slots, 0)
+        card = WorkerCard(**(json.loads(card.to_json()) | {"state": "ready"}))
+        self.registry.renew(card)
+        return card
+
+
+@contextmanager
+def serve(redis_url: str, home: Path, **changes: object) -> Iterator[Web]:
+    """gunicorn with one gevent worker on a socket of ours, and a client of it."""
+    prefix = f"t{uuid.uuid4().hex[:8]}"
+    settings = Settings.from_env({}).updated(redis_url=redis_url, prefix=prefix, home=home, **changes)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-b", f"fd://{listener.fileno()}"]
+        command += ["--graceful-timeout", "1", "--no-control-socket", "webapi.app:create_app()"]
+        server = subprocess.Popen(
+            command, env=child_env(settings), pass_fds=[listener.fileno()], start_new_session=True
+        )
+    ledger = Ledger(settings)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_S) as http:
+        try:
+            web = Web(settings, ledger, http, Worker(ledger))
+            assert http.get("/livez").json() == {"status": "alive"}  # waits in the backlog until accepted
+            web.reset()
+            yield web
+        finally:
+            server.terminate()
+            server.wait(TIMEOUT_S)
+            ledger.redis.close()
+
+
+def write_clip(path: Path, frames: int = 3, width: int = 64, height: int = 48) -> bytes:
+    """A real H.264 clip."""
+    with av.open(path, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for i in range(frames):
+            picture = np.full((height, width, 3), 40 * i % 255, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+def write_image(path: Path, width: int = 64, height: int = 48) -> bytes:
+    """A real PNG."""
+    with av.open(path, "w", format="image2pipe") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
+        picture = np.arange(width * height * 3, dtype=np.uint32).reshape(height, width, 3).astype(np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode(None))
+    return path.read_bytes()

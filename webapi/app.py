@@ -1,0 +1,38 @@
+"""The Flask app: `gunicorn -k gevent 'webapi.app:create_app()'`."""
+
+import logging
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+
+from webapi import jobs, ops, problems, streams
+from webapi.backend import Backend
+from worker.jobs.settings import Settings
+
+__all__ = ["create_app"]
+
+
+class JSON(DefaultJSONProvider):
+    """Fields in the order of their documents, text as it is."""
+
+    ensure_ascii = False
+    sort_keys = False
+
+
+class Stoker(Flask):
+    """Flask with our JSON."""
+
+    json_provider_class = JSON
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """An app for these settings, by default those of the environment; connects on the first request."""
+    settings = settings or Settings.from_env()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    app = Stoker(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
+    app.extensions["stoker"] = Backend.of(settings)
+    for module in (jobs, streams, ops):
+        app.register_blueprint(module.routes)
+    problems.register(app)
+    return app

@@ -1,0 +1,44 @@
+"""The backend: what the routes of one app share, made once by `create_app`."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app
+
+from webapi.feed import Feed
+from webapi.prompts import Prompts
+from worker.jobs.ledger import Ledger
+from worker.jobs.media import JobFiles
+from worker.jobs.registry import Registry
+from worker.jobs.settings import Settings
+
+__all__ = ["Backend", "backend"]
+
+_NAME = "stoker"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The ledger and what is built on it."""
+
+    settings: Settings
+    ledger: Ledger
+    registry: Registry
+    feed: Feed
+    prompts: Prompts
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Backend":
+        """Everything for these settings; nothing connects yet."""
+        ledger = Ledger(settings)
+        registry = Registry(ledger)
+        return cls(settings, ledger, registry, Feed(ledger.redis, ledger.key("feed")), Prompts(registry))
+
+    def files(self, job_id: str) -> JobFiles:
+        """Where the job's files lie."""
+        return JobFiles.of(self.settings.media_dir, job_id)
+
+
+def backend() -> Backend:
+    """The backend of the app that handles the current request."""
+    return cast(Backend, current_app.extensions[_NAME])

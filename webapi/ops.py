@@ -1,0 +1,101 @@
+"""Operations: health, queues, workers and metrics."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from flask import Blueprint, Response, request
+from flask.typing import ResponseReturnValue
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from webapi.backend import Backend, backend
+from worker.jobs.errors import NotReady
+from worker.jobs.records import WorkerCard
+
+__all__ = ["routes"]
+
+routes = Blueprint("ops", __name__)
+
+#: The kinds of job that a ready service can run.
+KINDS = ("chat", "video")
+
+
+@routes.get("/livez")
+def livez() -> ResponseReturnValue:
+    """This process answers."""
+    return {"status": "alive"}
+
+
+@routes.get("/readyz")
+def readyz() -> ResponseReturnValue:
+    """Redis answers, and every kind of job has a warmed worker."""
+    ready = {worker.kind for worker in _live_workers(backend()) if worker.state == "ready"}
+    missing = [kind for kind in KINDS if kind not in ready]
+    if missing:
+        raise NotReady(f"no worker is ready for: {', '.join(missing)}")
+    return {"status": "ready"}
+
+
+@routes.get("/v1/queues")
+def queues() -> ResponseReturnValue:
+    """The queues and how full they are."""
+    return {"queues": [asdict(queue) for queue in backend().registry.queues()]}
+
+
+@routes.get("/v1/workers")
+def workers() -> ResponseReturnValue:
+    """The workers that are alive."""
+    return {"workers": [asdict(worker) for worker in _live_workers(backend())]}
+
+
+@routes.get("/metrics")
+def metrics() -> ResponseReturnValue:
+    """The same for Prometheus."""
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector(backend()))
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return Response(encode(registry), content_type=content_type)
+
+
+def _live_workers(stoker: Backend) -> list[WorkerCard]:
+    """Workers whose lease holds: one that was killed leaves its card behind until recovery sees it."""
+    lapsed = set(stoker.registry.lapsed())
+    return [worker for worker in stoker.registry.workers() if worker.name not in lapsed]
+
+
+class LedgerCollector(Collector):
+    """Reads the ledger at every scrape, so that all API processes tell the same."""
+
+    def __init__(self, stoker: Backend) -> None:
+        self._stoker = stoker
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics."""
+        yield from self._queues()
+        finished = CounterMetricFamily("stoker_jobs_finished", "Jobs that ended.", labels=["queue", "state"])
+        for labels, count in self._stoker.registry.totals().items():
+            finished.add_metric(labels, count)
+        yield finished
+        workers = GaugeMetricFamily("stoker_workers", "Workers alive.", labels=["kind", "state"])
+        found = Counter((worker.kind, worker.state) for worker in _live_workers(self._stoker))
+        for kind_and_state, number in sorted(found.items()):
+            workers.add_metric(kind_and_state, number)
+        yield workers
+
+    def _queues(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily("stoker_jobs_waiting", "Jobs waiting.", labels=["queue"])
+        running = GaugeMetricFamily("stoker_jobs_running", "Jobs running.", labels=["queue"])
+        slots = GaugeMetricFamily("stoker_slots", "Slots of ready workers.", labels=["queue"])
+        wait = GaugeMetricFamily(
+            "stoker_estimated_wait_seconds", "Until a job sent now would start.", labels=["queue"]
+        )
+        for queue in self._stoker.registry.queues():
+            waiting.add_metric([queue.name], queue.waiting)
+            running.add_metric([queue.name], queue.running)
+            slots.add_metric([queue.name], queue.slots)
+            if queue.estimated_wait_s is not None:
+                wait.add_metric([queue.name], queue.estimated_wait_s)
+        yield from (waiting, running, slots, wait)

@@ -1,0 +1,91 @@
+"""Every error as `application/problem+json` (RFC 9457): one table from error class to HTTP status."""
+
+import json
+import logging
+
+from flask import Flask, Response
+from redis.exceptions import RedisError
+from werkzeug.exceptions import HTTPException
+from werkzeug.http import HTTP_STATUS_CODES
+
+from worker.jobs.errors import (
+    InvalidInput,
+    JobConflict,
+    JobNotFound,
+    NotReady,
+    QueueFull,
+    StokerError,
+    TooLarge,
+)
+
+__all__ = ["RETRY_AFTER_S", "STATUS", "problem", "register"]
+
+logger = logging.getLogger(__name__)
+
+#: When to come back to a service that is not ready, in seconds.
+RETRY_AFTER_S = 5
+
+#: Subclasses come before their parents.
+STATUS: dict[type[StokerError], int] = {
+    TooLarge: 413,
+    InvalidInput: 422,
+    JobNotFound: 404,
+    JobConflict: 409,
+    QueueFull: 429,
+    NotReady: 503,
+}
+
+
+def register(app: Flask) -> None:
+    """Answer every error of the app with a problem document."""
+    app.register_error_handler(StokerError, _stoker_error)
+    app.register_error_handler(RedisError, _redis_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def problem(status: int, code: str, detail: str, field: str | None = None) -> Response:
+    """A problem document; `code` is the stable name, `field` the part of the request at fault."""
+    document = {
+        "type": "about:blank",
+        "title": HTTP_STATUS_CODES[status],
+        "status": status,
+        "detail": detail,
+        "code": code,
+    } | ({} if field is None else {"field": field})
+    response = Response(json.dumps(document), status, content_type="application/problem+json")
+    if status == NOT_READY:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
+
+
+NOT_READY = STATUS[NotReady]
+
+
+def _stoker_error(error: StokerError) -> Response:
+    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), None)
+    if status is None:
+        return _unexpected(error)
+    response = problem(status, error.code, str(error), getattr(error, "field", None))
+    if isinstance(error, QueueFull):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+def _redis_error(error: RedisError) -> Response:
+    logger.error("Redis: %s", error)
+    return problem(NOT_READY, NotReady.code, "The job store does not answer; try again.")
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    response = problem(status, error.name.lower().replace(" ", "_"), error.description or error.name)
+    for name, value in error.get_headers():
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value  # Allow of a 405, Content-Range of a 416
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    logger.error("unexpected error", exc_info=error)
+    return problem(500, StokerError.code, "Something went wrong here; the log has the details.")

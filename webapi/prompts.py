@@ -1,0 +1,33 @@
+"""Prompts: counts a conversation's tokens with the served model's own template."""
+
+from collections.abc import Sequence
+
+from worker.jobs.errors import NotReady
+from worker.jobs.prompt import PromptTemplate
+from worker.jobs.records import ModelCard
+from worker.jobs.registry import Registry
+from worker.jobs.specs import Message
+
+__all__ = ["Prompts"]
+
+
+class Prompts:
+    """The prompt templates of the served models; parsed once a version, for parsing takes a while."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._parsed: dict[str, tuple[str | None, PromptTemplate]] = {}
+
+    def count(self, card: ModelCard, messages: Sequence[Message]) -> int:
+        """Tokens of the conversation. Raises `InvalidInput` when the template refuses it."""
+        return len(self._template(card).encode([message.model_dump() for message in messages]))
+
+    def _template(self, card: ModelCard) -> PromptTemplate:
+        digest, template = self._parsed.get(card.name, (None, None))
+        if template is None or digest != card.digest:
+            text = self._registry.prompt(card.name)
+            if text is None:
+                raise NotReady(f"the model {card.name} has not published its prompt template yet")
+            template = PromptTemplate.from_json(text)
+            self._parsed[card.name] = card.digest, template
+        return template

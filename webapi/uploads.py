@@ -1,0 +1,112 @@
+"""Uploads: a multipart body into the job's folder, or nothing at all."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import av
+from flask import Request
+from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.formparser import FormDataParser
+
+from worker.jobs.clips import probe, probe_image
+from worker.jobs.errors import InvalidInput, TooLarge
+from worker.jobs.media import JobFiles
+from worker.jobs.settings import Settings
+
+__all__ = ["receive"]
+
+#: Of one text field, in bytes.
+MAX_FIELD_BYTES = 64 * 2**10
+MAX_PARTS = 16
+
+
+@dataclass(slots=True)
+class Parts:
+    """Gives each file of the body a file in the folder, named by its place and not by the client."""
+
+    folder: Path
+    stack: ExitStack
+    count: int = 0
+
+    def open(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        """A new file for the parser to write to; what the client says of it counts for nothing."""
+        self.count += 1
+        return self.stack.enter_context((self.folder / f"part{self.count}").open("wb+"))
+
+
+@contextmanager
+def receive(request: Request, files: JobFiles, settings: Settings) -> Iterator[dict[str, Any]]:
+    """The form's text fields, with the clip and the background image checked and in place.
+
+    Raises `InvalidInput` naming the field. If that or anything in the block fails, no file stays.
+    """
+    if request.mimetype != "multipart/form-data":
+        raise UnsupportedMediaType("Send the clip as multipart/form-data.")
+    files.folder.mkdir(parents=True)
+    try:
+        form, uploads = _parse(request, files.folder, settings.max_upload_bytes)
+        yield _place(form, uploads, files, settings.max_pixels)
+    except BaseException:
+        files.remove()
+        raise
+
+
+def _parse(
+    request: Request, folder: Path, max_bytes: int
+) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
+    with ExitStack() as stack:
+        parser = FormDataParser(
+            stream_factory=Parts(folder, stack).open,
+            max_form_memory_size=MAX_FIELD_BYTES,
+            max_content_length=max_bytes,
+            max_form_parts=MAX_PARTS,
+            silent=False,
+        )
+        try:
+            _, form, uploads = parser.parse_from_environ(request.environ)
+        except RequestEntityTooLarge:
+            raise TooLarge("file", f"the upload may have at most {max_bytes} bytes") from None
+        except ValueError as error:
+            raise BadRequest(f"The multipart body cannot be parsed: {error}.") from None
+    return form, uploads
+
+
+def _place(
+    form: MultiDict[str, str], uploads: MultiDict[str, FileStorage], files: JobFiles, max_pixels: int
+) -> dict[str, Any]:
+    given = Counter(name for name, _ in [*form.items(multi=True), *uploads.items(multi=True)])
+    if repeated := next((name for name, times in given.items() if times > 1), None):
+        raise InvalidInput(repeated, "is given more than once")
+    if "background_image" in form:
+        raise InvalidInput("background_image", "is not a field of this request")
+    if "file" not in uploads:
+        raise InvalidInput("file", "is missing: the clip, as a file")
+    places = {"file": files.clip, "background": files.background}
+    for name, upload in uploads.items():
+        if name not in places:
+            raise InvalidInput(name, "is not a file of this request")
+        Path(upload.stream.name).rename(places[name])
+    probe(files.clip, max_pixels)
+    if "background" in uploads:
+        _check_image(files.background, max_pixels)
+    return {**form.to_dict(), "background_image": "background" in uploads}
+
+
+def _check_image(path: Path, max_pixels: int) -> None:
+    probe_image(path, max_pixels)  # the format and the size, before anything is decoded
+    try:
+        with path.open("rb") as file, av.open(file, "r") as container:
+            next(container.decode(video=0))
+    except (av.FFmpegError, StopIteration):
+        raise InvalidInput("background", "the image cannot be decoded") from None
