@@ -17,6 +17,12 @@ class InvalidInput(StokerError):
         self.field = field
 
 
+class TooLarge(InvalidInput):
+    """What the client sent has more bytes than the settings allow."""
+
+    code = "too_large"
+
+
 class JobNotFound(StokerError):
     """No job has this id (or it was forgotten)."""
 

@@ -100,7 +100,7 @@ class LoggedEvent:
     def parse(cls, text: str) -> Self:
         """From the JSON that the log and the channel carry."""
         data = json.loads(text)
-        return cls(data["n"], data["type"], text)
+        return cls(int(data["n"]), str(data["type"]), text)
 
     @property
     def data(self) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class Ledger:
         """Ask for the job's end; the state afterwards. Raises `JobNotFound`."""
         state = self.scripts.run("cancel", *self._head(job_id))
         if state is None:
-            raise JobNotFound(job_id)
+            raise JobNotFound(f"there is no job {job_id}")
         return cast(JobState, state)
 
     def requeue(self, job_id: str, worker: str, reason: Literal["worker_lost", "drain"]) -> str | None:
@@ -160,7 +160,7 @@ class Ledger:
         """The job. Raises `JobNotFound`."""
         found = self._records([job_id])
         if not found:
-            raise JobNotFound(job_id)
+            raise JobNotFound(f"there is no job {job_id}")
         return found[0]
 
     def _records(self, job_ids: Sequence[str]) -> list[Record]:

@@ -75,6 +75,15 @@ class Registry:
             slots = sum(w.slots for w in workers if w.queue == name and w.state == "ready")
             yield self._queue(name, slots)
 
+    def totals(self) -> dict[tuple[str, str], int]:
+        """How many jobs have ended, by queue and state."""
+        counts = cast("dict[str, str]", self.redis.hgetall(self.key("totals")))
+        found = {}
+        for name, count in sorted(counts.items()):
+            queue, _, state = name.rpartition(" ")
+            found[queue, state] = int(count)
+        return found
+
     def _queue(self, name: str, slots: int) -> QueueInfo:
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zcard(self.key("queue", name, "waiting"))
