@@ -19,7 +19,7 @@ from worker.jobs.errors import BadVideo
 Effect = Literal["background", "blur", "matte"]
 Background = tuple[int, int, int] | Path | NDArray[np.uint8]
 
-#: (frames (B,H,W,3) uint8, alpha (B,1,H,W) float) -> contiguous (B,H,W,3) uint8
+#: (frames (B,H,W,3) uint8, alpha (B,1,H,W) float) -> (B,H,W,3) uint8
 Compositor = Callable[[Tensor, Tensor], Tensor]
 
 #: strength of the blur: the Gaussian's sigma as a part of the clip's height
@@ -51,7 +51,7 @@ def compositor(effect: Effect, background: Background, height: int, width: int, 
 def load_image(path: Path) -> NDArray[np.uint8]:
     """The picture in `path` as (h,w,3) uint8 RGB; BadVideo if it is not one."""
     try:
-        with path.open("rb") as file, av.open(file, "r", options={"format_whitelist": _IMAGES}) as container:
+        with av.open(path, options={"format_whitelist": _IMAGES, "protocol_whitelist": "file"}) as container:
             return next(container.decode(video=0)).to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     except (av.FFmpegError, StopIteration, IndexError) as error:
         raise BadVideo("The background image cannot be decoded.") from error
@@ -95,4 +95,4 @@ def _blend(frames: Tensor, alpha: Tensor, behind: Tensor) -> Tensor:
 
 def _matte(frames: Tensor, alpha: Tensor) -> Tensor:
     """The alpha as a grey picture."""
-    return (alpha * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).repeat(1, 1, 1, 3)
+    return (alpha * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).expand(frames.shape)

@@ -129,7 +129,7 @@ class VideoPipeline:
             raise EngineFailed("the video pipeline has not been loaded")
         with torch.inference_mode():
             batch = torch.from_numpy(frames).to(self._device, non_blocking=True)
-            return compose(batch, self._model(batch, valid)).cpu().numpy()
+            return compose(batch, self._model(batch, valid)).contiguous().cpu().numpy()
 
     def _buffer(self, shape: tuple[int, ...]) -> Frames:
         """A batch buffer; pinned for a GPU, which copies from it without the CPU."""

@@ -31,8 +31,8 @@ _LIMITED_RANGE = 1
 class ClipWriter:
     """Writes `target` as the source's clip with other pictures: its size, timestamps, colours and audio.
 
-    A context manager: unless `commit` has returned by its end, nothing is left of the file. Errors of the
-    encoder's thread come out of a later `write` or of `commit`: EngineFailed, or BadVideo for bad audio.
+    A context manager: unless `commit` has returned by its end, nothing is left of the file. What fails in the
+    encoder's thread comes out of a later `write` or of `commit`, as EngineFailed.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ClipWriter:
         self._discard()
 
     def write(self, frames: NDArray[np.uint8], pts: Sequence[int]) -> None:
-        """Hand over contiguous frames (N,H,W,3) RGB, to be left alone from now on, and their times in ticks."""
+        """Hand over contiguous frames (N,H,W,3) RGB, to be left alone from now on; their times in ticks."""
         while len(self._waiting) >= QUEUE:
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(self._encode, frames, pts))
