@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -63,7 +61,7 @@ def probe(path: Path, max_pixels: int = MAX_PIXELS) -> ClipInfo:
 
 
 def probe_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Width and height of the image (PNG, JPEG, WebP, BMP, GIF) at `path`; InvalidInput("background", ...)."""
+    """Width and height of the image (PNG, JPEG, WebP, BMP, GIF) at `path`; InvalidInput("background")."""
     try:
         with _open(path, _IMAGES) as container:
             image = container.streams.video[0]
@@ -77,12 +75,8 @@ def probe_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     return width, height
 
 
-@contextmanager
-def _open(path: Path, formats: str) -> Iterator[InputContainer]:
-    # as a file object: libav then has no name to guess from, and no place to look for other files
-    options = {"format_whitelist": formats, "protocol_whitelist": "file"}
-    with path.open("rb") as file, av.open(file, "r", options=options) as container:
-        yield container
+def _open(path: Path, formats: str) -> InputContainer:
+    return av.open(path, options={"format_whitelist": formats, "protocol_whitelist": "file"})
 
 
 def _inspect(container: InputContainer, max_pixels: int) -> ClipInfo:

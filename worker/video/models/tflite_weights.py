@@ -30,15 +30,16 @@ def read_weights(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Raises EngineFailed if the file has other tensors than that.
     """
-    tensors = list(_tensors(path))
+    content = path.read_bytes()
+    tensors = list(_tensors(content)) if content[4:8] == b"TFL3" else []
     if [tensor.shape for tensor in tensors] != [tensor.shape for tensor in like.values()]:
         raise EngineFailed(f"{path.name} does not hold the weights of this model")
     return dict(zip(like, tensors, strict=True))
 
 
-def _tensors(path: Path) -> Iterator[Tensor]:
+def _tensors(content: bytes) -> Iterator[Tensor]:
     """Weight and bias of each convolution, as torch lays them out."""
-    model = tflite.Model.GetRootAsModel(path.read_bytes(), 0)
+    model = tflite.Model.GetRootAsModel(content, 0)
     graph = model.Subgraphs(0)
     half: dict[int, int] = {}  # float32 tensor -> the float16 one that a DEQUANTIZE makes it from
     for number in range(graph.OperatorsLength()):
