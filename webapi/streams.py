@@ -74,7 +74,7 @@ def _logged(stoker: Backend, job_id: str, last: int) -> Sequence[LoggedEvent] | 
 def _frames(events: Iterable[LoggedEvent | None]) -> Iterator[str]:
     for event in events:
         if event is None:
-            yield ": still here\n\n"
+            yield ": still here\n"  # with a blank line httpx-sse makes it an event without data
         else:
             yield f"id: {event.n}\nevent: {event.type}\ndata: {event.text}\n\n"
 
