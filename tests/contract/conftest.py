@@ -38,23 +38,25 @@ def loaded() -> "LoadedModel":
 def serve(request: pytest.FixtureRequest) -> Callable[..., Served]:
     """Start an engine by name; the session's end stops it."""
 
-    def start(name: str, **options: int) -> Served:
-        served = {"fake": _fake, "transformers": _transformers}[name](request, **options)
+    def start(name: str, slots: int, context_length: int) -> Served:
+        served = {"fake": _fake, "transformers": _transformers}[name](request, slots, context_length)
         request.addfinalizer(served.engine.stop)
         return served
 
     return start
 
 
-def _fake(request: pytest.FixtureRequest, **options: int) -> Served:
+def _fake(request: pytest.FixtureRequest, slots: int, context_length: int) -> Served:
     words = [f"word{n} " if n % 5 else "日本🎉 " for n in range(300)]
-    engine, recorder = FakeEngine(words, step_s=0.002, **options), Recorder()
+    engine = FakeEngine(words, slots=slots, step_s=0.002, context_length=context_length)
+    recorder = Recorder()
     engine.start(recorder.on_step, recorder.on_broken)
     return Served(engine, recorder, engine.break_down)
 
 
-def _transformers(request: pytest.FixtureRequest, **options: int) -> Served:
-    engine, recorder = TransformersEngine(asset(MODEL), **options), Recorder()
+def _transformers(request: pytest.FixtureRequest, slots: int, context_length: int) -> Served:
+    engine = TransformersEngine(asset(MODEL), "cpu", slots, context_length)
+    recorder = Recorder()
     model = request.getfixturevalue("loaded")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("worker.chat.loading.load_model", lambda path, device: model)

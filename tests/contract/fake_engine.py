@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.chat.detokenizer import StopStrings
-from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
+from worker.chat.engine import ChatRequest, Delta, FinishReason, OnBroken, OnStep
 from worker.jobs.errors import EngineFailed
 from worker.jobs.prompt import PromptTemplate
 
@@ -123,7 +123,7 @@ class FakeEngine:
         if word is not None and not running.stop.found and running.said < room:
             return Delta(request.id, text, 1)
         del self._running[request.id]
-        reason = "stop" if word is None or running.stop.found else "length"
+        reason: FinishReason = "stop" if word is None or running.stop.found else "length"
         return Delta(request.id, text + running.stop.finish(), 1, reason)
 
     def _end(self, error: str) -> None:

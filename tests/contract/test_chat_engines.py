@@ -151,10 +151,10 @@ def test_characters_come_whole(served: Served) -> None:
 
 def test_the_context_bounds_the_answer(served: Served) -> None:
     limit = served.engine.context_length
-    prompt = (chat(served, "a").prompt * limit)[: limit - 3]
+    prompt = [*chat(served, "a").prompt, *[9] * limit][: limit - 3]
     served.recorder.run(
         served.engine,
-        ChatRequest("last three", prompt, 50, temperature=0.0, stop=()),
+        ChatRequest("last three", prompt, 50, temperature=0.0),
         ChatRequest("full", [*prompt, 1, 1, 1], 50),
         ChatRequest("over", [*prompt, 1, 1, 1, 1], 50),
         ChatRequest("empty", [], 50),

@@ -1,0 +1,107 @@
+"""The samplers alone, without a model: the right distribution, and each row by itself."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from worker.chat.engine import ChatRequest
+from worker.chat.sampling import gumbel_noise, sampling_options, sampling_processors
+
+VOCABULARY = 8
+LOGITS = torch.tensor([2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0])
+
+#: The 99.9th percentile of chi-square with 7 degrees of freedom (NIST/SEMATECH handbook, 1.3.6.7.4).
+CHI_SQUARE_7 = 24.322
+
+
+def draw(rows: list[tuple[dict[str, float | int], int]], logits: torch.Tensor = LOGITS) -> list[int]:
+    """The next token of each (options, position), all in one batch of the same logits."""
+    processors = sampling_processors()
+    states = [SimpleNamespace(logit_processor_kwargs=options, position_offset=at) for options, at in rows]
+    batch = [SimpleNamespace(state=state, has_new_token=True) for state in states]
+    arguments = torch.empty(processors.tensors_required, len(rows) + 3, dtype=torch.int32)
+    processors.fill_defaults(arguments)
+    processors.prepare_tensor_args(batch, arguments)  # type: ignore[arg-type]
+    scores = logits.expand(len(rows), -1)
+    tokens: list[int] = processors(torch.LongTensor([]), scores, arguments).argmax(-1).tolist()
+    return tokens
+
+
+def options(temperature: float = 1.0, top_p: float = 1.0, seed: int | None = 1) -> dict[str, float | int]:
+    return sampling_options(ChatRequest("a", [1], 1, temperature, top_p, seed), random_seed=77)
+
+
+def chi_square(tokens: list[int], expected: torch.Tensor) -> float:
+    counts = torch.bincount(torch.tensor(tokens), minlength=VOCABULARY)
+    wanted = expected * len(tokens)
+    kept = wanted > 0
+    assert counts[~kept].sum() == 0
+    return float(((counts - wanted)[kept] ** 2 / wanted[kept]).sum())
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_follow_the_softmax(temperature: float) -> None:
+    by_seed = draw([(options(temperature, seed=seed), 5) for seed in range(20_000)])
+    by_position = draw([(options(temperature, seed=3), at) for at in range(20_000)])
+    expected = (LOGITS / temperature).softmax(-1)
+    assert chi_square(by_seed, expected) < CHI_SQUARE_7
+    assert chi_square(by_position, expected) < CHI_SQUARE_7
+
+
+def test_top_p_keeps_the_likeliest_and_their_proportions() -> None:
+    probabilities = LOGITS.softmax(-1)
+    kept = torch.where(probabilities.cumsum(-1) - probabilities < 0.8, probabilities, torch.zeros(()))
+    tokens = draw([(options(top_p=0.8, seed=seed), 5) for seed in range(20_000)])
+    assert chi_square(tokens, kept / kept.sum()) < CHI_SQUARE_7
+    assert set(draw([(options(top_p=1e-9, seed=seed), 5) for seed in range(100)])) == {0}
+
+
+def test_a_row_draws_the_same_in_any_company() -> None:
+    rows = [(options(0.3 + seed / 9, 0.5 + seed / 16, seed), 40 + seed) for seed in range(8)]
+    together = draw(rows)
+    assert [draw([row])[0] for row in rows] == together
+    assert draw([({}, 1), *reversed(rows)])[1:] == together[::-1]
+
+
+def test_greedy_rows_take_the_largest_logit_among_sampled_ones() -> None:
+    rows = [(options(temperature=0.0), at) if at % 2 else (options(5.0), at) for at in range(200)]
+    tokens = draw(rows)
+    assert set(tokens[1::2]) == {0}
+    assert len(set(tokens[::2])) == VOCABULARY
+    assert options(temperature=1e-6) == {}
+
+
+def test_neighbouring_tokens_positions_and_seeds_are_unrelated() -> None:
+    keys = torch.arange(1, 2001, dtype=torch.int32).unsqueeze(-1)
+    noise = gumbel_noise(keys, 2000)
+    assert torch.isfinite(noise).all()
+    assert abs(float(noise.mean()) - 0.57722) < 0.005  # Euler's constant
+    assert abs(float(noise.var()) - math.pi**2 / 6) < 0.01
+    flat = noise - noise.mean()
+    for shifted in (flat[1:, :], flat[:, 1:]):
+        own = flat[: shifted.shape[0], : shifted.shape[1]]
+        assert abs(float((own * shifted).mean())) < 0.005
+
+
+def test_noise_never_changes_between_versions() -> None:
+    """A resumed request may be on another worker: pinned against the hash in plain Python."""
+
+    def mixed(x: int) -> int:
+        x = (x ^ (x >> 16)) * 0x7FEB352D % 2**32
+        x = (x ^ (x >> 15)) * 0x846CA68B % 2**32
+        return x ^ (x >> 16)
+
+    for key in (1, 12345, 2**31 - 1, -1, -(2**31)):
+        noise = gumbel_noise(torch.tensor([[key]], dtype=torch.int32), 50)[0].tolist()
+        for token, value in enumerate(noise):
+            bits = mixed(mixed(token + 1) ^ (key % 2**32)) >> 1
+            uniform = min((bits + 0.5) / 2**31, 1 - 2**-24)
+            assert value == pytest.approx(-math.log(-math.log1p(-uniform)), rel=1e-4, abs=1e-4)
+
+
+def test_without_a_seed_each_request_draws_its_own() -> None:
+    assert options(seed=None)["seed"] == 77
+    assert options(seed=-(2**70))["seed"] == -(2**70)
+    assert draw([(options(seed=-(2**70)), 1)]) == draw([(options(seed=-(2**70)), 1)])
