@@ -1,6 +1,7 @@
 """The real app under real gunicorn, with a scripted worker in place of a real one."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -112,7 +113,8 @@ class Web:
         return self.ledger.page() == [] and not (media.exists() and list(media.iterdir()))
 
     def reset(self) -> None:
-        """Forget all jobs; publish the models again."""
+        """Forget all jobs and files; publish the models again."""
+        shutil.rmtree(self.settings.media_dir, ignore_errors=True)
         keys = list(self.ledger.redis.scan_iter(f"{self.settings.prefix}:*", count=1000))
         if keys:
             self.ledger.redis.delete(*keys)
@@ -154,10 +156,10 @@ def serve(redis_url: str, home: Path, **changes: object) -> Iterator[Web]:
 
 
 def write_clip(path: Path, frames: int = 3, width: int = 64, height: int = 48) -> bytes:
-    """A real H.264 clip."""
+    """A real H.264 clip, in 4:4:4 because that may have odd sides."""
     with av.open(path, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
         for i in range(frames):
             picture = np.full((height, width, 3), 40 * i % 255, dtype=np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))

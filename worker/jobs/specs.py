@@ -8,6 +8,8 @@ from worker.jobs.errors import InvalidInput
 
 __all__ = ["ChatJob", "JobSpec", "Message", "VideoJob", "parse_spec", "validate"]
 
+#: With any constraint pydantic refuses lone surrogates, which JSON allows and no tokenizer takes.
+Text = Annotated[str, StringConstraints(min_length=0)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 
@@ -20,7 +22,7 @@ class Message(_Strict):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: Text
 
 
 class ChatJob(_Strict):
