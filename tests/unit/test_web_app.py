@@ -1,0 +1,116 @@
+import logging
+import uuid
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from kombu.exceptions import OperationalError
+from redis.exceptions import ResponseError
+
+from tests.integration.webstack import CHAT, HELLO, tiny_template
+from webapi import submission
+from webapi.app import create_app
+from webapi.feed import Inbox
+from webapi.problems import STATUS
+from worker.jobs import errors
+from worker.jobs.events import LoggedEvent
+from worker.jobs.ledger import Ledger
+from worker.jobs.records import ModelCard
+from worker.jobs.registry import Registry
+from worker.jobs.settings import Settings
+
+
+@pytest.fixture
+def app(settings: Settings) -> Flask:
+    return create_app(settings)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def raising(app: Flask, error: Exception) -> FlaskClient:
+    def route() -> str:
+        raise error
+
+    app.add_url_rule("/raise", view_func=route)
+    return app.test_client()
+
+
+def test_an_unexpected_error_is_logged_not_told(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    response = raising(app, RuntimeError("secret")).get("/raise")
+    assert (response.status_code, response.content_type) == (500, "application/problem+json")
+    assert "secret" not in response.text
+    assert response.get_json()["code"] == "internal_error"
+    assert "RuntimeError: secret" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry_after"),
+    [
+        (errors.InvalidInput("file", "no"), 422, None),
+        (errors.TooLarge("file", "no"), 413, None),
+        (errors.JobNotFound("no"), 404, None),
+        (errors.JobConflict("no"), 409, None),
+        (errors.QueueFull("no", retry_after_s=7), 429, "7"),
+        (errors.NotReady("no"), 503, "5"),
+        (errors.EngineFailed("no"), 500, None),
+        (ResponseError("OOM"), 503, "5"),
+    ],
+)
+def test_each_error_has_its_status(
+    app: Flask, error: Exception, status: int, retry_after: str | None
+) -> None:
+    response = raising(app, error).get("/raise")
+    assert (response.status_code, response.get_json()["status"]) == (status, status)
+    assert response.headers.get("Retry-After") == retry_after
+
+
+def test_the_table_has_subclasses_before_their_parents() -> None:
+    seen: list[type[errors.StokerError]] = []
+    for kind in STATUS:
+        assert not issubclass(kind, tuple(seen))
+        seen.append(kind)
+
+
+def test_a_job_whose_hint_is_lost_is_accepted(
+    client: FlaskClient, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: str) -> None:
+        raise OperationalError("no broker")
+
+    monkeypatch.setattr(submission, "send_hint", away)
+    Registry(ledger).publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
+    with caplog.at_level(logging.INFO):
+        response = client.post("/v1/jobs/chat", json=HELLO)
+    job_id = response.get_json()["id"]
+    assert response.status_code == 202
+    assert ledger.get(job_id).state == "queued"
+    assert f"job {job_id}: chat submitted to {CHAT}" in caplog.text
+    assert f"job {job_id}: its hint was not sent" in caplog.text
+
+
+def test_a_prompt_template_is_parsed_again_only_when_it_changes(ledger: Ledger) -> None:
+    from webapi.prompts import Prompts
+    from worker.jobs.specs import Message
+
+    registry, messages = Registry(ledger), [Message(role="user", content="Hi")]
+    prompts = Prompts(registry)
+    card = ModelCard("tiny", "chat", CHAT, 64, digest="1")
+    registry.publish_model(card, tiny_template().to_json())
+    assert prompts.count(card, messages) == len("<user>Hi")
+    changed = tiny_template().to_json().replace("<{{", "<<{{")
+    registry.publish_model(card, changed)
+    assert prompts.count(card, messages) == len("<user>Hi")
+    assert prompts.count(ModelCard("tiny", "chat", CHAT, 64, digest="2"), messages) == len("<<user>Hi")
+
+
+def test_a_full_inbox_ends_in_one_hint_to_read_the_log() -> None:
+    inbox = Inbox()
+    event = LoggedEvent(1, "token", uuid.uuid4().hex)
+    for _ in range(2 * Inbox.LIMIT):
+        inbox.put(event)
+    assert [inbox.get(0.01) for _ in range(Inbox.LIMIT)] == [event] * Inbox.LIMIT
+    inbox.put(event)
+    assert [inbox.get(0.01) for _ in range(3)] == [None, event, None]

@@ -1,0 +1,52 @@
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that the file imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(package: str) -> set[tuple[str, str]]:
+    """(file, module) of each import of our own packages in this one."""
+    return {
+        (str(path.relative_to(ROOT)), module)
+        for path in (ROOT / package).rglob("*.py")
+        for module in imported(path)
+        if module.split(".")[0] in ("worker", "webapi", "tests")
+    }
+
+
+def allowed(module: str, *packages: str) -> bool:
+    return any(f"{module}.".startswith(f"{package}.") for package in packages)
+
+
+def test_the_arrows_between_the_packages() -> None:
+    found = {name: ours(name) for name in ("webapi", "worker", "worker/jobs")}
+    assert all(found.values())
+    assert [pair for pair in found["webapi"] if not allowed(pair[1], "webapi", "worker.jobs")] == []
+    assert [pair for pair in found["worker/jobs"] if not allowed(pair[1], "worker.jobs")] == []
+    assert [pair for pair in found["worker"] if not allowed(pair[1], "worker")] == []
+
+
+@pytest.mark.parametrize("module", ["webapi", "webapi.app", "webapi.cli"])
+def test_the_api_imports_no_torch_and_does_no_work(module: str) -> None:
+    code = (
+        f"import sys, threading, {module}\n"
+        "assert threading.active_count() == 1\n"
+        "print({'torch', 'transformers', 'worker.tasks'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
