@@ -47,7 +47,7 @@ class Lane(BasePool):
         self._runs: dict[str, Run] = {}
         self._idle = threading.Condition()
 
-    def on_apply(  # type: ignore[override]  # named, where the base has *args, **kwargs
+    def on_apply(
         self,
         target: Callable[..., Any],
         args: Any = None,
@@ -57,7 +57,7 @@ class Lane(BasePool):
         error_callback: Callable[[ExceptionInfo], Any] | None = None,
         correlation_id: str = "",
         **_: Any,
-    ) -> "Terminable":
+    ) -> None:
         """Run Celery's traced task in a thread; called by the hub for each message."""
 
         def work() -> None:
@@ -71,10 +71,9 @@ class Lane(BasePool):
                 self.on_free()
 
         threading.Thread(target=work, name=f"job-{correlation_id}", daemon=True).start()
-        return Terminable(self.ledger, correlation_id)
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:
-        """Nothing: the pid is this worker's own, and `Terminable` ends the job."""
+        """Nothing: the pid is this worker's own, and `LaneRequest` ends the job."""
 
     @property
     def running(self) -> int:
@@ -127,24 +126,13 @@ class Lane(BasePool):
         return {"max-concurrency": self.limit, "processes": [os.getpid()], "running": self.running}
 
 
-class Terminable:
-    """What Celery holds of a started job: `revoke --terminate` ends it as any client's cancel would."""
-
-    def __init__(self, ledger: Ledger, job_id: str) -> None:
-        self._ledger = ledger
-        self._job_id = job_id
-
-    def terminate(self, signal: int | None = None) -> None:
-        """Cancel the job."""
-        self._ledger.cancel(self._job_id)
-
-
 class LaneRequest(Request):
-    """A request that is terminated through the lane, not through the worker's solo pool."""
+    """A request that `celery control terminate` ends as any client's cancel would."""
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """Cancel the job."""
         lane: Lane = self.task.lane  # type: ignore[attr-defined]  # only LaneTasks have lane requests
+        lane.ledger.cancel(self.id)
         super().terminate(lane, signal)
 
 
