@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.assets import asset
-from worker.jobs.errors import EngineFailed
+from worker.jobs.errors import ModelMissing
 from worker.video.models import MODELS
 from worker.video.models.selfie import SelfieSegmentation
 
@@ -45,5 +45,5 @@ def test_the_alpha_has_the_clips_size(model: SelfieSegmentation, size: tuple[int
 def test_a_file_with_other_weights_is_refused(tmp_path: Path) -> None:
     wrong = tmp_path / "model.tflite"
     wrong.write_bytes(b"not a model")
-    with pytest.raises(EngineFailed, match=r"model\.tflite does not hold the weights"):
+    with pytest.raises(ModelMissing, match=r"model\.tflite does not hold the weights"):
         MODELS["selfie_segmentation"].load(wrong, "cpu")

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.jobs.errors import EngineFailed
+from worker.jobs.errors import BadSettings, EngineFailed
 from worker.memory import MemoryReport, measure
 from worker.video.padding import Pad, cut, fill
 from worker.video.reader import ClipReader, Frames
@@ -76,11 +76,11 @@ class VideoPipeline:
         self._model: VideoModel | None = None
 
     def load(self) -> None:
-        """Read the weights and warm up with serving's batch size; EngineFailed if the model is not known."""
+        """Read the weights and warm up with serving's batch size; BadSettings if the model is not known."""
         from worker.video.models import MODELS
 
         if self._name not in MODELS:
-            raise EngineFailed(f"no video model is called {self._name}; there are {', '.join(MODELS)}")
+            raise BadSettings(f"no video model is called {self._name}; there are {', '.join(MODELS)}")
         self._model = MODELS[self._name].load(self._weights, self._device)
         self._model.warm_up(self._batch_size, 720, 1280)
 

@@ -18,7 +18,7 @@ class VideoModel(Protocol):
 
     @classmethod
     def load(cls, path: Path, device: str) -> Self:
-        """Read the weights from `path` and put them on `device`; EngineFailed if they do not fit."""
+        """Read the weights from `path` and put them on `device`; ModelMissing if they do not fit."""
         ...
 
     def warm_up(self, batch: int, height: int, width: int) -> None:

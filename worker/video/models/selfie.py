@@ -28,7 +28,7 @@ class SelfieSegmentation:
 
     @classmethod
     def load(cls, path: Path, device: str) -> Self:
-        """Read the weights from the tflite file at `path`; EngineFailed if they are not this model's."""
+        """Read the weights from the tflite file at `path`; ModelMissing if they are not this model's."""
         net = SelfieNet()
         net.load_state_dict(read_weights(path, net.state_dict()))
         net.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub

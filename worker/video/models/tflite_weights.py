@@ -11,7 +11,7 @@ import tflite
 import torch
 from torch import Tensor
 
-from worker.jobs.errors import EngineFailed
+from worker.jobs.errors import ModelMissing
 
 _CONVOLUTIONS = {
     tflite.BuiltinOperator.CONV_2D: (0, 3, 1, 2),  # (out,k,k,in)
@@ -28,12 +28,12 @@ _CONVOLUTIONS = {
 def read_weights(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict with the names and shapes of `like`, whose order must be that of the file's convolutions.
 
-    Raises EngineFailed if the file has other tensors than that.
+    Raises ModelMissing if the file has other tensors than that.
     """
     content = path.read_bytes()
     tensors = list(_tensors(content)) if content[4:8] == b"TFL3" else []
     if [tensor.shape for tensor in tensors] != [tensor.shape for tensor in like.values()]:
-        raise EngineFailed(f"{path.name} does not hold the weights of this model")
+        raise ModelMissing(f"{path.name} does not hold the weights of this model")
     return dict(zip(like, tensors, strict=True))
 
 
