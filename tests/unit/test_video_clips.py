@@ -20,10 +20,12 @@ from tests.unit.test_video_reader import (
     no_frames,
     sound_only,
     text,
+    unknown_codec,
 )
 from tests.unit.video_fixtures import cut, gradient, make_clip
 from worker.jobs.clips import ClipInfo, probe, probe_image
 from worker.jobs.errors import InvalidInput
+from worker.video.reader import ClipReader
 
 
 def test_a_clip_is_described() -> None:
@@ -77,6 +79,16 @@ def test_a_clip_of_which_only_the_index_is_left_is_let_in(tmp_path: Path) -> Non
     whole = index_first(tmp_path)
     head = cut(whole, tmp_path / "clip.mp4", whole.read_bytes().index(b"mdat") + 4)
     assert probe(head).frames == 120
+
+
+def test_a_title_that_is_not_utf8_does_no_harm(tmp_path: Path) -> None:
+    path = index_first(tmp_path)
+    content = path.read_bytes()
+    place = content.index(b"Lavf")
+    path.write_bytes(content[:place] + b"\xff\xfe\xe9!" + content[place + 4 :])
+    assert probe(path).frames == 120
+    with ClipReader(path, 16) as reader:
+        assert next(iter(reader)).valid == 16
 
 
 def empty(folder: Path) -> Path:
@@ -139,6 +151,7 @@ DASH = """<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="
         (playlist(DASH), "not a video"),
         (sound_only, "no video stream"),
         (no_frames, "no frames"),
+        (unknown_codec, "codec is not one"),
         (sized(1, 1), "16 pixels at least"),
         (sized(64, 14), "16 pixels at least"),
         (sized(65, 48), "must be even"),

@@ -134,6 +134,13 @@ def no_frames(folder: Path) -> Path:
     return path
 
 
+def unknown_codec(folder: Path) -> Path:
+    content = asset(CARPHONE).read_bytes()
+    path = folder / "clip.mp4"
+    path.write_bytes(content.replace(b"avc1", b"zzzz"))
+    return path
+
+
 def index_cut_off(folder: Path) -> Path:
     return cut(asset(CARPHONE), folder / "clip.mp4", 0.5)
 
@@ -187,6 +194,7 @@ def changing_size(folder: Path) -> Path:
         (text, "cannot be opened"),
         (sound_only, "no video stream"),
         (no_frames, "has no frames"),
+        (unknown_codec, "codec is not one"),
         (index_cut_off, "cannot be opened"),
         (cut_inside_a_frame, "cut off"),
         (cut_between_frames, "cut off"),

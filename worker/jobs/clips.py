@@ -76,7 +76,8 @@ def probe_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 
 def _open(path: Path, formats: str) -> InputContainer:
-    return av.open(path, options={"format_whitelist": formats, "protocol_whitelist": "file"})
+    options = {"format_whitelist": formats, "protocol_whitelist": "file"}
+    return av.open(path, options=options, metadata_errors="replace")  # titles need not be UTF-8
 
 
 def _inspect(container: InputContainer, max_pixels: int) -> ClipInfo:

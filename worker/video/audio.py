@@ -18,7 +18,7 @@ class AudioCopy:
     """
 
     def __init__(self, source: Path, output: OutputContainer) -> None:
-        self._source = av.open(source, options={"protocol_whitelist": "file"})
+        self._source = av.open(source, options={"protocol_whitelist": "file"}, metadata_errors="replace")
         self._output = output
         names = output.supported_codecs
         streams = [s for s in self._source.streams.audio if getattr(s.codec_context, "name", None) in names]

@@ -104,7 +104,7 @@ class ClipDecoder:
 
 def _open(path: Path) -> InputContainer:
     try:
-        return av.open(path, options={"protocol_whitelist": "file"})
+        return av.open(path, options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except av.FFmpegError as error:
         raise BadVideo(f"The clip cannot be opened ({error.strerror}).") from error
 
@@ -113,6 +113,8 @@ def _video_stream(container: InputContainer) -> VideoStream:
     """The first video stream that is not a cover picture, set to decode with several threads."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            if not hasattr(stream, "width"):  # what PyAV's streams lack if libav has no decoder for them
+                raise BadVideo("The clip's video codec is not one that is read here.")
             stream.thread_type = "AUTO"
             return stream
     raise BadVideo("The clip has no video stream.")

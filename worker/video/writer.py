@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 import av
 import numpy as np
@@ -39,7 +40,7 @@ class ClipWriter:
         self, source: Path, target: Path, clip: ClipHeader, *, crf: int = 18, preset: str = "veryfast"
     ) -> None:
         self._target = target
-        self._partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        self._partial = target.with_name(f".{target.name}.{uuid4().hex}.partial")
         self._clip = clip
         self._waiting: deque[Future[None]] = deque()
         self._thread = ThreadPoolExecutor(1, "clip-writer")
