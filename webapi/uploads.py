@@ -20,8 +20,8 @@ from worker.jobs.settings import Settings
 
 __all__ = ["receive"]
 
-#: Of one text field, in bytes.
-MAX_FIELD_BYTES = 64 * 2**10
+#: Of one text field, in bytes; must be well above the 64 KiB that the parser reads at a time.
+MAX_FIELD_BYTES = 2**19
 MAX_PARTS = 16
 
 
