@@ -5,7 +5,7 @@ import uuid
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, request, send_file
+from flask import Blueprint, request, send_file
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
@@ -96,21 +96,24 @@ def list_jobs() -> ResponseReturnValue:
 
 
 @routes.get("/<job_id>/result")
-def result(job_id: str) -> Response | ResponseReturnValue:
+def result(job_id: str) -> ResponseReturnValue:
     """What the job produced."""
     stoker = backend()
     record = stoker.ledger.get(job_id)
-    if not record.terminal:
-        raise JobConflict(f"the job is {record.state}; it has no result yet")
     if record.state != "succeeded":
-        reason = f": {record.error['message']}" if record.error else ""
-        raise JobConflict(f"the job {record.state}{reason}".replace("job canceled", "job was canceled"))
+        raise JobConflict(_why_no_result(record))
     if record.kind == "chat":
         return ChatResult.of(record).model_dump()
     video = stoker.files(job_id).result
     if not video.is_file():
         raise JobNotFound("the result's file is gone")
     return send_file(video, "video/mp4", download_name=f"{job_id}.mp4", conditional=True)
+
+
+def _why_no_result(record: Record) -> str:
+    if record.state == "failed":
+        return f"the job failed: {record.error['message'] if record.error else 'no reason was given'}"
+    return "the job was canceled" if record.terminal else f"the job is {record.state}; it has no result yet"
 
 
 @routes.get("/<job_id>/memory")

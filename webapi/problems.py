@@ -54,12 +54,9 @@ def problem(status: int, code: str, detail: str, field: str | None = None) -> Re
         "code": code,
     } | ({} if field is None else {"field": field})
     response = Response(json.dumps(document), status, content_type="application/problem+json")
-    if status == NOT_READY:
+    if status == STATUS[NotReady]:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
-
-
-NOT_READY = STATUS[NotReady]
 
 
 def _stoker_error(error: StokerError) -> Response:
@@ -74,7 +71,7 @@ def _stoker_error(error: StokerError) -> Response:
 
 def _redis_error(error: RedisError) -> Response:
     logger.error("Redis: %s", error)
-    return problem(NOT_READY, NotReady.code, "The job store does not answer; try again.")
+    return problem(STATUS[NotReady], NotReady.code, "The job store does not answer; try again.")
 
 
 def _http_error(error: HTTPException) -> Response:

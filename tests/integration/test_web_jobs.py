@@ -6,14 +6,12 @@ import pytest
 from tests.integration.webstack import (
     CHAT,
     HELLO,
-    VIDEO,
     Web,
     serve,
-    wait_for,
     write_clip,
     write_image,
 )
-from worker.jobs.events import Batch, Failed, Progress, Succeeded, Token
+from worker.jobs.events import Failed, Progress, Succeeded, Token
 from worker.jobs.media import JobFiles
 from worker.jobs.specs import VideoJob
 
@@ -185,80 +183,3 @@ def test_a_video_from_upload_to_its_bytes(web: Web, tmp_path: Path) -> None:
     assert web.http.get(url).status_code == 404
     assert web.http.delete(f"/v1/jobs/{job_id}").status_code == 204
     assert not files.folder.exists()
-
-
-def test_memory_marks_the_first_the_last_and_what_grew(web: Web) -> None:
-    def batch(index: int, before: int, after: int) -> Batch:
-        samples = {name: {"allocated": 1, "reserved": size} for name, size in
-                   {"before": before, "after": after}.items()}  # fmt: skip
-        peaks = {"peak_allocated": 5, "peak_reserved": after}
-        padded = 8 if index == 2 else 0
-        return Batch(index, 16 - padded, padded, 0.5, {"source": "cuda"} | samples | peaks)
-
-    job_id = web.submit()
-    assert web.http.get(f"/v1/jobs/{job_id}/memory").json() == {"id": job_id, "batches": []}
-    web.worker.claim(job_id)
-    web.worker.append(job_id, batch(0, 10, 20), batch(1, 20, 30), batch(2, 30, 30))
-    batches = web.http.get(f"/v1/jobs/{job_id}/memory").json()["batches"]
-    assert [(b["first"], b["last"], b["grew"]) for b in batches] == [
-        (True, False, False),
-        (False, False, True),
-        (False, True, False),
-    ]
-    assert batches[2] == {
-        "attempt": 1,
-        "index": 2,
-        "frames": 8,
-        "padded": 8,
-        "size": 16,
-        "seconds": 0.5,
-        "source": "cuda",
-        "before": {"allocated": 1, "reserved": 30},
-        "after": {"allocated": 1, "reserved": 30},
-        "peak_allocated": 5,
-        "peak_reserved": 30,
-        "first": False,
-        "last": True,
-        "grew": False,
-    }
-
-
-def test_queues_workers_readiness_and_metrics(web: Web) -> None:
-    assert web.http.get("/readyz").status_code == 503
-    chat = web.ready_worker("chat", slots=2)
-    response = web.http.get("/readyz")
-    assert (response.status_code, response.json()["code"]) == (503, "not_ready")
-    assert response.json()["detail"] == "no worker is ready for: video"
-    assert int(response.headers["Retry-After"]) > 0
-    web.ready_worker("video", slots=1)
-    assert web.http.get("/readyz").json() == {"status": "ready"}
-
-    waiting, canceled = web.submit(), web.submit()
-    web.http.post(f"/v1/jobs/{canceled}/cancel")
-    (queue,) = [q for q in web.http.get("/v1/queues").json()["queues"] if q["name"] == CHAT]
-    assert queue == {
-        "name": CHAT,
-        "waiting": 1,
-        "running": 0,
-        "slots": 2,
-        "max_waiting": 1000,
-        "estimated_wait_s": 0,
-    }
-    workers = web.http.get("/v1/workers").json()["workers"]
-    assert [w["name"] for w in workers] == ["chat1", "video1"]
-    assert {"kind", "host", "pid", "device", "engine", "running", "memory", "state"} <= workers[0].keys()
-
-    web.worker.claim(waiting)
-    text = web.http.get("/metrics").text
-    for line in [
-        f'stoker_jobs_waiting{{queue="{CHAT}"}} 0.0',
-        f'stoker_jobs_running{{queue="{CHAT}"}} 1.0',
-        f'stoker_jobs_finished_total{{queue="{CHAT}",state="canceled"}} 1.0',
-        f'stoker_slots{{queue="{VIDEO}"}} 1.0',
-        'stoker_workers{kind="chat",state="ready"} 1.0',
-    ]:
-        assert line in text.splitlines()
-
-    web.ledger.redis.zadd(web.ledger.key("workers"), {chat.name: 1})  # its lease ended long ago
-    wait_for(lambda: web.http.get("/readyz").status_code == 503, "readyz to notice")
-    assert [w["name"] for w in web.http.get("/v1/workers").json()["workers"]] == ["video1"]

@@ -1,25 +1,21 @@
 import json
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.integration.webstack import CHAT, CONTEXT_LENGTH, HELLO, Web, serve, write_clip, write_image
+from tests.integration.webstack import CHAT, CONTEXT_LENGTH, HELLO, Web, refused, serve, upload, write_clip
 from worker.jobs.events import Succeeded
 from worker.jobs.records import ModelCard
 
-MAX_UPLOAD_BYTES = 200_000
 USER = {"role": "user", "content": "Hi"}
 PROMPT = "<user>"
 
 
 @pytest.fixture(scope="module")
 def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    home, limits = tmp_path_factory.mktemp("home"), {"max_upload_bytes": MAX_UPLOAD_BYTES, "max_waiting": 2}
-    with serve(redis_url, home, **limits) as web:
+    with serve(redis_url, tmp_path_factory.mktemp("home"), max_waiting=2) as web:
         yield web
 
 
@@ -32,19 +28,6 @@ def web(server: Web) -> Web:
 @pytest.fixture
 def clip(tmp_path: Path) -> bytes:
     return write_clip(tmp_path / "clip.mp4")
-
-
-def refused(web: Web, response: httpx.Response, status: int, field: str | None = None) -> str:
-    """The refusal is a problem document that names the field, and nothing else happened."""
-    problem = response.json()
-    assert response.headers["Content-Type"] == "application/problem+json"
-    assert (response.status_code, problem["status"]) == (status, status), response.text
-    assert problem.get("field") == field, response.text
-    assert problem["type"] == "about:blank"
-    assert problem["title"]
-    assert problem["code"]
-    assert web.nothing_happened()
-    return str(problem["detail"])
 
 
 @pytest.mark.parametrize(
@@ -130,85 +113,6 @@ def test_what_is_not_there_is_a_problem_too(web: Web, method: str, path: str, st
     refused(web, response, status)
     assert response.json()["code"] == code
     assert ("Allow" in response.headers) == (status == 405)
-
-
-def upload(web: Web, clip: bytes | None, **fields: Any) -> httpx.Response:
-    """Fields of type bytes are files, with a name that promises too much."""
-    files = {name: (f"{name}.mp4", value) for name, value in fields.items() if isinstance(value, bytes)}
-    data = {name: value for name, value in fields.items() if not isinstance(value, bytes)}
-    if clip is not None:
-        files["file"] = ("../clip.mp4", clip)
-    return web.http.post("/v1/jobs/video", data=data, files=files or {"nothing": b""})
-
-
-@pytest.mark.parametrize(
-    ("field", "fields"),
-    [
-        ("effect", {"effect": "sparkle"}),
-        ("pad", {"pad": "ones"}),
-        ("model", {"model": "sam"}),
-        ("background", {"background": "green"}),
-        ("background", {"background": b"no image"}),
-        ("background", {"background": b""}),
-        ("background", {"background": ["#000000", "#ffffff"]}),
-        ("background_image", {"background_image": "true"}),
-        ("speed", {"speed": "2"}),
-        ("mask", {"mask": b"a file"}),
-    ],
-)
-def test_a_bad_video_field_is_refused(web: Web, clip: bytes, field: str, fields: dict[str, Any]) -> None:
-    refused(web, upload(web, clip, **fields), 422, field)
-
-
-def test_a_background_that_breaks_off_is_refused(web: Web, clip: bytes, tmp_path: Path) -> None:
-    image = write_image(tmp_path / "image.png")
-    refused(web, upload(web, clip, background=image[:60]), 422, "background")
-
-
-def test_a_clip_that_cannot_be_one_is_refused(web: Web, tmp_path: Path) -> None:
-    odd = write_clip(tmp_path / "odd.mp4", width=63)
-    tiny = write_image(tmp_path / "1x1.png", 1, 1)
-    image = write_image(tmp_path / "image.png")
-    for name, clip in {
-        "none": None,
-        "empty": b"",
-        "text": b"I am not a video, whatever my name says.",
-        "an image": image,
-        "one pixel": tiny,
-        "odd": odd,
-    }.items():
-        response = upload(web, clip)
-        assert response.status_code == 422, name
-        refused(web, response, 422, "file")
-
-
-def test_the_clip_as_text_and_a_body_that_is_no_form(web: Web, clip: bytes) -> None:
-    refused(web, upload(web, None, file="clip"), 422, "file")
-    refused(web, web.http.post("/v1/jobs/video", content=clip, headers={"Content-Type": "video/mp4"}), 415)
-    for form in ("multipart/form-data; boundary=x", "multipart/form-data"):
-        headers = {"Content-Type": form}
-        refused(web, web.http.post("/v1/jobs/video", content=b"nonsense", headers=headers), 400)
-
-
-@pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize("part", ["file", "field"])
-def test_an_upload_over_the_cap_is_refused(web: Web, chunked: bool, part: str) -> None:
-    boundary, filename = uuid.uuid4().hex, '; filename="a.mp4"' if part == "file" else ""
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"{filename}\r\n\r\n'
-    pieces = [head.encode(), *[b"x" * 50_000] * 5, f"\r\n--{boundary}--\r\n".encode()]
-    content: Any = iter(pieces) if chunked else b"".join(pieces)
-    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    response = web.http.post("/v1/jobs/video", content=content, headers=headers)
-    assert ("Content-Length" in response.request.headers) != chunked
-    refused(web, response, 413, "file")
-
-
-def test_a_form_of_too_many_parts_is_refused(web: Web, clip: bytes) -> None:
-    refused(web, upload(web, clip, **{f"field{i}": "x" for i in range(20)}), 413, "file")
-
-
-def test_a_clip_that_breaks_off_is_taken_and_fails_later(web: Web, clip: bytes) -> None:
-    assert upload(web, clip[:-100]).status_code == 202
 
 
 def test_a_full_queue_says_when_to_come_back(web: Web, clip: bytes) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from httpx_sse import ServerSentEvent, connect_sse
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from worker.jobs.events import Event
+from worker.jobs.events import Event, Token
 from worker.jobs.ledger import Append, Ledger, json_fields
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard, WorkerCard
@@ -153,6 +153,51 @@ def serve(redis_url: str, home: Path, **changes: object) -> Iterator[Web]:
             server.terminate()
             server.wait(TIMEOUT_S)
             ledger.redis.close()
+
+
+def refused(web: Web, response: httpx.Response, status: int, field: str | None = None) -> str:
+    """The refusal is a problem document that names the field, and nothing else happened."""
+    problem = response.json()
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert (response.status_code, problem["status"]) == (status, status), response.text
+    assert problem.get("field") == field, response.text
+    assert problem["type"] == "about:blank"
+    assert problem["title"]
+    assert problem["code"]
+    assert web.nothing_happened()
+    return str(problem["detail"])
+
+
+def upload(web: Web, clip: bytes | None, **fields: Any) -> httpx.Response:
+    """Fields of type bytes are files, with a name that promises too much."""
+    files = {name: (f"{name}.mp4", value) for name, value in fields.items() if isinstance(value, bytes)}
+    data = {name: value for name, value in fields.items() if not isinstance(value, bytes)}
+    if clip is not None:
+        files["file"] = ("../clip.mp4", clip)
+    return web.http.post("/v1/jobs/video", data=data, files=files or {"nothing": b""})
+
+
+def tokens(first: int, count: int) -> list[Event]:
+    return [Token(f"{i}\u2028\x85é ", i) for i in range(first, first + count)]
+
+
+def started(web: Web) -> str:
+    """A running job: events 1, queued, and 2, started."""
+    job_id = web.submit()
+    web.worker.claim(job_id)
+    return job_id
+
+
+def in_log(ledger: Ledger, job_id: str, after: int = 0) -> list[str]:
+    return [event.text for event in ledger.events(job_id, after)]
+
+
+def data(events: list[ServerSentEvent]) -> list[str]:
+    """What the events carry, once their ids, names and numbers agree."""
+    for event in events:
+        fields = json.loads(event.data)
+        assert (event.id, event.event) == (str(fields["n"]), fields["type"])
+    return [event.data for event in events]
 
 
 def write_clip(path: Path, frames: int = 3, width: int = 64, height: int = 48) -> bytes:

