@@ -76,7 +76,8 @@ def _parse(
         try:
             _, form, uploads = parser.parse_from_environ(request.environ)
         except RequestEntityTooLarge:
-            raise TooLarge("file", f"the upload may have at most {max_bytes} bytes") from None
+            limits = f"{max_bytes} bytes, {MAX_PARTS} parts and {MAX_FIELD_BYTES} bytes of text in a part"
+            raise TooLarge("file", f"the upload may have at most {limits}") from None
         except ValueError as error:
             raise BadRequest(f"The multipart body cannot be parsed: {error}.") from None
     return form, uploads

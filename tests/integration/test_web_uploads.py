@@ -7,10 +7,12 @@ import pytest
 
 from tests.integration.webstack import Web, refused, serve, upload, write_clip, write_image
 
+MAX_UPLOAD_BYTES = 200_000
+
 
 @pytest.fixture(scope="module")
 def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    with serve(redis_url, tmp_path_factory.mktemp("home"), max_upload_bytes=200_000) as web:
+    with serve(redis_url, tmp_path_factory.mktemp("home"), max_upload_bytes=MAX_UPLOAD_BYTES) as web:
         yield web
 
 
@@ -93,3 +95,11 @@ def test_a_form_of_too_many_parts_is_refused(web: Web, clip: bytes) -> None:
 
 def test_a_clip_that_breaks_off_is_taken_and_fails_later(web: Web, clip: bytes) -> None:
     assert upload(web, clip[:-100]).status_code == 202
+
+
+def test_a_clip_larger_than_any_buffer_arrives_whole(web: Web, clip: bytes) -> None:
+    size = MAX_UPLOAD_BYTES - len(clip) - 1000  # the rest is for the form around it
+    padded = clip + size.to_bytes(4) + b"free" + uuid.uuid4().bytes * (size // 16)
+    response = upload(web, padded)
+    assert response.status_code == 202, response.text
+    assert (web.settings.media_dir / response.json()["id"] / "clip").read_bytes() == padded
