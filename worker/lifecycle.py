@@ -155,7 +155,12 @@ def make_runner(kind: str, settings: Settings, torch_device: str, ledger: Ledger
         from worker.video.runner import VideoRunner
 
         weights = models.resolve(settings.models_dir, settings.video_model)
-        pipeline = VideoPipeline(weights, device=torch_device, batch_size=settings.batch_size)
+        pipeline = VideoPipeline(
+            weights,
+            device=torch_device,
+            batch_size=settings.batch_size,
+            model=settings.model_name("video"),
+        )
         return VideoRunner(pipeline, settings)
     from worker.chat.runner import ChatRunner
     from worker.chat.transformers_engine import TransformersEngine

@@ -13,7 +13,7 @@ from worker.runs import Run
 __all__ = ["ChatRunner"]
 
 
-class Answer:
+class Transcript:
     """One chat's answer as it grows, over all attempts at the job."""
 
     def __init__(self, run: Run, prompt_tokens: int, text: str, tokens: int) -> None:
@@ -62,7 +62,7 @@ class ChatRunner:
         self._engine = engine
         self._ledger = ledger
         self._outbox = outbox
-        self._answers: dict[str, Answer] = {}
+        self._transcripts: dict[str, Transcript] = {}
 
     @property
     def context_length(self) -> int:
@@ -80,20 +80,20 @@ class ChatRunner:
 
     def run(self, run: Run) -> None:
         """Put the chat into the engine and wait for its end."""
-        answer, request = self._resumed(run)
-        self._answers[run.id] = answer
+        transcript, request = self._resumed(run)
+        self._transcripts[run.id] = transcript
         run.on_stop = lambda: self._engine.cancel(run.id)
         try:
             self._engine.submit(request)
             run.over.wait()
         finally:
-            del self._answers[run.id]
+            del self._transcripts[run.id]
 
     def stop(self) -> None:
         """Stop the engine."""
         self._engine.stop()
 
-    def _resumed(self, run: Run) -> tuple[Answer, ChatRequest]:
+    def _resumed(self, run: Run) -> tuple[Transcript, ChatRequest]:
         """The chat from where its last attempt left it: what is in the log is not said again."""
         spec = run.record.spec
         if not isinstance(spec, ChatJob):
@@ -103,7 +103,7 @@ class ChatRunner:
         text, tokens = "".join(token["text"] for token in said), sum(token["count"] for token in said)
         template = self._engine.prompt_template
         messages = [message.model_dump() for message in spec.messages]
-        answer = Answer(run, len(template.encode(messages)), text, tokens)
+        transcript = Transcript(run, len(template.encode(messages)), text, tokens)
         request = ChatRequest(
             id=run.id,
             prompt=template.encode(messages, continuation=text),
@@ -113,9 +113,9 @@ class ChatRunner:
             seed=spec.seed,
             stop=tuple(spec.stop),
         )
-        return answer, request
+        return transcript, request
 
     def _on_step(self, deltas: Sequence[Delta]) -> None:
         """One step's deltas go to the outbox together."""
-        letters = [answer.letter(d) for d in deltas if (answer := self._answers.get(d.id))]
+        letters = [transcript.letter(d) for d in deltas if (transcript := self._transcripts.get(d.id))]
         self._outbox.put(letter for letter in letters if letter)
