@@ -12,7 +12,7 @@ import click
 from tqdm import tqdm
 
 from webapi import local
-from webapi.client import ApiError, Client, Json, Timeline
+from webapi.client import Client, Json, Timeline
 from worker.jobs.errors import StokerError
 from worker.jobs.settings import Settings, child_env
 
@@ -115,9 +115,8 @@ def chat(url: str | None, prompt: str, system: str | None, stop: Sequence[str], 
     job = client.submit_chat({name: value for name, value in body.items() if value not in (None, [])})
     timeline = Timeline()
     with _canceling(client, job):
-        for event in _finished(client, job, timeline):
-            if event["type"] == "token":
-                click.echo(event["text"], nl=False)
+        for event in client.follow(job["id"], timeline):
+            click.echo(event.get("text", ""), nl=False)
     click.echo()
     click.echo(timeline.summary("tokens"), err=True)
 
@@ -136,7 +135,7 @@ def video(url: str | None, clip: Path, output: Path, background: str | None, **f
     job = client.submit_video(clip, background, **form)
     timeline = Timeline()
     with _canceling(client, job):
-        show_progress(_finished(client, job, timeline))
+        show_progress(client.follow(job["id"], timeline))
     client.download(job["id"], output)
     click.echo(f"{output}: {timeline.summary('frames')}", err=True)
 
@@ -158,17 +157,6 @@ def _canceling(client: Client, job: Json) -> Iterator[None]:
     except KeyboardInterrupt:
         client.cancel(job["id"])
         raise
-
-
-def _finished(client: Client, job: Json, timeline: Timeline) -> Iterator[Json]:
-    """The job's events; raises `ApiError` if it does not end well."""
-    for event in client.events(job["id"]):
-        timeline.add(event)
-        if event["type"] == "failed":
-            raise ApiError(f"the job failed: {event['code']}: {event['message']}")
-        if event["type"] == "canceled":
-            raise ApiError("the job was canceled")
-        yield event
 
 
 @main.command()

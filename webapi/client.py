@@ -116,6 +116,16 @@ class Client:
             time.sleep(RETRIES_S[failures])
             failures += 1
 
+    def follow(self, job_id: str, timeline: "Timeline") -> Iterator[Json]:
+        """The events of a job that succeeds; raises `ApiError` for any other end."""
+        for event in self.events(job_id):
+            timeline.add(event)
+            if event["type"] == "failed":
+                raise ApiError(f"the job failed: {event['code']}: {event['message']}")
+            if event["type"] == "canceled":
+                raise ApiError("the job was canceled")
+            yield event
+
     def _stream(self, job_id: str, after: int) -> Iterator[Json]:
         headers, path = {"Last-Event-ID": str(after)}, f"/v1/jobs/{job_id}/events"
         with connect_sse(self.http, "GET", path, headers=headers, timeout=STREAM_TIMEOUT_S) as source:
@@ -123,7 +133,8 @@ class Client:
                 raise httpx.RemoteProtocolError(f"status {source.response.status_code}")
             _check(source.response)
             for sse in source.iter_sse():
-                yield json.loads(sse.data)
+                if sse.data:  # httpx-sse makes an empty event of a heartbeat
+                    yield json.loads(sse.data)
         raise httpx.RemoteProtocolError("it ended before the job did")
 
     def _json(self, method: str, path: str, **kwargs: Any) -> Json:

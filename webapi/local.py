@@ -180,7 +180,8 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
         if code := subprocess.call(models, env=child_env(settings)):  # noqa: S603
             raise SystemExit(code)
         supervisor = Supervisor()
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+            signal.signal(number, signal.default_int_handler)
         try:
             _run(settings, supervisor, logs, verbose)
         except KeyboardInterrupt:
@@ -240,7 +241,9 @@ class _Announcer:
         for name, pid in new.items():
             if card := cards.get(pid):
                 click.echo(f"{name}: {card['model']} on {card['device']}, {card['slots']} at once")
-            elif name != "web":
+            elif name == "web":
+                click.echo(f"web: {self.client.url}")
+            else:
                 continue
             self.ready.add(pid)
         if self.ready >= set(new.values()) and self.client.ready():

@@ -1,0 +1,114 @@
+"""`make demo`: starts the stack, runs one chat and one video through it, shows what they took, stops it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from webapi.cli import show_progress
+from webapi.client import Client, Json, Timeline
+from webapi.local import models_argv, spawn, tail
+from worker.jobs.errors import StokerError
+from worker.jobs.settings import Settings, child_env
+
+QUESTION = "What is the capital of Japan?"
+CLIP = "carphone_pristine.mp4"
+RESULT = Path("demo/result.mp4")
+#: From the first process to warmed models; a cold disk makes it long.
+START_S = 180.0
+
+
+class DemoFailed(StokerError):
+    """The stack did not start, or did not stop, as it should."""
+
+    code = "demo_failed"
+
+
+def main() -> None:
+    """Run the demo. Exits nonzero, with the ends of the logs, if anything fails."""
+    settings = Settings.from_env()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if code := subprocess.call(models_argv(CLIP), env=child_env(settings)):  # noqa: S603
+            raise SystemExit(code)
+        with _stack(settings) as client:
+            _show(client, settings.models_dir / CLIP)
+    except (StokerError, OSError) as error:
+        for log in sorted((settings.root / "logs").glob("*.log")):
+            click.echo(f"--- {log}\n{tail(log, 15)}", err=True)
+        raise SystemExit(f"demo: {error}") from error
+
+
+@contextmanager
+def _stack(settings: Settings) -> Iterator[Client]:
+    """A ready stack on a free port; afterwards it must drain and exit 0."""
+    argv = [sys.executable, "-m", "webapi.cli", "up", "--port", "0"]
+    process = spawn(argv, child_env(settings), None)
+    try:
+        yield _ready(process, settings.root / "up.json")
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait()
+    if code:
+        raise DemoFailed(f"the stack ended with {code}")
+
+
+def _ready(process: "subprocess.Popen[bytes]", state: Path) -> Client:
+    started, client = time.monotonic(), None
+    while client is None or not client.ready():
+        if process.poll() is not None:
+            raise DemoFailed(f"the stack did not start ({process.returncode})")
+        if time.monotonic() - started > START_S:
+            raise DemoFailed(f"the stack was not ready after {START_S:.0f} s")
+        if client is None and state.exists():
+            found = json.loads(state.read_text())
+            if found["pid"] == process.pid:  # a killed stack leaves its file behind
+                client = Client(found["url"])
+        time.sleep(0.2)
+    click.echo(f"all warm after {time.monotonic() - started:.1f} s\n")
+    return client
+
+
+def _show(client: Client, clip: Path) -> None:
+    """Both jobs run at once; their events are numbered and kept, so one can be shown after the other."""
+    chat_times, video_times = Timeline(), Timeline()
+    video = client.submit_video(clip, "#00b140", effect="background")
+    body = {"messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 64}
+    chat = client.submit_chat(body)
+    click.echo(f"> {QUESTION}\n")
+    for event in client.follow(chat["id"], chat_times):
+        click.echo(event.get("text", ""), nl=False)
+    click.echo(f"\n\nchat   {chat_times.summary('tokens')}\n")
+    show_progress(client.follow(video["id"], video_times))
+    RESULT.parent.mkdir(exist_ok=True)
+    client.download(video["id"], RESULT)
+    click.echo(f"video  {video_times.summary('frames')}")
+    click.echo(f"result {RESULT.absolute()}\n")
+    _show_memory(client, client.job(chat["id"])["worker"], video["id"])
+
+
+def _show_memory(client: Client, chat_worker: str, video_id: str) -> None:
+    click.echo("memory, MiB allocated/reserved:")
+    for card in client.workers():
+        if card["name"] == chat_worker:
+            click.echo(f"  chat worker     now {_mib(card['memory'])} ({card['memory']['source']})")
+    for batch in client.memory(video_id)["batches"]:
+        if batch["first"] or batch["last"]:
+            peak = {"allocated": batch["peak_allocated"], "reserved": batch["peak_reserved"]}
+            figures = f"before {_mib(batch['before'])}, after {_mib(batch['after'])}, peak {_mib(peak)}"
+            size = f"{batch['frames']} real and {batch['padded']} padded frames"
+            click.echo(f"  video batch {batch['index']:<3} {figures} ({batch['source']}), {size}")
+
+
+def _mib(sample: Json) -> str:
+    return f"{sample['allocated'] / 2**20:.0f}/{sample['reserved'] / 2**20:.0f}"
+
+
+if __name__ == "__main__":
+    main()
