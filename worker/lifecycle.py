@@ -160,6 +160,7 @@ def make_runner(kind: str, settings: Settings, torch_device: str, ledger: Ledger
             device=torch_device,
             batch_size=settings.batch_size,
             model=settings.model_name("video"),
+            max_pixels=settings.max_pixels,
         )
         return VideoRunner(pipeline, settings)
     from worker.chat.runner import ChatRunner

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from worker.jobs.errors import BadSettings, EngineFailed
 from worker.memory import MemoryReport, measure
 from worker.video.padding import Pad, cut, fill
-from worker.video.reader import ClipReader, Frames
+from worker.video.reader import MAX_PIXELS, ClipReader, Frames
 from worker.video.writer import ClipWriter
 
 if TYPE_CHECKING:  # torch comes in with `load`, after the device has been pinned
@@ -67,12 +67,19 @@ class VideoPipeline:
     """
 
     def __init__(
-        self, weights: Path, *, device: str = "cpu", batch_size: int = 16, model: str = "selfie_segmentation"
+        self,
+        weights: Path,
+        *,
+        device: str = "cpu",
+        batch_size: int = 16,
+        model: str = "selfie_segmentation",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._weights = weights
         self._device = device
         self._batch_size = batch_size
         self._name = model
+        self._max_pixels = max_pixels
         self._model: VideoModel | None = None
 
     def load(self) -> None:
@@ -93,7 +100,9 @@ class VideoPipeline:
         began = time.perf_counter()
         frames = padded = batches = 0
         with (
-            ClipReader(request.source, self._batch_size, allocate=self._buffer) as reader,
+            ClipReader(
+                request.source, self._batch_size, max_pixels=self._max_pixels, allocate=self._buffer
+            ) as reader,
             ClipWriter(request.source, request.target, reader.header) as writer,
         ):
             clip = reader.header
