@@ -7,6 +7,7 @@ from flask.json.provider import DefaultJSONProvider
 
 from webapi import jobs, ops, problems, streams
 from webapi.backend import Backend
+from worker.jobs.recovery import Recovery
 from worker.jobs.settings import Settings
 
 __all__ = ["create_app"]
@@ -26,12 +27,13 @@ class Stoker(Flask):
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """An app for these settings, by default those of the environment; connects on the first request."""
+    """An app for these settings, by default those of the environment; it takes part in recovery."""
     settings = settings or Settings.from_env()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = Stoker(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
-    app.extensions["stoker"] = Backend.of(settings)
+    app.extensions["stoker"] = stoker = Backend.of(settings)
+    Recovery(stoker.ledger).start()
     for module in (jobs, streams, ops):
         app.register_blueprint(module.routes)
     problems.register(app)
