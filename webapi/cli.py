@@ -94,7 +94,7 @@ _URL = click.option("--url", help="The API; default STOKER_URL, else http://127.
 
 
 def _client(url: str | None) -> Client:
-    return Client(url or Settings.from_env().url)
+    return click.get_current_context().with_resource(Client(url or Settings.from_env().url))
 
 
 @main.command()

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from httpx_sse import connect_sse
@@ -33,11 +33,17 @@ class ApiError(StokerError):
 
 
 class Client:
-    """The API at `url`. Every method raises `ApiError`."""
+    """The API at `url`, and a context manager that closes its connections. Methods raise `ApiError`."""
 
     def __init__(self, url: str, timeout_s: float = 30.0) -> None:
         self.url = url.rstrip("/")
         self.http = httpx.Client(base_url=self.url, timeout=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
 
     def submit_chat(self, body: Mapping[str, Any]) -> Json:
         """Submit a chat; the queued job."""

@@ -51,7 +51,8 @@ def _stack(settings: Settings) -> Iterator[Client]:
     argv = [sys.executable, "-m", "webapi.cli", "up", "--port", "0"]
     process = spawn(argv, child_env(settings), None)
     try:
-        yield _ready(process, settings.root / "up.json")
+        with _ready(process, settings.root / "up.json") as client:
+            yield client
     finally:
         process.send_signal(signal.SIGINT)
         code = process.wait()

@@ -212,20 +212,21 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
     host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104
     state = {"pid": os.getpid(), "url": f"http://{host}:{settings.port}", "redis_url": settings.redis_url}
     _write_state(settings.root / "up.json", state)
-    announcer = _Announcer(f"http://{host}:{settings.port}")
-    while True:
-        supervisor.tick()
-        announcer.look(supervisor.children)
-        for child in supervisor.children if verbose else ():
-            child.show()
-        time.sleep(TICK_S)
+    with Client(f"http://{host}:{settings.port}", timeout_s=2.0) as client:
+        announcer = _Announcer(client)
+        while True:
+            supervisor.tick()
+            announcer.look(supervisor.children)
+            for child in supervisor.children if verbose else ():
+                child.show()
+            time.sleep(TICK_S)
 
 
 class _Announcer:
     """Says when a process is ready for work, after a restart too."""
 
-    def __init__(self, url: str) -> None:
-        self.client = Client(url, timeout_s=2.0)
+    def __init__(self, client: Client) -> None:
+        self.client = client
         self.ready: set[int] = set()
 
     def look(self, children: Sequence[Child]) -> None:

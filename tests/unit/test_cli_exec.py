@@ -1,0 +1,72 @@
+"""`stoker worker`, `web` and `models` become other programs; these are their command lines."""
+
+import os
+import sys
+from itertools import pairwise
+
+import pytest
+from click.testing import CliRunner
+
+from webapi.cli import main
+
+Exec = tuple[list[str], dict[str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> "Runner":
+    for name in [name for name in os.environ if name.startswith("STOKER_")]:
+        monkeypatch.delenv(name)
+    return Runner(monkeypatch)
+
+
+class Runner:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[Exec] = []
+        monkeypatch.setattr(os, "execve", lambda path, argv, env: self.seen.append((argv, env)))
+
+    def __call__(self, command: str) -> Exec:
+        result = CliRunner().invoke(main, command.split())
+        assert result.exit_code == 0, result.output
+        return self.seen.pop()
+
+
+def test_a_chat_worker_is_the_official_celery_worker_in_one_solo_process(run: Runner) -> None:
+    argv, env = run("worker chat --devices cpu --model /models/My.gguf --slots 3 --engine transformers")
+    assert argv[:6] == [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
+    options = dict(pairwise(argv))
+    assert (options["--pool"], options["--concurrency"], options["-Q"]) == ("solo", "1", "chat.My")
+    settings = {"WORKER": "chat", "DEVICES": "cpu", "CHAT_MODEL": "/models/My.gguf", "SLOTS": "3"}
+    assert {f"STOKER_{name}": value for name, value in settings.items()}.items() <= env.items()
+
+
+def test_a_worker_has_a_new_node_name_at_each_start(run: Runner) -> None:
+    names = {run("worker chat")[0][-3] for _ in range(2)}
+    assert len(names) == 2
+    assert all(name.startswith("chat-") and name.endswith("@%h") for name in names)
+
+
+def test_a_video_worker(run: Runner) -> None:
+    argv, env = run("worker video --batch-size 4")
+    assert "video.selfie_segmentation" in argv
+    assert (env["STOKER_WORKER"], env["STOKER_BATCH_SIZE"]) == ("video", "4")
+
+
+def test_the_api_is_gunicorn_with_gevent(run: Runner) -> None:
+    argv, env = run("web --host ::1 --port 81")
+    assert argv[:5] == [sys.executable, "-m", "gunicorn", "-k", "gevent"]
+    assert (argv[argv.index("-b") + 1], argv[-1]) == ("[::1]:81", "webapi.app:create_app()")
+    assert env["STOKER_PORT"] == "81"
+
+
+def test_models_are_fetched_by_the_workers_code(run: Runner) -> None:
+    assert run("models --check bikes.mp4")[0][1:] == ["-m", "worker.models", "--check", "bikes.mp4"]
+
+
+@pytest.mark.parametrize(
+    "command", ["worker video --batch-size 0", "web --port 99999", "worker chat --slots 0"]
+)
+def test_a_value_that_cannot_work_is_one_sentence(command: str) -> None:
+    result = CliRunner().invoke(main, command.split())
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: STOKER_")
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,199 @@
+"""`stoker up` and its supervisor, with tiny real processes in the workers' places."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from tests.integration.webstack import TIMEOUT_S, wait_for
+from webapi.cli import main
+from webapi.local import LONG_LIFE_S, Child, Supervisor, spawn, tail
+from worker.jobs.settings import Settings, child_env
+
+ENV = child_env(Settings.from_env())
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def supervisor(clock: Clock) -> Iterator[Supervisor]:
+    supervisor = Supervisor(clock)
+    yield supervisor
+    supervisor.stop([child.name for child in supervisor.children], 0.0)
+
+
+def child(tmp_path: Path, code: str, name: str = "c") -> Child:
+    return Child(name, [sys.executable, "-c", code], ENV, tmp_path / f"{name}.log")
+
+
+def started(child: Child, count: int = 1) -> "subprocess.Popen[bytes]":
+    """The child's process, once it has printed for the count-th time that it is up."""
+    wait_for(lambda: child.log.exists() and child.log.read_text().count("up") == count, "a child")
+    assert child.process is not None
+    return child.process
+
+
+SLEEP = "print('up', flush=True); import signal; signal.pause()"
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEP
+POLITE = (
+    "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit()));"
+    "print('up', flush=True); signal.pause()"
+)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_dead_child_is_started_again_a_little_later_each_time(
+    supervisor: Supervisor, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dying = child(tmp_path, "print('up: out of luck', flush=True); raise SystemExit(3)")
+    supervisor.start(dying)
+    for attempt, wait_s in enumerate((1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0), 1):
+        started(dying, attempt).wait(TIMEOUT_S)
+        supervisor.tick()
+        assert f"c ended (3), again in {wait_s:.0f} s: up: out of luck" in capsys.readouterr().out
+        clock.now += wait_s - 0.1
+        supervisor.tick()
+        assert dying.process is None
+        clock.now += 0.2
+        supervisor.tick()
+        assert dying.process is not None
+
+
+def test_a_long_life_makes_the_next_wait_short(
+    supervisor: Supervisor, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sleeper = child(tmp_path, SLEEP)
+    sleeper.backoff_s = 16.0
+    supervisor.start(sleeper)
+    clock.now += LONG_LIFE_S
+    process = started(sleeper)
+    process.kill()
+    process.wait(TIMEOUT_S)
+    supervisor.tick()
+    assert "c ended (-9), again in 1 s" in capsys.readouterr().out
+
+
+def test_stop_lets_a_child_finish(supervisor: Supervisor, tmp_path: Path) -> None:
+    polite = child(tmp_path, POLITE)
+    supervisor.start(polite)
+    process = started(polite)
+    supervisor.stop(["c"], TIMEOUT_S)
+    assert (process.returncode, tail(polite.log, 1), supervisor.children) == (0, "bye", [])
+
+
+def test_stop_kills_what_does_not_end_in_time_and_leaves_the_others(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    stubborn, other = child(tmp_path, STUBBORN), child(tmp_path, SLEEP, "other")
+    supervisor.start(stubborn)
+    supervisor.start(other)
+    process = started(stubborn)
+    supervisor.stop(["c"], 0.0)
+    assert process.returncode == -signal.SIGKILL
+    assert started(other).poll() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
+def test_children_end_when_their_parent_is_killed() -> None:
+    code = (
+        "import os, signal, sys; from webapi.local import spawn;"
+        "print(spawn([sys.executable, '-c', 'import signal; signal.pause()'], os.environ, None).pid);"
+        "sys.stdout.flush(); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert alive(pid)
+        parent.kill()
+    wait_for(lambda: not alive(pid), "the child's end")
+
+
+#: `stoker up` with real Valkey and gunicorn, and workers that only say that they are ready.
+UP = """
+import sys
+from webapi import local
+from webapi.cli import main
+WORKER = '''
+import os, signal, sys
+from worker.jobs.ledger import Ledger
+from worker.jobs.records import WorkerCard
+from worker.jobs.registry import Registry
+from worker.jobs.settings import Settings
+settings = Settings.from_env()
+kind, name = settings.worker, f"{settings.worker}-{os.getpid()}"
+card = WorkerCard(name, kind, "h", os.getpid(), "cpu", "m", "e", f"{kind}.m", 1, 0, state="ready")
+registry = Registry(Ledger(settings))
+registry.renew(card)
+signal.signal(signal.SIGTERM, lambda *_: (registry.release(name), print("drained"), sys.exit()))
+while True:
+    signal.pause()
+'''
+local.worker_argv = lambda kind, settings: [sys.executable, "-c", WORKER]
+local.models_argv = lambda *models: ["true"]
+main(sys.argv[1:])
+"""
+
+
+def test_the_stack_starts_heals_refuses_a_second_and_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOKER_HOME", str(tmp_path))
+    monkeypatch.delenv("STOKER_REDIS_URL", raising=False)
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        command = [sys.executable, "-c", UP, "up", "--port", "0"]
+        stack = spawn(command, child_env(Settings.from_env()), file)
+    try:
+        wait_for(lambda: stack.poll() is None and "ready: http" in output.read_text(), "the stack")
+        state = json.loads((tmp_path / "up.json").read_text())
+        assert state["pid"] == stack.pid
+        workers = httpx.get(f"{state['url']}/v1/workers").json()["workers"]
+        assert [card["kind"] for card in workers] == ["chat", "video"]
+
+        second = CliRunner().invoke(main, ["up"])
+        assert second.exit_code == 1
+        assert second.stderr == f"Error: a stack already runs in {tmp_path}: stop it, or set STOKER_HOME\n"
+        monkeypatch.setenv("STOKER_HOME", str(tmp_path / "other"))
+        taken = CliRunner().invoke(main, ["up", "--port", state["url"].rpartition(":")[2]])
+        assert taken.exit_code == 1
+        assert "Address already in use" in taken.stderr
+
+        os.kill(workers[0]["pid"], signal.SIGKILL)
+        wait_for(lambda: output.read_text().count("chat: m on cpu") == 2, "another chat worker")
+        pids = [card["pid"] for card in httpx.get(f"{state['url']}/v1/workers").json()["workers"]]
+        stack.send_signal(signal.SIGINT)
+        assert stack.wait(TIMEOUT_S) == 0
+    finally:
+        stack.kill()
+        stack.wait()
+    assert not [pid for pid in pids if alive(pid)]
+    assert tail(tmp_path / "logs" / "video.log", 1) == "drained"
+    assert (
+        "Saving" in tail(tmp_path / "logs" / "valkey.log", 20)
+        or "bye" in (tmp_path / "logs" / "valkey.log").read_text()
+    )
+    assert not (tmp_path / "up.json").exists()
