@@ -33,34 +33,43 @@ class DemoFailed(StokerError):
 def main() -> None:
     """Run the demo. Exits nonzero, with the ends of the logs, if anything fails."""
     settings = Settings.from_env()
+    logs = settings.root / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if code := subprocess.call(models_argv(CLIP), env=child_env(settings)):  # noqa: S603
+        files = models_argv(settings.chat_model, settings.video_model, CLIP)
+        if code := subprocess.call(files, env=child_env(settings)):  # noqa: S603
             raise SystemExit(code)
-        with _stack(settings) as client:
+        with _stack(settings, logs / "up.log") as client:
             _show(client, settings.models_dir / CLIP)
     except (StokerError, OSError) as error:
-        for log in sorted((settings.root / "logs").glob("*.log")):
+        for log in sorted(logs.glob("*.log")):
             click.echo(f"--- {log}\n{tail(log, 15)}", err=True)
         raise SystemExit(f"demo: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit("demo: interrupted") from None
 
 
 @contextmanager
-def _stack(settings: Settings) -> Iterator[Client]:
+def _stack(settings: Settings, log: Path) -> Iterator[Client]:
     """A ready stack on a free port; afterwards it must drain and exit 0."""
     argv = [sys.executable, "-m", "webapi.cli", "up", "--port", "0"]
-    process = spawn(argv, child_env(settings), None)
+    with log.open("wb") as output:
+        process = spawn(argv, child_env(settings), output)
     try:
         with _ready(process, settings.root / "up.json") as client:
             yield client
     finally:
+        click.echo("draining …")
         process.send_signal(signal.SIGINT)
         code = process.wait()
     if code:
         raise DemoFailed(f"the stack ended with {code}")
+    click.echo("stopped, nothing left running")
 
 
 def _ready(process: "subprocess.Popen[bytes]", state: Path) -> Client:
+    """A client of the stack, once all is warm."""
     started, client = time.monotonic(), None
     while client is None or not client.ready():
         if process.poll() is not None:
@@ -71,8 +80,11 @@ def _ready(process: "subprocess.Popen[bytes]", state: Path) -> Client:
             found = json.loads(state.read_text())
             if found["pid"] == process.pid:  # a killed stack leaves its file behind
                 client = Client(found["url"])
+                click.echo(f"starting: API {found['url']}, Redis {found['redis_url']}")
+        if sys.stdout.isatty():
+            click.echo(f"\rwarming up, {time.monotonic() - started:.0f} s ", nl=False)
         time.sleep(0.2)
-    click.echo(f"all warm after {time.monotonic() - started:.1f} s\n")
+    click.echo("\r" * sys.stdout.isatty() + f"all warm after {time.monotonic() - started:.1f} s\n")
     return client
 
 
