@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     settings = Settings.from_env().updated(slots=max(args.at_once))
-    with running_stack(settings) as client:
+    with running_stack(settings, settings.root / "bench.log") as client:
         ways = {"generate": Generate(settings), "bare engine": BareEngine(settings), "stack": Stack(client)}
         print(f"{'at once':>8} {'generate':>9} {'bare engine':>12} {'stack':>7}  stack/bare  first token")
         for count in args.at_once:

@@ -71,7 +71,10 @@ def main() -> None:
     pipeline.load()
     model = MODELS["selfie_segmentation"].load(weights, "cpu")
     model.warm_up(settings.batch_size, 720, 1280)
-    with running_stack(settings) as client, tempfile.TemporaryDirectory() as folder:
+    with (
+        running_stack(settings, settings.root / "bench.log") as client,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         target = Path(folder) / "out.mp4"
         request = VideoRequest(clip, target, args.effect, GREEN)
         ways: dict[str, Callable[[], object]] = {

@@ -12,7 +12,8 @@ import click
 from tqdm import tqdm
 
 from webapi import local
-from webapi.client import Client, Json, Timeline
+from webapi.client import Client, Json
+from webapi.timeline import Timeline
 from worker.jobs.errors import StokerError
 from worker.jobs.settings import Settings, child_env
 
@@ -115,7 +116,7 @@ def chat(url: str | None, prompt: str, system: str | None, stop: Sequence[str], 
     job = client.submit_chat({name: value for name, value in body.items() if value not in (None, [])})
     timeline = Timeline()
     with _canceling(client, job):
-        for event in client.follow(job["id"], timeline):
+        for event in timeline.watch(client.follow(job["id"])):
             click.echo(event.get("text", ""), nl=False)
     click.echo()
     click.echo(timeline.summary("tokens"), err=True)
@@ -135,7 +136,7 @@ def video(url: str | None, clip: Path, output: Path, background: str | None, **f
     job = client.submit_video(clip, background, **form)
     timeline = Timeline()
     with _canceling(client, job):
-        show_progress(client.follow(job["id"], timeline))
+        show_progress(timeline.watch(client.follow(job["id"])))
     client.download(job["id"], output)
     click.echo(f"{output}: {timeline.summary('frames')}", err=True)
 

@@ -5,8 +5,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +14,7 @@ from httpx_sse import connect_sse
 from worker.jobs.errors import StokerError
 from worker.jobs.events import TERMINAL
 
-__all__ = ["ApiError", "Client", "Json", "Timeline"]
+__all__ = ["ApiError", "Client", "Json"]
 
 Json = dict[str, Any]
 
@@ -122,10 +120,9 @@ class Client:
             time.sleep(RETRIES_S[failures])
             failures += 1
 
-    def follow(self, job_id: str, timeline: "Timeline") -> Iterator[Json]:
+    def follow(self, job_id: str) -> Iterator[Json]:
         """The events of a job that succeeds; raises `ApiError` for any other end."""
         for event in self.events(job_id):
-            timeline.add(event)
             if event["type"] == "failed":
                 raise ApiError(f"the job failed: {event['code']}: {event['message']}")
             if event["type"] == "canceled":
@@ -162,42 +159,3 @@ def _check(response: httpx.Response) -> None:
         field = f"{problem['field']}: " if "field" in problem else ""
         raise ApiError(field + str(problem.get("detail") or problem.get("title")))
     raise ApiError(f"{response.request.url} answered {response.status_code} {response.reason_phrase}")
-
-
-@dataclass(slots=True)
-class Timeline:
-    """When a job was queued, started, gave its first result and ended, by the clock of its events."""
-
-    queued: float = 0.0
-    started: float = 0.0
-    first: float = 0.0
-    ended: float = 0.0
-    #: Tokens or frames so far.
-    done: int = 0
-
-    def add(self, event: Json) -> None:
-        """Take the next event into account."""
-        at = datetime.fromisoformat(event["time"]).timestamp()
-        match event["type"]:
-            case "queued":
-                self.queued = at
-            case "started":
-                self.started = self.started or at
-            case "token":
-                self.first, self.done = self.first or at, event["index"] + event.get("count", 1)
-            case "progress":
-                self.first, self.done = self.first or at, event["done"]
-            case kind if kind in TERMINAL:
-                self.ended = at
-
-    @property
-    def rate(self) -> float:
-        """Tokens or frames a second, from the start of the job to its end."""
-        return self.done / max(self.ended - self.started, 1e-3)
-
-    def summary(self, unit: str) -> str:
-        """One line: waited, first result, total, rate."""
-        return (
-            f"{self.done} {unit}, {self.rate:.1f} {unit}/s, first after {self.first - self.queued:.2f} s, "
-            f"{self.started - self.queued:.2f} s queued, {self.ended - self.queued:.2f} s in all"
-        )

@@ -12,8 +12,10 @@ from pathlib import Path
 import click
 
 from webapi.cli import show_progress
-from webapi.client import Client, Json, Timeline
-from webapi.local import models_argv, spawn, tail
+from webapi.client import Client, Json
+from webapi.local import models_argv
+from webapi.supervisor import spawn, tail
+from webapi.timeline import Timeline
 from worker.jobs.errors import StokerError
 from worker.jobs.settings import Settings, child_env
 
@@ -40,7 +42,7 @@ def main() -> None:
         files = models_argv(settings.chat_model, settings.video_model, CLIP)
         if code := subprocess.call(files, env=child_env(settings)):  # noqa: S603
             raise SystemExit(code)
-        with _stack(settings, logs / "up.log") as client:
+        with running_stack(settings, logs / "up.log") as client:
             _show(client, settings.models_dir / CLIP)
     except (StokerError, OSError) as error:
         for log in sorted(logs.glob("*.log")):
@@ -51,7 +53,7 @@ def main() -> None:
 
 
 @contextmanager
-def _stack(settings: Settings, log: Path) -> Iterator[Client]:
+def running_stack(settings: Settings, log: Path) -> Iterator[Client]:
     """A ready stack on a free port; afterwards it must drain and exit 0."""
     argv = [sys.executable, "-m", "webapi.cli", "up", "--port", "0"]
     with log.open("wb") as output:
@@ -95,10 +97,10 @@ def _show(client: Client, clip: Path) -> None:
     body = {"messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 64}
     chat = client.submit_chat(body)
     click.echo(f"> {QUESTION}\n")
-    for event in client.follow(chat["id"], chat_times):
+    for event in chat_times.watch(client.follow(chat["id"])):
         click.echo(event.get("text", ""), nl=False)
     click.echo(f"\n\nchat   {chat_times.summary('tokens')}\n")
-    show_progress(client.follow(video["id"], video_times))
+    show_progress(video_times.watch(client.follow(video["id"])))
     RESULT.parent.mkdir(exist_ok=True)
     client.download(video["id"], RESULT)
     click.echo(f"video  {video_times.summary('frames')}")

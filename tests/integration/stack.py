@@ -111,6 +111,8 @@ class Stack:
         url = f"/v1/jobs/{job['id']}/events"
         with connect_sse(self.http, "GET", url, params={"starting_after": after}) as source:
             for event in source.iter_sse():
+                if not event.data:
+                    continue  # a heartbeat comment, as httpx-sse sees it
                 data = event.json()
                 assert (event.id, event.event) == (str(data["n"]), data["type"])
                 yield data
@@ -147,7 +149,7 @@ def running_stack(settings: Settings) -> Iterator[Stack]:
             ("web", "chat", "video"), 0
         )
     finally:
+        stack.http.close()
         for process in stack.processes.values():
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        stack.http.close()

@@ -36,7 +36,7 @@ def label(process: subprocess.Popen[str]) -> str:
 
 
 def test_without_a_gpu_auto_is_the_cpu(tmp_path: Path) -> None:
-    held = lease("auto", tmp_path, lambda: [])
+    held = lease("auto", tmp_path, list)
     assert (held.label, held.torch_device) == ("cpu", "cpu")
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
@@ -77,4 +77,4 @@ def test_a_gpu_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(NoDevice, match="no GPU '7'"):
         lease("7", tmp_path, lambda: GPUS)
     with pytest.raises(NoDevice, match="no GPU '0'; there are none"):
-        lease("0", tmp_path, lambda: [])
+        lease("0", tmp_path, list)

@@ -1,8 +1,10 @@
 from collections.abc import Iterator
 
 import pytest
+from celery import Celery
 
-from worker.jobs.broker import app, broker_queue_key, send_hint
+from worker.jobs import broker
+from worker.jobs.broker import broker_queue_key, send_hint
 from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles
 from worker.jobs.records import WorkerCard
@@ -20,13 +22,12 @@ def quick(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledge
     short = settings.updated(lease_ttl_s=0.001, retention_s=1)
     for name, value in short.to_env().items():
         monkeypatch.setenv(name, value)
-    app.conf.update(
-        broker_url=short.broker_url, broker_transport_options={"global_keyprefix": broker_queue_key(short, "")}
-    )
+    fresh = Celery("stoker", set_as_current=False)
+    fresh.add_defaults(broker._config)  # read anew from these variables
+    monkeypatch.setattr(broker, "app", fresh)
     ledger = Ledger(short)
     yield ledger
-    app.pool.force_close_all()
-    app.amqp._producer_pool = None
+    fresh.close()
     ledger.redis.close()
 
 

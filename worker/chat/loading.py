@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    GgufConfig,
     PreTrainedModel,
     TokenizersBackend,
 )
 
+from worker.chat.gguf import unpacked
 from worker.jobs.errors import ModelMissing
 from worker.jobs.prompt import PromptTemplate
 
@@ -30,21 +30,17 @@ class LoadedModel:
 def load_model(path: Path, device: str) -> LoadedModel:
     """Load `path` on `device` ("cpu" or "cuda"); ModelMissing if there is nothing to load.
 
-    float32 on the CPU, where bfloat16 is about ten times slower, and bfloat16 on CUDA. GGUF weights are
-    unpacked into a dense model.
+    float32 on the CPU, where bfloat16 is about ten times slower, and bfloat16 on CUDA.
     """
     if not path.exists():
         raise ModelMissing(f"no model at {path}")
-    source: dict[str, Any] = {"pretrained_model_name_or_path": str(path), "local_files_only": True}
-    weights: dict[str, Any] = {}
-    if path.is_file():
-        source |= {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-        weights["quantization_config"] = GgufConfig(dequantize=True)
+    folder = unpacked(path) if path.is_file() else path
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    tokenizer = AutoTokenizer.from_pretrained(**source)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if not isinstance(tokenizer, TokenizersBackend):
         raise ModelMissing(f"the model at {path} has no tokenizer.json")
-    model = cast(PreTrainedModel, AutoModelForCausalLM.from_pretrained(**source, **weights, dtype=dtype))
+    loaded = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype)
+    model = cast(PreTrainedModel, loaded)
     return LoadedModel(
         model=model.to(device),  # type: ignore[arg-type]  # mypy takes a wrapped `to` for a function
         prompt_template=_prompt_template(tokenizer),

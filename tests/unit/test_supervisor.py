@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tests.integration.webstack import TIMEOUT_S, wait_for
 from webapi.cli import main
-from webapi.local import LONG_LIFE_S, Child, Supervisor, spawn, tail
+from webapi.supervisor import LONG_LIFE_S, Child, Supervisor, spawn, tail
 from worker.jobs.settings import Settings, child_env
 
 ENV = child_env(Settings.from_env())
@@ -120,7 +120,7 @@ def test_stop_kills_what_does_not_end_in_time_and_leaves_the_others(
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
 def test_children_end_when_their_parent_is_killed() -> None:
     code = (
-        "import os, signal, sys; from webapi.local import spawn;"
+        "import os, signal, sys; from webapi.supervisor import spawn;"
         "print(spawn([sys.executable, '-c', 'import signal; signal.pause()'], os.environ, None).pid);"
         "sys.stdout.flush(); signal.pause()"
     )

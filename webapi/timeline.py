@@ -1,0 +1,55 @@
+"""The timeline of one job, read off its events."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from webapi.client import Json
+from worker.jobs.events import TERMINAL
+
+__all__ = ["Timeline"]
+
+
+@dataclass(slots=True)
+class Timeline:
+    """When a job was queued, started, gave its first result and ended, by the clock of its events."""
+
+    queued: float = 0.0
+    started: float = 0.0
+    first: float = 0.0
+    ended: float = 0.0
+    #: Tokens or frames so far.
+    done: int = 0
+
+    def watch(self, events: Iterable[Json]) -> Iterator[Json]:
+        """The same events, taken into account on their way."""
+        for event in events:
+            self.add(event)
+            yield event
+
+    def add(self, event: Json) -> None:
+        """Take the next event into account."""
+        at = datetime.fromisoformat(event["time"]).timestamp()
+        match event["type"]:
+            case "queued":
+                self.queued = at
+            case "started":
+                self.started = self.started or at
+            case "token":
+                self.first, self.done = self.first or at, event["index"] + event.get("count", 1)
+            case "progress":
+                self.first, self.done = self.first or at, event["done"]
+            case kind if kind in TERMINAL:
+                self.ended = at
+
+    @property
+    def rate(self) -> float:
+        """Tokens or frames a second, from the start of the job to its end."""
+        return self.done / max(self.ended - self.started, 1e-3)
+
+    def summary(self, unit: str) -> str:
+        """One line: waited, first result, total, rate."""
+        return (
+            f"{self.done} {unit}, {self.rate:.1f} {unit}/s, first after {self.first - self.queued:.2f} s, "
+            f"{self.started - self.queued:.2f} s queued, {self.ended - self.queued:.2f} s in all"
+        )
