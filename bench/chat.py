@@ -114,23 +114,20 @@ def main() -> None:
     args = parser.parse_args()
     settings = Settings.from_env().updated(slots=max(args.at_once))
     with running_stack(settings, settings.root / "bench.log") as client:
-        ways = {"generate": Generate(settings), "bare engine": BareEngine(settings), "stack": Stack(client)}
+        bare, stack = BareEngine(settings), Stack(client)
+        ways = {"generate": Generate(settings).run, "bare engine": bare.run, "stack": stack.run}
         print(f"{'at once':>8} {'generate':>9} {'bare engine':>12} {'stack':>7}  stack/bare  first token")
         for count in args.at_once:
             rates: dict[str, list[float]] = {name: [] for name in ways}
-            stack = ways["stack"]
-            stack.first_s.clear()  # type: ignore[attr-defined]
+            stack.first_s.clear()
             for _ in range(args.rounds):
-                for name, way in ways.items():
-                    rates[name].append(rate(way.run, prompts(count), args.tokens))
-            generate, bare, whole = (statistics.median(rates[name]) for name in ways)
-            first = statistics.median(stack.first_s)  # type: ignore[attr-defined]
-            print(
-                f"{count:>8} {generate:>9.1f} {bare:>12.1f} {whole:>7.1f}  {whole / bare:>10.2f}"
-                f"  {first:>9.2f} s",
-                flush=True,
-            )
-        ways["bare engine"].engine.stop()  # type: ignore[attr-defined]
+                for name, run in ways.items():
+                    rates[name].append(rate(run, prompts(count), args.tokens))
+            generate, engine, whole = (statistics.median(rates[name]) for name in ways)
+            first = statistics.median(stack.first_s)
+            figures = f"{count:>8} {generate:>9.1f} {engine:>12.1f} {whole:>7.1f}"
+            print(f"{figures}  {whole / engine:>10.2f}  {first:>9.2f} s", flush=True)
+        bare.engine.stop()
 
 
 if __name__ == "__main__":

@@ -9,23 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract.conftest import Served
+from tests.contract.reference import QUESTIONS, assert_as_generated
 from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine import TransformersEngine
 from worker.jobs.errors import ModelMissing
 
 if TYPE_CHECKING:
     from worker.chat.loading import LoadedModel
-
-QUESTIONS = [
-    "What is the capital of Japan?",
-    "Write a short poem about the sea.",
-    "Explain photosynthesis to a child.",
-    "List three uses of a brick.",
-    "Translate 'good morning' into French and Spanish.",
-    "Who wrote Hamlet, and when?",
-    "Count from one to twenty.",
-    "Give me a recipe for pancakes.",
-]
 
 
 @pytest.fixture
@@ -65,25 +55,7 @@ def test_greedy_is_what_generate_says(
 ) -> None:
     request = greedy(served, text)
     served.recorder.run(served.engine, request)
-    assert_as_generated(loaded, request, [served.recorder.text(text), said_in_a_crowd[text]])
-
-
-def assert_as_generated(loaded: "LoadedModel", request: ChatRequest, said: list[str]) -> None:
-    """Each of `said` is what model.generate says, up to a tie within float noise."""
-    import torch
-
-    ids = torch.tensor([list(request.prompt)])
-    out = loaded.model.generate(  # type: ignore[operator]
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=40, do_sample=False,
-        output_logits=True, return_dict_in_generate=True,
-    )  # fmt: skip
-    tokenizer = loaded.prompt_template.tokenizer
-    expected = out.sequences[0, ids.shape[1] :].tolist()
-    for text in said:
-        if text != tokenizer.decode(expected):
-            begins = [text.startswith(tokenizer.decode(expected[: n + 1])) for n in range(len(expected))]
-            top = out.logits[begins.index(False)][0].topk(2).values.tolist()
-            assert top[0] - top[1] < 1e-3, f"{request.id}: {begins.index(False)} differs; its logits: {top}"
+    assert_as_generated(loaded, request.prompt, [served.recorder.text(text), said_in_a_crowd[text]])
 
 
 def test_a_seed_says_the_same_alone_and_in_a_crowd(served: Served) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.assets import asset
+from tests.contract.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
 from tests.integration.stack import SLOTS, Stack, eventually
+from worker.chat.loading import load_model
 from worker.jobs.settings import child_env
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -47,6 +50,22 @@ def test_the_capital_of_japan(stack: Stack) -> None:
     assert job["worker"] in {worker["name"] for worker in stack.http.get("/v1/workers").json()["workers"]}
     result = stack.http.get(job["links"]["result"]).json()
     assert result["message"] == {"role": "assistant", "content": job["result"]["text"]}
+
+
+def test_greedy_text_is_what_generate_says_alone_and_with_seven_others(stack: Stack) -> None:
+    def greedy(question: str) -> Any:
+        return stack.chat(question, temperature=0, max_tokens=NEW_TOKENS)
+
+    def text(job: Any) -> str:
+        return str(stack.finished(job)[0]["result"]["text"])
+
+    alone = [text(greedy(question)) for question in QUESTIONS[:2]]
+    jobs = [greedy(question) for question in QUESTIONS]
+    crowd = [text(job) for job in jobs]
+    loaded = load_model(asset("SmolLM2-135M-Instruct.Q4_1.gguf"), "cpu")
+    for n, question in enumerate(QUESTIONS):
+        prompt = loaded.prompt_template.encode([{"role": "user", "content": question}])
+        assert_as_generated(loaded, prompt, [crowd[n], *alone[n : n + 1]])
 
 
 def test_max_tokens_stop_and_seed_hold_per_request_side_by_side(stack: Stack) -> None:

@@ -1,0 +1,88 @@
+"""`stoker up`, and a worker that is killed in the middle of a job: the job finishes anyway."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.assets import asset
+from tests.integration.stack import Stack, eventually, free_port
+from worker.jobs.settings import Settings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+COUNT = "Write the numbers from one to forty as words."
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    port = free_port()
+    home = tmp_path_factory.mktemp("up")
+    settings = Settings(home=home, port=port, url=f"http://127.0.0.1:{port}", lease_ttl_s=2, devices="cpu")
+    stack = Stack(settings)
+    stack.start("up", "up")
+    try:
+        eventually(stack.ready, "a ready stack")
+        yield stack
+        children = _children(stack.processes["up"].pid)
+        assert len(children) == 4
+        assert stack.stop("up") == 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    finally:
+        stack.http.close()
+        for process in stack.processes.values():
+            os.killpg(process.pid, signal.SIGKILL)  # its children follow it
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def kill_worker_of(stack: Stack, job: dict[str, Any]) -> None:
+    name = stack.job(job)["worker"]
+    [card] = [w for w in stack.http.get("/v1/workers").json()["workers"] if w["name"] == name]
+    os.kill(card["pid"], signal.SIGKILL)
+
+
+def test_a_chat_goes_on_where_its_killed_worker_stopped(up: Stack) -> None:
+    undisturbed, _ = up.finished(up.chat(COUNT, temperature=0, max_tokens=120))
+    job = up.chat(COUNT, temperature=0, max_tokens=120)
+    stream = up.events(job)
+    seen = []
+    for event in stream:  # the very same stream goes on over the loss of the worker
+        seen.append(event)
+        if event["type"] == "token" and event["index"] == 20:
+            kill_worker_of(up, job)
+    done = up.job(job)
+    assert done["state"] == "succeeded"
+    assert done["attempt"] == 2
+    types = [event["type"] for event in seen if event["type"] != "token"]
+    assert types == ["queued", "started", "requeued", "started", "succeeded"]
+    tokens = [event for event in seen if event["type"] == "token"]
+    assert "".join(token["text"] for token in tokens) == done["result"]["text"]
+    assert [t["index"] for t in tokens[1:]] == [t["index"] + t["count"] for t in tokens[:-1]]
+    assert done["result"] == undisturbed["result"]
+    assert done["usage"] == undisturbed["usage"]
+
+
+def test_a_video_is_finished_by_the_next_worker(up: Stack) -> None:
+    eventually(up.ready, "workers again")
+    job = up.video(asset("carphone_pristine.mp4"), effect="blur")
+    up.until(job, "batch")
+    kill_worker_of(up, job)
+    done, events = up.finished(job)
+    assert (done["state"], done["attempt"], done["result"]["frames"]) == ("succeeded", 2, 120)
+    assert [event["reason"] for event in events if event["type"] == "requeued"] == ["worker_lost"]
+    assert up.http.get(f"/v1/jobs/{job['id']}/result").status_code == 200
+
+
+def test_up_says_where_it_is_and_refuses_a_second_one_in_its_home(up: Stack) -> None:
+    state = json.loads((up.settings.root / "up.json").read_text())
+    assert state["url"] == up.settings.url
+    second = up.run_cli("up")
+    assert second.returncode != 0
+    assert "already runs" in second.stderr
