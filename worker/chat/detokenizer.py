@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class StopStrings:
-    """Lets text through up to the first of `stop`, found in whatever pieces the text comes.
+    """Lets text through up to the one of `stop` that is complete first, in whatever pieces the text comes.
 
     `found` is True once one was; no text comes after that.
     """
@@ -23,9 +23,9 @@ class StopStrings:
         if self.found:
             return ""
         self._held += text
-        ends = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
-        self.found = bool(ends)
-        return self._release(min(ends) if ends else len(self._held) - self._undecided())
+        found = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        self.found = bool(found)
+        return self._release(min(found)[1] if found else len(self._held) - self._undecided())
 
     def finish(self) -> str:
         """What was held back for a stop string that will not come any more."""
