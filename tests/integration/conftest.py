@@ -1,15 +1,18 @@
-"""One stack for all integration tests: loading models takes longer than the tests."""
+"""The servers under test: one whole stack for all modules, one API process a module."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.integration.stack import Stack, free_port, running_stack
+from tests.integration.webstack import Web, serve, write_clip
 from worker.jobs.settings import Settings
 
 
 @pytest.fixture(scope="session")
 def stack(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """API and real workers; loading models takes longer than the tests."""
     port = free_port()
     settings = Settings(
         redis_url=redis_url,
@@ -20,3 +23,26 @@ def stack(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     )
     with running_stack(settings) as stack:
         yield stack
+
+
+@pytest.fixture(scope="module")
+def server(
+    request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Web]:
+    """The API with the module's own SETTINGS, and a scripted worker."""
+    settings = getattr(request.module, "SETTINGS", {})
+    with serve(redis_url, tmp_path_factory.mktemp("home"), **settings) as web:
+        yield web
+
+
+@pytest.fixture
+def web(server: Web) -> Web:
+    """The server without a job."""
+    server.reset()
+    return server
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> bytes:
+    """A small clip."""
+    return write_clip(tmp_path / "clip.mp4")

@@ -31,11 +31,11 @@ MODELS = ("SmolLM2-135M-Instruct.Q4_1.gguf", "selfie_segmentation.tflite")
 
 
 def eventually(ask: Callable[[], T | None], what: str, wait_s: float = WAIT_S) -> T:
-    """Ask until the answer is neither None nor False."""
+    """Ask until the answer is a yes, and return it."""
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
         answer = ask()
-        if answer is not None and answer is not False:
+        if answer:
             return answer
         PAUSE.wait(0.02)
     raise TimeoutError(what)

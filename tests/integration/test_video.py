@@ -9,6 +9,7 @@ import pytest
 
 from tests.assets import asset
 from tests.integration.stack import Stack
+from tests.integration.webstack import write_image
 from worker.jobs.media import JobFiles
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -83,12 +84,7 @@ def test_a_truncated_clip_fails_as_a_job_and_the_worker_lives(
 
 def test_an_image_behind_the_person_through_the_command_line(stack: Stack, tmp_path: Path) -> None:
     image = tmp_path / "beach.png"
-    frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 200, np.uint8), format="rgb24")
-    with av.open(str(image), "w", format="image2") as container:
-        stream = container.add_stream("png")
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "rgb24"
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    write_image(image)
     out = tmp_path / "out.mp4"
     done = stack.run_cli(
         "video", str(asset("carphone_pristine.mp4")), "-o", str(out), "--background", str(image)

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +6,6 @@ from tests.integration.webstack import (
     CHAT,
     HELLO,
     Web,
-    serve,
     write_clip,
     write_image,
 )
@@ -17,18 +15,6 @@ from worker.jobs.specs import VideoJob
 
 TEXT = "To\u2028kyo é"
 DONE = Succeeded({"text": TEXT, "finish_reason": "stop"}, {"total_tokens": 3})
-
-
-@pytest.fixture(scope="module")
-def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    with serve(redis_url, tmp_path_factory.mktemp("home")) as web:
-        yield web
-
-
-@pytest.fixture
-def web(server: Web) -> Web:
-    server.reset()
-    return server
 
 
 def test_a_chat_from_submit_to_its_end(web: Web) -> None:

@@ -1,21 +1,6 @@
-from collections.abc import Iterator
-
-import pytest
-
-from tests.integration.webstack import CHAT, VIDEO, Web, serve, wait_for
+from tests.integration.stack import eventually
+from tests.integration.webstack import CHAT, VIDEO, Web
 from worker.jobs.events import Batch
-
-
-@pytest.fixture(scope="module")
-def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    with serve(redis_url, tmp_path_factory.mktemp("home")) as web:
-        yield web
-
-
-@pytest.fixture
-def web(server: Web) -> Web:
-    server.reset()
-    return server
 
 
 def test_memory_marks_the_first_the_last_and_what_grew(web: Web) -> None:
@@ -91,5 +76,5 @@ def test_queues_workers_readiness_and_metrics(web: Web) -> None:
         assert line in text.splitlines()
 
     web.ledger.redis.zadd(web.ledger.key("workers"), {chat.name: 1})  # its lease ended long ago
-    wait_for(lambda: web.http.get("/readyz").status_code == 503, "readyz to notice")
+    eventually(lambda: web.http.get("/readyz").status_code == 503, "readyz to notice")
     assert [w["name"] for w in web.http.get("/v1/workers").json()["workers"]] == ["video1"]

@@ -1,33 +1,17 @@
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.webstack import CHAT, CONTEXT_LENGTH, HELLO, Web, refused, serve, upload, write_clip
+from tests.integration.webstack import CHAT, CONTEXT_LENGTH, HELLO, Web, refused, upload
 from worker.jobs.events import Succeeded
 from worker.jobs.records import ModelCard
 
 USER = {"role": "user", "content": "Hi"}
 PROMPT = "<user>"
 
-
-@pytest.fixture(scope="module")
-def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    with serve(redis_url, tmp_path_factory.mktemp("home"), max_waiting=2) as web:
-        yield web
-
-
-@pytest.fixture
-def web(server: Web) -> Web:
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> bytes:
-    return write_clip(tmp_path / "clip.mp4")
+#: Of this module's server.
+SETTINGS = {"max_waiting": 2}
 
 
 @pytest.mark.parametrize(

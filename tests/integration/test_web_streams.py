@@ -1,26 +1,17 @@
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.integration.webstack import TIMEOUT_S, Web, data, in_log, serve, started, tokens, wait_for
+from tests.integration.stack import eventually
+from tests.integration.webstack import TIMEOUT_S, Web, data, in_log, started, tokens
 from worker.jobs.events import Event, Succeeded, Token
 
 DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})
 HEARTBEAT_S = 0.3
 
-
-@pytest.fixture(scope="module")
-def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    with serve(redis_url, tmp_path_factory.mktemp("home"), heartbeat_s=HEARTBEAT_S) as web:
-        yield web
-
-
-@pytest.fixture
-def web(server: Web) -> Web:
-    server.reset()
-    return server
+#: Of this module's server.
+SETTINGS = {"heartbeat_s": HEARTBEAT_S}
 
 
 def read_all(web: Web, job_id: str) -> list[str]:
@@ -44,7 +35,7 @@ def test_two_clients_a_late_one_and_one_after_the_end_get_the_same(web: Web) -> 
     assert [json.loads(text)["n"] for text in log] == list(range(1, 9))
     assert everything == [log, log, log]
     assert read_all(web, job_id) == log
-    wait_for(lambda: web.subscribers(job_id) == 0, "the feed to unsubscribe")
+    eventually(lambda: web.subscribers(job_id) == 0, "the feed to unsubscribe")
 
 
 def test_a_stream_that_waits_hears_of_it_and_is_not_buffered(web: Web) -> None:
@@ -108,7 +99,7 @@ def test_nothing_is_lost_while_events_flood(web: Web) -> None:
     log = in_log(web.ledger, job_id)
     assert len(log) == 1003
     assert all(texts == log for texts in seen)
-    wait_for(lambda: web.subscribers(job_id) == 0, "the feed to unsubscribe")
+    eventually(lambda: web.subscribers(job_id) == 0, "the feed to unsubscribe")
 
 
 def test_a_client_that_does_not_read_falls_back_to_the_log(web: Web) -> None:
@@ -129,8 +120,8 @@ def test_clients_that_hang_up_leave_nothing_behind(web: Web) -> None:
             next(stream)
     with web.events(job_id) as stream:
         next(stream)
-        wait_for(lambda: web.subscribers(job_id) == 1, "the feed to subscribe")
-    wait_for(lambda: web.subscribers(job_id) == 0, "the feed to unsubscribe")
+        eventually(lambda: web.subscribers(job_id) == 1, "the feed to subscribe")
+    eventually(lambda: web.subscribers(job_id) == 0, "the feed to unsubscribe")
     assert web.job(job_id)["state"] == "running"
     assert read_while_it_ends(web, job_id) == in_log(web.ledger, job_id)
 

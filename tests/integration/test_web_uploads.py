@@ -1,30 +1,14 @@
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.webstack import Web, refused, serve, upload, write_clip, write_image
+from tests.integration.webstack import Web, refused, upload, write_clip, write_image
 
 MAX_UPLOAD_BYTES = 200_000
-
-
-@pytest.fixture(scope="module")
-def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    with serve(redis_url, tmp_path_factory.mktemp("home"), max_upload_bytes=MAX_UPLOAD_BYTES) as web:
-        yield web
-
-
-@pytest.fixture
-def web(server: Web) -> Web:
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> bytes:
-    return write_clip(tmp_path / "clip.mp4")
+#: Of this module's server.
+SETTINGS = {"max_upload_bytes": MAX_UPLOAD_BYTES}
 
 
 @pytest.mark.parametrize(

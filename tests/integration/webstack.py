@@ -5,12 +5,10 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +37,6 @@ def tiny_template() -> PromptTemplate:
     tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     return PromptTemplate(tokenizer.to_str(), TEMPLATE)
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {TIMEOUT_S} s for {what}"
-        pause.wait(0.02)
 
 
 @dataclass
@@ -125,7 +115,7 @@ class Web:
 
     def ready_worker(self, kind: str, slots: int = 2) -> WorkerCard:
         card = WorkerCard(f"{kind}1", kind, "host", 1, "cpu", "tiny", "fake", f"{kind}.tiny", slots, 0)
-        card = WorkerCard(**(json.loads(card.to_json()) | {"state": "ready"}))
+        card = replace(card, state="ready")
         self.registry.renew(card)
         return card
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from worker.jobs.specs import JobSpec, parse_spec
@@ -94,10 +94,6 @@ class WorkerCard:
     memory: dict[str, Any] = field(default_factory=dict)
     state: WorkerState = "warming"
 
-    def to_json(self) -> str:
-        """For the ledger."""
-        return json.dumps(asdict(self))
-
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
@@ -108,10 +104,6 @@ class ModelCard:
     queue: str
     context_length: int | None = None
     digest: str | None = None
-
-    def to_json(self) -> str:
-        """For the ledger."""
-        return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)

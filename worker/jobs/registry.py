@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import cast
 
 from worker.jobs.ledger import Ledger
@@ -23,7 +24,7 @@ class Registry:
         """Hold the worker's lease for another `lease_ttl_s` and show its card."""
         settings = self.ledger.settings
         ttl_ms = int(settings.lease_ttl_s * 1000)
-        self.ledger.scripts.run("renew", settings.prefix, card.name, ttl_ms, card.to_json())
+        self.ledger.scripts.run("renew", settings.prefix, card.name, ttl_ms, json.dumps(asdict(card)))
 
     def release(self, name: str) -> None:
         """Take the worker off the list."""
@@ -49,7 +50,7 @@ class Registry:
     def publish_model(self, card: ModelCard, prompt: str | None = None) -> None:
         """Say that the model is served; `prompt` is its prompt template, serialised."""
         with self.redis.pipeline() as pipe:
-            pipe.hset(self.key("models"), card.name, card.to_json())
+            pipe.hset(self.key("models"), card.name, json.dumps(asdict(card)))
             if prompt is not None:
                 pipe.set(self.key("model", card.name, "prompt"), prompt)
             pipe.execute()

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from tests.integration.webstack import TIMEOUT_S, wait_for
+from tests.integration.stack import eventually
+from tests.integration.webstack import TIMEOUT_S
 from webapi.cli import main
 from webapi.supervisor import LONG_LIFE_S, Child, Supervisor, spawn, tail
 from worker.jobs.settings import Settings, child_env
@@ -45,7 +46,7 @@ def child(tmp_path: Path, code: str, name: str = "c") -> Child:
 
 def started(child: Child, count: int = 1) -> "subprocess.Popen[bytes]":
     """The child's process, once it has printed for the count-th time that it is up."""
-    wait_for(lambda: child.log.exists() and child.log.read_text().count("up") == count, "a child")
+    eventually(lambda: child.log.exists() and child.log.read_text().count("up") == count, "a child")
     assert child.process is not None
     return child.process
 
@@ -129,7 +130,7 @@ def test_children_end_when_their_parent_is_killed() -> None:
         pid = int(parent.stdout.readline())
         assert alive(pid)
         parent.kill()
-    wait_for(lambda: not alive(pid), "the child's end")
+    eventually(lambda: not alive(pid), "the child's end")
 
 
 #: `stoker up` with real Valkey and gunicorn, and workers that only say that they are ready.
@@ -168,7 +169,7 @@ def test_the_stack_starts_heals_refuses_a_second_and_stops(
         command = [sys.executable, "-c", UP, "up", "--port", "0"]
         stack = spawn(command, child_env(Settings.from_env()), file)
     try:
-        wait_for(lambda: stack.poll() is None and "ready: http" in output.read_text(), "the stack")
+        eventually(lambda: stack.poll() is None and "ready: http" in output.read_text(), "the stack")
         state = json.loads((tmp_path / "up.json").read_text())
         assert state["pid"] == stack.pid
         workers = httpx.get(f"{state['url']}/v1/workers").json()["workers"]
@@ -183,7 +184,7 @@ def test_the_stack_starts_heals_refuses_a_second_and_stops(
         assert "Address already in use" in taken.stderr
 
         os.kill(workers[0]["pid"], signal.SIGKILL)
-        wait_for(lambda: output.read_text().count("chat: m on cpu") == 2, "another chat worker")
+        eventually(lambda: output.read_text().count("chat: m on cpu") == 2, "another chat worker")
         pids = [card["pid"] for card in httpx.get(f"{state['url']}/v1/workers").json()["workers"]]
         stack.send_signal(signal.SIGINT)
         assert stack.wait(TIMEOUT_S) == 0

@@ -5,14 +5,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.integration.webstack import TIMEOUT_S, Web, serve, wait_for, write_clip
+from tests.integration.stack import eventually
+from tests.integration.webstack import TIMEOUT_S, Web, write_clip
 from webapi.cli import main
 from worker.jobs.events import Canceled, Event, Failed, Progress, Succeeded, Token
 from worker.jobs.settings import Settings, child_env
@@ -20,11 +21,8 @@ from worker.jobs.settings import Settings, child_env
 ANSWER = [Token("The capital ", 0, 2), Token("is Tōkyō.", 2, 2), Succeeded({"finish_reason": "stop"}, {})]
 
 
-@pytest.fixture(scope="module")
-def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    # Heartbeats between all events: a client must not take one for an event.
-    with serve(redis_url, tmp_path_factory.mktemp("home"), heartbeat_s=0.05) as web:
-        yield web
+#: Heartbeats between all events: a client must not take one for an event.
+SETTINGS = {"heartbeat_s": 0.05}
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def with_worker(web: Web, work: Callable[[str], object], *arguments: object) -> 
     """Run the command while a worker claims the one job that it submits."""
 
     def serve_one() -> None:
-        wait_for(web.ledger.page, "a job")
+        eventually(web.ledger.page, "a job")
         job_id = web.ledger.page()[0].id
         web.worker.claim(job_id)
         work(job_id)
@@ -102,7 +100,7 @@ def test_ctrl_c_cancels_the_chat(web: Web) -> None:
     command = [sys.executable, "-m", "webapi.cli", "chat", "Hi"]
     env = child_env(Settings.from_env())
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        wait_for(web.ledger.page, "a job")
+        eventually(web.ledger.page, "a job")
         job_id = web.ledger.page()[0].id
         web.worker.claim(job_id)
         web.worker.append(job_id, ANSWER[0])
