@@ -107,8 +107,11 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
         click.echo(f"valkey: {settings.redis_url}")
     _wait_for_redis(settings, supervisor)
     start("web", web_argv(settings), child_env(settings))
-    for kind in ("chat", "video"):
-        start(kind, worker_argv(kind, settings), child_env(settings.updated(worker=kind)))
+    # With one GPU it is the chats' and the video worker takes the CPU.
+    spare = "spare" if settings.devices == "auto" else settings.devices
+    for kind, devices in (("chat", settings.devices), ("video", spare)):
+        env = child_env(settings.updated(worker=kind, devices=devices))
+        start(kind, worker_argv(kind, settings), env)
     host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104
     state = {"pid": os.getpid(), "url": f"http://{host}:{settings.port}", "redis_url": settings.redis_url}
     _write_state(settings.root / "up.json", state)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -60,14 +61,18 @@ def list_gpus() -> Sequence[Gpu]:
 def lease(devices: str, locks_dir: Path, gpus: Callable[[], Sequence[Gpu]] = list_gpus) -> DeviceLease:
     """Choose, lock and pin: sets `CUDA_VISIBLE_DEVICES`. Raises `NoDevice` saying who holds what."""
     found = [] if devices == "cpu" else gpus()
-    if devices == "cpu" or (devices == "auto" and not found):
+    locks_dir.mkdir(parents=True, exist_ok=True)
+    chosen: list[Gpu] = []
+    if devices == "auto" and found:
+        chosen, locks = _first_free(found, locks_dir)
+    elif devices == "spare":
+        with suppress(NoDevice):
+            chosen, locks = _first_free(found[1:], locks_dir)
+    elif devices not in ("auto", "cpu"):
+        chosen, locks = _named(devices.split(","), found, locks_dir)
+    if not chosen:
         export(CUDA_VISIBLE_DEVICES="")
         return DeviceLease("cpu", "cpu", [])
-    locks_dir.mkdir(parents=True, exist_ok=True)
-    if devices == "auto":
-        chosen, locks = _first_free(found, locks_dir)
-    else:
-        chosen, locks = _named(devices.split(","), found, locks_dir)
     uuids = ",".join(gpu.uuid for gpu in chosen)
     export(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=uuids)
     return DeviceLease(uuids, "cuda", locks)

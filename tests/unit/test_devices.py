@@ -45,6 +45,14 @@ def test_cpu_is_the_cpu_whatever_there_is(tmp_path: Path) -> None:
     assert lease("cpu", tmp_path, lambda: GPUS).torch_device == "cpu"
 
 
+def test_spare_leaves_the_first_gpu_alone_and_falls_back_to_the_cpu(tmp_path: Path) -> None:
+    assert lease("spare", tmp_path, lambda: GPUS[:1]).label == "cpu"
+    held = lease("spare", tmp_path, lambda: GPUS[:2])
+    assert held.label == "GPU-111"
+    assert lease("spare", tmp_path, lambda: GPUS[:2]).label == "cpu"
+    held.release()
+
+
 def test_two_gpus_are_pinned_by_uuid(tmp_path: Path) -> None:
     held = lease("0,GPU-222", tmp_path, lambda: GPUS)
     assert held.torch_device == "cuda"

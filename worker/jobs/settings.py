@@ -34,7 +34,8 @@ class Settings(BaseModel):
 
     #: What this worker serves; set by `stoker worker chat` and `stoker worker video`.
     worker: Literal["chat", "video"] | None = None
-    #: `auto`, `cpu`, GPU indexes such as `0` or `0,1`, or a GPU UUID.
+    #: `auto`, `cpu`, GPU indexes such as `0` or `0,1`, a GPU UUID, or `spare`: a free GPU but the first, else
+    #: the CPU.
     devices: str = "auto"
     engine: Literal["transformers"] = "transformers"
     #: A default model's name, a Hugging Face directory, or a .gguf file.

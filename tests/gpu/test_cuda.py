@@ -1,0 +1,67 @@
+"""What only a CUDA device can show; skipped where there is none."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.assets import asset
+from tests.integration.stack import Stack, eventually, free_port
+from worker.devices import list_gpus
+from worker.jobs.settings import Settings
+from worker.video.pipeline import BatchDone, VideoPipeline, VideoRequest
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not list_gpus(), reason="no CUDA device here"),
+]
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Stack]:
+    """`stoker up` with the devices that it chooses itself."""
+    port = free_port()
+    stack = Stack(Settings(home=tmp_path, port=port, url=f"http://127.0.0.1:{port}"))
+    stack.start("up", "up")
+    eventually(stack.ready, "a ready stack", 240)
+    yield stack
+    assert stack.stop("up") == 0
+    stack.http.close()
+
+
+def test_chats_run_on_the_first_gpu_by_its_uuid(up: Stack) -> None:
+    workers = {worker["kind"]: worker for worker in up.http.get("/v1/workers").json()["workers"]}
+    first, *others = list_gpus()
+    assert workers["chat"]["device"] == first.uuid
+    assert workers["video"]["device"] in ([gpu.uuid for gpu in others] or ["cpu"])
+    assert workers["chat"]["memory"]["source"] == "cuda"
+    assert workers["chat"]["memory"]["allocated"] > 10**8
+    job, events = up.finished(up.chat("What is the capital of Japan?", temperature=0))
+    assert "Tokyo" in job["result"]["text"]
+    assert (job["device"], events[1]["device"]) == (first.uuid, first.uuid)
+    crowd = [up.chat("Tell a story.", seed=n, max_tokens=100) for n in range(12)]
+    up.cancel(crowd[0])
+    states = [up.finished(chat)[0]["state"] for chat in crowd]
+    assert set(states[1:]) == {"succeeded"}
+
+
+def test_a_video_is_the_same_picture_as_on_the_cpu(tmp_path: Path) -> None:
+    weights, clip = asset("selfie_segmentation.tflite"), asset("carphone_pristine.mp4")
+    pictures = {}
+    for device in ("cuda", "cpu"):
+        pipeline = VideoPipeline(weights, device=device)
+        pipeline.load()
+        batches: list[BatchDone] = []
+        target = tmp_path / f"{device}.mp4"
+        request = VideoRequest(clip, target, "matte")
+        result = pipeline.run(request, on_batch=batches.append, canceled=lambda: False)
+        pipeline.close()
+        assert (result.frames, result.batches, result.padded) == (120, 8, 8)
+        assert {batch.memory.source for batch in batches} == {"cuda" if device == "cuda" else "rss"}
+        with av.open(target) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        pictures[device] = np.stack(frames).astype(int)
+    assert np.abs(pictures["cuda"] - pictures["cpu"]).mean() < 0.5
