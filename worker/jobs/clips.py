@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -23,6 +24,9 @@ _CLIPS = "mov,matroska,webm,avi,mpegts,mpeg,flv,ogg,gif"
 _IMAGES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,gif"
 #: MP4 brands of still images (HEIF and AVIF)
 _IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
+
+#: Titles need not be UTF-8; from PyAV 19 on that is so without asking.
+_ANY_TITLE: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__ < "19" else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def probe(path: Path, max_pixels: int = MAX_PIXELS) -> ClipInfo:
     if is_mp4 and head[8:12] in _IMAGE_BRANDS:
         raise InvalidInput("file", "The file is a still image, not a video.")
     try:
-        with _open(path, _CLIPS) as container:
+        with open_media(path, _CLIPS) as container:
             return _inspect(container, max_pixels)
     except av.FFmpegError as error:
         if is_mp4 and int.from_bytes(head[:4]) <= path.stat().st_size:
@@ -63,7 +67,7 @@ def probe(path: Path, max_pixels: int = MAX_PIXELS) -> ClipInfo:
 def probe_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Width and height of the image (PNG, JPEG, WebP, BMP, GIF) at `path`; InvalidInput("background")."""
     try:
-        with _open(path, _IMAGES) as container:
+        with open_media(path, _IMAGES) as container:
             image = container.streams.video[0]
             width, height = image.width, image.height
     except (av.FFmpegError, IndexError) as error:
@@ -75,9 +79,11 @@ def probe_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     return width, height
 
 
-def _open(path: Path, formats: str) -> InputContainer:
-    options = {"format_whitelist": formats, "protocol_whitelist": "file"}
-    return av.open(path, options=options, metadata_errors="replace")  # titles need not be UTF-8
+def open_media(path: Path, formats: str | None = None) -> InputContainer:
+    """The file, as one of `formats` if these are given. Raises `av.FFmpegError`."""
+    options = {"protocol_whitelist": "file"} | ({"format_whitelist": formats} if formats else {})
+    container: InputContainer = av.open(path, options=options, **_ANY_TITLE)
+    return container
 
 
 def _inspect(container: InputContainer, max_pixels: int) -> ClipInfo:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-import av
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
+
+from worker.jobs.clips import open_media
 
 
 class AudioCopy:
@@ -18,7 +19,7 @@ class AudioCopy:
     """
 
     def __init__(self, source: Path, output: OutputContainer) -> None:
-        self._source = av.open(source, options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        self._source = open_media(source)
         self._output = output
         names = output.supported_codecs
         streams = [s for s in self._source.streams.audio if getattr(s.codec_context, "name", None) in names]

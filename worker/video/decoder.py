@@ -14,6 +14,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from worker.jobs.clips import open_media
 from worker.jobs.errors import BadVideo
 
 
@@ -104,7 +105,7 @@ class ClipDecoder:
 
 def _open(path: Path) -> InputContainer:
     try:
-        return av.open(path, options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        return open_media(path)
     except av.FFmpegError as error:
         raise BadVideo(f"The clip cannot be opened ({error.strerror}).") from error
 
