@@ -94,7 +94,7 @@ class Lane(BasePool):
             with self._idle:
                 del self._runs[run.id]
                 self._idle.notify_all()
-        return self.ledger.get(job_id).state
+        return run.outcome or "abandoned"
 
     def _run(self, run: Run) -> None:
         try:

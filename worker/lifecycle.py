@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from worker import devices, memory, models
 from worker.heartbeat import Heartbeat
 from worker.jobs.errors import BadSettings, StokerError
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger import Ledger, connect
 from worker.jobs.records import ModelCard, WorkerCard, WorkerState
 from worker.jobs.recovery import Recovery
 from worker.jobs.registry import Registry
@@ -28,6 +28,8 @@ __all__ = ["Lifecycle"]
 
 log = logging.getLogger(__name__)
 
+#: About half a minute without Redis before a worker's command fails.
+REDIS_RETRIES = 20
 #: How long the outbox may go on sending once nothing runs any more.
 FLUSH_S = 10.0
 
@@ -45,7 +47,7 @@ class Lifecycle(bootsteps.StartStopStep):
         """Pin the device, load the model, warm it up."""
         try:
             self._create(worker)
-        except StokerError as error:
+        except (StokerError, RedisError) as error:
             raise SystemExit(f"stoker: {error}") from error
 
     def _create(self, worker: Any) -> None:
@@ -56,7 +58,7 @@ class Lifecycle(bootsteps.StartStopStep):
             raise BadSettings("STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`")
         self.device = devices.lease(settings.devices, settings.root / "locks")
         export(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-        ledger = Ledger(settings)
+        ledger = Ledger(settings, connect(settings, REDIS_RETRIES))
         self.registry = Registry(ledger)
         self.outbox = Outbox(ledger)
         self.runner = make_runner(kind, settings, self.device.torch_device, ledger, self.outbox)

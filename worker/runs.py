@@ -28,8 +28,8 @@ class Run:
         self.stopping = threading.Event()
         #: Set when the ledger has the run's last event, or will not take it.
         self.over = threading.Event()
-        self._abandoned = False
-        self._ended = False
+        #: What became of the run: the type of its last event, or "abandoned".
+        self.outcome: str | None = None
         self._acknowledged = threading.Event()
         self._lock = threading.Lock()
         self._outbox = outbox
@@ -38,9 +38,10 @@ class Run:
     def letter(self, *events: Event, **fields: Any) -> Letter | None:
         """The events as a letter for `Outbox.put`; None once the run has ended or was taken away."""
         with self._lock:
-            if self._abandoned or self._ended:
+            if self.outcome:
                 return None
-            self._ended = events[-1].type in TERMINAL
+            if events[-1].type in TERMINAL:
+                self.outcome = events[-1].type
         self._acknowledged.clear()
         return Letter(self._sender, events, json_fields(**fields))
 
@@ -66,7 +67,7 @@ class Run:
     def abandon(self) -> None:
         """Log nothing more: the job is not this attempt's any longer."""
         with self._lock:
-            self._abandoned = True
+            self.outcome = "abandoned"
         self.over.set()
         self.stop()
 

@@ -10,7 +10,9 @@ from importlib import resources
 from typing import Any, Literal, cast
 
 import redis
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import NoScriptError
+from redis.retry import Retry
 
 from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, QueueFull
 from worker.jobs.events import Event, LoggedEvent
@@ -24,9 +26,16 @@ __all__ = ["Append", "Ledger", "Reply", "connect"]
 Reply = Literal["ok", "cancel", "stale"]
 
 
-def connect(settings: Settings) -> "redis.Redis":
-    """A Redis client for the ledger. Connections open on first use."""
-    return redis.Redis.from_url(settings.broker_url, decode_responses=True, health_check_interval=15)
+def connect(settings: Settings, retries: int = 0) -> "redis.Redis":
+    """A Redis client for the ledger. Connections open on first use.
+
+    A command that Redis does not answer is sent again up to `retries` times, every 2 s at last: the API
+    would rather say 503, a worker would rather wait. The scripts are made to be repeated.
+    """
+    retry = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries)
+    return redis.Redis.from_url(
+        settings.broker_url, decode_responses=True, health_check_interval=15, retry=retry
+    )
 
 
 def rfc3339(epoch_s: float) -> str:
