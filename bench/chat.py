@@ -1,6 +1,6 @@
 """Tokens a second through the whole stack, beside the bare engine and plain `generate`, in one run.
 
-    python -m bench.chat [--at-once 1 8 16] [--tokens 64] [--rounds 2]
+    python -m bench.chat [--at-once 1 8 16] [--tokens 64] [--rounds 3] [--device cpu]
 
 Bare engine: the same TransformersEngine in this process, nothing around it. Stack: SSE clients → API → Redis
 → Celery → lane → engine, from a `stoker up` that the benchmark starts. The two take turns, so that whatever
@@ -34,9 +34,9 @@ def prompts(count: int) -> list[str]:
 class BareEngine:
     """The engine with nothing around it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, device: str) -> None:
         path = resolve(settings.models_dir, settings.chat_model)
-        self.engine = TransformersEngine(path, slots=settings.slots, context_length=settings.context_length)
+        self.engine = TransformersEngine(path, device, settings.slots, settings.context_length)
         self.tokens = 0
         self.left = 0
         self.over = threading.Event()
@@ -62,15 +62,16 @@ class BareEngine:
 class Generate:
     """transformers' own `generate` on one static, left-padded batch."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.loaded = load_model(resolve(settings.models_dir, settings.chat_model), "cpu")
+    def __init__(self, settings: Settings, device: str) -> None:
+        self.device = device
+        self.loaded = load_model(resolve(settings.models_dir, settings.chat_model), device)
 
     def run(self, texts: Sequence[str], tokens: int) -> int:
         encode = self.loaded.prompt_template.encode
         rows = [encode([{"role": "user", "content": text}]) for text in texts]
         width = max(map(len, rows))
-        ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=self.device)
+        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows], device=self.device)
         out = self.loaded.model.generate(  # type: ignore[operator]
             ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False, pad_token_id=0
         )
@@ -111,11 +112,13 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 8, 16])
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     args = parser.parse_args()
-    settings = Settings.from_env().updated(slots=max(args.at_once))
+    devices = "auto" if args.device == "cuda" else "cpu"
+    settings = Settings.from_env().updated(slots=max(args.at_once), devices=devices)
     with running_stack(settings, settings.root / "bench.log") as client:
-        bare, stack = BareEngine(settings), Stack(client)
-        ways = {"generate": Generate(settings).run, "bare engine": bare.run, "stack": stack.run}
+        bare, stack = BareEngine(settings, args.device), Stack(client)
+        ways = {"generate": Generate(settings, args.device).run, "bare engine": bare.run, "stack": stack.run}
         print(f"{'at once':>8} {'generate':>9} {'bare engine':>12} {'stack':>7}  stack/bare  first token")
         for count in args.at_once:
             rates: dict[str, list[float]] = {name: [] for name in ways}
