@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
 import torch
 
@@ -79,18 +80,17 @@ class Generate:
 
 
 class Stack:
-    """One SSE client a chat."""
+    """One SSE client a chat, made beforehand: a TLS context takes longer than a chat's first token."""
 
-    def __init__(self, client: Client) -> None:
-        self.client = client
+    def __init__(self, url: str, at_once: int) -> None:
+        self.clients = [Client(url) for _ in range(at_once)]
         self.first_s: list[float] = []
 
     def run(self, texts: Sequence[str], tokens: int) -> int:
         with ThreadPoolExecutor(len(texts)) as pool:
-            return sum(pool.map(lambda text: self.one(text, tokens), texts))
+            return sum(pool.map(self.one, self.clients, texts, repeat(tokens)))
 
-    def one(self, text: str, tokens: int) -> int:
-        client = Client(self.client.url)
+    def one(self, client: Client, text: str, tokens: int) -> int:
         body = {"messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": tokens}
         began = time.perf_counter()
         first = None
@@ -117,7 +117,7 @@ def main() -> None:
     devices = "auto" if args.device == "cuda" else "cpu"
     settings = Settings.from_env().updated(slots=max(args.at_once), devices=devices)
     with running_stack(settings, settings.root / "bench.log") as client:
-        bare, stack = BareEngine(settings, args.device), Stack(client)
+        bare, stack = BareEngine(settings, args.device), Stack(client.url, settings.slots)
         ways = {"generate": Generate(settings, args.device).run, "bare engine": bare.run, "stack": stack.run}
         print(f"{'at once':>8} {'generate':>9} {'bare engine':>12} {'stack':>7}  stack/bare  first token")
         for count in args.at_once:
