@@ -12,7 +12,7 @@ from celery.concurrency.base import BasePool, apply_target
 from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
 
-from worker.jobs.broker import send_hint
+from worker.jobs.broker import AHEAD, send_hint
 from worker.jobs.errors import JobFailed
 from worker.jobs.ledger import Ledger
 from worker.outbox import Outbox
@@ -120,7 +120,7 @@ class Lane(BasePool):
             queue = self.ledger.requeue(job.id, self.worker, "drain")
             run.abandon()
             if queue:
-                send_hint(job.kind, job.id, queue)
+                send_hint(job.kind, job.id, queue, AHEAD)
 
     def _get_info(self) -> dict[str, Any]:
         return {"max-concurrency": self.limit, "processes": [os.getpid()], "running": self.running}

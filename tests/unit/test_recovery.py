@@ -4,7 +4,7 @@ import pytest
 from celery import Celery
 
 from worker.jobs import broker
-from worker.jobs.broker import broker_queue_key, send_hint
+from worker.jobs.broker import hint_keys, send_hint
 from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles
 from worker.jobs.records import WorkerCard
@@ -19,7 +19,7 @@ QUEUE = "chat.test"
 @pytest.fixture
 def quick(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     """A ledger whose leases end at once, with the broker on the same Redis."""
-    short = settings.updated(lease_ttl_s=0.001, retention_s=1)
+    short = settings.updated(lease_ttl_s=0.001)
     for name, value in short.to_env().items():
         monkeypatch.setenv(name, value)
     fresh = Celery("stoker", set_as_current=False)
@@ -36,7 +36,7 @@ def submit(ledger: Ledger, job_id: str) -> None:
 
 
 def hints(ledger: Ledger) -> int:
-    return ledger.redis.llen(broker_queue_key(ledger.settings, QUEUE))
+    return sum(ledger.redis.llen(key) for key in hint_keys(ledger.settings, QUEUE))
 
 
 def card(name: str) -> WorkerCard:
@@ -75,14 +75,39 @@ def test_lost_hints_are_sent_again_once(quick: Ledger) -> None:
     assert hints(quick) == 3
 
 
+def next_hints(ledger: Ledger, count: int) -> list[str]:
+    """What a worker would receive, in order."""
+    with broker.app.connection_for_read() as connection, connection.SimpleQueue(QUEUE) as queue:
+        messages = [queue.get(timeout=5) for _ in range(count)]
+        for message in messages:
+            message.ack()
+        return [message.headers["id"] for message in messages]
+
+
+def test_jobs_that_are_queued_again_go_first_in_their_old_order(quick: Ledger) -> None:
+    registry = Registry(quick)
+    for job_id in ("z", "y", "x", "new"):
+        submit(quick, job_id)
+    send_hint("chat", "new", QUEUE)
+    registry.renew(card("w1"))
+    for job_id in ("x", "z", "y"):
+        quick.claim(job_id, "w1", "cpu")
+    quick.redis.zadd(quick.key("workers"), {"w1": 0})
+    Recovery(quick).round()
+    assert next_hints(quick, 4) == ["z", "y", "x", "new"]
+    assert [quick.get(job_id).position for job_id in ("z", "y", "x", "new")] == [1, 2, 3, 4]
+
+
 def test_expired_jobs_leave_the_list_and_the_disk(quick: Ledger) -> None:
+    submit(quick, "waits")
     submit(quick, "old")
     submit(quick, "new")
     files = JobFiles.of(quick.settings.media_dir, "old")
     files.folder.mkdir(parents=True)
     files.result.write_bytes(b"video")
     quick.cancel("old")
-    quick.redis.delete(quick.channel("old") + ":record")  # as its TTL would
+    quick.cancel("new")
+    quick.redis.zadd(quick.key("finished"), {"old": 1})  # it ended long ago
     Recovery(quick).round()
-    assert [record.id for record in quick.page()] == ["new"]
+    assert [record.id for record in quick.page()] == ["new", "waits"]
     assert not files.folder.exists()

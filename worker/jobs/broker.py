@@ -1,15 +1,19 @@
 """The Celery app: carries hints, by task name, that a job waits in the ledger."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
 
 from worker.jobs.settings import Settings
 
-__all__ = ["TASKS", "app", "broker_queue_key", "send_hint"]
+__all__ = ["AHEAD", "IN_TURN", "TASKS", "app", "hint_keys", "send_hint"]
 
 #: Task name by kind of job; the API submits by name and needs no worker code.
 TASKS = {"chat": "stoker.chat", "video": "stoker.video"}
+
+#: Priorities of hints (with Redis the lower number goes first): jobs that are queued again were there first.
+AHEAD, IN_TURN = 0, 9
 
 
 def _config() -> dict[str, Any]:
@@ -17,7 +21,8 @@ def _config() -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url,
         "broker_transport_options": {
-            "global_keyprefix": broker_queue_key(settings, ""),
+            "global_keyprefix": f"{settings.prefix}:celery:",
+            "priority_steps": [AHEAD, IN_TURN],
             "socket_keepalive": True,
             "health_check_interval": 15,
         },
@@ -41,11 +46,13 @@ app = Celery("stoker", set_as_current=False)
 app.add_defaults(_config)  # called on first use, not at import
 
 
-def broker_queue_key(settings: Settings, queue: str) -> str:
-    """The Redis list in which Celery keeps the queue's messages."""
-    return f"{settings.prefix}:celery:{queue}"
+def hint_keys(settings: Settings, queue: str) -> Sequence[str]:
+    """The Redis lists in which kombu keeps the queue's messages, the urgent one first."""
+    key = f"{settings.prefix}:celery:{queue}"
+    return key, f"{key}\x06\x16{IN_TURN}"
 
 
-def send_hint(kind: str, job_id: str, queue: str) -> None:
+def send_hint(kind: str, job_id: str, queue: str, priority: int = IN_TURN) -> None:
     """Tell the queue's workers of the job. Raises `kombu.exceptions.OperationalError` if Redis is away."""
-    app.send_task(TASKS[kind], args=[job_id], task_id=job_id, queue=queue, retry=False)
+    name = TASKS[kind]
+    app.send_task(name, args=[job_id], task_id=job_id, queue=queue, priority=priority, retry=False)

@@ -156,13 +156,12 @@ class Ledger:
         if not self.scripts.run("forget", *self._head(job_id)):
             raise JobConflict("the job has not ended yet; cancel it first")
 
-    def drop_expired(self, look_at: int = 100) -> Sequence[str]:
-        """Take the oldest jobs whose records have expired off the list; their ids."""
-        oldest = cast(Sequence[str], self.redis.zrange(self.key("jobs"), 0, look_at - 1))
-        alive = {record.id for record in self._records(oldest)}
-        expired = [job_id for job_id in oldest if job_id not in alive]
-        if expired:
-            self.redis.zrem(self.key("jobs"), *expired)
+    def drop_expired(self) -> Sequence[str]:
+        """Forget the jobs that ended longer ago than they are kept; their ids."""
+        last = time.time() - self.settings.retention_s
+        expired = cast(Sequence[str], self.redis.zrangebyscore(self.key("finished"), "-inf", last))
+        for job_id in expired:
+            self.scripts.run("forget", *self._head(job_id))
         return expired
 
     def get(self, job_id: str) -> Record:

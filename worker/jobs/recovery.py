@@ -7,7 +7,7 @@ import time
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker.jobs.broker import broker_queue_key, send_hint
+from worker.jobs.broker import AHEAD, hint_keys, send_hint
 from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles
 from worker.jobs.registry import Registry
@@ -60,17 +60,18 @@ class Recovery:
         for job_id in self._registry.jobs_of(worker):
             if queue := self._ledger.requeue(job_id, worker, "worker_lost"):
                 log.warning("job %s goes back to %s: its worker %s is lost", job_id, queue, worker)
-                send_hint(self._ledger.get(job_id).kind, job_id, queue)
+                send_hint(self._ledger.get(job_id).kind, job_id, queue, AHEAD)
         self._registry.release(worker)
 
     def _repeat_lost_hints(self, queue: str) -> None:
         """Fewer messages than waiting jobs: some were lost. A hint too many claims nothing."""
         waiting = self._registry.waiting(queue)
-        if self._ledger.redis.llen(broker_queue_key(self._ledger.settings, queue)) >= len(waiting):
+        keys = hint_keys(self._ledger.settings, queue)
+        if sum(self._ledger.redis.llen(key) for key in keys) >= len(waiting):
             return
         oldest = self._ledger.get(waiting[0])
         if time.time() - oldest.created_at < self._ledger.settings.lease_ttl_s:
             return  # its hint may be on its way
         log.warning("sending the hints of %d jobs in %s again", len(waiting), queue)
         for job_id in waiting:
-            send_hint(oldest.kind, job_id, queue)
+            send_hint(oldest.kind, job_id, queue, AHEAD)  # all of them, so that they keep their order

@@ -44,8 +44,10 @@ class Registry:
         return cast(Sequence[str], self.ledger.scripts.run("lapsed", self.ledger.settings.prefix))
 
     def jobs_of(self, worker: str) -> Sequence[str]:
-        """Jobs that the worker has claimed and not ended."""
-        return sorted(cast("set[str]", self.redis.smembers(self.key("worker", worker, "jobs"))))
+        """Jobs that the worker has claimed and not ended, oldest first."""
+        jobs = list(cast("set[str]", self.redis.smembers(self.key("worker", worker, "jobs"))))
+        ages = cast("Sequence[float | None]", self.redis.zmscore(self.key("jobs"), jobs)) if jobs else []
+        return [job for _, job in sorted(zip((age or 0 for age in ages), jobs, strict=True))]
 
     def publish_model(self, card: ModelCard, prompt: str | None = None) -> None:
         """Say that the model is served; `prompt` is its prompt template, serialised."""

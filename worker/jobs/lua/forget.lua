@@ -3,4 +3,5 @@ local state = redis.call('HGET', RECORD, 'state')
 if state == 'queued' or state == 'running' then return 0 end
 redis.call('DEL', RECORD, LOG)
 redis.call('ZREM', P .. ':jobs', ID)
+redis.call('ZREM', P .. ':finished', ID)
 return 1

@@ -28,6 +28,7 @@ local function finish(kind, queue, attempt, fields)
   redis.call('HSET', RECORD, 'state', kind, 'finished_at', NOW)
   redis.call('EXPIRE', RECORD, RETENTION)
   redis.call('EXPIRE', LOG, RETENTION)
+  redis.call('ZADD', P .. ':finished', NOW, ID)
   redis.call('HINCRBY', P .. ':totals', queue .. ' ' .. kind, 1)
   local started = redis.call('HGET', RECORD, 'started_at')
   if started then -- a moving average of the run time, for estimated waits
