@@ -26,7 +26,9 @@ class _OneSentence(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (StokerError, OSError) as error:
+        except BrokenPipeError:  # whoever read our output has left; click ends quietly
+            raise
+        except (StokerError, OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
 
 
@@ -57,7 +59,7 @@ def _worker_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @worker.command("chat")
 @_worker_options
-@click.option("--engine", help="transformers or vllm.")
+@click.option("--engine", help="transformers.")
 @click.option("--slots", type=int, help="Chats that run at once.")
 def worker_chat(devices: str | None, model: str | None, engine: str | None, slots: int | None) -> None:
     """Serve chats."""
@@ -132,6 +134,10 @@ def chat(url: str | None, prompt: str, system: str | None, stop: Sequence[str], 
 @click.option("--model")
 def video(url: str | None, clip: Path, output: Path, background: str | None, **form: str | None) -> None:
     """Put CLIP through the model and save the result. Ctrl-C cancels it."""
+    if not output.absolute().parent.is_dir():
+        raise click.ClickException(f"there is no folder {output.absolute().parent}")
+    if background and not background.startswith("#") and not Path(background).is_file():
+        raise click.ClickException(f"background: {background} is neither #rrggbb nor an image file")
     client = _client(url)
     job = client.submit_video(clip, background, **form)
     timeline = Timeline()
@@ -152,10 +158,10 @@ def show_progress(events: Iterator[Json]) -> None:
 
 @contextmanager
 def _canceling(client: Client, job: Json) -> Iterator[None]:
-    """Cancel the job when the user interrupts us."""
+    """Cancel the job when the user interrupts us, or the reader of our output leaves."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         client.cancel(job["id"])
         raise
 

@@ -50,6 +50,8 @@ def _json_body() -> Any:
         return request.get_json()
     except RequestEntityTooLarge:
         raise TooLarge("body", f"the body may have at most {MAX_CHAT_BYTES} bytes") from None
+    except BadRequest:
+        raise BadRequest("The body is not valid JSON.") from None
     except RecursionError:
         raise BadRequest("The JSON is nested too deeply.") from None
 
@@ -107,6 +109,7 @@ def result(job_id: str) -> ResponseReturnValue:
     video = stoker.files(job_id).result
     if not video.is_file():
         raise JobNotFound("the result's file is gone")
+    _ignore_odd_ranges(video.stat().st_size)
     return send_file(video, "video/mp4", download_name=f"{job_id}.mp4", conditional=True)
 
 
@@ -114,6 +117,17 @@ def _why_no_result(record: Record) -> str:
     if record.state == "failed":
         return f"the job failed: {record.error['message'] if record.error else 'no reason was given'}"
     return "the job was canceled" if record.terminal else f"the job is {record.state}; it has no result yet"
+
+
+def _ignore_odd_ranges(size: int) -> None:
+    """Werkzeug answers 416 to any Range that it does not serve; RFC 9110 (14.2) has all but one ignored.
+
+    That one is a single range that begins behind the end.
+    """
+    wanted = request.range
+    plain = wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1
+    if wanted is None or not plain or -(wanted.ranges[0][0] or 0) > size:
+        request.environ.pop("HTTP_RANGE", None)
 
 
 @routes.get("/<job_id>/memory")

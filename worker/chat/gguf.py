@@ -1,6 +1,7 @@
 """GGUF files: unpacked once into a Hugging Face directory, which loads in a tenth of the time."""
 
 import logging
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -30,12 +31,20 @@ def unpacked(gguf: Path) -> Path:
     try:
         _unpack(gguf, part)
         part.rename(target)
+        _remove_others(gguf, target)
     except OSError:
         if not target.is_dir():  # else another worker was first
             raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target
+
+
+def _remove_others(gguf: Path, target: Path) -> None:
+    """Remove what was unpacked of former files of this name; a worker that has it open keeps it."""
+    for folder in gguf.parent.glob(f"{gguf.name}.*-*"):
+        if folder != target and re.fullmatch("[0-9a-f]+-[0-9a-f]+", folder.name[len(gguf.name) + 1 :]):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unpack(gguf: Path, folder: Path) -> None:

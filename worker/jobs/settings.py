@@ -21,7 +21,7 @@ class Settings(BaseModel):
     #: State of `stoker up`: models, media, device locks, the embedded server's data.
     home: Path = Path("~/.stoker")
     #: The Redis that holds the ledger and the queues; unset, `stoker up` starts an embedded Valkey.
-    redis_url: str | None = None
+    redis_url: str | None = Field(None, pattern=r"^(rediss?|unix)://")
     #: First part of every Redis key and channel, so that several Stokers can share one Redis.
     prefix: str = Field("stoker", pattern=r"^[A-Za-z0-9_.-]+$")
     #: Where the command line finds the API.
