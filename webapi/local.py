@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from webapi.client import ApiError, Client
 from webapi.supervisor import Child, Supervisor
+from worker.jobs.broker import queue_of
 from worker.jobs.errors import StokerError
 from worker.jobs.ledger import connect
 from worker.jobs.settings import Settings, child_env
@@ -41,7 +42,7 @@ class CannotStart(StokerError):
 
 def worker_argv(kind: str, settings: Settings) -> list[str]:
     """The official Celery worker, for one kind of job. Its node name is new at each start."""
-    queue, node = f"{kind}.{settings.model_name(kind)}", f"{kind}-{secrets.token_hex(3)}@%h"
+    queue, node = queue_of(kind, settings.model_name(kind)), f"{kind}-{secrets.token_hex(3)}@%h"
     solo = ["--pool", "solo", "--concurrency", "1", "--without-gossip", "--without-mingle"]
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *solo]
     return [*command, "-Q", queue, "-n", node, "--loglevel", settings.log_level]

@@ -2,10 +2,8 @@
 
 from worker import tasks  # noqa: F401  # registers them
 from worker.jobs.broker import app
-from worker.lane import Doorbell
 from worker.lifecycle import Lifecycle
 
 __all__ = ["app"]
 
 app.steps["worker"].add(Lifecycle)
-app.steps["consumer"].add(Doorbell)

@@ -6,49 +6,45 @@ from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
-from worker.jobs.records import WorkerCard
-from worker.jobs.registry import Registry
-
 __all__ = ["Heartbeat"]
 
 log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Renews every third of the lease, and at once when told that the card has changed."""
+    """Calls `beat` every third of the lease, and at once when woken."""
 
-    def __init__(self, registry: Registry, card: Callable[[], WorkerCard]) -> None:
-        self._registry = registry
-        self._card = card
-        self._interval_s = registry.ledger.settings.lease_ttl_s / 3
-        self._changed = threading.Event()
+    def __init__(self, beat: Callable[[], None], lease_ttl_s: float) -> None:
+        self._beat = beat
+        self._interval_s = lease_ttl_s / 3
+        self._woken = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Renew in the caller's thread first, so that Redis' absence is an error here; then go on."""
-        self._registry.renew(self._card())
+        """Beat in the caller's thread first, so that Redis' absence is an error here; then go on."""
+        self._beat()
         self._thread.start()
 
-    def beat(self) -> None:
-        """Renew now."""
-        self._changed.set()
+    def wake(self) -> None:
+        """Beat now."""
+        self._woken.set()
 
     def stop(self) -> None:
-        """End the lease."""
+        """Beat no more."""
         self._stopped.set()
-        self._changed.set()
-        self._thread.join()
-        try:
-            self._registry.release(self._card().name)
-        except RedisError as error:
-            log.warning("the lease will lapse by itself: %s", error)
+        self._woken.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _loop(self) -> None:
         while not self._stopped.is_set():
+            self._woken.wait(self._interval_s)
+            self._woken.clear()
             try:
-                self._registry.renew(self._card())
+                if not self._stopped.is_set():
+                    self._beat()
             except RedisError as error:
                 log.warning("lease not renewed: %s", error)
-            self._changed.wait(self._interval_s)
-            self._changed.clear()
+            except Exception:
+                log.exception("lease not renewed")

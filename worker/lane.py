@@ -3,23 +3,26 @@
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
-from celery import Task, bootsteps
+from celery import Task
 from celery.concurrency.base import BasePool, apply_target
 from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
-from worker.jobs.broker import AHEAD, send_hint
-from worker.jobs.errors import JobFailed
+from worker.jobs.errors import JobFailed, JobNotFound
 from worker.jobs.ledger import Ledger
+from worker.jobs.recovery import queue_again
 from worker.outbox import Outbox
 from worker.runner import Runner
 from worker.runs import Run
 
-__all__ = ["Doorbell", "Lane", "LaneTask"]
+__all__ = ["Lane", "LaneTask"]
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ class Lane(BasePool):
         self._outbox = outbox
         self._runner = runner
         self._runs: dict[str, Run] = {}
+        self._closed = False
+        self._strays: set[str] = set()
         self._idle = threading.Condition()
 
     def on_apply(
@@ -73,7 +78,7 @@ class Lane(BasePool):
         threading.Thread(target=work, name=f"job-{correlation_id}", daemon=True).start()
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:
-        """Nothing: the pid is this worker's own, and `LaneRequest` ends the job."""
+        """Nothing: the pid is this worker's own."""
 
     @property
     def running(self) -> int:
@@ -88,8 +93,12 @@ class Lane(BasePool):
         run = Run(record, self._outbox)
         with self._idle:
             self._runs[run.id] = run
+            closed = self._closed
         try:
-            self._run(run)
+            if closed:  # claimed while the others were handed back
+                self._hand_back(run)
+            else:
+                self._run(run)
         finally:
             with self._idle:
                 del self._runs[run.id]
@@ -101,6 +110,9 @@ class Lane(BasePool):
             self._runner.run(run)
         except JobFailed as error:
             run.fail(error.code, str(error))
+        except RedisError:
+            log.exception("job %s", run.record.id)
+            run.abandon()  # `heal` queues it again
         except Exception:  # whatever happens, a job has an ending
             log.exception("job %s", run.record.id)
             run.fail("internal_error", "the worker met an error of its own; its log says which")
@@ -111,29 +123,60 @@ class Lane(BasePool):
         with self._idle:
             return self._idle.wait_for(lambda: not self._runs, timeout_s)
 
-    def hand_back(self) -> None:
-        """Put what still runs back into its queue, for another worker to go on with."""
+    def hand_back(self) -> bool:
+        """Put what still runs back into its queue, for another worker to go on with; whether all could be."""
         with self._idle:
+            self._closed = True
             runs = list(self._runs.values())
-        for run in runs:
-            job = run.record
-            queue = self.ledger.requeue(job.id, self.worker, "drain")
-            run.abandon()
-            if queue:
-                send_hint(job.kind, job.id, queue, AHEAD)
+        return not [run for run in runs if not self._hand_back(run)]
+
+    def _hand_back(self, run: Run) -> bool:
+        run.abandon()
+        try:
+            queue_again(self.ledger, run.record.id, self.worker, "drain")
+        except (RedisError, OperationalError) as error:
+            log.warning("job %s comes back when the lease lapses: %s", run.record.id, error)
+            return False
+        return True
+
+    def heal(self, claimed: Iterable[str]) -> None:
+        """Queue the jobs again that the ledger says run here, and do not.
+
+        They are those whose claim was made but never answered, or whose run met a Redis error. Called with
+        every heartbeat; a job must be missing twice, for it may have been claimed just now.
+        """
+        with self._idle:
+            running = {run.record.id for run in self._runs.values()}
+        strays = set(claimed) - running
+        for job_id in strays & self._strays:
+            queue_again(self.ledger, job_id, self.worker, "worker_lost")
+        self._strays = strays
 
     def _get_info(self) -> dict[str, Any]:
         return {"max-concurrency": self.limit, "processes": [os.getpid()], "running": self.running}
 
 
 class LaneRequest(Request):
-    """A request that `celery control terminate` ends as any client's cancel would."""
+    """A request that `celery control revoke` and `terminate` end as any client's cancel would."""
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
-        """Cancel the job."""
+        """Cancel the job; its run then ends by itself, and only then is its slot free."""
+        self._cancel_job()
+
+    def revoked(self) -> bool:
+        """Whether the message is not to be run; then its job must not wait for ever."""
+        revoked = bool(super().revoked())
+        if revoked:
+            self._cancel_job()
+        return revoked
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Nothing: Celery calls it when it shuts down cold, and `Lifecycle` hands the jobs back."""
+
+    def _cancel_job(self) -> None:
         lane: Lane = self.task.lane  # type: ignore[attr-defined]  # only LaneTasks have lane requests
-        lane.ledger.cancel(self.id)
-        super().terminate(lane, signal)
+        with suppress(JobNotFound):
+            lane.ledger.cancel(self.id)
 
 
 class _LaneConsumer:
@@ -156,29 +199,8 @@ class LaneTask(Task[Any, Any]):
     lane: Lane
 
     def Strategy(self, task: Any, app: Any, consumer: Any) -> Any:  # type: ignore[override]  # noqa: N802
-        """The default strategy, bound to the lane."""
+        """The default strategy, bound to the lane; called again after each reconnect."""
         type(self).lane = consumer.controller.lane
+        # The hub's poll would sleep on for up to a second before it saw that a slot is free.
+        self.lane.on_free = lambda: consumer.hub.call_soon(lambda: None)
         return default_strategy(task, app, _LaneConsumer(consumer, self.lane))
-
-
-class Doorbell(bootsteps.StartStopStep):
-    """Wakes the hub when a slot gets free; its poll would sleep on for up to a second otherwise."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **_: Any) -> None:
-        super().__init__(consumer)
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
-
-    def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
-        """Listen; called again after each reconnect."""
-        hub.add_reader(self._reader, os.read, self._reader, 4096)
-        consumer.controller.lane.on_free = self._ring
-
-    def _ring(self) -> None:
-        try:
-            os.write(self._writer, b"\0")
-        except BlockingIOError:
-            return  # full of unheard rings already

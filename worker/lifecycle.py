@@ -4,18 +4,23 @@ import hashlib
 import logging
 import os
 import secrets
+import threading
+import time
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.concurrency.solo import TaskPool as SoloPool
+from celery.platforms import EX_FAILURE
 from celery.worker import state
 from redis.exceptions import RedisError
 
 from worker import devices, memory, models
 from worker.heartbeat import Heartbeat
 from worker.jobs.errors import BadSettings, StokerError
-from worker.jobs.ledger import Ledger, connect
+from worker.jobs.ledger import Ledger
 from worker.jobs.records import ModelCard, WorkerCard, WorkerState
 from worker.jobs.recovery import Recovery
 from worker.jobs.registry import Registry
@@ -28,8 +33,8 @@ __all__ = ["Lifecycle"]
 
 log = logging.getLogger(__name__)
 
-#: About half a minute without Redis before a worker's command fails.
-REDIS_RETRIES = 20
+#: How often a draining worker looks for a second signal.
+SIGNAL_POLL_S = 0.2
 #: How long the outbox may go on sending once nothing runs any more.
 FLUSH_S = 10.0
 
@@ -58,7 +63,7 @@ class Lifecycle(bootsteps.StartStopStep):
             raise BadSettings("STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`")
         self.device = devices.lease(settings.devices, settings.root / "locks")
         export(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-        ledger = Ledger(settings, connect(settings, REDIS_RETRIES))
+        ledger = Ledger(settings)
         self.registry = Registry(ledger)
         self.outbox = Outbox(ledger)
         self.runner = make_runner(kind, settings, self.device.torch_device, ledger, self.outbox)
@@ -76,14 +81,14 @@ class Lifecycle(bootsteps.StartStopStep):
             running=0,
         )
         self.lane = Lane(worker.app, ledger, self.outbox, self.runner, self.card.name, self.device.label)
-        self.heartbeat = Heartbeat(self.registry, self._current_card)
+        self.heartbeat = Heartbeat(self._beat, settings.lease_ttl_s)
         self.recovery = Recovery(ledger)
         self._warm_up(worker)
 
     def _warm_up(self, worker: Any) -> None:
         self.heartbeat.start()
         self.outbox.start()
-        self.runner.start(self._on_broken)
+        self.runner.start(partial(self._on_broken, worker))
         prompt = self.runner.prompt
         digest = hashlib.sha256(prompt.encode()).hexdigest() if prompt else None
         card = self.card
@@ -100,42 +105,48 @@ class Lifecycle(bootsteps.StartStopStep):
         self.recovery.start()
 
     def stop(self, worker: Any) -> None:
-        """Drain: finish what runs, hand back what does not end in time, let go."""
-        settings = self.registry.ledger.settings
+        """Drain: finish what runs, hand back what does not end in time or before a second signal; let go."""
+        again = threading.Event()
+        signals.worker_shutting_down.connect(lambda **_: again.set(), weak=False)
         self._show("draining")
-        self.recovery.stop()
-        if not self.lane.wait_idle(settings.drain_s):
-            log.warning("%d jobs did not end in %.0f s", self.lane.running, settings.drain_s)
-        self._release()
+        try:
+            end = time.monotonic() + self.registry.ledger.settings.drain_s
+            while not self.lane.wait_idle(SIGNAL_POLL_S) and time.monotonic() < end and not again.is_set():
+                pass
+        finally:
+            self._release()
 
     def terminate(self, worker: Any) -> None:
         """Hand back what runs and let go, at once."""
-        self.recovery.stop()
         self._release()
 
     def _release(self) -> None:
-        try:
-            self.lane.hand_back()
-        except RedisError as error:
-            log.warning("jobs will come back when the lease lapses: %s", error)
-        self.runner.stop()
-        self.outbox.stop(FLUSH_S)
-        self.heartbeat.stop()
-        self.device.release()
+        with ExitStack() as last:  # every step is taken, whatever the others raise
+            last.callback(self.device.release)
+            last.callback(self.heartbeat.stop)
+            last.callback(self.outbox.stop, FLUSH_S)
+            last.callback(self.runner.stop)
+            self.recovery.stop()
+            handed_back = self.lane.hand_back()
+        if handed_back:  # else the lease must lapse, for recovery to find the jobs
+            with suppress(RedisError):
+                self.registry.release(self.card.name)
 
     def _show(self, new: WorkerState) -> None:
         self.card = replace(self.card, state=new)
-        self.heartbeat.beat()
+        self.heartbeat.wake()
 
-    def _current_card(self) -> WorkerCard:
+    def _beat(self) -> None:
         used = asdict(memory.snapshot(self.device.torch_device))
-        return replace(self.card, running=self.lane.running, memory=used)
+        self.registry.renew(replace(self.card, running=self.lane.running, memory=used))
+        self.lane.heal(self.registry.jobs_of(self.card.name))
 
-    def _on_broken(self, error: BaseException) -> None:
+    def _on_broken(self, worker: Any, error: BaseException) -> None:
         """A worker without an engine must not take jobs: end, so that a supervisor starts another."""
         log.critical("the engine is broken, the worker ends", exc_info=error)
-        vars(state)["should_terminate"] = 1  # the hub ends with this exit code
-        self.lane.on_free()  # wakes the hub
+        worker.exitcode = EX_FAILURE
+        vars(state)["should_terminate"] = True  # seen by the hub
+        self.lane.on_free()  # wakes it
 
 
 def refuse_other_pools(pool: type) -> None:

@@ -34,7 +34,7 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """Events for one job's log, with the record fields that change with them."""
+    """Events for one job's log, perhaps none, with the record fields that change with them."""
 
     sender: Sender
     events: tuple[Event, ...]
@@ -52,6 +52,7 @@ class Outbox:
         self._letters: list[Letter] = []
         self._changed = threading.Condition()
         self._stopping = False
+        self._pause = threading.Event()  # never set
         self._thread = threading.Thread(target=self._loop, name="outbox", daemon=True)
 
     def start(self) -> None:
@@ -74,9 +75,13 @@ class Outbox:
     def _loop(self) -> None:
         while letters := self._take():
             appends = _appends(letters)
-            replies = self._send(list(appends.values()))
+            try:
+                replies = self._send(list(appends.values()))
+            except Exception:  # no reason to leave all other jobs without their events
+                log.exception("these events cannot be logged; their jobs go back to the queue")
+                replies = ["stale"] * len(appends)
             for (sender, append), reply in zip(appends.items(), replies, strict=True):
-                sender.on_reply(reply, append.events[-1].type in TERMINAL)
+                sender.on_reply(reply, any(event.type in TERMINAL for event in append.events))
 
     def _take(self) -> list[Letter]:
         """All letters there are; waits for the first. None left and stopping: the empty list."""
@@ -92,8 +97,7 @@ class Outbox:
                 return self._ledger.append(appends)
             except RedisError as error:
                 log.warning("Redis is away, %d jobs' events wait: %s", len(appends), error)
-                with self._changed:
-                    self._changed.wait(delay_s)
+                self._pause.wait(delay_s)
                 delay_s = min(2 * delay_s, RETRY_MAX_S)
 
 

@@ -36,11 +36,14 @@ class Run:
         self._sender = Sender(record.id, record.attempt, record.events + 1, self._on_reply)
 
     def letter(self, *events: Event, **fields: Any) -> Letter | None:
-        """The events as a letter for `Outbox.put`; None once the run has ended or was taken away."""
+        """The events as a letter for `Outbox.put`; None once the run has ended or was taken away.
+
+        Also a letter without events brings an answer: whether the client has canceled the job.
+        """
         with self._lock:
             if self.outcome:
                 return None
-            if events[-1].type in TERMINAL:
+            if events and events[-1].type in TERMINAL:
                 self.outcome = events[-1].type
         self._acknowledged.clear()
         return Letter(self._sender, events, json_fields(**fields))

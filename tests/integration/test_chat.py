@@ -136,14 +136,26 @@ def test_control_answers_while_the_lane_is_full(stack: Stack, full_lane: list[di
     stack.cancel(waiting)
 
 
-def test_revoke_with_terminate_ends_the_job_like_a_cancel(stack: Stack) -> None:
+def control(stack: Stack, *command: str) -> None:
+    celery = [sys.executable, "-m", "celery", "-A", "worker.jobs.broker", "control"]
+    subprocess.check_call([*celery, *command], env=child_env(stack.settings), stdout=subprocess.DEVNULL)
+
+
+def test_terminate_ends_the_job_like_a_cancel(stack: Stack) -> None:
     job = stack.chat(STORY, **LONG)
     stack.until(job, "token")
-    celery = [sys.executable, "-m", "celery", "-A", "worker.jobs.broker"]
-    command = [*celery, "control", "terminate", "SIGTERM", job["id"]]
-    subprocess.check_call(command, env=child_env(stack.settings), stdout=subprocess.DEVNULL)
+    control(stack, "terminate", "SIGTERM", job["id"])
     ended, _ = stack.finished(job)
     assert ended["state"] == "canceled"
+
+
+def test_a_revoked_waiting_job_is_canceled(stack: Stack, full_lane: list[dict[str, Any]]) -> None:
+    waiting = stack.chat(JAPAN)
+    control(stack, "revoke", waiting["id"])
+    stack.cancel(full_lane[0])  # its slot takes the next message
+    ended, events = stack.finished(waiting)
+    assert ended["state"] == "canceled"
+    assert [event["type"] for event in events] == ["queued", "canceled"]
 
 
 def test_characters_of_many_bytes_never_come_out_broken(stack: Stack) -> None:

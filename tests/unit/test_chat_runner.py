@@ -75,6 +75,18 @@ def test_a_next_attempt_goes_on_after_what_was_said(ledger: Ledger) -> None:
     assert "".join(text for _, _, text in rest) == " three four"
 
 
+def test_a_cancel_is_heard_while_all_text_is_held_back(ledger: Ledger) -> None:
+    submit(ledger, "a", stop=["x" * 200], max_tokens=100_000)
+    engine = FakeEngine(["x"] * 199 + ["y"] + ["x"] * 100_000, step_s=0.001)
+    with running(ledger, engine) as (runner, outbox):
+        run = claim(ledger, outbox, "a")
+        ledger.cancel("a")
+        runner.run(run)
+    job = ledger.get("a")
+    assert job.state == "canceled"
+    assert job.done < 150
+
+
 def test_a_cancel_stops_the_engine_and_frees_its_slot(ledger: Ledger) -> None:
     submit(ledger, "long")
     submit(ledger, "next", max_tokens=2)

@@ -108,6 +108,22 @@ def test_an_append_that_is_repeated_after_a_lost_reply_logs_nothing_twice(ledger
     assert texts == ["a", "b", "c"]
 
 
+def test_an_append_beyond_what_the_log_holds_is_refused(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    ledger.claim("a", "w1", "cpu")
+    assert append(ledger, "a", 1, 9, Token("x", 0), done=7) == "stale"
+    assert types(ledger, "a") == ["queued", "started"]
+
+
+def test_a_letter_without_events_changes_fields_and_hears_of_a_cancel(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    ledger.claim("a", "w1", "cpu")
+    assert append(ledger, "a", 1, 3, done=5) == "ok"
+    ledger.cancel("a")
+    assert append(ledger, "a", 1, 3, done=6) == "cancel"
+    assert (ledger.get("a").done, types(ledger, "a")) == (6, ["queued", "started"])
+
+
 def test_cancel_ends_a_waiting_job_and_tells_a_running_one(ledger: Ledger) -> None:
     submit(ledger, "a", "b")
     assert ledger.cancel("a") == "canceled"
@@ -157,6 +173,9 @@ def test_the_queue_has_a_cap(redis_url: str, settings: Settings) -> None:
     with pytest.raises(QueueFull):
         submit(small, "c")
     submit(small, "a")  # a repeated submit is the same job
+    small.claim("a", "w1", "cpu")
+    submit(small, "a")
+    assert small.get("a").state == "running"
     with pytest.raises(JobNotFound):
         small.get("c")
     small.redis.close()

@@ -1,8 +1,3 @@
-from collections.abc import Iterator
-
-import pytest
-from celery import Celery
-
 from worker.jobs import broker
 from worker.jobs.broker import hint_keys, send_hint
 from worker.jobs.ledger import Ledger
@@ -10,25 +5,9 @@ from worker.jobs.media import JobFiles
 from worker.jobs.records import WorkerCard
 from worker.jobs.recovery import Recovery
 from worker.jobs.registry import Registry
-from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
 
 QUEUE = "chat.test"
-
-
-@pytest.fixture
-def quick(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    """A ledger whose leases end at once, with the broker on the same Redis."""
-    short = settings.updated(lease_ttl_s=0.001)
-    for name, value in short.to_env().items():
-        monkeypatch.setenv(name, value)
-    fresh = Celery("stoker", set_as_current=False)
-    fresh.add_defaults(broker._config)  # read anew from these variables
-    monkeypatch.setattr(broker, "app", fresh)
-    ledger = Ledger(short)
-    yield ledger
-    fresh.close()
-    ledger.redis.close()
 
 
 def submit(ledger: Ledger, job_id: str) -> None:
@@ -43,16 +22,16 @@ def card(name: str) -> WorkerCard:
     return WorkerCard(name, "chat", "host", 1, "cpu", "test", "fake", QUEUE, 4, 0)
 
 
-def test_a_lost_workers_jobs_are_queued_again_with_a_hint(quick: Ledger) -> None:
-    registry = Registry(quick)
-    submit(quick, "a")
+def test_a_lost_workers_jobs_are_queued_again_with_a_hint(brokered: Ledger) -> None:
+    registry = Registry(brokered)
+    submit(brokered, "a")
     registry.renew(card("w1"))
-    quick.claim("a", "w1", "cpu")
-    quick.redis.zadd(quick.key("workers"), {"w1": 0})  # the lease ended long ago
-    Recovery(quick).round()
-    assert quick.get("a").state == "queued"
-    assert quick.events("a")[-1].data["reason"] == "worker_lost"
-    assert hints(quick) == 1
+    brokered.claim("a", "w1", "cpu")
+    brokered.redis.zadd(brokered.key("workers"), {"w1": 0})  # the lease ended long ago
+    Recovery(brokered).round()
+    assert brokered.get("a").state == "queued"
+    assert brokered.events("a")[-1].data["reason"] == "worker_lost"
+    assert hints(brokered) == 1
     assert registry.workers() == []
 
 
@@ -64,15 +43,15 @@ def test_a_worker_that_renews_keeps_its_jobs(ledger: Ledger) -> None:
     assert ledger.get("a").state == "running"
 
 
-def test_lost_hints_are_sent_again_once(quick: Ledger) -> None:
-    submit(quick, "a")
-    submit(quick, "b")
+def test_lost_hints_are_sent_again_once(brokered: Ledger) -> None:
+    submit(brokered, "a")
+    submit(brokered, "b")
     send_hint("chat", "b", QUEUE)
-    quick.redis.hset(quick.channel("a") + ":record", "created_at", 1)
-    Recovery(quick).round()
-    assert hints(quick) == 3
-    Recovery(quick).round()
-    assert hints(quick) == 3
+    brokered.redis.hset(brokered.channel("a") + ":record", "created_at", 1)
+    Recovery(brokered).round()
+    assert hints(brokered) == 3
+    Recovery(brokered).round()
+    assert hints(brokered) == 3
 
 
 def next_hints(ledger: Ledger, count: int) -> list[str]:
@@ -84,30 +63,30 @@ def next_hints(ledger: Ledger, count: int) -> list[str]:
         return [message.headers["id"] for message in messages]
 
 
-def test_jobs_that_are_queued_again_go_first_in_their_old_order(quick: Ledger) -> None:
-    registry = Registry(quick)
+def test_jobs_that_are_queued_again_go_first_in_their_old_order(brokered: Ledger) -> None:
+    registry = Registry(brokered)
     for job_id in ("z", "y", "x", "new"):
-        submit(quick, job_id)
+        submit(brokered, job_id)
     send_hint("chat", "new", QUEUE)
     registry.renew(card("w1"))
     for job_id in ("x", "z", "y"):
-        quick.claim(job_id, "w1", "cpu")
-    quick.redis.zadd(quick.key("workers"), {"w1": 0})
-    Recovery(quick).round()
-    assert next_hints(quick, 4) == ["z", "y", "x", "new"]
-    assert [quick.get(job_id).position for job_id in ("z", "y", "x", "new")] == [1, 2, 3, 4]
+        brokered.claim(job_id, "w1", "cpu")
+    brokered.redis.zadd(brokered.key("workers"), {"w1": 0})
+    Recovery(brokered).round()
+    assert next_hints(brokered, 4) == ["z", "y", "x", "new"]
+    assert [brokered.get(job_id).position for job_id in ("z", "y", "x", "new")] == [1, 2, 3, 4]
 
 
-def test_expired_jobs_leave_the_list_and_the_disk(quick: Ledger) -> None:
-    submit(quick, "waits")
-    submit(quick, "old")
-    submit(quick, "new")
-    files = JobFiles.of(quick.settings.media_dir, "old")
+def test_expired_jobs_leave_the_list_and_the_disk(brokered: Ledger) -> None:
+    submit(brokered, "waits")
+    submit(brokered, "old")
+    submit(brokered, "new")
+    files = JobFiles.of(brokered.settings.media_dir, "old")
     files.folder.mkdir(parents=True)
     files.result.write_bytes(b"video")
-    quick.cancel("old")
-    quick.cancel("new")
-    quick.redis.zadd(quick.key("finished"), {"old": 1})  # it ended long ago
-    Recovery(quick).round()
-    assert [record.id for record in quick.page()] == ["new", "waits"]
+    brokered.cancel("old")
+    brokered.cancel("new")
+    brokered.redis.zadd(brokered.key("finished"), {"old": 1})  # it ended long ago
+    Recovery(brokered).round()
+    assert [record.id for record in brokered.page()] == ["new", "waits"]
     assert not files.folder.exists()

@@ -23,7 +23,7 @@ class Transcript:
         self._logged = self._tokens = tokens
 
     def letter(self, delta: Delta) -> Letter | None:
-        """What the delta means for the job's log: nothing yet while its text is held back."""
+        """What the delta means for the job's log: no event yet while its text is held back."""
         self._tokens += delta.tokens
         events: list[Event] = []
         fields: dict[str, Any] = {"done": self._tokens}
@@ -35,7 +35,7 @@ class Transcript:
             ending, outcome = self._ending(delta)
             events.append(ending)
             fields |= outcome
-        return self.run.letter(*events, **fields) if events else None
+        return self.run.letter(*events, **fields)
 
     def _ending(self, delta: Delta) -> tuple[Event, dict[str, Any]]:
         prompt, completion = self._prompt_tokens, self._tokens

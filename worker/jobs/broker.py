@@ -7,7 +7,7 @@ from celery import Celery
 
 from worker.jobs.settings import Settings
 
-__all__ = ["AHEAD", "IN_TURN", "TASKS", "app", "hint_keys", "send_hint"]
+__all__ = ["AHEAD", "IN_TURN", "TASKS", "app", "hint_keys", "kind_of", "queue_of", "send_hint"]
 
 #: Task name by kind of job; the API submits by name and needs no worker code.
 TASKS = {"chat": "stoker.chat", "video": "stoker.video"}
@@ -44,6 +44,16 @@ def _config() -> dict[str, Any]:
 
 app = Celery("stoker", set_as_current=False)
 app.add_defaults(_config)  # called on first use, not at import
+
+
+def queue_of(kind: str, model: str) -> str:
+    """The queue of a model's jobs."""
+    return f"{kind}.{model}"
+
+
+def kind_of(queue: str) -> str:
+    """The kind of the queue's jobs."""
+    return queue.partition(".")[0]
 
 
 def hint_keys(settings: Settings, queue: str) -> Sequence[str]:

@@ -28,7 +28,8 @@ class Event:
 
     def fields(self) -> str:
         """This event's own fields as a JSON object; the ledger adds n, type, job, attempt and time."""
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="replace").decode()  # lone surrogates would not go over the wire
 
 
 @dataclass(frozen=True, slots=True)

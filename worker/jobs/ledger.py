@@ -2,7 +2,6 @@
 
 import json
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,9 +9,7 @@ from importlib import resources
 from typing import Any, Literal, cast
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import NoScriptError
-from redis.retry import Retry
 
 from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, QueueFull
 from worker.jobs.events import Event, LoggedEvent
@@ -26,16 +23,9 @@ __all__ = ["Append", "Ledger", "Reply", "connect"]
 Reply = Literal["ok", "cancel", "stale"]
 
 
-def connect(settings: Settings, retries: int = 0) -> "redis.Redis":
-    """A Redis client for the ledger. Connections open on first use.
-
-    A command that Redis does not answer is sent again up to `retries` times, every 2 s at last: the API
-    would rather say 503, a worker would rather wait. The scripts are made to be repeated.
-    """
-    retry = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries)
-    return redis.Redis.from_url(
-        settings.broker_url, decode_responses=True, health_check_interval=15, retry=retry
-    )
+def connect(settings: Settings) -> "redis.Redis":
+    """A Redis client for the ledger. Connections open on first use."""
+    return redis.Redis.from_url(settings.broker_url, decode_responses=True, health_check_interval=15)
 
 
 def rfc3339(epoch_s: float) -> str:
@@ -125,7 +115,7 @@ class Ledger:
 
     def claim(self, job_id: str, worker: str, device: str) -> Record | None:
         """Take a waiting job for this worker; None when it is not waiting (any more)."""
-        flat = self.scripts.run("claim", *self._head(job_id), worker, device, uuid.uuid4().hex)
+        flat = self.scripts.run("claim", *self._head(job_id), worker, device)
         return Record.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
 
     def append(self, appends: Sequence[Append]) -> list[Reply]:

@@ -3,18 +3,26 @@
 import logging
 import threading
 import time
+from typing import Literal
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker.jobs.broker import AHEAD, hint_keys, send_hint
+from worker.jobs.broker import AHEAD, hint_keys, kind_of, send_hint
 from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles
 from worker.jobs.registry import Registry
 
-__all__ = ["Recovery"]
+__all__ = ["Recovery", "queue_again"]
 
 log = logging.getLogger(__name__)
+
+
+def queue_again(ledger: Ledger, job_id: str, worker: str, reason: Literal["worker_lost", "drain"]) -> None:
+    """Take the job from the worker back to its place in the queue, and hint at it."""
+    if queue := ledger.requeue(job_id, worker, reason):
+        log.warning("job %s goes back to %s: %s, %s", job_id, queue, worker, reason)
+        send_hint(kind_of(queue), job_id, queue, AHEAD)
 
 
 class Recovery:
@@ -41,6 +49,8 @@ class Recovery:
                     self.round()
             except (RedisError, OperationalError) as error:
                 log.warning("recovery waits for Redis: %s", error)
+            except Exception:
+                log.exception("recovery: this round failed, the next is due")
 
     def _first_in_interval(self) -> bool:
         key, ttl_ms = self._ledger.key("recovery"), int(self._interval_s * 900)
@@ -58,9 +68,7 @@ class Recovery:
 
     def _requeue_jobs_of(self, worker: str) -> None:
         for job_id in self._registry.jobs_of(worker):
-            if queue := self._ledger.requeue(job_id, worker, "worker_lost"):
-                log.warning("job %s goes back to %s: its worker %s is lost", job_id, queue, worker)
-                send_hint(self._ledger.get(job_id).kind, job_id, queue, AHEAD)
+            queue_again(self._ledger, job_id, worker, "worker_lost")
         self._registry.release(worker)
 
     def _repeat_lost_hints(self, queue: str) -> None:
@@ -69,9 +77,8 @@ class Recovery:
         keys = hint_keys(self._ledger.settings, queue)
         if sum(self._ledger.redis.llen(key) for key in keys) >= len(waiting):
             return
-        oldest = self._ledger.get(waiting[0])
-        if time.time() - oldest.created_at < self._ledger.settings.lease_ttl_s:
+        if time.time() - self._ledger.get(waiting[0]).created_at < self._ledger.settings.lease_ttl_s:
             return  # its hint may be on its way
         log.warning("sending the hints of %d jobs in %s again", len(waiting), queue)
         for job_id in waiting:
-            send_hint(oldest.kind, job_id, queue, AHEAD)  # all of them, so that they keep their order
+            send_hint(kind_of(queue), job_id, queue, AHEAD)  # all of them, so that they keep their order

@@ -9,6 +9,7 @@ if state ~= 'running' or current ~= attempt then return 'stale' end
 local last = 8 + 2 * tonumber(ARGV[8])
 for i = 9, last, 2 do redis.call('HSET', RECORD, ARGV[i], ARGV[i + 1]) end
 local done = logged - (first - 1)
+if done < 0 then return 'stale' end -- this Redis has lost events: a new attempt goes on from what it has
 for i = last + 1 + 2 * done, #ARGV, 2 do
   local kind, fields = ARGV[i], ARGV[i + 1]
   if kind == 'succeeded' or kind == 'failed' or kind == 'canceled' then

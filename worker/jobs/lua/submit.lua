@@ -1,6 +1,5 @@
 -- … max_waiting, kind, queue, spec → position in the queue, or -1: the queue is full
-local existing = redis.call('ZRANK', waiting(ARGV[8]), ID)
-if existing then return existing + 1 end -- a retry after a lost reply
+if redis.call('EXISTS', RECORD) == 1 then return 0 end -- a retry after a lost reply
 local max_waiting, kind, queue, spec = tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9]
 if redis.call('ZCARD', waiting(queue)) >= max_waiting then return -1 end
 local seq = redis.call('INCR', P .. ':seq')
