@@ -9,6 +9,7 @@ from tests.integration.webstack import (
     write_clip,
     write_image,
 )
+from worker.jobs.broker import hint_keys
 from worker.jobs.events import Failed, Progress, Succeeded, Token
 from worker.jobs.media import JobFiles
 from worker.jobs.specs import VideoJob
@@ -68,7 +69,8 @@ def test_a_chat_from_submit_to_its_end(web: Web) -> None:
 
 def test_the_hint_is_on_the_broker(web: Web) -> None:
     job_id = web.submit()
-    (message,) = web.ledger.redis.lrange(f"{web.settings.prefix}:celery:{CHAT}", 0, -1)
+    _, in_turn = hint_keys(web.settings, CHAT)
+    (message,) = web.ledger.redis.lrange(in_turn, 0, -1)
     assert f'"id": "{job_id}"' in message
     assert '"task": "stoker.chat"' in message
 
@@ -161,6 +163,9 @@ def test_a_video_from_upload_to_its_bytes(web: Web, tmp_path: Path) -> None:
     part = web.http.get(url, headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, bytes(range(10, 20)))
     assert part.headers["Content-Range"] == "bytes 10-19/1024"
+    for odd in ("items=0-5", "garbage", "bytes=0-0,5-6", "bytes=-99999999", "bytes=5-2"):
+        whole = web.http.get(url, headers={"Range": odd})
+        assert (whole.status_code, len(whole.content)) == (200, 1024), odd
     beyond = web.http.get(url, headers={"Range": "bytes=5000-"})
     assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, "bytes */1024")
     assert beyond.headers["Content-Type"] == "application/problem+json"
