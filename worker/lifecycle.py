@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from worker import devices, memory, models
 from worker.heartbeat import Heartbeat
+from worker.jobs.broker import queue_of
 from worker.jobs.errors import BadSettings, StokerError
 from worker.jobs.ledger import Ledger
 from worker.jobs.records import ModelCard, WorkerCard, WorkerState
@@ -76,7 +77,7 @@ class Lifecycle(bootsteps.StartStopStep):
             device=self.device.label,
             model=model,
             engine=self.runner.engine_name,
-            queue=f"{kind}.{model}",
+            queue=queue_of(kind, model),
             slots=self.runner.slots,
             running=0,
         )
@@ -89,15 +90,23 @@ class Lifecycle(bootsteps.StartStopStep):
         self.heartbeat.start()
         self.outbox.start()
         self.runner.start(partial(self._on_broken, worker))
+        try:
+            self._publish_model()
+        except RedisError:
+            self.runner.stop()  # its thread would keep the process alive
+            raise
+        worker.lane = self.lane
+        worker.max_concurrency = self.runner.slots  # the hub fetches a message only when a slot is free
+        card = self.card
+        log.info("%s is warm on %s: %s, %d at once", card.name, card.device, card.model, card.slots)
+
+    def _publish_model(self) -> None:
         prompt = self.runner.prompt
         digest = hashlib.sha256(prompt.encode()).hexdigest() if prompt else None
         card = self.card
         self.registry.publish_model(
             ModelCard(card.model, card.kind, card.queue, self.runner.context_length, digest), prompt
         )
-        worker.lane = self.lane
-        worker.max_concurrency = self.runner.slots  # the hub fetches a message only when a slot is free
-        log.info("%s is warm on %s: %s, %d at once", card.name, card.device, card.model, card.slots)
 
     def start(self, worker: Any) -> None:
         """Ready: the consumer connects next."""
