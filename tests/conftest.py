@@ -1,5 +1,6 @@
 """Real parts for every test: a Redis-protocol server of its own and settings that point at it."""
 
+import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from worker.jobs.settings import Settings
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"), persist=True) as server:
         yield f"{server.connection_url}/0"
+        logging.disable()  # the threads of apps under test outlive it, and say that it is gone
 
 
 @pytest.fixture
