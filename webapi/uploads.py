@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import av
 from flask import Request
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
@@ -100,14 +99,5 @@ def _place(
         Path(upload.stream.name).rename(places[name])
     probe(files.clip, max_pixels)
     if "background" in uploads:
-        _check_image(files.background, max_pixels)
+        probe_image(files.background, max_pixels)
     return {**form.to_dict(), "background_image": "background" in uploads}
-
-
-def _check_image(path: Path, max_pixels: int) -> None:
-    probe_image(path, max_pixels)  # the format and the size, before anything is decoded
-    try:
-        with path.open("rb") as file, av.open(file, "r") as container:
-            next(container.decode(video=0))
-    except (av.FFmpegError, StopIteration):
-        raise InvalidInput("background", "the image cannot be decoded") from None

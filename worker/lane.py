@@ -1,7 +1,6 @@
 """The lane: many jobs at once in one solo worker, while its hub stays free for control."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -33,9 +32,6 @@ class Lane(BasePool):
     The solo pool would run a task inside the hub, deaf to everything for its whole length. A lane is
     given to Celery's default strategy instead of the worker's pool, so requests keep their states.
     """
-
-    body_can_be_buffer = True
-    signal_safe = False
 
     def __init__(
         self, app: Any, ledger: Ledger, outbox: Outbox, runner: Runner, worker: str, device: str
@@ -76,9 +72,6 @@ class Lane(BasePool):
                 self.on_free()
 
         threading.Thread(target=work, name=f"job-{correlation_id}", daemon=True).start()
-
-    def terminate_job(self, pid: int, signal: int | None = None) -> None:
-        """Nothing: the pid is this worker's own."""
 
     @property
     def running(self) -> int:
@@ -151,9 +144,6 @@ class Lane(BasePool):
         for job_id in strays & self._strays:
             queue_again(self.ledger, job_id, self.worker, "worker_lost")
         self._strays = strays
-
-    def _get_info(self) -> dict[str, Any]:
-        return {"max-concurrency": self.limit, "processes": [os.getpid()], "running": self.running}
 
 
 class LaneRequest(Request):

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -52,7 +53,6 @@ class Outbox:
         self._letters: list[Letter] = []
         self._changed = threading.Condition()
         self._stopping = False
-        self._pause = threading.Event()  # never set
         self._thread = threading.Thread(target=self._loop, name="outbox", daemon=True)
 
     def start(self) -> None:
@@ -97,7 +97,7 @@ class Outbox:
                 return self._ledger.append(appends)
             except RedisError as error:
                 log.warning("Redis is away, %d jobs' events wait: %s", len(appends), error)
-                self._pause.wait(delay_s)
+                time.sleep(delay_s)
                 delay_s = min(2 * delay_s, RETRY_MAX_S)
 
 

@@ -43,7 +43,6 @@ class FakeEngine:
     ) -> None:
         self.slots = slots
         self.context_length = context_length
-        self.model_name = "fake"
         self.prompt_template = PromptTemplate(
             WORDS_JSON, "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant"
         )

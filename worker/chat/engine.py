@@ -64,10 +64,6 @@ class ChatEngine(Protocol):
         """Most tokens a sequence may have, prompt and answer together; known once started."""
 
     @property
-    def model_name(self) -> str:
-        """The name under which clients ask for the model."""
-
-    @property
     def prompt_template(self) -> PromptTemplate:
         """How messages become prompts for this model; known once started."""
 

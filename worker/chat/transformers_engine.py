@@ -38,7 +38,6 @@ class TransformersEngine:
     def __init__(self, model: Path, device: str = "cpu", slots: int = 8, context_length: int = 2048) -> None:
         self.slots = slots
         self.context_length = context_length
-        self.model_name = model.stem if model.suffix == ".gguf" else model.name
         self._path = model
         self._device = device
         self._keys = count()

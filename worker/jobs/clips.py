@@ -1,4 +1,4 @@
-"""Looks at an uploaded file, without decoding it, and refuses what could never become a video job."""
+"""Looks at uploaded clips and images before they are accepted, and refuses what could never become a job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIN_SIDE = 16
 
 #: libav's names of what is let in: nothing that leads to other files, as playlists do
 _CLIPS = "mov,matroska,webm,avi,mpegts,mpeg,flv,ogg,gif"
-_IMAGES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,gif"
+IMAGES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,gif"
 #: MP4 brands of still images (HEIF and AVIF)
 _IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
 
@@ -67,7 +67,7 @@ def probe(path: Path, max_pixels: int = MAX_PIXELS) -> ClipInfo:
 def probe_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Width and height of the image (PNG, JPEG, WebP, BMP, GIF) at `path`; InvalidInput("background")."""
     try:
-        with open_media(path, _IMAGES) as container:
+        with open_media(path, IMAGES) as container:
             image = container.streams.video[0]
             width, height = image.width, image.height
     except (av.FFmpegError, IndexError) as error:
@@ -76,6 +76,11 @@ def probe_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         ) from error
     if not 0 < width * height <= max_pixels:
         raise InvalidInput("background", f"The background has more than {max_pixels} pixels.")
+    try:  # only now that it is known to be small enough
+        with open_media(path, IMAGES) as container:
+            next(container.decode(video=0))
+    except (av.FFmpegError, StopIteration):
+        raise InvalidInput("background", "the image cannot be decoded") from None
     return width, height
 
 

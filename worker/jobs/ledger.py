@@ -17,10 +17,13 @@ from worker.jobs.records import JobState, Record
 from worker.jobs.settings import Settings
 from worker.jobs.specs import JobSpec
 
-__all__ = ["Append", "Ledger", "Reply", "connect"]
+__all__ = ["Append", "Ledger", "Reason", "Reply", "connect"]
 
 #: What an append is told: go on, end the job because its client asked for it, or another attempt owns it.
 Reply = Literal["ok", "cancel", "stale"]
+
+#: Why a job goes back to its queue.
+Reason = Literal["worker_lost", "drain"]
 
 
 def connect(settings: Settings) -> "redis.Redis":
@@ -135,7 +138,7 @@ class Ledger:
             raise JobNotFound(f"there is no job {job_id}")
         return cast(JobState, state)
 
-    def requeue(self, job_id: str, worker: str, reason: Literal["worker_lost", "drain"]) -> str | None:
+    def requeue(self, job_id: str, worker: str, reason: Reason) -> str | None:
         """Take the job from this worker back to its queue; the queue to hint, or None if it ended."""
         attempts = self.settings.max_attempts
         return cast(str | None, self.scripts.run("requeue", *self._head(job_id), worker, reason, attempts))
@@ -150,8 +153,8 @@ class Ledger:
         """Forget the jobs that ended longer ago than they are kept; their ids."""
         last = time.time() - self.settings.retention_s
         expired = cast(Sequence[str], self.redis.zrangebyscore(self.key("finished"), "-inf", last))
-        for job_id in expired:
-            self.scripts.run("forget", *self._head(job_id))
+        if expired:
+            self.scripts.run_all("forget", [self._head(job_id) for job_id in expired])
         return expired
 
     def get(self, job_id: str) -> Record:

@@ -3,13 +3,12 @@
 import logging
 import threading
 import time
-from typing import Literal
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import AHEAD, hint_keys, kind_of, send_hint
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.media import JobFiles
 from worker.jobs.registry import Registry
 
@@ -18,7 +17,7 @@ __all__ = ["Recovery", "queue_again"]
 log = logging.getLogger(__name__)
 
 
-def queue_again(ledger: Ledger, job_id: str, worker: str, reason: Literal["worker_lost", "drain"]) -> None:
+def queue_again(ledger: Ledger, job_id: str, worker: str, reason: Reason) -> None:
     """Take the job from the worker back to its place in the queue, and hint at it."""
     if queue := ledger.requeue(job_id, worker, reason):
         log.warning("job %s goes back to %s: %s, %s", job_id, queue, worker, reason)

@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worker.jobs.clips import IMAGES, open_media
 from worker.jobs.errors import BadVideo
 
 Effect = Literal["background", "blur", "matte"]
@@ -26,8 +27,6 @@ Compositor = Callable[[Tensor, Tensor], Tensor]
 BLUR = 1 / 40
 #: the blur is made on a smaller picture, by as much as leaves this sigma in pixels: nobody sees it
 _SMALL_SIGMA = 3.0
-#: what an image may be: nothing that leads to other files
-_IMAGES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,gif"
 
 
 def compositor(effect: Effect, background: Background, height: int, width: int, device: str) -> Compositor:
@@ -51,7 +50,7 @@ def compositor(effect: Effect, background: Background, height: int, width: int, 
 def load_image(path: Path) -> NDArray[np.uint8]:
     """The picture in `path` as (h,w,3) uint8 RGB; BadVideo if it is not one."""
     try:
-        with av.open(path, options={"format_whitelist": _IMAGES, "protocol_whitelist": "file"}) as container:
+        with open_media(path, IMAGES) as container:
             return next(container.decode(video=0)).to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     except (av.FFmpegError, StopIteration, IndexError) as error:
         raise BadVideo("The background image cannot be decoded.") from error

@@ -9,10 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.jobs.clips import MAX_PIXELS
 from worker.jobs.errors import BadSettings, EngineFailed
 from worker.memory import MemoryReport, measure
 from worker.video.padding import Pad, cut, fill
-from worker.video.reader import MAX_PIXELS, ClipReader, Frames
+from worker.video.reader import ClipReader, Frames
 from worker.video.writer import ClipWriter
 
 if TYPE_CHECKING:  # torch comes in with `load`, after the device has been pinned

@@ -17,14 +17,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from worker.jobs.clips import MAX_PIXELS
 from worker.video.decoder import ClipDecoder, ClipHeader
 
 Frames = NDArray[np.uint8]
 
 #: one that is computed on, one that is ready, one that is being decoded into
 BUFFERS = 3
-#: 4K, in either orientation
-MAX_PIXELS = 4096 * 2304
 
 
 @dataclass(frozen=True, slots=True)
