@@ -121,6 +121,6 @@ def _add(queue: list[Event], event: Event) -> None:
     """Append the event; a token joins a token before it."""
     last = queue[-1] if queue else None
     if isinstance(event, Token) and isinstance(last, Token):
-        queue[-1] = replace(last, text=last.text + event.text, count=last.count + event.count)
+        queue[-1] = replace(last, text=last.text + event.text, ids=last.ids + event.ids)
     else:
         queue.append(event)

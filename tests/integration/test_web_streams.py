@@ -106,7 +106,7 @@ def test_a_client_that_does_not_read_falls_back_to_the_log(web: Web) -> None:
     job_id = started(web)
     with web.events(job_id) as stream:
         seen = [next(stream)]
-        big: list[Event] = [Token("x" * 20_000, 0)]
+        big: list[Event] = [Token("x" * 20_000, 0, (0,))]
         for _ in range(600):  # more than the sockets' buffers and the inbox hold together
             web.worker.append(job_id, *big)
         web.worker.append(job_id, DONE)

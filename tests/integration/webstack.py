@@ -168,7 +168,7 @@ def upload(web: Web, clip: bytes | None, **fields: Any) -> httpx.Response:
 
 
 def tokens(first: int, count: int) -> list[Event]:
-    return [Token(f"{i}\u2028\x85é ", i) for i in range(first, first + count)]
+    return [Token(f"{i}\u2028\x85é ", i, (0,)) for i in range(first, first + count)]
 
 
 def started(web: Web) -> str:

@@ -41,7 +41,7 @@ def test_a_job_from_submit_to_its_end(ledger: Ledger) -> None:
     claimed = ledger.claim("a", "w1", "cpu")
     assert claimed is not None
     assert (claimed.attempt, claimed.events, claimed.worker, claimed.device) == (1, 2, "w1", "cpu")
-    assert append(ledger, "a", 1, 3, Token("hel", 0), Token("lo", 1), done=2, total=9) == "ok"
+    assert append(ledger, "a", 1, 3, Token("hel", 0, (0,)), Token("lo", 1, (0,)), done=2, total=9) == "ok"
     assert append(ledger, "a", 1, 5, DONE, usage=DONE.usage, result=DONE.result) == "ok"
 
     ended = ledger.get("a")
@@ -58,7 +58,7 @@ def test_events_carry_the_envelope_and_are_published_as_they_are_logged(ledger: 
     assert listener.get_message(timeout=5) is not None
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    append(ledger, "a", 1, 3, Token('"é\n', 0), Failed("engine_failed", "no"))
+    append(ledger, "a", 1, 3, Token('"é\n', 0, (0,)), Failed("engine_failed", "no"))
     heard = [listener.get_message(timeout=5)["data"] for _ in range(4)]
     listener.close()
     assert heard == [event.text for event in ledger.events("a")]
@@ -88,11 +88,11 @@ def test_a_stale_attempt_is_refused(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
     assert ledger.requeue("a", "w1", "worker_lost") == QUEUE
-    assert append(ledger, "a", 1, 3, Token("x", 0)) == "stale"
+    assert append(ledger, "a", 1, 3, Token("x", 0, (0,))) == "stale"
     again = ledger.claim("a", "w2", "cpu")
     assert again is not None
     assert again.attempt == 2
-    assert append(ledger, "a", 1, 3, Token("x", 0)) == "stale"
+    assert append(ledger, "a", 1, 3, Token("x", 0, (0,))) == "stale"
     assert append(ledger, "a", 2, again.events + 1, DONE) == "ok"
     assert append(ledger, "a", 2, again.events + 2, DONE) == "stale"
     assert types(ledger, "a") == ["queued", "started", "requeued", "started", "succeeded"]
@@ -101,9 +101,9 @@ def test_a_stale_attempt_is_refused(ledger: Ledger) -> None:
 def test_an_append_that_is_repeated_after_a_lost_reply_logs_nothing_twice(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    first = [Token("a", 0), Token("b", 1)]
+    first = [Token("a", 0, (0,)), Token("b", 1, (0,))]
     append(ledger, "a", 1, 3, *first)
-    append(ledger, "a", 1, 3, *first, Token("c", 2))
+    append(ledger, "a", 1, 3, *first, Token("c", 2, (0,)))
     texts = [event.data["text"] for event in ledger.events("a") if event.type == "token"]
     assert texts == ["a", "b", "c"]
 
@@ -111,7 +111,7 @@ def test_an_append_that_is_repeated_after_a_lost_reply_logs_nothing_twice(ledger
 def test_an_append_beyond_what_the_log_holds_is_refused(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    assert append(ledger, "a", 1, 9, Token("x", 0), done=7) == "stale"
+    assert append(ledger, "a", 1, 9, Token("x", 0, (0,)), done=7) == "stale"
     assert types(ledger, "a") == ["queued", "started"]
 
 
@@ -131,7 +131,7 @@ def test_cancel_ends_a_waiting_job_and_tells_a_running_one(ledger: Ledger) -> No
     assert ledger.get("b").position == 1
     ledger.claim("b", "w1", "cpu")
     assert ledger.cancel("b") == "running"
-    assert append(ledger, "b", 1, 3, Token("x", 0)) == "cancel"
+    assert append(ledger, "b", 1, 3, Token("x", 0, (0,))) == "cancel"
     assert ledger.cancel("a") == "canceled"
     assert types(ledger, "a") == ["queued", "canceled"]
     with pytest.raises(JobNotFound):

@@ -36,9 +36,9 @@ def test_events_are_logged_in_order_and_the_run_is_over_with_its_ending(ledger: 
     outbox = Outbox(ledger)
     run = claimed(ledger, outbox)
     outbox.start()
-    run.emit(Token("a", 0), done=1)
+    run.emit(Token("a", 0, (0,)), done=1)
     run.emit(DONE, result=DONE.result, usage=DONE.usage)
-    run.emit(Token("too late", 1))
+    run.emit(Token("too late", 1, (0,)))
     assert run.over.wait(WAIT_S)
     outbox.stop(WAIT_S)
     assert [event.type for event in ledger.events("a")] == ["queued", "started", "token", "succeeded"]
@@ -49,8 +49,8 @@ def test_what_piles_up_goes_out_in_one_append_with_its_tokens_joined(ledger: Led
     outbox = Outbox(ledger)
     first, second = claimed(ledger, outbox, "a"), claimed(ledger, outbox, "b")
     for n, text in enumerate("xyz"):
-        first.emit(Token(text, n), done=n + 1)
-        second.emit(Token(text.upper(), n))
+        first.emit(Token(text, n, (0,)), done=n + 1)
+        second.emit(Token(text.upper(), n, (0,)))
     second.emit(Canceled())
     outbox.start()
     assert second.over.wait(WAIT_S)
@@ -68,7 +68,7 @@ def test_a_run_hears_that_its_client_wants_it_to_stop(ledger: Ledger) -> None:
     ledger.cancel("a")
     stopped = threading.Event()
     run.on_stop = stopped.set
-    run.emit(Token("a", 0))
+    run.emit(Token("a", 0, (0,)))
     assert stopped.wait(WAIT_S)
     assert run.stopping.is_set()
     run.emit(Canceled())
@@ -83,7 +83,7 @@ def test_a_run_whose_job_was_taken_away_logs_nothing_more(ledger: Ledger) -> Non
     ledger.requeue("a", "w1", "worker_lost")
     new = again(ledger, outbox, "a", "w2")
     outbox.start()
-    old.emit(Token("stale", 0))
+    old.emit(Token("stale", 0, (0,)))
     assert old.over.wait(WAIT_S)
     assert old.stopping.is_set()
     old.emit(DONE)
@@ -103,10 +103,10 @@ def test_events_wait_for_a_redis_that_is_away(tmp_path: Path) -> None:
     outbox = Outbox(ledger)
     run = claimed(ledger, outbox)
     outbox.start()
-    run.emit(Token("a", 0))
+    run.emit(Token("a", 0, (0,)))
     run.wait_logged(WAIT_S)
     server.stop()
-    events: list[Event] = [Token("b", 1), Token("c", 2), DONE]
+    events: list[Event] = [Token("b", 1, (0,)), Token("c", 2, (0,)), DONE]
     for event in events:
         run.emit(event)
     back = ValkeyServer(port=port, data_dir=tmp_path, persist=True, config=config)

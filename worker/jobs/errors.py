@@ -69,6 +69,18 @@ class EngineFailed(JobFailed):
     code = "engine_failed"
 
 
+class OutOfMemory(JobFailed):
+    """The device or the machine had not enough memory for this job; the worker goes on."""
+
+    code = "out_of_memory"
+
+
+class DiskFull(JobFailed):
+    """There is no room for the job's files."""
+
+    code = "disk_full"
+
+
 class ModelMissing(StokerError):
     """A model file is not there, or its hash is wrong."""
 

@@ -28,18 +28,40 @@ class Event:
 
     def fields(self) -> str:
         """This event's own fields as a JSON object; the ledger adds n, type, job, attempt and time."""
-        text = json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(self._public(), ensure_ascii=False, separators=(",", ":"))
         return text.encode(errors="replace").decode()  # lone surrogates would not go over the wire
+
+    def resume(self) -> str:
+        """What the job's next attempt needs beyond `fields`; kept in the log, never sent to clients."""
+        return ""
+
+    def _public(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Token(Event):
-    """New text of a chat: `count` tokens of which the first is number `index` (from 0) of the answer."""
+    """New text of a chat: `count` tokens of which the first is number `index` (from 0) of the answer.
+
+    `ids` are those tokens; text may lag behind them (half a character, the beginning of a stop string).
+    """
 
     type: ClassVar[str] = "token"
     text: str
     index: int
-    count: int = 1
+    ids: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """How many tokens they are."""
+        return len(self.ids)
+
+    def resume(self) -> str:
+        """The token ids."""
+        return " ".join(map(str, self.ids))
+
+    def _public(self) -> dict[str, Any]:
+        return {"text": self.text, "index": self.index, "count": self.count}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +118,14 @@ class LoggedEvent:
     n: int
     type: str
     text: str = field(repr=False)
+    #: `Event.resume` of it; empty when it came over the channel.
+    resume: str = field(default="", repr=False)
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, resume: str = "") -> Self:
         """From the JSON that the log and the channel carry."""
         data = json.loads(text)
-        return cls(int(data["n"]), str(data["type"]), text)
+        return cls(int(data["n"]), str(data["type"]), text, resume)
 
     @property
     def data(self) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Ledger:
         calls = []
         for item in appends:
             fields = [part for pair in item.fields.items() for part in pair]
-            events = [part for event in item.events for part in (event.type, event.fields())]
+            events = [part for event in item.events for part in (event.type, event.fields(), event.resume())]
             head = *self._head(item.job_id), item.attempt, item.first, len(item.fields)
             calls.append((*head, *fields, *events))
         return self.scripts.run_all("append", calls)
@@ -212,7 +212,7 @@ class Ledger:
             "Sequence[tuple[str, dict[str, str]]]",
             self.redis.xrange(self.channel(job_id) + ":events", min=f"({after}-0" if after else "-"),
         )
-        return [LoggedEvent.parse(entry["event"]) for _, entry in entries]
+        return [LoggedEvent.parse(entry["event"], entry.get("resume", "")) for _, entry in entries]
 
 
 def json_fields(**values: Any) -> dict[str, Any]:

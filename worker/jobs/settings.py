@@ -47,6 +47,8 @@ class Settings(BaseModel):
     context_length: int = Field(2048, ge=16)
     #: Frames in a batch; the last, short batch is padded to it.
     batch_size: int = Field(16, ge=1)
+    #: Batches in a segment of a video: what is in a finished segment is not done again.
+    segment_batches: int = Field(4, ge=1)
 
     #: A worker silent for this long has lost its jobs.
     lease_ttl_s: float = Field(10.0, gt=0)

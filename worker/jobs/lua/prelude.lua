@@ -8,12 +8,15 @@ local function waiting(queue) return P .. ':queue:' .. queue .. ':waiting' end
 local function running(queue) return P .. ':queue:' .. queue .. ':running' end
 local function worker_jobs(name) return P .. ':worker:' .. name .. ':jobs' end
 
--- Number, store and publish one event; `fields` is a JSON object.
-local function emit(kind, attempt, fields)
+-- Number, store and publish one event; `fields` is a JSON object. `resume`, if any, is for the job's next
+-- attempt only: it lies beside the event in the log.
+local function emit(kind, attempt, fields, resume)
   local n = redis.call('HINCRBY', RECORD, 'events', 1)
   local event = '{"n":' .. n .. ',"type":"' .. kind .. '","job":"' .. ID .. '","attempt":' .. attempt
     .. ',"time":"' .. TIME .. '"' .. (fields == '{}' and '}' or ',' .. string.sub(fields, 2))
-  redis.call('XADD', LOG, n .. '-0', 'event', event)
+  local entry = { n .. '-0', 'event', event }
+  if resume and resume ~= '' then entry[4], entry[5] = 'resume', resume end
+  redis.call('XADD', LOG, unpack(entry))
   redis.call('PUBLISH', CHANNEL, event)
 end
 
