@@ -33,6 +33,11 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
     ledger.redis.close()
 
 
+def lapse(ledger: Ledger, *workers: str) -> None:
+    """End the workers' leases, as silence would."""
+    ledger.redis.zadd(ledger.key("workers"), dict.fromkeys(workers, 0))
+
+
 @pytest.fixture
 def brokered(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     """A ledger whose leases end at once, with the Celery app on the same Redis."""

@@ -38,12 +38,15 @@ class Heartbeat:
             self._thread.join()
 
     def _loop(self) -> None:
+        wait_s = self._interval_s
         while not self._stopped.is_set():
-            self._woken.wait(self._interval_s)
+            self._woken.wait(wait_s)
             self._woken.clear()
+            wait_s = self._interval_s / 3  # sooner, if this one fails
             try:
                 if not self._stopped.is_set():
                     self._beat()
+                wait_s = self._interval_s
             except RedisError as error:
                 log.warning("lease not renewed: %s", error)
             except Exception:

@@ -2,28 +2,31 @@
 
 import logging
 import threading
+import uuid
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
-from celery import Task
 from celery.concurrency.base import BasePool, apply_target
-from celery.worker.request import Request
-from celery.worker.strategy import default as default_strategy
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker.jobs.errors import JobFailed, JobNotFound
+from worker.gate import Gate
+from worker.jobs.broker import AHEAD, kind_of, send_hint
+from worker.jobs.errors import JobFailed, MustRunAlone, OutOfMemory, StokerError
 from worker.jobs.ledger import Ledger
+from worker.jobs.records import Record
 from worker.jobs.recovery import queue_again
 from worker.outbox import Outbox
 from worker.runner import Runner
 from worker.runs import Run
 
-__all__ = ["Lane", "LaneTask"]
+__all__ = ["Lane"]
 
 log = logging.getLogger(__name__)
+
+#: Before a claim is tried again that Redis has not answered.
+CLAIM_RETRY_S = 0.5
 
 
 class Lane(BasePool):
@@ -45,7 +48,11 @@ class Lane(BasePool):
         self._runner = runner
         self._runs: dict[str, Run] = {}
         self._closed = False
+        self._draining = threading.Event()
+        self._gate = Gate()
+        self._apart: set[str] = set()
         self._strays: set[str] = set()
+        self._ghosts: set[str] = set()
         self._idle = threading.Condition()
 
     def on_apply(
@@ -78,9 +85,28 @@ class Lane(BasePool):
         """How many runs go on."""
         return len(self._runs)
 
+    def waits_apart(self, job_id: str) -> bool:
+        """Whether the job waits for the others to end, to be alone."""
+        return job_id in self._apart
+
     def run(self, job_id: str) -> str:
         """Claim the job and run it to its end; called from the task's thread. What became of it."""
-        record = self.ledger.claim(job_id, self.worker, self.device)
+        if self.waits_apart(job_id):  # by another hint
+            return "not waiting"
+        try:
+            with self._gate.shared():
+                return self._claim_and_run(job_id, alone=False)
+        except MustRunAlone as error:
+            log.warning("%s", error)
+        self._apart.add(job_id)
+        try:
+            with self._gate.alone():
+                return self._claim_and_run(job_id, alone=True)
+        finally:
+            self._apart.discard(job_id)
+
+    def _claim_and_run(self, job_id: str, alone: bool) -> str:
+        record = self._claim(job_id, alone)
         if record is None:
             return "not waiting"
         run = Run(record, self._outbox)
@@ -98,11 +124,30 @@ class Lane(BasePool):
                 self._idle.notify_all()
         return run.outcome or "abandoned"
 
+    def _claim(self, job_id: str, alone: bool) -> Record | None:
+        """Claim the job as soon as Redis answers; None when it is not waiting, or this worker is to end."""
+        claim = uuid.uuid4().hex
+        while not self._draining.is_set():
+            try:
+                return self.ledger.claim(job_id, self.worker, self.device, claim=claim, alone=alone)
+            except RedisError as error:
+                log.warning("job %s is not claimed yet: %s", job_id, error)
+                self._draining.wait(CLAIM_RETRY_S)
+        try:
+            queue = self.ledger.get(job_id).queue
+            send_hint(kind_of(queue), job_id, queue, AHEAD)
+        except (RedisError, OperationalError, StokerError) as error:
+            log.warning("job %s: its hint comes again from recovery: %s", job_id, error)
+        return None
+
     def _run(self, run: Run) -> None:
         try:
             self._runner.run(run)
         except JobFailed as error:
             run.fail(error.code, str(error))
+        except MemoryError:
+            log.exception("job %s", run.record.id)
+            run.fail(OutOfMemory.code, "the worker ran out of memory")
         except RedisError:
             log.exception("job %s", run.record.id)
             run.abandon()  # `heal` queues it again
@@ -111,86 +156,43 @@ class Lane(BasePool):
             run.fail("internal_error", "the worker met an error of its own; its log says which")
         run.over.wait()
 
+    def drain(self) -> None:
+        """Claim no more jobs."""
+        self._draining.set()
+
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until nothing runs; whether that came about."""
         with self._idle:
             return self._idle.wait_for(lambda: not self._runs, timeout_s)
 
-    def hand_back(self) -> bool:
-        """Put what still runs back into its queue, for another worker to go on with; whether all could be."""
+    def hand_back(self) -> None:
+        """Put what still runs back into its queue, for another worker to go on with."""
+        self.drain()
         with self._idle:
             self._closed = True
             runs = list(self._runs.values())
-        return not [run for run in runs if not self._hand_back(run)]
+        for run in runs:
+            self._hand_back(run)
 
-    def _hand_back(self, run: Run) -> bool:
+    def _hand_back(self, run: Run) -> None:
         run.abandon()
         try:
             queue_again(self.ledger, run.record.id, self.worker, "drain")
         except (RedisError, OperationalError) as error:
             log.warning("job %s comes back when the lease lapses: %s", run.record.id, error)
-            return False
-        return True
 
     def heal(self, claimed: Iterable[str]) -> None:
-        """Queue the jobs again that the ledger says run here, and do not.
+        """Make our runs and what the ledger says runs here the same.
 
-        They are those whose claim was made but never answered, or whose run met a Redis error. Called with
-        every heartbeat; a job must be missing twice, for it may have been claimed just now.
+        Queued again are jobs whose claim was made but never answered, or whose run met a Redis error;
+        dropped are runs whose job was taken from this worker, or ended, and that have not heard of it. Called
+        with every heartbeat; a job must differ twice, for it may have been claimed or ended just now.
         """
         with self._idle:
-            running = {run.record.id for run in self._runs.values()}
-        strays = set(claimed) - running
+            runs = {run.record.id: run for run in self._runs.values()}
+        strays, ghosts = set(claimed) - runs.keys(), runs.keys() - set(claimed)
         for job_id in strays & self._strays:
-            queue_again(self.ledger, job_id, self.worker, "worker_lost")
-        self._strays = strays
-
-
-class LaneRequest(Request):
-    """A request that `celery control revoke` and `terminate` end as any client's cancel would."""
-
-    def terminate(self, pool: Any, signal: Any = None) -> None:
-        """Cancel the job; its run then ends by itself, and only then is its slot free."""
-        self._cancel_job()
-
-    def revoked(self) -> bool:
-        """Whether the message is not to be run; then its job must not wait for ever."""
-        revoked = bool(super().revoked())
-        if revoked:
-            self._cancel_job()
-        return revoked
-
-    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
-        """Nothing: Celery calls it when it shuts down cold, and `Lifecycle` hands the jobs back."""
-
-    def _cancel_job(self) -> None:
-        lane: Lane = self.task.lane  # type: ignore[attr-defined]  # only LaneTasks have lane requests
-        with suppress(JobNotFound):
-            lane.ledger.cancel(self.id)
-
-
-class _LaneConsumer:
-    """The consumer as the default strategy sees it, with the lane for a pool."""
-
-    def __init__(self, consumer: Any, lane: Lane) -> None:
-        self._consumer = consumer
-        self.pool = lane
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._consumer, name)
-
-
-class LaneTask(Task[Any, Any]):
-    """A task whose messages go to the worker's lane."""
-
-    abstract = True
-    Request = LaneRequest  # type: ignore[assignment]  # a class does as well as its name
-    #: Set when the consumer starts.
-    lane: Lane
-
-    def Strategy(self, task: Any, app: Any, consumer: Any) -> Any:  # type: ignore[override]  # noqa: N802
-        """The default strategy, bound to the lane; called again after each reconnect."""
-        type(self).lane = consumer.controller.lane
-        # The hub's poll would sleep on for up to a second before it saw that a slot is free.
-        self.lane.on_free = lambda: consumer.hub.call_soon(lambda: None)
-        return default_strategy(task, app, _LaneConsumer(consumer, self.lane))
+            queue_again(self.ledger, job_id, self.worker, "redis_lost")
+        for job_id in ghosts & self._ghosts:
+            runs[job_id].abandon()
+        self._strays, self._ghosts = strays, ghosts

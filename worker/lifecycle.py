@@ -118,6 +118,7 @@ class Lifecycle(bootsteps.StartStopStep):
         again = threading.Event()
         signals.worker_shutting_down.connect(lambda **_: again.set(), weak=False)
         self._show("draining")
+        self.lane.drain()
         try:
             end = time.monotonic() + self.registry.ledger.settings.drain_s
             while not self.lane.wait_idle(SIGNAL_POLL_S) and time.monotonic() < end and not again.is_set():
@@ -136,10 +137,9 @@ class Lifecycle(bootsteps.StartStopStep):
             last.callback(self.outbox.stop, FLUSH_S)
             last.callback(self.runner.stop)
             self.recovery.stop()
-            handed_back = self.lane.hand_back()
-        if handed_back:  # else the lease must lapse, for recovery to find the jobs
-            with suppress(RedisError):
-                self.registry.release(self.card.name)
+            self.lane.hand_back()
+        with suppress(RedisError):
+            self.registry.release(self.card.name)
 
     def _show(self, new: WorkerState) -> None:
         self.card = replace(self.card, state=new)

@@ -70,6 +70,8 @@ class Run:
     def abandon(self) -> None:
         """Log nothing more: the job is not this attempt's any longer."""
         with self._lock:
+            if self.over.is_set():
+                return
             self.outcome = "abandoned"
         self.over.set()
         self.stop()

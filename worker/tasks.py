@@ -1,7 +1,7 @@
 """The tasks: a hint comes in, the lane runs the job it names."""
 
+from worker.binding import LaneTask
 from worker.jobs.broker import TASKS, app
-from worker.lane import LaneTask
 
 __all__ = ["chat", "video"]
 

@@ -124,6 +124,7 @@ class Web:
 def serve(redis_url: str, home: Path, **changes: object) -> Iterator[Web]:
     """gunicorn with one gevent worker on a socket of ours, and a client of it."""
     prefix = f"t{uuid.uuid4().hex[:8]}"
+    changes = {"lease_ttl_s": 300} | changes  # `Worker` sends no heartbeats
     settings = Settings.from_env({}).updated(redis_url=redis_url, prefix=prefix, home=home, **changes)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -3,7 +3,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import lapse
 from tests.contract.fake_engine import FakeEngine
+from worker.chat.engine import ChatRequest
 from worker.chat.runner import ChatRunner
 from worker.jobs import broker
 from worker.jobs.ledger import Ledger
@@ -39,13 +41,17 @@ def start(lane: Lane, job_id: str) -> threading.Thread:
     """Run the job in a thread; returns when it has said something."""
     submit(lane.ledger, job_id)
     thread = threading.Thread(target=lane.run, args=(job_id,))
+    thread.start()
+    wait_for(lane, job_id, "token")
+    return thread
+
+
+def wait_for(lane: Lane, job_id: str, kind: str) -> None:
     listener = lane.ledger.redis.pubsub()  # type: ignore[no-untyped-call]
     listener.subscribe(lane.ledger.channel(job_id))
-    thread.start()
-    while '"token"' not in str(listener.get_message(timeout=WAIT_S)["data"]):
-        pass
+    while kind not in [event.type for event in lane.ledger.events(job_id)]:
+        assert listener.get_message(timeout=WAIT_S), f"{job_id} had no {kind}"
     listener.close()
-    return thread
 
 
 def test_a_job_runs_while_the_lane_knows_it(lane: Lane) -> None:
@@ -64,17 +70,80 @@ def test_a_duplicate_hint_runs_nothing(lane: Lane) -> None:
     thread.join(WAIT_S)
 
 
-def test_what_runs_is_handed_back_and_so_is_what_is_claimed_meanwhile(lane: Lane) -> None:
+def test_what_runs_is_handed_back_and_what_comes_meanwhile_is_not_claimed(lane: Lane) -> None:
     thread = start(lane, "a")
-    assert lane.hand_back()
+    lane.hand_back()
     thread.join(WAIT_S)
     submit(lane.ledger, "late")
-    assert lane.run("late") == "abandoned"
-    for job_id in ("a", "late"):
-        assert lane.ledger.get(job_id).state == "queued"
-        assert lane.ledger.events(job_id)[-1].data["reason"] == "drain"
+    assert lane.run("late") == "not waiting"
+    assert types(lane, "late") == ["queued"]
+    assert types(lane, "a")[-1] == "requeued"
+    assert lane.ledger.events("a")[-1].data["reason"] == "drain"
     urgent, _ = broker.hint_keys(lane.ledger.settings, "chat.fake")
     assert lane.ledger.redis.llen(urgent) == 2
+
+
+def types(lane: Lane, job_id: str) -> list[str]:
+    return [event.type for event in lane.ledger.events(job_id)]
+
+
+def lose_twice(ledger: Ledger, job_id: str) -> None:
+    submit(ledger, job_id)
+    for worker in ("dead1", "dead2"):
+        ledger.claim(job_id, worker, "cpu")
+        lapse(ledger, worker)
+        ledger.requeue(job_id, worker, "worker_lost")
+
+
+def test_a_job_that_may_kill_its_worker_waits_until_it_is_alone(lane: Lane) -> None:
+    first = start(lane, "innocent")
+    lose_twice(lane.ledger, "suspect")
+    suspect = threading.Thread(target=lane.run, args=("suspect",))
+    suspect.start()
+    while not lane.waits_apart("suspect"):
+        assert suspect.is_alive()
+    assert lane.run("suspect") == "not waiting"  # a second hint
+    submit(lane.ledger, "later")
+    later = threading.Thread(target=lane.run, args=("later",))
+    later.start()
+    assert types(lane, "suspect")[-1] == "requeued"
+    lane.ledger.cancel("innocent")
+    first.join(WAIT_S)
+    wait_for(lane, "suspect", "token")
+    assert types(lane, "later") == ["queued"]
+    lane.ledger.cancel("suspect")
+    suspect.join(WAIT_S)
+    wait_for(lane, "later", "token")
+    lane.ledger.cancel("later")
+    later.join(WAIT_S)
+    assert {lane.ledger.get(i).state for i in ("innocent", "suspect", "later")} == {"canceled"}
+
+
+def test_a_run_that_has_not_heard_of_its_jobs_end_is_dropped(lane: Lane) -> None:
+    thread = start(lane, "a")
+    lane.ledger.redis.hset(lane.ledger.channel("a") + ":record", "cancel", "")
+    lane.heal([])
+    assert lane.running == 1  # it may have been claimed just now
+    lane.heal([])
+    thread.join(WAIT_S)
+    assert lane.wait_idle(WAIT_S)
+    assert types(lane, "a")[-1] == "token"
+
+
+def test_a_job_that_takes_all_memory_fails_and_the_lane_goes_on(
+    lane: Lane, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(request: ChatRequest) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "submit", greedy)
+        submit(lane.ledger, "a")
+        assert lane.run("a") == "failed"
+    assert (lane.ledger.get("a").error or {})["code"] == "out_of_memory"
+    thread = start(lane, "b")
+    lane.ledger.cancel("b")
+    thread.join(WAIT_S)
 
 
 def test_a_claim_that_never_got_its_answer_is_queued_again(lane: Lane) -> None:

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 from redis.client import PubSub
 
-from worker.jobs.errors import JobConflict, JobNotFound, QueueFull
+from tests.conftest import lapse
+from worker.jobs.errors import JobConflict, JobNotFound, MustRunAlone, QueueFull
 from worker.jobs.events import Event, Failed, LoggedEvent, Succeeded, Token
 from worker.jobs.ledger import Append, Ledger, json_fields
 from worker.jobs.settings import Settings
@@ -87,6 +88,8 @@ def test_only_one_claim_wins_and_a_duplicate_hint_claims_nothing(ledger: Ledger)
 def test_a_stale_attempt_is_refused(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
+    assert ledger.requeue("a", "w1", "worker_lost") is None  # it holds its lease
+    lapse(ledger, "w1")
     assert ledger.requeue("a", "w1", "worker_lost") == QUEUE
     assert append(ledger, "a", 1, 3, Token("x", 0, (0,))) == "stale"
     again = ledger.claim("a", "w2", "cpu")
@@ -151,7 +154,8 @@ def test_a_job_whose_worker_is_lost_too_often_fails(ledger: Ledger) -> None:
         ledger.claim("a", "w0", "cpu")
         assert ledger.requeue("a", "w0", "drain") == QUEUE
     for worker, queue in (("w1", QUEUE), ("w2", QUEUE), ("w3", None)):
-        ledger.claim("a", worker, "cpu")
+        ledger.claim("a", worker, "cpu", alone=True)
+        lapse(ledger, worker)
         assert ledger.requeue("a", "someone else", "worker_lost") is None
         assert ledger.requeue("a", worker, "worker_lost") == queue
     ended = ledger.get("a")
@@ -159,10 +163,76 @@ def test_a_job_whose_worker_is_lost_too_often_fails(ledger: Ledger) -> None:
     assert types(ledger, "a")[-1] == "failed"
 
 
+def test_the_last_attempt_needs_a_worker_to_itself(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    for worker in ("w1", "w2"):
+        ledger.claim("a", worker, "cpu")
+        lapse(ledger, worker)
+        ledger.requeue("a", worker, "worker_lost")
+    with pytest.raises(MustRunAlone):
+        ledger.claim("a", "w3", "cpu")
+    assert ledger.get("a").state == "queued"
+    assert ledger.claim("a", "w3", "cpu", alone=True) is not None
+
+
+def test_a_claim_can_be_repeated_after_a_lost_reply(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    first = ledger.claim("a", "w1", "cpu", claim="c1")
+    assert first is not None
+    assert ledger.claim("a", "w1", "cpu", claim="c1") == first
+    assert ledger.claim("a", "w1", "cpu", claim="c2") is None
+
+
+def test_a_job_that_waits_too_long_expires(ledger: Ledger) -> None:
+    ledger.submit("a", QUEUE, CHAT.model_copy(update={"max_queue_s": 1e-6}))
+    submit(ledger, "b")
+    assert ledger.end_overdue() == ["a"]
+    assert ledger.get("a").error == {"code": "expired", "message": "it waited longer than its max_queue_s"}
+    assert types(ledger, "a") == ["queued", "failed"]
+    assert ledger.get("b").position == 1
+    assert ledger.end_overdue() == []
+
+
+def test_a_job_that_has_waited_too_long_is_not_claimed(ledger: Ledger) -> None:
+    ledger.submit("a", QUEUE, CHAT.model_copy(update={"max_queue_s": 1e-6}))
+    assert ledger.claim("a", "w1", "cpu") is None
+    assert types(ledger, "a") == ["queued", "failed"]
+
+
+def test_a_job_that_takes_too_long_ends_without_its_worker(ledger: Ledger) -> None:
+    ledger.submit("a", QUEUE, CHAT.model_copy(update={"timeout_s": 1e-6}))
+    ledger.claim("a", "w1", "cpu")
+    assert ledger.end_overdue() == ["a"]
+    assert append(ledger, "a", 1, 3, Token("x", 0, (0,))) == "stale"
+    assert (ledger.get("a").error or {})["code"] == "timeout"
+    assert types(ledger, "a") == ["queued", "started", "failed"]
+    assert ledger.redis.smembers(ledger.key("worker", "w1", "jobs")) == set()
+
+
+def test_the_clock_of_a_job_goes_on_while_it_waits_again(ledger: Ledger) -> None:
+    ledger.submit("a", QUEUE, CHAT.model_copy(update={"timeout_s": 1e-6}))
+    ledger.claim("a", "w1", "cpu")
+    ledger.requeue("a", "w1", "drain")
+    assert ledger.claim("a", "w2", "cpu") is None
+    assert (ledger.get("a").error or {})["code"] == "timeout"
+
+
+def test_a_cancel_that_its_worker_does_not_hear_ends_the_job(settings: Settings) -> None:
+    ledger = Ledger(settings.updated(lease_ttl_s=1e-6))
+    submit(ledger, "a")
+    ledger.claim("a", "w1", "cpu")
+    assert ledger.end_overdue() == []
+    assert ledger.cancel("a") == "running"
+    assert ledger.end_overdue() == ["a"]
+    assert types(ledger, "a") == ["queued", "started", "canceled"]
+    ledger.redis.close()
+
+
 def test_a_canceled_job_is_not_queued_again(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
     ledger.cancel("a")
+    lapse(ledger, "w1")
     assert ledger.requeue("a", "w1", "worker_lost") is None
     assert ledger.get("a").state == "canceled"
 

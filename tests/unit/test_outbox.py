@@ -80,7 +80,7 @@ def test_a_run_hears_that_its_client_wants_it_to_stop(ledger: Ledger) -> None:
 def test_a_run_whose_job_was_taken_away_logs_nothing_more(ledger: Ledger) -> None:
     outbox = Outbox(ledger)
     old = claimed(ledger, outbox)
-    ledger.requeue("a", "w1", "worker_lost")
+    ledger.requeue("a", "w1", "drain")
     new = again(ledger, outbox, "a", "w2")
     outbox.start()
     old.emit(Token("stale", 0, (0,)))

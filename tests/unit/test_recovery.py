@@ -1,9 +1,10 @@
+from tests.conftest import lapse
 from worker.jobs import broker
 from worker.jobs.broker import hint_keys, send_hint
 from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles
 from worker.jobs.records import WorkerCard
-from worker.jobs.recovery import Recovery
+from worker.jobs.recovery import Contact, Recovery
 from worker.jobs.registry import Registry
 from worker.jobs.specs import validate
 
@@ -27,8 +28,8 @@ def test_a_lost_workers_jobs_are_queued_again_with_a_hint(brokered: Ledger) -> N
     submit(brokered, "a")
     registry.renew(card("w1"))
     brokered.claim("a", "w1", "cpu")
-    brokered.redis.zadd(brokered.key("workers"), {"w1": 0})  # the lease ended long ago
-    Recovery(brokered).round()
+    lapse(brokered, "w1")
+    Recovery(brokered).take_from_lost_workers()
     assert brokered.get("a").state == "queued"
     assert brokered.events("a")[-1].data["reason"] == "worker_lost"
     assert hints(brokered) == 1
@@ -39,19 +40,69 @@ def test_a_worker_that_renews_keeps_its_jobs(ledger: Ledger) -> None:
     Registry(ledger).renew(card("w1"))
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    Recovery(ledger).round()
+    Recovery(ledger).take_from_lost_workers()
     assert ledger.get("a").state == "running"
 
 
 def test_lost_hints_are_sent_again_once(brokered: Ledger) -> None:
-    submit(brokered, "a")
-    submit(brokered, "b")
+    for job_id in ("a", "b", "c"):
+        submit(brokered, job_id)
     send_hint("chat", "b", QUEUE)
-    brokered.redis.hset(brokered.channel("a") + ":record", "created_at", 1)
-    Recovery(brokered).round()
-    assert hints(brokered) == 3
-    Recovery(brokered).round()
-    assert hints(brokered) == 3
+    Recovery(brokered).repeat_lost_hints()
+    Recovery(brokered).repeat_lost_hints()
+    assert next_hints(brokered, 3) == ["a", "c", "b"]
+    assert hints(brokered) == 0
+
+
+def test_the_hint_of_a_new_job_may_be_on_its_way(brokered: Ledger) -> None:
+    patient = Ledger(brokered.settings.updated(lease_ttl_s=60))
+    submit(patient, "a")
+    Recovery(patient).repeat_lost_hints()
+    assert hints(brokered) == 0
+    patient.redis.close()
+
+
+def test_a_waiting_id_without_a_job_leaves_the_queue(brokered: Ledger) -> None:
+    submit(brokered, "gone")
+    submit(brokered, "a")
+    brokered.redis.delete(brokered.channel("gone") + ":record")
+    Recovery(brokered).repeat_lost_hints()
+    assert next_hints(brokered, 1) == ["a"]
+    assert brokered.get("a").position == 1
+
+
+def test_a_worker_that_leaves_a_job_behind_is_lost_at_once(brokered: Ledger) -> None:
+    registry = Registry(brokered)
+    submit(brokered, "a")
+    registry.renew(card("w1"))
+    brokered.claim("a", "w1", "cpu")
+    registry.release("w1")
+    assert registry.workers() == []
+    Recovery(brokered).take_from_lost_workers()
+    assert brokered.get("a").state == "queued"
+    assert registry.lapsed() == []
+
+
+def test_a_lease_renewed_meanwhile_is_not_taken_off_the_list(ledger: Ledger) -> None:
+    registry = Registry(ledger)
+    registry.renew(card("w1"))
+    registry.release("w1", only_lapsed=True)
+    assert [worker.name for worker in registry.workers()] == ["w1"]
+
+
+def test_contact_counts_from_its_last_break() -> None:
+    contact = Contact(longest_break_s=2)
+    assert contact.held_s == 0
+    for now in (100, 101, 103):
+        contact.made(now)
+    assert contact.held_s == 3
+    contact.made(106)  # Redis, or this very process, stood still
+    assert contact.held_s == 0
+    contact.made(107)
+    contact.lost()
+    assert contact.held_s == 0
+    contact.made(108)
+    assert contact.held_s == 0
 
 
 def next_hints(ledger: Ledger, count: int) -> list[str]:
@@ -71,8 +122,8 @@ def test_jobs_that_are_queued_again_go_first_in_their_old_order(brokered: Ledger
     registry.renew(card("w1"))
     for job_id in ("x", "z", "y"):
         brokered.claim(job_id, "w1", "cpu")
-    brokered.redis.zadd(brokered.key("workers"), {"w1": 0})
-    Recovery(brokered).round()
+    lapse(brokered, "w1")
+    Recovery(brokered).take_from_lost_workers()
     assert next_hints(brokered, 4) == ["z", "y", "x", "new"]
     assert [brokered.get(job_id).position for job_id in ("z", "y", "x", "new")] == [1, 2, 3, 4]
 
@@ -87,6 +138,6 @@ def test_expired_jobs_leave_the_list_and_the_disk(brokered: Ledger) -> None:
     brokered.cancel("old")
     brokered.cancel("new")
     brokered.redis.zadd(brokered.key("finished"), {"old": 1})  # it ended long ago
-    Recovery(brokered).round()
+    Recovery(brokered).drop_expired()
     assert [record.id for record in brokered.page()] == ["new", "waits"]
     assert not files.folder.exists()

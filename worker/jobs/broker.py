@@ -1,13 +1,28 @@
 """The Celery app: carries hints, by task name, that a job waits in the ledger."""
 
+import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from celery import Celery
 
 from worker.jobs.settings import Settings
 
-__all__ = ["AHEAD", "IN_TURN", "TASKS", "app", "hint_keys", "kind_of", "queue_of", "send_hint"]
+if TYPE_CHECKING:
+    import redis
+
+__all__ = [
+    "AHEAD",
+    "IN_TURN",
+    "TASKS",
+    "app",
+    "count_hints",
+    "hint_keys",
+    "hinted_jobs",
+    "kind_of",
+    "queue_of",
+    "send_hint",
+]
 
 #: Task name by kind of job; the API submits by name and needs no worker code.
 TASKS = {"chat": "stoker.chat", "video": "stoker.video"}
@@ -60,6 +75,17 @@ def hint_keys(settings: Settings, queue: str) -> Sequence[str]:
     """The Redis lists in which kombu keeps the queue's messages, the urgent one first."""
     key = f"{settings.prefix}:celery:{queue}"
     return key, f"{key}\x06\x16{IN_TURN}"
+
+
+def count_hints(settings: Settings, client: "redis.Redis", queue: str) -> int:
+    """How many messages the queue holds."""
+    return sum(client.llen(key) for key in hint_keys(settings, queue))
+
+
+def hinted_jobs(settings: Settings, client: "redis.Redis", queue: str) -> set[str]:
+    """The jobs that the queue's messages are about."""
+    messages = (text for key in hint_keys(settings, queue) for text in client.lrange(key, 0, -1))
+    return {cast(str, json.loads(text)["headers"]["id"]) for text in messages}
 
 
 def send_hint(kind: str, job_id: str, queue: str, priority: int = IN_TURN) -> None:

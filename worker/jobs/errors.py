@@ -45,6 +45,12 @@ class QueueFull(StokerError):
         self.retry_after_s = retry_after_s
 
 
+class MustRunAlone(StokerError):
+    """The job's last attempt is left, and it must not endanger other jobs in the same worker."""
+
+    code = "must_run_alone"
+
+
 class NotReady(StokerError):
     """Redis is away, or no worker has served this model yet."""
 

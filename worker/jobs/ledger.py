@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,9 +10,11 @@ from importlib import resources
 from typing import Any, Literal, cast
 
 import redis
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import NoScriptError
+from redis.retry import Retry
 
-from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, QueueFull
+from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, MustRunAlone, QueueFull
 from worker.jobs.events import Event, LoggedEvent
 from worker.jobs.records import JobState, Record
 from worker.jobs.settings import Settings
@@ -23,12 +26,21 @@ __all__ = ["Append", "Ledger", "Reason", "Reply", "connect"]
 Reply = Literal["ok", "cancel", "stale"]
 
 #: Why a job goes back to its queue.
-Reason = Literal["worker_lost", "drain"]
+Reason = Literal["worker_lost", "redis_lost", "drain"]
+
+#: What `claim` answers, beside nothing and the record's fields, when the job must have a worker to itself.
+_ALONE = "alone"
 
 
 def connect(settings: Settings) -> "redis.Redis":
-    """A Redis client for the ledger. Connections open on first use."""
-    return redis.Redis.from_url(settings.broker_url, decode_responses=True, health_check_interval=15)
+    """A Redis client for the ledger. Connections open on first use.
+
+    It tries again for about a second, for a quick restart of Redis: all that the ledger asks is safe to repeat.
+    """
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries=3)
+    return redis.Redis.from_url(
+        settings.broker_url, decode_responses=True, health_check_interval=15, retry=retry
+    )
 
 
 def rfc3339(epoch_s: float) -> str:
@@ -112,13 +124,25 @@ class Ledger:
 
     def submit(self, job_id: str, queue: str, spec: JobSpec) -> None:
         """Record a new job and its first event. Raises `QueueFull`."""
-        tail = self.settings.max_waiting, spec.kind, queue, spec.model_dump_json()
+        limits = self.settings
+        max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
+        tail = limits.max_waiting, max_queue_s, timeout_s, spec.kind, queue, spec.model_dump_json()
         if self.scripts.run("submit", *self._head(job_id), *tail) == -1:
             raise QueueFull(f"{self.settings.max_waiting} jobs wait in {queue}", retry_after_s=1)
 
-    def claim(self, job_id: str, worker: str, device: str) -> Record | None:
-        """Take a waiting job for this worker; None when it is not waiting (any more)."""
-        flat = self.scripts.run("claim", *self._head(job_id), worker, device)
+    def claim(
+        self, job_id: str, worker: str, device: str, *, claim: str | None = None, alone: bool = False
+    ) -> Record | None:
+        """Take a waiting job for this worker, and renew its lease; None when it is not waiting (any more).
+
+        A claim of the same name may be repeated after an error. Raises `MustRunAlone`, unless it will be,
+        for a job that may have been the end of its earlier workers: it must not take others with it.
+        """
+        settings, name = self.settings, claim or uuid.uuid4().hex
+        tail = worker, device, name, settings.lease_ttl_s, settings.max_attempts, "1" if alone else ""
+        flat = self.scripts.run("claim", *self._head(job_id), *tail)
+        if flat == _ALONE:
+            raise MustRunAlone(f"{job_id} has lost too many workers to run beside other jobs")
         return Record.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
 
     def append(self, appends: Sequence[Append]) -> list[Reply]:
@@ -132,14 +156,20 @@ class Ledger:
         return self.scripts.run_all("append", calls)
 
     def cancel(self, job_id: str) -> JobState:
-        """Ask for the job's end; the state afterwards. Raises `JobNotFound`."""
-        state = self.scripts.run("cancel", *self._head(job_id))
+        """Ask for the job's end; the state afterwards. Raises `JobNotFound`.
+
+        A worker that has not ended a running job after `lease_ttl_s` has lost it, and the job ends without.
+        """
+        state = self.scripts.run("cancel", *self._head(job_id), self.settings.lease_ttl_s)
         if state is None:
             raise JobNotFound(f"there is no job {job_id}")
         return cast(JobState, state)
 
     def requeue(self, job_id: str, worker: str, reason: Reason) -> str | None:
-        """Take the job from this worker back to its queue; the queue to hint, or None if it ended."""
+        """Take the job from this worker back to its queue; the queue to hint, or None if it ended.
+
+        None also if the worker was to be lost and holds its lease.
+        """
         attempts = self.settings.max_attempts
         return cast(str | None, self.scripts.run("requeue", *self._head(job_id), worker, reason, attempts))
 
@@ -156,6 +186,12 @@ class Ledger:
         if expired:
             self.scripts.run_all("forget", [self._head(job_id) for job_id in expired])
         return expired
+
+    def end_overdue(self) -> Sequence[str]:
+        """End the jobs that have waited or run for longer than they may; their ids."""
+        due = cast(Sequence[str], self.scripts.run("due", self.settings.prefix))
+        ended = self.scripts.run_all("expire", [self._head(job_id) for job_id in due]) if due else []
+        return [job_id for job_id, done in zip(due, ended, strict=True) if done]
 
     def get(self, job_id: str) -> Record:
         """The job. Raises `JobNotFound`."""

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
 
 from worker.jobs.errors import InvalidInput
@@ -40,15 +39,9 @@ class PromptTemplate:
         except (TemplateError, TypeError) as error:  # TypeError: a message without content, say
             raise InvalidInput("messages", f"the model's chat template refuses this: {error}") from error
 
-    def encode(self, messages: Sequence[Mapping[str, str]], continuation: str = "") -> list[int]:
-        """Token ids of the prompt, then of `continuation`: what the assistant has already said of its answer.
-
-        The template writes the special tokens (BOS too), so none are added. The two parts are encoded
-        apart: the prompt's ids must be those of the first attempt, even if their border could merge.
-        """
-        parts = (self.render(messages), continuation)
-        encoded = [self.tokenizer.encode(part, add_special_tokens=False).ids for part in parts]
-        return [*chain(*encoded)]
+    def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of the prompt. The template writes the special tokens (BOS too), so none are added."""
+        return self.tokenizer.encode(self.render(messages), add_special_tokens=False).ids
 
     def to_json(self) -> str:
         """The template as a JSON object, for `from_json`."""

@@ -1,20 +1,25 @@
-"""Recovery: jobs of workers whose lease has lapsed go back to their queue, and lost hints are sent again."""
+"""Recovery: what is left undone when a worker, a hint or Redis is lost is done by whoever is still there."""
 
 import logging
 import threading
 import time
+from collections.abc import Sequence
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker.jobs.broker import AHEAD, hint_keys, kind_of, send_hint
+from worker.jobs.broker import AHEAD, count_hints, hinted_jobs, kind_of, send_hint
+from worker.jobs.errors import JobNotFound
 from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.media import JobFiles
 from worker.jobs.registry import Registry
 
-__all__ = ["Recovery", "queue_again"]
+__all__ = ["Contact", "Recovery", "queue_again"]
 
 log = logging.getLogger(__name__)
+
+#: Leases and deadlines are looked at this many times a lease, hints and files twice a lease.
+TICKS = 10
 
 
 def queue_again(ledger: Ledger, job_id: str, worker: str, reason: Reason) -> None:
@@ -24,13 +29,42 @@ def queue_again(ledger: Ledger, job_id: str, worker: str, reason: Reason) -> Non
         send_hint(kind_of(queue), job_id, queue, AHEAD)
 
 
+class Contact:
+    """For how long we have been in touch with Redis without a break, in seconds.
+
+    While Redis is away no worker can renew its lease. So nobody who has just found it again, or has just
+    woken up, may call a worker lost: all must have had the time to renew first.
+    """
+
+    def __init__(self, longest_break_s: float) -> None:
+        self._longest_break_s = longest_break_s
+        self._since: float | None = None
+        self._last = 0.0
+
+    def made(self, now: float) -> None:
+        """Redis has answered."""
+        if self._since is None or now - self._last > self._longest_break_s:
+            self._since = now
+        self._last = now
+
+    def lost(self) -> None:
+        """Redis has not answered."""
+        self._since = None
+
+    @property
+    def held_s(self) -> float:
+        """Up to the last answer."""
+        return 0.0 if self._since is None else self._last - self._since
+
+
 class Recovery:
     """Runs in every worker and in the API; whoever comes first in an interval does the round for all."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._registry = Registry(ledger)
-        self._interval_s = ledger.settings.lease_ttl_s / 2
+        self._lease_s = ledger.settings.lease_ttl_s
+        self._contact = Contact(self._lease_s / 3)
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -42,42 +76,63 @@ class Recovery:
         self._stopped.set()
 
     def _loop(self) -> None:
-        while not self._stopped.wait(self._interval_s):
+        while not self._stopped.wait(self._lease_s / TICKS):
             try:
-                if self._first_in_interval():
-                    self.round()
+                self._tick()
             except (RedisError, OperationalError) as error:
+                self._contact.lost()
                 log.warning("recovery waits for Redis: %s", error)
             except Exception:
                 log.exception("recovery: this round failed, the next is due")
 
-    def _first_in_interval(self) -> bool:
-        key, ttl_ms = self._ledger.key("recovery"), int(self._interval_s * 900)
-        return bool(self._ledger.redis.set(key, "1", nx=True, px=ttl_ms))
+    def _tick(self) -> None:
+        first = self._first_within("tick", self._lease_s / TICKS)
+        self._contact.made(time.monotonic())
+        if not first:
+            return
+        self._ledger.end_overdue()
+        if self._contact.held_s >= self._lease_s:
+            self.take_from_lost_workers()
+        if self._first_within("sweep", self._lease_s / 2):
+            self.repeat_lost_hints()
+            self.drop_expired()
 
-    def round(self) -> None:
-        """Look once for lapsed leases, lost hints and expired jobs."""
+    def _first_within(self, name: str, seconds: float) -> bool:
+        key, ttl_ms = self._ledger.key("recovery", name), int(seconds * 900)
+        return bool(self._ledger.redis.set(key, "1", nx=True, px=max(1, ttl_ms)))
+
+    def take_from_lost_workers(self) -> None:
+        """Queue the jobs again of all workers whose lease has ended."""
         for worker in self._registry.lapsed():
-            self._requeue_jobs_of(worker)
-        for queue in self._registry.queues():
-            if queue.waiting:
-                self._repeat_lost_hints(queue.name)
+            for job_id in self._registry.jobs_of(worker):
+                queue_again(self._ledger, job_id, worker, "worker_lost")
+            self._registry.release(worker, only_lapsed=True)
+
+    def repeat_lost_hints(self) -> None:
+        """Hint again at what waits, and at which no message hints any more.
+
+        A hint too many claims nothing; one that a worker has just taken from the broker may be repeated.
+        """
+        for queue in self._registry.queue_names():
+            for job_id in self._unhinted(queue):
+                try:
+                    age_s = time.time() - self._ledger.get(job_id).created_at
+                except JobNotFound:  # this Redis has lost data
+                    self._registry.drop_waiting(queue, job_id)
+                    continue
+                if age_s >= self._lease_s:  # else its first hint may be on its way
+                    log.info("job %s: its hint is sent again", job_id)
+                    send_hint(kind_of(queue), job_id, queue, AHEAD)
+
+    def _unhinted(self, queue: str) -> Sequence[str]:
+        """The waiting jobs that no message is about, first first, if messages are fewer."""
+        settings, client = self._ledger.settings, self._ledger.redis
+        if count_hints(settings, client, queue) >= self._registry.count_waiting(queue):
+            return []
+        known = hinted_jobs(settings, client, queue)
+        return [job_id for job_id in self._registry.waiting(queue) if job_id not in known]
+
+    def drop_expired(self) -> None:
+        """Forget jobs that ended long ago, and their files."""
         for job_id in self._ledger.drop_expired():
             JobFiles.of(self._ledger.settings.media_dir, job_id).remove()
-
-    def _requeue_jobs_of(self, worker: str) -> None:
-        for job_id in self._registry.jobs_of(worker):
-            queue_again(self._ledger, job_id, worker, "worker_lost")
-        self._registry.release(worker)
-
-    def _repeat_lost_hints(self, queue: str) -> None:
-        """Fewer messages than waiting jobs: some were lost. A hint too many claims nothing."""
-        waiting = self._registry.waiting(queue)
-        keys = hint_keys(self._ledger.settings, queue)
-        if sum(self._ledger.redis.llen(key) for key in keys) >= len(waiting):
-            return
-        if time.time() - self._ledger.get(waiting[0]).created_at < self._ledger.settings.lease_ttl_s:
-            return  # its hint may be on its way
-        log.warning("sending the hints of %d jobs in %s again", len(waiting), queue)
-        for job_id in waiting:
-            send_hint(kind_of(queue), job_id, queue, AHEAD)  # all of them, so that they keep their order

@@ -23,16 +23,12 @@ class Registry:
     def renew(self, card: WorkerCard) -> None:
         """Hold the worker's lease for another `lease_ttl_s` and show its card."""
         settings = self.ledger.settings
-        ttl_ms = int(settings.lease_ttl_s * 1000)
-        self.ledger.scripts.run("renew", settings.prefix, card.name, ttl_ms, json.dumps(asdict(card)))
+        card_json = json.dumps(asdict(card))
+        self.ledger.scripts.run("renew", settings.prefix, card.name, settings.lease_ttl_s, card_json)
 
-    def release(self, name: str) -> None:
-        """Take the worker off the list."""
-        with self.redis.pipeline() as pipe:
-            pipe.zrem(self.key("workers"), name)
-            pipe.hdel(self.key("worker", "cards"), name)
-            pipe.delete(self.key("worker", name, "jobs"))
-            pipe.execute()
+    def release(self, name: str, *, only_lapsed: bool = False) -> None:
+        """Take the worker off the list, or end its lease now if it still has jobs; recovery queues them."""
+        self.ledger.scripts.run("release", self.ledger.settings.prefix, name, "1" if only_lapsed else "")
 
     def workers(self) -> Sequence[WorkerCard]:
         """The workers that hold a lease or have just lost one, by name."""
@@ -70,10 +66,22 @@ class Registry:
         """Ids of the jobs that wait, first first."""
         return cast(Sequence[str], self.redis.zrange(self.key("queue", queue, "waiting"), 0, -1))
 
+    def count_waiting(self, queue: str) -> int:
+        """How many jobs wait."""
+        return self.redis.zcard(self.key("queue", queue, "waiting"))
+
+    def drop_waiting(self, queue: str, job_id: str) -> None:
+        """Take an id off the queue that is no job's."""
+        self.redis.zrem(self.key("queue", queue, "waiting"), job_id)
+
+    def queue_names(self) -> Sequence[str]:
+        """The queues that have had a job."""
+        return sorted(cast("set[str]", self.redis.smembers(self.key("queues"))))
+
     def queues(self) -> Iterator[QueueInfo]:
         """The queues that have had a job or a worker."""
         workers = self.workers()
-        names = cast("set[str]", self.redis.smembers(self.key("queues"))) | {w.queue for w in workers}
+        names = {*self.queue_names(), *(worker.queue for worker in workers)}
         for name in sorted(names):
             slots = sum(w.slots for w in workers if w.queue == name and w.state == "ready")
             yield self._queue(name, slots)

@@ -53,6 +53,10 @@ class Settings(BaseModel):
     #: A worker silent for this long has lost its jobs.
     lease_ttl_s: float = Field(10.0, gt=0)
     max_attempts: int = Field(3, ge=1)
+    #: How long a job may take from its first start on, unless it says so itself; then it fails.
+    timeout_s: float = Field(3600.0, gt=0)
+    #: How long a job may wait for its first start, unless it says so itself; then it fails.
+    max_queue_s: float = Field(86_400.0, gt=0)
     #: How long a worker told to stop may go on with what it runs.
     drain_s: float = Field(30.0, ge=0)
     #: Jobs that may wait in one queue before submits get 429.

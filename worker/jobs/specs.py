@@ -11,6 +11,8 @@ __all__ = ["ChatJob", "JobSpec", "Message", "VideoJob", "parse_spec", "validate"
 #: With any constraint pydantic refuses lone surrogates, which JSON allows and no tokenizer takes.
 Text = Annotated[str, StringConstraints(min_length=0)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+#: Form fields come as text.
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
@@ -25,7 +27,15 @@ class Message(_Strict):
     content: Text
 
 
-class ChatJob(_Strict):
+class _Job(_Strict):
+    """What all jobs have: how long one may wait for its start, and then take; None is the settings' default."""
+
+    model: str | None = None
+    timeout_s: Seconds | None = None
+    max_queue_s: Seconds | None = None
+
+
+class ChatJob(_Job):
     """A conversation to be continued by one answer.
 
     `temperature` 0 is greedy. `stop` is not part of the answer. With `seed` the answer is repeatable.
@@ -34,7 +44,6 @@ class ChatJob(_Strict):
     kind: ClassVar[Literal["chat"]] = "chat"
 
     messages: list[Message] = Field(min_length=1)
-    model: str | None = None
     max_tokens: int = Field(256, ge=1)
     temperature: float = Field(1.0, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
@@ -42,7 +51,7 @@ class ChatJob(_Strict):
     stop: list[Stop] = Field(default_factory=list, max_length=4)
 
 
-class VideoJob(_Strict):
+class VideoJob(_Job):
     """An effect for every frame of an uploaded clip.
 
     `background` is the colour behind the person; `background_image` says that an image was uploaded
@@ -51,7 +60,6 @@ class VideoJob(_Strict):
 
     kind: ClassVar[Literal["video"]] = "video"
 
-    model: str | None = None
     effect: Literal["background", "blur", "matte"] = "background"
     background: Colour = "#00b140"
     background_image: bool = False

@@ -1,9 +1,12 @@
--- → the state afterwards: a waiting job ends here, a running one is told with its next append
+-- … grace (s) → the state afterwards: a waiting job ends here, a running one is told with its next append,
+-- and ends without its worker if that does not hear within the grace
 local state, queue, attempt = unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'attempt'))
 if state == 'queued' then
   redis.call('ZREM', waiting(queue), ID)
   finish('canceled', queue, attempt, '{}')
   return 'canceled'
 end
-if state == 'running' then redis.call('HSET', RECORD, 'cancel', 1) end
+if state == 'running' and redis.call('HSETNX', RECORD, 'cancel', 1) == 1 then
+  redis.call('ZADD', DEADLINES, 'LT', clock() + ARGV[6], ID)
+end
 return state

@@ -1,10 +1,19 @@
--- … worker, device → the record, or nothing when the job is not waiting (a duplicate hint, a cancel)
-local worker, device = ARGV[6], ARGV[7]
-if redis.call('HGET', RECORD, 'state') ~= 'queued' then return nil end
-local queue = redis.call('HGET', RECORD, 'queue')
+-- … worker, device, claim (unique to this call), lease ttl (ms), max_attempts, alone ('1' or '')
+-- → the record; 'alone' when the job's last attempt must have a worker to itself; or nothing when it is not
+-- waiting (a duplicate hint, a cancel, its time is up). Repeated after a lost reply, it answers the same.
+-- A claim renews its worker's lease: no job ever runs under none.
+local worker, device, claim, ttl, max_attempts, alone = unpack(ARGV, 6, 11)
+local state, queue, lost, held, timeout =
+  unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'lost', 'claim', 'timeout_s'))
+if state == 'running' and held == claim then return redis.call('HGETALL', RECORD) end
+if state ~= 'queued' or expire() then return nil end
+if lost and tonumber(lost) >= tonumber(max_attempts) - 1 and alone == '' then return 'alone' end
+lease(worker, ttl)
 local attempt = redis.call('HINCRBY', RECORD, 'attempt', 1)
-redis.call('HSET', RECORD, 'state', 'running', 'worker', worker, 'device', device)
-redis.call('HSETNX', RECORD, 'started_at', NOW)
+redis.call('HSET', RECORD, 'state', 'running', 'worker', worker, 'device', device, 'claim', claim)
+if redis.call('HSETNX', RECORD, 'started_at', NOW) == 1 then
+  redis.call('ZADD', DEADLINES, clock() + timeout, ID)
+end
 redis.call('ZREM', waiting(queue), ID)
 redis.call('SADD', running(queue), ID)
 redis.call('SADD', worker_jobs(worker), ID)

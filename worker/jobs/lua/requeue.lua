@@ -1,9 +1,11 @@
 -- … worker, reason, max_attempts → the queue to hint again, or nothing: the job is not this worker's any
--- more, or has ended. The old `seq` keeps the job's place ahead of newer ones. Only lost workers count
--- towards max_attempts; a drain hands the job over in good order.
+-- more, or has ended; or the worker is said to be lost and holds its lease after all. The old `seq` keeps the
+-- job's place ahead of newer ones. A drain hands the job over in good order and does not count towards
+-- max_attempts.
 local worker, reason, max_attempts = ARGV[6], ARGV[7], tonumber(ARGV[8])
 local state, owner, queue, attempt, seq, cancel =
   unpack(redis.call('HMGET', RECORD, 'state', 'worker', 'queue', 'attempt', 'seq', 'cancel'))
+if reason == 'worker_lost' and holds_lease(worker) then return nil end
 redis.call('SREM', worker_jobs(worker), ID)
 if state ~= 'running' or owner ~= worker then return nil end
 detach(queue)
@@ -11,10 +13,8 @@ if cancel then
   finish('canceled', queue, attempt, '{}')
   return nil
 end
-if reason == 'worker_lost' and redis.call('HINCRBY', RECORD, 'lost', 1) >= max_attempts then
-  local error = '{"code":"worker_lost","message":"its worker was lost ' .. max_attempts .. ' times"}'
-  redis.call('HSET', RECORD, 'error', error)
-  finish('failed', queue, attempt, error)
+if reason ~= 'drain' and redis.call('HINCRBY', RECORD, 'lost', 1) >= max_attempts then
+  fail('worker_lost', 'its worker was lost ' .. max_attempts .. ' times', queue, attempt)
   return nil
 end
 redis.call('HSET', RECORD, 'state', 'queued')
