@@ -86,7 +86,7 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
         try:
             _run(settings, supervisor, logs, verbose)
         except KeyboardInterrupt:
-            click.echo("draining; Ctrl-C again to stop at once")
+            click.echo("draining; Ctrl-C again to hand back at once what runs")
         finally:
             (settings.root / "up.json").unlink(missing_ok=True)
             supervisor.stop(["chat", "video"], settings.drain_s + WORKER_GRACE_S)

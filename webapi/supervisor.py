@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,8 @@ __all__ = ["Child", "Supervisor", "spawn", "tail"]
 #: Wait before a dead child is started again: doubled at each death, back to the first after a long life.
 BACKOFF_S = (1.0, 30.0)
 LONG_LIFE_S = 60.0
+#: For children that were told a second time.
+HAND_BACK_S = 10.0
 
 
 def spawn(argv: Sequence[str], env: Mapping[str, str], output: IO[bytes] | None) -> "subprocess.Popen[bytes]":
@@ -93,23 +96,40 @@ class Supervisor:
                 if now - child.at >= LONG_LIFE_S:
                     child.backoff_s = BACKOFF_S[0]
                 why = f"{tail(child.log, 1)} ({child.log})"
+                _kill_group(child.process)  # an engine's processes must not keep the device
                 click.echo(f"{child.name} ended ({code}), again in {child.backoff_s:.0f} s: {why}")
                 child.process, child.at = None, now + child.backoff_s
                 child.backoff_s = min(2 * child.backoff_s, BACKOFF_S[1])
 
     def stop(self, names: Sequence[str], wait_s: float) -> None:
-        """End these children: SIGTERM, then SIGKILL for what is left after the wait, or a second Ctrl-C."""
+        """End these children: SIGTERM, another one after a Ctrl-C, then SIGKILL for what is still left.
+
+        A worker takes the first to drain, and the second to hand its jobs back at once.
+        """
         running = [c.process for c in self.children if c.name in names and c.process]
         self.children = [c for c in self.children if c.name not in names]
-        try:
-            for process in running:
-                process.terminate()
-            deadline = self.clock() + wait_s
-            for process in running:
-                process.wait(max(0.0, deadline - self.clock()))
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            click.echo(f"killing what is left of {', '.join(names)}")
+        for patience_s in (wait_s, HAND_BACK_S):
+            try:
+                self._terminate(running, patience_s)
+                break
+            except subprocess.TimeoutExpired:
+                click.echo(f"killing what is left of {', '.join(names)}")
+                break
+            except KeyboardInterrupt:
+                click.echo(f"no more time for {', '.join(names)}")
         for process in running:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own
-                process.wait()
+            _kill_group(process)
+
+    def _terminate(self, processes: "Sequence[subprocess.Popen[bytes]]", wait_s: float) -> None:
+        for process in processes:
+            process.terminate()
+        deadline = self.clock() + wait_s
+        for process in processes:
+            process.wait(max(0.0, deadline - self.clock()))
+
+
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    """Kill what is left of the group that the process leads: itself, or what an engine has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -118,6 +118,39 @@ def test_stop_kills_what_does_not_end_in_time_and_leaves_the_others(
     assert started(other).poll() is None
 
 
+#: Drains for as long as it is let, and hands back at once when told again.
+DRAINS = (
+    "import os, signal, sys\n"
+    "def end(*_):\n"
+    "    print('draining', flush=True)\n"
+    "    signal.signal(signal.SIGTERM, lambda *_: (print('handed back'), sys.exit()))\n"
+    "    os.kill(os.getppid(), signal.SIGINT)\n"
+    "    signal.pause()\n"
+    "signal.signal(signal.SIGTERM, end)\n" + SLEEP
+)
+
+
+def test_a_second_ctrl_c_has_a_worker_hand_back_at_once(supervisor: Supervisor, tmp_path: Path) -> None:
+    draining = child(tmp_path, DRAINS)
+    supervisor.start(draining)
+    process = started(draining)
+    supervisor.stop(["c"], TIMEOUT_S)  # meanwhile the child presses Ctrl-C
+    assert (process.returncode, tail(draining.log, 1)) == (0, "handed back")
+
+
+def test_what_a_dead_child_had_started_is_ended(supervisor: Supervisor, tmp_path: Path) -> None:
+    engine = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).pid); "
+    dying = child(tmp_path, engine + "print('up', flush=True); import signal; signal.pause()")
+    supervisor.start(dying)
+    process = started(dying)
+    pid = int(dying.log.read_text().split()[0])
+    assert alive(pid)
+    process.kill()
+    process.wait(TIMEOUT_S)
+    supervisor.tick()
+    eventually(lambda: not alive(pid), "the end of its child")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
 def test_children_end_when_their_parent_is_killed() -> None:
     code = (
