@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
 from worker.jobs.errors import (
+    DiskFull,
     InvalidInput,
     JobConflict,
     JobNotFound,
@@ -33,6 +34,7 @@ STATUS: dict[type[StokerError], int] = {
     JobConflict: 409,
     QueueFull: 429,
     NotReady: 503,
+    DiskFull: 507,
 }
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from flask import Request
+from redis.exceptions import RedisError
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
 from worker.jobs.clips import probe, probe_image
-from worker.jobs.errors import InvalidInput, TooLarge
-from worker.jobs.media import JobFiles
+from worker.jobs.errors import DiskFull, InvalidInput, TooLarge
+from worker.jobs.media import NO_ROOM, JobFiles, publish
 from worker.jobs.settings import Settings
 
 __all__ = ["receive"]
@@ -48,7 +49,8 @@ class Parts:
 def receive(request: Request, files: JobFiles, settings: Settings) -> Iterator[dict[str, Any]]:
     """The form's text fields, with the clip and the background image checked and in place.
 
-    Raises `InvalidInput` naming the field. If that or anything in the block fails, no file stays.
+    Raises `InvalidInput` naming the field, and `DiskFull`. If that or anything in the block fails, no file
+    stays; unless it is Redis, for then the job may be in the ledger, and need them.
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the clip as multipart/form-data.")
@@ -56,8 +58,12 @@ def receive(request: Request, files: JobFiles, settings: Settings) -> Iterator[d
     try:
         form, uploads = _parse(request, files.folder, settings.max_upload_bytes)
         yield _place(form, uploads, files, settings.max_pixels)
-    except BaseException:
+    except RedisError:
+        raise
+    except BaseException as error:
         files.remove()
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise DiskFull("There is no room for the upload.") from error
         raise
 
 
@@ -96,7 +102,7 @@ def _place(
     for name, upload in uploads.items():
         if name not in places:
             raise InvalidInput(name, "is not a file of this request")
-        Path(upload.stream.name).rename(places[name])
+        publish(Path(upload.stream.name), places[name])
     probe(files.clip, max_pixels)
     if "background" in uploads:
         probe_image(files.background, max_pixels)

@@ -18,7 +18,11 @@ from webapi.cli import main
 from worker.jobs.events import Canceled, Event, Failed, Progress, Succeeded, Token
 from worker.jobs.settings import Settings, child_env
 
-ANSWER = [Token("The capital ", 0, (0, 1)), Token("is Tōkyō.", 2, (2, 3)), Succeeded({"finish_reason": "stop"}, {})]
+ANSWER = [
+    Token("The capital ", 0, (0, 1)),
+    Token("is Tōkyō.", 2, (2, 3)),
+    Succeeded({"finish_reason": "stop"}, {}),
+]
 
 
 #: Heartbeats between all events: a client must not take one for an event.

@@ -1,10 +1,11 @@
+import resource
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.webstack import Web, refused, upload, write_clip, write_image
+from tests.integration.webstack import Web, refused, serve, upload, write_clip, write_image
 
 MAX_UPLOAD_BYTES = 200_000
 #: Of this module's server.
@@ -87,3 +88,18 @@ def test_a_clip_larger_than_any_buffer_arrives_whole(web: Web, clip: bytes) -> N
     response = upload(web, padded)
     assert response.status_code == 202, response.text
     assert (web.settings.media_dir / response.json()["id"] / "clip").read_bytes() == padded
+
+
+def test_an_upload_that_finds_no_room_is_refused(redis_url: str, clip: bytes, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # the server inherits it
+    try:
+        with serve(redis_url, tmp_path / "home") as web:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            size = 100_000
+            response = upload(web, clip + size.to_bytes(4) + b"free" + b"x" * (size - 8))
+            detail = refused(web, response, 507)
+            assert detail == "There is no room for the upload."
+            assert upload(web, clip).status_code == 202
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,3 +1,5 @@
+import os
+
 from tests.conftest import lapse
 from worker.jobs import broker
 from worker.jobs.broker import hint_keys, send_hint
@@ -126,6 +128,17 @@ def test_jobs_that_are_queued_again_go_first_in_their_old_order(brokered: Ledger
     Recovery(brokered).take_from_lost_workers()
     assert next_hints(brokered, 4) == ["z", "y", "x", "new"]
     assert [brokered.get(job_id).position for job_id in ("z", "y", "x", "new")] == [1, 2, 3, 4]
+
+
+def test_old_folders_without_a_job_are_removed(brokered: Ledger) -> None:
+    submit(brokered, "job")
+    media = brokered.settings.media_dir
+    for name in ("job", "orphan", "upload"):
+        (media / name).mkdir(parents=True)
+    for name in ("job", "orphan"):
+        os.utime(media / name, (1, 1))
+    Recovery(brokered).drop_orphans()
+    assert sorted(folder.name for folder in media.iterdir()) == ["job", "upload"]
 
 
 def test_expired_jobs_leave_the_list_and_the_disk(brokered: Ledger) -> None:
