@@ -45,7 +45,7 @@ class BareEngine:
 
     def on_step(self, deltas: Sequence[Delta]) -> None:
         for delta in deltas:
-            self.tokens += delta.tokens
+            self.tokens += len(delta.token_ids)
             self.left -= delta.finish_reason is not None
         if self.left == 0:
             self.over.set()

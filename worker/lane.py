@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 
 from worker.gate import Gate
 from worker.jobs.broker import AHEAD, kind_of, send_hint
-from worker.jobs.errors import JobFailed, MustRunAlone, OutOfMemory, StokerError
-from worker.jobs.ledger import Ledger
+from worker.jobs.errors import EngineLost, JobFailed, MustRunAlone, OutOfMemory, StokerError
+from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.records import Record
 from worker.jobs.recovery import queue_again
 from worker.outbox import Outbox
@@ -143,6 +143,8 @@ class Lane(BasePool):
     def _run(self, run: Run) -> None:
         try:
             self._runner.run(run)
+        except EngineLost as error:
+            log.error("job %s is to be handed back: %s", run.record.id, error)
         except JobFailed as error:
             run.fail(error.code, str(error))
         except MemoryError:
@@ -165,19 +167,19 @@ class Lane(BasePool):
         with self._idle:
             return self._idle.wait_for(lambda: not self._runs, timeout_s)
 
-    def hand_back(self) -> None:
+    def hand_back(self, reason: Reason = "drain") -> None:
         """Put what still runs back into its queue, for another worker to go on with."""
         self.drain()
         with self._idle:
             self._closed = True
             runs = list(self._runs.values())
         for run in runs:
-            self._hand_back(run)
+            self._hand_back(run, reason)
 
-    def _hand_back(self, run: Run) -> None:
+    def _hand_back(self, run: Run, reason: Reason = "drain") -> None:
         run.abandon()
         try:
-            queue_again(self.ledger, run.record.id, self.worker, "drain")
+            queue_again(self.ledger, run.record.id, self.worker, reason)
         except (RedisError, OperationalError) as error:
             log.warning("job %s comes back when the lease lapses: %s", run.record.id, error)
 

@@ -9,13 +9,14 @@ import pytest
 from tests.assets import asset
 from tests.contract.fake_engine import FakeEngine
 from tests.contract.recorder import Recorder
-from worker.chat.engine import ChatEngine
+from worker.chat.engine import ChatEngine, ChatRequest
 from worker.chat.transformers_engine import TransformersEngine
 
 if TYPE_CHECKING:
     from worker.chat.loading import LoadedModel
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
+LONG = "Write a long story about a dragon who learns to bake bread."
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Served:
     engine: ChatEngine
     recorder: Recorder
     break_down: Callable[[BaseException], None]
+
+
+def chat(served: Served, id_: str, text: str = LONG, max_tokens: int = 16, **options: object) -> ChatRequest:
+    prompt = served.engine.prompt_template.encode([{"role": "user", "content": text}])
+    return ChatRequest(id_, prompt, max_tokens, **{"temperature": 0.0, **options})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

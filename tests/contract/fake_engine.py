@@ -1,12 +1,12 @@
 """A chat engine without a model: it says what it was told to, at the speed it was told to."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.chat.detokenizer import StopStrings
 from worker.chat.engine import ChatRequest, Delta, FinishReason, OnBroken, OnStep
-from worker.jobs.errors import EngineFailed
+from worker.jobs.errors import EngineFailed, EngineLost
 from worker.jobs.prompt import PromptTemplate
 
 #: A tokenizer of whole words, for prompts in tests that have no model files.
@@ -22,15 +22,17 @@ class _Running:
     request: ChatRequest
     words: Sequence[str]
     stop: StopStrings
-    said: int = 0
+    next: int
 
 
 class FakeEngine:
     """A word a step for each of up to `slots` requests, first come, first served.
 
-    A request's script is `scripts[request.id]`, else `words`. With `step_s` None nothing moves until
-    `step()` is called, in the caller's thread; otherwise a thread steps every `step_s` seconds while there
-    is work. Greedy, always: temperature, top-p and seed change nothing.
+    A request's words are `script(request)`, or `scripts[request.id]`, else `words`. A token's id is the
+    number of its word, and the end-of-sequence token is one more: answers go on behind `request.said`.
+    With `step_s` None nothing moves until `step()` is called, in the caller's thread; otherwise a thread
+    steps every `step_s` seconds while there is work. Greedy, always: temperature, top-p and seed change
+    nothing.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class FakeEngine:
         slots: int = 4,
         step_s: float | None = None,
         context_length: int = 2048,
+        script: Callable[[ChatRequest], Sequence[str]] | None = None,
     ) -> None:
         self.slots = slots
         self.context_length = context_length
@@ -47,8 +50,7 @@ class FakeEngine:
             WORDS_JSON, "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant"
         )
         self.submitted: list[ChatRequest] = []
-        self._words = words
-        self._scripts = scripts or {}
+        self._script = script or (lambda request: (scripts or {}).get(request.id, words))
         self._step_s = step_s
         self._running: dict[str, _Running] = {}
         self._decided: list[Delta] = []
@@ -67,22 +69,22 @@ class FakeEngine:
     def submit(self, request: ChatRequest) -> None:
         with self._changed:
             if not self._serving:
-                raise EngineFailed("the chat engine is not running")
+                raise EngineLost("the chat engine is not running")
             self.submitted.append(request)
-            room = self.context_length - len(request.prompt)
-            if not request.prompt or room < 0:
-                self._decided.append(Delta(request.id, "", 0, "error", "no such prompt"))
-            elif min(request.max_tokens, room) <= 0:
-                self._decided.append(Delta(request.id, "", 0, "length"))
+            running = self._begin(request)
+            if not 1 <= len(request.prompt) <= self.context_length:
+                error = EngineFailed("no such prompt")
+                self._decided.append(Delta(request.id, "", (), "error", error))
+            elif running.next >= self._limit(request):
+                self._decided.append(Delta(request.id, running.stop.finish(), (), "length"))
             else:
-                words = self._scripts.get(request.id, self._words)
-                self._running[request.id] = _Running(request, words, StopStrings(request.stop))
+                self._running[request.id] = running
             self._changed.notify_all()
 
     def cancel(self, request_id: str) -> None:
         with self._changed:
             if self._running.pop(request_id, None) is not None:
-                self._decided.append(Delta(request_id, "", 0, "canceled"))
+                self._decided.append(Delta(request_id, "", (), "canceled"))
                 self._changed.notify_all()
 
     def break_down(self, error: BaseException) -> None:
@@ -112,21 +114,32 @@ class FakeEngine:
                 self._on_step(deltas)
             return deltas
 
+    def _begin(self, request: ChatRequest) -> _Running:
+        """The request behind what it has said, of which the last words may be held back."""
+        words, stop = self._script(request), StopStrings(request.stop)
+        for token in request.said:
+            stop.push(words[token])
+        return _Running(request, words, stop, len(request.said))
+
+    def _limit(self, request: ChatRequest) -> int:
+        """Most tokens that its answer may have."""
+        return min(request.max_tokens, self.context_length - len(request.prompt))
+
     def _advance(self, running: _Running) -> Delta:
         """One word more; the end-of-sequence token is the step after the last."""
-        request = running.request
-        word = running.words[running.said] if running.said < len(running.words) else None
-        running.said += 1
+        request, token = running.request, running.next
+        word = running.words[token] if token < len(running.words) else None
+        running.next += 1
         text = running.stop.push(word or "")
-        room = min(request.max_tokens, self.context_length - len(request.prompt))
-        if word is not None and not running.stop.found and running.said < room:
-            return Delta(request.id, text, 1)
+        if word is not None and not running.stop.found and running.next < self._limit(request):
+            return Delta(request.id, text, (token,))
         del self._running[request.id]
         reason: FinishReason = "stop" if word is None or running.stop.found else "length"
-        return Delta(request.id, text + running.stop.finish(), 1, reason)
+        return Delta(request.id, text + running.stop.finish(), (token,), reason)
 
-    def _end(self, error: str) -> None:
-        lost = [Delta(id_, "", 0, "error", error) for id_ in self._running]
+    def _end(self, reason: str) -> None:
+        error = EngineLost(reason)
+        lost = [Delta(id_, "", (), "error", error) for id_ in self._running]
         deltas, self._decided, self._running = self._decided + lost, [], {}
         self._serving = False
         if deltas:

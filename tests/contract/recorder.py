@@ -53,5 +53,5 @@ class Recorder:
     def text(self, request_id: str) -> str:
         return "".join(delta.text for delta in self.deltas(request_id))
 
-    def tokens(self, request_id: str) -> int:
-        return sum(delta.tokens for delta in self.deltas(request_id))
+    def ids(self, request_id: str) -> tuple[int, ...]:
+        return tuple(token for delta in self.deltas(request_id) for token in delta.token_ids)

@@ -88,17 +88,6 @@ def test_top_p_of_nearly_nothing_is_greedy(served: Served) -> None:
     assert served.recorder.text("narrow") == served.recorder.text("greedy") != served.recorder.text("wide")
 
 
-def test_a_resumed_request_goes_on_as_it_would_have_gone(served: Served) -> None:
-    messages = [{"role": "user", "content": QUESTIONS[3]}]
-    template = served.engine.prompt_template
-    served.recorder.run(served.engine, ChatRequest("a", template.encode(messages), 30, seed=11))
-    whole = [delta.text for delta in served.recorder.deltas("a")]
-    continued = template.encode(messages, "".join(whole[:10]))
-    assert len(continued) == len(template.encode(messages)) + 10, "this text's tokens must be the same again"
-    served.recorder.run(served.engine, ChatRequest("a", continued, 20, seed=11))
-    assert served.recorder.text("a") == "".join(whole[10:])
-
-
 def test_a_small_cache_serves_many_different_prompts(serve: Callable[..., Served]) -> None:
     """Blocks kept for sharing give way: prompts long enough to fill the cache many times over."""
     served = serve("transformers", slots=2, context_length=96)

@@ -2,16 +2,25 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import pytest
 
 from tests.assets import asset
+from tests.contract.recorder import Recorder
 from tests.integration.stack import Stack, eventually, free_port
+from worker.chat.engine import ChatRequest
+from worker.chat.transformers_engine import TransformersEngine
 from worker.devices import list_gpus
+from worker.jobs.errors import OutOfMemory
 from worker.jobs.settings import Settings
-from worker.video.pipeline import BatchDone, VideoPipeline, VideoRequest
+from worker.video.pipeline import VideoPipeline
+from worker.video.request import BatchDone, VideoRequest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 pytestmark = [
     pytest.mark.gpu,
@@ -48,6 +57,40 @@ def test_chats_run_on_the_first_gpu_by_its_uuid(up: Stack) -> None:
     assert set(states[1:]) == {"succeeded"}
 
 
+def all_memory() -> "list[Tensor]":
+    """Everything that is free on the device, in pieces."""
+    import torch
+
+    pieces: list[Tensor] = []
+    size, _ = torch.cuda.mem_get_info()
+    while size > 2**16:
+        try:
+            pieces.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
+        except torch.OutOfMemoryError:
+            size //= 2
+    return pieces
+
+
+def test_a_full_gpu_ends_a_chat_and_not_the_engine() -> None:
+    import torch
+
+    engine = TransformersEngine(asset("SmolLM2-135M-Instruct.Q4_1.gguf"), "cuda", slots=4)
+    recorder = Recorder()
+    engine.start(recorder.on_step, recorder.on_broken)
+    request = ChatRequest("a", range(100, 200), 8, temperature=0.0)  # of a size that has no CUDA graph yet
+    try:
+        ballast = all_memory()
+        [*_, last] = recorder.run(engine, request)["a"]
+        assert isinstance(last.error, OutOfMemory)
+        ballast.clear()
+        torch.cuda.empty_cache()
+        [*_, last] = recorder.run(engine, request)["a"]
+        assert last.finish_reason in ("stop", "length")
+    finally:
+        engine.stop()
+    assert recorder.broken == []
+
+
 def test_a_video_is_the_same_picture_as_on_the_cpu(tmp_path: Path) -> None:
     weights, clip = asset("selfie_segmentation.tflite"), asset("carphone_pristine.mp4")
     pictures = {}
@@ -56,7 +99,7 @@ def test_a_video_is_the_same_picture_as_on_the_cpu(tmp_path: Path) -> None:
         pipeline.load()
         batches: list[BatchDone] = []
         target = tmp_path / f"{device}.mp4"
-        request = VideoRequest(clip, target, "matte")
+        request = VideoRequest(clip, target, tmp_path / device, "matte")
         result = pipeline.run(request, on_batch=batches.append, canceled=lambda: False)
         pipeline.close()
         assert (result.frames, result.batches, result.padded) == (120, 8, 8)

@@ -18,12 +18,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 COUNT = "Write the numbers from one to forty as words."
 
 
+def settings_in(home: Path, **changes: object) -> Settings:
+    port = free_port()
+    settings = Settings(home=home, port=port, url=f"http://127.0.0.1:{port}", lease_ttl_s=2, devices="cpu")
+    return settings.updated(**changes)
+
+
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    port = free_port()
-    home = tmp_path_factory.mktemp("up")
-    settings = Settings(home=home, port=port, url=f"http://127.0.0.1:{port}", lease_ttl_s=2, devices="cpu")
-    stack = Stack(settings)
+    stack = Stack(settings_in(tmp_path_factory.mktemp("up")))
     stack.start("up", "up")
     try:
         eventually(stack.ready, "a ready stack")
@@ -86,3 +89,25 @@ def test_up_says_where_it_is_and_refuses_a_second_one_in_its_home(up: Stack) -> 
     second = up.run_cli("up")
     assert second.returncode != 0
     assert "already runs" in second.stderr
+
+
+def test_a_restart_of_the_whole_stack_loses_nothing(tmp_path: Path) -> None:
+    stack = Stack(settings_in(tmp_path, drain_s=0.1, slots=4))
+    try:
+        stack.start("up", "up")
+        eventually(stack.ready, "a ready stack")
+        jobs = [stack.chat(COUNT, temperature=0, max_tokens=40) for _ in range(6)]
+        stack.until(jobs[0], "token")
+        assert stack.stop("up") == 0
+        stack.start("up", "up")
+        eventually(stack.ready, "the stack again")
+        ends = [stack.finished(job) for job in jobs]
+        assert {done["state"] for done, _ in ends} == {"succeeded"}
+        assert len({(done["result"]["text"], done["usage"]["completion_tokens"]) for done, _ in ends}) == 1
+        reasons = {event["reason"] for _, events in ends for event in events if event["type"] == "requeued"}
+        assert reasons == {"drain"}
+        assert stack.stop("up") == 0
+    finally:
+        stack.http.close()
+        for process in stack.processes.values():
+            os.killpg(process.pid, signal.SIGKILL)

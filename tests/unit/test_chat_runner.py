@@ -1,9 +1,13 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import pytest
+
 from tests.contract.fake_engine import FakeEngine
+from worker.chat.engine import ChatRequest, Delta
 from worker.chat.runner import ChatRunner
+from worker.jobs.errors import OutOfMemory
 from worker.jobs.events import Token
 from worker.jobs.ledger import Append, Ledger
 from worker.jobs.specs import validate
@@ -58,21 +62,69 @@ def test_an_answer_is_told_by_tokens_and_ends_with_its_text_and_usage(ledger: Le
 def test_a_next_attempt_goes_on_after_what_was_said(ledger: Ledger) -> None:
     submit(ledger, "a", max_tokens=5)
     ledger.claim("a", "dead", "cpu")
-    ledger.append([Append("a", 1, 3, [Token("one two", 0, count=2)], {"done": 2})])
-    ledger.requeue("a", "dead", "worker_lost")
-    engine = FakeEngine((" three", " four"), step_s=0.001)
+    ledger.append([Append("a", 1, 3, [Token("one two", 0, (0, 1))], {"done": 3})])  # one more was held back
+    ledger.requeue("a", "dead", "drain")
+    engine = FakeEngine(WORDS, step_s=0.001)
     with running(ledger, engine) as (runner, outbox):
         runner.run(claim(ledger, outbox, "a"))
     [request] = engine.submitted
-    assert request.max_tokens == 3
-    assert len(request.prompt) == 3 + 2  # the prompt, then what was said
+    assert (len(request.prompt), request.said, request.max_tokens) == (3, (0, 1), 5)
     job = ledger.get("a")
+    assert job.done == 5
     assert job.result == {"text": "one two three four", "finish_reason": "stop"}
     assert job.usage == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
     first, *rest = said(ledger, "a")
     assert first == (0, 2, "one two")
     assert rest[0][0] == 2
     assert "".join(text for _, _, text in rest) == " three four"
+
+
+@pytest.mark.parametrize("steps", range(1, 10))
+def test_an_answer_is_the_same_wherever_its_worker_died(ledger: Ledger, steps: int) -> None:
+    words = ("one", " two", " <", "/", "st", " three", " four", " </", "stop", ">", " five")
+    submit(ledger, "a", stop=["</stop>"])
+    submitted = threading.Event()
+
+    def script(request: ChatRequest) -> Sequence[str]:
+        submitted.set()
+        return words
+
+    engine = FakeEngine(script=script)
+    with running(ledger, engine) as (runner, outbox):
+        run = claim(ledger, outbox, "a")
+        thread = threading.Thread(target=runner.run, args=(run,))
+        thread.start()
+        assert submitted.wait(WAIT_S)
+        for _ in range(steps):
+            engine.step()
+            run.wait_logged(WAIT_S)
+        run.abandon()
+        thread.join(WAIT_S)
+    ledger.requeue("a", "w", "drain")
+    with running(ledger, FakeEngine(words, step_s=0.001)) as (runner, outbox):
+        runner.run(claim(ledger, outbox, "a"))
+
+    job = ledger.get("a")
+    text = "one two </st three four "
+    assert job.result == {"text": text, "finish_reason": "stop"}
+    assert job.usage == {"prompt_tokens": 3, "completion_tokens": 10, "total_tokens": 13}
+    tokens = said(ledger, "a")
+    assert "".join(text for _, _, text in tokens) == text
+    assert [index for index, _, _ in tokens] == [
+        sum(n for _, n, _ in tokens[:at]) for at in range(len(tokens))
+    ]
+
+
+def test_an_answer_that_met_a_lack_of_memory_says_so(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    with running(ledger, FakeEngine()) as (runner, outbox):
+        run = claim(ledger, outbox, "a")
+        thread = threading.Thread(target=runner.run, args=(run,))
+        thread.start()
+        full = OutOfMemory("the device is full")
+        runner._on_step([Delta(run.id, "", (), "error", full)])
+        thread.join(WAIT_S)
+    assert ledger.get("a").error == {"code": "out_of_memory", "message": "the device is full"}
 
 
 def test_a_cancel_is_heard_while_all_text_is_held_back(ledger: Ledger) -> None:

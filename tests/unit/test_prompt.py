@@ -84,14 +84,6 @@ def test_templates_render_as_in_transformers(
     )
 
 
-def test_a_continuation_follows_the_prompt_untouched(ours: PromptTemplate) -> None:
-    prompt = ours.encode([USER])
-    said = "\n\nThe capital of Japan is Tok"
-    continued = ours.encode([USER], said)
-    assert continued[: len(prompt)] == prompt
-    assert ours.tokenizer.decode(continued[len(prompt) :]) == said
-
-
 def test_nothing_is_cut_off_whatever_the_file_says() -> None:
     assert PromptTemplate(WORDS, "{{ messages[0].content }}").encode([{"content": "a b c"}]) == [1, 2, 3]
 

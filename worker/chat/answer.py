@@ -6,25 +6,28 @@ from typing import TYPE_CHECKING
 
 from worker.chat.detokenizer import Detokenizer
 from worker.chat.engine import ChatRequest, Delta, FinishReason
+from worker.jobs.errors import JobFailed
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
 class Answer:
-    """What `request` has been answered so far."""
+    """What `request` has been answered so far, from where an earlier attempt left it."""
 
     def __init__(self, request: ChatRequest, tokenizer: "Tokenizer", eos_tokens: AbstractSet[int]) -> None:
         self.request = request
         self._eos_tokens = eos_tokens
         self._detokenizer = Detokenizer(tokenizer, request.stop)
         self._read = 0
+        for token in request.said:
+            self._detokenizer.push(token)  # its text came then; what was held back then is held back again
 
     def extend(self, generated: Sequence[int], complete: bool) -> Delta:
-        """The delta up to the end of `generated`, all new tokens so far, of which no more come if `complete`.
+        """The delta up to the end of `generated`, the tokens after `request.said`.
 
-        It is the last one if `complete`, or if a stop string ends the answer here; the tokens behind it
-        are not read.
+        It is the last one if they are `complete`, or if a stop string ends the answer here; the tokens
+        behind it are not read.
         """
         text, before = "", self._read
         for token in generated[before:]:
@@ -37,9 +40,10 @@ class Answer:
             reason = "stop"
         elif complete:
             text += self._detokenizer.finish()
-            reason = "stop" if generated[-1] in self._eos_tokens else "length"
-        return Delta(self.request.id, text, self._read - before, reason)
+            whole = (*self.request.said, *generated)
+            reason = "stop" if whole and whole[-1] in self._eos_tokens else "length"
+        return Delta(self.request.id, text, tuple(generated[before : self._read]), reason)
 
-    def fail(self, error: str) -> Delta:
+    def fail(self, error: JobFailed) -> Delta:
         """The last delta, if something went wrong."""
-        return Delta(self.request.id, "", 0, "error", error)
+        return Delta(self.request.id, "", (), "error", error)

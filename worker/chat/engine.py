@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from worker.jobs.errors import JobFailed
 from worker.jobs.prompt import PromptTemplate
 
 FinishReason = Literal["stop", "length", "canceled", "error"]
@@ -13,10 +14,12 @@ FinishReason = Literal["stop", "length", "canceled", "error"]
 class ChatRequest:
     """A prompt and how to continue it.
 
-    `id` is unique among running requests. `prompt` holds token ids. A `temperature` under 1e-5 means
-    greedy; `seed` None means a random one. The same seed draws the same token at the same position of
-    the sequence, whatever else runs, so a resumed request goes on as it would have gone. `max_tokens`
-    counts new tokens; the model's context may end the answer earlier.
+    `id` is unique among running requests. `prompt` holds token ids, and `said` those of the answer that
+    an earlier attempt has come to: the sequence goes on behind both. Of their text, what was certain then
+    does not come again, and what was held back then comes as soon as it is certain. `max_tokens` counts
+    the whole answer, `said` included; the model's context may end it earlier. A `temperature` under 1e-5
+    means greedy; `seed` None means a random one. The same seed draws the same token at the same position
+    of the sequence, whatever else runs, so a resumed request goes on as it would have gone.
     """
 
     id: str
@@ -26,23 +29,24 @@ class ChatRequest:
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    said: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
     """What one step added to one request.
 
-    `text` may be empty: held back while it may become a stop string or is half a character. `tokens` is
-    the number of new tokens; their sum is the usage, the end-of-sequence token and those of a stop
-    string included (as vLLM counts). The one delta with a `finish_reason` is a request's last; `error`
-    says why when that is "error".
+    `token_ids` are the new tokens: all of them, the end-of-sequence token and those of a stop string
+    included (as vLLM counts usage). `text` is what they made certain; it may be empty: held back while it
+    may become a stop string or is half a character. The one delta with a `finish_reason` is a request's
+    last; `error` says why when that is "error": EngineLost means that nothing is wrong with the request.
     """
 
     id: str
     text: str
-    tokens: int
+    token_ids: tuple[int, ...]
     finish_reason: FinishReason | None = None
-    error: str | None = None
+    error: JobFailed | None = None
 
 
 #: Called from the engine's thread, once a step, with all requests' deltas; must neither block nor raise.
@@ -53,7 +57,10 @@ OnBroken = Callable[[BaseException], None]
 
 
 class ChatEngine(Protocol):
-    """Runs up to `slots` requests at once, a token each a step; every request gets exactly one last delta."""
+    """Runs up to `slots` requests at once, a token each a step; every request gets exactly one last delta.
+
+    A step for which there is not enough memory ends requests with OutOfMemory, and the engine goes on.
+    """
 
     @property
     def slots(self) -> int:
@@ -71,7 +78,7 @@ class ChatEngine(Protocol):
         """Load, warm up with the shapes that serving uses, then serve; raises if any of it fails."""
 
     def submit(self, request: ChatRequest) -> None:
-        """Take a request; EngineFailed if the engine is not serving.
+        """Take a request; EngineLost if the engine is not serving.
 
         A prompt longer than the context ends as "error", one that leaves no room for a token as "length".
         """

@@ -1,10 +1,13 @@
-"""transformers' continuous batching manager, made to report once a step and at its end."""
+"""transformers' continuous batching manager, made to report once a step and to outlive a lack of memory."""
 
+import gc
+import logging
 import secrets
 from collections.abc import Sequence
 from math import ceil
-from typing import Protocol
+from typing import Protocol, cast
 
+import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig, PreTrainedModel
 from transformers.generation.continuous_batching.continuous_api import (
     ContinuousBatchingManager,
@@ -16,12 +19,17 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 from worker.chat.engine import ChatRequest
 from worker.chat.sampling import sampling_options, sampling_processors
 
+log = logging.getLogger(__name__)
+
 #: Tokens of one block of the cache, and the granularity at which prompts share a prefix.
 PAGE_TOKENS = 32
 
 #: Tokens one step may take in. A longer prompt is split, so that the others wait no longer than this takes;
 #: and each step moves an attention mask of this many rows.
 STEP_TOKENS = 256
+
+#: How torch says that the host or, while a CUDA graph is captured, the device is full: by its text alone.
+NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 
 
 class StepListener(Protocol):
@@ -33,6 +41,9 @@ class StepListener(Protocol):
     def on_outputs(self, outputs: Sequence[GenerationOutput]) -> None:
         """Everything that one step produced, or a request that failed alone."""
 
+    def on_out_of_memory(self, keys: Sequence[str]) -> None:
+        """There was no memory for these requests; all others go on."""
+
     def on_end(self, error: BaseException | None) -> None:
         """The thread ends: by an error, or because it was told to."""
 
@@ -41,7 +52,7 @@ class StepManager(ContinuousBatchingManager):
     """The stock manager with its output routed to one listener, and our samplers.
 
     The stock one delivers to a queue or to asyncio callbacks, a request each; says nothing when a
-    request was cancelled; and when its thread dies, only logs it.
+    request was cancelled; and when its thread dies, as it does of any error, only logs it.
     """
 
     def __init__(
@@ -61,7 +72,7 @@ class StepManager(ContinuousBatchingManager):
     def add(self, key: str, request: ChatRequest, max_tokens: int, eos_tokens: frozenset[int]) -> None:
         """Queue a request, its outputs to come under `key`; none come if the thread has ended."""
         self.add_request(
-            list(request.prompt),
+            [*request.prompt, *request.said],
             key,
             max_new_tokens=max_tokens,
             streaming=True,
@@ -76,6 +87,38 @@ class StepManager(ContinuousBatchingManager):
     def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
         self._listener.before_step()
         return super()._generation_loop_body(batch_processor, bootstrapping)
+
+    def _generation_step(self) -> None:
+        try:
+            super()._generation_step()
+            return
+        except Exception as error:
+            if not _is_of_memory(error):
+                raise
+            log.exception("not enough memory for a step")
+        self._recover()  # out here the error is gone, and with its traceback the step's tensors
+
+    def _recover(self) -> None:
+        """Give up some requests, and begin anew with the prompts and answers so far of all others.
+
+        Given up are those without a token since they were (re)queued: the step was larger for them; or all
+        that run, if there are none such. So every failure leaves fewer requests. Nothing that the step may
+        have left half done is kept: neither the cache nor, on CUDA, the step in flight.
+        """
+        processor = cast(ContinuousBatchProcessor, self.batch_processor)  # there is one: it took the step
+        scheduler = processor.scheduler
+        running, waiting = scheduler.active_requests, scheduler.waiting_requests
+        lost = [key for key, state in running.items() if not state.generated_tokens] or list(running)
+        processor.reset()
+        processor.cache.reset()
+        for key, state in (running | waiting).items():
+            if key not in lost:
+                scheduler.add_waiting_request(state.create_equivalent_initial_request())
+        gc.collect()
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.synchronize()  # the reset ran on another stream than the next step
+        self._listener.on_out_of_memory(lost)
 
     def _run_generation_loop(self) -> None:
         error: BaseException | None = None
@@ -126,3 +169,10 @@ def batching_config(device: str, slots: int, context_length: int) -> ContinuousB
         allow_block_sharing=not cuda,
         per_request_processors=True,
     )
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether there was not enough memory."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)

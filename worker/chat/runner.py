@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
+from worker.jobs.errors import EngineFailed, EngineLost
 from worker.jobs.events import Canceled, Event, Failed, Succeeded, Token
 from worker.jobs.ledger import Ledger
 from worker.jobs.specs import ChatJob
@@ -20,22 +21,27 @@ class Transcript:
         self.run = run
         self._prompt_tokens = prompt_tokens
         self._texts = [text]
-        self._logged = self._tokens = tokens
+        self._logged = tokens
+        self._unlogged: tuple[int, ...] = ()
 
     def letter(self, delta: Delta) -> Letter | None:
         """What the delta means for the job's log: no event yet while its text is held back."""
-        self._tokens += delta.tokens
+        self._unlogged += delta.token_ids
         events: list[Event] = []
         fields: dict[str, Any] = {"done": self._tokens}
         if delta.text:
             self._texts.append(delta.text)
-            events.append(Token(delta.text, index=self._logged, count=self._tokens - self._logged))
-            self._logged = self._tokens
+            events.append(Token(delta.text, self._logged, self._unlogged))
+            self._logged, self._unlogged = self._tokens, ()
         if delta.finish_reason:
             ending, outcome = self._ending(delta)
             events.append(ending)
             fields |= outcome
         return self.run.letter(*events, **fields)
+
+    @property
+    def _tokens(self) -> int:
+        return self._logged + len(self._unlogged)
 
     def _ending(self, delta: Delta) -> tuple[Event, dict[str, Any]]:
         prompt, completion = self._prompt_tokens, self._tokens
@@ -47,7 +53,8 @@ class Transcript:
         if delta.finish_reason == "canceled":
             return Canceled(), {"usage": usage}
         if delta.finish_reason == "error":
-            failed = Failed("engine_failed", delta.error or "the engine failed")
+            error = delta.error or EngineFailed("the engine failed")
+            failed = Failed(error.code, str(error))
             return failed, {"usage": usage, "error": {"code": failed.code, "message": failed.message}}
         result = {"text": "".join(self._texts), "finish_reason": delta.finish_reason}
         return Succeeded(result, usage), {"usage": usage, "result": result}
@@ -99,23 +106,28 @@ class ChatRunner:
         if not isinstance(spec, ChatJob):
             raise TypeError(f"{run.record.id} is not a chat")
         history = self._ledger.events(run.record.id) if run.record.attempt > 1 else []
-        said = [event.data for event in history if event.type == "token"]
-        text, tokens = "".join(token["text"] for token in said), sum(token["count"] for token in said)
-        template = self._engine.prompt_template
-        messages = [message.model_dump() for message in spec.messages]
-        transcript = Transcript(run, len(template.encode(messages)), text, tokens)
+        logged = [event for event in history if event.type == "token"]
+        text = "".join(event.data["text"] for event in logged)
+        said = tuple(int(token) for event in logged for token in event.resume.split())
+        prompt = self._engine.prompt_template.encode([message.model_dump() for message in spec.messages])
+        transcript = Transcript(run, len(prompt), text, len(said))
         request = ChatRequest(
             id=run.id,
-            prompt=template.encode(messages, continuation=text),
-            max_tokens=spec.max_tokens - tokens,
+            prompt=prompt,
+            max_tokens=spec.max_tokens,
             temperature=spec.temperature,
             top_p=spec.top_p,
             seed=spec.seed,
             stop=tuple(spec.stop),
+            said=said,
         )
         return transcript, request
 
     def _on_step(self, deltas: Sequence[Delta]) -> None:
-        """One step's deltas go to the outbox together."""
-        letters = [transcript.letter(d) for d in deltas if (transcript := self._transcripts.get(d.id))]
+        """One step's deltas go to the outbox together.
+
+        What a lost engine leaves is not ended: the worker ends, and hands it back for another to go on with.
+        """
+        alive = [delta for delta in deltas if not isinstance(delta.error, EngineLost)]
+        letters = [transcript.letter(d) for d in alive if (transcript := self._transcripts.get(d.id))]
         self._outbox.put(letter for letter in letters if letter)

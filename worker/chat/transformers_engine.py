@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from worker.chat.answer import Answer
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
-from worker.jobs.errors import EngineFailed
+from worker.jobs.errors import EngineFailed, EngineLost, OutOfMemory
 from worker.jobs.prompt import PromptTemplate
 
 if TYPE_CHECKING:
@@ -73,20 +73,20 @@ class TransformersEngine:
         self._on_step, self._on_broken = on_step, on_broken
 
     def submit(self, request: ChatRequest) -> None:
-        """Take a request; EngineFailed if the engine is not serving."""
+        """Take a request; EngineLost if the engine is not serving (any more)."""
         key = str(next(self._keys))
-        refusal = self._refuse(request)
+        room = min(request.max_tokens, self.context_length - len(request.prompt)) - len(request.said)
         with self._lock:
             if not self._serving:
-                raise EngineFailed("the chat engine is not running")
-            if refusal is None:
-                tokenizer = self.prompt_template.tokenizer
-                self._running[key] = Answer(request, tokenizer, self._loaded.eos_tokens)
+                raise EngineLost("the chat engine is not running")
+            answer = Answer(request, self.prompt_template.tokenizer, self._loaded.eos_tokens)
+            only = self._only_delta(answer, room)
+            if only is None:
+                self._running[key] = answer
             else:
-                self._decided.append(refusal)
-        if refusal is None:
-            room = self.context_length - len(request.prompt)
-            self._manager.add(key, request, min(request.max_tokens, room), self._loaded.eos_tokens)
+                self._decided.append(only)
+        if only is None:
+            self._manager.add(key, request, room, self._loaded.eos_tokens)
         self._manager.wake()
 
     def cancel(self, request_id: str) -> None:
@@ -96,7 +96,7 @@ class TransformersEngine:
             if key is None:
                 return
             del self._running[key]
-            self._decided.append(Delta(request_id, "", 0, "canceled"))
+            self._decided.append(Delta(request_id, "", (), "canceled"))
         self._manager.cancel_request(key)
 
     def stop(self) -> None:
@@ -118,9 +118,18 @@ class TransformersEngine:
         if deltas:
             self._on_step(deltas)
 
+    def on_out_of_memory(self, keys: Sequence[str]) -> None:
+        """End the requests that a step had no memory for (StepListener)."""
+        reason = OutOfMemory("there was not enough memory for this chat beside the others")
+        with self._lock:
+            answers = [self._running.pop(key, None) for key in keys]
+        deltas = [answer.fail(reason) for answer in answers if answer]
+        if deltas:
+            self._on_step(deltas)
+
     def on_end(self, error: BaseException | None) -> None:
         """End every request that has not ended, then report the error if there is one (StepListener)."""
-        reason = f"the chat engine died: {error}" if error else "the chat engine was stopped"
+        reason = EngineLost(f"the chat engine died: {error}" if error else "the chat engine was stopped")
         with self._lock:
             self._serving = False
             deltas = [*self._decided, *(answer.fail(reason) for answer in self._running.values())]
@@ -148,13 +157,13 @@ class TransformersEngine:
             self._manager.cancel_request(output.request_id)
         return delta
 
-    def _refuse(self, request: ChatRequest) -> Delta | None:
-        """The only delta of a request that cannot begin."""
-        size, room = len(request.prompt), self.context_length - len(request.prompt)
-        if size == 0 or room < 0:
-            error = f"a prompt must have 1 to {self.context_length} tokens, not {size}"
-            return Delta(request.id, "", 0, "error", error)
-        return Delta(request.id, "", 0, "length") if min(request.max_tokens, room) <= 0 else None
+    def _only_delta(self, answer: Answer, room: int) -> Delta | None:
+        """The delta of a request that takes no step: its prompt is none, or there is no room for a token."""
+        size = len(answer.request.prompt)
+        if not 1 <= size <= self.context_length:
+            reason = f"a prompt must have 1 to {self.context_length} tokens, not {size}"
+            return answer.fail(EngineFailed(reason))
+        return answer.extend((), complete=True) if room <= 0 else None
 
     def _warm_up(self, crowd: int, prompt_tokens: int) -> None:
         """Run `crowd` requests at once, greedy and sampled, through all that serving runs."""
@@ -176,8 +185,8 @@ class TransformersEngine:
 
 def _delta(answer: Answer, output: "GenerationOutput") -> Delta:
     if output.error is not None:
-        return answer.fail(output.error)
+        return answer.fail(EngineFailed(output.error))
     try:
         return answer.extend(output.generated_tokens, output.is_finished())
     except Exception as error:  # tokenizers' DecodeStream may raise; the other requests must not pay for it
-        return answer.fail(f"the answer cannot be decoded: {error}")
+        return answer.fail(EngineFailed(f"the answer cannot be decoded: {error}"))

@@ -75,6 +75,10 @@ class EngineFailed(JobFailed):
     code = "engine_failed"
 
 
+class EngineLost(EngineFailed):
+    """The engine has died, and with it this attempt; another worker goes on with the job."""
+
+
 class OutOfMemory(JobFailed):
     """The device or the machine had not enough memory for this job; the worker goes on."""
 

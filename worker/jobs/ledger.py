@@ -26,7 +26,7 @@ __all__ = ["Append", "Ledger", "Reason", "Reply", "connect"]
 Reply = Literal["ok", "cancel", "stale"]
 
 #: Why a job goes back to its queue.
-Reason = Literal["worker_lost", "redis_lost", "drain"]
+Reason = Literal["worker_lost", "engine_lost", "redis_lost", "drain"]
 
 #: What `claim` answers, beside nothing and the record's fields, when the job must have a worker to itself.
 _ALONE = "alone"
