@@ -120,6 +120,11 @@ class StepManager(ContinuousBatchingManager):
             torch.cuda.synchronize()  # the reset ran on another stream than the next step
         self._listener.on_out_of_memory(lost)
 
+    def _fail_all_remaining_requests(
+        self, error: Exception, batch_processor: ContinuousBatchProcessor | None
+    ) -> None:
+        """Leave it to the listener's `on_end`, which tells a lost engine from a request that failed."""
+
     def _run_generation_loop(self) -> None:
         error: BaseException | None = None
         try:
