@@ -1,5 +1,6 @@
 """Videos through the whole stack with the real model and real clips."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.assets import asset
-from tests.integration.stack import Stack
+from tests.integration.stack import Stack, eventually
 from tests.integration.webstack import write_image
 from worker.jobs.media import JobFiles
 
@@ -62,7 +63,7 @@ def test_cancel_stops_a_running_video_and_leaves_no_partial_file(stack: Stack) -
     assert ended["state"] == "canceled"
     assert len([event for event in events if event["type"] == "batch"]) <= 3
     folder = JobFiles.of(stack.settings.media_dir, job["id"]).folder
-    assert [path.name for path in folder.iterdir()] == ["clip"]
+    eventually(lambda: os.listdir(folder) == ["clip"], "a folder with the clip alone")
     assert stack.http.get(f"/v1/jobs/{job['id']}/result").status_code == 409
 
 
@@ -77,7 +78,7 @@ def test_a_truncated_clip_fails_as_a_job_and_the_worker_lives(
     assert job["state"] == "failed"
     assert job["error"]["code"] == "bad_video"
     folder = JobFiles.of(stack.settings.media_dir, job["id"]).folder
-    assert [path.name for path in folder.iterdir()] == ["clip"]
+    eventually(lambda: os.listdir(folder) == ["clip"], "a folder with the clip alone")
     good, _ = stack.finished(stack.video(asset("carphone_pristine.mp4"), effect="matte"))
     assert good["state"] == "succeeded"
 

@@ -17,6 +17,8 @@ SETTINGS = {"max_upload_bytes": MAX_UPLOAD_BYTES}
     [
         ("effect", {"effect": "sparkle"}),
         ("pad", {"pad": "ones"}),
+        ("timeout_s", {"timeout_s": "soon"}),
+        ("max_queue_s", {"max_queue_s": "0"}),
         ("model", {"model": "sam"}),
         ("background", {"background": "green"}),
         ("background", {"background": b"no image"}),
@@ -80,6 +82,13 @@ def test_a_form_of_too_many_parts_is_refused(web: Web, clip: bytes) -> None:
 
 def test_a_clip_that_breaks_off_is_taken_and_fails_later(web: Web, clip: bytes) -> None:
     assert upload(web, clip[:-100]).status_code == 202
+
+
+def test_a_job_brings_its_own_limits_of_time(web: Web, clip: bytes) -> None:
+    response = upload(web, clip, timeout_s="90", max_queue_s="7.5")
+    assert response.status_code == 202, response.text
+    spec = web.ledger.get(response.json()["id"]).spec
+    assert (spec.timeout_s, spec.max_queue_s) == (90, 7.5)
 
 
 def test_a_clip_larger_than_any_buffer_arrives_whole(web: Web, clip: bytes) -> None:

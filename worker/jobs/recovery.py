@@ -92,7 +92,8 @@ class Recovery:
         self._contact.made(time.monotonic())
         if not first:
             return
-        self._ledger.end_overdue()
+        for job_id in self._ledger.end_overdue():
+            log.warning("job %s: its time was up", job_id)
         if self._contact.held_s >= self._lease_s:
             self.take_from_lost_workers()
         if self._first_within("sweep", self._lease_s / 2):
