@@ -3,13 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test faults lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m webapi.demo
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Twenty minutes of kills and outages: thousands of scripted jobs, then the real models.
+faults: $(INSTALLED)
+	$(BIN)/python -m tests.faults long
+	$(BIN)/python -m tests.faults real
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

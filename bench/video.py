@@ -8,6 +8,7 @@ They take turns; the table has the median of the rounds.
 """
 
 import argparse
+import shutil
 import statistics
 import tempfile
 import time
@@ -24,7 +25,8 @@ from worker.jobs.settings import Settings
 from worker.models import resolve
 from worker.video.composite import Effect, compositor
 from worker.video.models import MODELS, VideoModel
-from worker.video.pipeline import VideoPipeline, VideoRequest
+from worker.video.pipeline import VideoPipeline
+from worker.video.request import VideoRequest
 
 GREEN = (0, 255, 0)
 
@@ -44,6 +46,11 @@ def loop(model: VideoModel, clip: Path, target: Path, effect: Effect, batch: int
             for result in compose(rgb, model(rgb, len(rgb))).contiguous().numpy():
                 output.mux(stream.encode(av.VideoFrame.from_ndarray(result)))
         output.mux(stream.encode(None))
+
+
+def through_pipeline(pipeline: VideoPipeline, request: VideoRequest) -> None:
+    pipeline.run(request, on_batch=lambda _: None, canceled=lambda: False)
+    shutil.rmtree(request.work)  # or the next round would only join
 
 
 def through_stack(client: Client, clip: Path, target: Path, effect: Effect) -> None:
@@ -76,10 +83,11 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
     ):
         target = Path(folder) / "out.mp4"
-        request = VideoRequest(clip, target, args.effect, GREEN)
+        work = Path(folder) / "work"
+        request = VideoRequest(clip, target, work, args.effect, GREEN)
         ways: dict[str, Callable[[], object]] = {
             "bare loop": lambda: loop(model, clip, target, args.effect, settings.batch_size),
-            "pipeline": lambda: pipeline.run(request, on_batch=lambda _: None, canceled=lambda: False),
+            "pipeline": lambda: through_pipeline(pipeline, request),
             "stack": lambda: through_stack(client, clip, target, args.effect),
         }
         took: dict[str, list[float]] = {name: [] for name in ways}

@@ -21,7 +21,7 @@ from worker import devices, memory, models
 from worker.heartbeat import Heartbeat
 from worker.jobs.broker import queue_of
 from worker.jobs.errors import BadSettings, StokerError
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.records import ModelCard, WorkerCard, WorkerState
 from worker.jobs.recovery import Recovery
 from worker.jobs.registry import Registry
@@ -84,6 +84,7 @@ class Lifecycle(bootsteps.StartStopStep):
         self.lane = Lane(worker.app, ledger, self.outbox, self.runner, self.card.name, self.device.label)
         self.heartbeat = Heartbeat(self._beat, settings.lease_ttl_s)
         self.recovery = Recovery(ledger)
+        self.why_back: Reason = "drain"
         self._warm_up(worker)
 
     def _warm_up(self, worker: Any) -> None:
@@ -137,7 +138,7 @@ class Lifecycle(bootsteps.StartStopStep):
             last.callback(self.outbox.stop, FLUSH_S)
             last.callback(self.runner.stop)
             self.recovery.stop()
-            self.lane.hand_back()
+            self.lane.hand_back(self.why_back)
         with suppress(RedisError):
             self.registry.release(self.card.name)
 
@@ -153,6 +154,8 @@ class Lifecycle(bootsteps.StartStopStep):
     def _on_broken(self, worker: Any, error: BaseException) -> None:
         """A worker without an engine must not take jobs: end, so that a supervisor starts another."""
         log.critical("the engine is broken, the worker ends", exc_info=error)
+        self.why_back = "engine_lost"  # unlike a drain, it counts against its jobs: one may have broken it
+        self.lane.drain()
         worker.exitcode = EX_FAILURE
         vars(state)["should_terminate"] = True  # seen by the hub
         self.lane.on_free()  # wakes it
@@ -181,6 +184,7 @@ def make_runner(kind: str, settings: Settings, torch_device: str, ledger: Ledger
             weights,
             device=torch_device,
             batch_size=settings.batch_size,
+            segment_batches=settings.segment_batches,
             model=settings.model_name("video"),
             max_pixels=settings.max_pixels,
         )

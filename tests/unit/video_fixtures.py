@@ -1,13 +1,20 @@
-"""Clips made to measure, and what is in a clip."""
+"""Clips made to measure, what is in a clip, and a model that does as it is told."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Self, cast
 
 import av
 import numpy as np
+import pytest
 from numpy.typing import NDArray
+from torch import Tensor
+
+from worker.video.models import MODELS
+from worker.video.pipeline import VideoPipeline
 
 Picture = NDArray[np.uint8]
 TICK = Fraction(1, 12_800)
@@ -44,6 +51,26 @@ def make_clip(
             frame.pts = round(Fraction(index, 25) / time_base) if pts is None else pts[index]
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
+    return path
+
+
+def with_sound(path: Path, codec: str, video_delay_s: Fraction = Fraction(0)) -> Path:
+    """A second of pictures and silence."""
+    with av.open(path, "w") as output:
+        video, audio = output.add_stream("libx264", rate=25), output.add_stream(codec, rate=48_000)
+        assert isinstance(video, av.VideoStream)
+        assert isinstance(audio, av.AudioStream)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for index in range(25):
+            frame = av.VideoFrame.from_ndarray(gradient(index))
+            frame.pts, frame.time_base = index + round(video_delay_s * 25), Fraction(1, 25)
+            output.mux(video.encode(frame))
+        for index in range(48):
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 2000), np.int16), "s16", "stereo")
+            sound.pts, sound.sample_rate, sound.time_base = index * 1000, 48_000, Fraction(1, 48_000)
+            output.mux(audio.encode(sound))
+        output.mux(video.encode(None))
+        output.mux(audio.encode(None))
     return path
 
 
@@ -92,3 +119,71 @@ def read_clip(path: Path) -> Clip:
             ]
             container.seek(0)
     return Clip(times, pictures, rate, size, audio)
+
+
+def complaints(path: Path) -> list[str]:
+    """What libav has to say against a clip while it reads and decodes all of it."""
+    with complaining() as found, av.open(path) as container:
+        for stream in container.streams:
+            for _ in container.decode(stream):
+                pass
+            container.seek(0)
+    return found
+
+
+@contextmanager
+def complaining() -> Iterator[list[str]]:
+    """Collects libav's warnings and errors, from all threads."""
+    found: list[str] = []
+    av.logging.set_skip_repeated(False)  # or it would tell here how often the last test's was repeated
+    av.logging.set_level(av.logging.WARNING)
+    try:
+        with av.logging.Capture(local=False) as logs:
+            yield found
+    finally:
+        av.logging.set_level(None)
+        found += [text for _, _, text in logs]
+
+
+class ScriptedModel:
+    """A VideoModel that takes for foreground what is bluish; `on_call` is told the number of each call."""
+
+    def __init__(self, on_call: Callable[[int], None] = lambda call: None) -> None:
+        self.calls = 0
+        self.on_call = on_call
+
+    def load(self, path: Path, device: str) -> Self:
+        return self
+
+    def warm_up(self, batch: int, height: int, width: int) -> None:
+        pass
+
+    def __call__(self, frames: Tensor, valid: int) -> Tensor:
+        self.calls += 1
+        self.on_call(self.calls - 1)
+        return frames[:, None, :, :, 2].float() / 255
+
+
+@contextmanager
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, model: ScriptedModel, batch_size: int, segment_batches: int
+) -> Iterator[VideoPipeline]:
+    """A pipeline of this model."""
+    monkeypatch.setitem(cast("dict[str, object]", MODELS), "scripted", model)
+    video = VideoPipeline(Path(), batch_size=batch_size, segment_batches=segment_batches, model="scripted")
+    video.load()
+    yield video
+    video.close()
+
+
+def same(one: Clip, other: Clip) -> bool:
+    """Whether two clips have the same pictures, but for what nobody sees, and sound at the same times."""
+    return (one.times, one.rate, one.size, one.audio) == (
+        other.times,
+        other.rate,
+        other.size,
+        other.audio,
+    ) and all(
+        np.abs(left.astype(int) - right).mean() < 1
+        for left, right in zip(one.pictures, other.pictures, strict=True)
+    )

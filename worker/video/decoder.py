@@ -38,6 +38,11 @@ class ClipHeader:
     color_primaries: int
     color_trc: int
 
+    @property
+    def step(self) -> int:
+        """How many ticks a frame lasts at `rate`."""
+        return _step(self.rate, self.time_base)
+
 
 class ClipDecoder:
     """The frames of a clip, in order, with strictly rising timestamps (an encoder needs them).
@@ -72,7 +77,7 @@ class ClipDecoder:
         self._container.close()
 
     def _decode(self) -> Iterator[VideoFrame]:
-        step = max(1, round(1 / (_rate(self._stream) * _time_base(self._stream))))
+        step = _step(_rate(self._stream), _time_base(self._stream))
         size: tuple[int, int] | None = None
         last: int | None = None
         try:
@@ -85,6 +90,8 @@ class ClipDecoder:
                         raise BadVideo("The clip changes its frame size on the way.")
                     last = frame.pts = _rising(frame, last, step)
                     yield frame
+        except MemoryError:  # libav's is an FFmpegError too
+            raise
         except av.FFmpegError as error:
             raise BadVideo(f"The clip cannot be decoded to its end ({error.strerror}).") from error
         self._check_complete()
@@ -146,6 +153,10 @@ def _rate(stream: VideoStream) -> Fraction:
 
 def _time_base(stream: VideoStream) -> Fraction:
     return stream.time_base or Fraction(1, 90_000)
+
+
+def _step(rate: Fraction, time_base: Fraction) -> int:
+    return max(1, round(1 / (rate * time_base)))
 
 
 def _rising(frame: VideoFrame, last: int | None, step: int) -> int:

@@ -1,70 +1,42 @@
-"""One video job from file to file: read, pad, find the foreground, composite, write, batch by batch."""
+"""One video job from file to file: read, pad, find the foreground, composite, encode by batches, and join."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.jobs.clips import MAX_PIXELS
-from worker.jobs.errors import BadSettings, EngineFailed
-from worker.memory import MemoryReport, measure
-from worker.video.padding import Pad, cut, fill
+from worker.jobs.errors import BadSettings, EngineFailed, EngineLost
+from worker.jobs.media import publish
+from worker.memory import measure
+from worker.video.decoder import ClipHeader
+from worker.video.disk import writing
+from worker.video.encoder import RECIPE
+from worker.video.failures import failure_of, free_memory
+from worker.video.joiner import join
+from worker.video.padding import cut, fill
 from worker.video.reader import ClipReader, Frames
-from worker.video.writer import ClipWriter
+from worker.video.request import BatchDone, Canceled, VideoRequest, VideoResult
+from worker.video.segments import SegmentFolder
+from worker.video.writer import SegmentWriter
 
 if TYPE_CHECKING:  # torch comes in with `load`, after the device has been pinned
-    from worker.video.composite import Compositor, Effect
+    from torch import Tensor
+
+    from worker.video.composite import Compositor
     from worker.video.models import VideoModel
 
-
-@dataclass(frozen=True, slots=True)
-class VideoRequest:
-    """A clip, where the result goes, and what to do: the background is an RGB colour or an image file."""
-
-    source: Path
-    target: Path
-    effect: Effect
-    background: tuple[int, int, int] | Path = (0, 255, 0)
-    pad: Pad = "last"
-
-
-@dataclass(frozen=True, slots=True)
-class BatchDone:
-    """One batch went through the model: `frames` real ones, filled up with `padded` others."""
-
-    index: int
-    frames: int
-    padded: int
-    seconds: float
-    memory: MemoryReport
-
-
-@dataclass(frozen=True, slots=True)
-class VideoResult:
-    """What was written: `rate` in frames a second, `bytes` the file's size; `padded` frames are not in it."""
-
-    frames: int
-    width: int
-    height: int
-    rate: Fraction
-    batches: int
-    padded: int
-    bytes: int
-    seconds: float
-
-
-class Canceled(Exception):
-    """`canceled()` turned true, and nothing was written."""
+log = logging.getLogger(__name__)
 
 
 class VideoPipeline:
     """A model kept warm for one clip after another; `load` before `run`.
 
     Every batch has `batch_size` frames, the last one filled up, so that the device sees one shape a clip.
+    What is done becomes durable every `segment_batches` batches.
     """
 
     def __init__(
@@ -73,15 +45,20 @@ class VideoPipeline:
         *,
         device: str = "cpu",
         batch_size: int = 16,
+        segment_batches: int = 4,
         model: str = "selfie_segmentation",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._weights = weights
         self._device = device
         self._batch_size = batch_size
+        self._segment_batches = segment_batches
         self._name = model
         self._max_pixels = max_pixels
         self._model: VideoModel | None = None
+        #: Those of the running job. They stay when the device is lost: torch would end the process if it
+        #: had to free pinned memory then.
+        self._buffers: list[Tensor] = []
 
     def load(self) -> None:
         """Read the weights and warm up with serving's batch size; BadSettings if the model is not known."""
@@ -95,41 +72,108 @@ class VideoPipeline:
     def run(
         self, request: VideoRequest, *, on_batch: Callable[[BatchDone], None], canceled: Callable[[], bool]
     ) -> VideoResult:
-        """Do one job; on Canceled, BadVideo (clip or background) or EngineFailed no file is left behind."""
+        """Do one job, or what earlier runs left of it; the result appears whole or not at all.
+
+        `canceled` is asked before each batch, and once more before the result gets its name. Raises Canceled,
+        a JobFailed (BadVideo, DiskFull, EngineFailed, OutOfMemory), or EngineLost: then no job can be done.
+        """
+        failure = None
+        try:
+            return self._run(request, on_batch, canceled)
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            log.warning("a video job ends: %s", failure, exc_info=True)
+        finally:
+            if not isinstance(failure, EngineLost):
+                self._buffers.clear()
+        free_memory()  # not before `error` and its traceback are gone: they hold on to the tensors
+        raise failure
+
+    def close(self) -> None:
+        """Let go of the model and of the device memory it held."""
+        self._model = None
+        free_memory()
+
+    def _run(
+        self, request: VideoRequest, on_batch: Callable[[BatchDone], None], canceled: Callable[[], bool]
+    ) -> VideoResult:
+        began = time.perf_counter()
+        with writing():
+            folder = SegmentFolder(request.work / f"{RECIPE}-batch{self._batch_size}")
+        clip, frames = self._encode(request, folder, on_batch, canceled)
+        size = self._join(request, clip, folder, frames, canceled)
+        batches = self._batches(frames)
+        seconds = time.perf_counter() - began
+        padded = batches * self._batch_size - frames
+        return VideoResult(frames, clip.width, clip.height, clip.rate, batches, padded, size, seconds)
+
+    def _encode(
+        self,
+        request: VideoRequest,
+        folder: SegmentFolder,
+        on_batch: Callable[[BatchDone], None],
+        canceled: Callable[[], bool],
+    ) -> tuple[ClipHeader, int]:
+        """Do the batches that are not kept; the clip's header and number of frames."""
         from worker.video.composite import compositor
 
-        began = time.perf_counter()
-        frames = padded = batches = 0
+        kept = folder.durable(request.done)
+        done = kept[-1].end if kept else 0
         with (
-            ClipReader(
-                request.source, self._batch_size, max_pixels=self._max_pixels, allocate=self._buffer
-            ) as reader,
-            ClipWriter(request.source, request.target, reader.header) as writer,
+            self._reader(request.source, done) as reader,
+            SegmentWriter(folder, reader.header, first=done, batches=self._segment_batches) as writer,
         ):
             clip = reader.header
+            if folder.is_complete(done):
+                return clip, done
             compose = compositor(request.effect, request.background, clip.height, clip.width, self._device)
+            first = self._batches(done)
             for batch in reader:
                 if canceled():
                     raise Canceled
+                if batch.index < first:
+                    continue
                 start = time.perf_counter()
                 with measure(self._device) as meter:
                     filled = fill(batch.frames, batch.valid, request.pad)
                     results = self._composite(batch.frames, batch.valid, compose)
                 writer.write(cut(results, batch.valid), batch.pts)
-                seconds = time.perf_counter() - start
-                on_batch(BatchDone(batch.index, batch.valid, filled, seconds, meter.report))
-                frames, padded, batches = frames + batch.valid, padded + filled, batches + 1
-            size = writer.commit()
-        seconds = time.perf_counter() - began
-        return VideoResult(frames, clip.width, clip.height, clip.rate, batches, padded, size, seconds)
+                seconds, done = time.perf_counter() - start, done + batch.valid
+                on_batch(BatchDone(batch.index, batch.valid, filled, done, seconds, meter.report))
+            writer.finish()
+        return clip, done
 
-    def close(self) -> None:
-        """Let go of the model and of the device memory it held."""
-        self._model = None
-        if self._on_gpu():
-            import torch
+    def _join(
+        self,
+        request: VideoRequest,
+        clip: ClipHeader,
+        folder: SegmentFolder,
+        frames: int,
+        canceled: Callable[[], bool],
+    ) -> int:
+        """Write the result, of so many frames, from the segments; its size in bytes."""
+        partial = folder.partial()
+        try:
+            with writing():
+                join(request.source, clip, folder.durable(frames), frames, partial)
+                size = partial.stat().st_size
+                if canceled():
+                    raise Canceled
+                publish(partial, request.target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return size
 
-            torch.cuda.empty_cache()
+    def _reader(self, source: Path, skip: int) -> ClipReader:
+        return ClipReader(
+            source, self._batch_size, skip=skip, max_pixels=self._max_pixels, allocate=self._buffer
+        )
+
+    def _batches(self, frames: int) -> int:
+        """How many batches so many frames fill, the last one perhaps in part."""
+        return -(-frames // self._batch_size)
 
     def _composite(self, frames: Frames, valid: int, compose: Compositor) -> Frames:
         """One padded batch (B,H,W,3) through the model and the effect, on the device and back."""
@@ -145,7 +189,9 @@ class VideoPipeline:
         """A batch buffer; pinned for a GPU, which copies from it without the CPU."""
         import torch
 
-        return torch.empty(shape, dtype=torch.uint8, pin_memory=self._on_gpu()).numpy()
+        buffer = torch.empty(shape, dtype=torch.uint8, pin_memory=self._on_gpu())
+        self._buffers.append(buffer)
+        return buffer.numpy()
 
     def _on_gpu(self) -> bool:
         return self._device.startswith("cuda")

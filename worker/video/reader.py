@@ -42,7 +42,8 @@ class Batch:
 class ClipReader:
     """The batches of one clip, to be iterated over once; leaving it as a context ends its thread.
 
-    The constructor and the iteration raise BadVideo as ClipDecoder does, the latter in place of the batch
+    The first `skip` frames are decoded, for what comes after them, but their batches hold no pictures. The
+    constructor and the iteration raise BadVideo as ClipDecoder does, the latter in place of the batch
     that could not be filled. `allocate` makes the buffers, given their shape (in pinned memory, say).
     """
 
@@ -53,12 +54,14 @@ class ClipReader:
         path: Path,
         batch_size: int,
         *,
+        skip: int = 0,
         max_pixels: int = MAX_PIXELS,
         allocate: Callable[[tuple[int, ...]], Frames] = lambda shape: np.empty(shape, np.uint8),
     ) -> None:
         self._decoder = ClipDecoder(path, max_pixels=max_pixels)
         self.header = self._decoder.header
         self._shape = (batch_size, self.header.height, self.header.width, 3)
+        self._skip = skip
         self._allocate = allocate
         self._to_rgb = VideoReformatter()
         self._closed = Event()
@@ -94,7 +97,10 @@ class ClipReader:
         """Decode the next frames into `buffer`; there are as many as timestamps."""
         pts: list[int] = []
         for out, frame in zip(buffer, self._decoder.frames, strict=False):
-            _copy(self._to_rgb.reformat(frame, format="rgb24"), out, self.header.turns)
+            if self._skip:
+                self._skip -= 1
+            else:
+                _copy(self._to_rgb.reformat(frame, format="rgb24"), out, self.header.turns)
             pts.append(frame.pts or 0)
             if self._closed.is_set():
                 break

@@ -1,22 +1,27 @@
 """Video runs: a job's clip through the pipeline, its batches into the job's log."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from fractions import Fraction
 
 from worker.jobs.clips import probe
+from worker.jobs.errors import EngineFailed, EngineLost, JobFailed
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
 from worker.jobs.media import JobFiles
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
 from worker.runs import Run
-from worker.video import pipeline
-from worker.video.pipeline import BatchDone, VideoPipeline, VideoRequest, VideoResult
+from worker.video import request
+from worker.video.pipeline import VideoPipeline
+from worker.video.request import BatchDone, VideoRequest, VideoResult
 
 __all__ = ["VideoRunner"]
 
-#: How long a batch waits to hear whether its job was canceled, when Redis does not answer.
-CANCEL_WAIT_S = 1.0
+log = logging.getLogger(__name__)
+
+#: How long a run waits to hear whether it may go on, when Redis does not answer.
+LEDGER_WAIT_S = 1.0
 
 
 class VideoRunner:
@@ -33,45 +38,70 @@ class VideoRunner:
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up with the one batch shape."""
+        self._on_broken = on_broken
         self._pipeline.load()
 
     def run(self, run: Run) -> None:
-        """Run the clip to its end. Raises `BadVideo`."""
-        request = self._request(run)
-        total = probe(request.source, max_pixels=self._settings.max_pixels).frames
-        done = 0
+        """Run the clip to its end, good or bad.
 
-        def on_batch(batch: BatchDone) -> None:
-            nonlocal done
-            done += batch.frames
-            event = Batch(batch.index, batch.frames, batch.padded, batch.seconds, asdict(batch.memory))
-            run.emit(event, Progress(done, total, "frames"), done=done, total=total)
-            run.wait_logged(CANCEL_WAIT_S)
-
+        What a next attempt would go on with is removed once the ledger has the end, and not before: if this
+        attempt is taken away there is another one, which may be using it already.
+        """
+        files = JobFiles.of(self._settings.media_dir, run.record.id)
         try:
-            result = self._pipeline.run(request, on_batch=on_batch, canceled=run.stopping.is_set)
-        except pipeline.Canceled:
-            run.emit(Canceled())
-        else:
-            succeeded = _succeeded(result)
-            run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
+            self._attempt(run, files)
+        except EngineLost as error:
+            self._on_broken(error)  # the worker ends, and hands the job back
+        except JobFailed as error:
+            run.fail(error.code, str(error))
+        except Exception:
+            log.exception("job %s", run.record.id)
+            run.fail(
+                EngineFailed.code, "the video engine met an error of its own; the worker's log says which"
+            )
         run.over.wait()
+        if run.outcome != "abandoned":
+            files.remove_work()
+        if run.outcome in ("failed", "canceled"):
+            files.result.unlink(missing_ok=True)  # of an attempt that was killed before it could say so
 
     def stop(self) -> None:
         """Let go of the model."""
         self._pipeline.close()
 
-    def _request(self, run: Run) -> VideoRequest:
+    def _attempt(self, run: Run, files: JobFiles) -> None:
+        wanted = self._request(run, files)
+        total = probe(wanted.source, max_pixels=self._settings.max_pixels).frames
+
+        def on_batch(batch: BatchDone) -> None:
+            event = Batch(batch.index, batch.frames, batch.padded, batch.seconds, asdict(batch.memory))
+            run.emit(event, Progress(batch.done, total, "frames"), done=batch.done, total=total)
+
+        def canceled() -> bool:
+            run.emit()  # the answer says whether the job is still this attempt's
+            run.wait_logged(LEDGER_WAIT_S)
+            return run.stopping.is_set()
+
+        try:
+            result = self._pipeline.run(wanted, on_batch=on_batch, canceled=canceled)
+        except request.Canceled:
+            run.emit(Canceled())
+        else:
+            succeeded = _succeeded(result)
+            run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
+
+    def _request(self, run: Run, files: JobFiles) -> VideoRequest:
         spec = run.record.spec
         if not isinstance(spec, VideoJob):
             raise TypeError(f"{run.record.id} is not a video")
-        files = JobFiles.of(self._settings.media_dir, run.record.id)
         return VideoRequest(
             source=files.clip,
             target=files.result,
+            work=files.work,
             effect=spec.effect,
             background=files.background if spec.background_image else _rgb(spec.background),
             pad=spec.pad,
+            done=run.record.done,
         )
 
 

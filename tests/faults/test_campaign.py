@@ -1,0 +1,19 @@
+"""The short campaign; `make faults` runs the long ones."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults import plans
+from tests.faults.campaign import run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nothing_is_lost_and_nothing_ends_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seed = random.randrange(2**32)
+    with capsys.disabled():
+        print(f"\nshort campaign: python -m tests.faults short --seed {seed}")  # noqa: T201
+    report = run(plans.short(tmp_path), seed, tmp_path)
+    assert report.good, report.findings()

@@ -1,0 +1,31 @@
+"""What the campaign expects of a chat is what the scripted engine says to it when nothing disturbs it."""
+
+from tests.contract.recorder import Recorder
+from tests.faults.check import Expected
+from tests.faults.plans import digits
+from tests.faults.scripted import ScriptedEngine, expected
+from worker.chat.engine import ChatRequest
+from worker.jobs.specs import ChatJob, validate
+
+
+def request(job: ChatJob, engine: ScriptedEngine) -> ChatRequest:
+    content = job.messages[0].content
+    prompt = engine.prompt_template.encode([{"role": "user", "content": content}])
+    return ChatRequest(content, prompt, job.max_tokens, stop=tuple(job.stop))
+
+
+def test_the_engine_says_what_is_expected() -> None:
+    jobs = [job for n in range(1, 49) if isinstance(job := validate("chat", digits(n)), ChatJob)]
+    engine, recorder = ScriptedEngine(slots=len(jobs)), Recorder()
+    engine.start(recorder.on_step, recorder.on_broken)
+    try:
+        recorder.run(engine, *(request(job, engine) for job in jobs))
+    finally:
+        engine.stop()
+    reasons = set()
+    for job in jobs:
+        name = job.messages[0].content
+        [end], tokens = recorder.ends(name), len(recorder.ids(name))
+        reasons.add((end.finish_reason, bool(job.stop)))
+        assert Expected(recorder.text(name), tokens, end.finish_reason or "") == expected(job)
+    assert reasons == {("stop", True), ("stop", False), ("length", True), ("length", False)}
