@@ -41,7 +41,7 @@ def lapse(ledger: Ledger, *workers: str) -> None:
 @pytest.fixture
 def brokered(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     """A ledger whose leases end at once, with the Celery app on the same Redis."""
-    short = settings.updated(lease_ttl_s=0.001)
+    short = settings.updated(lease_ttl_s=1e-6)
     for name, value in short.to_env().items():
         monkeypatch.setenv(name, value)
     fresh = Celery("stoker", set_as_current=False)

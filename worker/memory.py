@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
 import psutil
+
+#: How torch says it, in lower case.
+_SHORTAGE = ("can't allocate memory", "out of memory", "alloc_failed")
 
 #: "cuda": what torch's allocator holds on the device; "rss": resident set size of this process
 Source = Literal["cuda", "rss"]
@@ -89,6 +93,29 @@ def snapshot(device: str) -> MemorySnapshot:
         total = torch.cuda.get_device_properties(device).total_memory
         return MemorySnapshot("cuda", sample.allocated, sample.reserved, total)
     return MemorySnapshot("rss", sample.allocated, sample.reserved, psutil.virtual_memory().total)
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether the error says that there was not enough memory, on the device or the host.
+
+    For host memory, and for the device's while a CUDA graph is captured, torch says so in words only.
+    """
+    if isinstance(error, MemoryError):
+        return True
+    if not isinstance(error, RuntimeError):  # which torch's own OutOfMemoryError is
+        return False
+    text = str(error).lower()
+    return type(error).__name__ == "OutOfMemoryError" or any(words in text for words in _SHORTAGE)
+
+
+def free(device: str) -> None:
+    """Give back what nothing refers to any more, also to the device."""
+    gc.collect()
+    if _is_cuda(device):
+        import torch
+
+        with suppress(RuntimeError):  # a lost device has nothing to give back
+            torch.cuda.empty_cache()
 
 
 def _is_cuda(device: str) -> bool:

@@ -77,10 +77,10 @@ class Run:
         self.stop()
 
     def _on_reply(self, reply: Reply, ended: bool) -> None:
-        self._acknowledged.set()
         if reply == "stale":
             self.abandon()
         elif ended:
             self.over.set()
         elif reply == "cancel":
             self.stop()
+        self._acknowledged.set()  # last, so that who waits for it finds `stopping` set

@@ -89,7 +89,7 @@ class Audit:
         self.counts[record.kind] += 1
         self.counts[record.state] += 1
         self.counts["events"] += len(log)
-        self.counts["ran more than once"] += record.attempt > 1
+        self.counts[f"{record.kind} again"] += record.attempt > 1
         self.counts["most attempts"] = max(self.counts["most attempts"], record.attempt)
         if (record.state, record.events) != (log[-1]["type"], len(log)):
             yield Flaw("endings", f"the record says {record}")

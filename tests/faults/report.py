@@ -51,14 +51,14 @@ class Report:
         counts, faults = self.audit.counts, self.chaos.counts()
         redis = {name: faults[name] for name in REDIS_FAULTS if faults[name]}
         others = {name: count for name, count in faults.items() if name not in (*REDIS_FAULTS, "kill worker")}
-        again, most = counts["ran more than once"], counts["most attempts"]
+        again = f"{counts['chat again']} chats, {counts['video again']} videos"
         return [
             ("jobs", f"{counts['chat']} chats, {counts['video']} videos; {counts['events']} events"),
             ("of them canceled by their client", counts["canceled"]),
             ("worker SIGKILLs", faults["kill worker"]),
             ("Redis faults", f"{sum(redis.values())}: {_listed(redis)}"),
             ("other faults", _listed(others)),
-            ("jobs that ran more than once", f"{again}, at most {most} times"),
+            ("of them run more than once", f"{again}; at most {counts['most attempts']} times"),
             ("jobs whose client got no answer to the submit", counts["without an answer"]),
             ("exits of processes of their own accord", _listed({k: str(v) for k, v in self.crashes.items()})),
         ]

@@ -130,15 +130,18 @@ def test_jobs_that_are_queued_again_go_first_in_their_old_order(brokered: Ledger
     assert [brokered.get(job_id).position for job_id in ("z", "y", "x", "new")] == [1, 2, 3, 4]
 
 
-def test_old_folders_without_a_job_are_removed(brokered: Ledger) -> None:
-    submit(brokered, "job")
+def test_old_files_that_nobody_needs_are_removed(brokered: Ledger) -> None:
+    for job_id in ("job", "ended"):
+        submit(brokered, job_id)
+    brokered.cancel("ended")
     media = brokered.settings.media_dir
-    for name in ("job", "orphan", "upload"):
-        (media / name).mkdir(parents=True)
-    for name in ("job", "orphan"):
+    for name in ("job", "ended", "orphan", "upload"):
+        (media / name / "work").mkdir(parents=True)
+    for name in ("job", "ended", "orphan"):
         os.utime(media / name, (1, 1))
-    Recovery(brokered).drop_orphans()
-    assert sorted(folder.name for folder in media.iterdir()) == ["job", "upload"]
+    Recovery(brokered).drop_files(60)
+    assert sorted(folder.name for folder in media.iterdir()) == ["ended", "job", "upload"]
+    assert [(media / name / "work").exists() for name in ("ended", "job", "upload")] == [False, True, True]
 
 
 def test_expired_jobs_leave_the_list_and_the_disk(brokered: Ledger) -> None:

@@ -1,6 +1,5 @@
 """transformers' continuous batching manager, made to report once a step and to outlive a lack of memory."""
 
-import gc
 import logging
 import secrets
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from transformers.generation.continuous_batching.continuous_api import (
 )
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
+from worker import memory
 from worker.chat.engine import ChatRequest
 from worker.chat.sampling import sampling_options, sampling_processors
 
@@ -27,9 +27,6 @@ PAGE_TOKENS = 32
 #: Tokens one step may take in. A longer prompt is split, so that the others wait no longer than this takes;
 #: and each step moves an attention mask of this many rows.
 STEP_TOKENS = 256
-
-#: How torch says that the host or, while a CUDA graph is captured, the device is full: by its text alone.
-NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 
 
 class StepListener(Protocol):
@@ -93,7 +90,7 @@ class StepManager(ContinuousBatchingManager):
             super()._generation_step()
             return
         except Exception as error:
-            if not _is_of_memory(error):
+            if not memory.is_shortage(error):
                 raise
             log.exception("not enough memory for a step")
         self._recover()  # out here the error is gone, and with its traceback the step's tensors
@@ -114,9 +111,8 @@ class StepManager(ContinuousBatchingManager):
         for key, state in (running | waiting).items():
             if key not in lost:
                 scheduler.add_waiting_request(state.create_equivalent_initial_request())
-        gc.collect()
+        memory.free(self.model.device.type)
         if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()
             torch.cuda.synchronize()  # the reset ran on another stream than the next step
         self._listener.on_out_of_memory(lost)
 
@@ -174,10 +170,3 @@ def batching_config(device: str, slots: int, context_length: int) -> ContinuousB
         allow_block_sharing=not cuda,
         per_request_processors=True,
     )
-
-
-def _is_of_memory(error: Exception) -> bool:
-    """Whether there was not enough memory."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)

@@ -35,7 +35,7 @@ _ALONE = "alone"
 def connect(settings: Settings) -> "redis.Redis":
     """A Redis client for the ledger. Connections open on first use.
 
-    It tries again for about a second, for a quick restart of Redis: all that the ledger asks is safe to repeat.
+    It tries again for about a second, for a quick restart of Redis. All that the ledger asks may be repeated.
     """
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries=3)
     return redis.Redis.from_url(

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 #: Leases and deadlines are looked at this many times a lease, hints and files twice a lease.
 TICKS = 10
-#: How often folders without a job are looked for, and how old they must be: an upload may take its time.
-ORPHAN_CHECK_S, ORPHAN_AGE_S = 60.0, 3600.0
+#: How often files are looked for that nobody needs, and how old they must be: an upload may take its time.
+FILES_CHECK_S, FILES_AGE_S = 600.0, 3600.0
 
 
 def queue_again(ledger: Ledger, job_id: str, worker: str, reason: Reason) -> None:
@@ -99,8 +99,8 @@ class Recovery:
         if self._first_within("sweep", self._lease_s / 2):
             self.repeat_lost_hints()
             self.drop_expired()
-        if self._first_within("orphans", ORPHAN_CHECK_S):
-            self.drop_orphans()
+        if self._first_within("files", FILES_CHECK_S):
+            self.drop_files(FILES_AGE_S)
 
     def _first_within(self, name: str, seconds: float) -> bool:
         key, ttl_ms = self._ledger.key("recovery", name), int(seconds * 900)
@@ -142,11 +142,15 @@ class Recovery:
         for job_id in self._ledger.drop_expired():
             JobFiles.of(self._ledger.settings.media_dir, job_id).remove()
 
-    def drop_orphans(self) -> None:
-        """Remove old folders that belong to no job: of an API that died in the middle of an upload, say."""
-        for files in JobFiles.older_than(self._ledger.settings.media_dir, ORPHAN_AGE_S):
+    def drop_files(self, age_s: float) -> None:
+        """Remove what has not been touched for so long, and belongs to no job or is of no more use to it.
+
+        An API that died in the middle of an upload leaves such files, and a worker that died behind the end.
+        """
+        for files in JobFiles.older_than(self._ledger.settings.media_dir, age_s):
             try:
-                self._ledger.get(files.folder.name)
+                if self._ledger.get(files.folder.name).terminal:
+                    files.remove_work()
             except JobNotFound:
                 log.info("%s belongs to no job", files.folder)
                 files.remove()

@@ -28,7 +28,7 @@ class Message(_Strict):
 
 
 class _Job(_Strict):
-    """What all jobs have: how long one may wait for its start, and then take; None is the settings' default."""
+    """What all jobs have: how long one may wait for its start, and then take; None is the default."""
 
     model: str | None = None
     timeout_s: Seconds | None = None

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from worker.jobs.clips import MAX_PIXELS
 from worker.jobs.errors import BadSettings, EngineFailed, EngineLost
 from worker.jobs.media import publish
-from worker.memory import measure
+from worker.memory import free, measure
 from worker.video.decoder import ClipHeader
 from worker.video.disk import writing
 from worker.video.encoder import RECIPE
-from worker.video.failures import failure_of, free_memory
+from worker.video.failures import failure_of
 from worker.video.joiner import join
 from worker.video.padding import cut, fill
 from worker.video.reader import ClipReader, Frames
@@ -88,13 +88,13 @@ class VideoPipeline:
         finally:
             if not isinstance(failure, EngineLost):
                 self._buffers.clear()
-        free_memory()  # not before `error` and its traceback are gone: they hold on to the tensors
+        free(self._device)  # not before `error` and its traceback are gone: they hold on to the tensors
         raise failure
 
     def close(self) -> None:
         """Let go of the model and of the device memory it held."""
         self._model = None
-        free_memory()
+        free(self._device)
 
     def _run(
         self, request: VideoRequest, on_batch: Callable[[BatchDone], None], canceled: Callable[[], bool]
