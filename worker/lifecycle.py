@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: How often a draining worker looks for a second signal.
 SIGNAL_POLL_S = 0.2
+#: For runs that were handed back to stop: what is still in native code when Python ends aborts the process.
+LET_GO_S = 5.0
 #: How long the outbox may go on sending once nothing runs any more.
 FLUSH_S = 10.0
 
@@ -139,6 +141,7 @@ class Lifecycle(bootsteps.StartStopStep):
             last.callback(self.runner.stop)
             self.recovery.stop()
             self.lane.hand_back(self.why_back)
+            self.lane.wait_idle(LET_GO_S)
         with suppress(RedisError):
             self.registry.release(self.card.name)
 

@@ -54,11 +54,11 @@ class Report:
         again = f"{counts['chat again']} chats, {counts['video again']} videos"
         return [
             ("jobs", f"{counts['chat']} chats, {counts['video']} videos; {counts['events']} events"),
+            ("of them run more than once", f"{again}; at most {counts['most attempts']} times"),
             ("of them canceled by their client", counts["canceled"]),
             ("worker SIGKILLs", faults["kill worker"]),
             ("Redis faults", f"{sum(redis.values())}: {_listed(redis)}"),
             ("other faults", _listed(others)),
-            ("of them run more than once", f"{again}; at most {counts['most attempts']} times"),
             ("jobs whose client got no answer to the submit", counts["without an answer"]),
             ("exits of processes of their own accord", _listed({k: str(v) for k, v in self.crashes.items()})),
         ]

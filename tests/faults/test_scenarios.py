@@ -28,6 +28,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     settings = Settings(home=home, lease_ttl_s=LEASE_S, drain_s=0.5, slots=SLOTS, chat_model="unruly")
     with Cluster(settings, "tests.faults.unruly_worker") as cluster:
         yield cluster
+    assert not cluster.ends
 
 
 @pytest.fixture(autouse=True)

@@ -48,13 +48,13 @@ class Registry:
     def publish_model(self, card: ModelCard, prompt: str | None = None) -> None:
         """Say that the model is served; `prompt` is its prompt template, serialised."""
         with self.redis.pipeline() as pipe:
-            pipe.hset(self.key("models"), card.name, json.dumps(asdict(card)))
+            pipe.hset(self.key("models"), card.queue, json.dumps(asdict(card)))
             if prompt is not None:
                 pipe.set(self.key("model", card.name, "prompt"), prompt)
             pipe.execute()
 
     def models(self) -> Sequence[ModelCard]:
-        """The models that workers have served, by name."""
+        """The models that workers have served, by queue."""
         cards = self.redis.hgetall(self.key("models"))
         return [ModelCard(**json.loads(cards[name])) for name in sorted(cards)]
 
