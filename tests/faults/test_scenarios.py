@@ -176,8 +176,9 @@ def test_redis_goes_away_and_nothing_runs_twice(cluster: Cluster, away_s: float)
     running = crowd[: 2 * SLOTS]
     for job_id in running:
         wait_for(cluster, job_id, "token")
-    gone, cluster.redis.again_s = cluster.redis.pid, away_s
+    gone, ends, cluster.redis.again_s = cluster.redis.pid, len(cluster.redis.codes), away_s
     cluster.redis.signal(signal.SIGTERM)
+    eventually(lambda: len(cluster.redis.codes) > ends, "the end of Redis")
     if away_s > LEASE_S:
         body = {"messages": [{"role": "user", "content": "long"}]}
         refused = httpx.post(f"{cluster.settings.url}/v1/jobs/chat", json=body, timeout=30)

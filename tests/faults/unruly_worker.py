@@ -18,7 +18,7 @@ from worker.runner import Runner
 __all__ = ["LONG", "app"]
 
 #: Of a `long` answer, in words, and how long each takes.
-LONG, STEP_S = 400, 0.02
+LONG, STEP_S = 250, 0.02
 #: Each message is one of these words, and one token.
 WORDS = ("long", "hang", "kill", "break")
 TOKENIZER = (

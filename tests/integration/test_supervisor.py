@@ -139,8 +139,9 @@ def test_a_second_ctrl_c_has_a_worker_hand_back_at_once(supervisor: Supervisor, 
 
 
 def test_what_a_dead_child_had_started_is_ended(supervisor: Supervisor, tmp_path: Path) -> None:
-    engine = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).pid); "
-    dying = child(tmp_path, engine + "print('up', flush=True); import signal; signal.pause()")
+    pause = "import signal; signal.pause()"
+    engine = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {pause!r}]).pid); "
+    dying = child(tmp_path, engine + SLEEP)
     supervisor.start(dying)
     process = started(dying)
     pid = int(dying.log.read_text().split()[0])
