@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from webapi.backend import Backend
 from webapi.problems import RETRY_AFTER_S
 from worker.jobs.broker import send_hint
-from worker.jobs.errors import InvalidInput, NotReady, QueueFull
+from worker.jobs.errors import InvalidInput, NotReady, QueueFull, Unanswered
 from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob, JobSpec
 
@@ -19,12 +19,19 @@ logger = logging.getLogger(__name__)
 
 
 def submit(stoker: Backend, job_id: str, spec: JobSpec) -> None:
-    """Queue the job. Raises `InvalidInput`, `NotReady` or `QueueFull`; then nothing has happened."""
+    """Queue the job. Raises `InvalidInput`, `NotReady` or `QueueFull`; then nothing has happened.
+
+    Except for `Unanswered`, a `NotReady`: then the job may have been queued.
+    """
     card = _model(stoker, spec)
     if isinstance(spec, ChatJob):
         _check_length(stoker, card, spec)
     try:
         stoker.ledger.submit(job_id, card.queue, spec.model_copy(update={"model": card.name}))
+    except RedisError as error:
+        raise Unanswered(
+            "The job store went away while it took the job; it may have been accepted."
+        ) from error
     except QueueFull as error:
         raise QueueFull(str(error), _until_a_place_is_free(stoker, card.queue)) from None
     logger.info("job %s: %s submitted to %s", job_id, spec.kind, card.queue)

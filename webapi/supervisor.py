@@ -130,6 +130,6 @@ class Supervisor:
 
 def _kill_group(process: "subprocess.Popen[bytes]") -> None:
     """Kill what is left of the group that the process leads: itself, or what an engine has started."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

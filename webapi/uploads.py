@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from flask import Request
-from redis.exceptions import RedisError
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
 from worker.jobs.clips import probe, probe_image
-from worker.jobs.errors import DiskFull, InvalidInput, TooLarge
+from worker.jobs.errors import DiskFull, InvalidInput, TooLarge, Unanswered
 from worker.jobs.media import NO_ROOM, JobFiles, publish
 from worker.jobs.settings import Settings
 
@@ -50,7 +49,7 @@ def receive(request: Request, files: JobFiles, settings: Settings) -> Iterator[d
     """The form's text fields, with the clip and the background image checked and in place.
 
     Raises `InvalidInput` naming the field, and `DiskFull`. If that or anything in the block fails, no file
-    stays; unless it is Redis, for then the job may be in the ledger, and need them.
+    stays; unless it is `Unanswered`, for then the job may be in the ledger, and need them.
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the clip as multipart/form-data.")
@@ -58,7 +57,7 @@ def receive(request: Request, files: JobFiles, settings: Settings) -> Iterator[d
     try:
         form, uploads = _parse(request, files.folder, settings.max_upload_bytes)
         yield _place(form, uploads, files, settings.max_pixels)
-    except RedisError:
+    except Unanswered:
         raise
     except BaseException as error:
         files.remove()

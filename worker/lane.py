@@ -9,7 +9,9 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool, apply_target
 from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.gate import Gate
 from worker.jobs.broker import AHEAD, kind_of, send_hint
@@ -130,7 +132,7 @@ class Lane(BasePool):
         while not self._draining.is_set():
             try:
                 return self.ledger.claim(job_id, self.worker, self.device, claim=claim, alone=alone)
-            except RedisError as error:
+            except (RedisConnectionError, RedisTimeoutError) as error:
                 log.warning("job %s is not claimed yet: %s", job_id, error)
                 self._draining.wait(CLAIM_RETRY_S)
         try:
@@ -174,14 +176,19 @@ class Lane(BasePool):
             self._closed = True
             runs = list(self._runs.values())
         for run in runs:
-            self._hand_back(run, reason)
+            run.abandon()
+        for run in runs:
+            if not self._hand_back(run, reason):
+                return  # Redis is away; one such wait is enough
 
-    def _hand_back(self, run: Run, reason: Reason = "drain") -> None:
+    def _hand_back(self, run: Run, reason: Reason = "drain") -> bool:
         run.abandon()
         try:
-            queue_again(self.ledger, run.record.id, self.worker, reason)
+            queue_again(self.ledger, run.record.id, self.worker, reason, run.record.attempt)
         except (RedisError, OperationalError) as error:
             log.warning("job %s comes back when the lease lapses: %s", run.record.id, error)
+            return False
+        return True
 
     def heal(self, claimed: Iterable[str]) -> None:
         """Make our runs and what the ledger says runs here the same.
@@ -194,7 +201,7 @@ class Lane(BasePool):
             runs = {run.record.id: run for run in self._runs.values()}
         strays, ghosts = set(claimed) - runs.keys(), runs.keys() - set(claimed)
         for job_id in strays & self._strays:
-            queue_again(self.ledger, job_id, self.worker, "redis_lost")
+            queue_again(self.ledger, job_id, self.worker, "redis_lost", self.ledger.get(job_id).attempt)
         for job_id in ghosts & self._ghosts:
             runs[job_id].abandon()
         self._strays, self._ghosts = strays, ghosts

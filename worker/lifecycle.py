@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import secrets
-import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
@@ -87,6 +86,7 @@ class Lifecycle(bootsteps.StartStopStep):
         self.heartbeat = Heartbeat(self._beat, settings.lease_ttl_s)
         self.recovery = Recovery(ledger)
         self.why_back: Reason = "drain"
+        self.told_to_end = 0
         self._warm_up(worker)
 
     def _warm_up(self, worker: Any) -> None:
@@ -113,21 +113,23 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Ready: the consumer connects next."""
+        signals.worker_shutting_down.connect(self._count_signals, weak=False)
         self._show("ready")
         self.recovery.start()
 
     def stop(self, worker: Any) -> None:
         """Drain: finish what runs, hand back what does not end in time or before a second signal; let go."""
-        again = threading.Event()
-        signals.worker_shutting_down.connect(lambda **_: again.set(), weak=False)
         self._show("draining")
         self.lane.drain()
         try:
             end = time.monotonic() + self.registry.ledger.settings.drain_s
-            while not self.lane.wait_idle(SIGNAL_POLL_S) and time.monotonic() < end and not again.is_set():
+            while not self.lane.wait_idle(SIGNAL_POLL_S) and time.monotonic() < end and self.told_to_end < 2:
                 pass
         finally:
             self._release()
+
+    def _count_signals(self, **_: Any) -> None:
+        self.told_to_end += 1
 
     def terminate(self, worker: Any) -> None:
         """Hand back what runs and let go, at once."""

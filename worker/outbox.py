@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from worker.jobs.events import TERMINAL, Event, Token
 from worker.jobs.ledger import Append, Ledger, Reply
@@ -17,6 +17,8 @@ __all__ = ["Letter", "Outbox", "Sender"]
 log = logging.getLogger(__name__)
 
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 2.0
+#: What Redis refuses now may be taken later.
+CANNOT_WRITE = (OutOfMemoryError, ReadOnlyError)
 
 
 @dataclass(eq=False, slots=True)
@@ -81,7 +83,10 @@ class Outbox:
                 log.exception("these events cannot be logged; their jobs go back to the queue")
                 replies = ["stale"] * len(appends)
             for (sender, append), reply in zip(appends.items(), replies, strict=True):
-                sender.on_reply(reply, any(event.type in TERMINAL for event in append.events))
+                try:
+                    sender.on_reply(reply, any(event.type in TERMINAL for event in append.events))
+                except Exception:  # likewise
+                    log.exception("job %s did not take the ledger's answer", sender.job_id)
 
     def _take(self) -> list[Letter]:
         """All letters there are; waits for the first. None left and stopping: the empty list."""
@@ -96,6 +101,8 @@ class Outbox:
             try:
                 return self._ledger.append(appends)
             except RedisError as error:
+                if isinstance(error, ResponseError) and not isinstance(error, CANNOT_WRITE):
+                    raise  # the same answer would come again
                 log.warning("Redis is away, %d jobs' events wait: %s", len(appends), error)
                 time.sleep(delay_s)
                 delay_s = min(2 * delay_s, RETRY_MAX_S)

@@ -105,8 +105,10 @@ def test_an_append_that_is_repeated_after_a_lost_reply_logs_nothing_twice(ledger
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
     first = [Token("a", 0, (0,)), Token("b", 1, (0,))]
-    append(ledger, "a", 1, 3, *first)
-    append(ledger, "a", 1, 3, *first, Token("c", 2, (0,)))
+    append(ledger, "a", 1, 3, *first, done=2)
+    append(ledger, "a", 1, 5, Token("c", 2, (0,)), done=3)
+    assert append(ledger, "a", 1, 3, *first, done=2) == "ok"
+    assert ledger.get("a").done == 3
     texts = [event.data["text"] for event in ledger.events("a") if event.type == "token"]
     assert texts == ["a", "b", "c"]
 
@@ -172,7 +174,11 @@ def test_the_last_attempt_needs_a_worker_to_itself(ledger: Ledger) -> None:
     with pytest.raises(MustRunAlone):
         ledger.claim("a", "w3", "cpu")
     assert ledger.get("a").state == "queued"
-    assert ledger.claim("a", "w3", "cpu", alone=True) is not None
+    assert ledger.claim("a", "w4", "cpu") is None  # w3 waits to be alone with it
+    lapse(ledger, "w3")
+    with pytest.raises(MustRunAlone):
+        ledger.claim("a", "w4", "cpu")
+    assert ledger.claim("a", "w4", "cpu", alone=True) is not None
 
 
 def test_a_claim_can_be_repeated_after_a_lost_reply(ledger: Ledger) -> None:
@@ -226,6 +232,15 @@ def test_a_cancel_that_its_worker_does_not_hear_ends_the_job(settings: Settings)
     assert ledger.end_overdue() == ["a"]
     assert types(ledger, "a") == ["queued", "started", "canceled"]
     ledger.redis.close()
+
+
+def test_a_requeue_that_comes_too_late_takes_no_newer_attempt(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    ledger.claim("a", "w1", "cpu")
+    assert ledger.requeue("a", "w1", "drain", 1) == QUEUE
+    ledger.claim("a", "w1", "cpu")
+    assert ledger.requeue("a", "w1", "drain", 1) is None
+    assert ledger.get("a").state == "running"
 
 
 def test_a_canceled_job_is_not_queued_again(ledger: Ledger) -> None:

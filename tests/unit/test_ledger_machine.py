@@ -42,6 +42,8 @@ class Job:
     state: str = "queued"
     attempt: int = 0
     owner: str | None = None
+    #: Who waits to be alone with it.
+    apart: str | None = None
     lost: int = 0
     started: bool = False
     cancel: bool = False
@@ -99,16 +101,25 @@ class Machine(RuleBasedStateMachine):
     def claim(self, pick: int, worker: str, alone: bool) -> None:
         job, claim = newest(self.jobs, pick), uuid.uuid4().hex
         if job.state == "queued" and job.lost >= 2 and not alone:
+            if job.apart != worker and self._leased(job.apart):
+                assert self.ledger.claim(job.id, worker, "cpu", claim=claim) is None
+                return
             with pytest.raises(MustRunAlone):
                 self.ledger.claim(job.id, worker, "cpu", claim=claim)
+            job.apart = worker
             return
         record = self.ledger.claim(job.id, worker, "cpu", claim=claim, alone=alone)
         assert (record is not None) == (job.state == "queued")
         if record is not None:
             job.state, job.owner, job.started, job.attempt = "running", worker, True, job.attempt + 1
             job.log.append("started")
+            job.apart = None
             assert (record.attempt, record.events) == (job.attempt, len(job.log))
             self.attempts.append(Attempt(job, job.attempt, worker, claim, len(job.log) + 1))
+
+    def _leased(self, worker: str | None) -> bool:
+        deadline = worker and self.ledger.redis.zscore(self.ledger.key("workers"), worker)
+        return bool(deadline)
 
     @precondition(lambda self: self.attempts)
     @rule(pick=PICK)

@@ -92,6 +92,8 @@ class ChatRunner:
         run.on_stop = lambda: self._engine.cancel(run.id)
         try:
             self._engine.submit(request)
+            if run.stopping.is_set():  # perhaps before there was a request to cancel
+                run.on_stop()
             run.over.wait()
         finally:
             del self._transcripts[run.id]

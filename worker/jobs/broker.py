@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from celery import Celery
@@ -16,7 +17,6 @@ __all__ = [
     "IN_TURN",
     "TASKS",
     "app",
-    "count_hints",
     "hint_keys",
     "hinted_jobs",
     "kind_of",
@@ -40,6 +40,8 @@ def _config() -> dict[str, Any]:
             "priority_steps": [AHEAD, IN_TURN],
             "socket_keepalive": True,
             "health_check_interval": 15,
+            "socket_timeout": 5,  # a Redis that hangs must not hang the hub
+            "socket_connect_timeout": 5,
         },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -77,15 +79,13 @@ def hint_keys(settings: Settings, queue: str) -> Sequence[str]:
     return key, f"{key}\x06\x16{IN_TURN}"
 
 
-def count_hints(settings: Settings, client: "redis.Redis", queue: str) -> int:
-    """How many messages the queue holds."""
-    return sum(client.llen(key) for key in hint_keys(settings, queue))
-
-
 def hinted_jobs(settings: Settings, client: "redis.Redis", queue: str) -> set[str]:
     """The jobs that the queue's messages are about."""
-    messages = (text for key in hint_keys(settings, queue) for text in client.lrange(key, 0, -1))
-    return {cast(str, json.loads(text)["headers"]["id"]) for text in messages}
+    found = set()
+    for text in (text for key in hint_keys(settings, queue) for text in client.lrange(key, 0, -1)):
+        with suppress(ValueError, KeyError, TypeError):  # what is not ours is not for us to judge
+            found.add(cast(str, json.loads(text)["headers"]["id"]))
+    return found
 
 
 def send_hint(kind: str, job_id: str, queue: str, priority: int = IN_TURN) -> None:

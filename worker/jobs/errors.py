@@ -57,6 +57,10 @@ class NotReady(StokerError):
     code = "not_ready"
 
 
+class Unanswered(NotReady):
+    """Redis went away in the middle of the submit: the job may have been accepted, or not."""
+
+
 class JobFailed(StokerError):
     """Root of what ends a running job as `failed`; `code` goes into the terminal event."""
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
@@ -35,11 +36,18 @@ _ALONE = "alone"
 def connect(settings: Settings) -> "redis.Redis":
     """A Redis client for the ledger. Connections open on first use.
 
-    It tries again for about a second, for a quick restart of Redis. All that the ledger asks may be repeated.
+    It tries again for about a second, for a quick restart of Redis: all that the ledger asks may be repeated.
+    A Redis that hangs is given up before a lease could lapse for it.
     """
-    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries=3)
+    backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
+    patience_s = max(1.0, min(5.0, settings.lease_ttl_s / 3))
     return redis.Redis.from_url(
-        settings.broker_url, decode_responses=True, health_check_interval=15, retry=retry
+        settings.broker_url,
+        decode_responses=True,
+        health_check_interval=15,
+        retry=Retry(backoff, retries=3, supported_errors=(RedisConnectionError,)),
+        socket_timeout=patience_s,
+        socket_connect_timeout=patience_s,
     )
 
 
@@ -165,13 +173,13 @@ class Ledger:
             raise JobNotFound(f"there is no job {job_id}")
         return cast(JobState, state)
 
-    def requeue(self, job_id: str, worker: str, reason: Reason) -> str | None:
-        """Take the job from this worker back to its queue; the queue to hint, or None if it ended.
+    def requeue(self, job_id: str, worker: str, reason: Reason, attempt: int | None = None) -> str | None:
+        """Take the job from this worker (and attempt) back to its queue; the queue to hint, or None.
 
-        None also if the worker was to be lost and holds its lease.
+        None: it is not the worker's any more, it has ended, or the lost worker holds its lease after all.
         """
-        attempts = self.settings.max_attempts
-        return cast(str | None, self.scripts.run("requeue", *self._head(job_id), worker, reason, attempts))
+        tail = worker, reason, self.settings.max_attempts, "" if attempt is None else attempt
+        return cast(str | None, self.scripts.run("requeue", *self._head(job_id), *tail))
 
     def forget(self, job_id: str) -> None:
         """Drop a terminal job. Raises `JobNotFound`, `JobConflict` while it waits or runs."""

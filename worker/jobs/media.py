@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,9 @@ class JobFiles:
         """The files of all jobs that have not changed for so long."""
         latest = time.time() - age_s
         for folder in media_dir.iterdir() if media_dir.exists() else ():
-            if folder.stat().st_mtime < latest:
-                yield cls(folder)
+            with suppress(FileNotFoundError):  # a client may forget it just now
+                if folder.stat().st_mtime < latest:
+                    yield cls(folder)
 
     @property
     def clip(self) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker.jobs.broker import AHEAD, count_hints, hinted_jobs, kind_of, send_hint
+from worker.jobs.broker import AHEAD, hinted_jobs, kind_of, send_hint
 from worker.jobs.errors import JobNotFound
 from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.media import JobFiles
@@ -18,15 +18,16 @@ __all__ = ["Contact", "Recovery", "queue_again"]
 
 log = logging.getLogger(__name__)
 
-#: Leases and deadlines are looked at this many times a lease, hints and files twice a lease.
-TICKS = 10
+#: Leases and deadlines are looked at this many times a lease, and once in so many seconds at least; hints
+#: twice a lease.
+TICKS, TICK_MAX_S = 10, 1.0
 #: How often files are looked for that nobody needs, and how old they must be: an upload may take its time.
-FILES_CHECK_S, FILES_AGE_S = 600.0, 3600.0
+FILES_CHECK_S, FILES_AGE_S = 600.0, 86_400.0
 
 
-def queue_again(ledger: Ledger, job_id: str, worker: str, reason: Reason) -> None:
-    """Take the job from the worker back to its place in the queue, and hint at it."""
-    if queue := ledger.requeue(job_id, worker, reason):
+def queue_again(ledger: Ledger, job_id: str, worker: str, reason: Reason, attempt: int | None = None) -> None:
+    """Take the job from the worker (and attempt) back to its place in the queue, and hint at it."""
+    if queue := ledger.requeue(job_id, worker, reason, attempt):
         log.warning("job %s goes back to %s: %s, %s", job_id, queue, worker, reason)
         send_hint(kind_of(queue), job_id, queue, AHEAD)
 
@@ -35,7 +36,8 @@ class Contact:
     """For how long we have been in touch with Redis without a break, in seconds.
 
     While Redis is away no worker can renew its lease. So nobody who has just found it again, or has just
-    woken up, may call a worker lost: all must have had the time to renew first.
+    woken up, may call a worker lost: all must have had the time to renew first. The clock is Redis' own, for
+    leases are measured by it, and it goes on while a machine sleeps.
     """
 
     def __init__(self, longest_break_s: float) -> None:
@@ -66,7 +68,8 @@ class Recovery:
         self._ledger = ledger
         self._registry = Registry(ledger)
         self._lease_s = ledger.settings.lease_ttl_s
-        self._contact = Contact(self._lease_s / 3)
+        self._interval_s = min(self._lease_s / TICKS, TICK_MAX_S)
+        self._contact = Contact(max(self._lease_s / 3, 2 * self._interval_s))
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -78,7 +81,7 @@ class Recovery:
         self._stopped.set()
 
     def _loop(self) -> None:
-        while not self._stopped.wait(self._lease_s / TICKS):
+        while not self._stopped.wait(self._interval_s):
             try:
                 self._tick()
             except (RedisError, OperationalError) as error:
@@ -88,8 +91,9 @@ class Recovery:
                 log.exception("recovery: this round failed, the next is due")
 
     def _tick(self) -> None:
-        first = self._first_within("tick", self._lease_s / TICKS)
-        self._contact.made(time.monotonic())
+        first = self._first_within("tick", self._interval_s)
+        seconds, microseconds = self._ledger.redis.time()
+        self._contact.made(seconds + microseconds / 1e6)
         if not first:
             return
         for job_id in self._ledger.end_overdue():
@@ -97,8 +101,8 @@ class Recovery:
         if self._contact.held_s >= self._lease_s:
             self.take_from_lost_workers()
         if self._first_within("sweep", self._lease_s / 2):
-            self.repeat_lost_hints()
             self.drop_expired()
+            self.repeat_lost_hints()
         if self._first_within("files", FILES_CHECK_S):
             self.drop_files(FILES_AGE_S)
 
@@ -130,12 +134,10 @@ class Recovery:
                     send_hint(kind_of(queue), job_id, queue, AHEAD)
 
     def _unhinted(self, queue: str) -> Sequence[str]:
-        """The waiting jobs that no message is about, first first, if messages are fewer."""
-        settings, client = self._ledger.settings, self._ledger.redis
-        if count_hints(settings, client, queue) >= self._registry.count_waiting(queue):
-            return []
-        known = hinted_jobs(settings, client, queue)
-        return [job_id for job_id in self._registry.waiting(queue) if job_id not in known]
+        """The waiting jobs that no message is about, first first."""
+        waiting = self._registry.waiting(queue)
+        known = hinted_jobs(self._ledger.settings, self._ledger.redis, queue) if waiting else set()
+        return [job_id for job_id in waiting if job_id not in known]
 
     def drop_expired(self) -> None:
         """Forget jobs that ended long ago, and their files."""
@@ -149,8 +151,11 @@ class Recovery:
         """
         for files in JobFiles.older_than(self._ledger.settings.media_dir, age_s):
             try:
-                if self._ledger.get(files.folder.name).terminal:
+                record = self._ledger.get(files.folder.name)
+                if record.terminal:
                     files.remove_work()
+                if record.state in ("failed", "canceled"):
+                    files.result.unlink(missing_ok=True)
             except JobNotFound:
                 log.info("%s belongs to no job", files.folder)
                 files.remove()

@@ -66,10 +66,6 @@ class Registry:
         """Ids of the jobs that wait, first first."""
         return cast(Sequence[str], self.redis.zrange(self.key("queue", queue, "waiting"), 0, -1))
 
-    def count_waiting(self, queue: str) -> int:
-        """How many jobs wait."""
-        return self.redis.zcard(self.key("queue", queue, "waiting"))
-
     def drop_waiting(self, queue: str, job_id: str) -> None:
         """Take an id off the queue that is no job's."""
         self.redis.zrem(self.key("queue", queue, "waiting"), job_id)

@@ -103,8 +103,8 @@ class Settings(BaseModel):
 
     @property
     def media_dir(self) -> Path:
-        """Where uploads and result videos lie, a folder a job."""
-        return self.root / "media"
+        """Where uploads and result videos lie, a folder a job; another Stoker has another prefix."""
+        return self.root / "media" / self.prefix
 
     @property
     def broker_url(self) -> str:

@@ -1,11 +1,12 @@
--- … worker, reason, max_attempts → the queue to hint again, or nothing: the job is not this worker's any
+-- … worker, reason, max_attempts, attempt (or '') → the queue to hint again, or nothing: the job is not this worker's any
 -- more, or has ended; or the worker is said to be lost and holds its lease after all. The old `seq` keeps the
 -- job's place ahead of newer ones. A drain hands the job over in good order and does not count towards
 -- max_attempts.
-local worker, reason, max_attempts = ARGV[6], ARGV[7], tonumber(ARGV[8])
+local worker, reason, max_attempts, meant = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
 local state, owner, queue, attempt, seq, cancel =
   unpack(redis.call('HMGET', RECORD, 'state', 'worker', 'queue', 'attempt', 'seq', 'cancel'))
 if reason == 'worker_lost' and holds_lease(worker) then return nil end
+if meant ~= '' and meant ~= attempt then return nil end -- a request that was on its way for too long
 redis.call('SREM', worker_jobs(worker), ID)
 if state ~= 'running' or owner ~= worker then return nil end
 detach(queue)
