@@ -4,6 +4,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -15,7 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.gate import Gate
 from worker.jobs.broker import AHEAD, kind_of, send_hint
-from worker.jobs.errors import EngineLost, JobFailed, MustRunAlone, OutOfMemory, StokerError
+from worker.jobs.errors import EngineLost, JobFailed, JobNotFound, MustRunAlone, OutOfMemory, StokerError
 from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.records import Record
 from worker.jobs.recovery import queue_again
@@ -52,8 +53,8 @@ class Lane(BasePool):
         self._closed = False
         self._draining = threading.Event()
         self._gate = Gate()
-        self._apart: set[str] = set()
-        self._strays: set[str] = set()
+        self._apart: set[str] = set()  # jobs that wait for all others to end
+        self._strays: set[str] = set()  # and ghosts: what `heal` saw differ the last time
         self._ghosts: set[str] = set()
         self._idle = threading.Condition()
 
@@ -201,7 +202,8 @@ class Lane(BasePool):
             runs = {run.record.id: run for run in self._runs.values()}
         strays, ghosts = set(claimed) - runs.keys(), runs.keys() - set(claimed)
         for job_id in strays & self._strays:
-            queue_again(self.ledger, job_id, self.worker, "redis_lost", self.ledger.get(job_id).attempt)
+            with suppress(JobNotFound):  # if this Redis has lost data
+                queue_again(self.ledger, job_id, self.worker, "redis_lost", self.ledger.get(job_id).attempt)
         for job_id in ghosts & self._ghosts:
             runs[job_id].abandon()
         self._strays, self._ghosts = strays, ghosts

@@ -50,7 +50,7 @@ def test_libavs_shortage_of_memory_is_no_failure_of_the_disk() -> None:
 @contextmanager
 def small_disk(path: Path) -> Iterator[Path]:
     """A file system of its own."""
-    path.mkdir()
+    path.mkdir(parents=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "none", path], capture_output=True
     )
