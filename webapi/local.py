@@ -44,8 +44,8 @@ def worker_argv(kind: str, settings: Settings) -> list[str]:
     """The official Celery worker, for one kind of job. Its node name is new at each start."""
     queue, node = queue_of(kind, settings.model_name(kind)), f"{kind}-{secrets.token_hex(3)}@%h"
     solo = ["--pool", "solo", "--concurrency", "1", "--without-gossip", "--without-mingle"]
-    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *solo]
-    command.append("--without-heartbeat")  # leases tell who lives; and it would block the hub with Redis
+    quiet = "--without-heartbeat"  # leases tell who lives; and it would block the hub with Redis
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *solo, quiet]
     return [*command, "-Q", queue, "-n", node, "--loglevel", settings.log_level]
 
 

@@ -118,7 +118,8 @@ class Lane(BasePool):
             closed = self._closed
         try:
             if closed:  # claimed while the others were handed back
-                self._hand_back(run)
+                run.abandon()
+                self._queue_again(run, "drain")
             else:
                 self._run(run)
         finally:
@@ -179,11 +180,11 @@ class Lane(BasePool):
         for run in runs:
             run.abandon()
         for run in runs:
-            if not self._hand_back(run, reason):
+            if not self._queue_again(run, reason):
                 return  # Redis is away; one such wait is enough
 
-    def _hand_back(self, run: Run, reason: Reason = "drain") -> bool:
-        run.abandon()
+    def _queue_again(self, run: Run, reason: Reason) -> bool:
+        """Put the abandoned run's job back; whether Redis was there to do so."""
         try:
             queue_again(self.ledger, run.record.id, self.worker, reason, run.record.attempt)
         except (RedisError, OperationalError) as error:

@@ -132,15 +132,9 @@ class Chaos:
         gone = redis.pid
         redis.again_s = self._rng.uniform(AGAIN_S, most_s)
         redis.signal(number)
-        eventually(lambda: redis.pid != gone and self._answers(), "Redis again")
+        eventually(lambda: redis.pid != gone and self._cluster.redis_answers(), "Redis again")
 
     def _stall_redis(self, blow: Blow) -> None:
         self._cluster.redis.signal(signal.SIGSTOP)
         self._wait(0.5, 2 * self._cluster.settings.lease_ttl_s)
         self._cluster.redis.signal(signal.SIGCONT)
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self._cluster.ledger.redis.ping())
-        except RedisError:
-            return False

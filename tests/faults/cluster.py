@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 import httpx
+from redis.exceptions import RedisError
 
 from tests.integration.stack import eventually, free_port
 from webapi.local import _valkey_argv, web_argv, worker_argv
@@ -142,6 +143,13 @@ class Cluster:
         try:
             return httpx.get(f"{self.settings.url}/readyz").status_code == 200
         except httpx.TransportError:
+            return False
+
+    def redis_answers(self) -> bool:
+        """Whether Redis is there, and has loaded its data."""
+        try:
+            return bool(self.ledger.redis.ping())
+        except RedisError:
             return False
 
     def _all(self) -> list[Kept]:

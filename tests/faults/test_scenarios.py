@@ -34,8 +34,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(autouse=True)
 def all_warm(cluster: Cluster) -> None:
     """Every test begins with all workers."""
-    pids = {kept.pid for kept in cluster.workers.values()}
-    eventually(lambda: {c.pid for c in cards(cluster) if c.state == "ready"} >= pids, "all workers, warm")
+    workers = cluster.workers.values()  # whose processes may be new ones meanwhile
+
+    def warm() -> bool:
+        return {c.pid for c in cards(cluster) if c.state == "ready"} >= {kept.pid for kept in workers}
+
+    eventually(warm, "all workers, warm")
 
 
 def cards(cluster: Cluster) -> Any:
@@ -183,21 +187,9 @@ def test_redis_goes_away_and_nothing_runs_twice(cluster: Cluster, away_s: float)
         body = {"messages": [{"role": "user", "content": "long"}]}
         refused = httpx.post(f"{cluster.settings.url}/v1/jobs/chat", json=body, timeout=30)
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
-    eventually(lambda: cluster.redis.pid != gone, "Redis again", 2 * away_s + 30)
+    eventually(lambda: cluster.redis.pid != gone and cluster.redis_answers(), "Redis again", 2 * away_s + 30)
     cluster.redis.again_s = 0.2
     for job_id in crowd:
-        wait_for_redis(cluster, job_id)
+        wait_for(cluster, job_id, "succeeded")
         assert_whole(cluster, job_id)
         assert types(cluster, job_id) == ["queued", "started", "succeeded"]
-
-
-def wait_for_redis(cluster: Cluster, job_id: str) -> None:
-    """Its good end; Redis may still be loading."""
-
-    def ended() -> bool:
-        try:
-            return types(cluster, job_id)[-1:] == ["succeeded"]
-        except ConnectionError:
-            return False
-
-    eventually(ended, f"the end of {job_id}")

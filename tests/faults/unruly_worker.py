@@ -4,28 +4,20 @@ import os
 import signal
 from collections.abc import Sequence
 
+from tokenizers import Tokenizer, models
+
 from tests.contract.fake_engine import FakeEngine
-from worker import lifecycle
+from tests.faults.stand_ins import serve_chats_with
 from worker.app import app
 from worker.chat.engine import ChatRequest
-from worker.chat.runner import ChatRunner
-from worker.jobs.ledger import Ledger
 from worker.jobs.prompt import PromptTemplate
-from worker.jobs.settings import Settings
-from worker.outbox import Outbox
-from worker.runner import Runner
 
 __all__ = ["LONG", "app"]
 
 #: Of a `long` answer, in words, and how long each takes.
 LONG, STEP_S = 250, 0.02
 #: Each message is one of these words, and one token.
-WORDS = ("long", "hang", "kill", "break")
-TOKENIZER = (
-    '{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,'
-    '"pre_tokenizer":{"type":"Whitespace"},"post_processor":null,"decoder":null,'
-    '"model":{"type":"WordLevel","vocab":{"?":0,"long":1,"hang":2,"kill":3,"break":4},"unk_token":"?"}}'
-)
+WORDS = ("long", "hang", "kill", "break", "?")
 
 
 class Deadly(Sequence[str]):
@@ -45,7 +37,8 @@ class UnrulyEngine(FakeEngine):
 
     def __init__(self, slots: int) -> None:
         super().__init__(slots=slots, step_s=STEP_S, script=self._say)
-        self.prompt_template = PromptTemplate(TOKENIZER, "{{ messages[0].content }}")
+        tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="?"))
+        self.prompt_template = PromptTemplate(tokenizer.to_str(), "{{ messages[0].content }}")
 
     def submit(self, request: ChatRequest) -> None:
         word = self._word(request)
@@ -55,7 +48,7 @@ class UnrulyEngine(FakeEngine):
             super().submit(request)
 
     def _word(self, request: ChatRequest) -> str:
-        return WORDS[request.prompt[0] - 1]
+        return WORDS[request.prompt[0]]
 
     def _say(self, request: ChatRequest) -> Sequence[str]:
         if self._word(request) == "kill":
@@ -63,13 +56,4 @@ class UnrulyEngine(FakeEngine):
         return [f" {number}" for number in range(LONG)]
 
 
-real_make_runner = lifecycle.make_runner
-
-
-def make_runner(kind: str, settings: Settings, torch_device: str, ledger: Ledger, outbox: Outbox) -> Runner:
-    if kind == "chat":
-        return ChatRunner(UnrulyEngine(settings.slots), "unruly", ledger, outbox)
-    return real_make_runner(kind, settings, torch_device, ledger, outbox)
-
-
-lifecycle.make_runner = make_runner
+serve_chats_with(UnrulyEngine)

@@ -6,18 +6,17 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any, Literal, cast
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, MustRunAlone, QueueFull
 from worker.jobs.events import Event, LoggedEvent
 from worker.jobs.records import JobState, Record
+from worker.jobs.scripts import Scripts
 from worker.jobs.settings import Settings
 from worker.jobs.specs import JobSpec
 
@@ -68,43 +67,6 @@ class Append:
     first: int
     events: Sequence[Event]
     fields: dict[str, Any]
-
-
-class Scripts:
-    """The Lua scripts, each behind the shared prelude."""
-
-    def __init__(self, client: "redis.Redis") -> None:
-        self.client = client
-        folder = resources.files(__package__).joinpath("lua")
-        self._prelude = folder.joinpath("prelude.lua").read_text()
-        self._folder = folder
-        self._shas: dict[str, str] = {}
-
-    def sha(self, name: str) -> str:
-        """The script's hash, loading it into Redis on first use."""
-        if name not in self._shas:
-            source = self._folder.joinpath(f"{name}.lua").read_text()
-            self._shas[name] = self.client.script_load(self._prelude + source)
-        return self._shas[name]
-
-    def run(self, name: str, *args: Any) -> Any:
-        """Run one script."""
-        return self.run_all(name, [args])[0]
-
-    def run_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run one script once a call, all in one round trip."""
-        try:
-            return self._run_all(name, calls)
-        except NoScriptError:  # Redis was restarted; nothing of this pipeline was run
-            self._shas.clear()
-            return self._run_all(name, calls)
-
-    def _run_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        sha = self.sha(name)
-        with self.client.pipeline(transaction=False) as pipe:
-            for args in calls:
-                pipe.evalsha(sha, 0, *args)
-            return pipe.execute()
 
 
 class Ledger:

@@ -1,0 +1,27 @@
+"""Stand-ins: puts an engine of the tests' own into a real worker."""
+
+from collections.abc import Callable
+
+from worker import lifecycle
+from worker.chat.engine import ChatEngine
+from worker.chat.runner import ChatRunner
+from worker.jobs.ledger import Ledger
+from worker.jobs.settings import Settings
+from worker.outbox import Outbox
+from worker.runner import Runner
+
+__all__ = ["serve_chats_with"]
+
+
+def serve_chats_with(engine: Callable[[int], ChatEngine]) -> None:
+    """Have this process' chat worker run the engine made for its slots."""
+    real = lifecycle.make_runner
+
+    def make_runner(
+        kind: str, settings: Settings, torch_device: str, ledger: Ledger, outbox: Outbox
+    ) -> Runner:
+        if kind == "chat":
+            return ChatRunner(engine(settings.slots), "scripted", ledger, outbox)
+        return real(kind, settings, torch_device, ledger, outbox)
+
+    lifecycle.make_runner = make_runner

@@ -1,0 +1,47 @@
+"""The Lua scripts: what the ledger does atomically, run by their hashes."""
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import redis
+from redis.exceptions import NoScriptError
+
+__all__ = ["Scripts"]
+
+
+class Scripts:
+    """The Lua scripts, each behind the shared prelude."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self.client = client
+        folder = resources.files(__package__).joinpath("lua")
+        self._prelude = folder.joinpath("prelude.lua").read_text()
+        self._folder = folder
+        self._shas: dict[str, str] = {}
+
+    def sha(self, name: str) -> str:
+        """The script's hash, loading it into Redis on first use."""
+        if name not in self._shas:
+            source = self._folder.joinpath(f"{name}.lua").read_text()
+            self._shas[name] = self.client.script_load(self._prelude + source)
+        return self._shas[name]
+
+    def run(self, name: str, *args: Any) -> Any:
+        """Run one script."""
+        return self.run_all(name, [args])[0]
+
+    def run_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run one script once a call, all in one round trip."""
+        try:
+            return self._run_all(name, calls)
+        except NoScriptError:  # Redis was restarted; nothing of this pipeline was run
+            self._shas.clear()
+            return self._run_all(name, calls)
+
+    def _run_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        sha = self.sha(name)
+        with self.client.pipeline(transaction=False) as pipe:
+            for args in calls:
+                pipe.evalsha(sha, 0, *args)
+            return pipe.execute()
