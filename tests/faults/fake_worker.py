@@ -11,4 +11,4 @@ serve_chats_with(ScriptedEngine)
 if Settings.from_env().worker == "video":  # a chat worker starts sooner without torch
     from worker.video.models import MODELS
 
-    MODELS["scripted"] = ScriptedModel
+    MODELS["bars"] = ScriptedModel
