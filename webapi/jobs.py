@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
+from webapi import access
 from webapi.backend import backend
 from webapi.documents import ChatResult, JobDocument, MemoryDocument
 from webapi.submission import submit
@@ -31,8 +32,7 @@ MAX_CHAT_BYTES = 16 * 2**20
 def submit_chat() -> ResponseReturnValue:
     """Submit a chat job."""
     job_id = uuid.uuid4().hex
-    submit(backend(), job_id, validate("chat", _json_body()))
-    return _accepted(job_id)
+    return _accepted(submit(backend(), job_id, validate("chat", _json_body())))
 
 
 @routes.post("/video")
@@ -40,8 +40,8 @@ def submit_video() -> ResponseReturnValue:
     """Submit a video job, with its clip."""
     stoker, job_id = backend(), uuid.uuid4().hex
     with receive(request, stoker.files(job_id), stoker.settings) as fields:
-        submit(stoker, job_id, validate("video", fields))
-    return _accepted(job_id)
+        accepted = submit(stoker, job_id, validate("video", fields))
+    return _accepted(accepted)
 
 
 def _json_body() -> Any:
@@ -68,7 +68,7 @@ def _document(record: Record) -> dict[str, Any]:
 @routes.get("/<job_id>")
 def show(job_id: str) -> ResponseReturnValue:
     """The job."""
-    return _document(backend().ledger.get(job_id))
+    return _document(access.job(job_id))
 
 
 class Page(BaseModel):
@@ -100,8 +100,7 @@ def list_jobs() -> ResponseReturnValue:
 @routes.get("/<job_id>/result")
 def result(job_id: str) -> ResponseReturnValue:
     """What the job produced."""
-    stoker = backend()
-    record = stoker.ledger.get(job_id)
+    stoker, record = backend(), access.job(job_id)
     if record.state != "succeeded":
         raise JobConflict(_why_no_result(record))
     if record.kind == "chat":
@@ -133,14 +132,14 @@ def _ignore_odd_ranges(size: int) -> None:
 @routes.get("/<job_id>/memory")
 def memory(job_id: str) -> ResponseReturnValue:
     """The job's memory, batch by batch."""
-    ledger = backend().ledger
-    ledger.get(job_id)
-    return MemoryDocument.of(job_id, list(ledger.events(job_id))).model_dump()
+    access.job(job_id)
+    return MemoryDocument.of(job_id, list(backend().ledger.events(job_id))).model_dump()
 
 
 @routes.post("/<job_id>/cancel")
 def cancel(job_id: str) -> ResponseReturnValue:
     """Ask for the job's end: at once if it waits, with its next step if it runs."""
+    access.job(job_id)
     ledger = backend().ledger
     state = ledger.cancel(job_id)
     logger.info("job %s: cancel, now %s", job_id, state)
@@ -150,6 +149,7 @@ def cancel(job_id: str) -> ResponseReturnValue:
 @routes.delete("/<job_id>")
 def forget(job_id: str) -> ResponseReturnValue:
     """Forget a job that has ended, and its files."""
+    access.job(job_id)
     stoker = backend()
     stoker.ledger.forget(job_id)
     stoker.files(job_id).remove()

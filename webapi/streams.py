@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from flask import Blueprint, Response, request
 from redis.exceptions import RedisError
 
+from webapi import access
 from webapi.backend import Backend, backend
 from worker.jobs.errors import InvalidInput, JobNotFound
 from worker.jobs.events import LoggedEvent
@@ -21,7 +22,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 def events(job_id: str) -> Response:
     """The job's events, from the client's cursor to the end."""
     stoker = backend()
-    record = stoker.ledger.get(job_id)
+    record = access.job(job_id)
     last = _cursor(record.events)
     if record.terminal:
         logged: Iterable[LoggedEvent | None] = stoker.ledger.events(job_id, last)
@@ -30,15 +31,20 @@ def events(job_id: str) -> Response:
     return Response(_frames(logged), mimetype="text/event-stream", headers=HEADERS)
 
 
-def follow(stoker: Backend, job_id: str, last: int) -> Iterator[LoggedEvent | None]:
+def follow(
+    stoker: Backend, job_id: str, last: int, idle_s: float | None = None
+) -> Iterator[LoggedEvent | None]:
     """The job's events after number `last`, up to the terminal one; None whenever nothing is new.
+
+    That is so at least every `idle_s` seconds, by default every heartbeat.
 
     Live events are taken as long as their numbers follow on. For everything else (the start, a gap, a
     slow client, a lost connection, and to be sure every heartbeat) there is the log.
     """
+    wait_s = stoker.settings.heartbeat_s if idle_s is None else idle_s
     with stoker.feed.join(stoker.ledger.channel(job_id)) as inbox:
         while True:
-            event = inbox.get(stoker.settings.heartbeat_s)
+            event = inbox.get(wait_s)
             if event is not None and event.n <= last:
                 continue
             if event is not None and event.n == last + 1:

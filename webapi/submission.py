@@ -6,6 +6,7 @@ import math
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from webapi import access
 from webapi.backend import Backend
 from webapi.problems import RETRY_AFTER_S
 from worker.jobs.broker import send_hint
@@ -18,8 +19,8 @@ __all__ = ["submit"]
 logger = logging.getLogger(__name__)
 
 
-def submit(stoker: Backend, job_id: str, spec: JobSpec) -> None:
-    """Queue the job. Raises `InvalidInput`, `NotReady` or `QueueFull`; then nothing has happened.
+def submit(stoker: Backend, job_id: str, spec: JobSpec) -> str:
+    """Queue the caller's job; its id. Raises `InvalidInput`, `NotReady` or `QueueFull`: nothing has happened.
 
     Except for `Unanswered`, a `NotReady`: then the job may have been queued.
     """
@@ -27,7 +28,7 @@ def submit(stoker: Backend, job_id: str, spec: JobSpec) -> None:
     if isinstance(spec, ChatJob):
         _check_length(stoker, card, spec)
     try:
-        stoker.ledger.submit(job_id, card.queue, spec.model_copy(update={"model": card.name}))
+        stoker.ledger.submit(job_id, card.queue, spec.model_copy(update={"model": card.name}), access.owner())
     except RedisError as error:
         raise Unanswered(
             "The job store went away while it took the job; it may have been accepted."
@@ -39,6 +40,7 @@ def submit(stoker: Backend, job_id: str, spec: JobSpec) -> None:
         send_hint(spec.kind, job_id, card.queue)
     except (OperationalError, RedisError) as error:
         logger.warning("job %s: its hint was not sent, recovery will: %s", job_id, error)
+    return job_id
 
 
 def _model(stoker: Backend, spec: JobSpec) -> ModelCard:

@@ -92,11 +92,11 @@ class Ledger:
         now = time.time()
         return self.settings.prefix, rfc3339(now), now, self.settings.retention_s, job_id
 
-    def submit(self, job_id: str, queue: str, spec: JobSpec) -> None:
-        """Record a new job and its first event. Raises `QueueFull`."""
+    def submit(self, job_id: str, queue: str, spec: JobSpec, owner: str = "") -> None:
+        """Record a new job of this owner and its first event. Raises `QueueFull`."""
         limits = self.settings
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
-        tail = limits.max_waiting, max_queue_s, timeout_s, spec.kind, queue, spec.model_dump_json()
+        tail = limits.max_waiting, max_queue_s, timeout_s, spec.kind, queue, spec.model_dump_json(), owner
         if self.scripts.run("submit", *self._head(job_id), *tail) == -1:
             raise QueueFull(f"{self.settings.max_waiting} jobs wait in {queue}", retry_after_s=1)
 

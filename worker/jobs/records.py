@@ -20,6 +20,8 @@ class Record:
     id: str
     kind: str
     queue: str
+    #: Id of the API key that submitted it; empty when the API asks for none.
+    owner: str
     spec: JobSpec
     state: JobState
     created_at: float
@@ -58,6 +60,7 @@ class Record:
             id=job_id,
             kind=kind,
             queue=fields["queue"],
+            owner=fields.get("owner", ""),
             spec=parse_spec(kind, fields["spec"]),
             state=fields["state"],  # type: ignore[arg-type]  # the scripts write nothing else
             created_at=float(fields["created_at"]),

@@ -13,6 +13,7 @@ Text = Annotated[str, StringConstraints(min_length=0)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 #: Form fields come as text.
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]
+Priority = Annotated[int, Field(ge=0, le=9, strict=False)]
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
@@ -28,9 +29,15 @@ class Message(_Strict):
 
 
 class _Job(_Strict):
-    """What all jobs have: how long one may wait for its start, and then take; None is the default."""
+    """What all jobs have.
+
+    `timeout_s` and `max_queue_s`: how long it may take, and before that wait for its start; None is the
+    default. `priority`: 9 goes before 0, among the jobs of one key. `webhook_url` hears of its end.
+    """
 
     model: str | None = None
+    priority: Priority = 5
+    webhook_url: str | None = None
     timeout_s: Seconds | None = None
     max_queue_s: Seconds | None = None
 

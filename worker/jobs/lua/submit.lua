@@ -1,9 +1,9 @@
 -- … max_waiting, max_queue (s), timeout (s), kind, queue, spec → position in the queue, or -1: it is full
 if redis.call('EXISTS', RECORD) == 1 then return 0 end -- a retry after a lost reply
-local max_waiting, max_queue, timeout, kind, queue, spec = unpack(ARGV, 6, 11)
+local max_waiting, max_queue, timeout, kind, queue, spec, owner = unpack(ARGV, 6, 12)
 if redis.call('ZCARD', waiting(queue)) >= tonumber(max_waiting) then return -1 end
 local seq = redis.call('INCR', P .. ':seq')
-redis.call('HSET', RECORD, 'kind', kind, 'queue', queue, 'spec', spec, 'state', 'queued', 'seq', seq,
+redis.call('HSET', RECORD, 'kind', kind, 'queue', queue, 'spec', spec, 'owner', owner, 'state', 'queued', 'seq', seq,
   'created_at', NOW, 'attempt', 0, 'timeout_s', timeout)
 redis.call('ZADD', P .. ':jobs', seq, ID)
 redis.call('SADD', P .. ':queues', queue)
