@@ -12,8 +12,9 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
-from worker.jobs.clips import probe, probe_image
 from worker.jobs.errors import DiskFull, InvalidInput, TooLarge, Unanswered
+from worker.jobs.inspection import inspect
+from worker.jobs.limits import Limits
 from worker.jobs.media import NO_ROOM, JobFiles, publish
 from worker.jobs.settings import Settings
 
@@ -56,7 +57,7 @@ def receive(request: Request, files: JobFiles, settings: Settings) -> Iterator[d
     files.folder.mkdir(parents=True)
     try:
         form, uploads = _parse(request, files.folder, settings.max_upload_bytes)
-        yield _place(form, uploads, files, settings.max_pixels)
+        yield _place(form, uploads, files, settings.limits)
     except Unanswered:
         raise
     except BaseException as error:
@@ -88,7 +89,7 @@ def _parse(
 
 
 def _place(
-    form: MultiDict[str, str], uploads: MultiDict[str, FileStorage], files: JobFiles, max_pixels: int
+    form: MultiDict[str, str], uploads: MultiDict[str, FileStorage], files: JobFiles, limits: Limits
 ) -> dict[str, Any]:
     given = Counter(name for name, _ in [*form.items(multi=True), *uploads.items(multi=True)])
     if repeated := next((name for name, times in given.items() if times > 1), None):
@@ -102,7 +103,7 @@ def _place(
         if name not in places:
             raise InvalidInput(name, "is not a file of this request")
         publish(Path(upload.stream.name), places[name])
-    probe(files.clip, max_pixels)
+    inspect("file", files.clip, limits)
     if "background" in uploads:
-        probe_image(files.background, max_pixels)
+        inspect("background", files.background, limits)
     return {**form.to_dict(), "background_image": "background" in uploads}

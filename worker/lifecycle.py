@@ -191,7 +191,7 @@ def make_runner(kind: str, settings: Settings, torch_device: str, ledger: Ledger
             batch_size=settings.batch_size,
             segment_batches=settings.segment_batches,
             model=settings.model_name("video"),
-            max_pixels=settings.max_pixels,
+            limits=settings.limits,
         )
         return VideoRunner(pipeline, settings)
     from worker.chat.runner import ChatRunner

@@ -25,6 +25,7 @@ from tests.unit.test_video_reader import (
 from tests.unit.video_fixtures import cut, gradient, make_clip
 from worker.jobs.clips import ClipInfo, probe, probe_image
 from worker.jobs.errors import InvalidInput
+from worker.jobs.limits import Limits
 from worker.video.reader import ClipReader
 
 
@@ -154,7 +155,7 @@ DASH = """<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="
         (unknown_codec, "codec is not one"),
         (sized(1, 1), "16 pixels at least"),
         (sized(64, 14), "16 pixels at least"),
-        (sized(65, 48), "must be even"),
+        (sized(63, 48), "must be even"),
         (sized(64, 47), "must be even"),
         (sized(66, 48), "more than 3072 pixels"),
     ],
@@ -163,7 +164,7 @@ def test_what_cannot_become_a_job_is_refused_in_a_sentence(
     tmp_path: Path, make: Callable[[Path], Path], message: str
 ) -> None:
     with pytest.raises(InvalidInput, match=message) as caught:
-        probe(make(tmp_path), max_pixels=64 * 48)
+        probe(make(tmp_path), Limits(max_pixels=64 * 48))
     assert caught.value.field == "file"
     assert str(caught.value).count(".") == 1
     assert str(caught.value).endswith(".")
@@ -188,7 +189,7 @@ def test_a_background_that_is_no_image_is_refused(tmp_path: Path, make: Callable
 def test_a_background_that_is_too_large_is_refused(tmp_path: Path) -> None:
     path = save_png(tmp_path / "image.png", np.zeros((30, 50, 3), np.uint8))
     with pytest.raises(InvalidInput, match="more than 1499 pixels"):
-        probe_image(path, max_pixels=1499)
+        probe_image(path, Limits(max_pixels=1499))
 
 
 def test_the_probe_needs_neither_torch_nor_numpy() -> None:

@@ -14,13 +14,12 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from worker.jobs.errors import InvalidInput
+from worker.jobs.limits import DEFAULTS, Limits
 
-#: 4K, in either orientation
-MAX_PIXELS = 4096 * 2304
 MIN_SIDE = 16
 
 #: libav's names of what is let in: nothing that leads to other files, as playlists do
-_CLIPS = "mov,matroska,webm,avi,mpegts,mpeg,flv,ogg,gif"
+CLIPS = "mov,matroska,webm,avi,mpegts,mpeg,flv,ogg,gif"
 IMAGES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,gif"
 #: MP4 brands of still images (HEIF and AVIF)
 _IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
@@ -42,11 +41,12 @@ class ClipInfo:
     codec: str | None = None
 
 
-def probe(path: Path, max_pixels: int = MAX_PIXELS) -> ClipInfo:
+def probe(path: Path, limits: Limits = DEFAULTS) -> ClipInfo:
     """What the clip at `path` is, whatever it is called; InvalidInput("file", ...) if it cannot be one.
 
     An MP4 or MOV file that is cut off is let through, as its job fails later: with all fields None if the cut
-    took the index.
+    took the index. Raises MemoryError where the process may not have as much as libav asks for, which can be
+    gigabytes whatever the limits are.
     """
     with path.open("rb") as file:
         head = file.read(12)
@@ -56,42 +56,54 @@ def probe(path: Path, max_pixels: int = MAX_PIXELS) -> ClipInfo:
     if is_mp4 and head[8:12] in _IMAGE_BRANDS:
         raise InvalidInput("file", "The file is a still image, not a video.")
     try:
-        with open_media(path, _CLIPS) as container:
-            return _inspect(container, max_pixels)
+        with open_media(path, CLIPS, limits) as container:
+            return _inspect(container, limits)
+    except MemoryError:  # libav's is an FFmpegError too
+        raise
     except av.FFmpegError as error:
         if is_mp4 and int.from_bytes(head[:4]) <= path.stat().st_size:
             return ClipInfo()
         raise InvalidInput("file", "The file is not a video in a format that is read here.") from error
 
 
-def probe_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def probe_image(path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
     """Width and height of the image (PNG, JPEG, WebP, BMP, GIF) at `path`; InvalidInput("background")."""
     try:
-        with open_media(path, IMAGES) as container:
+        with open_media(path, IMAGES, limits) as container:
             image = container.streams.video[0]
             width, height = image.width, image.height
+    except MemoryError:
+        raise
     except (av.FFmpegError, IndexError) as error:
         raise InvalidInput(
             "background", "The background is not an image in a format that is read here."
         ) from error
-    if not 0 < width * height <= max_pixels:
-        raise InvalidInput("background", f"The background has more than {max_pixels} pixels.")
+    if not 0 < width * height <= limits.max_pixels:
+        raise InvalidInput("background", f"The background has more than {limits.max_pixels} pixels.")
     try:  # only now that it is known to be small enough
-        with open_media(path, IMAGES) as container:
+        with open_media(path, IMAGES, limits) as container:
             next(container.decode(video=0))
     except (av.FFmpegError, StopIteration):
         raise InvalidInput("background", "the image cannot be decoded") from None
     return width, height
 
 
-def open_media(path: Path, formats: str | None = None) -> InputContainer:
-    """The file, as one of `formats` if these are given. Raises `av.FFmpegError`."""
-    options = {"protocol_whitelist": "file"} | ({"format_whitelist": formats} if formats else {})
+def open_media(path: Path, formats: str, limits: Limits | None = None) -> InputContainer:
+    """The file, as one of `formats`, and nothing that it points to. Raises `av.FFmpegError`.
+
+    It may have one stream more than `limits` say, for the caller to see; one with more cannot be opened.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": formats}
+    if limits:
+        options["max_streams"] = str(limits.max_streams + 1)
+        options["max_pixels"] = str(limits.max_pixels)  # of what is decoded to learn about the streams
     container: InputContainer = av.open(path, options=options, **_ANY_TITLE)
     return container
 
 
-def _inspect(container: InputContainer, max_pixels: int) -> ClipInfo:
+def _inspect(container: InputContainer, limits: Limits) -> ClipInfo:
+    if len(container.streams) > limits.max_streams:
+        raise InvalidInput("file", f"The file has more than {limits.max_streams} streams.")
     videos = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     stream = next(videos, None)
     if stream is None:
@@ -104,19 +116,26 @@ def _inspect(container: InputContainer, max_pixels: int) -> ClipInfo:
     name = getattr(stream.codec_context, "name", None)  # libav has no decoder for it: no context
     if name is None:
         raise InvalidInput("file", "The clip's video codec is not one that is read here.")
-    _check_size(stream.width, stream.height, max_pixels)
+    _check_size(stream.width, stream.height, limits.max_pixels)
+    duration_s = _duration_s(container, stream)
+    if stream.frames > limits.max_frames:
+        raise InvalidInput("file", f"The clip has {stream.frames} frames: more than {limits.max_frames}.")
+    if duration_s is not None and duration_s > limits.max_duration_s:
+        raise InvalidInput("file", f"The clip is longer than {limits.max_duration_s:g} seconds.")
     return ClipInfo(
         width=stream.width,
         height=stream.height,
         frames=stream.frames or None,
         rate=stream.average_rate,
-        duration_s=_duration_s(container, stream),
+        duration_s=duration_s,
         has_audio=bool(container.streams.audio),
         codec=name,
     )
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if not width:  # libav did not take it
+        raise InvalidInput("file", f"The clip has no size, or more than {max_pixels} pixels.")
     if min(width, height) < MIN_SIDE:
         raise InvalidInput(
             "file", f"The clip is {width}x{height}: both sides must have {MIN_SIDE} pixels at least."

@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.jobs.errors import BadSettings
+from worker.jobs.limits import Limits
 
 PREFIX = "STOKER_"
 
@@ -64,6 +65,10 @@ class Settings(BaseModel):
     max_upload_bytes: int = Field(512 * 2**20, ge=1)
     #: Width times height of a clip.
     max_pixels: int = Field(3840 * 2160, ge=256)
+    #: Frames, seconds and streams of a clip: what its container says of them, and then what it really has.
+    max_frames: int = Field(100_000, ge=1)
+    max_duration_s: float = Field(3600.0, gt=0)
+    max_streams: int = Field(16, ge=1)
     #: Finished jobs, their events and their files are kept for this long.
     retention_s: int = Field(86_400, ge=1)
     #: Comment lines on an idle event stream, so that proxies keep it open.
@@ -110,6 +115,11 @@ class Settings(BaseModel):
     def broker_url(self) -> str:
         """The Redis to connect to."""
         return self.redis_url or "redis://127.0.0.1:6379/0"
+
+    @property
+    def limits(self) -> Limits:
+        """What an uploaded clip may have at most."""
+        return Limits(self.max_pixels, self.max_frames, self.max_duration_s, self.max_streams)
 
     def model_name(self, kind: str) -> str:
         """The name under which the kind's configured model is served: its path's last part."""

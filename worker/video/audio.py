@@ -9,7 +9,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from worker.jobs.clips import open_media
+from worker.jobs.clips import CLIPS, open_media
 
 
 class AudioCopy:
@@ -19,7 +19,7 @@ class AudioCopy:
     """
 
     def __init__(self, source: Path, output: OutputContainer) -> None:
-        self._source = open_media(source)
+        self._source = open_media(source, CLIPS)
         self._output = output
         names = output.supported_codecs
         streams = [s for s in self._source.streams.audio if getattr(s.codec_context, "name", None) in names]

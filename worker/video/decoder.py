@@ -14,8 +14,9 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from worker.jobs.clips import open_media
+from worker.jobs.clips import CLIPS, open_media
 from worker.jobs.errors import BadVideo
+from worker.jobs.limits import DEFAULTS, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +49,25 @@ class ClipDecoder:
     """The frames of a clip, in order, with strictly rising timestamps (an encoder needs them).
 
     The constructor decodes the first frame. It and `frames` raise BadVideo, in one sentence, for a file that
-    is not a video, has more than `max_pixels` a frame, changes its frame size, is cut off or is damaged.
+    is not a video, passes the limits (whatever its header says), changes its frame size, is cut off or is
+    damaged.
     """
 
     header: ClipHeader
     frames: Iterator[VideoFrame]
 
-    def __init__(self, path: Path, *, max_pixels: int) -> None:
+    def __init__(self, path: Path, limits: Limits = DEFAULTS) -> None:
         self._path = path
-        self._container = _open(path)
+        self._limits = limits
+        self._container = _open(path, limits)
         try:
+            if len(self._container.streams) > limits.max_streams:
+                raise BadVideo(f"The clip has more than {limits.max_streams} streams.")
             self._stream = _video_stream(self._container)
-            if self._stream.width * self._stream.height > max_pixels:
-                raise BadVideo(f"The clip has more than {max_pixels} pixels a frame.")
+            if self._stream.width * self._stream.height > limits.max_pixels:
+                raise BadVideo(f"The clip has more than {limits.max_pixels} pixels a frame.")
+            # A later frame that is larger than the header says is refused before there is memory for it.
+            self._stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
             self._check_complete()
             decoded = self._decode()
             first = next(decoded, None)
@@ -80,6 +87,7 @@ class ClipDecoder:
         step = _step(_rate(self._stream), _time_base(self._stream))
         size: tuple[int, int] | None = None
         last: int | None = None
+        bounds = _Bounds(self._limits, _time_base(self._stream))
         try:
             for packet in self._container.demux(self._stream):
                 if packet.is_corrupt:
@@ -89,10 +97,15 @@ class ClipDecoder:
                     if size != (frame.width, frame.height):
                         raise BadVideo("The clip changes its frame size on the way.")
                     last = frame.pts = _rising(frame, last, step)
+                    bounds.take(last)
                     yield frame
         except MemoryError:  # libav's is an FFmpegError too
             raise
         except av.FFmpegError as error:
+            if not self._stream.codec_context.width:  # libav did not take it
+                raise BadVideo(
+                    f"The clip has a frame of more than {self._limits.max_pixels} pixels."
+                ) from error
             raise BadVideo(f"The clip cannot be decoded to its end ({error.strerror}).") from error
         self._check_complete()
 
@@ -110,9 +123,30 @@ class ClipDecoder:
                 raise BadVideo("The clip is cut off: its index names data past the end of the file.")
 
 
-def _open(path: Path) -> InputContainer:
+class _Bounds:
+    """Counts the frames, and refuses the one that is too many or too late."""
+
+    def __init__(self, limits: Limits, time_base: Fraction) -> None:
+        self._limits = limits
+        self._latest = limits.max_duration_s / float(time_base)
+        self._frames = 0
+        self._start = 0
+
+    def take(self, pts: int) -> None:
+        """Raise BadVideo if the clip ought to have ended before this frame."""
+        self._start = pts if self._frames == 0 else self._start
+        self._frames += 1
+        if self._frames > self._limits.max_frames:
+            raise BadVideo(f"The clip has more than {self._limits.max_frames} frames.")
+        if pts - self._start > self._latest:
+            raise BadVideo(f"The clip is longer than {self._limits.max_duration_s:g} seconds.")
+
+
+def _open(path: Path, limits: Limits) -> InputContainer:
     try:
-        return open_media(path)
+        return open_media(path, CLIPS, limits)
+    except MemoryError:
+        raise
     except av.FFmpegError as error:
         raise BadVideo(f"The clip cannot be opened ({error.strerror}).") from error
 

@@ -59,7 +59,7 @@ def _packets(segments: Iterable[Segment], clip: ClipHeader) -> Iterator[Packet[V
     """
     decoded = deque(-clip.step * place for place in range(REORDERED, 0, -1))
     for segment in segments:
-        with open_media(segment.path) as container:
+        with open_media(segment.path, "nut") as container:
             packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
             shown = [round((packet.pts or 0) * packet.time_base / clip.time_base) for packet in packets]
             for packet, ticks, next_shown in zip(packets, shown, sorted(shown), strict=True):

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.jobs.clips import MAX_PIXELS
 from worker.jobs.errors import BadSettings, EngineFailed, EngineLost
+from worker.jobs.limits import DEFAULTS, Limits
 from worker.jobs.media import publish
 from worker.memory import free, measure
 from worker.video.decoder import ClipHeader
@@ -47,14 +47,14 @@ class VideoPipeline:
         batch_size: int = 16,
         segment_batches: int = 4,
         model: str = "selfie_segmentation",
-        max_pixels: int = MAX_PIXELS,
+        limits: Limits = DEFAULTS,
     ) -> None:
         self._weights = weights
         self._device = device
         self._batch_size = batch_size
         self._segment_batches = segment_batches
         self._name = model
-        self._max_pixels = max_pixels
+        self._limits = limits
         self._model: VideoModel | None = None
         #: Those of the running job. They stay when the device is lost: torch would end the process if it
         #: had to free pinned memory then.
@@ -167,9 +167,7 @@ class VideoPipeline:
         return size
 
     def _reader(self, source: Path, skip: int) -> ClipReader:
-        return ClipReader(
-            source, self._batch_size, skip=skip, max_pixels=self._max_pixels, allocate=self._buffer
-        )
+        return ClipReader(source, self._batch_size, skip=skip, limits=self._limits, allocate=self._buffer)
 
     def _batches(self, frames: int) -> int:
         """How many batches so many frames fill, the last one perhaps in part."""

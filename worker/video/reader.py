@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from worker.jobs.clips import MAX_PIXELS
+from worker.jobs.limits import DEFAULTS, Limits
 from worker.video.decoder import ClipDecoder, ClipHeader
 
 Frames = NDArray[np.uint8]
@@ -55,10 +55,10 @@ class ClipReader:
         batch_size: int,
         *,
         skip: int = 0,
-        max_pixels: int = MAX_PIXELS,
+        limits: Limits = DEFAULTS,
         allocate: Callable[[tuple[int, ...]], Frames] = lambda shape: np.empty(shape, np.uint8),
     ) -> None:
-        self._decoder = ClipDecoder(path, max_pixels=max_pixels)
+        self._decoder = ClipDecoder(path, limits)
         self.header = self._decoder.header
         self._shape = (batch_size, self.header.height, self.header.width, 3)
         self._skip = skip

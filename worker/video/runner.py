@@ -71,7 +71,7 @@ class VideoRunner:
 
     def _attempt(self, run: Run, files: JobFiles) -> None:
         wanted = self._request(run, files)
-        total = probe(wanted.source, max_pixels=self._settings.max_pixels).frames
+        total = probe(wanted.source, self._settings.limits).frames
 
         def on_batch(batch: BatchDone) -> None:
             event = Batch(batch.index, batch.frames, batch.padded, batch.seconds, asdict(batch.memory))
