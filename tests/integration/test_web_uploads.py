@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from tests.integration.webstack import Web, refused, serve, upload, write_clip, write_image
+from tests.unit.test_video_bombs import mp4, png
+from tests.unit.video_fixtures import gradient, make_clip
 
 MAX_UPLOAD_BYTES = 200_000
 #: Of this module's server.
-SETTINGS = {"max_upload_bytes": MAX_UPLOAD_BYTES}
+SETTINGS = {"max_upload_bytes": MAX_UPLOAD_BYTES, "max_duration_s": 1}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,31 @@ def test_the_clip_as_text_and_a_body_that_is_no_form(web: Web, clip: bytes) -> N
     for form in ("multipart/form-data; boundary=x", "multipart/form-data"):
         headers = {"Content-Type": form}
         refused(web, web.http.post("/v1/jobs/video", content=b"nonsense", headers=headers), 400)
+
+
+def test_a_bomb_is_refused_and_leaves_nothing(web: Web, clip: bytes, tmp_path: Path) -> None:
+    assert "50000000 frames" in refused(
+        web, upload(web, mp4(tmp_path / "a", 50_000_000).read_bytes()), 422, "file"
+    )
+    image = png(tmp_path / "b", 8_000).read_bytes()
+    assert "pixels" in refused(web, upload(web, clip, background=image), 422, "background")
+    long = make_clip(tmp_path / "c.mp4", [gradient(0)] * 26).read_bytes()
+    assert "longer than 1 sec" in refused(web, upload(web, long), 422, "file")
+
+
+@pytest.mark.parametrize(
+    "name", ["../../clip.mp4", "/etc/passwd", "..", "a\\..\\b", "x" * 5000, "\u202egpj.exe"]
+)
+def test_names_of_uploads_never_reach_a_path(web: Web, clip: bytes, tmp_path: Path, name: str) -> None:
+    image = write_image(tmp_path / "image.png")
+    files = {"file": (name, clip, "text/html"), "background": (name, image, name.encode().hex())}
+    response = web.http.post("/v1/jobs/video", files=files)
+    assert response.status_code == 202, response.text
+    media = web.settings.media_dir
+    folder = f"{response.json()['id']}"
+    written = {str(path.relative_to(media)) for path in media.rglob("*")}
+    assert written == {folder, f"{folder}/clip", f"{folder}/background"}
+    assert {path.name for path in web.settings.root.iterdir()} == {"media"}
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -195,6 +195,17 @@ def test_a_clip_that_turns_out_damaged_late_leaves_nothing(bench: Bench, tmp_pat
     assert os.listdir(files.folder) == ["clip"]
 
 
+def test_a_clip_that_passes_this_workers_limits_is_a_bad_video(ledger: Ledger, bench: Bench) -> None:
+    files = bench.submit("a")
+    bench.runner = VideoRunner(bench.runner._pipeline, ledger.settings.updated(max_duration_s=0.5))
+    bench.runner.run(bench.claim("a"))
+    assert bench.ledger.get("a").error == {
+        "code": "bad_video",
+        "message": "The clip is longer than 0.5 seconds.",
+    }
+    assert os.listdir(files.folder) == ["clip"]
+
+
 def cuda_memory(call: int) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 

@@ -4,9 +4,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from fractions import Fraction
+from pathlib import Path
 
 from worker.jobs.clips import probe
-from worker.jobs.errors import EngineFailed, EngineLost, JobFailed
+from worker.jobs.errors import BadVideo, EngineFailed, EngineLost, InvalidInput, JobFailed
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
 from worker.jobs.media import JobFiles
 from worker.jobs.settings import Settings
@@ -71,7 +72,7 @@ class VideoRunner:
 
     def _attempt(self, run: Run, files: JobFiles) -> None:
         wanted = self._request(run, files)
-        total = probe(wanted.source, self._settings.limits).frames
+        total = self._frames(wanted.source)
 
         def on_batch(batch: BatchDone) -> None:
             event = Batch(batch.index, batch.frames, batch.padded, batch.seconds, asdict(batch.memory))
@@ -89,6 +90,13 @@ class VideoRunner:
         else:
             succeeded = _succeeded(result)
             run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
+
+    def _frames(self, clip: Path) -> int | None:
+        """How many frames the clip says it has. Raises BadVideo: this worker may allow less than the API."""
+        try:
+            return probe(clip, self._settings.limits).frames
+        except InvalidInput as error:
+            raise BadVideo(str(error)) from error
 
     def _request(self, run: Run, files: JobFiles) -> VideoRequest:
         spec = run.record.spec
