@@ -16,11 +16,14 @@ from pathlib import Path
 import click
 from redis.exceptions import RedisError
 
-from webapi.client import ApiError, Client
+from webapi import exposure
+from webapi.announcer import Announcer
+from webapi.client import Client
 from webapi.supervisor import Child, Supervisor
 from worker.jobs.broker import queue_of
 from worker.jobs.errors import StokerError
-from worker.jobs.ledger import connect
+from worker.jobs.ledger import Ledger, connect
+from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["models_argv", "up", "web_argv", "worker_argv"]
@@ -108,6 +111,7 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
         start("valkey", _valkey_argv(port, settings.root / "valkey"), child_env(settings))
         click.echo(f"valkey: {settings.redis_url}")
     _wait_for_redis(settings, supervisor)
+    exposure.check(settings)
     start("web", web_argv(settings), child_env(settings))
     # With one GPU it is the chats' and the video worker takes the CPU.
     spare = "spare" if settings.devices == "auto" else settings.devices
@@ -118,42 +122,13 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
     state = {"pid": os.getpid(), "url": f"http://{host}:{settings.port}", "redis_url": settings.redis_url}
     _write_state(settings.root / "up.json", state)
     with Client(f"http://{host}:{settings.port}", timeout_s=2.0) as client:
-        announcer = _Announcer(client)
+        announcer = Announcer(client, Registry(Ledger(settings)))
         while True:
             supervisor.tick()
             announcer.look(supervisor.children)
             for child in supervisor.children if verbose else ():
                 child.show()
             time.sleep(TICK_S)
-
-
-class _Announcer:
-    """Says when a process is ready for work, after a restart too."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.ready: set[int] = set()
-
-    def look(self, children: Sequence[Child]) -> None:
-        """Ask the API, as long as there is something to wait for."""
-        pids = {child.name: child.process.pid for child in children if child.process}
-        new = {name: pid for name, pid in pids.items() if pid not in self.ready and name != "valkey"}
-        if not new:
-            return
-        try:
-            cards = {card["pid"]: card for card in self.client.workers() if card["state"] == "ready"}
-        except ApiError:
-            return
-        for name, pid in new.items():
-            if card := cards.get(pid):
-                click.echo(f"{name}: {card['model']} on {card['device']}, {card['slots']} at once")
-            elif name == "web":
-                click.echo(f"web: {self.client.url}")
-            else:
-                continue
-            self.ready.add(pid)
-        if self.ready >= set(new.values()) and self.client.ready():
-            click.echo(f"ready: {self.client.url} (Ctrl-C drains and stops)")
 
 
 def _wait_for_redis(settings: Settings, supervisor: Supervisor) -> None:
