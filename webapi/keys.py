@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from worker.jobs.errors import KeyNotFound, Unauthorized
 from worker.jobs.ledger import Ledger
@@ -17,6 +17,7 @@ __all__ = ["Key", "Keys", "NewKey"]
 _TEXT = re.compile(r"sk-stoker-([0-9a-f]{12})-([A-Za-z0-9_-]{43})")
 #: What an unknown id is compared with, so that it takes as long as a known one. No secret has this hash.
 _NO_HASH = "-" * 64
+_OPTIONAL = {"expires_at": float, "max_waiting": int, "max_running": int, "revoked_at": float}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,10 @@ class Key:
     @classmethod
     def parse(cls, key_id: str, fields: Mapping[str, str]) -> "Key":
         """From the hash's fields in Redis."""
-        times = {name: float(fields[name]) for name in ("expires_at", "revoked_at") if name in fields}
-        caps = {name: int(fields[name]) for name in ("max_waiting", "max_running") if name in fields}
-        return cls(key_id, fields["name"], float(fields["created_at"]), **times, **caps)  # type: ignore[arg-type]
+        given: dict[str, Any] = {
+            name: kind(fields[name]) for name, kind in _OPTIONAL.items() if name in fields
+        }
+        return cls(key_id, fields["name"], float(fields["created_at"]), **given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Keys:
         expires_at = None if expires_s is None else now + expires_s
         limits = {"expires_at": expires_at, "max_waiting": max_waiting, "max_running": max_running}
         given = {"name": name, "created_at": now, **limits}
-        fields = {field: str(value) for field, value in given.items() if value is not None}
+        fields: dict[Any, str] = {field: str(value) for field, value in given.items() if value is not None}
         with self._redis.pipeline() as pipe:
             pipe.hset(self._at(key_id), mapping=fields | {"hash": _hash(secret)})
             pipe.sadd(self._key("keys"), key_id)

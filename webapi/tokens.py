@@ -13,7 +13,7 @@ from webapi.documents import TokenDocument
 from webapi.secret import Secret
 from worker.jobs.errors import Unauthorized
 
-__all__ = ["COOKIE", "READS", "owner", "routes"]
+__all__ = ["COOKIE", "READS", "owner", "routes", "serializer"]
 
 routes = Blueprint("tokens", __name__)
 
@@ -29,7 +29,7 @@ def issue(job_id: str) -> ResponseReturnValue:
     stoker = backend()
     lifetime_s = stoker.settings.token_s
     expires_at = time.time() + lifetime_s
-    token = _serializer(stoker).dumps([job_id, access.owner(), expires_at])
+    token = serializer(stoker).dumps([job_id, access.owner(), expires_at])
     response = make_response(TokenDocument.of(job_id, str(token), expires_at).model_dump())
     response.set_cookie(
         COOKIE,
@@ -46,7 +46,7 @@ def issue(job_id: str) -> ResponseReturnValue:
 def owner(stoker: Backend, token: str, job_id: str) -> str:
     """Id of the key that the token was made with. Raises `Unauthorized`, also when that is valid no more."""
     try:
-        its_job, key_id, expires_at = _serializer(stoker).loads(token)
+        its_job, key_id, expires_at = serializer(stoker).loads(token)
     except BadData:
         raise Unauthorized from None
     if its_job != job_id or expires_at <= time.time():
@@ -54,7 +54,8 @@ def owner(stoker: Backend, token: str, job_id: str) -> str:
     return stoker.keys.valid(key_id).id
 
 
-def _serializer(stoker: Backend) -> URLSafeSerializer:
+def serializer(stoker: Backend) -> URLSafeSerializer:
+    """Signs `[job id, key id, epoch seconds of its end]`."""
     # Not the timed one: it refuses what a host whose clock is a little ahead has just signed.
     key = Secret(stoker.ledger).token_key
     return URLSafeSerializer(key, salt="job", signer_kwargs={"digest_method": hashlib.sha256})
