@@ -55,9 +55,13 @@ def worker_argv(kind: str, settings: Settings) -> list[str]:
 def web_argv(settings: Settings) -> list[str]:
     """The API under gunicorn; an event stream cut by a restart is resumed, so do not wait long for it."""
     command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", str(settings.web_processes)]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    options = ["-b", f"{host}:{settings.port}", "--graceful-timeout", "5", "--no-control-socket"]
+    where = _authority(settings.host, settings.port)
+    options = ["-b", where, "--graceful-timeout", "5", "--no-control-socket"]
     return [*command, *options, "--log-level", settings.log_level.lower(), "webapi.app:create_app()"]
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def models_argv(*arguments: str) -> list[str]:
@@ -118,10 +122,11 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
     for kind, devices in (("chat", settings.devices), ("video", spare)):
         env = child_env(settings.updated(worker=kind, devices=devices))
         start(kind, worker_argv(kind, settings), env)
-    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104
-    state = {"pid": os.getpid(), "url": f"http://{host}:{settings.port}", "redis_url": settings.redis_url}
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    url = f"http://{_authority(host, settings.port)}"
+    state = {"pid": os.getpid(), "url": url, "redis_url": settings.redis_url}
     _write_state(settings.root / "up.json", state)
-    with Client(f"http://{host}:{settings.port}", timeout_s=2.0) as client:
+    with Client(url, timeout_s=2.0) as client:
         announcer = Announcer(client, Registry(Ledger(settings)))
         while True:
             supervisor.tick()
