@@ -12,7 +12,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # URLs may hold a token
     "X-Frame-Options": "DENY",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    # A video that is opened by its URL is the medium of a document that the browser makes of it.
+    "Content-Security-Policy": "default-src 'none'; media-src 'self'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",  # answers are private, and change
 }

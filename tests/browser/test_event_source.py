@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-from tests.integration.webstack import HELLO, TIMEOUT_S, Web, in_log, serve, tokens
+from tests.integration.webstack import HELLO, TIMEOUT_S, Web, in_log, serve, tokens, write_clip
 from webapi.keys import Keys
 from worker.jobs.events import Succeeded
 
@@ -114,13 +114,25 @@ def running(*command: str) -> "Iterator[subprocess.Popen[str]]":
             process.kill()
 
 
+def chromium(origin: str, profile: Path, **what: object) -> "AbstractContextManager[subprocess.Popen[str]]":
+    """The page of that origin, told what to do."""
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    quiet = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    url = f"{origin}/page.html#{quote(json.dumps(what))}"
+    return running(str(CHROMIUM), *quiet, *sandbox, f"--user-data-dir={profile}", url)
+
+
+def root(api: Web) -> str:
+    return str(api.http.base_url).rstrip("/")
+
+
 @pytest.mark.skipif(not (HERE / "node_modules").is_dir(), reason="npm has installed no `eventsource`")
 def test_npms_event_source(api: Web, key: str) -> None:
     job_id = running_job(api, key)
     headers = {"Authorization": f"Bearer {key}"}
     answer = api.http.post(f"/v1/jobs/{job_id}/token", headers=headers).json()
     reports: queue.SimpleQueue[Seen] = queue.SimpleQueue()
-    with running("node", str(HERE / "node.js"), f"{api.http.base_url}{answer['events']}") as node:
+    with running("node", str(HERE / "node.js"), root(api) + answer["events"]) as node:
 
         def read() -> None:
             assert node.stdout is not None
@@ -141,9 +153,21 @@ def test_chromiums_event_source(
 ) -> None:
     """A page of another site has the token in its URL, a page of the same site in its cookie."""
     job_id = running_job(api, key)
-    what = {"api": str(api.http.base_url).rstrip("/"), "job": job_id, "key": key, "cookie": cookie}
-    url = f"http://{host}:{pages.server_port}/page.html#{quote(json.dumps(what))}"
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    quiet = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-    with running(str(CHROMIUM), *quiet, *sandbox, f"--user-data-dir={tmp_path}", url):
+    origin = f"http://{host}:{pages.server_port}"
+    with chromium(origin, tmp_path, api=root(api), job=job_id, key=key, cookie=cookie):
         follows(api, job_id, pages.reports)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
+def test_chromium_shows_a_video_on_a_page_of_another_site(
+    api: Web, key: str, pages: Pages, tmp_path: Path
+) -> None:
+    files = {"file": write_clip(tmp_path / "in.mp4")}
+    response = api.http.post("/v1/jobs/video", files=files, headers={"Authorization": f"Bearer {key}"})
+    job_id = response.json()["id"]
+    api.worker.claim(job_id)
+    write_clip(api.settings.media_dir / job_id / "result.mp4", frames=25, width=96, height=64)
+    api.worker.append(job_id, DONE)
+    origin = f"http://localhost:{pages.server_port}"
+    with chromium(origin, tmp_path / "profile", api=root(api), job=job_id, key=key, video=True):
+        assert pages.reports.get(timeout=TIMEOUT_S) == {"size": [96, 64], "seconds": 1}

@@ -28,7 +28,7 @@ class Settings(BaseModel):
     #: Where the command line finds the API.
     url: str = "http://127.0.0.1:8000"
     #: The key that the command line sends.
-    api_key: str | None = Field(None, repr=False)
+    api_key: str | None = Field(None, repr=False, pattern=r"^[!-~]+$")
     #: Address the API binds to.
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
