@@ -33,7 +33,7 @@ def answer(web: Web, job_id: str) -> None:
 
 
 def test_the_python_client(web: Web, tmp_path: Path) -> None:
-    source = block("python", "Client").replace("http://127.0.0.1:8000", str(web.http.base_url))
+    source = block("python", "webapi.client").replace("http://127.0.0.1:8000", str(web.http.base_url))
     source = source.replace("sk-stoker-…", Keys(web.ledger).create("readme").text)
     write_clip(tmp_path / "clip.mp4")
     command, env = [sys.executable, "-c", source], child_env(web.settings) | {"PYTHONPATH": str(ROOT)}
