@@ -1,5 +1,6 @@
 """The JSON documents that the API answers with."""
 
+import time
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -8,7 +9,7 @@ from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger import rfc3339
 from worker.jobs.records import JobState, Record
 
-__all__ = ["ChatResult", "JobDocument", "MemoryDocument"]
+__all__ = ["ChatResult", "JobDocument", "MemoryDocument", "TokenDocument"]
 
 
 class Progress(BaseModel):
@@ -45,6 +46,8 @@ class JobDocument(BaseModel):
     started_at: str | None
     finished_at: str | None
     queue_position: int | None
+    #: From the measured rate; None unless queued, or if nothing was measured yet.
+    estimated_start: str | None
     attempt: int
     worker: str | None
     device: str | None
@@ -66,6 +69,7 @@ class JobDocument(BaseModel):
             started_at=_time(record.started_at),
             finished_at=_time(record.finished_at),
             queue_position=record.position,
+            estimated_start=_time(_in(record.estimated_wait_s)),
             attempt=record.attempt,
             worker=record.worker,
             device=record.device,
@@ -75,6 +79,10 @@ class JobDocument(BaseModel):
             error=None if record.error is None else JobError.model_validate(record.error),
             links=Links(self=url, events=f"{url}/events", result=f"{url}/result", cancel=f"{url}/cancel"),
         )
+
+
+def _in(seconds: float | None) -> float | None:
+    return None if seconds is None else time.time() + seconds
 
 
 def _time(epoch_s: float | None) -> str | None:
@@ -160,3 +168,19 @@ class MemoryDocument(BaseModel):
             size = {"size": data["frames"] + data["padded"]}
             batches.append(BatchMemory.model_validate(data | memory | size | marks))
         return cls(id=job_id, batches=batches)
+
+
+class TokenDocument(BaseModel):
+    """A stream token, and the URLs to use it with."""
+
+    token: str
+    expires_at: str
+    events: str
+    result: str
+
+    @classmethod
+    def of(cls, job_id: str, token: str, expires_at: float) -> "TokenDocument":
+        """For this job."""
+        url = f"/v1/jobs/{job_id}"
+        events, result = (f"{url}/{part}?token={token}" for part in ("events", "result"))
+        return cls(token=token, expires_at=rfc3339(expires_at), events=events, result=result)
