@@ -23,6 +23,12 @@ class TooLarge(InvalidInput):
     code = "too_large"
 
 
+class ModelNotFound(InvalidInput):
+    """No model of this name is served."""
+
+    code = "model_not_found"
+
+
 class JobNotFound(StokerError):
     """No job has this id (or it was forgotten)."""
 
