@@ -1,9 +1,10 @@
 """What OpenAI's chat clients send and get, as far as it is not the same as in a native chat job."""
 
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict  # pydantic wants it until Python 3.12
 
 from worker.jobs.specs import Text
 
