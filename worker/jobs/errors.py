@@ -41,6 +41,12 @@ class KeyNotFound(StokerError):
     code = "not_found"
 
 
+class ModelNotFound(InvalidInput):
+    """No model of this name is served."""
+
+    code = "model_not_found"
+
+
 class JobNotFound(StokerError):
     """No job has this id (or it was forgotten)."""
 
