@@ -12,7 +12,7 @@ from worker.jobs.errors import Unauthorized
 __all__ = ["register"]
 
 #: For load balancers and readers of the documentation.
-OPEN = ("/livez", "/readyz", "/openapi.json", "/docs")
+OPEN = ("ops.livez", "ops.readyz", "openapi.document", "openapi.page", "openapi.asset")
 
 _NOT_YET = (
     "There is no API key yet: until then the API answers only this machine, by a loopback name, and no "
@@ -28,7 +28,7 @@ def register(app: Flask) -> None:
 def _authenticate() -> None:
     """Set `g.owner`. A preflight has no key, and OPTIONS tells no secrets. Raises `Unauthorized`."""
     stoker = backend()
-    if stoker.settings.no_auth or request.method == "OPTIONS" or request.path in OPEN:
+    if stoker.settings.no_auth or request.method == "OPTIONS" or request.endpoint in OPEN:
         return
     try:
         g.owner = _key_id(stoker)

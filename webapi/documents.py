@@ -1,15 +1,27 @@
 """The JSON documents that the API answers with."""
 
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger import rfc3339
-from worker.jobs.records import JobState, Record
+from worker.jobs.records import JobState, QueueInfo, Record, WorkerCard
 
-__all__ = ["ChatResult", "JobDocument", "MemoryDocument", "TokenDocument"]
+__all__ = [
+    "ChatResult",
+    "Health",
+    "JobDocument",
+    "JobPage",
+    "PageLinks",
+    "QueuesDocument",
+    "Time",
+    "TokenDocument",
+    "WorkersDocument",
+]
+
+#: RFC 3339, in UTC.
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 class Progress(BaseModel):
@@ -42,12 +54,12 @@ class JobDocument(BaseModel):
     id: str
     kind: str
     state: JobState
-    created_at: str
-    started_at: str | None
-    finished_at: str | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
     queue_position: int | None
     #: From the measured rate; None unless queued, or if nothing was measured yet.
-    estimated_start: str | None
+    estimated_start: Time | None
     attempt: int
     worker: str | None
     device: str | None
@@ -89,7 +101,20 @@ def _time(epoch_s: float | None) -> str | None:
     return None if epoch_s is None else rfc3339(epoch_s)
 
 
-class AssistantMessage(BaseModel):
+class PageLinks(BaseModel):
+    """The next page, if there is one."""
+
+    next: str | None
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: list[JobDocument]
+    links: PageLinks
+
+
+class ChatReply(BaseModel):
     """The answer, ready to be appended to the conversation."""
 
     role: Literal["assistant"] = "assistant"
@@ -100,7 +125,7 @@ class ChatResult(BaseModel):
     """What a chat job produced."""
 
     id: str
-    message: AssistantMessage
+    message: ChatReply
     text: str
     finish_reason: str | None
     usage: dict[str, Any] | None
@@ -112,69 +137,18 @@ class ChatResult(BaseModel):
         text = result.get("text", "")
         return cls(
             id=record.id,
-            message=AssistantMessage(content=text),
+            message=ChatReply(content=text),
             text=text,
             finish_reason=result.get("finish_reason"),
             usage=record.usage,
         )
 
 
-class MemorySample(BaseModel):
-    """Bytes at one moment."""
-
-    allocated: int
-    reserved: int
-
-
-class BatchMemory(BaseModel):
-    """One batch: `frames` real ones, `padded` filled in, `size` both; memory in bytes.
-
-    `first` and `last` are those of the attempt; `grew` says that a later batch than the first reserved
-    more memory, which a warm worker should not need.
-    """
-
-    attempt: int
-    index: int
-    frames: int
-    padded: int
-    size: int
-    seconds: float
-    source: str
-    before: MemorySample
-    after: MemorySample
-    peak_allocated: int
-    peak_reserved: int
-    first: bool
-    last: bool
-    grew: bool
-
-
-class MemoryDocument(BaseModel):
-    """The memory report of a job, batch by batch; a chat has no batches."""
-
-    id: str
-    batches: list[BatchMemory]
-
-    @classmethod
-    def of(cls, job_id: str, events: list[LoggedEvent]) -> "MemoryDocument":
-        """From the job's events."""
-        seen = [event.data for event in events if event.type == "batch"]
-        attempts = [None, *(data["attempt"] for data in seen), None]
-        batches = []
-        for i, data in enumerate(seen, 1):
-            memory, first = data["memory"], attempts[i - 1] != attempts[i]
-            grew = not first and memory["after"]["reserved"] > memory["before"]["reserved"]
-            marks = {"first": first, "last": attempts[i + 1] != attempts[i], "grew": grew}
-            size = {"size": data["frames"] + data["padded"]}
-            batches.append(BatchMemory.model_validate(data | memory | size | marks))
-        return cls(id=job_id, batches=batches)
-
-
 class TokenDocument(BaseModel):
     """A stream token, and the URLs to use it with."""
 
     token: str
-    expires_at: str
+    expires_at: Time
     events: str
     result: str
 
@@ -184,3 +158,21 @@ class TokenDocument(BaseModel):
         url = f"/v1/jobs/{job_id}"
         events, result = (f"{url}/{part}?token={token}" for part in ("events", "result"))
         return cls(token=token, expires_at=rfc3339(expires_at), events=events, result=result)
+
+
+class QueuesDocument(BaseModel):
+    """All queues."""
+
+    queues: list[QueueInfo]
+
+
+class WorkersDocument(BaseModel):
+    """All workers that are alive."""
+
+    workers: list[WorkerCard]
+
+
+class Health(BaseModel):
+    """A probe's good answer; the bad one is a problem."""
+
+    status: Literal["alive", "ready"]

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from webapi import access
 from webapi.backend import backend
 from webapi.bodies import json_body
-from webapi.documents import ChatResult, JobDocument, MemoryDocument
+from webapi.documents import ChatResult, JobDocument, JobPage, PageLinks
+from webapi.memory_documents import MemoryDocument
 from webapi.preferences import idempotency, wait_for_end, wanted_wait_s
 from webapi.results import check_succeeded, video_file
 from webapi.submission import check_room, submit
@@ -91,7 +92,8 @@ def list_jobs() -> ResponseReturnValue:
     jobs, more = found[: page.limit], len(found) > page.limit
     query = page.model_dump(exclude_none=True) | {"after": jobs[-1].id if jobs else None}
     following = f"{request.path}?{urlencode(query)}" if more else None
-    return {"jobs": [_document(record) for record in jobs], "links": {"next": following}}
+    documents = [JobDocument.of(record) for record in jobs]
+    return JobPage(jobs=documents, links=PageLinks(next=following)).model_dump()
 
 
 @routes.get("/<job_id>/result")

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
@@ -12,6 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from webapi.backend import Backend, backend
+from webapi.documents import Health, QueuesDocument, WorkersDocument
 from worker.jobs.errors import NotReady
 from worker.jobs.records import WorkerCard
 
@@ -26,7 +26,7 @@ KINDS = ("chat", "video")
 @routes.get("/livez")
 def livez() -> ResponseReturnValue:
     """This process answers."""
-    return {"status": "alive"}
+    return Health(status="alive").model_dump()
 
 
 @routes.get("/readyz")
@@ -36,19 +36,19 @@ def readyz() -> ResponseReturnValue:
     missing = [kind for kind in KINDS if kind not in ready]
     if missing:
         raise NotReady(f"no worker is ready for: {', '.join(missing)}")
-    return {"status": "ready"}
+    return Health(status="ready").model_dump()
 
 
 @routes.get("/v1/queues")
 def queues() -> ResponseReturnValue:
     """The queues and how full they are."""
-    return {"queues": [asdict(queue) for queue in backend().registry.queues()]}
+    return QueuesDocument(queues=list(backend().registry.queues())).model_dump()
 
 
 @routes.get("/v1/workers")
 def workers() -> ResponseReturnValue:
     """The workers that are alive."""
-    return {"workers": [asdict(worker) for worker in _live_workers(backend())]}
+    return WorkersDocument(workers=_live_workers(backend())).model_dump()
 
 
 @routes.get("/metrics")

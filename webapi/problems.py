@@ -1,9 +1,10 @@
 """Every error as `application/problem+json` (RFC 9457) or OpenAI's object: one table from class to status."""
 
-import json
 import logging
+from typing import Literal
 
 from flask import Flask, Response, request
+from pydantic import BaseModel
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
@@ -22,7 +23,9 @@ from worker.jobs.errors import (
     Unauthorized,
 )
 
-__all__ = ["RETRY_AFTER_S", "STATUS", "problem", "register"]
+__all__ = ["PROBLEM_JSON", "RETRY_AFTER_S", "STATUS", "Problem", "problem", "register"]
+
+PROBLEM_JSON = "application/problem+json"
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,17 @@ STATUS: dict[type[StokerError], int] = {
     NotReady: 503,
     DiskFull: 507,
 }
+
+
+class Problem(BaseModel):
+    """Why the answer is none (RFC 9457); `code` is stable, `field` names the part of the request at fault."""
+
+    type: Literal["about:blank"] = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: str | None = None
 
 
 def register(app: Flask) -> None:
@@ -66,14 +80,10 @@ def problem(status: int, code: str, detail: str, field: str | None = None) -> Re
 
 
 def _document(status: int, code: str, detail: str, field: str | None) -> Response:
-    document = {
-        "type": "about:blank",
-        "title": HTTP_STATUS_CODES[status],
-        "status": status,
-        "detail": detail,
-        "code": code,
-    } | ({} if field is None else {"field": field})
-    return Response(json.dumps(document), status, content_type="application/problem+json")
+    document = Problem(
+        title=HTTP_STATUS_CODES[status], status=status, detail=detail, code=code, field=field
+    ).model_dump_json(exclude_none=True)
+    return Response(document, status, content_type=PROBLEM_JSON)
 
 
 def _stoker_error(error: StokerError) -> Response:

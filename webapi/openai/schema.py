@@ -61,7 +61,11 @@ class ChatMessage(_Request):
     """One turn of a conversation; a developer is a system."""
 
     role: Annotated[Literal["system", "developer", "user", "assistant"], BeforeValidator(_no_tools)]
-    content: Annotated[list[TextPart], Field(min_length=1), BeforeValidator(_parts)]
+    content: Annotated[
+        list[TextPart],
+        Field(min_length=1),
+        BeforeValidator(_parts, json_schema_input_type=str | Annotated[list[TextPart], Field(min_length=1)]),
+    ]
     tool_calls: Annotated[list[Any] | None, BeforeValidator(_no_tools)] = None
 
 

@@ -2,7 +2,15 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from worker.jobs.errors import InvalidInput
 
@@ -24,10 +32,13 @@ TO_CONTEXT_END = 2**31 - 1
 #: With any constraint pydantic refuses lone surrogates, which JSON allows and no tokenizer takes.
 Text = Annotated[str, StringConstraints(min_length=0)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-#: Form fields come as text.
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]
-Priority = Annotated[int, Field(ge=0, le=9, strict=False)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Priority = Annotated[int, Field(ge=0, le=9)]
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
+
+
+def _listed(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
 
 
 class _Strict(BaseModel):
@@ -71,7 +82,11 @@ class ChatJob(_Job):
     temperature: float = Field(1.0, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: list[Stop] = Field(default_factory=list, max_length=4)
+    stop: Annotated[
+        list[Stop],
+        Field(max_length=4),
+        BeforeValidator(_listed, json_schema_input_type=Stop | Annotated[list[Stop], Field(max_length=4)]),
+    ] = []
 
 
 class Requested(_Strict):
@@ -89,6 +104,8 @@ class VideoJob(_Job):
     instead. `pad` fills the last, short batch with its last frame or with zeros.
     """
 
+    model_config = ConfigDict(strict=False)  # the fields of a form come as text
+
     kind: ClassVar[Literal["video"]] = "video"
 
     effect: Literal["background", "blur", "matte"] = "background"
@@ -104,8 +121,6 @@ _KINDS: dict[str, type[JobSpec]] = {"chat": ChatJob, "video": VideoJob}
 
 def validate(kind: str, body: Any) -> JobSpec:
     """The job that `body` asks for. Raises `InvalidInput` naming the first field that is wrong."""
-    if isinstance(body, dict) and isinstance(body.get("stop"), str):
-        body = body | {"stop": [body["stop"]]}
     try:
         return TypeAdapter[JobSpec](_KINDS[kind]).validate_python(body)
     except ValidationError as error:

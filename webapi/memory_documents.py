@@ -1,0 +1,58 @@
+"""The JSON document of a job's memory."""
+
+from pydantic import BaseModel
+
+from worker.jobs.events import LoggedEvent
+
+__all__ = ["MemoryDocument"]
+
+
+class MemorySample(BaseModel):
+    """Bytes at one moment."""
+
+    allocated: int
+    reserved: int
+
+
+class BatchMemory(BaseModel):
+    """One batch: `frames` real ones, `padded` filled in, `size` both; memory in bytes.
+
+    `first` and `last` are those of the attempt; `grew` says that a later batch than the first reserved
+    more memory, which a warm worker should not need.
+    """
+
+    attempt: int
+    index: int
+    frames: int
+    padded: int
+    size: int
+    seconds: float
+    source: str
+    before: MemorySample
+    after: MemorySample
+    peak_allocated: int
+    peak_reserved: int
+    first: bool
+    last: bool
+    grew: bool
+
+
+class MemoryDocument(BaseModel):
+    """The memory report of a job, batch by batch; a chat has no batches."""
+
+    id: str
+    batches: list[BatchMemory]
+
+    @classmethod
+    def of(cls, job_id: str, events: list[LoggedEvent]) -> "MemoryDocument":
+        """From the job's events."""
+        seen = [event.data for event in events if event.type == "batch"]
+        attempts = [None, *(data["attempt"] for data in seen), None]
+        batches = []
+        for i, data in enumerate(seen, 1):
+            memory, first = data["memory"], attempts[i - 1] != attempts[i]
+            grew = not first and memory["after"]["reserved"] > memory["before"]["reserved"]
+            marks = {"first": first, "last": attempts[i + 1] != attempts[i], "grew": grew}
+            size = {"size": data["frames"] + data["padded"]}
+            batches.append(BatchMemory.model_validate(data | memory | size | marks))
+        return cls(id=job_id, batches=batches)

@@ -1,0 +1,163 @@
+"""The native routes, by Flask's endpoints."""
+
+from typing import Any
+
+from webapi.documents import (
+    ChatResult,
+    Health,
+    JobDocument,
+    JobPage,
+    QueuesDocument,
+    TokenDocument,
+    WorkersDocument,
+)
+from webapi.jobs import Page
+from webapi.memory_documents import MemoryDocument
+from webapi.openapi.parts import (
+    ACCEPT_RANGES,
+    BINARY,
+    CONTENT_RANGE,
+    EVENT_STREAM,
+    LOCATION,
+    MP4,
+    Answer,
+    Body,
+    Route,
+    header,
+    parameter,
+    without_null,
+)
+from worker.jobs.specs import ChatJob, VideoJob
+
+__all__ = ["FILM", "ROUTES", "form_of"]
+
+#: What a submit can answer beside what any route can.
+SUBMIT = (400, 413, 415, 422, 429)
+
+PREFERENCES = (
+    parameter(
+        "Idempotency-Key",
+        "Requests with the same key and body make one job; the same key with another body is refused (422).",
+        type="string",
+        minLength=1,
+        maxLength=255,
+    ),
+    parameter("Prefer", "`wait=N`: answer once the job has ended, or after N seconds (RFC 7240)."),
+)
+APPLIED = LOCATION | {
+    "Preference-Applied": header("The preference that was followed.", required=False, pattern=r"^wait=\d+$")
+}
+SUBMITTED = {
+    202: Answer("The job is queued, or runs already.", JobDocument, APPLIED),
+    200: Answer("The job has ended: it was waited for, or made before.", JobDocument, APPLIED),
+}
+CURSOR: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{1,15}$"}
+RANGE = (parameter("Range", "The bytes that are wanted, of a video: `bytes=0-1023`."),)
+#: A video's answers: whole, in part, and to a range behind its end.
+FILM = {
+    200: Answer("The video.", headers=ACCEPT_RANGES, content={MP4: BINARY}),
+    206: Answer("A part of the video.", headers=ACCEPT_RANGES | CONTENT_RANGE, content={MP4: BINARY}),
+    304: Answer("The client has it already."),
+}
+
+
+def form_of(files: dict[str, Any], required: str, omitted: tuple[str, ...], extra: bool) -> dict[str, Any]:
+    """The schema of a video job's multipart form: the job's own fields, and files."""
+    known = VideoJob.model_json_schema()["properties"]
+    fields = {name: without_null(known[name]) for name in known if name not in {*omitted, *files}}
+    return {
+        "type": "object",
+        "properties": files | fields,
+        "required": [required],
+        "additionalProperties": extra,
+    }
+
+
+COLOUR = VideoJob.model_json_schema()["properties"]["background"]
+VIDEO_FORM = form_of(
+    {
+        "file": BINARY | {"description": "The clip, whatever it is called."},
+        "background": {"anyOf": [COLOUR, BINARY], "description": "A colour, or an image as a file."},
+    },
+    required="file",
+    omitted=("background_image", "requested"),
+    extra=False,
+)
+
+ROUTES: dict[str, Route] = {
+    "jobs.submit_chat": Route(SUBMITTED, SUBMIT, Body(ChatJob), parameters=PREFERENCES),
+    "jobs.submit_video": Route(
+        SUBMITTED, (*SUBMIT, 507), Body(form=VIDEO_FORM, example="VideoForm"), parameters=PREFERENCES
+    ),
+    "jobs.list_jobs": Route({200: Answer("A page of jobs.", JobPage)}, (422,), query=Page),
+    "jobs.show": Route({200: Answer("The job.", JobDocument)}, (404,)),
+    "jobs.result": Route(
+        FILM
+        | {
+            200: Answer(
+                "What a chat said, or the video.",
+                ChatResult,
+                {"Accept-Ranges": header("For a video: that byte ranges can be asked for.", required=False)},
+                {MP4: BINARY},
+            )
+        },
+        (404, 409, 416),
+        parameters=RANGE,
+        reads=True,
+    ),
+    "jobs.memory": Route({200: Answer("The report.", MemoryDocument)}, (404,)),
+    "jobs.cancel": Route(
+        {
+            200: Answer("The job has ended; canceled, unless it had ended before.", JobDocument),
+            202: Answer("The job winds up.", JobDocument),
+        },
+        (404,),
+    ),
+    "jobs.forget": Route({204: Answer("It is forgotten.")}, (404, 409)),
+    "streams.events": Route(
+        {
+            200: Answer(
+                "Server-Sent Events: `id` is the event's number, `event` its type, `data` an EventDocument "
+                "as JSON. Comment lines come while nothing happens. The stream closes after the ending.",
+                content={
+                    EVENT_STREAM: {
+                        "type": "string",
+                        "description": "Each `data:` line is an #/components/schemas/EventDocument.",
+                    }
+                },
+            ),
+            204: Answer("The client has all events, the ending too: an EventSource comes back no more."),
+        },
+        (404, 422),
+        parameters=(
+            parameter("Last-Event-ID", "Number of the last event that the client has.", **CURSOR),
+            parameter("starting_after", "The same, where no header can be sent.", "query", **CURSOR),
+        ),
+        reads=True,
+    ),
+    "tokens.issue": Route(
+        {
+            200: Answer(
+                "A token for this job's events and result.",
+                TokenDocument,
+                {"Set-Cookie": header("The same token, for pages of the same site.")},
+            )
+        },
+        (404,),
+    ),
+    "ops.livez": Route({200: Answer("It does.", Health)}, free=True),
+    "ops.readyz": Route({200: Answer("They do.", Health)}, free=True),
+    "ops.queues": Route({200: Answer("The queues.", QueuesDocument)}),
+    "ops.workers": Route({200: Answer("The workers.", WorkersDocument)}),
+    "ops.metrics": Route(
+        {
+            200: Answer(
+                "The exposition format that was asked for.",
+                content={
+                    "text/plain": {"type": "string"},
+                    "application/openmetrics-text": {"type": "string"},
+                },
+            )
+        },
+    ),
+}

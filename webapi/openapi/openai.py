@@ -1,0 +1,71 @@
+"""The routes that OpenAI's clients speak, by Flask's endpoints."""
+
+from typing import Any
+
+from pydantic import ConfigDict
+
+from webapi.openai.schema import ChatCompletion, ChatCompletionRequest, Model, ModelList
+from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
+from webapi.openapi.native import FILM, form_of
+from webapi.openapi.parts import BINARY, EVENT_STREAM, X_STOKER_JOB, Answer, Body, Route, parameter
+from worker.jobs.specs import ChatJob
+
+__all__ = ["ROUTES"]
+
+
+class ChatCompletionBody(ChatCompletionRequest, ChatJob):  # type: ignore[misc]  # its messages are the first's
+    """All that is read: OpenAI's fields, and a native job's. Null is as good as left out.
+
+    What is not listed is ignored, or refused if it would change the answer.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+
+SUBMIT = (400, 404, 413, 415, 429)
+TEXT: dict[str, Any] = {"type": "string"}
+VIDEO_FORM = form_of(
+    {
+        "input_reference": BINARY | {"description": "The clip that the video is made of."},
+        "background": {"anyOf": [TEXT, BINARY], "description": "A colour, or an image as a file."},
+        "prompt": TEXT | {"description": "Shown again; the models here take none."},
+        "seconds": TEXT | {"description": "Shown again; the clip's length counts."},
+        "size": TEXT | {"description": "Shown again; the clip's size counts."},
+    },
+    required="input_reference",
+    omitted=("background_image", "requested"),
+    extra=True,
+)
+
+ROUTES: dict[str, Route] = {
+    "openai.complete": Route(
+        {
+            200: Answer(
+                "The answer; with `stream`, `data:` lines that are ChatCompletionChunks, then `[DONE]`.",
+                ChatCompletion,
+                X_STOKER_JOB,
+                {EVENT_STREAM: TEXT},
+            )
+        },
+        (*SUBMIT, 409, 504),
+        Body(ChatCompletionBody),
+    ),
+    "openai.models": Route({200: Answer("The models.", ModelList)}),
+    "openai.model": Route({200: Answer("The model.", Model)}, (404,)),
+    "openai_videos.create": Route(
+        {200: Answer("The video's job.", Video, X_STOKER_JOB)},
+        (*SUBMIT, 507),
+        Body(form=VIDEO_FORM, example="OpenAIVideoForm"),
+    ),
+    "openai_videos.list_videos": Route({200: Answer("A page.", VideoList)}, (400, 404), query=Listing),
+    "openai_videos.show": Route({200: Answer("The video's job.", Video)}, (404,)),
+    "openai_videos.content": Route(
+        FILM,
+        (400, 404, 409, 416),
+        parameters=(
+            parameter("variant", "Only the video itself is kept.", "query", type="string", enum=["video"]),
+            parameter("Range", "The bytes that are wanted: `bytes=0-1023`."),
+        ),
+    ),
+    "openai_videos.delete": Route({200: Answer("It is gone.", Deleted)}, (404, 409)),
+}

@@ -1,0 +1,101 @@
+"""What routes are described with: their answers, errors, bodies, headers and parameters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from openapi_pydantic import Header, Parameter, Reference, Schema
+from pydantic import BaseModel
+
+__all__ = [
+    "ACCEPT_RANGES",
+    "BINARY",
+    "CONTENT_RANGE",
+    "EVENT_STREAM",
+    "JSON",
+    "LOCATION",
+    "MP4",
+    "RETRY_AFTER",
+    "X_STOKER_JOB",
+    "Answer",
+    "Body",
+    "Route",
+    "header",
+    "parameter",
+    "reference",
+    "without_null",
+]
+
+Json = dict[str, Any]
+
+JSON, MP4, EVENT_STREAM = "application/json", "video/mp4", "text/event-stream"
+#: OpenAPI 3.1: raw bytes need no schema but a place for one.
+BINARY: Json = {"type": "string", "contentMediaType": "application/octet-stream"}
+
+
+def header(description: str, required: bool = True, **schema: Any) -> Header:
+    """A header of answers; a string if `schema` does not say otherwise."""
+    shape = Schema.model_validate({"type": "string"} | schema)
+    return Header(description=description, required=required, param_schema=shape)
+
+
+def parameter(
+    name: str, description: str, place: str = "header", required: bool = False, **schema: Any
+) -> Parameter:
+    """A parameter of requests; a string if `schema` does not say otherwise."""
+    known = {"name": name, "in": place, "required": required, "schema": schema or {"type": "string"}}
+    return Parameter.model_validate(known | ({"description": description} if description else {}))
+
+
+def reference(model: type[BaseModel]) -> Reference:
+    """To the model's schema."""
+    return Reference.model_validate({"$ref": f"#/components/schemas/{model.__name__}"})
+
+
+LOCATION = {"Location": header("Where the job is.", format="uri-reference")}
+RETRY_AFTER = {"Retry-After": header("Seconds until a retry is worth while.", type="integer", minimum=1)}
+ACCEPT_RANGES = {"Accept-Ranges": header("That byte ranges can be asked for.", const="bytes")}
+CONTENT_RANGE = {"Content-Range": header("Which bytes these are.", pattern=r"^bytes (\d+-\d+|\*)/\d+$")}
+X_STOKER_JOB = {"X-Stoker-Job": header("The job's id, for the native routes.", required=False)}
+
+
+def without_null(schema: Json) -> Json:
+    """A field's schema for forms and queries, where what is null is left out."""
+    (shape,) = (each for each in schema.get("anyOf", [schema]) if each.get("type") != "null")
+    return {name: value for name, value in shape.items() if name != "default" or value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A good answer: a `model`'s JSON, or `content` by media type, or nothing."""
+
+    what: str
+    model: type[BaseModel] | None = None
+    headers: Mapping[str, Header] = field(default_factory=dict)
+    content: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What is sent: a `model`'s JSON, or a form with this `schema`, whose example is the one of that name."""
+
+    model: type[BaseModel] | None = None
+    form: Json | None = None
+    example: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """All that its view's name and docstring do not tell.
+
+    `errors` come beside those that any route has; `reads` takes a stream token in a key's place; `free` needs
+    no key.
+    """
+
+    answers: Mapping[int, Answer]
+    errors: Sequence[int] = ()
+    body: Body | None = None
+    query: type[BaseModel] | None = None
+    parameters: Sequence[Parameter] = ()
+    reads: bool = False
+    free: bool = False

@@ -1,0 +1,60 @@
+"""The routes of the document and its page, which needs nothing from other hosts."""
+
+import json
+from functools import cache
+from importlib.resources import files
+
+from flask import Blueprint, Flask, Response, current_app, send_from_directory
+from flask.typing import ResponseReturnValue
+
+from webapi.openapi.document import build
+
+__all__ = ["routes"]
+
+routes = Blueprint("openapi", __name__)
+
+#: The page's scripts and styles are our own host's; Swagger UI writes styles and small images into the page.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Stoker API</title>
+<link rel="icon" href="docs/favicon-32x32.png">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<body>
+<div id="page"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+"""
+START = """SwaggerUIBundle({
+  url: "openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null, persistAuthorization: false,
+});
+"""
+
+
+@routes.get("/openapi.json")
+def document() -> ResponseReturnValue:
+    """This API's OpenAPI 3.1 document."""
+    return Response(_text(current_app._get_current_object()), mimetype="application/json")  # type: ignore[attr-defined]
+
+
+@cache
+def _text(app: Flask) -> str:
+    return json.dumps(build(app), ensure_ascii=False)
+
+
+@routes.get("/docs")
+def page() -> ResponseReturnValue:
+    """The document, to read and to try."""
+    return Response(PAGE, mimetype="text/html", headers={"Content-Security-Policy": POLICY})
+
+
+@routes.get("/docs/<name>")
+def asset(name: str) -> ResponseReturnValue:
+    """What the page is made of."""
+    if name == "start.js":
+        return Response(START, mimetype="text/javascript")
+    return send_from_directory(str(files("flask_swagger_ui") / "dist"), name)
