@@ -13,7 +13,7 @@ from worker.jobs.specs import ChatJob
 __all__ = ["ROUTES"]
 
 
-class ChatCompletionBody(ChatCompletionRequest, ChatJob):  # type: ignore[misc]  # its messages are the first's
+class ChatCompletionBody(ChatCompletionRequest, ChatJob):
     """All that is read: OpenAI's fields, and a native job's. Null is as good as left out.
 
     What is not listed is ignored, or refused if it would change the answer.
