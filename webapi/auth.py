@@ -3,6 +3,7 @@
 from urllib.parse import urlsplit
 
 from flask import Flask, g, request
+from werkzeug.exceptions import MethodNotAllowed
 
 from webapi import tokens
 from webapi.backend import Backend, backend
@@ -30,6 +31,8 @@ def _authenticate() -> None:
     stoker = backend()
     if stoker.settings.no_auth or request.method == "OPTIONS" or request.endpoint in OPEN:
         return
+    if isinstance(request.routing_exception, MethodNotAllowed):
+        return  # that is the answer, and it tells what the documentation does
     try:
         g.owner = _key_id(stoker)
     except Unauthorized:

@@ -63,7 +63,7 @@ def _document(record: Record) -> dict[str, Any]:
     return JobDocument.of(record).model_dump()
 
 
-@routes.get("/<job_id>")
+@routes.get("/<string(length=32):job_id>")  # so that /chat and /video are no jobs
 def show(job_id: str) -> ResponseReturnValue:
     """The job."""
     return _document(access.job(job_id))
@@ -123,7 +123,7 @@ def cancel(job_id: str) -> ResponseReturnValue:
     return _document(ledger.get(job_id)), 202 if state == "running" else 200
 
 
-@routes.delete("/<job_id>")
+@routes.delete("/<string(length=32):job_id>")
 def forget(job_id: str) -> ResponseReturnValue:
     """Forget a job that has ended, and its files."""
     access.job(job_id)

@@ -89,9 +89,10 @@ def _frames(events: Iterable[LoggedEvent | None]) -> Iterator[str]:
 
 def _cursor(newest: int) -> int:
     """The number of the last event the client has; a reconnecting client's header is the newer."""
-    header = "Last-Event-ID" in request.headers
-    name = "Last-Event-ID" if header else "starting_after"
-    text = request.headers[name] if header else request.args.get(name, "0")
-    if not re.fullmatch("[0-9]{1,15}", text) or int(text) > newest:
-        raise InvalidInput(name, f"must be the number of one of the job's events, 0 to {newest}")
-    return int(text)
+    cursor = 0
+    for name, given in (("starting_after", request.args), ("Last-Event-ID", request.headers)):
+        text = given.get(name, str(cursor))
+        if not re.fullmatch("[0-9]{1,15}", text) or int(text) > newest:
+            raise InvalidInput(name, f"must be the number of one of the job's events, 0 to {newest}")
+        cursor = int(text)
+    return cursor

@@ -48,7 +48,7 @@ def test_it_is_openapi(document: Json) -> None:
 
 def test_every_route_of_the_app_is_in_it_and_the_reverse(app: Flask, document: Json) -> None:
     rules = {
-        (method.lower(), re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+        (method.lower(), re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
         for method in rule.methods or ()
         if method not in ("HEAD", "OPTIONS") and rule.endpoint.split(".")[0] != "openapi"

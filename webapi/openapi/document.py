@@ -8,6 +8,7 @@ from importlib.resources import files
 
 from flask import Flask
 from openapi_pydantic import (
+    Encoding,
     Example,
     Header,
     Info,
@@ -78,6 +79,10 @@ SECURITY: Json = {
 }
 
 
+#: Media types of the files in forms. Nobody looks at them: what counts is what is in the files.
+FILES = {"file": "video/*", "input_reference": "video/*", "background": "text/plain, image/*"}
+
+
 def documented(app: Flask) -> Iterable[Rule]:
     """The rules that the document is about: all but those that show it."""
     return (rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith("openapi."))
@@ -87,7 +92,7 @@ def build(app: Flask) -> Json:
     """The document of this app's routes. Raises KeyError for one that nothing is written about."""
     paths: dict[str, PathItem] = {}
     for rule in documented(app):
-        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        path = re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule)
         item = paths.setdefault(path, PathItem())
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             setattr(item, method.lower(), _operation(app, rule, path))
@@ -122,10 +127,10 @@ def _operation(app: Flask, rule: Rule, path: str) -> Operation:
 
 
 def _security(route: Route) -> list[dict[str, list[str]]]:
-    """In any one of these ways; the last is nothing at all, which will do until there are keys."""
+    """In any one of these ways."""
     key: list[dict[str, list[str]]] = [] if route.free else [{"key": []}]
     token: list[dict[str, list[str]]] = [{"token": []}] if route.reads else []
-    return [*key, *token, {}]
+    return [*key, *token]
 
 
 def _id(name: str) -> Parameter:
@@ -148,6 +153,8 @@ def _body(body: Body) -> RequestBody:
     if body.model:
         return RequestBody(content={JSON: _media(reference(body.model), body.model.__name__)}, required=True)
     form = _media(Schema.model_validate(body.form), body.example)
+    fields = (body.form or {})["properties"]
+    form.encoding = {name: Encoding(contentType=kinds) for name, kinds in FILES.items() if name in fields}
     return RequestBody(content={"multipart/form-data": form}, required=True)
 
 

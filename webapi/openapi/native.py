@@ -18,11 +18,13 @@ from webapi.openapi.parts import (
     BINARY,
     CONTENT_RANGE,
     EVENT_STREAM,
+    JSON,
     LOCATION,
     MP4,
     Answer,
     Body,
     Route,
+    events,
     header,
     parameter,
     without_null,
@@ -120,10 +122,12 @@ ROUTES: dict[str, Route] = {
                 "Server-Sent Events: `id` is the event's number, `event` its type, `data` an EventDocument "
                 "as JSON. Comment lines come while nothing happens. The stream closes after the ending.",
                 content={
-                    EVENT_STREAM: {
-                        "type": "string",
-                        "description": "Each `data:` line is an #/components/schemas/EventDocument.",
-                    }
+                    EVENT_STREAM: events(
+                        {
+                            "contentMediaType": JSON,
+                            "contentSchema": {"$ref": "#/components/schemas/EventDocument"},
+                        }
+                    )
                 },
             ),
             204: Answer("The client has all events, the ending too: an EventSource comes back no more."),

@@ -7,7 +7,7 @@ from pydantic import ConfigDict
 from webapi.openai.schema import ChatCompletion, ChatCompletionRequest, Model, ModelList
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
 from webapi.openapi.native import FILM, form_of
-from webapi.openapi.parts import BINARY, EVENT_STREAM, X_STOKER_JOB, Answer, Body, Route, parameter
+from webapi.openapi.parts import BINARY, EVENT_STREAM, X_STOKER_JOB, Answer, Body, Route, events, parameter
 from worker.jobs.specs import ChatJob
 
 __all__ = ["ROUTES"]
@@ -44,7 +44,7 @@ ROUTES: dict[str, Route] = {
                 "The answer; with `stream`, `data:` lines that are ChatCompletionChunks, then `[DONE]`.",
                 ChatCompletion,
                 X_STOKER_JOB,
-                {EVENT_STREAM: TEXT},
+                {EVENT_STREAM: events({"description": "A ChatCompletionChunk as JSON, or `[DONE]`."})},
             )
         },
         (*SUBMIT, 409, 504),

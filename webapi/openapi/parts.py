@@ -20,6 +20,7 @@ __all__ = [
     "Answer",
     "Body",
     "Route",
+    "events",
     "header",
     "parameter",
     "reference",
@@ -31,6 +32,17 @@ Json = dict[str, Any]
 JSON, MP4, EVENT_STREAM = "application/json", "video/mp4", "text/event-stream"
 #: OpenAPI 3.1: raw bytes need no schema but a place for one.
 BINARY: Json = {"type": "string", "contentMediaType": "application/octet-stream"}
+
+
+def events(data: Json) -> Json:
+    """The schema of each event of a stream, whose `data` are such a string."""
+    name: Json = {"type": "string"}
+    return {
+        "type": "object",
+        "description": "One Server-Sent Event.",
+        "properties": {"id": name, "event": name, "data": {"type": "string"} | data},
+        "required": ["data"],
+    }
 
 
 def header(description: str, required: bool = True, **schema: Any) -> Header:

@@ -1,0 +1,117 @@
+"""Thousands of requests made of the OpenAPI document: no 5xx, and no answer that the document does not know."""
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.webstack import TIMEOUT_S, Web, tokens, upload, write_image
+from webapi.keys import Keys
+from worker.jobs.errors import JobNotFound
+from worker.jobs.events import Batch, Canceled, Event, Failed, Succeeded
+from worker.jobs.records import Record
+
+HERE = Path(__file__).parent
+#: How often to look for jobs that wait.
+POLL_S = 0.02
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+SAMPLE = {"allocated": 1, "reserved": 1}
+MEMORY = {"source": "rss", "before": SAMPLE, "after": SAMPLE, "peak_allocated": 1, "peak_reserved": 1}
+
+
+class Finisher:
+    """A worker that ends every job, in one way after another."""
+
+    def __init__(self, web: Web, film: bytes) -> None:
+        self._web, self._film = web, film
+        self._ways = itertools.count()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self._thread.start()
+        yield
+        self._stop.set()
+        self._thread.join(TIMEOUT_S)
+
+    def finish(self) -> None:
+        for record in self._web.ledger.page(state="queued", limit=100):
+            try:
+                if self._web.ledger.claim(record.id, self._web.worker.name, "cpu"):
+                    self._end(record, next(self._ways) % 4)
+            except JobNotFound:  # its client was quicker
+                continue
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_S):
+            self.finish()
+
+    def _end(self, record: Record, way: int) -> None:
+        worker = self._web.worker
+        worker.done[record.id] = self._web.ledger.get(record.id).events
+        if way == 2:
+            worker.append(record.id, Failed("timeout", "It took too long."), error=_error())
+        elif way == 3:
+            worker.append(record.id, Canceled())
+        else:
+            result = (
+                self._film_of(record) if record.kind == "video" else {"text": "Hi.", "finish_reason": "stop"}
+            )
+            steps: list[Event] = [Batch(0, 3, 13, 0.1, MEMORY)] if record.kind == "video" else tokens(0, 2)
+            worker.append(record.id, *steps, Succeeded(result, USAGE), result=result, usage=USAGE)
+
+    def _film_of(self, record: Record) -> dict[str, object]:
+        folder = self._web.settings.media_dir / record.id
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.mp4").write_bytes(self._film)
+        return {"frames": 3, "width": 64, "height": 48, "frame_rate": "25/1", "bytes": len(self._film)}
+
+
+def _error() -> dict[str, str]:
+    return {"code": "timeout", "message": "It took too long."}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_every_answer_is_documented(web: Web, tmp_path: Path, clip: bytes) -> None:
+    for kind in ("chat", "video"):
+        web.ready_worker(kind)
+    finisher = Finisher(web, clip)
+    image = write_image(tmp_path / "image.png")
+    key = Keys(web.ledger).create("schemathesis")
+    web.http.headers["Authorization"] = f"Bearer {key.text}"
+    chats = [web.submit() for _ in range(8)]
+    films = [str(upload(web, clip, background=image).json()["id"]) for _ in range(8)]
+    finisher.finish()
+    doomed = [web.submit() for _ in range(20)] + [str(upload(web, clip).json()["id"]) for _ in range(20)]
+    dictionaries = {
+        "jobs": chats + films,
+        "videos": films + [f"video_{film}" for film in films],
+        "doomed": doomed,
+    }
+    lines = [f"[dictionaries.{name}]\nvalues = {json.dumps(ids)}\n" for name, ids in dictionaries.items()]
+    config = tmp_path / "schemathesis.toml"
+    config.write_text("\n".join([(HERE / config.name).read_text(), *lines]))
+    command = [Path(sys.executable).with_name("schemathesis"), "--config-file", config, "run", "--no-color"]
+    command += [f"{web.http.base_url}/openapi.json", "--seed", "1"]
+    environment = os.environ | {
+        "SCHEMATHESIS_KEY": key.text,
+        "SCHEMATHESIS_VIDEO": str(tmp_path / "clip.mp4"),
+        "SCHEMATHESIS_IMAGE": str(tmp_path / "image.png"),
+    }
+    with finisher.running():
+        run = subprocess.run(command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True)
+    print(run.stdout)  # noqa: T201  # the report
+    assert run.returncode == 0, run.stdout
+    generated = re.search(r"(\d+) generated", run.stdout)
+    assert generated
+    assert int(generated[1]) > 1000
