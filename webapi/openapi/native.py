@@ -54,6 +54,7 @@ SUBMITTED = {
     200: Answer("The job has ended: it was waited for, or made before.", JobDocument, APPLIED),
 }
 CURSOR: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{1,15}$"}
+EVENT = {"$ref": "#/components/schemas/EventDocument"}
 RANGE = (parameter("Range", "The bytes that are wanted, of a video: `bytes=0-1023`."),)
 #: A video's answers: whole, in part, and to a range behind its end.
 FILM = {
@@ -121,14 +122,7 @@ ROUTES: dict[str, Route] = {
             200: Answer(
                 "Server-Sent Events: `id` is the event's number, `event` its type, `data` an EventDocument "
                 "as JSON. Comment lines come while nothing happens. The stream closes after the ending.",
-                content={
-                    EVENT_STREAM: events(
-                        {
-                            "contentMediaType": JSON,
-                            "contentSchema": {"$ref": "#/components/schemas/EventDocument"},
-                        }
-                    )
-                },
+                content={EVENT_STREAM: events({"contentMediaType": JSON, "contentSchema": EVENT})},
             ),
             204: Answer("The client has all events, the ending too: an EventSource comes back no more."),
         },

@@ -23,7 +23,8 @@ class ChatCompletionBody(ChatCompletionRequest, ChatJob):
 
 
 SUBMIT = (400, 404, 413, 415, 429)
-TEXT: dict[str, Any] = {"type": "string"}
+#: Of a form's field, which may be any text.
+TEXT: dict[str, Any] = {}
 VIDEO_FORM = form_of(
     {
         "input_reference": BINARY | {"description": "The clip that the video is made of."},
