@@ -101,7 +101,7 @@ def test_every_answer_is_documented(web: Web, tmp_path: Path, clip: bytes) -> No
     config = tmp_path / "schemathesis.toml"
     config.write_text("\n".join([(HERE / config.name).read_text(), *lines]))
     command = [Path(sys.executable).with_name("schemathesis"), "--config-file", config, "run", "--no-color"]
-    command += [f"{web.http.base_url}/openapi.json", "--seed", os.environ.get("SCHEMATHESIS_SEED", "1")]
+    command += [f"{web.http.base_url}/openapi.json", "--seed", "1"]
     environment = os.environ | {
         "SCHEMATHESIS_KEY": key.text,
         "SCHEMATHESIS_VIDEO": str(tmp_path / "clip.mp4"),
@@ -110,7 +110,7 @@ def test_every_answer_is_documented(web: Web, tmp_path: Path, clip: bytes) -> No
     with finisher.running():
         run = subprocess.run(command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True)
     print(run.stdout)  # noqa: T201  # the report
-    assert run.returncode == 0
+    assert run.returncode == 0, run.stdout
     generated = re.search(r"(\d+) generated", run.stdout)
     assert generated
-    assert int(generated[1]) > 1000
+    assert int(generated[1]) > 1500

@@ -29,6 +29,7 @@ from webapi.openapi.parts import (
     parameter,
     without_null,
 )
+from webapi.uploads import MAX_PARTS
 from worker.jobs.specs import ChatJob, VideoJob
 
 __all__ = ["FILM", "ROUTES", "form_of"]
@@ -67,13 +68,20 @@ FILM = {
 def form_of(files: dict[str, Any], required: str, omitted: tuple[str, ...], extra: bool) -> dict[str, Any]:
     """The schema of a video job's multipart form: the job's own fields, and files."""
     known = VideoJob.model_json_schema()["properties"]
-    fields = {name: without_null(known[name]) for name in known if name not in {*omitted, *files}}
+    fields = {name: _text(without_null(known[name])) for name in known if name not in {*omitted, *files}}
     return {
         "type": "object",
         "properties": files | fields,
         "required": [required],
+        "maxProperties": MAX_PARTS,
         "additionalProperties": extra,
     }
+
+
+def _text(field: dict[str, Any]) -> dict[str, Any]:
+    """What is any text: in a form it has no type, for there 5 is text too."""
+    anything = field.get("type") == "string" and not {"enum", "pattern"} & field.keys()
+    return {word: value for word, value in field.items() if not (anything and word == "type")}
 
 
 COLOUR = VideoJob.model_json_schema()["properties"]["background"]

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from webapi.openai.schema import ChatCompletion, ChatCompletionRequest, Model, ModelList
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
@@ -13,6 +15,10 @@ from worker.jobs.specs import ChatJob
 __all__ = ["ROUTES"]
 
 
+#: The keywords of a schema that only tell of it.
+WORDS = {"title", "description", "default"}
+
+
 class ChatCompletionBody(ChatCompletionRequest, ChatJob):
     """All that is read: OpenAI's fields, and a native job's. Null is as good as left out.
 
@@ -20,6 +26,18 @@ class ChatCompletionBody(ChatCompletionRequest, ChatJob):
     """
 
     model_config = ConfigDict(extra="ignore")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """With null for all that may be left out."""
+        schema = handler.resolve_ref_schema(handler(core))
+        null = {"type": "null"}
+        for name, field in schema["properties"].items():
+            kinds = field.pop("anyOf", None) or [{key: field.pop(key) for key in set(field) - WORDS}]
+            if name not in schema["required"]:
+                kinds = [kind for kind in kinds if kind != null] + [null]
+            field["anyOf"] = kinds
+        return schema
 
 
 SUBMIT = (400, 404, 413, 415, 429)
