@@ -100,7 +100,8 @@ def test_every_answer_is_documented(web: Web, tmp_path: Path, clip: bytes) -> No
     lines = [f"[dictionaries.{name}]\nvalues = {json.dumps(ids)}\n" for name, ids in known.items()]
     config = tmp_path / "schemathesis.toml"
     config.write_text("\n".join([(HERE / config.name).read_text(), *lines]))
-    command = [Path(sys.executable).with_name("schemathesis"), "--config-file", config, "run", "--no-color"]
+    program = Path(sys.executable).with_name("schemathesis")
+    command = [str(program), "--config-file", str(config), "run", "--no-color"]
     command += [f"{web.http.base_url}/openapi.json", "--seed", "1"]
     environment = os.environ | {
         "SCHEMATHESIS_KEY": key.text,

@@ -112,7 +112,7 @@ def _operation(app: Flask, rule: Rule, path: str) -> Operation:
     summary, _, more = (app.view_functions[rule.endpoint].__doc__ or "").partition("\n")
     ids = [_id(name) for name in re.findall(r"{(\w+)}", path)]
     statuses = {*route.errors, *ALWAYS, *(() if route.free else GUARDED)}
-    answers = {status: _answer(answer) for status, answer in route.answers.items()}
+    answers = {status: _answer(answer, blueprint) for status, answer in route.answers.items()}
     errors = {status: _error(status, path) for status in statuses}
     return Operation(
         tags=[blueprint],
@@ -158,9 +158,10 @@ def _body(body: Body) -> RequestBody:
     return RequestBody(content={"multipart/form-data": form}, required=True)
 
 
-def _answer(answer: Answer) -> Response:
+def _answer(answer: Answer, blueprint: str) -> Response:
     content = {
-        media: _media(Schema.model_validate(schema), media) for media, schema in answer.content.items()
+        media: _media(Schema.model_validate(schema), f"{blueprint} {media}")
+        for media, schema in answer.content.items()
     }
     if answer.model:
         content[JSON] = _media(reference(answer.model), answer.model.__name__)
