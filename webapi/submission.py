@@ -7,6 +7,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from webapi import access
+from webapi.addresses import check_url
 from webapi.backend import Backend
 from webapi.problems import RETRY_AFTER_S
 from worker.jobs.broker import send_hint
@@ -24,6 +25,8 @@ def submit(stoker: Backend, job_id: str, spec: JobSpec) -> str:
 
     Except for `Unanswered`, a `NotReady`: then the job may have been queued.
     """
+    if spec.webhook_url is not None:
+        check_url(stoker.settings, spec.webhook_url)
     card = _model(stoker, spec)
     if isinstance(spec, ChatJob):
         _check_length(stoker, card, spec)

@@ -97,6 +97,7 @@ class Ledger:
         limits = self.settings
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
         tail = limits.max_waiting, max_queue_s, timeout_s, spec.kind, queue, spec.model_dump_json(), owner
+        tail += ("1" if spec.webhook_url else "",)
         if self.scripts.run("submit", *self._head(job_id), *tail) == -1:
             raise QueueFull(f"{self.settings.max_waiting} jobs wait in {queue}", retry_after_s=1)
 

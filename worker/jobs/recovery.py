@@ -9,6 +9,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import AHEAD, hinted_jobs, kind_of, send_hint
+from worker.jobs.deliveries import Deliveries
 from worker.jobs.errors import JobNotFound
 from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.media import JobFiles
@@ -67,6 +68,7 @@ class Recovery:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._registry = Registry(ledger)
+        self._deliveries = Deliveries(ledger)
         self._lease_s = ledger.settings.lease_ttl_s
         self._interval_s = min(self._lease_s / TICKS, TICK_MAX_S)
         self._contact = Contact(max(self._lease_s / 3, 2 * self._interval_s))
@@ -93,13 +95,15 @@ class Recovery:
     def _tick(self) -> None:
         first = self._first_within("tick", self._interval_s)
         seconds, microseconds = self._ledger.redis.time()
-        self._contact.made(seconds + microseconds / 1e6)
+        now = seconds + microseconds / 1e6
+        self._contact.made(now)
         if not first:
             return
         for job_id in self._ledger.end_overdue():
             log.warning("job %s: its time was up", job_id)
         if self._contact.held_s >= self._lease_s:
             self.take_from_lost_workers()
+        self._deliveries.hint(now)
         if self._first_within("sweep", self._lease_s / 2):
             self.drop_expired()
             self.repeat_lost_hints()

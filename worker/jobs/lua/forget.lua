@@ -4,4 +4,5 @@ if state == 'queued' or state == 'running' then return 0 end
 redis.call('DEL', RECORD, LOG)
 redis.call('ZREM', P .. ':jobs', ID)
 redis.call('ZREM', P .. ':finished', ID)
+redis.call('ZREM', P .. ':webhooks', ID)
 return 1
