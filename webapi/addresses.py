@@ -63,7 +63,7 @@ def check_url(settings: Settings, url: str) -> httpx.URL:
         raise _refused("it must be http:// or https:// with a host")
     if parsed.userinfo:
         raise _refused("it must not hold a user or a password")
-    if not 0 < (parsed.port or 443) < 65536:
+    if parsed.port is not None and not 0 < parsed.port < 65536:
         raise _refused("there is no such port")
     if not (settings.webhook_private or _may_be_public(host)):
         raise _refused("it leads to a private address")

@@ -96,9 +96,9 @@ class Ledger:
         """Record a new job of this owner and its first event. Raises `QueueFull`."""
         limits = self.settings
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
-        tail = limits.max_waiting, max_queue_s, timeout_s, spec.kind, queue, spec.model_dump_json(), owner
-        tail += ("1" if spec.webhook_url else "",)
-        if self.scripts.run("submit", *self._head(job_id), *tail) == -1:
+        webhook = "1" if spec.webhook_url else ""
+        tail = max_queue_s, timeout_s, spec.kind, queue, spec.model_dump_json(), owner, webhook
+        if self.scripts.run("submit", *self._head(job_id), limits.max_waiting, *tail) == -1:
             raise QueueFull(f"{self.settings.max_waiting} jobs wait in {queue}", retry_after_s=1)
 
     def claim(

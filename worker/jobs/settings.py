@@ -71,7 +71,7 @@ class Settings(BaseModel):
     #: Whether webhooks may go to loopback and private addresses.
     webhook_private: bool = False
     #: Tries at a webhook, and how long the second waits for; each later one waits five times as long.
-    webhook_attempts: int = Field(8, ge=1)
+    webhook_attempts: int = Field(8, ge=1, le=100)
     webhook_backoff_s: float = Field(5.0, gt=0)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
