@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import httpcore
+from celery.worker.request import Request
 from standardwebhooks import Webhook
 
 from webapi.addresses import Network, check_url
@@ -34,12 +35,24 @@ TIMEOUT_S = 10.0
 #: Each wait is so many times the one before it, up to this many seconds, and up to a fifth more or less.
 GROWTH, WAIT_MAX_S, JITTER = 5, 6 * 3600.0, 0.2
 #: A longer wait is not the worker's, which would hold a message in its memory: recovery hints at the try when
-#: it is due. Well below kombu's visibility timeout of an hour, after which messages that are held come again.
+#: it is due.
 RETRY_MAX_S = 900.0
 GONE = 410
 
 
-@app.task(name=TASK, bind=True, max_retries=None)
+class Received(Request):
+    """A message that is acknowledged when it is received, not when its time has come.
+
+    What it is about is in the ledger. And a Celery worker that holds messages ends with a restart of Redis:
+    kombu would give them back over the connection that is gone.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.acknowledge()
+
+
+@app.task(name=TASK, bind=True, max_retries=None, Request=Received)
 def deliver(task: Any, job_id: str) -> None:
     """One try at the job's webhook; the next one is the task's retry."""
     ledger = _ledger()
