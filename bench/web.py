@@ -1,4 +1,4 @@
-"""What one API process holds: requests a second, chats a second with an engine that does nothing, open streams.
+"""What one API process holds: requests and chats a second with an engine that does nothing, and open streams.
 
     python -m bench.web [--seconds 5] [--at-once 32] [--streams 2000]
 

@@ -19,11 +19,12 @@ from redis.exceptions import RedisError
 from webapi.client import ApiError, Client
 from webapi.supervisor import Child, Supervisor
 from worker.jobs.broker import queue_of
+from worker.jobs.deliveries import QUEUE
 from worker.jobs.errors import StokerError
 from worker.jobs.ledger import connect
 from worker.jobs.settings import Settings, child_env
 
-__all__ = ["models_argv", "up", "web_argv", "worker_argv"]
+__all__ = ["models_argv", "up", "web_argv", "webhooks_argv", "worker_argv"]
 
 #: Beyond the drain that settings allow, for handing back jobs and letting the model go.
 WORKER_GRACE_S = 10.0
@@ -32,6 +33,9 @@ STOP_S = 10.0
 REDIS_START_S = 30.0
 REDIS_PORT = 6390
 TICK_S = 0.2
+WEBHOOKS_AT_ONCE = 8
+#: Children that have nothing to announce.
+SILENT = ("valkey", "webhooks")
 
 
 class CannotStart(StokerError):
@@ -42,10 +46,19 @@ class CannotStart(StokerError):
 
 def worker_argv(kind: str, settings: Settings) -> list[str]:
     """The official Celery worker, for one kind of job. Its node name is new at each start."""
-    queue, node = queue_of(kind, settings.model_name(kind)), f"{kind}-{secrets.token_hex(3)}@%h"
-    solo = ["--pool", "solo", "--concurrency", "1", "--without-gossip", "--without-mingle"]
+    return _celery_argv("worker.app", kind, queue_of(kind, settings.model_name(kind)), "solo", 1, settings)
+
+
+def webhooks_argv(settings: Settings) -> list[str]:
+    """The worker that sends webhooks: one that waits for others, so threads will do."""
+    return _celery_argv("webapi.webhooks", "webhooks", QUEUE, "threads", WEBHOOKS_AT_ONCE, settings)
+
+
+def _celery_argv(app: str, name: str, queue: str, pool: str, at_once: int, settings: Settings) -> list[str]:
+    node = f"{name}-{secrets.token_hex(3)}@%h"
+    how = ["--pool", pool, "--concurrency", str(at_once), "--without-gossip", "--without-mingle"]
     quiet = "--without-heartbeat"  # leases tell who lives; and it would block the hub with Redis
-    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *solo, quiet]
+    command = [sys.executable, "-m", "celery", "-A", app, "worker", *how, quiet]
     return [*command, "-Q", queue, "-n", node, "--loglevel", settings.log_level]
 
 
@@ -91,7 +104,7 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
         finally:
             (settings.root / "up.json").unlink(missing_ok=True)
             supervisor.stop(["chat", "video"], settings.drain_s + WORKER_GRACE_S)
-            supervisor.stop(["web"], STOP_S)
+            supervisor.stop(["webhooks", "web"], STOP_S)
             supervisor.stop(["valkey"], STOP_S)
     click.echo("stopped")
 
@@ -109,6 +122,7 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
         click.echo(f"valkey: {settings.redis_url}")
     _wait_for_redis(settings, supervisor)
     start("web", web_argv(settings), child_env(settings))
+    start("webhooks", webhooks_argv(settings), child_env(settings))
     # With one GPU it is the chats' and the video worker takes the CPU.
     spare = "spare" if settings.devices == "auto" else settings.devices
     for kind, devices in (("chat", settings.devices), ("video", spare)):
@@ -137,7 +151,7 @@ class _Announcer:
     def look(self, children: Sequence[Child]) -> None:
         """Ask the API, as long as there is something to wait for."""
         pids = {child.name: child.process.pid for child in children if child.process}
-        new = {name: pid for name, pid in pids.items() if pid not in self.ready and name != "valkey"}
+        new = {name: pid for name, pid in pids.items() if pid not in self.ready and name not in SILENT}
         if not new:
             return
         try:

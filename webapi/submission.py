@@ -6,6 +6,7 @@ import math
 from redis.exceptions import RedisError
 
 from webapi import access
+from webapi.addresses import check_url
 from webapi.backend import Backend
 from webapi.problems import RETRY_AFTER_S
 from worker.jobs.errors import InvalidInput, NotReady, QueueFull, Unanswered
@@ -26,6 +27,8 @@ def submit(stoker: Backend, job_id: str, spec: JobSpec, once: Once | None = None
     `NotReady`: then the job may have been queued.
     """
     owner, card = access.owner(), _model(stoker, spec)
+    if spec.webhook_url is not None:
+        check_url(stoker.settings, spec.webhook_url)
     if isinstance(spec, ChatJob):
         check_room(stoker, "chat")  # counting tokens takes longer
         _check_length(stoker, card, spec)

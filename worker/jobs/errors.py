@@ -110,6 +110,12 @@ class ModelMissing(StokerError):
     code = "model_missing"
 
 
+class DeliveryFailed(StokerError):
+    """A webhook's receiver cannot be reached, or must not be."""
+
+    code = "delivery_failed"
+
+
 class BadSettings(StokerError):
     """A setting or flag has a value that cannot work."""
 

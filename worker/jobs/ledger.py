@@ -126,7 +126,7 @@ class Ledger:
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
         asked = spec.kind, queue, spec.model_dump_json(), owner, spec.priority
         known = (self._once(owner, once), once.fingerprint) if once else ("", "")
-        tail = limits.max_waiting, max_queue_s, timeout_s, *asked, *known
+        tail = limits.max_waiting, max_queue_s, timeout_s, *asked, *known, "1" if spec.webhook_url else ""
         outcome, *ids = self.scripts.run("submit", *self._head(job_id), *tail)
         if outcome == "differs":
             raise KeyReused("this Idempotency-Key came with another request before")

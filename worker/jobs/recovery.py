@@ -7,6 +7,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import hinted_jobs
+from worker.jobs.deliveries import Deliveries
 from worker.jobs.errors import JobNotFound
 from worker.jobs.hints import call_next, send
 from worker.jobs.ledger import Ledger, Reason
@@ -68,6 +69,7 @@ class Recovery:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._registry = Registry(ledger)
+        self._deliveries = Deliveries(ledger)
         self._lease_s = ledger.settings.lease_ttl_s
         self._interval_s = min(self._lease_s / TICKS, TICK_MAX_S)
         self._contact = Contact(max(self._lease_s / 3, 2 * self._interval_s))
@@ -92,8 +94,8 @@ class Recovery:
                 log.exception("recovery: this round failed, the next is due")
 
     def _tick(self) -> None:
-        first = self._first_within("tick", 0.9 * self._interval_s)
-        self._contact.made(self._now())
+        first, now = self._first_within("tick", 0.9 * self._interval_s), self._now()
+        self._contact.made(now)
         if not first:
             return
         for job_id in self._ledger.end_overdue():
@@ -102,6 +104,7 @@ class Recovery:
             self.call_waiting()
         if self._contact.held_s >= self._lease_s:
             self.take_from_lost_workers()
+        self._deliveries.hint(now)
         if self._first_within("sweep", self._lease_s / 2):
             self.drop_expired()
             self.repeat_lost_hints()

@@ -1,0 +1,32 @@
+import base64
+import hashlib
+import hmac
+from concurrent.futures import ThreadPoolExecutor
+
+from webapi.secret import Secret
+from worker.jobs.ledger import Ledger
+
+
+def test_each_owner_and_purpose_has_a_key_of_its_own(ledger: Ledger) -> None:
+    secret = Secret(ledger)
+    keys = [secret.webhook_key(owner) for owner in ("", "a", "b", "token")]
+    raw = [base64.b64decode(key.removeprefix("whsec_"), validate=True) for key in keys]
+    assert len({*raw, secret.token_key}) == 5
+    assert {len(key) for key in raw} == {32}
+    root = bytes.fromhex(str(ledger.redis.get(ledger.key("secret"))))
+    assert len(root) == 32
+    assert raw[1] == hmac.digest(root, b"webhook:a", hashlib.sha256)
+
+
+def test_all_processes_agree_from_the_first_moment(ledger: Ledger) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: Secret(ledger).webhook_key("a"), range(32)))
+    assert len(keys) == 1
+
+
+def test_it_is_as_old_as_the_data(ledger: Ledger) -> None:
+    secret = Secret(ledger)
+    before = secret.token_key
+    assert Secret(ledger).token_key == before
+    ledger.redis.delete(ledger.key("secret"))
+    assert secret.token_key != before
