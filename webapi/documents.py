@@ -1,5 +1,6 @@
 """The JSON documents that the API answers with."""
 
+import time
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -45,6 +46,8 @@ class JobDocument(BaseModel):
     started_at: str | None
     finished_at: str | None
     queue_position: int | None
+    #: From the measured rate; None unless queued, or if nothing was measured yet.
+    estimated_start: str | None
     attempt: int
     worker: str | None
     device: str | None
@@ -66,6 +69,7 @@ class JobDocument(BaseModel):
             started_at=_time(record.started_at),
             finished_at=_time(record.finished_at),
             queue_position=record.position,
+            estimated_start=_time(_in(record.estimated_wait_s)),
             attempt=record.attempt,
             worker=record.worker,
             device=record.device,
@@ -75,6 +79,10 @@ class JobDocument(BaseModel):
             error=None if record.error is None else JobError.model_validate(record.error),
             links=Links(self=url, events=f"{url}/events", result=f"{url}/result", cancel=f"{url}/cancel"),
         )
+
+
+def _in(seconds: float | None) -> float | None:
+    return None if seconds is None else time.time() + seconds
 
 
 def _time(epoch_s: float | None) -> str | None:

@@ -13,7 +13,8 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from webapi import access
 from webapi.backend import backend
 from webapi.documents import ChatResult, JobDocument, MemoryDocument
-from webapi.submission import submit
+from webapi.preferences import idempotency, wait_for_end, wanted_wait_s
+from webapi.submission import check_room, submit
 from webapi.uploads import receive
 from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, TooLarge
 from worker.jobs.records import JobState, Record
@@ -31,16 +32,21 @@ MAX_CHAT_BYTES = 16 * 2**20
 @routes.post("/chat")
 def submit_chat() -> ResponseReturnValue:
     """Submit a chat job."""
-    job_id = uuid.uuid4().hex
-    return _accepted(submit(backend(), job_id, validate("chat", _json_body())))
+    spec = validate("chat", _json_body())
+    return _accepted(submit(backend(), uuid.uuid4().hex, spec, idempotency(spec)))
 
 
 @routes.post("/video")
 def submit_video() -> ResponseReturnValue:
     """Submit a video job, with its clip."""
     stoker, job_id = backend(), uuid.uuid4().hex
-    with receive(request, stoker.files(job_id), stoker.settings) as fields:
-        accepted = submit(stoker, job_id, validate("video", fields))
+    check_room(stoker, "video")  # before the upload
+    files = stoker.files(job_id)
+    with receive(request, files, stoker.settings) as fields:
+        spec = validate("video", fields)
+        accepted = submit(stoker, job_id, spec, idempotency(spec, files.clip, files.background))
+    if accepted != job_id:
+        files.remove()  # the job has its own
     return _accepted(accepted)
 
 
@@ -57,8 +63,13 @@ def _json_body() -> Any:
 
 
 def _accepted(job_id: str) -> ResponseReturnValue:
-    job = _document(backend().ledger.get(job_id))
-    return job, 202, {"Location": f"/v1/jobs/{job_id}"}
+    """The job as it stands, or as it ended if the client prefers to wait and that comes about."""
+    headers = {"Location": f"/v1/jobs/{job_id}"}
+    if wait_s := wanted_wait_s():
+        wait_for_end(backend(), job_id, wait_s)
+        headers["Preference-Applied"] = f"wait={wait_s}"
+    record = backend().ledger.get(job_id)
+    return _document(record), 200 if record.terminal else 202, headers
 
 
 def _document(record: Record) -> dict[str, Any]:
@@ -90,7 +101,7 @@ def list_jobs() -> ResponseReturnValue:
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(str(first["loc"][0]), first["msg"]) from None
-    found = backend().ledger.page(page.kind, page.state, page.limit + 1, page.after)
+    found = backend().ledger.page(page.kind, page.state, page.limit + 1, page.after, access.owner())
     jobs, more = found[: page.limit], len(found) > page.limit
     query = page.model_dump(exclude_none=True) | {"after": jobs[-1].id if jobs else None}
     following = f"{request.path}?{urlencode(query)}" if more else None

@@ -1,7 +1,7 @@
 """Streams: a job's events over Server-Sent Events, gapless from any cursor."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from flask import Blueprint, Response, request
 from redis.exceptions import RedisError
@@ -35,7 +35,7 @@ def events(job_id: str) -> Response:
 
 def follow(
     stoker: Backend, job_id: str, last: int, idle_s: float | None = None
-) -> Iterator[LoggedEvent | None]:
+) -> Generator[LoggedEvent | None]:
     """The job's events after number `last`, up to the terminal one; None whenever nothing is new.
 
     That is so at least every `idle_s` seconds, by default every heartbeat.

@@ -3,44 +3,59 @@
 import logging
 import math
 
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from webapi import access
 from webapi.backend import Backend
 from webapi.problems import RETRY_AFTER_S
-from worker.jobs.broker import send_hint
 from worker.jobs.errors import InvalidInput, NotReady, QueueFull, Unanswered
+from worker.jobs.hints import send
+from worker.jobs.ledger import Once
 from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob, JobSpec
 
-__all__ = ["submit"]
+__all__ = ["check_room", "submit"]
 
 logger = logging.getLogger(__name__)
 
 
-def submit(stoker: Backend, job_id: str, spec: JobSpec) -> str:
-    """Queue the caller's job; its id. Raises `InvalidInput`, `NotReady` or `QueueFull`: nothing has happened.
+def submit(stoker: Backend, job_id: str, spec: JobSpec, once: Once | None = None) -> str:
+    """Queue the caller's job; its id, which is another one's if `once` has made that before.
 
-    Except for `Unanswered`, a `NotReady`: then the job may have been queued.
+    Raises `InvalidInput`, `NotReady` or `QueueFull`: nothing has happened. Except for `Unanswered`, a
+    `NotReady`: then the job may have been queued.
     """
-    card = _model(stoker, spec)
+    owner, card = access.owner(), _model(stoker, spec)
     if isinstance(spec, ChatJob):
+        check_room(stoker, "chat")  # counting tokens takes longer
         _check_length(stoker, card, spec)
     try:
-        stoker.ledger.submit(job_id, card.queue, spec.model_copy(update={"model": card.name}), access.owner())
+        named = spec.model_copy(update={"model": card.name})
+        accepted = stoker.ledger.submit(job_id, card.queue, named, owner, once)
     except RedisError as error:
         raise Unanswered(
             "The job store went away while it took the job; it may have been accepted."
         ) from error
     except QueueFull as error:
         raise QueueFull(str(error), _until_a_place_is_free(stoker, card.queue)) from None
-    logger.info("job %s: %s submitted to %s", job_id, spec.kind, card.queue)
-    try:
-        send_hint(spec.kind, job_id, card.queue)
-    except (OperationalError, RedisError) as error:
-        logger.warning("job %s: its hint was not sent, recovery will: %s", job_id, error)
-    return job_id
+    logger.info("job %s: %s submitted to %s", accepted.job_id, spec.kind, card.queue)
+    send(card.queue, accepted.called)
+    return accepted.job_id
+
+
+def check_room(stoker: Backend, kind: str) -> None:
+    """Raise `QueueFull` if no queue of this kind takes another job of the caller's; before a long upload."""
+    full = None
+    for card in stoker.registry.models():
+        if card.kind == kind:
+            try:
+                stoker.ledger.check_room(card.queue, access.owner())
+            except QueueFull as error:
+                full = QueueFull(str(error), _until_a_place_is_free(stoker, card.queue))
+            else:
+                return
+    if full:
+        raise full
 
 
 def _model(stoker: Backend, spec: JobSpec) -> ModelCard:
@@ -68,8 +83,8 @@ def _check_length(stoker: Backend, card: ModelCard, spec: ChatJob) -> None:
 
 
 def _until_a_place_is_free(stoker: Backend, name: str) -> int:
-    """Seconds until one of the waiting jobs starts."""
-    for queue in stoker.registry.queues():
-        if queue.name == name and queue.estimated_wait_s is not None:
-            return max(1, math.ceil(queue.estimated_wait_s / (queue.waiting + 1)))
-    return RETRY_AFTER_S  # nothing was measured yet
+    """Seconds until one of the waiting jobs starts, at the rate that was measured."""
+    queue = stoker.registry.queue(name)
+    if queue.estimated_wait_s is None:
+        return RETRY_AFTER_S
+    return max(1, math.ceil(queue.estimated_wait_s / (queue.waiting + 1)))

@@ -9,14 +9,13 @@ from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool, apply_target
-from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.gate import Gate
-from worker.jobs.broker import AHEAD, kind_of, send_hint
 from worker.jobs.errors import EngineLost, JobFailed, JobNotFound, MustRunAlone, OutOfMemory, StokerError
+from worker.jobs.hints import call_next, send
 from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.records import Record
 from worker.jobs.recovery import queue_again
@@ -126,7 +125,15 @@ class Lane(BasePool):
             with self._idle:
                 del self._runs[run.id]
                 self._idle.notify_all()
+        self._call_next(record.queue)
         return run.outcome or "abandoned"
+
+    def _call_next(self, queue: str) -> None:
+        """A slot is free."""
+        try:
+            call_next(self.ledger, queue)
+        except RedisError as error:
+            log.warning("%s: recovery calls who is next: %s", queue, error)
 
     def _claim(self, job_id: str, alone: bool) -> Record | None:
         """Claim the job as soon as Redis answers; None when it is not waiting, or this worker is to end."""
@@ -138,9 +145,8 @@ class Lane(BasePool):
                 log.warning("job %s is not claimed yet: %s", job_id, error)
                 self._draining.wait(CLAIM_RETRY_S)
         try:
-            queue = self.ledger.get(job_id).queue
-            send_hint(kind_of(queue), job_id, queue, AHEAD)
-        except (RedisError, OperationalError, StokerError) as error:
+            send(self.ledger.get(job_id).queue, [job_id])
+        except (RedisError, StokerError) as error:
             log.warning("job %s: its hint comes again from recovery: %s", job_id, error)
         return None
 
@@ -187,7 +193,7 @@ class Lane(BasePool):
         """Put the abandoned run's job back; whether Redis was there to do so."""
         try:
             queue_again(self.ledger, run.record.id, self.worker, reason, run.record.attempt)
-        except (RedisError, OperationalError) as error:
+        except RedisError as error:
             log.warning("job %s comes back when the lease lapses: %s", run.record.id, error)
             return False
         return True

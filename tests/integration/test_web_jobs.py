@@ -9,7 +9,7 @@ from tests.integration.webstack import (
     write_clip,
     write_image,
 )
-from worker.jobs.broker import hint_keys
+from worker.jobs.broker import hint_key
 from worker.jobs.events import Failed, Progress, Succeeded, Token
 from worker.jobs.media import JobFiles
 from worker.jobs.specs import VideoJob
@@ -32,6 +32,7 @@ def test_a_chat_from_submit_to_its_end(web: Web) -> None:
         "started_at": None,
         "finished_at": None,
         "queue_position": 1,
+        "estimated_start": None,
         "attempt": 0,
         "worker": None,
         "device": None,
@@ -68,9 +69,10 @@ def test_a_chat_from_submit_to_its_end(web: Web) -> None:
 
 
 def test_the_hint_is_on_the_broker(web: Web) -> None:
+    web.ready_worker("chat", slots=1)
     job_id = web.submit()
-    _, in_turn = hint_keys(web.settings, CHAT)
-    (message,) = web.ledger.redis.lrange(in_turn, 0, -1)
+    web.submit()  # for which no slot is free
+    (message,) = web.ledger.redis.lrange(hint_key(web.settings, CHAT), 0, -1)
     assert f'"id": "{job_id}"' in message
     assert '"task": "stoker.chat"' in message
 

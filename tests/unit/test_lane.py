@@ -9,6 +9,8 @@ from worker.chat.engine import ChatRequest
 from worker.chat.runner import ChatRunner
 from worker.jobs import broker
 from worker.jobs.ledger import Ledger
+from worker.jobs.records import WorkerCard
+from worker.jobs.registry import Registry
 from worker.jobs.specs import validate
 from worker.lane import Lane
 from worker.outbox import Outbox
@@ -71,6 +73,8 @@ def test_a_duplicate_hint_runs_nothing(lane: Lane) -> None:
 
 
 def test_what_runs_is_handed_back_and_what_comes_meanwhile_is_not_claimed(lane: Lane) -> None:
+    other = WorkerCard("w2", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 4, 0, state="ready")
+    Registry(lane.ledger).renew(other)
     thread = start(lane, "a")
     lane.hand_back()
     thread.join(WAIT_S)
@@ -79,8 +83,19 @@ def test_what_runs_is_handed_back_and_what_comes_meanwhile_is_not_claimed(lane: 
     assert types(lane, "late") == ["queued"]
     assert types(lane, "a")[-1] == "requeued"
     assert lane.ledger.events("a")[-1].data["reason"] == "drain"
-    urgent, _ = broker.hint_keys(lane.ledger.settings, "chat.fake")
-    assert lane.ledger.redis.llen(urgent) == 2
+    assert broker.hinted_jobs(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"a", "late"}
+
+
+def test_a_free_slot_calls_the_next_job(lane: Lane) -> None:
+    mine = WorkerCard("w1", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 1, 0, state="ready")
+    Registry(lane.ledger).renew(mine)
+    thread = start(lane, "a")
+    submit(lane.ledger, "b")
+    submit(lane.ledger, "c")
+    assert broker.hinted_jobs(lane.ledger.settings, lane.ledger.redis, "chat.fake") == set()
+    lane.ledger.cancel("a")
+    thread.join(WAIT_S)
+    assert broker.hinted_jobs(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
 
 
 def types(lane: Lane, job_id: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Any order of what API, workers and recovery ask of the ledger keeps its promises; on a real Valkey."""
 
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -31,6 +32,8 @@ QUEUE = "chat.test"
 CHAT = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 PICK = st.integers(0, 5)
+KEYS = st.sampled_from(["a", "b"])
+SLOTS = 2
 ENDINGS = (Succeeded({"text": ""}, {}), Failed("engine_failed", "no"), Canceled())
 
 
@@ -39,6 +42,9 @@ class Job:
     """What we expect of one job."""
 
     id: str
+    key: str
+    priority: int
+    seq: int
     state: str = "queued"
     attempt: int = 0
     owner: str | None = None
@@ -47,10 +53,14 @@ class Job:
     lost: int = 0
     started: bool = False
     cancel: bool = False
+    #: Whether its client's turn has come, and no worker has claimed it yet.
+    called: bool = False
+    #: Whether it has run before, and goes ahead.
+    again: bool = False
     log: list[str] = field(default_factory=lambda: ["queued"])
 
     def end(self, kind: str) -> None:
-        self.state, self.owner = kind, None
+        self.state, self.owner, self.called = kind, None, False
         self.log.append(kind)
 
 
@@ -80,21 +90,53 @@ class Machine(RuleBasedStateMachine):
         self.ledger = Ledger(settings.updated(prefix=f"t{uuid.uuid4().hex[:8]}", lease_ttl_s=1000))
         self.registry = Registry(self.ledger)
         self.jobs: list[Job] = []
+        #: Whose slots count.
+        self.ready: set[str] = set()
         self.attempts: list[Attempt] = []
 
     def teardown(self) -> None:
         self.ledger.redis.close()
 
-    @rule()
-    def submit(self) -> None:
-        job = Job(uuid.uuid4().hex)
-        self.ledger.submit(job.id, QUEUE, CHAT)
+    @rule(key=KEYS, priority=st.sampled_from([0, 5, 5, 9]))
+    def submit(self, key: str, priority: int) -> None:
+        job = Job(uuid.uuid4().hex, key, priority, len(self.jobs))
         self.jobs.append(job)
+        spec = CHAT.model_copy(update={"priority": priority})
+        self._called(self.ledger.submit(job.id, QUEUE, spec, key).called)
+
+    @rule()
+    def call(self) -> None:
+        """The jobs go in the order of the places they were told."""
+        order = sorted(self._lines(), key=lambda job: self.ledger.get(job.id).position or 0)
+        called = self.ledger.call(QUEUE)
+        assert called == [job.id for job in order[: len(called)]]
+        self._called(called)
+
+    def _called(self, job_ids: Sequence[str]) -> None:
+        """As many as slots are free; none whose key has an older or more urgent one in its line."""
+        assert len(job_ids) == min(self._free(), len(self._lines()))
+        for job_id in job_ids:
+            job = self._job(job_id)
+            mine = [other for other in self._lines() if other.key == job.key]
+            assert job is min(mine, key=lambda other: (not other.again, -other.priority, other.seq))
+            job.called = True
+
+    def _free(self) -> int:
+        owned = Counter(job.owner for job in self.jobs)
+        free = sum(max(0, SLOTS - owned[worker]) for worker in self.ready)
+        return max(0, free - sum(job.called for job in self.jobs))
+
+    def _lines(self) -> list[Job]:
+        return [job for job in self.jobs if job.state == "queued" and not job.called]
+
+    def _job(self, job_id: str) -> Job:
+        return next(job for job in self.jobs if job.id == job_id)
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK)
     def submit_again(self, pick: int) -> None:
-        self.ledger.submit(newest(self.jobs, pick).id, QUEUE, CHAT)  # the reply was lost
+        job = newest(self.jobs, pick)
+        self._called(self.ledger.submit(job.id, QUEUE, CHAT, job.key).called)  # the reply was lost
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK, worker=WORKERS, alone=st.booleans())
@@ -113,7 +155,7 @@ class Machine(RuleBasedStateMachine):
         if record is not None:
             job.state, job.owner, job.started, job.attempt = "running", worker, True, job.attempt + 1
             job.log.append("started")
-            job.apart = None
+            job.apart, job.called = None, False
             assert (record.attempt, record.events) == (job.attempt, len(job.log))
             self.attempts.append(Attempt(job, job.attempt, worker, claim, len(job.log) + 1))
 
@@ -176,13 +218,16 @@ class Machine(RuleBasedStateMachine):
             elif job.lost >= 3:
                 job.end("failed")
             else:
-                job.state, job.owner, back = "queued", None, True
+                job.state, job.owner, job.again, back = "queued", None, True, True
                 job.log.append("requeued")
         assert self.ledger.requeue(job.id, worker, reason) == (QUEUE if back else None)
 
     @rule(worker=WORKERS)
     def renew(self, worker: str) -> None:
-        self.registry.renew(WorkerCard(worker, "chat", "h", 1, "cpu", "test", "fake", QUEUE, 4, 0))
+        self.registry.renew(
+            WorkerCard(worker, "chat", "h", 1, "cpu", "test", "fake", QUEUE, SLOTS, 0, state="ready")
+        )
+        self.ready.add(worker)
 
     @rule(worker=WORKERS)
     def lose_worker(self, worker: str) -> None:
@@ -192,12 +237,14 @@ class Machine(RuleBasedStateMachine):
             assert self.ledger.requeue(job_id, worker, "worker_lost") is None
         lapse(self.ledger, worker)
         for job_id in self.registry.jobs_of(worker):
-            self._requeued(next(job for job in self.jobs if job.id == job_id), worker, "worker_lost")
+            self._requeued(self._job(job_id), worker, "worker_lost")
         self.registry.release(worker, only_lapsed=True)
+        self.ready.discard(worker)
 
     @rule(worker=WORKERS)
     def release(self, worker: str) -> None:
         self.registry.release(worker)
+        self.ready.discard(worker)
         owns = any(job.owner == worker for job in self.jobs)
         assert (worker in self.registry.lapsed()) == owns
 
@@ -238,9 +285,23 @@ class Machine(RuleBasedStateMachine):
             owned = {job.id for job in self.jobs if job.owner == worker}
             assert redis.smembers(key("worker", worker, "jobs")) == owned
             assert not owned or worker in leased, "nobody would ever miss these jobs' worker"
+        for key_ in ("a", "b"):
+            mine = [job for job in self.jobs if job.key == key_]
+            active = {job.id for job in mine if job.called or job.state == "running"}
+            assert redis.smembers(key("owner", key_, "active")) == active
+            line = {job.id for job in self._lines() if job.key == key_}
+            assert set(redis.zrange(key("queue", QUEUE, "line", key_), 0, -1)) == line
+            assert (redis.zscore(key("queue", QUEUE, "turns"), key_) is not None) == bool(line)
+        assert redis.zcard(key("queue", QUEUE, "called")) == sum(job.called for job in self.jobs)
+
+    @invariant()
+    def places_are_whole(self) -> None:
+        places = []
         for job in self.jobs:
             record = self.ledger.get(job.id)
             assert (record.state, record.attempt) == (job.state, job.attempt)
+            places += [record.position] if job.state == "queued" else []
+        assert sorted(place or 0 for place in places) == list(range(1, len(places) + 1))
 
 
 def check_log(events: Sequence[LoggedEvent], state: str) -> None:

@@ -2,7 +2,8 @@ import os
 
 from tests.conftest import lapse
 from worker.jobs import broker
-from worker.jobs.broker import hint_keys, send_hint
+from worker.jobs.broker import hint_key
+from worker.jobs.hints import send
 from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles
 from worker.jobs.records import WorkerCard
@@ -18,17 +19,18 @@ def submit(ledger: Ledger, job_id: str) -> None:
 
 
 def hints(ledger: Ledger) -> int:
-    return sum(ledger.redis.llen(key) for key in hint_keys(ledger.settings, QUEUE))
+    return ledger.redis.llen(hint_key(ledger.settings, QUEUE))
 
 
-def card(name: str) -> WorkerCard:
-    return WorkerCard(name, "chat", "host", 1, "cpu", "test", "fake", QUEUE, 4, 0)
+def card(name: str, slots: int = 4) -> WorkerCard:
+    return WorkerCard(name, "chat", "host", 1, "cpu", "test", "fake", QUEUE, slots, 0, state="ready")
 
 
 def test_a_lost_workers_jobs_are_queued_again_with_a_hint(brokered: Ledger) -> None:
     registry = Registry(brokered)
     submit(brokered, "a")
     registry.renew(card("w1"))
+    registry.renew(card("w2"))
     brokered.claim("a", "w1", "cpu")
     lapse(brokered, "w1")
     Recovery(brokered).take_from_lost_workers()
@@ -47,30 +49,43 @@ def test_a_worker_that_renews_keeps_its_jobs(ledger: Ledger) -> None:
 
 
 def test_lost_hints_are_sent_again_once(brokered: Ledger) -> None:
-    for job_id in ("a", "b", "c"):
+    Registry(brokered).renew(card("w1", slots=3))
+    for job_id in ("a", "b", "c", "waits"):
         submit(brokered, job_id)
-    send_hint("chat", "b", QUEUE)
+    send(QUEUE, ["b"])
     Recovery(brokered).repeat_lost_hints()
     Recovery(brokered).repeat_lost_hints()
-    assert next_hints(brokered, 3) == ["a", "c", "b"]
+    assert next_hints(brokered, 3) == ["b", "a", "c"]
     assert hints(brokered) == 0
 
 
-def test_the_hint_of_a_new_job_may_be_on_its_way(brokered: Ledger) -> None:
+def test_the_hint_of_a_job_just_called_may_be_on_its_way(brokered: Ledger) -> None:
     patient = Ledger(brokered.settings.updated(lease_ttl_s=60))
+    Registry(patient).renew(card("w1"))
     submit(patient, "a")
     Recovery(patient).repeat_lost_hints()
     assert hints(brokered) == 0
     patient.redis.close()
 
 
-def test_a_waiting_id_without_a_job_leaves_the_queue(brokered: Ledger) -> None:
+def test_a_called_id_without_a_job_leaves_the_queue(brokered: Ledger) -> None:
+    Registry(brokered).renew(card("w1"))
     submit(brokered, "gone")
     submit(brokered, "a")
     brokered.redis.delete(brokered.channel("gone") + ":record")
     Recovery(brokered).repeat_lost_hints()
     assert next_hints(brokered, 1) == ["a"]
     assert brokered.get("a").position == 1
+
+
+def test_whoever_has_a_free_slot_is_called_though_nobody_said_so(brokered: Ledger) -> None:
+    submit(brokered, "a")
+    submit(brokered, "b")
+    Registry(brokered).renew(card("w1", slots=1))
+    Recovery(brokered).call_waiting()
+    Recovery(brokered).call_waiting()
+    assert next_hints(brokered, 1) == ["a"]
+    assert hints(brokered) == 0
 
 
 def test_a_worker_that_leaves_a_job_behind_is_lost_at_once(brokered: Ledger) -> None:
@@ -120,14 +135,14 @@ def test_jobs_that_are_queued_again_go_first_in_their_old_order(brokered: Ledger
     registry = Registry(brokered)
     for job_id in ("z", "y", "x", "new"):
         submit(brokered, job_id)
-    send_hint("chat", "new", QUEUE)
-    registry.renew(card("w1"))
     for job_id in ("x", "z", "y"):
         brokered.claim(job_id, "w1", "cpu")
     lapse(brokered, "w1")
     Recovery(brokered).take_from_lost_workers()
-    assert next_hints(brokered, 4) == ["z", "y", "x", "new"]
     assert [brokered.get(job_id).position for job_id in ("z", "y", "x", "new")] == [1, 2, 3, 4]
+    registry.renew(card("w2"))
+    Recovery(brokered).call_waiting()
+    assert next_hints(brokered, 4) == ["z", "y", "x", "new"]
 
 
 def test_old_files_that_nobody_needs_are_removed(brokered: Ledger) -> None:

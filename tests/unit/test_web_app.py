@@ -8,14 +8,13 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ResponseError
 
 from tests.integration.webstack import CHAT, HELLO, tiny_template
-from webapi import submission
 from webapi.app import create_app
 from webapi.feed import Inbox
 from webapi.problems import STATUS
-from worker.jobs import errors
+from worker.jobs import errors, hints
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger import Ledger
-from worker.jobs.records import ModelCard
+from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
 
@@ -80,8 +79,10 @@ def test_a_job_whose_hint_is_lost_is_accepted(
     def away(*_: str) -> None:
         raise OperationalError("no broker")
 
-    monkeypatch.setattr(submission, "send_hint", away)
-    Registry(ledger).publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
+    monkeypatch.setattr(hints, "send_hint", away)
+    registry = Registry(ledger)
+    registry.publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
+    registry.renew(WorkerCard("w1", "chat", "host", 1, "cpu", "tiny", "fake", CHAT, 1, 0, state="ready"))
     with caplog.at_level(logging.INFO):
         response = client.post("/v1/jobs/chat", json=HELLO)
     job_id = response.get_json()["id"]

@@ -1,7 +1,6 @@
 """The Celery app: carries hints, by task name, that a job waits in the ledger."""
 
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,11 +12,9 @@ if TYPE_CHECKING:
     import redis
 
 __all__ = [
-    "AHEAD",
-    "IN_TURN",
     "TASKS",
     "app",
-    "hint_keys",
+    "hint_key",
     "hinted_jobs",
     "kind_of",
     "queue_of",
@@ -27,9 +24,6 @@ __all__ = [
 #: Task name by kind of job; the API submits by name and needs no worker code.
 TASKS = {"chat": "stoker.chat", "video": "stoker.video"}
 
-#: Priorities of hints (with Redis the lower number goes first): jobs that are queued again were there first.
-AHEAD, IN_TURN = 0, 9
-
 
 def _config() -> dict[str, Any]:
     settings = Settings.from_env()
@@ -37,7 +31,6 @@ def _config() -> dict[str, Any]:
         "broker_url": settings.broker_url,
         "broker_transport_options": {
             "global_keyprefix": f"{settings.prefix}:celery:",
-            "priority_steps": [AHEAD, IN_TURN],
             "socket_keepalive": True,
             "health_check_interval": 15,
             "socket_timeout": 5,  # a Redis that hangs must not hang the hub
@@ -73,22 +66,20 @@ def kind_of(queue: str) -> str:
     return queue.partition(".")[0]
 
 
-def hint_keys(settings: Settings, queue: str) -> Sequence[str]:
-    """The Redis lists in which kombu keeps the queue's messages, the urgent one first."""
-    key = f"{settings.prefix}:celery:{queue}"
-    return key, f"{key}\x06\x16{IN_TURN}"
+def hint_key(settings: Settings, queue: str) -> str:
+    """The Redis list in which kombu keeps the queue's messages."""
+    return f"{settings.prefix}:celery:{queue}"
 
 
 def hinted_jobs(settings: Settings, client: "redis.Redis", queue: str) -> set[str]:
     """The jobs that the queue's messages are about."""
     found = set()
-    for text in (text for key in hint_keys(settings, queue) for text in client.lrange(key, 0, -1)):
+    for text in client.lrange(hint_key(settings, queue), 0, -1):
         with suppress(ValueError, KeyError, TypeError):  # what is not ours is not for us to judge
             found.add(cast(str, json.loads(text)["headers"]["id"]))
     return found
 
 
-def send_hint(kind: str, job_id: str, queue: str, priority: int = IN_TURN) -> None:
+def send_hint(kind: str, job_id: str, queue: str) -> None:
     """Tell the queue's workers of the job. Raises `kombu.exceptions.OperationalError` if Redis is away."""
-    name = TASKS[kind]
-    app.send_task(name, args=[job_id], task_id=job_id, queue=queue, priority=priority, retry=False)
+    app.send_task(TASKS[kind], args=[job_id], task_id=job_id, queue=queue, retry=False)

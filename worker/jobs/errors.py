@@ -53,6 +53,15 @@ class JobConflict(StokerError):
     code = "conflict"
 
 
+class KeyReused(InvalidInput):
+    """The Idempotency-Key came with another request before."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, message: str) -> None:
+        super().__init__("Idempotency-Key", message)
+
+
 class QueueFull(StokerError):
     """As many jobs wait as the settings allow; `retry_after_s` is the estimated wait in seconds."""
 

@@ -1,5 +1,6 @@
 """The ledger: records, claims and event logs of all jobs in Redis; the truth that Celery only hints at."""
 
+import hashlib
 import json
 import time
 import uuid
@@ -13,20 +14,23 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, MustRunAlone, QueueFull
+from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, KeyReused, MustRunAlone, QueueFull
 from worker.jobs.events import Event, LoggedEvent
 from worker.jobs.records import JobState, Record
 from worker.jobs.scripts import Scripts
 from worker.jobs.settings import Settings
 from worker.jobs.specs import JobSpec
 
-__all__ = ["Append", "Ledger", "Reason", "Reply", "connect"]
+__all__ = ["Accepted", "Append", "Ledger", "Once", "Reason", "Reply", "connect"]
 
 #: What an append is told: go on, end the job because its client asked for it, or another attempt owns it.
 Reply = Literal["ok", "cancel", "stale"]
 
 #: Why a job goes back to its queue.
 Reason = Literal["worker_lost", "engine_lost", "redis_lost", "drain"]
+
+#: How many of a queue's first jobs are told their places.
+ANNOUNCED = 1000
 
 #: What `claim` answers, beside nothing and the record's fields, when the job must have a worker to itself.
 _ALONE = "alone"
@@ -53,6 +57,25 @@ def connect(settings: Settings) -> "redis.Redis":
 def rfc3339(epoch_s: float) -> str:
     """The time in UTC with milliseconds, as RFC 3339 writes it."""
     return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A client's name for a request that is to make one job however often it is sent (Idempotency-Key).
+
+    `fingerprint` tells another request of the same name from a repeated one.
+    """
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A submitted job, or the one that an earlier request of the same name has made; and whom to hint at."""
+
+    job_id: str
+    called: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +115,46 @@ class Ledger:
         now = time.time()
         return self.settings.prefix, rfc3339(now), now, self.settings.retention_s, job_id
 
-    def submit(self, job_id: str, queue: str, spec: JobSpec, owner: str = "") -> None:
-        """Record a new job of this owner and its first event. Raises `QueueFull`."""
+    def submit(
+        self, job_id: str, queue: str, spec: JobSpec, owner: str = "", once: Once | None = None
+    ) -> Accepted:
+        """Record a new job of this owner and its first event; or find the one of an earlier, equal request.
+
+        Raises `QueueFull`, and `KeyReused` when the earlier request was another one.
+        """
         limits = self.settings
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
-        tail = limits.max_waiting, max_queue_s, timeout_s, spec.kind, queue, spec.model_dump_json(), owner
-        if self.scripts.run("submit", *self._head(job_id), *tail) == -1:
+        asked = spec.kind, queue, spec.model_dump_json(), owner, spec.priority
+        known = (self._once(owner, once), once.fingerprint) if once else ("", "")
+        tail = limits.max_waiting, max_queue_s, timeout_s, *asked, *known
+        outcome, *ids = self.scripts.run("submit", *self._head(job_id), *tail)
+        if outcome == "differs":
+            raise KeyReused("this Idempotency-Key came with another request before")
+        self._check_room(outcome, queue)
+        return Accepted(ids[0], ids[1:])
+
+    def _once(self, owner: str, once: Once) -> str:
+        return self.key("once", owner, hashlib.sha256(once.key.encode()).hexdigest())
+
+    def check_room(self, queue: str, owner: str = "") -> None:
+        """Raise `QueueFull` if no more jobs may wait there, or of this owner."""
+        empty = ("",) * 4
+        full = self.scripts.run("room", self.settings.prefix, *empty, queue, owner, self.settings.max_waiting)
+        self._check_room(full, queue)
+
+    def _check_room(self, outcome: str | None, queue: str) -> None:
+        if outcome == "queue":
             raise QueueFull(f"{self.settings.max_waiting} jobs wait in {queue}", retry_after_s=1)
+        if outcome == "key":
+            raise QueueFull("as many of this key's jobs wait as may", retry_after_s=1)
+
+    def call(self, queue: str) -> Sequence[str]:
+        """The jobs to hint at now: as many as slots are free, fairly between owners."""
+        return cast(Sequence[str], self.scripts.run("call", self.settings.prefix, queue))
+
+    def announce(self, queue: str) -> None:
+        """Tell the jobs that wait in the queue their places, where these have changed."""
+        self.scripts.run("announce", *self._head(""), queue, ANNOUNCED)
 
     def claim(
         self, job_id: str, worker: str, device: str, *, claim: str | None = None, alone: bool = False
@@ -136,7 +192,7 @@ class Ledger:
         return cast(JobState, state)
 
     def requeue(self, job_id: str, worker: str, reason: Reason, attempt: int | None = None) -> str | None:
-        """Take the job from this worker (and attempt) back to its queue; the queue to hint, or None.
+        """Take the job from this worker (and attempt) back to the front of its queue; that queue, or None.
 
         None: it is not the worker's any more, it has ended, or the lost worker holds its lease after all.
         """
@@ -178,24 +234,26 @@ class Ledger:
             for job_id in job_ids:
                 pipe.hgetall(self.channel(job_id) + ":record")
             found = {i: fields for i, fields in zip(job_ids, pipe.execute(), strict=True) if fields}
-        with self.redis.pipeline(transaction=False) as pipe:
-            for job_id, fields in found.items():
-                pipe.zrank(self.key("queue", fields["queue"], "waiting"), job_id)
-            ranks = pipe.execute() if found else []
-        return [
-            Record.parse(job_id, fields, None if rank is None else rank + 1)
-            for (job_id, fields), rank in zip(found.items(), ranks, strict=True)
-        ]
+        queued = [job_id for job_id, fields in found.items() if fields["state"] == "queued"]
+        places = self.scripts.run_all("place", [self._head(job_id) for job_id in queued]) if queued else []
+        place_of = dict(zip(queued, places, strict=True))
+        return [Record.parse(job_id, fields, place_of.get(job_id)) for job_id, fields in found.items()]
 
     def page(
-        self, kind: str | None = None, state: str | None = None, limit: int = 20, after: str | None = None
+        self,
+        kind: str | None = None,
+        state: str | None = None,
+        limit: int = 20,
+        after: str | None = None,
+        owner: str = "",
     ) -> list[Record]:
-        """Jobs newest first, at most `limit`, from the one before `after` on."""
-        score = None if after is None else self.redis.zscore(self.key("jobs"), after)
+        """The owner's jobs newest first, at most `limit`, from the one before `after` on."""
+        index = self.key("owner", owner, "jobs")
+        score = None if after is None else self.redis.zscore(index, after)
         if after is not None and score is None:
             raise InvalidInput("after", f"there is no job {after}")
         found: list[Record] = []
-        for page in self._pages("+inf" if score is None else f"({score}"):
+        for page in self._pages(index, "+inf" if score is None else f"({score}"):
             found += [
                 record for record in self._records(page)
                 if kind in (None, record.kind) and state in (None, record.state)
@@ -204,10 +262,10 @@ class Ledger:
                 break
         return found[:limit]
 
-    def _pages(self, newest: str, size: int = 100) -> Iterator[Sequence[str]]:
+    def _pages(self, index: str, newest: str, size: int = 100) -> Iterator[Sequence[str]]:
         start = 0
         while page := self.redis.zrange(
-            self.key("jobs"), newest, "-inf", desc=True, byscore=True, offset=start, num=size
+            index, newest, "-inf", desc=True, byscore=True, offset=start, num=size
         ):
             yield cast(Sequence[str], page)
             start += size

@@ -1,7 +1,7 @@
 """What the ledger holds of jobs, queues, workers and models, as typed values."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -39,6 +39,8 @@ class Record:
     error: dict[str, str] | None
     #: Place among the waiting, from 1; None unless queued.
     position: int | None = None
+    #: Until its start, in seconds; None unless queued, or if nothing was measured.
+    estimated_wait_s: float | None = None
 
     @property
     def terminal(self) -> bool:
@@ -46,8 +48,8 @@ class Record:
         return self.state not in ("queued", "running")
 
     @classmethod
-    def parse(cls, job_id: str, fields: Mapping[str, str], position: int | None = None) -> Self:
-        """From the fields of the job's Redis hash."""
+    def parse(cls, job_id: str, fields: Mapping[str, str], place: Sequence[Any] | None = None) -> Self:
+        """From the fields of the job's Redis hash, and its position and estimated wait."""
 
         def number(name: str) -> float | None:
             return float(fields[name]) if name in fields else None
@@ -76,7 +78,8 @@ class Record:
             usage=loaded("usage"),
             result=loaded("result"),
             error=loaded("error"),
-            position=position,
+            position=place[0] if place else None,
+            estimated_wait_s=float(place[1]) if place and place[1] else None,
         )
 
 

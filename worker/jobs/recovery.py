@@ -2,14 +2,13 @@
 
 import logging
 import threading
-import time
-from collections.abc import Sequence
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker.jobs.broker import AHEAD, hinted_jobs, kind_of, send_hint
+from worker.jobs.broker import hinted_jobs
 from worker.jobs.errors import JobNotFound
+from worker.jobs.hints import call_next, send
 from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.media import JobFiles
 from worker.jobs.registry import Registry
@@ -21,15 +20,17 @@ log = logging.getLogger(__name__)
 #: Leases and deadlines are looked at this many times a lease, and once in so many seconds at least; hints
 #: twice a lease.
 TICKS, TICK_MAX_S = 10, 1.0
+#: A place in the queue is told at most so often.
+ANNOUNCE_S = 1.0
 #: How often files are looked for that nobody needs, and how old they must be: an upload may take its time.
 FILES_CHECK_S, FILES_AGE_S = 600.0, 86_400.0
 
 
 def queue_again(ledger: Ledger, job_id: str, worker: str, reason: Reason, attempt: int | None = None) -> None:
-    """Take the job from the worker (and attempt) back to its place in the queue, and hint at it."""
+    """Take the job from the worker (and attempt) back to the front of its queue, and call who is next."""
     if queue := ledger.requeue(job_id, worker, reason, attempt):
         log.warning("job %s goes back to %s: %s, %s", job_id, queue, worker, reason)
-        send_hint(kind_of(queue), job_id, queue, AHEAD)
+        call_next(ledger, queue)
 
 
 class Contact:
@@ -91,13 +92,14 @@ class Recovery:
                 log.exception("recovery: this round failed, the next is due")
 
     def _tick(self) -> None:
-        first = self._first_within("tick", self._interval_s)
-        seconds, microseconds = self._ledger.redis.time()
-        self._contact.made(seconds + microseconds / 1e6)
+        first = self._first_within("tick", 0.9 * self._interval_s)
+        self._contact.made(self._now())
         if not first:
             return
         for job_id in self._ledger.end_overdue():
             log.warning("job %s: its time was up", job_id)
+        if self._first_within("places", ANNOUNCE_S):
+            self.call_waiting()
         if self._contact.held_s >= self._lease_s:
             self.take_from_lost_workers()
         if self._first_within("sweep", self._lease_s / 2):
@@ -106,8 +108,13 @@ class Recovery:
         if self._first_within("files", FILES_CHECK_S):
             self.drop_files(FILES_AGE_S)
 
+    def _now(self) -> float:
+        """By Redis' clock."""
+        seconds, microseconds = self._ledger.redis.time()
+        return seconds + microseconds / 1e6
+
     def _first_within(self, name: str, seconds: float) -> bool:
-        key, ttl_ms = self._ledger.key("recovery", name), int(seconds * 900)
+        key, ttl_ms = self._ledger.key("recovery", name), int(seconds * 1000)
         return bool(self._ledger.redis.set(key, "1", nx=True, px=max(1, ttl_ms)))
 
     def take_from_lost_workers(self) -> None:
@@ -117,27 +124,29 @@ class Recovery:
                 queue_again(self._ledger, job_id, worker, "worker_lost")
             self._registry.release(worker, only_lapsed=True)
 
+    def call_waiting(self) -> None:
+        """Call whoever has a free slot, should nobody have done so, and tell the others their places."""
+        for queue in self._registry.queue_names():
+            call_next(self._ledger, queue)
+            self._ledger.announce(queue)
+
     def repeat_lost_hints(self) -> None:
-        """Hint again at what waits, and at which no message hints any more.
+        """Hint again at the jobs that were called a lease ago and at which no message hints any more.
 
         A hint too many claims nothing; one that a worker has just taken from the broker may be repeated.
         """
+        latest = self._now() - self._lease_s
         for queue in self._registry.queue_names():
-            for job_id in self._unhinted(queue):
+            called = self._registry.called_before(queue, latest)
+            known = hinted_jobs(self._ledger.settings, self._ledger.redis, queue) if called else set()
+            for job_id in (job_id for job_id in called if job_id not in known):
                 try:
-                    age_s = time.time() - self._ledger.get(job_id).created_at
+                    self._ledger.get(job_id)
                 except JobNotFound:  # this Redis has lost data
-                    self._registry.drop_waiting(queue, job_id)
+                    self._registry.drop_called(queue, job_id)
                     continue
-                if age_s >= self._lease_s:  # else its first hint may be on its way
-                    log.info("job %s: its hint is sent again", job_id)
-                    send_hint(kind_of(queue), job_id, queue, AHEAD)
-
-    def _unhinted(self, queue: str) -> Sequence[str]:
-        """The waiting jobs that no message is about, first first."""
-        waiting = self._registry.waiting(queue)
-        known = hinted_jobs(self._ledger.settings, self._ledger.redis, queue) if waiting else set()
-        return [job_id for job_id in waiting if job_id not in known]
+                log.info("job %s: its hint is sent again", job_id)
+                send(queue, [job_id])
 
     def drop_expired(self) -> None:
         """Forget jobs that ended long ago, and their files."""

@@ -1,7 +1,6 @@
 """The registry: live workers under their leases, the models they serve, and how full the queues are."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import cast
@@ -62,13 +61,15 @@ class Registry:
         """The model's prompt template, serialised."""
         return cast(str | None, self.redis.get(self.key("model", model, "prompt")))
 
-    def waiting(self, queue: str) -> Sequence[str]:
-        """Ids of the jobs that wait, first first."""
-        return cast(Sequence[str], self.redis.zrange(self.key("queue", queue, "waiting"), 0, -1))
+    def called_before(self, queue: str, time_s: float) -> Sequence[str]:
+        """Jobs that were called before then (Redis' clock) and that no worker has claimed yet."""
+        called = self.key("queue", queue, "called")
+        return cast(Sequence[str], self.redis.zrange(called, "-inf", time_s, byscore=True))
 
-    def drop_waiting(self, queue: str, job_id: str) -> None:
+    def drop_called(self, queue: str, job_id: str) -> None:
         """Take an id off the queue that is no job's."""
-        self.redis.zrem(self.key("queue", queue, "waiting"), job_id)
+        for part in ("called", "waiting"):
+            self.redis.zrem(self.key("queue", queue, part), job_id)
 
     def queue_names(self) -> Sequence[str]:
         """The queues that have had a job."""
@@ -76,11 +77,9 @@ class Registry:
 
     def queues(self) -> Iterator[QueueInfo]:
         """The queues that have had a job or a worker."""
-        workers = self.workers()
-        names = {*self.queue_names(), *(worker.queue for worker in workers)}
+        names = {*self.queue_names(), *(worker.queue for worker in self.workers())}
         for name in sorted(names):
-            slots = sum(w.slots for w in workers if w.queue == name and w.state == "ready")
-            yield self._queue(name, slots)
+            yield self.queue(name)
 
     def totals(self) -> dict[tuple[str, str], int]:
         """How many jobs have ended, by queue and state."""
@@ -91,15 +90,13 @@ class Registry:
             found[queue, state] = int(count)
         return found
 
-    def _queue(self, name: str, slots: int) -> QueueInfo:
+    def queue(self, name: str) -> QueueInfo:
+        """The queue as it is now."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zcard(self.key("queue", name, "waiting"))
             pipe.scard(self.key("queue", name, "running"))
-            pipe.hget(self.key("service"), name)
-            waiting, running, service = pipe.execute()
-        wait = None
-        if waiting + running < slots:
-            wait = 0.0
-        elif slots and service is not None:
-            wait = math.ceil((waiting + 1) / slots) * float(service)
-        return QueueInfo(name, waiting, running, slots, self.ledger.settings.max_waiting, wait)
+            waiting, running = pipe.execute()
+        settings = self.ledger.settings
+        slots, wait = self.ledger.scripts.run("wait", settings.prefix, name)
+        wait_s = float(wait) if wait else None
+        return QueueInfo(name, waiting, running, slots, settings.max_waiting, wait_s)

@@ -9,14 +9,17 @@ from redis.exceptions import NoScriptError
 
 __all__ = ["Scripts"]
 
+#: What all scripts share, in this order: a job's keys and events, the queues, the endings.
+SHARED = ("prelude", "queue", "ending")
+
 
 class Scripts:
-    """The Lua scripts, each behind the shared prelude."""
+    """The Lua scripts, each behind the shared ones."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self.client = client
         folder = resources.files(__package__).joinpath("lua")
-        self._prelude = folder.joinpath("prelude.lua").read_text()
+        self._shared = "".join(folder.joinpath(f"{name}.lua").read_text() for name in SHARED)
         self._folder = folder
         self._shas: dict[str, str] = {}
 
@@ -24,7 +27,7 @@ class Scripts:
         """The script's hash, loading it into Redis on first use."""
         if name not in self._shas:
             source = self._folder.joinpath(f"{name}.lua").read_text()
-            self._shas[name] = self.client.script_load(self._prelude + source)
+            self._shas[name] = self.client.script_load(self._shared + source)
         return self._shas[name]
 
     def run(self, name: str, *args: Any) -> Any:

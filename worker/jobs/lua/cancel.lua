@@ -1,8 +1,8 @@
 -- … grace (s) → the state afterwards: a waiting job ends here, a running one is told with its next append,
 -- and ends without its worker if that does not hear within the grace
-local state, queue, attempt = unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'attempt'))
+local state, queue, attempt, owner = unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'attempt', 'owner'))
 if state == 'queued' then
-  redis.call('ZREM', waiting(queue), ID)
+  leave(queue, owner)
   finish('canceled', queue, attempt, '{}')
   return 'canceled'
 end

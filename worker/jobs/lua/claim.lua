@@ -3,8 +3,8 @@
 -- waiting (a duplicate hint, a cancel, its time is up). Repeated after a lost reply, it answers the same.
 -- A claim renews its worker's lease: no job ever runs under none.
 local worker, device, claim, ttl, max_attempts, alone = unpack(ARGV, 6, 11)
-local state, queue, lost, held, timeout =
-  unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'lost', 'claim', 'timeout_s'))
+local state, queue, owner, lost, held, timeout =
+  unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'owner', 'lost', 'claim', 'timeout_s'))
 if state == 'running' and held == claim then return redis.call('HGETALL', RECORD) end
 if state ~= 'queued' or expire() then return nil end
 lease(worker, ttl)
@@ -20,7 +20,8 @@ if redis.call('HSETNX', RECORD, 'started_at', NOW) == 1 then
   redis.call('ZADD', DEADLINES, clock() + (timeout or 3600), ID)
 end
 redis.call('HDEL', RECORD, 'apart')
-redis.call('ZREM', waiting(queue), ID)
+leave(queue, owner)
+redis.call('SADD', active(owner), ID)
 redis.call('SADD', running(queue), ID)
 redis.call('SADD', worker_jobs(worker), ID)
 emit('started', attempt, '{"worker":' .. cjson.encode(worker) .. ',"device":' .. cjson.encode(device) .. '}')

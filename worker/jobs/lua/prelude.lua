@@ -2,9 +2,16 @@
 -- (those about workers have prefix, …). One Redis, not a Cluster: the scripts reach a job's keys and its
 -- queue's keys together.
 local P, TIME, NOW, RETENTION, ID = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] or ''
-local CHANNEL = P .. ':job:{' .. ID .. '}'
-local RECORD, LOG = CHANNEL .. ':record', CHANNEL .. ':events'
+local CHANNEL, RECORD, LOG
 local WORKERS, DEADLINES = P .. ':workers', P .. ':deadlines'
+
+-- What follows is about this job.
+local function about(id)
+  ID = id
+  CHANNEL = P .. ':job:{' .. ID .. '}'
+  RECORD, LOG = CHANNEL .. ':record', CHANNEL .. ':events'
+end
+about(ID)
 
 local function waiting(queue) return P .. ':queue:' .. queue .. ':waiting' end
 local function running(queue) return P .. ':queue:' .. queue .. ':running' end
@@ -33,55 +40,4 @@ local function emit(kind, attempt, fields, resume)
   if resume and resume ~= '' then entry[4], entry[5] = 'resume', resume end
   redis.call('XADD', LOG, unpack(entry))
   redis.call('PUBLISH', CHANNEL, event)
-end
-
--- Take a running job off its worker.
-local function detach(queue)
-  redis.call('SREM', running(queue), ID)
-  redis.call('SREM', worker_jobs(redis.call('HGET', RECORD, 'worker')), ID)
-end
-
-local function finish(kind, queue, attempt, fields)
-  emit(kind, attempt, fields)
-  redis.call('HSET', RECORD, 'state', kind, 'finished_at', NOW)
-  redis.call('EXPIRE', RECORD, RETENTION)
-  redis.call('EXPIRE', LOG, RETENTION)
-  redis.call('ZREM', DEADLINES, ID)
-  redis.call('ZADD', P .. ':finished', NOW, ID)
-  redis.call('HINCRBY', P .. ':totals', queue .. ' ' .. kind, 1)
-  local started = redis.call('HGET', RECORD, 'started_at')
-  if started then -- a moving average of the run time, for estimated waits
-    local took, known = NOW - started, redis.call('HGET', P .. ':service', queue)
-    redis.call('HSET', P .. ':service', queue, known and 0.8 * known + 0.2 * took or took)
-  end
-end
-
-local function fail(code, message, queue, attempt)
-  local fields = '{"code":"' .. code .. '","message":"' .. message .. '"}'
-  redis.call('HSET', RECORD, 'error', fields)
-  finish('failed', queue, attempt, fields)
-end
-
--- End the job if its time is up, whatever its worker does: that finds its next append refused.
-local function expire()
-  local deadline = redis.call('ZSCORE', DEADLINES, ID)
-  if not deadline or tonumber(deadline) > clock() then return false end
-  redis.call('ZREM', DEADLINES, ID)
-  local state, queue, attempt, cancel, started =
-    unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'attempt', 'cancel', 'started_at'))
-  if state == 'queued' then
-    redis.call('ZREM', waiting(queue), ID)
-  elseif state == 'running' then
-    detach(queue)
-  else
-    return false
-  end
-  if cancel then
-    finish('canceled', queue, attempt, '{}')
-  elseif started then
-    fail('timeout', 'it was not done within its timeout_s', queue, attempt)
-  else
-    fail('expired', 'it waited longer than its max_queue_s', queue, attempt)
-  end
-  return true
 end

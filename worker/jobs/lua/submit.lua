@@ -1,14 +1,31 @@
--- … max_waiting, max_queue (s), timeout (s), kind, queue, spec → position in the queue, or -1: it is full
-if redis.call('EXISTS', RECORD) == 1 then return 0 end -- a retry after a lost reply
-local max_waiting, max_queue, timeout, kind, queue, spec, owner = unpack(ARGV, 6, 12)
-if redis.call('ZCARD', waiting(queue)) >= tonumber(max_waiting) then return -1 end
+-- … max_waiting, max_queue (s), timeout (s), kind, queue, spec, owner, priority, once (key of the idempotency
+-- key, or ''), fingerprint → 'ok', job id, and the ids of jobs to hint at; or 'queue', 'key' (as many jobs wait
+-- there as may) or 'differs' (the idempotency key came with another request). A repeated request finds its job.
+local max_waiting, max_queue, timeout, kind, queue, spec, owner, priority, once, fingerprint = unpack(ARGV, 6, 15)
+local function accepted() return { 'ok', ID, unpack(call_all(queue)) } end
+if redis.call('EXISTS', RECORD) == 1 then return accepted() end -- a retry after a lost reply
+if once ~= '' then
+  local id, was = unpack(redis.call('HMGET', once, 'job', 'fingerprint'))
+  if id and redis.call('EXISTS', P .. ':job:{' .. id .. '}:record') == 1 then
+    if was ~= fingerprint then return { 'differs' } end
+    about(id)
+    return accepted()
+  end
+end
+local full = no_room(queue, owner, max_waiting)
+if full then return { full } end
 local seq = redis.call('INCR', P .. ':seq')
-redis.call('HSET', RECORD, 'kind', kind, 'queue', queue, 'spec', spec, 'owner', owner, 'state', 'queued', 'seq', seq,
-  'created_at', NOW, 'attempt', 0, 'timeout_s', timeout)
+redis.call('HSET', RECORD, 'kind', kind, 'queue', queue, 'owner', owner, 'spec', spec, 'state', 'queued',
+  'seq', seq, 'created_at', NOW, 'attempt', 0, 'timeout_s', timeout)
+if once ~= '' then
+  redis.call('HSET', RECORD, 'once', once)
+  redis.call('DEL', once)
+  redis.call('HSET', once, 'job', ID, 'fingerprint', fingerprint)
+end
 redis.call('ZADD', P .. ':jobs', seq, ID)
+redis.call('ZADD', P .. ':owner:' .. owner .. ':jobs', seq, ID)
 redis.call('SADD', P .. ':queues', queue)
-redis.call('ZADD', waiting(queue), seq, ID)
+enqueue(queue, owner, priority, seq)
 redis.call('ZADD', DEADLINES, clock() + max_queue, ID)
-local position = redis.call('ZCARD', waiting(queue))
-emit('queued', 0, '{"position":' .. position .. '}')
-return position
+announce(queue, owner, 0)
+return accepted()

@@ -1,0 +1,145 @@
+"""Which jobs are let in, which wait, and what their clients are told meanwhile."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, Web, Worker, serve, upload, write_clip
+from worker.jobs.broker import hinted_jobs
+from worker.jobs.events import Succeeded
+from worker.jobs.recovery import Recovery
+
+DONE = Succeeded({"text": "Hi"}, {})
+
+
+def submit(web: Web, path: str = "chat", **headers: str) -> httpx.Response:
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return web.http.post(f"/v1/jobs/{path}", json=HELLO, headers=headers)
+
+
+def test_fifty_requests_of_one_idempotency_key_make_one_job(web: Web) -> None:
+    web.ready_worker("chat", slots=100)
+    together = threading.Barrier(50)
+
+    def send(_: int) -> httpx.Response:
+        together.wait(TIMEOUT_S)
+        return submit(web, Idempotency_Key="k")
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(send, range(50)))
+    assert {answer.status_code for answer in answers} == {202}
+    (job_id,) = {answer.json()["id"] for answer in answers}
+    assert [record.id for record in web.ledger.page()] == [job_id]
+    assert len(web.ledger.events(job_id)) == 1
+    assert hinted_jobs(web.settings, web.ledger.redis, CHAT) == {job_id}
+
+
+def test_another_body_under_the_same_key_is_refused(web: Web) -> None:
+    job_id = submit(web, Idempotency_Key="k").json()["id"]
+    other = web.http.post("/v1/jobs/chat", json=HELLO | {"seed": 1}, headers={"Idempotency-Key": "k"})
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    same = {"messages": [{"content": "Hi", "role": "user"}], "temperature": 1.0}  # spelled another way
+    again = web.http.post("/v1/jobs/chat", json=same, headers={"Idempotency-Key": "k"})
+    assert again.json()["id"] == job_id
+    assert submit(web, Idempotency_Key="k" * 256).json()["field"] == "Idempotency-Key"
+
+
+def test_a_clip_sent_twice_under_one_key_is_one_job_with_its_files(web: Web, tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{frames}.mp4", frames) for frames in (3, 4)]
+    web.http.headers["Idempotency-Key"] = "clip"
+    try:
+        first, again, other = (upload(web, clip) for clip in (clips[0], clips[0], clips[1]))
+    finally:
+        del web.http.headers["Idempotency-Key"]
+    assert first.status_code == again.status_code == 202
+    assert first.json()["id"] == again.json()["id"]
+    assert other.status_code == 422
+    assert [folder.name for folder in web.settings.media_dir.iterdir()] == [first.json()["id"]]
+
+
+def test_a_client_may_wait_for_the_end(web: Web) -> None:
+    subscribed = web.ledger.redis.pubsub()  # type: ignore[no-untyped-call]
+    subscribed.psubscribe(web.ledger.channel("*").replace("{*}", "*"))
+
+    def work() -> None:
+        message = None
+        while message is None or message["type"] != "pmessage":
+            message = subscribed.get_message(timeout=TIMEOUT_S)
+            assert message
+        (record,) = web.ledger.page()
+        web.worker.claim(record.id)
+        web.worker.append(record.id, DONE, result=DONE.result)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    answer = submit(web, Prefer="respond-async, wait=15")
+    thread.join(TIMEOUT_S)
+    subscribed.close()
+    assert (answer.status_code, answer.json()["state"]) == (200, "succeeded")
+    assert answer.headers["Preference-Applied"] == "wait=15"
+
+
+@pytest.mark.parametrize("prefer", ["wait=1", "wait=soon", "wait=-1", "wait", "handling=lenient"])
+def test_who_has_waited_long_enough_gets_the_job_as_it_stands(web: Web, prefer: str) -> None:
+    answer = submit(web, Prefer=prefer)
+    assert (answer.status_code, answer.json()["state"]) == (202, "queued")
+    assert answer.headers.get("Preference-Applied") == ("wait=1" if prefer == "wait=1" else None)
+
+
+def test_a_full_queue_says_when_to_come_back(redis_url: str, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4")
+    with serve(redis_url, tmp_path, max_waiting=2) as web:
+        worker = Worker(web.ledger, web.ready_worker("chat", slots=2).name)
+        web.ready_worker("video", slots=1)
+        for _ in range(2):
+            worker.claim(web.submit())
+        for _ in range(2):
+            web.submit()
+        assert submit(web).headers["Retry-After"] == "5"  # nothing was measured yet
+        web.ledger.redis.hset(web.ledger.key("service"), mapping={CHAT: 30, VIDEO: 7.5})
+        full = submit(web)
+        assert (full.status_code, full.json()["code"], full.headers["Retry-After"]) == (
+            429,
+            "queue_full",
+            "15",
+        )
+        for _ in range(2):
+            assert upload(web, clip).status_code == 202
+        refused = upload(web, clip)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "8")
+        jobs = {record.id for record in web.ledger.page(kind="video")}
+        assert {folder.name for folder in web.settings.media_dir.iterdir()} == jobs
+        queues = {queue["name"]: queue for queue in web.http.get("/v1/queues").json()["queues"]}
+        assert queues[CHAT] == {
+            "name": CHAT, "waiting": 2, "running": 2, "slots": 2, "max_waiting": 2, "estimated_wait_s": 45.0
+        }  # fmt: skip
+
+
+def test_a_stream_tells_how_the_queue_moves(web: Web) -> None:
+    jobs = [web.submit() for _ in range(3)]
+    recovery = Recovery(web.ledger)
+    with web.events(jobs[2]) as stream:
+        positions = [next(stream).json()["position"]]
+        for job_id in jobs[:2]:
+            web.worker.claim(job_id)
+            recovery.call_waiting()
+            event = next(stream)
+            positions.append(event.json()["position"])
+            assert event.event == "queued"
+    assert positions == [3, 2, 1]
+    assert web.job(jobs[2])["queue_position"] == 1
+
+
+def test_the_estimated_start_comes_from_what_jobs_took(web: Web) -> None:
+    worker = Worker(web.ledger, web.ready_worker("chat", slots=1).name)
+    worker.claim(web.submit())
+    job_id = web.submit()
+    assert web.job(job_id)["estimated_start"] is None
+    web.ledger.redis.hset(web.ledger.key("service"), CHAT, 3600)
+    job = web.job(job_id)
+    assert job["estimated_start"] > job["created_at"]
+    worker.claim(job_id)
+    assert web.job(job_id)["estimated_start"] is None

@@ -1,0 +1,176 @@
+"""Whose turn it is: fair between keys, by priority within one, with exact places."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.unit.test_recovery import card
+from worker.jobs.errors import KeyReused, QueueFull
+from worker.jobs.events import Canceled
+from worker.jobs.ledger import Accepted, Append, Ledger, Once
+from worker.jobs.registry import Registry
+from worker.jobs.specs import validate
+
+QUEUE = "chat.test"
+
+
+def submit(ledger: Ledger, job_id: str, once: Once | None = None, priority: int = 5) -> Accepted:
+    """The job's owner is its first letter."""
+    body = {"messages": [{"role": "user", "content": "Hi"}], "priority": priority}
+    return ledger.submit(job_id, QUEUE, validate("chat", body), job_id[0], once)
+
+
+def places(ledger: Ledger, *job_ids: str) -> list[int | None]:
+    return [ledger.get(job_id).position for job_id in job_ids]
+
+
+def order(ledger: Ledger) -> Sequence[str]:
+    """All that wait, as slots for them would call them."""
+    Registry(ledger).renew(card("w1", slots=1000))
+    return ledger.call(QUEUE)
+
+
+def told(ledger: Ledger, job_id: str) -> list[int]:
+    return [event.data["position"] for event in ledger.events(job_id) if event.type == "queued"]
+
+
+def test_a_trickle_does_not_wait_behind_a_flood(ledger: Ledger) -> None:
+    flood = [f"f{i:02}" for i in range(50)]
+    for job_id in flood:
+        submit(ledger, job_id)
+    submit(ledger, "t1")
+    submit(ledger, "t2")
+    assert places(ledger, "t1", "t2", "f00", "f01", "f49") == [2, 4, 1, 3, 52]
+    assert order(ledger) == ["f00", "t1", "f01", "t2", *flood[2:]]
+
+
+def test_who_was_away_has_saved_no_turns(ledger: Ledger) -> None:
+    Registry(ledger).renew(card("w1", slots=10))
+    for i in range(20):
+        submit(ledger, f"f{i:02}")  # ten of them are called
+    for i in range(5):
+        submit(ledger, f"t{i}")
+    assert places(ledger, "t0", "t1", "t2", "f10", "f11") == [11, 13, 15, 12, 14]
+
+
+def test_one_after_the_other_does_not_overtake_for_ever(ledger: Ledger) -> None:
+    """A client that sends its next job when it has its answer takes turns with a flood."""
+    Registry(ledger).renew(card("w1", slots=1))
+    for i in range(10):
+        submit(ledger, f"f{i}")
+    calls = []
+    submit(ledger, "a0")
+    running = "f0"
+    for i in range(1, 9):
+        record = ledger.claim(running, "w1", "cpu")
+        assert record
+        ledger.append([Append(running, 1, record.events + 1, [Canceled()], {})])
+        (running,) = ledger.call(QUEUE)
+        calls.append(running[0])
+        if running[0] == "a":
+            submit(ledger, f"a{i}")
+    assert "".join(calls) == "aafafafa"
+
+
+def test_priorities_count_within_a_key(ledger: Ledger) -> None:
+    for job_id, priority in (("a1", 5), ("a2", 0), ("a3", 9), ("b1", 5), ("a4", 9)):
+        submit(ledger, job_id, priority=priority)
+    assert places(ledger, "a3", "b1", "a4", "a1", "a2") == [1, 2, 3, 4, 5]
+    assert order(ledger) == ["a3", "b1", "a4", "a1", "a2"]
+
+
+def test_only_as_many_are_called_as_slots_are_free(ledger: Ledger) -> None:
+    registry = Registry(ledger)
+    assert submit(ledger, "a1").called == []
+    registry.renew(card("w1", slots=2))
+    assert submit(ledger, "a2").called == ["a1", "a2"]
+    assert submit(ledger, "a3").called == []
+    assert ledger.call(QUEUE) == []
+    ledger.claim("a1", "w1", "cpu")
+    assert ledger.call(QUEUE) == []
+    ledger.cancel("a2")
+    assert ledger.call(QUEUE) == ["a3"]
+    assert places(ledger, "a1", "a3") == [None, 1]
+
+
+def test_a_key_at_its_cap_is_passed_over(ledger: Ledger) -> None:
+    ledger.redis.hset(ledger.key("key", "a"), "max_running", 1)
+    for job_id in ("a1", "a2", "b1", "b2"):
+        submit(ledger, job_id)
+    assert order(ledger) == ["a1", "b1", "b2"]
+    ledger.claim("a1", "w1", "cpu")
+    assert ledger.call(QUEUE) == []
+    ledger.requeue("a1", "w1", "drain")
+    assert ledger.call(QUEUE) == ["a1"]
+
+
+def test_more_than_may_wait_are_refused(ledger: Ledger) -> None:
+    ledger.redis.hset(ledger.key("key", "a"), "max_waiting", 2)
+    submit(ledger, "a1")
+    submit(ledger, "a2")
+    with pytest.raises(QueueFull, match="this key"):
+        submit(ledger, "a3")
+    with pytest.raises(QueueFull, match="this key"):
+        ledger.check_room(QUEUE, "a")
+    submit(ledger, "b1")
+    ledger.claim("a1", "w1", "cpu")
+    ledger.check_room(QUEUE, "a")
+    small = Ledger(ledger.settings.updated(max_waiting=2))
+    with pytest.raises(QueueFull, match=QUEUE):
+        submit(small, "b2")
+    small.redis.close()
+
+
+def test_places_are_told_when_they_change(ledger: Ledger) -> None:
+    for job_id in ("a1", "a2", "a3"):
+        submit(ledger, job_id)
+    ledger.announce(QUEUE)
+    ledger.claim("a1", "w1", "cpu")
+    ledger.announce(QUEUE)
+    ledger.announce(QUEUE)
+    submit(ledger, "b1")
+    ledger.announce(QUEUE)
+    assert (told(ledger, "a2"), told(ledger, "a3"), told(ledger, "b1")) == ([2, 1], [3, 2, 3], [2])
+    assert places(ledger, "a2", "b1", "a3") == [1, 2, 3]
+    ledger.requeue("a1", "w1", "drain")
+    ledger.announce(QUEUE)
+    assert (told(ledger, "a1"), told(ledger, "a2")) == ([1, 1], [2, 1, 2])
+
+
+def test_far_behind_a_place_is_told_less_often(ledger: Ledger) -> None:
+    jobs = [f"a{i:03}" for i in range(200)]
+    for job_id in jobs:
+        submit(ledger, job_id)
+    for job_id in jobs[:150]:
+        ledger.cancel(job_id)
+        ledger.announce(QUEUE)
+    places_told = told(ledger, jobs[-1])
+    assert places_told[0] == 200
+    assert 50 <= places_told[-1] <= 52
+    assert 20 <= len(places_told) <= 40
+
+
+def test_a_start_is_estimated_from_what_jobs_took(ledger: Ledger) -> None:
+    Registry(ledger).renew(card("w1", slots=2))
+    for job_id in ("a1", "a2", "a3", "a4"):
+        submit(ledger, job_id)
+    for job_id in ("a1", "a2"):
+        ledger.claim(job_id, "w1", "cpu")
+    assert ledger.get("a3").estimated_wait_s is None
+    ledger.redis.hset(ledger.key("service"), QUEUE, 10)
+    assert [ledger.get(job_id).estimated_wait_s for job_id in ("a1", "a3", "a4")] == [None, 5.0, 10.0]
+    assert Registry(ledger).queue(QUEUE).estimated_wait_s == 15.0
+
+
+def test_one_idempotency_key_makes_one_job_of_its_owner(ledger: Ledger) -> None:
+    once = Once("k", "body")
+    assert submit(ledger, "a1", once).job_id == "a1"
+    assert submit(ledger, "a2", once).job_id == "a1"
+    assert submit(ledger, "b1", once).job_id == "b1"
+    with pytest.raises(KeyReused):
+        submit(ledger, "a3", Once("k", "other"))
+    ledger.cancel("a1")
+    assert submit(ledger, "a4", once).job_id == "a1"
+    ledger.forget("a1")
+    assert submit(ledger, "a5", once).job_id == "a5"
+    assert [record.id for record in ledger.page(owner="a")] == ["a5"]

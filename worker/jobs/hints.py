@@ -1,0 +1,28 @@
+"""Hints: Celery messages that call a waiting job to whichever worker has a slot for it."""
+
+import logging
+from collections.abc import Iterable
+
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from worker.jobs.broker import kind_of, send_hint
+from worker.jobs.ledger import Ledger
+
+__all__ = ["call_next", "send"]
+
+log = logging.getLogger(__name__)
+
+
+def call_next(ledger: Ledger, queue: str) -> None:
+    """Call as many jobs as the queue's workers have free slots, in fair order. Raises `RedisError`."""
+    send(queue, ledger.call(queue))
+
+
+def send(queue: str, job_ids: Iterable[str]) -> None:
+    """Hint at these jobs. What cannot be sent now is sent again by recovery."""
+    for job_id in job_ids:
+        try:
+            send_hint(kind_of(queue), job_id, queue)
+        except (OperationalError, RedisError) as error:
+            log.warning("job %s: its hint was not sent, recovery will: %s", job_id, error)

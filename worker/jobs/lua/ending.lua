@@ -1,0 +1,55 @@
+-- How jobs end.
+-- Take a running job off its worker.
+local function detach(queue)
+  local worker, owner = unpack(redis.call('HMGET', RECORD, 'worker', 'owner'))
+  redis.call('SREM', running(queue), ID)
+  redis.call('SREM', worker_jobs(worker), ID)
+  redis.call('SREM', active(owner), ID)
+end
+
+local function finish(kind, queue, attempt, fields)
+  emit(kind, attempt, fields)
+  redis.call('HSET', RECORD, 'state', kind, 'finished_at', NOW)
+  local once = redis.call('HGET', RECORD, 'once')
+  for _, key in ipairs({ RECORD, LOG, once or nil }) do -- should nobody be there to sweep
+    redis.call('EXPIRE', key, RETENTION + 3600)
+  end
+  redis.call('ZREM', DEADLINES, ID)
+  redis.call('ZADD', P .. ':finished', NOW, ID)
+  redis.call('HINCRBY', P .. ':totals', queue .. ' ' .. kind, 1)
+  local started = redis.call('HGET', RECORD, 'started_at')
+  if started then -- a moving average of the run time, for estimated waits
+    local took, known = NOW - started, redis.call('HGET', P .. ':service', queue)
+    redis.call('HSET', P .. ':service', queue, known and 0.8 * known + 0.2 * took or took)
+  end
+end
+
+local function fail(code, message, queue, attempt)
+  local fields = '{"code":"' .. code .. '","message":"' .. message .. '"}'
+  redis.call('HSET', RECORD, 'error', fields)
+  finish('failed', queue, attempt, fields)
+end
+
+-- End the job if its time is up, whatever its worker does: that finds its next append refused.
+local function expire()
+  local deadline = redis.call('ZSCORE', DEADLINES, ID)
+  if not deadline or tonumber(deadline) > clock() then return false end
+  redis.call('ZREM', DEADLINES, ID)
+  local state, queue, attempt, cancel, started, owner =
+    unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'attempt', 'cancel', 'started_at', 'owner'))
+  if state == 'queued' then
+    leave(queue, owner)
+  elseif state == 'running' then
+    detach(queue)
+  else
+    return false
+  end
+  if cancel then
+    finish('canceled', queue, attempt, '{}')
+  elseif started then
+    fail('timeout', 'it was not done within its timeout_s', queue, attempt)
+  else
+    fail('expired', 'it waited longer than its max_queue_s', queue, attempt)
+  end
+  return true
+end
