@@ -34,13 +34,14 @@ def answer(web: Web, job_id: str) -> None:
 
 def test_the_python_client(web: Web, tmp_path: Path) -> None:
     source = block("python", "webapi.client").replace("http://127.0.0.1:8000", str(web.http.base_url))
-    source = source.replace("sk-stoker-…", Keys(web.ledger).create("readme").text)
+    key = Keys(web.ledger).create("readme")
+    source = source.replace("sk-stoker-…", key.text)
     write_clip(tmp_path / "clip.mp4")
     command, env = [sys.executable, "-c", source], child_env(web.settings) | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as program:
-        [chat] = eventually(web.ledger.page, "the chat")
+        [chat] = eventually(lambda: web.ledger.page(owner=key.key.id), "the chat")
         answer(web, chat.id)
-        video = eventually(lambda: web.ledger.page("video"), "the video")[0]
+        video = eventually(lambda: web.ledger.page("video", owner=key.key.id), "the video")[0]
         web.worker.claim(video.id)
         (web.settings.media_dir / video.id / "result.mp4").write_bytes(b"the result")
         web.worker.append(video.id, Progress(3, 3, "frames"), DONE)

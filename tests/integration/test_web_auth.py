@@ -107,6 +107,9 @@ def test_a_job_is_there_for_its_own_key_only(web: Web, caller: Caller) -> None:
     assert web.ledger.get(job_id).owner == keys.list()[0].id
     web.worker.claim(job_id)
     web.worker.append(job_id, DONE, result=DONE.result)
+    assert [job["id"] for job in mine.get("/v1/jobs").json()["jobs"]] == [job_id]
+    assert other.get("/v1/jobs").json()["jobs"] == []
+    assert other.get("/v1/jobs", params={"after": job_id}).status_code == 422
     routes = [("GET", ""), ("GET", "/events"), ("GET", "/result"), ("GET", "/memory"), ("POST", "/token"),
               ("POST", "/cancel"), ("DELETE", "")]  # fmt: skip
     for method, path in routes:
@@ -117,6 +120,15 @@ def test_a_job_is_there_for_its_own_key_only(web: Web, caller: Caller) -> None:
         assert mine.request(method, url.replace(job_id, before)).status_code == 404
     for method, path in routes:
         assert mine.request(method, f"/v1/jobs/{job_id}{path}").is_success
+
+
+def test_a_keys_cap_is_its_own(web: Web, caller: Caller) -> None:
+    keys = Keys(web.ledger)
+    capped, free = caller(keys.create("a", max_waiting=1)), caller(keys.create("b"))
+    answers = [
+        client.post("/v1/jobs/chat", json=HELLO).status_code for client in (capped, capped, free, free)
+    ]
+    assert answers == [202, 429, 202, 202]
 
 
 def test_no_auth_trusts_everyone(settings: Settings, ledger: Ledger) -> None:
