@@ -5,7 +5,7 @@ import logging
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from webapi import jobs, ops, problems, streams
+from webapi import auth, browsers, jobs, ops, problems, streams, tokens
 from webapi.backend import Backend
 from worker.jobs.recovery import Recovery
 from worker.jobs.settings import Settings
@@ -34,7 +34,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     app.extensions["stoker"] = stoker = Backend.of(settings)
     Recovery(stoker.ledger).start()
-    for module in (jobs, streams, ops):
+    for module in (jobs, streams, tokens, ops):
         app.register_blueprint(module.routes)
+    auth.register(app)
+    browsers.register(app, settings)
     problems.register(app)
     return app

@@ -6,6 +6,7 @@ from typing import cast
 from flask import current_app
 
 from webapi.feed import Feed
+from webapi.keys import Keys
 from webapi.prompts import Prompts
 from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles
@@ -26,13 +27,15 @@ class Backend:
     registry: Registry
     feed: Feed
     prompts: Prompts
+    keys: Keys
 
     @classmethod
     def of(cls, settings: Settings) -> "Backend":
         """Everything for these settings; nothing connects yet."""
         ledger = Ledger(settings)
         registry = Registry(ledger)
-        return cls(settings, ledger, registry, Feed(ledger.redis, ledger.key("feed")), Prompts(registry))
+        feed = Feed(ledger.redis, ledger.key("feed"))
+        return cls(settings, ledger, registry, feed, Prompts(registry), Keys(ledger))
 
     def files(self, job_id: str) -> JobFiles:
         """Where the job's files lie."""

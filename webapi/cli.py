@@ -1,4 +1,4 @@
-"""The command line: `stoker up`, `worker`, `web`, `chat`, `video`, `status`, `models`."""
+"""The command line: `stoker up`, `worker`, `web`, `chat`, `video`, `status`, `keys`, `models`."""
 
 import json
 import os
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from redis.exceptions import RedisError
 from tqdm import tqdm
 
-from webapi import local
+from webapi import exposure, local, table
 from webapi.client import Client, Json
+from webapi.keys_cli import keys
 from webapi.timeline import Timeline
 from worker.jobs.errors import StokerError
 from worker.jobs.settings import Settings, child_env
@@ -30,6 +32,8 @@ class _OneSentence(click.Group):
             raise
         except (StokerError, OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
+        except RedisError as error:
+            raise click.ClickException(f"Redis does not answer: {error}") from error
 
 
 @click.group(cls=_OneSentence, context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,13 +41,19 @@ def main() -> None:
     """Stoker keeps GPUs warm and fed: chat and video jobs through Flask, Redis and Celery solo workers."""
 
 
+main.add_command(keys)
+
+_NO_AUTH = click.option("--no-auth", is_flag=True, default=None, help="Trust everyone who reaches the API.")
+
+
 @main.command()
 @click.option("--host", help="Address of the API.")
 @click.option("--port", type=int, help="Port of the API; 0 takes any free one.")
+@_NO_AUTH
 @click.option("--verbose", is_flag=True, help="Show the logs of all processes here.")
-def up(host: str | None, port: int | None, verbose: bool) -> None:
+def up(host: str | None, port: int | None, no_auth: bool | None, verbose: bool) -> None:
     """Run the whole stack on this machine until Ctrl-C."""
-    local.up(Settings.from_env().updated(host=host, port=port), verbose=verbose)
+    local.up(Settings.from_env().updated(host=host, port=port, no_auth=no_auth), verbose=verbose)
 
 
 @main.group()
@@ -88,9 +98,11 @@ def worker_webhooks() -> None:
 @main.command()
 @click.option("--host", help="Address to bind to.")
 @click.option("--port", type=int, help="Port to bind to.")
-def web(host: str | None, port: int | None) -> None:
+@_NO_AUTH
+def web(host: str | None, port: int | None, no_auth: bool | None) -> None:
     """Run the API under gunicorn."""
-    settings = Settings.from_env().updated(host=host, port=port)
+    settings = Settings.from_env().updated(host=host, port=port, no_auth=no_auth)
+    exposure.check(settings)
     _exec(local.web_argv(settings), settings)
 
 
@@ -104,7 +116,8 @@ _URL = click.option("--url", help="The API; default STOKER_URL, else http://127.
 
 
 def _client(url: str | None) -> Client:
-    return click.get_current_context().with_resource(Client(url or Settings.from_env().url))
+    settings = Settings.from_env()
+    return click.get_current_context().with_resource(Client(url or settings.url, settings.api_key))
 
 
 @main.command()
@@ -139,7 +152,7 @@ def chat(url: str | None, prompt: str, system: str | None, stop: Sequence[str], 
 @click.option("--background", help="A colour as #rrggbb, or an image file.")
 @click.option("--pad", type=click.Choice(["last", "zeros"]), help="What fills the last batch.")
 @click.option("--model")
-def video(url: str | None, clip: Path, output: Path, background: str | None, **form: str | None) -> None:
+def video(url: str | None, clip: Path, output: Path, background: str | None, **form: Any) -> None:
     """Put CLIP through the model and save the result. Ctrl-C cancels it."""
     if not output.absolute().parent.is_dir():
         raise click.ClickException(f"there is no folder {output.absolute().parent}")
@@ -190,10 +203,7 @@ def status(url: str | None, as_json: bool) -> None:
         ("JOB KIND STATE PROGRESS ATTEMPT WORKER", map(_job_row, jobs)),
         ("WORKER STATE DEVICE MODEL ENGINE RUNNING MEMORY", map(_worker_row, workers)),
     ):
-        table = [title.split(), *([str(cell) for cell in row] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for row in table:
-            click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+        table.show(title, rows)
         click.echo()
 
 

@@ -59,7 +59,7 @@ def running_stack(settings: Settings, log: Path) -> Iterator[Client]:
     with log.open("wb") as output:
         process = spawn(argv, child_env(settings), output)
     try:
-        with _ready(process, settings.root / "up.json") as client:
+        with _ready(process, settings) as client:
             yield client
     finally:
         click.echo("draining …")
@@ -70,9 +70,9 @@ def running_stack(settings: Settings, log: Path) -> Iterator[Client]:
     click.echo("stopped, nothing left running")
 
 
-def _ready(process: "subprocess.Popen[bytes]", state: Path) -> Client:
+def _ready(process: "subprocess.Popen[bytes]", settings: Settings) -> Client:
     """A client of the stack, once all is warm."""
-    started, client = time.monotonic(), None
+    started, client, state = time.monotonic(), None, settings.root / "up.json"
     while client is None or not client.ready():
         if process.poll() is not None:
             raise DemoFailed(f"the stack did not start ({process.returncode})")
@@ -81,7 +81,7 @@ def _ready(process: "subprocess.Popen[bytes]", state: Path) -> Client:
         if client is None and state.exists():
             found = json.loads(state.read_text())
             if found["pid"] == process.pid:  # a killed stack leaves its file behind
-                client = Client(found["url"])
+                client = Client(found["url"], settings.api_key)
                 click.echo(f"starting: API {found['url']}, Redis {found['redis_url']}")
         if sys.stdout.isatty():
             click.echo(f"\rwarming up, {time.monotonic() - started:.0f} s ", nl=False)

@@ -9,7 +9,7 @@ from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger import rfc3339
 from worker.jobs.records import JobState, Record
 
-__all__ = ["ChatResult", "JobDocument", "MemoryDocument"]
+__all__ = ["ChatResult", "JobDocument", "MemoryDocument", "TokenDocument"]
 
 
 class Progress(BaseModel):
@@ -168,3 +168,19 @@ class MemoryDocument(BaseModel):
             size = {"size": data["frames"] + data["padded"]}
             batches.append(BatchMemory.model_validate(data | memory | size | marks))
         return cls(id=job_id, batches=batches)
+
+
+class TokenDocument(BaseModel):
+    """A stream token, and the URLs to use it with."""
+
+    token: str
+    expires_at: str
+    events: str
+    result: str
+
+    @classmethod
+    def of(cls, job_id: str, token: str, expires_at: float) -> "TokenDocument":
+        """For this job."""
+        url = f"/v1/jobs/{job_id}"
+        events, result = (f"{url}/{part}?token={token}" for part in ("events", "result"))
+        return cls(token=token, expires_at=rfc3339(expires_at), events=events, result=result)

@@ -16,12 +16,15 @@ from pathlib import Path
 import click
 from redis.exceptions import RedisError
 
-from webapi.client import ApiError, Client
+from webapi import exposure
+from webapi.announcer import Announcer
+from webapi.client import Client
 from webapi.supervisor import Child, Supervisor
 from worker.jobs.broker import queue_of
 from worker.jobs.deliveries import QUEUE
 from worker.jobs.errors import StokerError
-from worker.jobs.ledger import connect
+from worker.jobs.ledger import Ledger, connect
+from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["models_argv", "up", "web_argv", "webhooks_argv", "worker_argv"]
@@ -34,8 +37,6 @@ REDIS_START_S = 30.0
 REDIS_PORT = 6390
 TICK_S = 0.2
 WEBHOOKS_AT_ONCE = 8
-#: Children that have nothing to announce.
-SILENT = ("valkey", "webhooks")
 
 
 class CannotStart(StokerError):
@@ -65,9 +66,13 @@ def _celery_argv(app: str, name: str, queue: str, pool: str, at_once: int, setti
 def web_argv(settings: Settings) -> list[str]:
     """The API under gunicorn; an event stream cut by a restart is resumed, so do not wait long for it."""
     command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", str(settings.web_processes)]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    options = ["-b", f"{host}:{settings.port}", "--graceful-timeout", "5", "--no-control-socket"]
+    where = _authority(settings.host, settings.port)
+    options = ["-b", where, "--graceful-timeout", "5", "--no-control-socket"]
     return [*command, *options, "--log-level", settings.log_level.lower(), "webapi.app:create_app()"]
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def models_argv(*arguments: str) -> list[str]:
@@ -121,6 +126,7 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
         start("valkey", _valkey_argv(port, settings.root / "valkey"), child_env(settings))
         click.echo(f"valkey: {settings.redis_url}")
     _wait_for_redis(settings, supervisor)
+    exposure.check(settings)
     start("web", web_argv(settings), child_env(settings))
     start("webhooks", webhooks_argv(settings), child_env(settings))
     # With one GPU it is the chats' and the video worker takes the CPU.
@@ -128,46 +134,18 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
     for kind, devices in (("chat", settings.devices), ("video", spare)):
         env = child_env(settings.updated(worker=kind, devices=devices))
         start(kind, worker_argv(kind, settings), env)
-    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104
-    state = {"pid": os.getpid(), "url": f"http://{host}:{settings.port}", "redis_url": settings.redis_url}
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    url = f"http://{_authority(host, settings.port)}"
+    state = {"pid": os.getpid(), "url": url, "redis_url": settings.redis_url}
     _write_state(settings.root / "up.json", state)
-    with Client(f"http://{host}:{settings.port}", timeout_s=2.0) as client:
-        announcer = _Announcer(client)
+    with Client(url, timeout_s=2.0) as client:
+        announcer = Announcer(client, Registry(Ledger(settings)))
         while True:
             supervisor.tick()
             announcer.look(supervisor.children)
             for child in supervisor.children if verbose else ():
                 child.show()
             time.sleep(TICK_S)
-
-
-class _Announcer:
-    """Says when a process is ready for work, after a restart too."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.ready: set[int] = set()
-
-    def look(self, children: Sequence[Child]) -> None:
-        """Ask the API, as long as there is something to wait for."""
-        pids = {child.name: child.process.pid for child in children if child.process}
-        new = {name: pid for name, pid in pids.items() if pid not in self.ready and name not in SILENT}
-        if not new:
-            return
-        try:
-            cards = {card["pid"]: card for card in self.client.workers() if card["state"] == "ready"}
-        except ApiError:
-            return
-        for name, pid in new.items():
-            if card := cards.get(pid):
-                click.echo(f"{name}: {card['model']} on {card['device']}, {card['slots']} at once")
-            elif name == "web":
-                click.echo(f"web: {self.client.url}")
-            else:
-                continue
-            self.ready.add(pid)
-        if self.ready >= set(new.values()) and self.client.ready():
-            click.echo(f"ready: {self.client.url} (Ctrl-C drains and stops)")
 
 
 def _wait_for_redis(settings: Settings, supervisor: Supervisor) -> None:

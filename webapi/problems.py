@@ -17,6 +17,7 @@ from worker.jobs.errors import (
     QueueFull,
     StokerError,
     TooLarge,
+    Unauthorized,
 )
 
 __all__ = ["RETRY_AFTER_S", "STATUS", "problem", "register"]
@@ -30,6 +31,7 @@ RETRY_AFTER_S = 5
 STATUS: dict[type[StokerError], int] = {
     TooLarge: 413,
     InvalidInput: 422,
+    Unauthorized: 401,
     JobNotFound: 404,
     JobConflict: 409,
     QueueFull: 429,
@@ -68,6 +70,8 @@ def _stoker_error(error: StokerError) -> Response:
     response = problem(status, error.code, str(error), getattr(error, "field", None))
     if isinstance(error, QueueFull):
         response.headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

@@ -24,6 +24,8 @@ def events(job_id: str) -> Response:
     stoker = backend()
     record = access.job(job_id)
     last = _cursor(record.events)
+    if record.terminal and last == record.events and "Last-Event-ID" in request.headers:
+        return Response(status=204)  # tells an EventSource to come back no more
     if record.terminal:
         logged: Iterable[LoggedEvent | None] = stoker.ledger.events(job_id, last)
     else:

@@ -1,5 +1,6 @@
 """What the README shows, as it stands there."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,28 +9,71 @@ from pathlib import Path
 import pytest
 
 from tests.integration.stack import Stack, eventually, free_port
+from tests.integration.webstack import HELLO, TIMEOUT_S, Web, write_clip
 from webapi.cli import main
+from webapi.keys import Keys
 from webapi.secret import Secret
 from webapi.webhooks import post
 from worker.jobs.errors import DeliveryFailed
+from worker.jobs.events import Progress, Succeeded, Token
 from worker.jobs.ledger import Ledger
-from worker.jobs.settings import PREFIX, Settings
+from worker.jobs.settings import PREFIX, Settings, child_env
 from worker.jobs.specs import validate
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+BROWSER = ROOT / "tests" / "browser"
+README = (ROOT / "README.md").read_text()
+DONE = Succeeded({}, {})
 
 
-def example(word: str) -> str:
-    """The one Python example in which the word stands."""
-    sources: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    [source] = [source for source in sources if word in source]
-    return source
+def block(language: str, about: str) -> str:
+    """The one example in this language that has this in it."""
+    [found] = [text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if about in text]
+    return str(found)
+
+
+def answer(web: Web, job_id: str) -> None:
+    web.worker.claim(job_id)
+    web.worker.append(job_id, Token("Rayleigh", 0, (0,)), Token(" scatters.", 1, (1,)), DONE)
+
+
+def test_the_python_client(web: Web, tmp_path: Path) -> None:
+    source = block("python", "webapi.client").replace("http://127.0.0.1:8000", str(web.http.base_url))
+    key = Keys(web.ledger).create("readme")
+    source = source.replace("sk-stoker-…", key.text)
+    write_clip(tmp_path / "clip.mp4")
+    command, env = [sys.executable, "-c", source], child_env(web.settings) | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as program:
+        [chat] = eventually(lambda: web.ledger.page(owner=key.key.id), "the chat")
+        answer(web, chat.id)
+        video = eventually(lambda: web.ledger.page("video", owner=key.key.id), "the video")[0]
+        web.worker.claim(video.id)
+        (web.settings.media_dir / video.id / "result.mp4").write_bytes(b"the result")
+        web.worker.append(video.id, Progress(3, 3, "frames"), DONE)
+        assert program.communicate(timeout=TIMEOUT_S)[0] == "Rayleigh scatters.\n3 of 3"
+    assert (tmp_path / "out.mp4").read_bytes() == b"the result"
+
+
+@pytest.mark.skipif(not (BROWSER / "node_modules").is_dir(), reason="npm has installed no `eventsource`")
+def test_the_page(web: Web) -> None:
+    key = Keys(web.ledger).create("readme").text
+    headers = {"Authorization": f"Bearer {key}"}
+    job_id = str(web.http.post("/v1/jobs/chat", json=HELLO, headers=headers).json()["id"])
+    answer(web, job_id)
+    names = {"api": str(web.http.base_url).rstrip("/"), "id": job_id, "key": key}
+    given = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in names.items())
+    script = (
+        f'import {{ EventSource }} from "eventsource";\n{given}const show = (text) => console.log(text);\n'
+    )
+    node = ["node", "--input-type=module", "-e", script + block("js", "EventSource")]
+    shown = subprocess.check_output(node, cwd=BROWSER, text=True, timeout=TIMEOUT_S)
+    assert shown == "Rayleigh\n scatters.\n"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_pub_sub_client_prints_every_event_while_it_runs_and_afterwards(stack: Stack) -> None:
-    source = example("pubsub").replace("stoker:job:", f"{stack.settings.prefix}:job:")
+    source = block("python", "pubsub").replace("stoker:job:", f"{stack.settings.prefix}:job:")
     job = stack.chat("What is the capital of Japan?", temperature=0)
     command = [sys.executable, "-c", source, stack.settings.broker_url, job["id"]]
     live = subprocess.check_output(command, text=True, timeout=60)
@@ -46,7 +90,14 @@ def test_the_webhook_receiver_takes_what_is_signed_with_its_key(ledger: Ledger) 
     for job_id, owner in (("good", ""), ("bad", "another")):
         ledger.submit(job_id, "chat.tiny", validate("chat", body), owner)
         ledger.cancel(job_id)
-    command = [sys.executable, "-u", "-c", example("Webhook"), Secret(ledger).webhook_key(""), str(port)]
+    command = [
+        sys.executable,
+        "-u",
+        "-c",
+        block("python", "Webhook"),
+        Secret(ledger).webhook_key(""),
+        str(port),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as receiver:
         try:
             assert eventually(lambda: _status(ledger, "good"), "the receiver") == 204

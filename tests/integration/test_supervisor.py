@@ -209,6 +209,9 @@ def test_the_stack_starts_heals_refuses_a_second_and_stops(
         workers = httpx.get(f"{state['url']}/v1/workers").json()["workers"]
         assert [card["kind"] for card in workers] == ["chat", "video"]
 
+        key = CliRunner().invoke(main, ["keys", "create", "ci"]).stdout.strip()
+        assert httpx.get(f"{state['url']}/v1/workers").status_code == 401
+
         second = CliRunner().invoke(main, ["up"])
         assert second.exit_code == 1
         assert second.stderr == f"Error: a stack already runs in {tmp_path}: stop it, or set STOKER_HOME\n"
@@ -219,7 +222,8 @@ def test_the_stack_starts_heals_refuses_a_second_and_stops(
 
         os.kill(workers[0]["pid"], signal.SIGKILL)
         eventually(lambda: output.read_text().count("chat: m on cpu") == 2, "another chat worker")
-        pids = [card["pid"] for card in httpx.get(f"{state['url']}/v1/workers").json()["workers"]]
+        cards = httpx.get(f"{state['url']}/v1/workers", headers={"Authorization": f"Bearer {key}"}).json()
+        pids = [card["pid"] for card in cards["workers"]]
         stack.send_signal(signal.SIGINT)
         assert stack.wait(TIMEOUT_S) == 0
     finally:
@@ -229,3 +233,13 @@ def test_the_stack_starts_heals_refuses_a_second_and_stops(
     assert tail(tmp_path / "logs" / "video.log", 1) == "drained"
     assert "bye bye" in tail(tmp_path / "logs" / "valkey.log", 1)
     assert not (tmp_path / "up.json").exists()
+
+
+def test_the_stack_does_not_open_itself_to_others_without_a_key(settings: Settings) -> None:
+    command = [sys.executable, "-c", UP, "up", "--host", "0.0.0.0", "--port", "0"]
+    stack = subprocess.run(command, env=child_env(settings), capture_output=True, text=True, check=False)
+    assert stack.returncode == 1
+    assert stack.stderr.startswith(
+        "Error: there is no API key, so the API would trust everyone who reaches 0.0"
+    )
+    assert stack.stderr.count("\n") == 1

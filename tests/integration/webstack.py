@@ -69,6 +69,7 @@ class Web:
     ledger: Ledger
     http: httpx.Client
     worker: Worker
+    process: "subprocess.Popen[bytes]"
 
     @property
     def registry(self) -> Registry:
@@ -136,7 +137,7 @@ def serve(redis_url: str, home: Path, **changes: object) -> Iterator[Web]:
     ledger = Ledger(settings)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_S) as http:
         try:
-            web = Web(settings, ledger, http, Worker(ledger))
+            web = Web(settings, ledger, http, Worker(ledger), server)
             assert http.get("/livez").json() == {"status": "alive"}  # waits in the backlog until accepted
             web.reset()
             yield web

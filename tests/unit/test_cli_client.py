@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from webapi import client as module
+from webapi import event_source
 from webapi.client import ApiError, Client
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -22,7 +22,7 @@ def sse(*numbers: int, last: str = "token") -> httpx.Response:
 
 
 def client(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> Client:
-    monkeypatch.setattr(module, "RETRIES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(event_source, "RETRIES_S", (0.0, 0.0, 0.0))
     made = Client("http://stoker")
     made.http = httpx.Client(base_url="http://stoker", transport=httpx.MockTransport(handler))
     return made

@@ -23,6 +23,24 @@ class TooLarge(InvalidInput):
     code = "too_large"
 
 
+class Unauthorized(StokerError):
+    """The request carries nothing that is valid now; the message does not tell what is known of it."""
+
+    code = "unauthorized"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message
+            or "Send a valid API key as `Authorization: Bearer …`; the command line reads STOKER_API_KEY."
+        )
+
+
+class KeyNotFound(StokerError):
+    """No API key has this id."""
+
+    code = "not_found"
+
+
 class JobNotFound(StokerError):
     """No job has this id (or it was forgotten)."""
 

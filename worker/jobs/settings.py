@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from worker.jobs.errors import BadSettings
 
@@ -26,11 +27,19 @@ class Settings(BaseModel):
     prefix: str = Field("stoker", pattern=r"^[A-Za-z0-9_.-]+$")
     #: Where the command line finds the API.
     url: str = "http://127.0.0.1:8000"
+    #: The key that the command line sends.
+    api_key: str | None = Field(None, repr=False, pattern=r"^[!-~]+$")
     #: Address the API binds to.
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     #: API processes; each holds any number of streams.
     web_processes: int = Field(1, ge=1)
+    #: Whether the API trusts everyone, whatever keys there are.
+    no_auth: bool = False
+    #: Origins whose pages may use the API, separated by commas.
+    cors_origins: str = ""
+    #: How long a stream token is valid.
+    token_s: int = Field(600, ge=1)
 
     #: What this worker serves; set by `stoker worker chat` and `stoker worker video`.
     worker: Literal["chat", "video"] | None = None
@@ -75,6 +84,19 @@ class Settings(BaseModel):
     webhook_backoff_s: float = Field(5.0, gt=0)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _exact_origins(cls, text: str) -> str:
+        """A pattern would let in what nobody has thought of, with its visitors' cookies."""
+        for origin in _split(text):
+            if not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", origin):
+                raise PydanticCustomError(
+                    "origin",
+                    "{origin} is not an exact origin such as https://app.example",
+                    {"origin": origin},
+                )
+        return text
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read `STOKER_*`; an empty value counts as unset. Raises `BadSettings` naming the variable."""
@@ -95,6 +117,11 @@ class Settings(BaseModel):
         """These settings as environment variables, for a child process."""
         values = self.model_dump(exclude_none=True)
         return {PREFIX + name.upper(): str(value) for name, value in values.items()}
+
+    @property
+    def origins(self) -> list[str]:
+        """`cors_origins`, one by one."""
+        return _split(self.cors_origins)
 
     @property
     def root(self) -> Path:
@@ -121,6 +148,10 @@ class Settings(BaseModel):
         model = self.chat_model if kind == "chat" else self.video_model
         name = re.sub(r"\.(gguf|tflite|safetensors|pt)$", "", Path(model).name)
         return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def child_env(settings: Settings) -> dict[str, str]:

@@ -1,0 +1,10 @@
+// What a page does to follow a job, in Node too: an EventSource is told by the API when to stop.
+const TYPES = ["queued", "started", "token", "batch", "progress", "requeued", "succeeded", "failed", "canceled"];
+
+export function follow(EventSource, url, options, report) {
+  const source = new EventSource(url, options);
+  for (const type of TYPES) {
+    source.addEventListener(type, (event) => report({ id: event.lastEventId, type, data: event.data }));
+  }
+  source.onerror = () => report({ error: source.readyState === EventSource.CLOSED ? "closed" : "reconnecting" });
+}

@@ -1,0 +1,126 @@
+"""`stoker keys`, and hosts that are refused without one."""
+
+import json
+import re
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.integration.webstack import Web
+from webapi.cli import main
+from webapi.keys import Keys
+from webapi.secret import Secret
+from worker.jobs.ledger import Ledger
+from worker.jobs.settings import Settings
+
+
+def stoker(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.fixture
+def env(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in settings.to_env().items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_create_list_and_revoke(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    created = stoker("keys", "create", "ci", "--max-waiting", "9", "--max-running", "2", "--expires", "30d")
+    assert created.exit_code == 0, created.output
+    key = Keys(ledger).check(created.stdout.strip())
+    assert (key.name, key.max_waiting, key.max_running) == ("ci", 9, 2)
+    assert key.expires_at == pytest.approx(key.created_at + 30 * 86_400)
+    assert "will not be shown again" in created.stderr
+    stoker("keys", "create", "for ever")
+    head, first, second = stoker("keys", "list").stdout.splitlines()
+    assert head.split() == ["ID", "NAME", "STATE", "CREATED", "EXPIRES", "MAX-WAITING", "MAX-RUNNING"]
+    assert first.split()[:3] == [key.id, "ci", "valid"]
+    assert first.split()[-2:] == ["9", "2"]
+    assert second.split()[-3:] == ["-", "-", "-"]
+    assert created.stdout.strip()[-43:] not in first
+    assert stoker("keys", "revoke", key.id).stdout == f"{key.id} (ci) is revoked\n"
+    assert stoker("keys", "list").stdout.splitlines()[1].split()[2] == "revoked"
+
+
+@pytest.mark.parametrize("command", [("revoke", "nobody"), ("webhook-secret", "nobody")])
+def test_an_unknown_id_is_one_sentence(env: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    result = stoker("keys", *command)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "Error: there is no key nobody\n")
+
+
+@pytest.mark.parametrize("expires", ["30", "d", "-1d", "1y", "0d", "1.5h"])
+def test_an_odd_expiry_is_refused(env: pytest.MonkeyPatch, ledger: Ledger, expires: str) -> None:
+    result = stoker("keys", "create", "ci", "--expires", expires)
+    assert (result.exit_code, "such as 30d or 12h" in result.stderr) == (2, True)
+    assert not Keys(ledger).any()
+
+
+def test_the_secret_of_webhooks(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    key = Keys(ledger).create("ci").key
+    secret = Secret(ledger)
+    assert stoker("keys", "webhook-secret", key.id).stdout == secret.webhook_key(key.id) + "\n"
+    assert stoker("keys", "webhook-secret").stdout == secret.webhook_key("") + "\n"
+
+
+def test_keys_are_where_a_running_stack_has_its_redis(
+    env: pytest.MonkeyPatch, settings: Settings, ledger: Ledger
+) -> None:
+    env.delenv("STOKER_REDIS_URL")
+    (settings.root / "up.json").write_text(json.dumps({"redis_url": settings.redis_url}))
+    assert stoker("keys", "create", "ci").exit_code == 0
+    assert [key.name for key in Keys(ledger).list()] == ["ci"]
+
+
+@pytest.mark.parametrize("command", [("keys", "list"), ("web", "--host", "0.0.0.0")])
+def test_no_redis_is_one_sentence(env: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    env.setenv("STOKER_REDIS_URL", "redis://127.0.0.1:1/0")
+    result = stoker(*command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.fullmatch(r"Error: Redis does not answer: .*\n", result.stderr)
+
+
+@pytest.fixture
+def becomes(env: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """The environments of the programs that `stoker` has become."""
+    seen: list[dict[str, str]] = []
+    env.setattr("os.execve", lambda path, argv, environ: seen.append(environ))
+    return seen
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "api.example"])
+def test_a_host_that_others_reach_needs_a_key_or_a_word(
+    becomes: list[dict[str, str]], ledger: Ledger, host: str
+) -> None:
+    refused = stoker("web", "--host", host)
+    assert (refused.exit_code, refused.stderr.count("\n"), becomes) == (1, 1, [])
+    assert refused.stderr.startswith("Error: there is no API key")
+    assert "`stoker keys create NAME`" in refused.stderr
+    assert stoker("web", "--host", host, "--no-auth").exit_code == 0
+    assert becomes.pop()["STOKER_NO_AUTH"] == "True"
+    key = Keys(ledger).create("ci").key
+    assert stoker("web", "--host", host).exit_code == 0
+    Keys(ledger).revoke(key.id)
+    assert stoker("web", "--host", host).exit_code == 0
+    assert [environ["STOKER_NO_AUTH"] for environ in becomes] == ["False", "False"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_loopback_needs_none_nor_redis(
+    becomes: list[dict[str, str]], env: pytest.MonkeyPatch, host: str
+) -> None:
+    env.setenv("STOKER_REDIS_URL", "redis://127.0.0.1:1/0")
+    assert stoker("web", "--host", host).exit_code == 0
+    assert becomes[0]["STOKER_HOST"] == host
+
+
+def test_the_commands_send_the_key(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKER_URL", str(web.http.base_url))
+    key = Keys(web.ledger).create("ci")
+    refused = stoker("status")
+    assert (refused.exit_code, "STOKER_API_KEY" in refused.stderr) == (1, True)
+    monkeypatch.setenv("STOKER_API_KEY", key.text)
+    assert stoker("status").exit_code == 0
+    assert key.text not in repr(Settings.from_env())
+    assert httpx.get(f"{web.http.base_url}/v1/queues").status_code == 401

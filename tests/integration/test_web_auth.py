@@ -1,0 +1,171 @@
+"""Who gets in, and what they get to see."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from tests.integration.webstack import HELLO, TIMEOUT_S, Web
+from webapi.app import create_app
+from webapi.client import ApiError, Client
+from webapi.keys import Keys, NewKey
+from worker.jobs.events import Succeeded
+from worker.jobs.ledger import Ledger
+from worker.jobs.settings import Settings
+
+DONE = Succeeded({"text": "Yes.", "finish_reason": "stop"}, {})
+ROUTES = [
+    ("POST", "/v1/jobs/chat"),
+    ("POST", "/v1/jobs/video"),
+    ("GET", "/v1/jobs"),
+    ("GET", "/v1/jobs/abc"),
+    ("GET", "/v1/jobs/abc/events"),
+    ("GET", "/v1/jobs/abc/result"),
+    ("GET", "/v1/queues"),
+    ("GET", "/v1/workers"),
+    ("GET", "/metrics"),
+    ("GET", "/nowhere"),
+]
+
+Caller = Callable[[NewKey], httpx.Client]
+
+
+@pytest.fixture
+def caller(web: Web) -> Iterator[Caller]:
+    with ExitStack() as stack:
+
+        def call(key: NewKey) -> httpx.Client:
+            headers = {"Authorization": f"Bearer {key.text}"}
+            client = httpx.Client(base_url=web.http.base_url, headers=headers, timeout=TIMEOUT_S)
+            return stack.enter_context(client)
+
+        yield call
+
+
+def unauthorized(response: httpx.Response) -> str:
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized"), response.text
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    assert response.headers["Content-Type"] == "application/problem+json"
+    return str(response.json()["detail"])
+
+
+def test_without_keys_everyone_on_this_machine_is_welcome(web: Web) -> None:
+    assert web.http.get("/v1/jobs", headers={"Authorization": "Bearer anything"}).status_code == 200
+    for host in ("localhost", "localhost:99", "[::1]:8000"):
+        assert web.http.get("/v1/jobs", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "evil.example"}, {"Host": "127.0.0.1.evil.example:80"}, {"Host": "10.0.0.1"},
+     {"Origin": "https://evil.example"}, {"Origin": "null"}],
+)  # fmt: skip
+def test_without_keys_a_page_elsewhere_cannot_use_its_visitors_loopback(
+    web: Web, headers: dict[str, str]
+) -> None:
+    for response in (
+        web.http.post("/v1/jobs/video", files={"file": b"x"}, headers=headers),
+        web.http.get("/v1/jobs", headers=headers),
+    ):
+        assert "no API key yet" in unauthorized(response)
+    own = {"Origin": str(web.http.base_url).rstrip("/")}
+    assert web.http.post("/v1/jobs/chat", json=HELLO, headers=own).status_code == 202
+
+
+def test_from_the_first_key_on_every_route_asks_for_one(web: Web, caller: Caller) -> None:
+    key = Keys(web.ledger).create("ci")
+    headers = [{}, {"Authorization": "Bearer"}, {"Authorization": "Bearer sk-stoker-x"},
+               {"Authorization": f"Basic {key.text}"}, {"Authorization": key.text}]  # fmt: skip
+    for method, path in ROUTES:
+        said = {unauthorized(web.http.request(method, path, headers=header)) for header in headers}
+        assert len(said) == 1
+        assert caller(key).request(method, path).status_code != 401
+    for path in ("/livez", "/readyz", "/openapi.json", "/docs"):
+        assert web.http.get(path).status_code != 401
+    lower = {"Authorization": f"bearer {key.text}"}
+    assert web.http.get("/v1/queues", headers=lower).status_code == 200
+
+
+def test_a_revoked_and_an_expired_key_are_refused_at_once(web: Web, caller: Caller) -> None:
+    keys = Keys(web.ledger)
+    revoked, expired = keys.create("a"), keys.create("b", expires_s=3600)
+    clients = [caller(revoked), caller(expired)]
+    assert [client.get("/v1/queues").status_code for client in clients] == [200, 200]
+    keys.revoke(revoked.key.id)
+    web.ledger.redis.hset(web.ledger.key("key", expired.key.id), "expires_at", str(time.time()))
+    for client in (*clients, web.http):
+        unauthorized(client.get("/v1/queues"))
+
+
+def test_a_job_is_there_for_its_own_key_only(web: Web, caller: Caller) -> None:
+    before = web.submit()
+    keys = Keys(web.ledger)
+    mine, other = caller(keys.create("mine")), caller(keys.create("other"))
+    job_id = mine.post("/v1/jobs/chat", json=HELLO).json()["id"]
+    assert web.ledger.get(job_id).owner == keys.list()[0].id
+    web.worker.claim(job_id)
+    web.worker.append(job_id, DONE, result=DONE.result)
+    assert [job["id"] for job in mine.get("/v1/jobs").json()["jobs"]] == [job_id]
+    assert other.get("/v1/jobs").json()["jobs"] == []
+    assert other.get("/v1/jobs", params={"after": job_id}).status_code == 422
+    routes = [("GET", ""), ("GET", "/events"), ("GET", "/result"), ("GET", "/memory"), ("POST", "/token"),
+              ("POST", "/cancel"), ("DELETE", "")]  # fmt: skip
+    for method, path in routes:
+        url = f"/v1/jobs/{job_id}{path}"
+        missing = other.request(method, url.replace(job_id, "0" * 32))
+        theirs = other.request(method, url)
+        assert (theirs.status_code, theirs.text.replace(job_id, "0" * 32)) == (404, missing.text)
+        assert mine.request(method, url.replace(job_id, before)).status_code == 404
+    for method, path in routes:
+        assert mine.request(method, f"/v1/jobs/{job_id}{path}").is_success
+
+
+def test_a_keys_cap_is_its_own(web: Web, caller: Caller) -> None:
+    keys = Keys(web.ledger)
+    capped, free = caller(keys.create("a", max_waiting=1)), caller(keys.create("b"))
+    answers = [
+        client.post("/v1/jobs/chat", json=HELLO).status_code for client in (capped, capped, free, free)
+    ]
+    assert answers == [202, 429, 202, 202]
+
+
+def test_no_auth_trusts_everyone(settings: Settings, ledger: Ledger) -> None:
+    Keys(ledger).create("ci")
+    api = create_app(settings.updated(no_auth=True, host="0.0.0.0")).test_client()
+    for headers in ({}, {"Host": "api.example", "Authorization": "Bearer anything"}):
+        assert api.get("/v1/jobs", headers=headers).status_code == 200
+
+
+def test_an_api_that_others_reach_serves_nobody_without_keys(settings: Settings, ledger: Ledger) -> None:
+    api = create_app(settings.updated(host="0.0.0.0")).test_client()
+    refused = api.get("/v1/jobs")
+    assert (refused.status_code, "no API key yet" in refused.text) == (401, True)
+    assert api.get("/livez").status_code == 200
+    headers = {"Authorization": f"Bearer {Keys(ledger).create('ci').text}", "Host": "api.example"}
+    assert api.get("/v1/queues", headers=headers).status_code == 200
+
+
+def test_no_redis_is_no_way_in(settings: Settings) -> None:
+    away = settings.updated(redis_url="redis://127.0.0.1:1/0")
+    api = create_app(away).test_client()
+    for headers in ({}, {"Authorization": f"Bearer sk-stoker-{'0' * 12}-{'A' * 43}"}):
+        assert api.get("/v1/jobs", headers=headers).status_code == 503
+
+
+def test_the_client_sends_its_key_and_what_goes_with_a_submit(web: Web, caller: Caller) -> None:
+    key = Keys(web.ledger).create("ci")
+    with Client(str(web.http.base_url)) as stranger, pytest.raises(ApiError, match="Send a valid API key"):
+        stranger.submit_chat(HELLO)
+    with Client(str(web.http.base_url), key.text) as client:
+        sent: list[httpx.Request] = []
+        client.http.event_hooks["request"].append(sent.append)
+        job = client.submit_chat(HELLO, idempotency_key="once", wait=1)
+        assert client.job(job["id"])["state"] == "queued"
+        web.worker.claim(job["id"])
+        web.worker.append(job["id"], DONE, result=DONE.result)
+        assert [event["type"] for event in client.follow(job["id"])] == ["queued", "started", "succeeded"]
+        assert next(client.events(job["id"], after=2))["type"] == "succeeded"
+    assert (sent[0].headers["Idempotency-Key"], sent[0].headers["Prefer"]) == ("once", "wait=1")
+    assert "Prefer" not in sent[1].headers

@@ -1,0 +1,91 @@
+import hmac
+import re
+import time
+
+import pytest
+
+from webapi.keys import Keys
+from worker.jobs.errors import KeyNotFound, Unauthorized
+from worker.jobs.ledger import Ledger
+
+
+@pytest.fixture
+def keys(ledger: Ledger) -> Keys:
+    return Keys(ledger)
+
+
+def refusal(keys: Keys, text: str) -> str:
+    with pytest.raises(Unauthorized) as refused:
+        keys.check(text)
+    return str(refused.value)
+
+
+def test_a_new_key_is_valid_and_its_owner_is_in_its_text(keys: Keys) -> None:
+    assert not keys.any()
+    new = keys.create("ci", max_waiting=7, max_running=2, expires_s=60)
+    assert keys.any()
+    assert re.fullmatch(rf"sk-stoker-{new.key.id}-[\w-]{{43}}", new.text)
+    assert keys.check(new.text) == keys.valid(new.key.id) == keys.get(new.key.id) == new.key
+    assert (new.key.name, new.key.max_waiting, new.key.max_running, new.key.state) == ("ci", 7, 2, "valid")
+    assert new.key.expires_at == pytest.approx(time.time() + 60, abs=30)
+
+
+def test_what_is_stored_is_a_hash_and_what_the_scripts_read(keys: Keys, ledger: Ledger) -> None:
+    new = keys.create("ci", max_waiting=7)
+    secret = new.text[-43:]
+    stored = ledger.redis.hgetall(ledger.key("key", new.key.id))
+    assert stored.keys() == {"name", "hash", "created_at", "max_waiting"}
+    assert stored["max_waiting"] == "7"
+    assert secret not in str(stored)
+    assert secret not in repr(new)
+    assert ledger.redis.smembers(ledger.key("keys")) == {new.key.id}
+
+
+def test_every_refusal_sounds_the_same(keys: Keys) -> None:
+    mine, other = keys.create("mine"), keys.create("other")
+    secret = other.text.removeprefix(f"sk-stoker-{other.key.id}-")
+    unknown = f"sk-stoker-{'0' * 12}-{secret}"
+    wrong = f"sk-stoker-{mine.key.id}-{secret}"
+    longer = mine.text + "A"
+    assert len({refusal(keys, text) for text in ("", "x", "é" * 70, unknown, wrong, longer)}) == 1
+
+
+def test_an_unknown_id_is_compared_as_a_known_one_is(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[int, int]] = []
+    compare = hmac.compare_digest
+
+    def spy(a: str, b: str) -> bool:
+        compared.append((len(a), len(b)))
+        return compare(a, b)
+
+    monkeypatch.setattr(hmac, "compare_digest", spy)
+    text = keys.create("ci").text
+    keys.check(text)
+    refusal(keys, f"sk-stoker-{'0' * 12}-{text[-43:]}")
+    assert compared == [(64, 64), (64, 64)]
+
+
+def test_a_revoked_key_is_refused_and_keeps_the_api_closed(keys: Keys) -> None:
+    new = keys.create("ci")
+    revoked = keys.revoke(new.key.id)
+    assert revoked.state == "revoked"
+    assert keys.revoke(new.key.id) == revoked
+    refusal(keys, new.text)
+    with pytest.raises(Unauthorized):
+        keys.valid(new.key.id)
+    assert keys.any()
+    with pytest.raises(KeyNotFound, match="there is no key nobody"):
+        keys.revoke("nobody")
+
+
+def test_an_expired_key_is_refused(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = keys.create("ci", expires_s=60)
+    later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: later)
+    refusal(keys, new.text)
+    assert keys.get(new.key.id).state == "expired"
+
+
+def test_keys_are_listed_oldest_first(keys: Keys) -> None:
+    made = [keys.create(name).key for name in "cab"]
+    assert keys.list() == made

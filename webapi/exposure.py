@@ -1,0 +1,37 @@
+"""Exposure: while there is no key, the API is for this machine only."""
+
+import ipaddress
+
+from webapi.keys import Keys
+from worker.jobs.errors import BadSettings
+from worker.jobs.ledger import Ledger
+from worker.jobs.settings import Settings
+
+__all__ = ["check", "loopback"]
+
+
+def loopback(host: str) -> bool:
+    """Whether only this machine can reach the address, or calls itself by this name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def check(settings: Settings) -> None:
+    """Raise `BadSettings` if the API would listen for others, and trust them all.
+
+    Raises `redis.exceptions.RedisError` when that cannot be told.
+    """
+    if settings.no_auth or loopback(settings.host):
+        return
+    ledger = Ledger(settings)
+    try:
+        closed = Keys(ledger).any()
+    finally:
+        ledger.redis.close()
+    if not closed:
+        raise BadSettings(
+            f"there is no API key, so the API would trust everyone who reaches {settings.host}: make one "
+            "with `stoker keys create NAME` (while Redis or `stoker up` runs), or pass --no-auth"
+        )

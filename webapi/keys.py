@@ -1,0 +1,146 @@
+"""API keys: made at random, shown once, kept as hashes, checked in constant time."""
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from worker.jobs.errors import KeyNotFound, Unauthorized
+from worker.jobs.ledger import Ledger
+
+__all__ = ["Key", "Keys", "NewKey"]
+
+_TEXT = re.compile(r"sk-stoker-([0-9a-f]{12})-([A-Za-z0-9_-]{43})")
+#: What an unknown id is compared with, so that it takes as long as a known one. No secret has this hash.
+_NO_HASH = "-" * 64
+_OPTIONAL = {"expires_at": float, "max_waiting": int, "max_running": int, "revoked_at": float}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is known of a key; its `id` is the owner of the jobs sent with it. Times are in epoch seconds."""
+
+    id: str
+    name: str
+    created_at: float
+    expires_at: float | None = None
+    #: Caps on this key's jobs, beside those of the settings.
+    max_waiting: int | None = None
+    max_running: int | None = None
+    revoked_at: float | None = None
+
+    @property
+    def state(self) -> str:
+        """`valid`, `expired` or `revoked`."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= time.time() else "valid"
+
+    @classmethod
+    def parse(cls, key_id: str, fields: Mapping[str, str]) -> "Key":
+        """From the hash's fields in Redis."""
+        given: dict[str, Any] = {
+            name: kind(fields[name]) for name, kind in _OPTIONAL.items() if name in fields
+        }
+        return cls(key_id, fields["name"], float(fields["created_at"]), **given)
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made. Nobody can find out its text later."""
+
+    key: Key
+    text: str = field(repr=False)
+
+
+class Keys:
+    """The keys in the ledger's Redis. They are never dropped: once there is one, the API stays closed.
+
+    Raises `redis.exceptions.RedisError` when Redis is away.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._redis = ledger.redis
+        self._key = ledger.key
+
+    def create(
+        self,
+        name: str,
+        *,
+        max_waiting: int | None = None,
+        max_running: int | None = None,
+        expires_s: float | None = None,
+    ) -> NewKey:
+        """A new key, valid for `expires_s` seconds from now on, or for ever."""
+        key_id, secret, now = secrets.token_hex(6), secrets.token_urlsafe(32), time.time()
+        expires_at = None if expires_s is None else now + expires_s
+        limits = {"expires_at": expires_at, "max_waiting": max_waiting, "max_running": max_running}
+        given = {"name": name, "created_at": now, **limits}
+        fields: dict[Any, str] = {field: str(value) for field, value in given.items() if value is not None}
+        with self._redis.pipeline() as pipe:
+            pipe.hset(self._at(key_id), mapping=fields | {"hash": _hash(secret)})
+            pipe.sadd(self._key("keys"), key_id)
+            pipe.execute()
+        return NewKey(Key.parse(key_id, fields), f"sk-stoker-{key_id}-{secret}")
+
+    def list(self) -> Sequence[Key]:
+        """All keys, oldest first; expired and revoked ones too."""
+        ids = sorted(cast("set[str]", self._redis.smembers(self._key("keys"))))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key_id in ids:
+                pipe.hgetall(self._at(key_id))
+            found = pipe.execute() if ids else []
+        keys = [Key.parse(key_id, fields) for key_id, fields in zip(ids, found, strict=True)]
+        return sorted(keys, key=lambda key: key.created_at)
+
+    def any(self) -> bool:
+        """Whether a key was ever made."""
+        return bool(self._redis.scard(self._key("keys")))
+
+    def get(self, key_id: str) -> Key:
+        """The key. Raises `KeyNotFound`."""
+        fields = self._fields(key_id)
+        if not fields:
+            raise KeyNotFound(f"there is no key {key_id}")
+        return Key.parse(key_id, fields)
+
+    def revoke(self, key_id: str) -> Key:
+        """Let the key be valid no more; what it has sent goes on. Raises `KeyNotFound`."""
+        self.get(key_id)
+        self._redis.hsetnx(self._at(key_id), "revoked_at", str(time.time()))
+        return self.get(key_id)
+
+    def check(self, text: str) -> Key:
+        """The valid key of this text. Raises `Unauthorized`, and does not tell why."""
+        parts = _TEXT.fullmatch(text)
+        if parts is None:
+            raise Unauthorized
+        key_id, secret = parts.groups()
+        fields = self._fields(key_id)
+        same = hmac.compare_digest(_hash(secret), fields.get("hash", _NO_HASH))
+        return self._valid(key_id, fields if same else {})
+
+    def valid(self, key_id: str) -> Key:
+        """The key with this id, if it is valid. Raises `Unauthorized`."""
+        return self._valid(key_id, self._fields(key_id))
+
+    @staticmethod
+    def _valid(key_id: str, fields: Mapping[str, str]) -> Key:
+        if not fields or (key := Key.parse(key_id, fields)).state != "valid":
+            raise Unauthorized
+        return key
+
+    def _fields(self, key_id: str) -> Mapping[str, str]:
+        return cast("Mapping[str, str]", self._redis.hgetall(self._at(key_id)))
+
+    def _at(self, key_id: str) -> str:
+        return self._key("key", key_id)
+
+
+def _hash(secret: str) -> str:
+    """One round is enough: 32 random bytes cannot be guessed."""
+    return hashlib.sha256(secret.encode()).hexdigest()

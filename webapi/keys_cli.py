@@ -1,0 +1,88 @@
+"""`stoker keys`: makes, lists and revokes API keys, straight in Redis."""
+
+import json
+import re
+from collections.abc import Sequence
+
+import click
+
+from webapi import table
+from webapi.keys import Key, Keys
+from webapi.secret import Secret
+from worker.jobs.ledger import Ledger, rfc3339
+from worker.jobs.settings import Settings
+
+__all__ = ["keys"]
+
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke API keys.
+
+    They are in the Redis of STOKER_REDIS_URL, else of the running `stoker up`.
+    """
+
+
+def _ledger() -> Ledger:
+    settings = Settings.from_env()
+    state = settings.root / "up.json"
+    if settings.redis_url is None and state.exists():
+        settings = settings.updated(redis_url=json.loads(state.read_text())["redis_url"])
+    ledger = Ledger(settings)
+    click.get_current_context().call_on_close(ledger.redis.close)
+    return ledger
+
+
+def _seconds(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    parts = re.fullmatch(r"([1-9][0-9]{0,8})([smhdw])", text)
+    if parts is None:
+        raise click.BadParameter("must be a number with s, m, h, d or w, such as 30d or 12h")
+    return int(parts[1]) * UNITS_S[parts[2]]
+
+
+@keys.command()
+@click.argument("name")
+@click.option("--max-waiting", type=click.IntRange(1), help="Cap on this key's waiting jobs.")
+@click.option("--max-running", type=click.IntRange(1), help="Cap on this key's running jobs.")
+@click.option(
+    "--expires", callback=_seconds, help="How long it is valid, such as 30d or 12h; default for ever."
+)
+def create(name: str, max_waiting: int | None, max_running: int | None, expires: int | None) -> None:
+    """Make a key for NAME, and show it this once."""
+    new = Keys(_ledger()).create(name, max_waiting=max_waiting, max_running=max_running, expires_s=expires)
+    click.echo(new.text)
+    click.echo("Keep it now: it is stored as a hash, and will not be shown again.", err=True)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List the keys, without what is secret in them."""
+    table.show("ID NAME STATE CREATED EXPIRES MAX-WAITING MAX-RUNNING", map(_row, Keys(_ledger()).list()))
+
+
+def _row(key: Key) -> Sequence[object]:
+    expires = "-" if key.expires_at is None else rfc3339(key.expires_at)
+    caps = [key.max_waiting or "-", key.max_running or "-"]
+    return [key.id, key.name, key.state, rfc3339(key.created_at), expires, *caps]
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+def revoke(key_id: str) -> None:
+    """Refuse the key with this ID from now on; jobs sent with it go on."""
+    key = Keys(_ledger()).revoke(key_id)
+    click.echo(f"{key.id} ({key.name}) is revoked")
+
+
+@keys.command("webhook-secret")
+@click.argument("key_id", metavar="[ID]", default="")
+def webhook_secret(key_id: str) -> None:
+    """Print what this key's webhooks are signed with; without ID, those of jobs sent without a key."""
+    ledger = _ledger()
+    if key_id:
+        Keys(ledger).get(key_id)
+    click.echo(Secret(ledger).webhook_key(key_id))
