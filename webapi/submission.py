@@ -30,7 +30,7 @@ def submit(stoker: Backend, job_id: str, spec: JobSpec, once: Once | None = None
     if spec.webhook_url is not None:
         check_url(stoker.settings, spec.webhook_url)
     if isinstance(spec, ChatJob):
-        check_room(stoker, "chat")  # counting tokens takes longer
+        _check_room(stoker, card)  # counting tokens may take longer
         _check_length(stoker, card, spec)
     try:
         named = spec.model_copy(update={"model": card.name})
@@ -52,13 +52,19 @@ def check_room(stoker: Backend, kind: str) -> None:
     for card in stoker.registry.models():
         if card.kind == kind:
             try:
-                stoker.ledger.check_room(card.queue, access.owner())
+                return _check_room(stoker, card)
             except QueueFull as error:
-                full = QueueFull(str(error), _until_a_place_is_free(stoker, card.queue))
-            else:
-                return
+                full = error
     if full:
         raise full
+    return None
+
+
+def _check_room(stoker: Backend, card: ModelCard) -> None:
+    try:
+        stoker.ledger.check_room(card.queue, access.owner())
+    except QueueFull as error:
+        raise QueueFull(str(error), _until_a_place_is_free(stoker, card.queue)) from None
 
 
 def _model(stoker: Backend, spec: JobSpec) -> ModelCard:
