@@ -163,6 +163,12 @@ def measure_requests(url: str, seconds: float, at_once: int, connection: Connect
     print(f"{at_once} clients, one API process, an engine that does nothing")
     for name, row in rows.items():
         print(f"{name:>34} {row():8.0f} a second", flush=True)
+        eventually(lambda: idle(connection), "the end of all jobs", 600)
+
+
+def idle(connection: Connection) -> bool:
+    queues = json.loads(connection.ask("GET", "/v1/queues"))["queues"]
+    return not any(queue["waiting"] + queue["running"] for queue in queues)
 
 
 def measure_streams(url: str, count: int, api: psutil.Process) -> None:

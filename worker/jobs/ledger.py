@@ -29,6 +29,9 @@ Reply = Literal["ok", "cancel", "stale"]
 #: Why a job goes back to its queue.
 Reason = Literal["worker_lost", "engine_lost", "redis_lost", "drain"]
 
+#: Of one process to Redis; more requests at once than these take turns.
+MAX_CONNECTIONS = 64
+
 #: How many of a queue's first jobs are told their places.
 ANNOUNCED = 1000
 
@@ -44,14 +47,17 @@ def connect(settings: Settings) -> "redis.Redis":
     """
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
     patience_s = max(1.0, min(5.0, settings.lease_ttl_s / 3))
-    return redis.Redis.from_url(
+    pool = redis.BlockingConnectionPool.from_url(  # a burst of requests waits for a connection
         settings.broker_url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=patience_s,
         decode_responses=True,
         health_check_interval=15,
         retry=Retry(backoff, retries=3, supported_errors=(RedisConnectionError,)),
         socket_timeout=patience_s,
         socket_connect_timeout=patience_s,
     )
+    return redis.Redis.from_pool(pool)
 
 
 def rfc3339(epoch_s: float) -> str:
