@@ -67,9 +67,10 @@ def web_argv(settings: Settings) -> list[str]:
     """The API under gunicorn; an event stream cut by a restart is resumed, so do not wait long for it."""
     command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", str(settings.web_processes)]
     where = _authority(settings.host, settings.port)
-    # Longer than clients and proxies keep an idle connection, or they meet one that is being closed.
-    idle = ["--keep-alive", "75"]
-    options = ["-b", where, "--graceful-timeout", "5", "--no-control-socket", *idle]
+    # Clients and proxies keep idle connections for less, and so never meet one that is being closed; and
+    # gunicorn would let no one in beyond its 1000 connections, streams included.
+    many = ["--keep-alive", "75", "--worker-connections", "10000"]
+    options = ["-b", where, "--graceful-timeout", "5", "--no-control-socket", *many]
     return [*command, *options, "--log-level", settings.log_level.lower(), "webapi.app:create_app()"]
 
 
