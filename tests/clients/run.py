@@ -91,7 +91,7 @@ class Clients:
         figures = ", ".join(
             f"{name.replace('_', ' ')} {found[name]['avg']:.4g} {found[name]['unit']}"
             for name in names
-            if found.get(name)
+            if found.get(name) and found[name]["avg"]
         )
         done = int(found["request_count"]["avg"])
         what = shown([*command, *options], "--endpoint-type")

@@ -14,11 +14,24 @@ from worker.jobs.settings import PREFIX, Settings
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
+def example(word: str) -> str:
+    """The Python example with this word."""
+    examples: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    [found] = [text for text in examples if word in text]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_openais_client_streams_the_answer(stack: Stack) -> None:
+    source = example("openai").replace("http://127.0.0.1:8000", stack.settings.url)
+    assert "Tokyo" in subprocess.check_output([sys.executable, "-c", source], text=True, timeout=60)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_pub_sub_client_prints_every_event_while_it_runs_and_afterwards(stack: Stack) -> None:
-    [source] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    source = source.replace("stoker:job:", f"{stack.settings.prefix}:job:")
+    source = example("pubsub").replace("stoker:job:", f"{stack.settings.prefix}:job:")
     job = stack.chat("What is the capital of Japan?", temperature=0)
     command = [sys.executable, "-c", source, stack.settings.broker_url, job["id"]]
     live = subprocess.check_output(command, text=True, timeout=60)
