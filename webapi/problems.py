@@ -21,7 +21,7 @@ from worker.jobs.errors import (
     TooLarge,
 )
 
-__all__ = ["RETRY_AFTER_S", "STATUS", "problem", "register"]
+__all__ = ["ENDED", "RETRY_AFTER_S", "STATUS", "problem", "register"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,9 @@ STATUS: dict[type[StokerError], int] = {
     NotReady: 503,
     DiskFull: 507,
 }
+
+#: What it is to a request that waited for a job that the job ended like this; all other codes are 500.
+ENDED = {"expired": 503, "timeout": 504, "canceled": 409}
 
 
 def register(app: Flask) -> None:
