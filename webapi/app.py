@@ -7,6 +7,8 @@ from flask.json.provider import DefaultJSONProvider
 
 from webapi import auth, browsers, jobs, ops, problems, streams, tokens
 from webapi.backend import Backend
+from webapi.openai import routes as openai
+from webapi.openai import videos
 from worker.jobs.recovery import Recovery
 from worker.jobs.settings import Settings
 
@@ -34,7 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     app.extensions["stoker"] = stoker = Backend.of(settings)
     Recovery(stoker.ledger).start()
-    for module in (jobs, streams, tokens, ops):
+    for module in (jobs, streams, tokens, ops, openai, videos):
         app.register_blueprint(module.routes)
     auth.register(app)
     browsers.register(app, settings)

@@ -5,18 +5,19 @@ import uuid
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-from flask import Blueprint, request, send_file
+from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from webapi import access
 from webapi.backend import backend
+from webapi.bodies import json_body
 from webapi.documents import ChatResult, JobDocument, MemoryDocument
 from webapi.preferences import idempotency, wait_for_end, wanted_wait_s
+from webapi.results import check_succeeded, video_file
 from webapi.submission import check_room, submit
 from webapi.uploads import receive
-from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, TooLarge
+from worker.jobs.errors import InvalidInput
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import validate
 
@@ -25,14 +26,11 @@ __all__ = ["routes"]
 logger = logging.getLogger(__name__)
 routes = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
-#: A conversation is text: far beyond any model's context already.
-MAX_CHAT_BYTES = 16 * 2**20
-
 
 @routes.post("/chat")
 def submit_chat() -> ResponseReturnValue:
     """Submit a chat job."""
-    spec = validate("chat", _json_body())
+    spec = validate("chat", json_body())
     return _accepted(submit(backend(), uuid.uuid4().hex, spec, idempotency(spec)))
 
 
@@ -48,18 +46,6 @@ def submit_video() -> ResponseReturnValue:
     if accepted != job_id:
         files.remove()  # the job has its own
     return _accepted(accepted)
-
-
-def _json_body() -> Any:
-    request.max_content_length = MAX_CHAT_BYTES
-    try:
-        return request.get_json()
-    except RequestEntityTooLarge:
-        raise TooLarge("body", f"the body may have at most {MAX_CHAT_BYTES} bytes") from None
-    except BadRequest:
-        raise BadRequest("The body is not valid JSON.") from None
-    except RecursionError:
-        raise BadRequest("The JSON is nested too deeply.") from None
 
 
 def _accepted(job_id: str) -> ResponseReturnValue:
@@ -111,33 +97,11 @@ def list_jobs() -> ResponseReturnValue:
 @routes.get("/<job_id>/result")
 def result(job_id: str) -> ResponseReturnValue:
     """What the job produced."""
-    stoker, record = backend(), access.job(job_id)
-    if record.state != "succeeded":
-        raise JobConflict(_why_no_result(record))
-    if record.kind == "chat":
-        return ChatResult.of(record).model_dump()
-    video = stoker.files(job_id).result
-    if not video.is_file():
-        raise JobNotFound("the result's file is gone")
-    _ignore_odd_ranges(video.stat().st_size)
-    return send_file(video, "video/mp4", download_name=f"{job_id}.mp4", conditional=True)
-
-
-def _why_no_result(record: Record) -> str:
-    if record.state == "failed":
-        return f"the job failed: {record.error['message'] if record.error else 'no reason was given'}"
-    return "the job was canceled" if record.terminal else f"the job is {record.state}; it has no result yet"
-
-
-def _ignore_odd_ranges(size: int) -> None:
-    """Werkzeug answers 416 to any Range that it does not serve; RFC 9110 (14.2) has all but one ignored.
-
-    That one is a single range that begins behind the end.
-    """
-    wanted = request.range
-    plain = wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1
-    if wanted is None or not plain or -(wanted.ranges[0][0] or 0) > size:
-        request.environ.pop("HTTP_RANGE", None)
+    record = access.job(job_id)
+    if record.kind == "video":
+        return video_file(record)
+    check_succeeded(record)
+    return ChatResult.of(record).model_dump()
 
 
 @routes.get("/<job_id>/memory")

@@ -1,18 +1,20 @@
-"""Every error as `application/problem+json` (RFC 9457): one table from error class to HTTP status."""
+"""Every error as `application/problem+json` (RFC 9457) or OpenAI's object: one table from class to status."""
 
 import json
 import logging
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
+from webapi.openai import errors as openai
 from worker.jobs.errors import (
     DiskFull,
     InvalidInput,
     JobConflict,
     JobNotFound,
+    ModelNotFound,
     NotReady,
     QueueFull,
     StokerError,
@@ -20,7 +22,7 @@ from worker.jobs.errors import (
     Unauthorized,
 )
 
-__all__ = ["RETRY_AFTER_S", "STATUS", "problem", "register"]
+__all__ = ["ENDED", "RETRY_AFTER_S", "STATUS", "problem", "register"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ RETRY_AFTER_S = 5
 #: Subclasses come before their parents.
 STATUS: dict[type[StokerError], int] = {
     TooLarge: 413,
+    ModelNotFound: 404,
     InvalidInput: 422,
     Unauthorized: 401,
     JobNotFound: 404,
@@ -38,6 +41,9 @@ STATUS: dict[type[StokerError], int] = {
     NotReady: 503,
     DiskFull: 507,
 }
+
+#: What it is to a request that waited for a job that the job ended like this; all other codes are 500.
+ENDED = {"expired": 503, "timeout": 504, "canceled": 409}
 
 
 def register(app: Flask) -> None:
@@ -49,7 +55,20 @@ def register(app: Flask) -> None:
 
 
 def problem(status: int, code: str, detail: str, field: str | None = None) -> Response:
-    """A problem document; `code` is the stable name, `field` the part of the request at fault."""
+    """A problem document, or what OpenAI's clients expect on their routes.
+
+    `code` is the stable name, `field` the part of the request at fault.
+    """
+    if openai.speaks(request.path):
+        response = openai.response(status, code, detail, field)
+    else:
+        response = _document(status, code, detail, field)
+    if status == STATUS[NotReady]:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
+
+
+def _document(status: int, code: str, detail: str, field: str | None) -> Response:
     document = {
         "type": "about:blank",
         "title": HTTP_STATUS_CODES[status],
@@ -57,10 +76,7 @@ def problem(status: int, code: str, detail: str, field: str | None = None) -> Re
         "detail": detail,
         "code": code,
     } | ({} if field is None else {"field": field})
-    response = Response(json.dumps(document), status, content_type="application/problem+json")
-    if status == STATUS[NotReady]:
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    return response
+    return Response(json.dumps(document), status, content_type="application/problem+json")
 
 
 def _stoker_error(error: StokerError) -> Response:

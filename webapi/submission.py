@@ -9,7 +9,7 @@ from webapi import access
 from webapi.addresses import check_url
 from webapi.backend import Backend
 from webapi.problems import RETRY_AFTER_S
-from worker.jobs.errors import InvalidInput, NotReady, QueueFull, Unanswered
+from worker.jobs.errors import InvalidInput, NotReady, PromptTooLong, QueueFull, Unanswered
 from worker.jobs.hints import send
 from worker.jobs.ledger import Once
 from worker.jobs.records import ModelCard
@@ -85,7 +85,7 @@ def _model(stoker: Backend, spec: JobSpec) -> ModelCard:
 def _check_length(stoker: Backend, card: ModelCard, spec: ChatJob) -> None:
     tokens = stoker.prompts.count(card, spec.messages)
     if card.context_length is not None and tokens >= card.context_length:
-        raise InvalidInput(
+        raise PromptTooLong(
             "messages",
             f"the prompt has {tokens} tokens and must leave room in the context of {card.context_length}",
         )

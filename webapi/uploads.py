@@ -45,8 +45,10 @@ class Parts:
 
 
 @contextmanager
-def receive(request: Request, files: JobFiles, settings: Settings) -> Iterator[dict[str, Any]]:
-    """The form's text fields, with the clip and the background image checked and in place.
+def receive(
+    request: Request, files: JobFiles, settings: Settings, clip: str = "file"
+) -> Iterator[dict[str, Any]]:
+    """The form's text fields, with the clip (of this name) and the background image checked and in place.
 
     Raises `InvalidInput` naming the field, and `DiskFull`. If that or anything in the block fails, no file
     stays; unless it is `Unanswered`, for then the job may be in the ledger, and need them.
@@ -56,7 +58,7 @@ def receive(request: Request, files: JobFiles, settings: Settings) -> Iterator[d
     files.folder.mkdir(parents=True)
     try:
         form, uploads = _parse(request, files.folder, settings.max_upload_bytes)
-        yield _place(form, uploads, files, settings.max_pixels)
+        yield _place(form, uploads, files, settings.max_pixels, clip)
     except Unanswered:
         raise
     except BaseException as error:
@@ -88,16 +90,20 @@ def _parse(
 
 
 def _place(
-    form: MultiDict[str, str], uploads: MultiDict[str, FileStorage], files: JobFiles, max_pixels: int
+    form: MultiDict[str, str],
+    uploads: MultiDict[str, FileStorage],
+    files: JobFiles,
+    max_pixels: int,
+    clip: str,
 ) -> dict[str, Any]:
     given = Counter(name for name, _ in [*form.items(multi=True), *uploads.items(multi=True)])
     if repeated := next((name for name, times in given.items() if times > 1), None):
         raise InvalidInput(repeated, "is given more than once")
     if "background_image" in form:
         raise InvalidInput("background_image", "is not a field of this request")
-    if "file" not in uploads:
-        raise InvalidInput("file", "is missing: the clip, as a file")
-    places = {"file": files.clip, "background": files.background}
+    if clip not in uploads:
+        raise InvalidInput(clip, f"{clip} is missing: the clip, as a file")
+    places = {clip: files.clip, "background": files.background}
     for name, upload in uploads.items():
         if name not in places:
             raise InvalidInput(name, "is not a file of this request")

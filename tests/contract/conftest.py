@@ -1,6 +1,6 @@
 """The engines under test: each loaded once a session, however many of it are started."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 LONG = "Write a long story about a dragon who learns to bake bread."
+#: An answer of a few words.
+BRIEF = "What is the capital of Japan?"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ def serve(request: pytest.FixtureRequest) -> Callable[..., Served]:
 
 def _fake(request: pytest.FixtureRequest, slots: int, context_length: int) -> Served:
     words = [f"word{n} " if n % 5 else "日本🎉 " for n in range(300)]
-    engine = FakeEngine(words, slots=slots, step_s=0.002, context_length=context_length)
+    brief = len(FakeEngine().prompt_template.encode([{"role": "user", "content": BRIEF}]))
+
+    def script(request: ChatRequest) -> Sequence[str]:
+        return words[: 6 if len(request.prompt) == brief else None]
+
+    engine = FakeEngine(slots=slots, step_s=0.002, context_length=context_length, script=script)
     recorder = Recorder()
     engine.start(recorder.on_step, recorder.on_broken)
     return Served(engine, recorder, engine.break_down)

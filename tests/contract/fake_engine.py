@@ -118,7 +118,8 @@ class FakeEngine:
         """The request behind what it has said, of which the last words may be held back."""
         words, stop = self._script(request), StopStrings(request.stop)
         for token in request.said:
-            stop.push(words[token])
+            if token >= request.min_tokens:
+                stop.push(words[token] if token < len(words) else "")
         return _Running(request, words, stop, len(request.said))
 
     def _limit(self, request: ChatRequest) -> int:
@@ -126,15 +127,17 @@ class FakeEngine:
         return min(request.max_tokens, self.context_length - len(request.prompt))
 
     def _advance(self, running: _Running) -> Delta:
-        """One word more; the end-of-sequence token is the step after the last."""
+        """One word more; behind the last only end-of-sequence tokens come, as many as must."""
         request, token = running.request, running.next
-        word = running.words[token] if token < len(running.words) else None
+        word = running.words[token] if token < len(running.words) else ""
         running.next += 1
-        text = running.stop.push(word or "")
-        if word is not None and not running.stop.found and running.next < self._limit(request):
+        early = running.next <= request.min_tokens
+        text = word if early else running.stop.push(word)
+        ended = token >= len(running.words) and not early and not request.ignore_eos
+        if not (ended or running.stop.found) and running.next < self._limit(request):
             return Delta(request.id, text, (token,))
         del self._running[request.id]
-        reason: FinishReason = "stop" if word is None or running.stop.found else "length"
+        reason: FinishReason = "stop" if ended or running.stop.found else "length"
         return Delta(request.id, text + running.stop.finish(), (token,), reason)
 
     def _end(self, reason: str) -> None:

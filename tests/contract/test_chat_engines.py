@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.contract.conftest import Served, chat
+from tests.contract.conftest import BRIEF, Served, chat
 from worker.chat.engine import ChatRequest, Delta
 from worker.jobs.errors import EngineFailed, EngineLost
 
@@ -27,6 +27,40 @@ def test_max_tokens_is_exact(served: Served, max_tokens: int) -> None:
     served.recorder.run(served.engine, chat(served, "a", max_tokens=max_tokens))
     assert len(served.recorder.ids("a")) == max_tokens
     assert served.recorder.ends("a")[0].finish_reason == "length"
+
+
+def test_an_ignored_end_of_sequence_ends_nothing(served: Served) -> None:
+    requests = [
+        chat(served, "as ever", BRIEF),
+        chat(served, "on and on", BRIEF, ignore_eos=True),
+        chat(served, "stopped", BRIEF, ignore_eos=True, stop=("a", "o")),
+    ]
+    served.recorder.run(served.engine, *requests)
+    ends = {request.id: served.recorder.ends(request.id)[0].finish_reason for request in requests}
+    assert ends == {"as ever": "stop", "on and on": "length", "stopped": "stop"}
+    before, after = served.recorder.ids("as ever"), served.recorder.ids("on and on")
+    assert (len(before) < 16, len(after)) == (True, 16)
+    assert after[: len(before)] == before
+
+
+def test_the_least_length_holds_whatever_the_model_wants(served: Served) -> None:
+    requests = [chat(served, str(n), BRIEF, max_tokens=24, min_tokens=n) for n in (0, 3, 14, 99)]
+    served.recorder.run(served.engine, *requests)
+    wanted, same, longer, all_of_it = (served.recorder.ids(request.id) for request in requests)
+    assert len(wanted) < 14
+    assert same == wanted
+    assert 14 <= len(longer) <= 24
+    assert len(all_of_it) == 24
+    assert longer[: len(wanted) - 1] == wanted[:-1]
+
+
+def test_no_stop_string_is_found_before_the_least_length(served: Served) -> None:
+    served.recorder.run(served.engine, chat(served, "a"))
+    deltas = served.recorder.deltas("a")
+    (early, at), late = next((d.text, n) for n, d in enumerate(deltas) if d.text.strip()), deltas[-2].text
+    served.recorder.run(served.engine, chat(served, "b", stop=(early, late), min_tokens=at + 1))
+    assert served.recorder.text("b").startswith(early)
+    assert served.recorder.ends("b")[0].finish_reason == "stop"
 
 
 def test_slots_run_at_once_a_token_each_in_turn(served: Served) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.conftest import Served, chat
+from tests.contract.conftest import BRIEF, Served, chat
 from worker.chat.engine import ChatRequest, Delta
 
 EMOJI = "Repeat exactly: 🎉🎊🦄 こんにちは 你好 Ω≈ç√ 🎉🎊🦄"
@@ -36,6 +36,18 @@ def assert_resumes(served: Served, request: ChatRequest) -> None:
 )
 def test_an_answer_goes_on_wherever_it_was_cut(served: Served, options: dict[str, Any]) -> None:
     assert_resumes(served, chat(served, "a", **options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ignore_eos": True},
+        {"min_tokens": 10, "temperature": 1.0, "seed": 11},
+        {"min_tokens": 9, "stop": ("a",)},
+    ],
+)
+def test_the_least_length_holds_wherever_it_was_cut(served: Served, options: dict[str, Any]) -> None:
+    assert_resumes(served, chat(served, "a", BRIEF, max_tokens=12, **options))
 
 
 def test_a_stop_string_is_found_wherever_it_was_cut(served: Served) -> None:

@@ -72,6 +72,13 @@ def test_the_page(web: Web) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_openais_client_streams_the_answer(stack: Stack) -> None:
+    source = block("python", "openai").replace("http://127.0.0.1:8000", stack.settings.url)
+    assert "Tokyo" in subprocess.check_output([sys.executable, "-c", source], text=True, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_pub_sub_client_prints_every_event_while_it_runs_and_afterwards(stack: Stack) -> None:
     source = block("python", "pubsub").replace("stoker:job:", f"{stack.settings.prefix}:job:")
     job = stack.chat("What is the capital of Japan?", temperature=0)

@@ -14,6 +14,7 @@ from worker.chat.engine import ChatRequest
 from worker.chat.sampling import TopP, gumbel_noise, sampling_options, sampling_processors
 
 VOCABULARY = 8
+EOS = (0, 2)
 LOGITS = torch.tensor([2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0])
 
 #: The 99.9th percentile of chi-square with 7 degrees of freedom (NIST/SEMATECH handbook, 1.3.6.7.4).
@@ -22,7 +23,7 @@ CHI_SQUARE_7 = 24.322
 
 def draw(rows: list[tuple[dict[str, float | int], int]], logits: torch.Tensor = LOGITS) -> list[int]:
     """The next token of each (options, position), all in one batch of the same logits."""
-    processors = sampling_processors()
+    processors = sampling_processors(EOS)
     states = [SimpleNamespace(logit_processor_kwargs=options, position_offset=at) for options, at in rows]
     batch = [SimpleNamespace(state=state, has_new_token=True) for state in states]
     arguments = torch.empty(processors.tensors_required, len(rows) + 3, dtype=torch.int32)
@@ -121,3 +122,15 @@ def test_without_a_seed_each_request_draws_its_own() -> None:
     assert options(seed=None)["seed"] == 77
     assert options(seed=-(2**70))["seed"] == -(2**70)
     assert draw([(options(seed=-(2**70)), 1)]) == draw([(options(seed=-(2**70)), 1)])
+
+
+def test_no_row_ends_before_its_own_least_length() -> None:
+    def least(min_tokens: int, seed: int) -> dict[str, float | int]:
+        request = ChatRequest("a", [1] * 10, 50, seed=seed, min_tokens=min_tokens)
+        return sampling_options(request, random_seed=0)
+
+    early = set(draw([(least(5, seed), 10 + seed % 5) for seed in range(500)]))
+    assert early == set(range(VOCABULARY)) - set(EOS)
+    assert set(draw([(least(5, seed), 15) for seed in range(500)])) == set(range(VOCABULARY))
+    greedy = sampling_options(ChatRequest("a", [1], 9, temperature=0.0, min_tokens=3), random_seed=0)
+    assert draw([(greedy, 3), (greedy, 4), ({}, 3)]) == [1, 0, 0]

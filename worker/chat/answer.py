@@ -18,7 +18,7 @@ class Answer:
     def __init__(self, request: ChatRequest, tokenizer: "Tokenizer", eos_tokens: AbstractSet[int]) -> None:
         self.request = request
         self._eos_tokens = eos_tokens
-        self._detokenizer = Detokenizer(tokenizer, request.stop)
+        self._detokenizer = Detokenizer(tokenizer, request.stop, request.min_tokens)
         self._read = 0
         for token in request.said:
             self._detokenizer.push(token)  # its text came then; what was held back then is held back again
@@ -41,7 +41,8 @@ class Answer:
         elif complete:
             text += self._detokenizer.finish()
             whole = (*self.request.said, *generated)
-            reason = "stop" if whole and whole[-1] in self._eos_tokens else "length"
+            ended = not self.request.ignore_eos and whole and whole[-1] in self._eos_tokens
+            reason = "stop" if ended else "length"
         return Delta(self.request.id, text, tuple(generated[before : self._read]), reason)
 
     def fail(self, error: JobFailed) -> Delta:

@@ -45,13 +45,14 @@ class Detokenizer:
     """The text of one answer, in pieces.
 
     Special tokens give no text. Bytes that never become a character (an answer cut off inside an emoji)
-    are dropped.
+    are dropped. In the text of the first `unstopped` tokens no stop string is looked for.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", stop: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: "Tokenizer", stop: Sequence[str] = (), unstopped: int = 0) -> None:
         from tokenizers.decoders import DecodeStream
 
         self._tokenizer = tokenizer
+        self._unstopped = unstopped
         self._stream = DecodeStream(skip_special_tokens=True)
         self._stop_strings = StopStrings(stop)
 
@@ -62,7 +63,9 @@ class Detokenizer:
 
     def push(self, token: int) -> str:
         """The text that is certain after one more token; often "", sometimes several tokens' worth."""
-        return self._stop_strings.push(self._stream.step(self._tokenizer, token) or "")
+        text = self._stream.step(self._tokenizer, token) or ""
+        self._unstopped -= 1
+        return text if self._unstopped >= 0 else self._stop_strings.push(text)
 
     def finish(self) -> str:
         """What was held back for a stop string that will not come any more."""

@@ -20,6 +20,9 @@ class ChatRequest:
     the whole answer, `said` included; the model's context may end it earlier. A `temperature` under 1e-5
     means greedy; `seed` None means a random one. The same seed draws the same token at the same position
     of the sequence, whatever else runs, so a resumed request goes on as it would have gone.
+
+    The first `min_tokens` of the answer, `said` included, are no end-of-sequence token, and no stop string
+    is looked for in their text. With `ignore_eos` such a token is one like any other.
     """
 
     id: str
@@ -30,6 +33,8 @@ class ChatRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     said: tuple[int, ...] = ()
+    min_tokens: int = 0
+    ignore_eos: bool = False
 
 
 @dataclass(frozen=True, slots=True)

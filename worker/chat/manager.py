@@ -53,27 +53,32 @@ class StepManager(ContinuousBatchingManager):
     """
 
     def __init__(
-        self, model: PreTrainedModel, config: ContinuousBatchingConfig, listener: StepListener
+        self,
+        model: PreTrainedModel,
+        config: ContinuousBatchingConfig,
+        listener: StepListener,
+        eos_tokens: frozenset[int],
     ) -> None:
         greedy = GenerationConfig(do_sample=False)  # type: ignore[no-untyped-call]
         super().__init__(model, greedy, config)  # type: ignore[arg-type]  # its own protocol for models
-        self.logit_processor = sampling_processors()
+        self.logit_processor = sampling_processors(eos_tokens, model.device)
         self.output_router = _StepRouter(listener)
         self._listener = listener
+        self._eos_tokens = sorted(eos_tokens)
 
     @property
     def batch_tokens(self) -> int:
         """Most tokens that one step takes in."""
         return self.continuous_batching_config.max_batch_tokens or 1
 
-    def add(self, key: str, request: ChatRequest, max_tokens: int, eos_tokens: frozenset[int]) -> None:
+    def add(self, key: str, request: ChatRequest, max_tokens: int) -> None:
         """Queue a request, its outputs to come under `key`; none come if the thread has ended."""
         self.add_request(
             [*request.prompt, *request.said],
             key,
             max_new_tokens=max_tokens,
             streaming=True,
-            eos_token_id=sorted(eos_tokens),
+            eos_token_id=[] if request.ignore_eos else self._eos_tokens,
             **sampling_options(request, random_seed=secrets.randbits(63)),
         )
 

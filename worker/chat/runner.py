@@ -122,6 +122,8 @@ class ChatRunner:
             seed=spec.seed,
             stop=tuple(spec.stop),
             said=said,
+            min_tokens=spec.min_tokens,
+            ignore_eos=spec.ignore_eos,
         )
         return transcript, request
 

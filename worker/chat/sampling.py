@@ -1,4 +1,4 @@
-"""Temperature, top-p and seeds of each request, as logits processors for transformers' continuous batching.
+"""Least length, temperature, top-p and seed of each request, for transformers' continuous batching.
 
 Sampling is the Gumbel-max trick (Gumbel 1954; Maddison, Tarlow and Minka, "A* Sampling", 2014): the argmax
 of logits plus independent Gumbel noise is a draw from softmax(logits). So the engine takes the argmax for
@@ -6,6 +6,7 @@ every row, and rows that sample get noise that depends only on (seed, position, 
 same tokens alone, in a crowd and in a later attempt.
 """
 
+from collections.abc import Collection
 from hashlib import blake2b
 from typing import Any
 
@@ -36,16 +37,20 @@ GREEDY = 0
 
 
 def sampling_options(request: ChatRequest, random_seed: int) -> dict[str, Any]:
-    """The options of `add_request` that sample as the request asks; none of them means greedy."""
+    """The options of `add_request` that sample as the request asks; without a seed that is greedy."""
+    least = {"eos_from": len(request.prompt) + request.min_tokens} if request.min_tokens else {}
     if request.temperature < GREEDY_BELOW:
-        return {}
+        return least
     seed = random_seed if request.seed is None else request.seed
-    return {"temperature": float(request.temperature), "top_p": float(request.top_p), "seed": seed}
+    return least | {"temperature": float(request.temperature), "top_p": float(request.top_p), "seed": seed}
 
 
-def sampling_processors() -> ContinuousBatchingLogitsProcessorList:
-    """Temperature, then top-p, then noise; each takes its arguments from the request's options."""
+def sampling_processors(
+    eos_tokens: Collection[int], device: torch.device | None = None
+) -> ContinuousBatchingLogitsProcessorList:
+    """No early end, temperature, top-p, noise: each takes its arguments from the request's options."""
     processors = [
+        NoEarlyEnd(torch.tensor(sorted(eos_tokens), dtype=torch.int64, device=device)),
         ContinuousBatchingTemperatureLogitsWarper(TemperatureLogitsWarper(1.0)),
         TopP(TopPLogitsWarper(1.0)),
         GumbelNoise(),
@@ -53,6 +58,37 @@ def sampling_processors() -> ContinuousBatchingLogitsProcessorList:
     batch = ContinuousBatchingLogitsProcessorList(LogitsProcessorList(processors))
     batch.tensors_required = len(processors)  # it counts only those that it converts itself
     return batch
+
+
+class NoEarlyEnd(ContinuousBatchingLogitsProcessor):
+    """Lets no token end the sequence before the position `eos_from`, for requests that have one."""
+
+    supported_kwargs = {"eos_from": int}  # noqa: RUF012
+    ignored_kwargs = ()
+
+    _idle = False
+
+    def __init__(self, eos_tokens: torch.Tensor) -> None:
+        self._eos_tokens = eos_tokens
+
+    def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
+        """Rows that are padding may end."""
+        int32_tensor.fill_(0)
+
+    def prepare_tensor_args(self, requests_with_new_token: list[FutureRequestState]) -> torch.Tensor:
+        """1 for each row that must not end yet, shape (rows,), int32."""
+        states = [request.state for request in requests_with_new_token]
+        early = [state.position_offset < state.logit_processor_kwargs.get("eos_from", 0) for state in states]
+        self._idle = not any(early)
+        return torch.tensor(early, dtype=torch.int32)
+
+    def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
+        """Scores (rows, vocabulary), those of ends at minus infinity where it is too early."""
+        if self._idle and _is_host(scores):
+            return scores
+        early = tensor_arg[: scores.size(0)].unsqueeze(-1) != 0
+        ends = scores[:, self._eos_tokens].masked_fill(early, -torch.inf)
+        return scores.index_copy(1, self._eos_tokens, ends)
 
 
 class TopP(ContinuousBatchingTopPLogitsWarper):

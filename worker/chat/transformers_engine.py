@@ -59,7 +59,7 @@ class TransformersEngine:
         self._loaded = load_model(self._path, self._device)
         self.context_length = min(self.context_length, self._loaded.context_length)
         config = batching_config(self._device, self.slots, self.context_length)
-        self._manager = StepManager(self._loaded.model, config, self)
+        self._manager = StepManager(self._loaded.model, config, self, self._loaded.eos_tokens)
         self._manager.warmup()  # captures CUDA graphs; does nothing on the CPU
         self._on_broken = lambda error: None  # while warming up, a failure is raised from here
         self._serving = True
@@ -86,7 +86,7 @@ class TransformersEngine:
             else:
                 self._decided.append(only)
         if only is None:
-            self._manager.add(key, request, room, self._loaded.eos_tokens)
+            self._manager.add(key, request, room)
         self._manager.wake()
 
     def cancel(self, request_id: str) -> None:

@@ -41,6 +41,12 @@ class KeyNotFound(StokerError):
     code = "not_found"
 
 
+class ModelNotFound(InvalidInput):
+    """No model of this name is served."""
+
+    code = "model_not_found"
+
+
 class JobNotFound(StokerError):
     """No job has this id (or it was forgotten)."""
 
@@ -51,6 +57,12 @@ class JobConflict(StokerError):
     """The job is not in a state that allows this."""
 
     code = "conflict"
+
+
+class PromptTooLong(InvalidInput):
+    """The prompt leaves no room for an answer in the model's context."""
+
+    code = "context_length_exceeded"
 
 
 class KeyReused(InvalidInput):

@@ -6,7 +6,20 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from worker.jobs.errors import InvalidInput
 
-__all__ = ["ChatJob", "JobSpec", "Message", "VideoJob", "parse_spec", "validate"]
+__all__ = [
+    "TO_CONTEXT_END",
+    "ChatJob",
+    "JobSpec",
+    "Message",
+    "Requested",
+    "Text",
+    "VideoJob",
+    "parse_spec",
+    "validate",
+]
+
+#: `max_tokens` of an answer that only the model's context bounds: more than any has.
+TO_CONTEXT_END = 2**31 - 1
 
 #: With any constraint pydantic refuses lone surrogates, which JSON allows and no tokenizer takes.
 Text = Annotated[str, StringConstraints(min_length=0)]
@@ -46,16 +59,27 @@ class ChatJob(_Job):
     """A conversation to be continued by one answer.
 
     `temperature` 0 is greedy. `stop` is not part of the answer. With `seed` the answer is repeatable.
+    With `ignore_eos` the model cannot end it before `max_tokens`, and with `min_tokens` not before these.
     """
 
     kind: ClassVar[Literal["chat"]] = "chat"
 
     messages: list[Message] = Field(min_length=1)
     max_tokens: int = Field(256, ge=1)
+    min_tokens: int = Field(0, ge=0)
+    ignore_eos: bool = False
     temperature: float = Field(1.0, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: list[Stop] = Field(default_factory=list, max_length=4)
+
+
+class Requested(_Strict):
+    """What an OpenAI client said of the video that it wants: shown again, for our models take none of it."""
+
+    prompt: Text | None = None
+    seconds: Text
+    size: Text
 
 
 class VideoJob(_Job):
@@ -71,6 +95,7 @@ class VideoJob(_Job):
     background: Colour = "#00b140"
     background_image: bool = False
     pad: Literal["last", "zeros"] = "last"
+    requested: Requested | None = None
 
 
 JobSpec = ChatJob | VideoJob

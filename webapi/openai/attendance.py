@@ -1,0 +1,69 @@
+"""Attendance: a job whose client waits on this very connection is canceled when the client hangs up."""
+
+import logging
+import select
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from gevent.monkey import get_original
+from redis.exceptions import RedisError
+
+from webapi.backend import Backend
+from webapi.streams import follow
+from worker.jobs.errors import JobNotFound
+from worker.jobs.events import LoggedEvent
+
+__all__ = ["attended", "hung_up"]
+
+logger = logging.getLogger(__name__)
+
+#: How often to look at the connection while nothing happens, in seconds.
+LOOK_S = 1.0
+
+#: Only Linux has it; elsewhere who polls for input is told of the end by POLLHUP.
+_PEER_CLOSED = getattr(select, "POLLRDHUP", 0)
+_CLOSED = _PEER_CLOSED | select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+
+def hung_up(environ: Mapping[str, Any]) -> bool:
+    """Whether the request's client has closed its connection; False under servers that do not show it.
+
+    The system's own poll, asked not to wait: gevent's knows no hang-up, and would go through its hub. It
+    reads nothing, so what the client sent ahead, on plain or TLS connections, stays and is no hang-up.
+    """
+    connection = environ.get("gunicorn.socket")
+    if connection is None:
+        return False
+    if connection.fileno() < 0:
+        return True
+    poll = get_original("select", "poll")()
+    poll.register(connection.fileno(), select.POLLIN | _PEER_CLOSED)
+    return any(flags & _CLOSED for _, flags in poll.poll(0))
+
+
+def attended(stoker: Backend, job_id: str, environ: Mapping[str, Any]) -> Generator[LoggedEvent, None, None]:
+    """The job's events up to its end. Before each, and while there are none, the client must be there.
+
+    If it is not, or if the iterator is closed early, the job is canceled.
+    """
+    ended = False
+    try:
+        for event in follow(stoker, job_id, 0, LOOK_S):
+            if hung_up(environ):
+                return
+            if event is not None:
+                ended = event.terminal
+                yield event
+    finally:
+        if not ended:
+            _cancel(stoker, job_id)
+
+
+def _cancel(stoker: Backend, job_id: str) -> None:
+    try:
+        state = stoker.ledger.cancel(job_id)
+        logger.info("job %s: its client hung up, now %s", job_id, state)
+    except JobNotFound:
+        logger.info("job %s: its client hung up after it was forgotten", job_id)
+    except RedisError as error:
+        logger.warning("job %s: its client hung up, but it goes on: %s", job_id, error)

@@ -1,0 +1,87 @@
+"""OpenAI's chat and model routes."""
+
+import uuid
+from itertools import chain
+
+from flask import Blueprint, Response, request
+from flask.typing import ResponseReturnValue
+
+from webapi.backend import Backend, backend
+from webapi.bodies import json_body
+from webapi.openai.attendance import attended
+from webapi.openai.schema import Model, ModelList
+from webapi.openai.translate import Answer, asked, failure
+from webapi.problems import problem
+from webapi.streams import HEADERS
+from webapi.submission import submit
+from worker.jobs.errors import InvalidInput, ModelNotFound
+from worker.jobs.events import LoggedEvent
+from worker.jobs.ledger import Once
+from worker.jobs.specs import JobSpec
+
+__all__ = ["JOB_HEADER", "routes", "submit_named"]
+
+routes = Blueprint("openai", __name__)
+
+#: Under which name a job is found at /v1/jobs/{id}.
+JOB_HEADER = "X-Stoker-Job"
+
+
+@routes.post("/v1/chat/completions")
+def complete() -> ResponseReturnValue:
+    """Answer a conversation, at once or chunk by chunk."""
+    stoker, wanted = backend(), asked(json_body())
+    job_id = submit_named(stoker, uuid.uuid4().hex, wanted.job)
+    answer = Answer(stoker.ledger.get(job_id), wanted.request.include_usage)
+    events = attended(stoker, job_id, request.environ)
+    awaited = ("token", "succeeded") if wanted.request.stream else ("succeeded",)
+    event = next((event for event in events if event.type in awaited or event.terminal), None)
+    if event is None or event.type not in awaited:
+        response = _no_answer(event)
+    elif wanted.request.stream:
+        lines = answer.stream(chain([event], events))
+        response = Response(lines, mimetype="text/event-stream", headers=HEADERS)
+        response.call_on_close(events.close)
+    else:
+        response = Response(answer.whole(event).model_dump_json(), mimetype="application/json")
+    response.headers[JOB_HEADER] = job_id
+    return response
+
+
+def _no_answer(ending: LoggedEvent | None) -> Response:
+    why = failure(ending)
+    response = problem(why.status, why.code, why.message)
+    if not why.worth_a_retry:
+        response.headers["X-Should-Retry"] = "false"  # OpenAI's clients would submit another job
+    return response
+
+
+def submit_named(stoker: Backend, job_id: str, spec: JobSpec, once: Once | None = None) -> str:
+    """Submit, but for a model that is not served raise `ModelNotFound`, as OpenAI's clients expect."""
+    try:
+        return submit(stoker, job_id, spec, once)
+    except InvalidInput as error:
+        if error.field == "model":
+            raise ModelNotFound("model", f"The model {spec.model!r} does not exist: {error}") from None
+        raise
+
+
+@routes.get("/v1/models")
+def models() -> ResponseReturnValue:
+    """The models that workers serve, of all kinds."""
+    return ModelList(data=list(_models(backend()).values())).model_dump()
+
+
+@routes.get("/v1/models/<path:name>")
+def model(name: str) -> ResponseReturnValue:
+    """One of them."""
+    found = _models(backend()).get(name)
+    if found is None:
+        raise ModelNotFound("model", f"The model {name!r} does not exist.")
+    return found.model_dump()
+
+
+def _models(stoker: Backend) -> dict[str, Model]:
+    """By name; a chat and a video model may share one."""
+    cards = stoker.registry.models()
+    return {card.name: Model(id=card.name, max_model_len=card.context_length) for card in reversed(cards)}

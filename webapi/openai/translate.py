@@ -1,0 +1,158 @@
+"""Translation: OpenAI's chat requests into native jobs, the jobs' events into OpenAI's answers."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from webapi.openai.errors import error_document
+from webapi.openai.schema import (
+    AssistantMessage,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionRequest,
+    Choice,
+    ChunkChoice,
+    ChunkWithUsage,
+    Delta,
+    Usage,
+)
+from webapi.problems import ENDED
+from worker.jobs.errors import InvalidInput
+from worker.jobs.events import LoggedEvent
+from worker.jobs.records import Record
+from worker.jobs.specs import TO_CONTEXT_END, ChatJob, JobSpec, validate
+
+__all__ = ["Answer", "Asked", "asked", "failure"]
+
+#: What cannot be done here, and the values with which a field does not ask for it.
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "prompt_logprobs": (0,),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "repetition_penalty": (1,),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "audio": (),
+    "web_search_options": (),
+}
+
+#: Failures worth another try by the client. Jobs with the others have had their attempts here.
+WORTH_A_RETRY = frozenset({"expired", "out_of_memory"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, and the job that does what it asks for."""
+
+    request: ChatCompletionRequest
+    job: JobSpec
+
+
+def asked(body: Any) -> Asked:
+    """What the body asks for. Raises `InvalidInput` naming the first field that is wrong."""
+    if not isinstance(body, dict):
+        raise InvalidInput("body", "must be a JSON object")
+    given = {name: value for name, value in body.items() if value is not None}
+    for name, neutral in UNSUPPORTED.items():
+        if name in given and given[name] not in neutral:
+            but = f", except as {' or '.join(map(json.dumps, neutral))}" if neutral else ""
+            raise InvalidInput(name, f"{name} is not supported here{but}")
+    try:
+        request = ChatCompletionRequest.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(".".join(map(str, first["loc"])), first["msg"]) from None
+    native = {name: value for name, value in given.items() if name in ChatJob.model_fields}
+    native["messages"] = [
+        {
+            "role": "system" if message.role == "developer" else message.role,
+            "content": "\n".join(part.text for part in message.content),
+        }
+        for message in request.messages
+    ]
+    native["max_tokens"] = request.max_completion_tokens or request.max_tokens or TO_CONTEXT_END
+    return Asked(request, validate("chat", native))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no answer: an HTTP status, a stable code and a sentence."""
+
+    status: int
+    code: str
+    message: str
+
+    @property
+    def worth_a_retry(self) -> bool:
+        """Whether the client may as well try again."""
+        return self.code in WORTH_A_RETRY
+
+
+def failure(ending: LoggedEvent | None) -> Failure:
+    """Of a job that ended like this; None: it was forgotten before its end."""
+    if ending is None:
+        return Failure(404, "not_found", "the job was forgotten while its answer was waited for")
+    if ending.type == "canceled":
+        return Failure(ENDED["canceled"], "canceled", "the job was canceled")
+    data = ending.data
+    return Failure(ENDED.get(data["code"], 500), data["code"], data["message"])
+
+
+class Answer:
+    """The answer of one job, as OpenAI's clients get it."""
+
+    def __init__(self, record: Record, include_usage: bool = False) -> None:
+        self._head: dict[str, Any] = {
+            "id": f"chatcmpl-{record.id}",
+            "created": int(record.created_at),
+            "model": str(record.spec.model),
+        }
+        self._include_usage = include_usage
+
+    def whole(self, ending: LoggedEvent) -> ChatCompletion:
+        """All of it, once the job has succeeded."""
+        data = ending.data
+        message = AssistantMessage(content=data["result"]["text"])
+        choice = Choice(message=message, finish_reason=data["result"]["finish_reason"])
+        return ChatCompletion(**self._head, choices=[choice], usage=Usage(**data["usage"]))
+
+    def stream(self, events: Iterable[LoggedEvent]) -> Iterator[str]:
+        """Its chunks as lines of a stream. The role comes with the first text, for clients measure when."""
+        first = True
+        for event in events:
+            match event.type:
+                case "token":
+                    text = event.data["text"]
+                    yield self._line(Delta(role="assistant", content=text) if first else Delta(content=text))
+                    first = False
+                case "succeeded":
+                    data = event.data
+                    rest = Delta(role="assistant", content="") if first else Delta()
+                    yield self._line(rest, data["result"]["finish_reason"])
+                    if self._include_usage:
+                        yield _line(ChunkWithUsage(**self._head, choices=[], usage=Usage(**data["usage"])))
+                case "failed" | "canceled":
+                    why = failure(event)
+                    yield _line(error_document(why.status, why.code, why.message))
+        yield "data: [DONE]\n\n"
+
+    def _line(self, delta: Delta, finish_reason: str | None = None) -> str:
+        kind = ChunkWithUsage if self._include_usage else ChatCompletionChunk
+        return _line(kind(**self._head, choices=[ChunkChoice(delta=delta, finish_reason=finish_reason)]))
+
+
+def _line(document: BaseModel) -> str:
+    """One event, in ASCII: some clients take U+2028 and its like for the end of a line."""
+    return f"data: {json.dumps(document.model_dump(), separators=(',', ':'))}\n\n"

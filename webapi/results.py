@@ -1,0 +1,41 @@
+"""Results: the finished video of a job, by byte ranges."""
+
+from flask import Response, request, send_file
+
+from webapi.backend import backend
+from worker.jobs.errors import JobConflict, JobNotFound
+from worker.jobs.records import Record
+
+__all__ = ["check_succeeded", "video_file"]
+
+
+def check_succeeded(record: Record) -> None:
+    """Raise `JobConflict`, which says why, if the job has no result."""
+    if record.state == "failed":
+        reason = record.error["message"] if record.error else "no reason was given"
+        raise JobConflict(f"the job failed: {reason}")
+    if record.state == "canceled":
+        raise JobConflict("the job was canceled")
+    if not record.terminal:
+        raise JobConflict(f"the job is {record.state}; it has no result yet")
+
+
+def video_file(record: Record) -> Response:
+    """The finished video. Raises `JobConflict` while there is none, `JobNotFound` if the file is gone."""
+    check_succeeded(record)
+    video = backend().files(record.id).result
+    if not video.is_file():
+        raise JobNotFound("the result's file is gone")
+    _ignore_odd_ranges(video.stat().st_size)
+    return send_file(video, "video/mp4", download_name=f"{record.id}.mp4", conditional=True)
+
+
+def _ignore_odd_ranges(size: int) -> None:
+    """Werkzeug answers 416 to any Range that it does not serve; RFC 9110 (14.2) has all but one ignored.
+
+    That one is a single range that begins behind the end.
+    """
+    wanted = request.range
+    plain = wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1
+    if wanted is None or not plain or -(wanted.ranges[0][0] or 0) > size:
+        request.environ.pop("HTTP_RANGE", None)
