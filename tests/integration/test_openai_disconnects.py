@@ -84,9 +84,9 @@ def test_a_stream_that_was_read_to_its_end_cancels_nothing(web: Web) -> None:
 
 def test_what_a_client_sends_ahead_is_no_hang_up(web: Web) -> None:
     body = json.dumps({"messages": HI, "stream": True}).encode()
-    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-    ahead = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    ahead = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     address = web.http.base_url.host, web.http.base_url.port
     with socket.create_connection(address, TIMEOUT_S) as connection, connection.makefile("rb") as answers:
         connection.sendall(request + ahead)
@@ -105,7 +105,7 @@ def test_what_a_client_sends_ahead_is_no_hang_up(web: Web) -> None:
 
 def test_a_client_that_sent_ahead_and_left_has_left(web: Web) -> None:
     body = json.dumps({"messages": HI}).encode()
-    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     address = web.http.base_url.host, web.http.base_url.port
     with socket.create_connection(address, TIMEOUT_S) as connection:
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body + b"GET")

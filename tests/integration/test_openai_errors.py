@@ -95,7 +95,8 @@ def test_a_body_that_is_no_request_is_refused(web: Web, status: int, content: by
 
 def test_other_paths_and_methods(web: Web) -> None:
     wrong = web.http.get(COMPLETIONS)
-    assert (wrong.status_code, wrong.headers["Allow"]) == (405, "POST, OPTIONS")
+    assert wrong.status_code == 405
+    assert sorted(wrong.headers["Allow"].split(", ")) == ["OPTIONS", "POST"]
     assert wrong.json()["error"]["code"] == "method_not_allowed"
     assert web.http.get("/v1/videos/a/b").json()["error"]["type"] == "not_found_error"
     for path in ("/v1/embeddings", "/v1/modelsandmore", "/v1/jobs/nobody"):
