@@ -21,9 +21,10 @@ from webapi.announcer import Announcer
 from webapi.client import Client
 from webapi.supervisor import Child, Supervisor
 from worker.jobs.broker import queue_of
+from worker.jobs.connection import connect
 from worker.jobs.deliveries import QUEUE
 from worker.jobs.errors import StokerError
-from worker.jobs.ledger import Ledger, connect
+from worker.jobs.ledger import Ledger
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, child_env
 

@@ -62,7 +62,7 @@ def check_room(stoker: Backend, kind: str) -> None:
 
 def _check_room(stoker: Backend, card: ModelCard) -> None:
     try:
-        stoker.ledger.check_room(card.queue, access.owner())
+        stoker.queues.check_room(card.queue, access.owner())
     except QueueFull as error:
         raise QueueFull(str(error), _until_a_place_is_free(stoker, card.queue)) from None
 
@@ -93,7 +93,7 @@ def _check_length(stoker: Backend, card: ModelCard, spec: ChatJob) -> None:
 
 def _until_a_place_is_free(stoker: Backend, name: str) -> int:
     """Seconds until one of the waiting jobs starts, at the rate that was measured."""
-    queue = stoker.registry.queue(name)
+    queue = stoker.queues.get(name)
     if queue.estimated_wait_s is None:
         return RETRY_AFTER_S
     return max(1, math.ceil(queue.estimated_wait_s / (queue.waiting + 1)))
