@@ -11,6 +11,9 @@ from worker.jobs.registry import Registry
 
 __all__ = ["Announcer"]
 
+#: Children that have nothing to announce.
+SILENT = ("valkey", "webhooks")
+
 
 class Announcer:
     """Looks at workers in Redis, since the API tells of them to holders of a key only."""
@@ -23,7 +26,7 @@ class Announcer:
     def look(self, children: Sequence[Child]) -> None:
         """Ask around, as long as there is something to wait for."""
         pids = {child.name: child.process.pid for child in children if child.process}
-        new = {name: pid for name, pid in pids.items() if pid not in self.ready and name != "valkey"}
+        new = {name: pid for name, pid in pids.items() if pid not in self.ready and name not in SILENT}
         if not new or not self.client.alive():
             return
         try:

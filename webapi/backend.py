@@ -10,6 +10,7 @@ from webapi.keys import Keys
 from webapi.prompts import Prompts
 from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles
+from worker.jobs.queues import Queues
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
 
@@ -25,6 +26,7 @@ class Backend:
     settings: Settings
     ledger: Ledger
     registry: Registry
+    queues: Queues
     feed: Feed
     prompts: Prompts
     keys: Keys
@@ -35,7 +37,7 @@ class Backend:
         ledger = Ledger(settings)
         registry = Registry(ledger)
         feed = Feed(ledger.redis, ledger.key("feed"))
-        return cls(settings, ledger, registry, feed, Prompts(registry), Keys(ledger))
+        return cls(settings, ledger, registry, Queues(ledger), feed, Prompts(registry), Keys(ledger))
 
     def files(self, job_id: str) -> JobFiles:
         """Where the job's files lie."""

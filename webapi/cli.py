@@ -88,6 +88,13 @@ def worker_video(devices: str | None, model: str | None, batch_size: int | None)
     _exec(local.worker_argv("video", settings), settings)
 
 
+@worker.command("webhooks")
+def worker_webhooks() -> None:
+    """Send webhooks; needs no GPU."""
+    settings = Settings.from_env()
+    _exec(local.webhooks_argv(settings), settings)
+
+
 @main.command()
 @click.option("--host", help="Address to bind to.")
 @click.option("--port", type=int, help="Port to bind to.")

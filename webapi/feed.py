@@ -39,11 +39,11 @@ class Inbox:
             self._queue.put(event if waiting < self.LIMIT else None)
 
     def get(self, timeout_s: float) -> LoggedEvent | None:
-        """The next event; None when the log must be read, or after the timeout."""
+        """The next event; None when the log must be read. Raises `TimeoutError`."""
         try:
             return self._queue.get(timeout=timeout_s)
         except queue.Empty:
-            return None
+            raise TimeoutError from None
 
 
 class Feed:

@@ -21,12 +21,14 @@ from webapi.announcer import Announcer
 from webapi.client import Client
 from webapi.supervisor import Child, Supervisor
 from worker.jobs.broker import queue_of
+from worker.jobs.connection import connect
+from worker.jobs.deliveries import QUEUE
 from worker.jobs.errors import StokerError
-from worker.jobs.ledger import Ledger, connect
+from worker.jobs.ledger import Ledger
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, child_env
 
-__all__ = ["models_argv", "up", "web_argv", "worker_argv"]
+__all__ = ["models_argv", "up", "web_argv", "webhooks_argv", "worker_argv"]
 
 #: Beyond the drain that settings allow, for handing back jobs and letting the model go.
 WORKER_GRACE_S = 10.0
@@ -35,6 +37,7 @@ STOP_S = 10.0
 REDIS_START_S = 30.0
 REDIS_PORT = 6390
 TICK_S = 0.2
+WEBHOOKS_AT_ONCE = 8
 
 
 class CannotStart(StokerError):
@@ -45,10 +48,19 @@ class CannotStart(StokerError):
 
 def worker_argv(kind: str, settings: Settings) -> list[str]:
     """The official Celery worker, for one kind of job. Its node name is new at each start."""
-    queue, node = queue_of(kind, settings.model_name(kind)), f"{kind}-{secrets.token_hex(3)}@%h"
-    solo = ["--pool", "solo", "--concurrency", "1", "--without-gossip", "--without-mingle"]
+    return _celery_argv("worker.app", kind, queue_of(kind, settings.model_name(kind)), "solo", 1, settings)
+
+
+def webhooks_argv(settings: Settings) -> list[str]:
+    """The worker that sends webhooks: one that waits for others, so threads will do."""
+    return _celery_argv("webapi.webhooks", "webhooks", QUEUE, "threads", WEBHOOKS_AT_ONCE, settings)
+
+
+def _celery_argv(app: str, name: str, queue: str, pool: str, at_once: int, settings: Settings) -> list[str]:
+    node = f"{name}-{secrets.token_hex(3)}@%h"
+    how = ["--pool", pool, "--concurrency", str(at_once), "--without-gossip", "--without-mingle"]
     quiet = "--without-heartbeat"  # leases tell who lives; and it would block the hub with Redis
-    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *solo, quiet]
+    command = [sys.executable, "-m", "celery", "-A", app, "worker", *how, quiet]
     return [*command, "-Q", queue, "-n", node, "--loglevel", settings.log_level]
 
 
@@ -56,7 +68,10 @@ def web_argv(settings: Settings) -> list[str]:
     """The API under gunicorn; an event stream cut by a restart is resumed, so do not wait long for it."""
     command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", str(settings.web_processes)]
     where = _authority(settings.host, settings.port)
-    options = ["-b", where, "--graceful-timeout", "5", "--no-control-socket"]
+    # Clients and proxies keep idle connections for less, and so never meet one that is being closed; and
+    # gunicorn would let no one in beyond its 1000 connections, streams included.
+    many = ["--keep-alive", "75", "--worker-connections", "10000"]
+    options = ["-b", where, "--graceful-timeout", "5", "--no-control-socket", *many]
     return [*command, *options, "--log-level", settings.log_level.lower(), "webapi.app:create_app()"]
 
 
@@ -98,7 +113,7 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
         finally:
             (settings.root / "up.json").unlink(missing_ok=True)
             supervisor.stop(["chat", "video"], settings.drain_s + WORKER_GRACE_S)
-            supervisor.stop(["web"], STOP_S)
+            supervisor.stop(["webhooks", "web"], STOP_S)
             supervisor.stop(["valkey"], STOP_S)
     click.echo("stopped")
 
@@ -117,6 +132,7 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
     _wait_for_redis(settings, supervisor)
     exposure.check(settings)
     start("web", web_argv(settings), child_env(settings))
+    start("webhooks", webhooks_argv(settings), child_env(settings))
     # With one GPU it is the chats' and the video worker takes the CPU.
     spare = "spare" if settings.devices == "auto" else settings.devices
     for kind, devices in (("chat", settings.devices), ("video", spare)):

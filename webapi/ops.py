@@ -42,7 +42,7 @@ def readyz() -> ResponseReturnValue:
 @routes.get("/v1/queues")
 def queues() -> ResponseReturnValue:
     """The queues and how full they are."""
-    return QueuesDocument(queues=list(backend().registry.queues())).model_dump()
+    return QueuesDocument(queues=list(backend().queues.all())).model_dump()
 
 
 @routes.get("/v1/workers")
@@ -92,7 +92,7 @@ class LedgerCollector(Collector):
         wait = GaugeMetricFamily(
             "stoker_estimated_wait_seconds", "Until a job sent now would start.", labels=["queue"]
         )
-        for queue in self._stoker.registry.queues():
+        for queue in self._stoker.queues.all():
             waiting.add_metric([queue.name], queue.waiting)
             running.add_metric([queue.name], queue.running)
             slots.add_metric([queue.name], queue.slots)

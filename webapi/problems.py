@@ -23,7 +23,7 @@ from worker.jobs.errors import (
     Unauthorized,
 )
 
-__all__ = ["PROBLEM_JSON", "RETRY_AFTER_S", "STATUS", "Problem", "problem", "register"]
+__all__ = ["ENDED", "PROBLEM_JSON", "RETRY_AFTER_S", "STATUS", "Problem", "problem", "register"]
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -44,6 +44,9 @@ STATUS: dict[type[StokerError], int] = {
     NotReady: 503,
     DiskFull: 507,
 }
+
+#: What it is to a request that waited for a job that the job ended like this; all other codes are 500.
+ENDED = {"expired": 503, "timeout": 504, "canceled": 409}
 
 
 class Problem(BaseModel):

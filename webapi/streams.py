@@ -1,6 +1,7 @@
 """Streams: a job's events over Server-Sent Events, gapless from any cursor."""
 
 import re
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from flask import Blueprint, Response, request
@@ -38,21 +39,28 @@ def follow(
 ) -> Generator[LoggedEvent | None]:
     """The job's events after number `last`, up to the terminal one; None whenever nothing is new.
 
-    That is so at least every `idle_s` seconds, by default every heartbeat.
+    That is so at least every `idle_s` seconds, by default and at most every heartbeat.
 
     Live events are taken as long as their numbers follow on. For everything else (the start, a gap, a
     slow client, a lost connection, and to be sure every heartbeat) there is the log.
     """
-    wait_s = stoker.settings.heartbeat_s if idle_s is None else idle_s
+    heartbeat_s = stoker.settings.heartbeat_s
+    wait_s, looked = min(idle_s or heartbeat_s, heartbeat_s), time.monotonic()
     with stoker.feed.join(stoker.ledger.channel(job_id)) as inbox:
         while True:
-            event = inbox.get(wait_s)
+            try:
+                event = inbox.get(wait_s)
+            except TimeoutError:
+                if time.monotonic() - looked < heartbeat_s:
+                    yield None
+                    continue
+                event = None
             if event is not None and event.n <= last:
                 continue
             if event is not None and event.n == last + 1:
                 new: Sequence[LoggedEvent] | None = [event]
             else:
-                new = _logged(stoker, job_id, last)
+                new, looked = _logged(stoker, job_id, last), time.monotonic()
             if new is None:
                 return
             for event in new:

@@ -6,9 +6,10 @@ import math
 from redis.exceptions import RedisError
 
 from webapi import access
+from webapi.addresses import check_url
 from webapi.backend import Backend
 from webapi.problems import RETRY_AFTER_S
-from worker.jobs.errors import InvalidInput, NotReady, QueueFull, Unanswered
+from worker.jobs.errors import InvalidInput, NotReady, PromptTooLong, QueueFull, Unanswered
 from worker.jobs.hints import send
 from worker.jobs.ledger import Once
 from worker.jobs.records import ModelCard
@@ -26,8 +27,10 @@ def submit(stoker: Backend, job_id: str, spec: JobSpec, once: Once | None = None
     `NotReady`: then the job may have been queued.
     """
     owner, card = access.owner(), _model(stoker, spec)
+    if spec.webhook_url is not None:
+        check_url(stoker.settings, spec.webhook_url)
     if isinstance(spec, ChatJob):
-        check_room(stoker, "chat")  # counting tokens takes longer
+        _check_room(stoker, card)  # counting tokens may take longer
         _check_length(stoker, card, spec)
     try:
         named = spec.model_copy(update={"model": card.name})
@@ -49,13 +52,19 @@ def check_room(stoker: Backend, kind: str) -> None:
     for card in stoker.registry.models():
         if card.kind == kind:
             try:
-                stoker.ledger.check_room(card.queue, access.owner())
+                return _check_room(stoker, card)
             except QueueFull as error:
-                full = QueueFull(str(error), _until_a_place_is_free(stoker, card.queue))
-            else:
-                return
+                full = error
     if full:
         raise full
+    return None
+
+
+def _check_room(stoker: Backend, card: ModelCard) -> None:
+    try:
+        stoker.queues.check_room(card.queue, access.owner())
+    except QueueFull as error:
+        raise QueueFull(str(error), _until_a_place_is_free(stoker, card.queue)) from None
 
 
 def _model(stoker: Backend, spec: JobSpec) -> ModelCard:
@@ -76,7 +85,7 @@ def _model(stoker: Backend, spec: JobSpec) -> ModelCard:
 def _check_length(stoker: Backend, card: ModelCard, spec: ChatJob) -> None:
     tokens = stoker.prompts.count(card, spec.messages)
     if card.context_length is not None and tokens >= card.context_length:
-        raise InvalidInput(
+        raise PromptTooLong(
             "messages",
             f"the prompt has {tokens} tokens and must leave room in the context of {card.context_length}",
         )
@@ -84,7 +93,7 @@ def _check_length(stoker: Backend, card: ModelCard, spec: ChatJob) -> None:
 
 def _until_a_place_is_free(stoker: Backend, name: str) -> int:
     """Seconds until one of the waiting jobs starts, at the rate that was measured."""
-    queue = stoker.registry.queue(name)
+    queue = stoker.queues.get(name)
     if queue.estimated_wait_s is None:
         return RETRY_AFTER_S
     return max(1, math.ceil(queue.estimated_wait_s / (queue.waiting + 1)))

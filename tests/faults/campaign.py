@@ -16,8 +16,8 @@ from tests.faults.report import Report
 from tests.integration.stack import eventually
 from webapi.client import Client
 from worker.jobs.media import JobFiles
+from worker.jobs.queues import Queues
 from worker.jobs.recovery import Recovery
-from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob
 
@@ -75,13 +75,13 @@ def run(plan: Plan, seed: int, home: Path) -> Report:
         load.start()
         chaos.run()
         load.finish()
-        _settle(Registry(cluster.ledger))
+        _settle(Queues(cluster.ledger))
         Recovery(cluster.ledger).drop_files(0)  # as it does now and then: a kill may have hit the cleaning up
         audit.run(tried, load)
     return Report(audit, chaos, load, cluster.crashes, cluster.ends, plan.settings.lease_ttl_s)
 
 
-def _settle(registry: Registry) -> None:
+def _settle(queues: Queues) -> None:
     """Wait until nothing waits or runs; if that does not come about the audit tells what is lost."""
     with suppress(TimeoutError):
-        eventually(lambda: not any(q.waiting + q.running for q in registry.queues()), "the end", SETTLE_S)
+        eventually(lambda: not any(q.waiting + q.running for q in queues.all()), "the end", SETTLE_S)

@@ -1,6 +1,7 @@
 """What only a CUDA device can show; skipped where there is none."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,26 @@ def test_a_full_gpu_ends_a_chat_and_not_the_engine() -> None:
     finally:
         engine.stop()
     assert recorder.broken == []
+
+
+def test_the_least_length_of_an_answer_holds_in_cuda_graphs() -> None:
+    engine = TransformersEngine(asset("SmolLM2-135M-Instruct.Q4_1.gguf"), "cuda", slots=4)
+    recorder = Recorder()
+    engine.start(recorder.on_step, recorder.on_broken)
+    prompt = engine.prompt_template.encode([{"role": "user", "content": "What is the capital of Japan?"}])
+    request = ChatRequest("as ever", prompt, 30, temperature=0.0)
+    try:
+        for _ in range(3):  # from the second time on the steps' graphs are replayed
+            recorder.run(
+                engine,
+                request,
+                replace(request, id="longer", min_tokens=20),
+                replace(request, id="on and on", ignore_eos=True),
+            )
+            assert len(recorder.ids("as ever")) < 20 <= len(recorder.ids("longer"))
+            assert len(recorder.ids("on and on")) == 30
+    finally:
+        engine.stop()
 
 
 def test_a_video_is_the_same_picture_as_on_the_cpu(tmp_path: Path) -> None:

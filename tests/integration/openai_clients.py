@@ -19,9 +19,18 @@ ANSWER = ("Hel", "lo\u2028 ", "žluť 🎉")
 @contextmanager
 def client_of(web: Web, **options: Any) -> Iterator[OpenAI]:
     """The official client; by default it tries nothing again."""
-    url = str(web.http.base_url).rstrip("/") + "/v1"
-    with OpenAI(**{"base_url": url, "api_key": "none", "max_retries": 0, "timeout": TIMEOUT_S} | options) as it:
-        yield it
+    defaults: dict[str, Any] = {
+        "base_url": url_of(web),
+        "api_key": "none",
+        "max_retries": 0,
+        "timeout": TIMEOUT_S,
+    }
+    with OpenAI(**defaults | options) as client:
+        yield client
+
+
+def url_of(web: Web) -> str:
+    return str(web.http.base_url).rstrip("/") + "/v1"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from tests.integration.openai_clients import (
     done,
     new_job,
     said,
+    url_of,
 )
 from tests.integration.webstack import TIMEOUT_S, Web
 from worker.jobs.events import Failed, Succeeded, Token
@@ -87,9 +88,8 @@ def test_a_stream_is_nothing_but_data(web: Web, include_usage: bool | None) -> N
     *chunks, end = [event.removeprefix("data: ") for event in events]
     assert end == "[DONE]"
     first, *others = [json.loads(chunk) for chunk in chunks]
-    assert first["choices"] == [
-        {"index": 0, "delta": {"role": "assistant", "content": "Hel"}, "logprobs": None, "finish_reason": None}
-    ]
+    delta = {"role": "assistant", "content": "Hel"}
+    assert first["choices"] == [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}]
     assert first["object"] == "chat.completion.chunk"
     last = others[2]["choices"][0]
     assert (last["delta"], last["finish_reason"]) == ({}, "stop")
@@ -187,8 +187,7 @@ def test_the_models(web: Web) -> None:
 
 def test_the_asynchronous_client_too(web: Web) -> None:
     async def chat() -> str:
-        url = str(web.http.base_url).rstrip("/") + "/v1"
-        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        async with openai.AsyncOpenAI(base_url=url_of(web), api_key="none", max_retries=0) as client:
             stream = await client.chat.completions.create(model="tiny", messages=HI, stream=True)
             return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 

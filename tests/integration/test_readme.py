@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.stack import Stack, eventually
+from tests.integration.stack import Stack, eventually, free_port
 from tests.integration.webstack import HELLO, TIMEOUT_S, Web, write_clip
 from webapi.cli import main
 from webapi.keys import Keys
+from webapi.secret import Secret
+from webapi.webhooks import post
+from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Progress, Succeeded, Token
+from worker.jobs.ledger import Ledger
 from worker.jobs.settings import PREFIX, Settings, child_env
+from worker.jobs.specs import validate
 
 ROOT = Path(__file__).parents[2]
 BROWSER = ROOT / "tests" / "browser"
@@ -67,6 +72,13 @@ def test_the_page(web: Web) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_openais_client_streams_the_answer(stack: Stack) -> None:
+    source = block("python", "openai").replace("http://127.0.0.1:8000", stack.settings.url)
+    assert "Tokyo" in subprocess.check_output([sys.executable, "-c", source], text=True, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_pub_sub_client_prints_every_event_while_it_runs_and_afterwards(stack: Stack) -> None:
     source = block("python", "pubsub").replace("stoker:job:", f"{stack.settings.prefix}:job:")
     job = stack.chat("What is the capital of Japan?", temperature=0)
@@ -76,6 +88,38 @@ def test_the_pub_sub_client_prints_every_event_while_it_runs_and_afterwards(stac
     expected = "".join(f"{e['n']} {e['type']} {e.get('text', '')}\n" for e in events)
     assert live == expected
     assert subprocess.check_output(command, text=True, timeout=60) == expected
+
+
+def test_the_webhook_receiver_takes_what_is_signed_with_its_key(ledger: Ledger) -> None:
+    ledger.settings = ledger.settings.updated(webhook_private=True)
+    port = free_port()
+    body = {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": f"http://127.0.0.1:{port}/"}
+    for job_id, owner in (("good", ""), ("bad", "another")):
+        ledger.submit(job_id, "chat.tiny", validate("chat", body), owner)
+        ledger.cancel(job_id)
+    command = [
+        sys.executable,
+        "-u",
+        "-c",
+        block("python", "Webhook"),
+        Secret(ledger).webhook_key(""),
+        str(port),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as receiver:
+        try:
+            assert eventually(lambda: _status(ledger, "good"), "the receiver") == 204
+            assert _status(ledger, "bad") == 400
+            assert receiver.stdout is not None
+            assert receiver.stdout.readline() == "msg_good job.canceled good\n"
+        finally:
+            receiver.kill()
+
+
+def _status(ledger: Ledger, job_id: str) -> int | None:
+    try:
+        return post(ledger, ledger.get(job_id))
+    except DeliveryFailed:  # it does not listen yet
+        return None
 
 
 def test_the_settings_table_is_complete_and_right() -> None:

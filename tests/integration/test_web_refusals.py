@@ -133,3 +133,10 @@ def test_several_models_and_none_is_the_default(web: Web) -> None:
     assert "other, tiny" in detail
     refused(web, web.http.post("/v1/jobs/chat", json=HELLO | {"model": "other"}), 503)
     web.submit(model="tiny")
+
+
+@pytest.mark.parametrize(
+    "url", ["x", "http://127.0.0.1/", "https://0x7f.1/", "http://localhost/", "http://u:p@a.com/"]
+)
+def test_a_webhook_that_leads_to_us_is_refused(web: Web, url: str) -> None:
+    refused(web, web.http.post("/v1/jobs/chat", json=HELLO | {"webhook_url": url}), 422, "webhook_url")

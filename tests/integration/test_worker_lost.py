@@ -32,7 +32,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         eventually(stack.ready, "a ready stack")
         yield stack
         children = _children(stack.processes["up"].pid)
-        assert len(children) == 4
+        assert len(children) == 5
         assert stack.stop("up") == 0
         assert not any(Path(f"/proc/{pid}").exists() for pid in children)
     finally:

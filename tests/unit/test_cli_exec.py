@@ -51,6 +51,14 @@ def test_a_video_worker(run: Runner) -> None:
     assert (env["STOKER_WORKER"], env["STOKER_BATCH_SIZE"]) == ("video", "4")
 
 
+def test_webhooks_have_a_worker_of_their_own(run: Runner) -> None:
+    argv, _ = run("worker webhooks")
+    assert argv[:6] == [sys.executable, "-m", "celery", "-A", "webapi.webhooks", "worker"]
+    options = dict(pairwise(argv))
+    assert (options["--pool"], options["-Q"]) == ("threads", "webhooks")
+    assert options["-n"].startswith("webhooks-")
+
+
 def test_the_api_is_gunicorn_with_gevent(run: Runner) -> None:
     argv, env = run("web --host ::1 --port 81")
     assert argv[:5] == [sys.executable, "-m", "gunicorn", "-k", "gevent"]

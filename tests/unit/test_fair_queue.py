@@ -8,6 +8,7 @@ from tests.unit.test_recovery import card
 from worker.jobs.errors import KeyReused, QueueFull
 from worker.jobs.events import Canceled
 from worker.jobs.ledger import Accepted, Append, Ledger, Once
+from worker.jobs.queues import Queues
 from worker.jobs.registry import Registry
 from worker.jobs.specs import validate
 
@@ -27,7 +28,7 @@ def places(ledger: Ledger, *job_ids: str) -> list[int | None]:
 def order(ledger: Ledger) -> Sequence[str]:
     """All that wait, as slots for them would call them."""
     Registry(ledger).renew(card("w1", slots=1000))
-    return ledger.call(QUEUE)
+    return Queues(ledger).call(QUEUE)
 
 
 def told(ledger: Ledger, job_id: str) -> list[int]:
@@ -65,7 +66,7 @@ def test_one_after_the_other_does_not_overtake_for_ever(ledger: Ledger) -> None:
         record = ledger.claim(running, "w1", "cpu")
         assert record
         ledger.append([Append(running, 1, record.events + 1, [Canceled()], {})])
-        (running,) = ledger.call(QUEUE)
+        (running,) = Queues(ledger).call(QUEUE)
         calls.append(running[0])
         if running[0] == "a":
             submit(ledger, f"a{i}")
@@ -85,11 +86,11 @@ def test_only_as_many_are_called_as_slots_are_free(ledger: Ledger) -> None:
     registry.renew(card("w1", slots=2))
     assert submit(ledger, "a2").called == ["a1", "a2"]
     assert submit(ledger, "a3").called == []
-    assert ledger.call(QUEUE) == []
+    assert Queues(ledger).call(QUEUE) == []
     ledger.claim("a1", "w1", "cpu")
-    assert ledger.call(QUEUE) == []
+    assert Queues(ledger).call(QUEUE) == []
     ledger.cancel("a2")
-    assert ledger.call(QUEUE) == ["a3"]
+    assert Queues(ledger).call(QUEUE) == ["a3"]
     assert places(ledger, "a1", "a3") == [None, 1]
 
 
@@ -99,9 +100,9 @@ def test_a_key_at_its_cap_is_passed_over(ledger: Ledger) -> None:
         submit(ledger, job_id)
     assert order(ledger) == ["a1", "b1", "b2"]
     ledger.claim("a1", "w1", "cpu")
-    assert ledger.call(QUEUE) == []
+    assert Queues(ledger).call(QUEUE) == []
     ledger.requeue("a1", "w1", "drain")
-    assert ledger.call(QUEUE) == ["a1"]
+    assert Queues(ledger).call(QUEUE) == ["a1"]
 
 
 def test_more_than_may_wait_are_refused(ledger: Ledger) -> None:
@@ -111,10 +112,10 @@ def test_more_than_may_wait_are_refused(ledger: Ledger) -> None:
     with pytest.raises(QueueFull, match="this key"):
         submit(ledger, "a3")
     with pytest.raises(QueueFull, match="this key"):
-        ledger.check_room(QUEUE, "a")
+        Queues(ledger).check_room(QUEUE, "a")
     submit(ledger, "b1")
     ledger.claim("a1", "w1", "cpu")
-    ledger.check_room(QUEUE, "a")
+    Queues(ledger).check_room(QUEUE, "a")
     small = Ledger(ledger.settings.updated(max_waiting=2))
     with pytest.raises(QueueFull, match=QUEUE):
         submit(small, "b2")
@@ -124,16 +125,16 @@ def test_more_than_may_wait_are_refused(ledger: Ledger) -> None:
 def test_places_are_told_when_they_change(ledger: Ledger) -> None:
     for job_id in ("a1", "a2", "a3"):
         submit(ledger, job_id)
-    ledger.announce(QUEUE)
+    Queues(ledger).announce(QUEUE)
     ledger.claim("a1", "w1", "cpu")
-    ledger.announce(QUEUE)
-    ledger.announce(QUEUE)
+    Queues(ledger).announce(QUEUE)
+    Queues(ledger).announce(QUEUE)
     submit(ledger, "b1")
-    ledger.announce(QUEUE)
+    Queues(ledger).announce(QUEUE)
     assert (told(ledger, "a2"), told(ledger, "a3"), told(ledger, "b1")) == ([2, 1], [3, 2, 3], [2])
     assert places(ledger, "a2", "b1", "a3") == [1, 2, 3]
     ledger.requeue("a1", "w1", "drain")
-    ledger.announce(QUEUE)
+    Queues(ledger).announce(QUEUE)
     assert (told(ledger, "a1"), told(ledger, "a2")) == ([1, 1], [2, 1, 2])
 
 
@@ -143,7 +144,7 @@ def test_far_behind_a_place_is_told_less_often(ledger: Ledger) -> None:
         submit(ledger, job_id)
     for job_id in jobs[:150]:
         ledger.cancel(job_id)
-        ledger.announce(QUEUE)
+        Queues(ledger).announce(QUEUE)
     places_told = told(ledger, jobs[-1])
     assert places_told[0] == 200
     assert 50 <= places_told[-1] <= 52
@@ -159,7 +160,7 @@ def test_a_start_is_estimated_from_what_jobs_took(ledger: Ledger) -> None:
     assert ledger.get("a3").estimated_wait_s is None
     ledger.redis.hset(ledger.key("service"), QUEUE, 10)
     assert [ledger.get(job_id).estimated_wait_s for job_id in ("a1", "a3", "a4")] == [None, 5.0, 10.0]
-    assert Registry(ledger).queue(QUEUE).estimated_wait_s == 15.0
+    assert Queues(ledger).get(QUEUE).estimated_wait_s == 15.0
 
 
 def test_one_idempotency_key_makes_one_job_of_its_owner(ledger: Ledger) -> None:

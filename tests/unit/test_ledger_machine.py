@@ -21,6 +21,7 @@ from tests.conftest import lapse
 from worker.jobs.errors import MustRunAlone
 from worker.jobs.events import TERMINAL, Canceled, Event, Failed, LoggedEvent, Succeeded, Token
 from worker.jobs.ledger import Append, Ledger, Reason
+from worker.jobs.queues import Queues
 from worker.jobs.records import WorkerCard
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
@@ -108,7 +109,7 @@ class Machine(RuleBasedStateMachine):
     def call(self) -> None:
         """The jobs go in the order of the places they were told."""
         order = sorted(self._lines(), key=lambda job: self.ledger.get(job.id).position or 0)
-        called = self.ledger.call(QUEUE)
+        called = Queues(self.ledger).call(QUEUE)
         assert called == [job.id for job in order[: len(called)]]
         self._called(called)
 

@@ -114,4 +114,6 @@ def test_a_full_inbox_ends_in_one_hint_to_read_the_log() -> None:
         inbox.put(event)
     assert [inbox.get(0.01) for _ in range(Inbox.LIMIT)] == [event] * Inbox.LIMIT
     inbox.put(event)
-    assert [inbox.get(0.01) for _ in range(3)] == [None, event, None]
+    assert [inbox.get(0.01) for _ in range(2)] == [None, event]
+    with pytest.raises(TimeoutError):
+        inbox.get(0.01)

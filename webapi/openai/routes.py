@@ -16,6 +16,7 @@ from webapi.streams import HEADERS
 from webapi.submission import submit
 from worker.jobs.errors import InvalidInput, ModelNotFound
 from worker.jobs.events import LoggedEvent
+from worker.jobs.ledger import Once
 from worker.jobs.specs import JobSpec
 
 __all__ = ["JOB_HEADER", "routes", "submit_named"]
@@ -55,10 +56,10 @@ def _no_answer(ending: LoggedEvent | None) -> Response:
     return response
 
 
-def submit_named(stoker: Backend, job_id: str, spec: JobSpec) -> str:
+def submit_named(stoker: Backend, job_id: str, spec: JobSpec, once: Once | None = None) -> str:
     """Submit, but for a model that is not served raise `ModelNotFound`, as OpenAI's clients expect."""
     try:
-        return submit(stoker, job_id, spec)
+        return submit(stoker, job_id, spec, once)
     except InvalidInput as error:
         if error.field == "model":
             raise ModelNotFound("model", f"The model {spec.model!r} does not exist: {error}") from None

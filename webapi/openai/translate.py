@@ -19,6 +19,7 @@ from webapi.openai.schema import (
     Delta,
     Usage,
 )
+from webapi.problems import ENDED
 from worker.jobs.errors import InvalidInput
 from worker.jobs.events import LoggedEvent
 from worker.jobs.records import Record
@@ -47,9 +48,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "web_search_options": (),
 }
 
-#: Why a job that was waited for has no answer, by its code, as HTTP statuses; all else is 500.
-STATUS = {"expired": 503, "timeout": 504, "canceled": 409}
-#: Worth another try by the client. The others have had their attempts here.
+#: Failures worth another try by the client. Jobs with the others have had their attempts here.
 WORTH_A_RETRY = frozenset({"expired", "out_of_memory"})
 
 
@@ -68,7 +67,8 @@ def asked(body: Any) -> Asked:
     given = {name: value for name, value in body.items() if value is not None}
     for name, neutral in UNSUPPORTED.items():
         if name in given and given[name] not in neutral:
-            raise InvalidInput(name, f"{name} is not supported here: leave it out")
+            but = f", except as {' or '.join(map(json.dumps, neutral))}" if neutral else ""
+            raise InvalidInput(name, f"{name} is not supported here{but}")
     try:
         request = ChatCompletionRequest.model_validate(given)
     except ValidationError as error:
@@ -105,9 +105,9 @@ def failure(ending: LoggedEvent | None) -> Failure:
     if ending is None:
         return Failure(404, "not_found", "the job was forgotten while its answer was waited for")
     if ending.type == "canceled":
-        return Failure(STATUS["canceled"], "canceled", "the job was canceled")
+        return Failure(ENDED["canceled"], "canceled", "the job was canceled")
     data = ending.data
-    return Failure(STATUS.get(data["code"], 500), data["code"], data["message"])
+    return Failure(ENDED.get(data["code"], 500), data["code"], data["message"])
 
 
 class Answer:

@@ -14,8 +14,10 @@ from webapi import access
 from webapi.backend import backend
 from webapi.openai.routes import JOB_HEADER, submit_named
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
+from webapi.preferences import idempotency
 from webapi.results import video_file
 from webapi.streams import follow
+from webapi.submission import check_room
 from webapi.uploads import receive
 from worker.jobs.clips import ClipInfo, probe
 from worker.jobs.errors import InvalidInput, JobNotFound
@@ -36,16 +38,19 @@ PAGE = 100
 def create() -> ResponseReturnValue:
     """Submit a video job, with its clip."""
     stoker, job_id = backend(), uuid.uuid4().hex
+    check_room(stoker, "video")  # before the upload
     files = stoker.files(job_id)
     try:
         with receive(request, files, stoker.settings, clip=CLIP) as fields:
             spec = _job(fields, probe(files.clip, stoker.settings.limits))
-            job_id = submit_named(stoker, job_id, spec)
+            accepted = submit_named(stoker, job_id, spec, idempotency(spec, files.clip, files.background))
     except InvalidInput as error:
         if error.field == "file":  # as native clients call it
             error.field = CLIP
         raise
-    return _video(stoker.ledger.get(job_id)), {JOB_HEADER: job_id}
+    if accepted != job_id:
+        files.remove()  # the job has its own
+    return _video(stoker.ledger.get(accepted)), {JOB_HEADER: accepted}
 
 
 def _job(fields: dict[str, Any], clip: ClipInfo) -> JobSpec:
@@ -79,8 +84,8 @@ def list_videos() -> ResponseReturnValue:
 def _mine() -> Iterator[Record]:
     """The caller's videos, newest first."""
     after = None
-    while page := backend().ledger.page("video", limit=PAGE, after=after):
-        yield from (record for record in page if record.owner == access.owner())
+    while page := backend().ledger.page("video", limit=PAGE, after=after, owner=access.owner()):
+        yield from page
         after = page[-1].id
 
 

@@ -32,12 +32,12 @@ from webapi.openapi.parts import (
 from webapi.uploads import MAX_PARTS
 from worker.jobs.specs import ChatJob, VideoJob
 
-__all__ = ["FILM", "ROUTES", "form_of"]
+__all__ = ["FILM", "ONCE", "ROUTES", "form_of"]
 
 #: What a submit can answer beside what any route can.
 SUBMIT = (400, 413, 415, 422, 429)
 
-PREFERENCES = (
+ONCE = (
     parameter(
         "Idempotency-Key",
         "Requests with the same key and body make one job; the same key with another body is refused (422).",
@@ -45,6 +45,9 @@ PREFERENCES = (
         minLength=1,
         maxLength=255,
     ),
+)
+PREFERENCES = (
+    *ONCE,
     parameter("Prefer", "`wait=N`: answer once the job has ended, or after N seconds (RFC 7240)."),
 )
 APPLIED = LOCATION | {

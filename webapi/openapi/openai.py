@@ -8,7 +8,7 @@ from pydantic_core import CoreSchema
 
 from webapi.openai.schema import ChatCompletion, ChatCompletionRequest, Model, ModelList
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
-from webapi.openapi.native import FILM, form_of
+from webapi.openapi.native import FILM, ONCE, form_of
 from webapi.openapi.parts import BINARY, EVENT_STREAM, X_STOKER_JOB, Answer, Body, Route, events, parameter
 from worker.jobs.specs import ChatJob
 
@@ -75,6 +75,7 @@ ROUTES: dict[str, Route] = {
         {200: Answer("The video's job.", Video, X_STOKER_JOB)},
         (*SUBMIT, 507),
         Body(form=VIDEO_FORM, example="OpenAIVideoForm"),
+        parameters=ONCE,
     ),
     "openai_videos.list_videos": Route({200: Answer("A page.", VideoList)}, (400, 404), query=Listing),
     "openai_videos.show": Route({200: Answer("The video's job.", Video)}, (404,)),

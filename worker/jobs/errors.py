@@ -59,6 +59,12 @@ class JobConflict(StokerError):
     code = "conflict"
 
 
+class PromptTooLong(InvalidInput):
+    """The prompt leaves no room for an answer in the model's context."""
+
+    code = "context_length_exceeded"
+
+
 class KeyReused(InvalidInput):
     """The Idempotency-Key came with another request before."""
 
@@ -132,6 +138,12 @@ class ModelMissing(StokerError):
     """A model file is not there, or its hash is wrong."""
 
     code = "model_missing"
+
+
+class DeliveryFailed(StokerError):
+    """A webhook's receiver cannot be reached, or must not be."""
+
+    code = "delivery_failed"
 
 
 class BadSettings(StokerError):

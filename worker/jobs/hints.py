@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 
 from worker.jobs.broker import kind_of, send_hint
 from worker.jobs.ledger import Ledger
+from worker.jobs.queues import Queues
 
 __all__ = ["call_next", "send"]
 
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 def call_next(ledger: Ledger, queue: str) -> None:
     """Call as many jobs as the queue's workers have free slots, in fair order. Raises `RedisError`."""
-    send(queue, ledger.call(queue))
+    send(queue, Queues(ledger).call(queue))
 
 
 def send(queue: str, job_ids: Iterable[str]) -> None:

@@ -10,10 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.retry import Retry
 
+from worker.jobs.connection import connect
 from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, KeyReused, MustRunAlone, QueueFull
 from worker.jobs.events import Event, LoggedEvent
 from worker.jobs.records import JobState, Record
@@ -21,7 +19,7 @@ from worker.jobs.scripts import Scripts
 from worker.jobs.settings import Settings
 from worker.jobs.specs import JobSpec
 
-__all__ = ["Accepted", "Append", "Ledger", "Once", "Reason", "Reply", "connect"]
+__all__ = ["Accepted", "Append", "Ledger", "Once", "Reason", "Reply"]
 
 #: What an append is told: go on, end the job because its client asked for it, or another attempt owns it.
 Reply = Literal["ok", "cancel", "stale"]
@@ -29,29 +27,8 @@ Reply = Literal["ok", "cancel", "stale"]
 #: Why a job goes back to its queue.
 Reason = Literal["worker_lost", "engine_lost", "redis_lost", "drain"]
 
-#: How many of a queue's first jobs are told their places.
-ANNOUNCED = 1000
-
 #: What `claim` answers, beside nothing and the record's fields, when the job must have a worker to itself.
 _ALONE = "alone"
-
-
-def connect(settings: Settings) -> "redis.Redis":
-    """A Redis client for the ledger. Connections open on first use.
-
-    It tries again for about a second, for a quick restart of Redis: all that the ledger asks may be repeated.
-    A Redis that hangs is given up before a lease could lapse for it.
-    """
-    backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
-    patience_s = max(1.0, min(5.0, settings.lease_ttl_s / 3))
-    return redis.Redis.from_url(
-        settings.broker_url,
-        decode_responses=True,
-        health_check_interval=15,
-        retry=Retry(backoff, retries=3, supported_errors=(RedisConnectionError,)),
-        socket_timeout=patience_s,
-        socket_connect_timeout=patience_s,
-    )
 
 
 def rfc3339(epoch_s: float) -> str:
@@ -111,7 +88,8 @@ class Ledger:
         """The pub/sub channel that carries the job's events."""
         return self.key("job", f"{{{job_id}}}")
 
-    def _head(self, job_id: str) -> tuple[Any, ...]:
+    def head(self, job_id: str) -> tuple[Any, ...]:
+        """What every script about jobs is told first."""
         now = time.time()
         return self.settings.prefix, rfc3339(now), now, self.settings.retention_s, job_id
 
@@ -126,35 +104,15 @@ class Ledger:
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
         asked = spec.kind, queue, spec.model_dump_json(), owner, spec.priority
         known = (self._once(owner, once), once.fingerprint) if once else ("", "")
-        tail = limits.max_waiting, max_queue_s, timeout_s, *asked, *known
-        outcome, *ids = self.scripts.run("submit", *self._head(job_id), *tail)
+        tail = limits.max_waiting, max_queue_s, timeout_s, *asked, *known, "1" if spec.webhook_url else ""
+        outcome, *ids = self.scripts.run("submit", *self.head(job_id), *tail)
         if outcome == "differs":
             raise KeyReused("this Idempotency-Key came with another request before")
-        self._check_room(outcome, queue)
+        check_room(outcome, queue, limits.max_waiting)
         return Accepted(ids[0], ids[1:])
 
     def _once(self, owner: str, once: Once) -> str:
         return self.key("once", owner, hashlib.sha256(once.key.encode()).hexdigest())
-
-    def check_room(self, queue: str, owner: str = "") -> None:
-        """Raise `QueueFull` if no more jobs may wait there, or of this owner."""
-        empty = ("",) * 4
-        full = self.scripts.run("room", self.settings.prefix, *empty, queue, owner, self.settings.max_waiting)
-        self._check_room(full, queue)
-
-    def _check_room(self, outcome: str | None, queue: str) -> None:
-        if outcome == "queue":
-            raise QueueFull(f"{self.settings.max_waiting} jobs wait in {queue}", retry_after_s=1)
-        if outcome == "key":
-            raise QueueFull("as many of this key's jobs wait as may", retry_after_s=1)
-
-    def call(self, queue: str) -> Sequence[str]:
-        """The jobs to hint at now: as many as slots are free, fairly between owners."""
-        return cast(Sequence[str], self.scripts.run("call", self.settings.prefix, queue))
-
-    def announce(self, queue: str) -> None:
-        """Tell the jobs that wait in the queue their places, where these have changed."""
-        self.scripts.run("announce", *self._head(""), queue, ANNOUNCED)
 
     def claim(
         self, job_id: str, worker: str, device: str, *, claim: str | None = None, alone: bool = False
@@ -166,7 +124,7 @@ class Ledger:
         """
         settings, name = self.settings, claim or uuid.uuid4().hex
         tail = worker, device, name, settings.lease_ttl_s, settings.max_attempts, "1" if alone else ""
-        flat = self.scripts.run("claim", *self._head(job_id), *tail)
+        flat = self.scripts.run("claim", *self.head(job_id), *tail)
         if flat == _ALONE:
             raise MustRunAlone(f"{job_id} has lost too many workers to run beside other jobs")
         return Record.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
@@ -177,7 +135,7 @@ class Ledger:
         for item in appends:
             fields = [part for pair in item.fields.items() for part in pair]
             events = [part for event in item.events for part in (event.type, event.fields(), event.resume())]
-            head = *self._head(item.job_id), item.attempt, item.first, len(item.fields)
+            head = *self.head(item.job_id), item.attempt, item.first, len(item.fields)
             calls.append((*head, *fields, *events))
         return self.scripts.run_all("append", calls)
 
@@ -186,7 +144,7 @@ class Ledger:
 
         A worker that has not ended a running job after `lease_ttl_s` has lost it, and the job ends without.
         """
-        state = self.scripts.run("cancel", *self._head(job_id), self.settings.lease_ttl_s)
+        state = self.scripts.run("cancel", *self.head(job_id), self.settings.lease_ttl_s)
         if state is None:
             raise JobNotFound(f"there is no job {job_id}")
         return cast(JobState, state)
@@ -197,12 +155,12 @@ class Ledger:
         None: it is not the worker's any more, it has ended, or the lost worker holds its lease after all.
         """
         tail = worker, reason, self.settings.max_attempts, "" if attempt is None else attempt
-        return cast(str | None, self.scripts.run("requeue", *self._head(job_id), *tail))
+        return cast(str | None, self.scripts.run("requeue", *self.head(job_id), *tail))
 
     def forget(self, job_id: str) -> None:
         """Drop a terminal job. Raises `JobNotFound`, `JobConflict` while it waits or runs."""
         self.get(job_id)
-        if not self.scripts.run("forget", *self._head(job_id)):
+        if not self.scripts.run("forget", *self.head(job_id)):
             raise JobConflict("the job has not ended yet; cancel it first")
 
     def drop_expired(self) -> Sequence[str]:
@@ -210,13 +168,13 @@ class Ledger:
         last = time.time() - self.settings.retention_s
         expired = cast(Sequence[str], self.redis.zrangebyscore(self.key("finished"), "-inf", last))
         if expired:
-            self.scripts.run_all("forget", [self._head(job_id) for job_id in expired])
+            self.scripts.run_all("forget", [self.head(job_id) for job_id in expired])
         return expired
 
     def end_overdue(self) -> Sequence[str]:
         """End the jobs that have waited or run for longer than they may; their ids."""
         due = cast(Sequence[str], self.scripts.run("due", self.settings.prefix))
-        ended = self.scripts.run_all("expire", [self._head(job_id) for job_id in due]) if due else []
+        ended = self.scripts.run_all("expire", [self.head(job_id) for job_id in due]) if due else []
         return [job_id for job_id, done in zip(due, ended, strict=True) if done]
 
     def get(self, job_id: str) -> Record:
@@ -235,7 +193,7 @@ class Ledger:
                 pipe.hgetall(self.channel(job_id) + ":record")
             found = {i: fields for i, fields in zip(job_ids, pipe.execute(), strict=True) if fields}
         queued = [job_id for job_id, fields in found.items() if fields["state"] == "queued"]
-        places = self.scripts.run_all("place", [self._head(job_id) for job_id in queued]) if queued else []
+        places = self.scripts.run_all("place", [self.head(job_id) for job_id in queued]) if queued else []
         place_of = dict(zip(queued, places, strict=True))
         return [Record.parse(job_id, fields, place_of.get(job_id)) for job_id, fields in found.items()]
 
@@ -277,6 +235,14 @@ class Ledger:
             self.redis.xrange(self.channel(job_id) + ":events", min=f"({after}-0" if after else "-"),
         )
         return [LoggedEvent.parse(entry["event"], entry.get("resume", "")) for _, entry in entries]
+
+
+def check_room(outcome: str | None, queue: str, most: int) -> None:
+    """Raise the `QueueFull` that a script's outcome stands for, if any."""
+    if outcome == "queue":
+        raise QueueFull(f"{most} jobs wait in {queue}", retry_after_s=1)
+    if outcome == "key":
+        raise QueueFull("as many of this key's jobs wait as may", retry_after_s=1)
 
 
 def json_fields(**values: Any) -> dict[str, Any]:

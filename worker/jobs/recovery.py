@@ -7,10 +7,12 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import hinted_jobs
+from worker.jobs.deliveries import Deliveries
 from worker.jobs.errors import JobNotFound
 from worker.jobs.hints import call_next, send
 from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.media import JobFiles
+from worker.jobs.queues import Queues
 from worker.jobs.registry import Registry
 
 __all__ = ["Contact", "Recovery", "queue_again"]
@@ -68,6 +70,8 @@ class Recovery:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._registry = Registry(ledger)
+        self._queues = Queues(ledger)
+        self._deliveries = Deliveries(ledger)
         self._lease_s = ledger.settings.lease_ttl_s
         self._interval_s = min(self._lease_s / TICKS, TICK_MAX_S)
         self._contact = Contact(max(self._lease_s / 3, 2 * self._interval_s))
@@ -92,8 +96,8 @@ class Recovery:
                 log.exception("recovery: this round failed, the next is due")
 
     def _tick(self) -> None:
-        first = self._first_within("tick", 0.9 * self._interval_s)
-        self._contact.made(self._now())
+        first, now = self._first_within("tick", 0.9 * self._interval_s), self._now()
+        self._contact.made(now)
         if not first:
             return
         for job_id in self._ledger.end_overdue():
@@ -102,6 +106,7 @@ class Recovery:
             self.call_waiting()
         if self._contact.held_s >= self._lease_s:
             self.take_from_lost_workers()
+        self._deliveries.hint(now)
         if self._first_within("sweep", self._lease_s / 2):
             self.drop_expired()
             self.repeat_lost_hints()
@@ -126,9 +131,9 @@ class Recovery:
 
     def call_waiting(self) -> None:
         """Call whoever has a free slot, should nobody have done so, and tell the others their places."""
-        for queue in self._registry.queue_names():
+        for queue in self._queues.names():
             call_next(self._ledger, queue)
-            self._ledger.announce(queue)
+            self._queues.announce(queue)
 
     def repeat_lost_hints(self) -> None:
         """Hint again at the jobs that were called a lease ago and at which no message hints any more.
@@ -136,14 +141,14 @@ class Recovery:
         A hint too many claims nothing; one that a worker has just taken from the broker may be repeated.
         """
         latest = self._now() - self._lease_s
-        for queue in self._registry.queue_names():
-            called = self._registry.called_before(queue, latest)
+        for queue in self._queues.names():
+            called = self._queues.called_before(queue, latest)
             known = hinted_jobs(self._ledger.settings, self._ledger.redis, queue) if called else set()
             for job_id in (job_id for job_id in called if job_id not in known):
                 try:
                     self._ledger.get(job_id)
                 except JobNotFound:  # this Redis has lost data
-                    self._registry.drop_called(queue, job_id)
+                    self._queues.drop_called(queue, job_id)
                     continue
                 log.info("job %s: its hint is sent again", job_id)
                 send(queue, [job_id])

@@ -1,18 +1,18 @@
-"""The registry: live workers under their leases, the models they serve, and how full the queues are."""
+"""The registry: live workers under their leases, the models they serve, and what came of their jobs."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import cast
 
 from worker.jobs.ledger import Ledger
-from worker.jobs.records import ModelCard, QueueInfo, WorkerCard
+from worker.jobs.records import ModelCard, WorkerCard
 
 __all__ = ["Registry"]
 
 
 class Registry:
-    """Workers, models and queues, in the ledger's Redis."""
+    """Workers and models, in the ledger's Redis."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -61,26 +61,6 @@ class Registry:
         """The model's prompt template, serialised."""
         return cast(str | None, self.redis.get(self.key("model", model, "prompt")))
 
-    def called_before(self, queue: str, time_s: float) -> Sequence[str]:
-        """Jobs that were called before then (Redis' clock) and that no worker has claimed yet."""
-        called = self.key("queue", queue, "called")
-        return cast(Sequence[str], self.redis.zrange(called, "-inf", time_s, byscore=True))
-
-    def drop_called(self, queue: str, job_id: str) -> None:
-        """Take an id off the queue that is no job's."""
-        for part in ("called", "waiting"):
-            self.redis.zrem(self.key("queue", queue, part), job_id)
-
-    def queue_names(self) -> Sequence[str]:
-        """The queues that have had a job."""
-        return sorted(cast("set[str]", self.redis.smembers(self.key("queues"))))
-
-    def queues(self) -> Iterator[QueueInfo]:
-        """The queues that have had a job or a worker."""
-        names = {*self.queue_names(), *(worker.queue for worker in self.workers())}
-        for name in sorted(names):
-            yield self.queue(name)
-
     def totals(self) -> dict[tuple[str, str], int]:
         """How many jobs have ended, by queue and state."""
         counts = cast("dict[str, str]", self.redis.hgetall(self.key("totals")))
@@ -89,14 +69,3 @@ class Registry:
             queue, _, state = name.rpartition(" ")
             found[queue, state] = int(count)
         return found
-
-    def queue(self, name: str) -> QueueInfo:
-        """The queue as it is now."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zcard(self.key("queue", name, "waiting"))
-            pipe.scard(self.key("queue", name, "running"))
-            waiting, running = pipe.execute()
-        settings = self.ledger.settings
-        slots, wait = self.ledger.scripts.run("wait", settings.prefix, name)
-        wait_s = float(wait) if wait else None
-        return QueueInfo(name, waiting, running, slots, settings.max_waiting, wait_s)

@@ -82,6 +82,11 @@ class Settings(BaseModel):
     retention_s: int = Field(86_400, ge=1)
     #: Comment lines on an idle event stream, so that proxies keep it open.
     heartbeat_s: float = Field(15.0, gt=0)
+    #: Whether webhooks may go to loopback and private addresses.
+    webhook_private: bool = False
+    #: Tries at a webhook, and how long the second waits for; each later one waits five times as long.
+    webhook_attempts: int = Field(8, ge=1, le=100)
+    webhook_backoff_s: float = Field(5.0, gt=0)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("cors_origins")

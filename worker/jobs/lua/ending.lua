@@ -16,6 +16,7 @@ local function finish(kind, queue, attempt, fields)
   end
   redis.call('ZREM', DEADLINES, ID)
   redis.call('ZADD', P .. ':finished', NOW, ID)
+  if redis.call('HEXISTS', RECORD, 'webhook') == 1 then redis.call('ZADD', P .. ':webhooks', clock(), ID) end
   redis.call('HINCRBY', P .. ':totals', queue .. ' ' .. kind, 1)
   local started = redis.call('HGET', RECORD, 'started_at')
   if started then -- a moving average of the run time, for estimated waits

@@ -3,7 +3,8 @@ local state, owner, once = unpack(redis.call('HMGET', RECORD, 'state', 'owner', 
 if state == 'queued' or state == 'running' then return 0 end
 redis.call('DEL', RECORD, LOG)
 if once then redis.call('DEL', once) end
-redis.call('ZREM', P .. ':owner:' .. (owner or ARGV[6]) .. ':jobs', ID)
+if owner then redis.call('ZREM', P .. ':owner:' .. owner .. ':jobs', ID) end
 redis.call('ZREM', P .. ':jobs', ID)
 redis.call('ZREM', P .. ':finished', ID)
+redis.call('ZREM', P .. ':webhooks', ID)
 return 1

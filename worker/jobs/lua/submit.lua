@@ -1,7 +1,8 @@
 -- … max_waiting, max_queue (s), timeout (s), kind, queue, spec, owner, priority, once (key of the idempotency
--- key, or ''), fingerprint → 'ok', job id, and the ids of jobs to hint at; or 'queue', 'key' (as many jobs wait
+-- key, or ''), fingerprint, webhook ('1' or '') → 'ok', job id, and the ids of jobs to hint at; or 'queue', 'key' (as many jobs wait
 -- there as may) or 'differs' (the idempotency key came with another request). A repeated request finds its job.
-local max_waiting, max_queue, timeout, kind, queue, spec, owner, priority, once, fingerprint = unpack(ARGV, 6, 15)
+local max_waiting, max_queue, timeout, kind, queue, spec, owner, priority, once, fingerprint, webhook =
+  unpack(ARGV, 6, 16)
 local function accepted() return { 'ok', ID, unpack(call_all(queue)) } end
 if redis.call('EXISTS', RECORD) == 1 then return accepted() end -- a retry after a lost reply
 if once ~= '' then
@@ -22,6 +23,7 @@ if once ~= '' then
   redis.call('DEL', once)
   redis.call('HSET', once, 'job', ID, 'fingerprint', fingerprint)
 end
+if webhook == '1' then redis.call('HSET', RECORD, 'webhook', 0) end -- so often was its end delivered
 redis.call('ZADD', P .. ':jobs', seq, ID)
 redis.call('ZADD', P .. ':owner:' .. owner .. ':jobs', seq, ID)
 redis.call('SADD', P .. ':queues', queue)

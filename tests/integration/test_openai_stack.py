@@ -1,0 +1,74 @@
+"""OpenAI's client and the real models, through the whole stack."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+from tests.assets import asset
+from tests.integration.stack import Stack, eventually
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning"),
+]
+
+JAPAN: dict[str, Any] = {
+    "model": "SmolLM2-135M-Instruct",
+    "messages": [{"role": "user", "content": "What is the capital of Japan?"}],
+    "temperature": 0,
+}
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{stack.settings.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def test_a_chat_at_once_and_as_a_stream(client: OpenAI) -> None:
+    whole = client.chat.completions.create(**JAPAN)
+    text = whole.choices[0].message.content
+    assert "Tokyo" in str(text)
+    assert whole.choices[0].finish_reason == "stop"
+    chunks = list(
+        client.chat.completions.create(**JAPAN, stream=True, stream_options={"include_usage": True})
+    )
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == text
+    assert chunks[-1].usage == whole.usage
+
+
+def test_a_fixed_length_is_that_long(client: OpenAI) -> None:
+    short, long = (
+        client.chat.completions.create(**JAPAN, max_completion_tokens=24, extra_body=extra)
+        for extra in ({}, {"ignore_eos": True})
+    )
+    assert short.usage is not None
+    assert short.usage.completion_tokens < 24
+    assert long.usage is not None
+    assert (long.usage.completion_tokens, long.choices[0].finish_reason) == (24, "length")
+
+
+def test_a_stream_that_is_closed_ends_its_job_and_frees_the_slot(client: OpenAI, stack: Stack) -> None:
+    stream = client.chat.completions.create(**JAPAN, stream=True, extra_body={"ignore_eos": True})
+    job = {"id": next(stream).id.removeprefix("chatcmpl-")}
+    assert stack.job(job)["state"] == "running"
+    stream.close()
+    ended, _ = stack.finished(job)
+    assert ended["state"] == "canceled"
+    eventually(
+        lambda: all(w["running"] == 0 for w in stack.http.get("/v1/workers").json()["workers"]) or None,
+        "idle workers",
+    )
+
+
+def test_a_video(client: OpenAI) -> None:
+    with asset("carphone_pristine.mp4").open("rb") as clip:
+        video = client.videos.create_and_poll(
+            prompt="", model="selfie_segmentation", input_reference=clip, poll_interval_ms=50
+        )
+    assert (video.status, video.progress, video.size) == ("completed", 100, "176x144")
+    assert client.videos.download_content(video.id).read()[4:8] == b"ftyp"
+    assert client.videos.delete(video.id).deleted

@@ -1,0 +1,164 @@
+import socket
+import threading
+from collections.abc import Iterator
+
+import httpcore
+import pytest
+
+from webapi.addresses import MAX_URL_CHARS, Network, check_url, is_public
+from worker.jobs.errors import DeliveryFailed, InvalidInput
+from worker.jobs.settings import Settings
+
+TIMEOUT_S = 5.0
+STRICT, OPEN = Settings.from_env({}), Settings.from_env({"STOKER_WEBHOOK_PRIVATE": "1"})
+
+PRIVATE = [
+    "0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "127.8.8.8", "169.254.169.254", "172.16.0.1",
+    "192.0.0.1", "192.168.1.1", "198.18.0.1", "203.0.113.1", "224.0.0.1", "233.1.1.1", "240.0.0.1",
+    "255.255.255.255",
+    "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::7f00:1",
+    "100::1", "2001::1", "2001:db8::1", "2002:7f00:1::", "2002:808:808::", "3fff::1", "5f00::1", "fc00::1",
+    "fd12::1", "fe80::1", "fe80::1%lo", "fec0::1", "ff02::1", "ff0e::1",
+]  # fmt: skip
+PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "2a00:1450::1", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_no_private_address_passes_for_a_public_one(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.1", "017700000001", "0", "10.1",
+        "0.0.0.0", "169.254.169.254", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[fe80::1]",
+        "[64:ff9b::7f00:1]", "localhost", "LocalHost", "localhost.", "a.localhost", "192.168.0.1:8080",
+    ],
+)  # fmt: skip
+def test_a_url_of_a_private_address_is_refused_at_once(host: str) -> None:
+    with pytest.raises(InvalidInput, match="private") as refused:
+        check_url(STRICT, f"http://{host}/hook")
+    assert refused.value.field == "webhook_url"
+    check_url(OPEN, f"http://{host}/hook")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "x", "//example.com", "ftp://example.com/", "file:///etc/passwd", "http://", "http:///x",
+        "http://user@example.com/", "http://user:word@example.com/", "http://127.0.0.1\\@example.com/",
+        "http://example.com:0/", "http://example.com:99999/", "http://exa mple.com/", "http://example.com\n/",
+        "http://%31%32%37.0.0.1/", "http://\uff11\uff12\uff17.0.0.1/", "http://[fe80::1%25lo]/", "http://\ud800/",
+        "http://[::1/", "http://0177.0.0.1/", "https://example.com/" + MAX_URL_CHARS * "a",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("settings", [STRICT, OPEN], ids=["strict", "open"])
+def test_what_is_no_plain_url_is_refused_whatever_the_settings(settings: Settings, url: str) -> None:
+    with pytest.raises(InvalidInput):
+        check_url(settings, url)
+
+
+def test_a_name_is_taken_without_asking_the_dns(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    real = socket.getaddrinfo
+
+    def numbers_only(*args: object, **options: object) -> object:
+        asked.append(options.get("flags"))
+        return real(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", numbers_only)
+    url = check_url(STRICT, "https://Bücher.example:8443/ä?q=1#fragment")
+    assert (url.raw_host, url.port, url.raw_path) == (b"xn--bcher-kva.example", 8443, b"/%C3%A4?q=1")
+    check_url(STRICT, "http://8.8.8.8/")
+    assert asked == [socket.AI_NUMERICHOST] * 2
+
+
+class Names:
+    """A resolver that gives one answer after the other, and sockets that say where they would have gone."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self.answers = list(answers)
+        self.connected: list[str] = []
+
+    def look_up(self, host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(0, 0, 0, "", (address, port)) for address in self.answers.pop(0)]
+
+    def connect_tcp(self, host: str, *_: object) -> httpcore.NetworkStream:
+        self.connected.append(host)
+        raise httpcore.ConnectError("nobody is there")
+
+
+def names(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> Names:
+    names = Names(*answers)
+    monkeypatch.setattr(socket, "getaddrinfo", names.look_up)
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", lambda _, host, *rest: names.connect_tcp(host))
+    return names
+
+
+def request(network: Network, url: str) -> None:
+    with httpcore.ConnectionPool(network_backend=network) as pool:
+        pool.request("POST", url)
+
+
+def test_a_name_that_turns_private_reaches_only_what_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = names(monkeypatch, ["8.8.8.8"], ["127.0.0.1"])
+    network = Network(private=False, timeout_s=TIMEOUT_S)
+    with pytest.raises(DeliveryFailed, match="nobody is there"):
+        request(network, "http://rebinds.example/")
+    assert (found.connected, found.answers) == (["8.8.8.8"], [["127.0.0.1"]])  # it was asked once
+    with pytest.raises(DeliveryFailed, match="private"):
+        request(network, "http://rebinds.example/")
+    assert found.connected == ["8.8.8.8"]
+
+
+def test_one_private_address_among_several_is_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = names(monkeypatch, ["8.8.8.8", "::ffff:10.0.0.1"])
+    with pytest.raises(DeliveryFailed, match="private"):
+        request(Network(private=False, timeout_s=TIMEOUT_S), "http://mixed.example/")
+    assert found.connected == []
+
+
+def test_the_next_address_is_tried_when_one_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = names(monkeypatch, ["8.8.8.8", "2606:4700::1111", "8.8.8.8"])
+    with pytest.raises(DeliveryFailed, match="nobody is there"):
+        request(Network(private=False, timeout_s=TIMEOUT_S), "http://two.example/")
+    assert found.connected == ["8.8.8.8", "2606:4700::1111"]
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(DeliveryFailed, match=r"nowhere\.invalid"):
+        request(Network(private=True, timeout_s=TIMEOUT_S), "http://nowhere.invalid/")
+
+
+@pytest.fixture
+def trickle() -> Iterator[str]:
+    """A server whose answer's head comes a byte at a time, and never to its end."""
+    ended = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not ended.wait(0.02):
+                try:
+                    peer.sendall(b"x")
+                except OSError:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        ended.set()
+        thread.join()
+
+
+def test_an_answer_that_trickles_in_ends_with_the_time_for_all(trickle: str) -> None:
+    with pytest.raises(httpcore.ReadTimeout):
+        request(Network(private=True, timeout_s=0.3), trickle)
