@@ -104,12 +104,13 @@ def test_every_answer_is_documented(web: Web, tmp_path: Path, clip: bytes) -> No
     command = [str(program), "--config-file", str(config), "run", "--no-color"]
     command += [f"{web.http.base_url}/openapi.json", "--seed", "1"]
     environment = os.environ | {
+        "PYTHONPATH": str(HERE.parents[1]),  # of the hooks
         "SCHEMATHESIS_KEY": key.text,
         "SCHEMATHESIS_VIDEO": str(tmp_path / "clip.mp4"),
         "SCHEMATHESIS_IMAGE": str(tmp_path / "image.png"),
     }
     with finisher.running():
-        run = subprocess.run(command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True)
+        run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     print(run.stdout)  # noqa: T201  # the report
     assert run.returncode == 0, run.stdout
     generated = re.search(r"(\d+) generated", run.stdout)
