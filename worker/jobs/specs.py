@@ -48,9 +48,9 @@ class _Job(_Strict):
     default. `priority`: 9 goes before 0, among the jobs of one key. `webhook_url` hears of its end.
     """
 
-    model: str | None = None
+    model: Text | None = None
     priority: Priority = 5
-    webhook_url: str | None = None
+    webhook_url: Text | None = None
     timeout_s: Seconds | None = None
     max_queue_s: Seconds | None = None
 
