@@ -1,15 +1,18 @@
 import logging
 import uuid
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from kombu.exceptions import OperationalError
+from pydantic import ValidationError
 from redis.exceptions import ResponseError
 
 from tests.integration.webstack import CHAT, HELLO, tiny_template
 from webapi.app import create_app
 from webapi.feed import Inbox
+from webapi.openai.schema import ChatCompletionRequest
 from webapi.problems import STATUS
 from worker.jobs import errors, hints
 from worker.jobs.events import LoggedEvent
@@ -17,6 +20,7 @@ from worker.jobs.ledger import Ledger
 from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
+from worker.jobs.specs import ChatJob
 
 
 @pytest.fixture
@@ -90,6 +94,16 @@ def test_a_job_whose_hint_is_lost_is_accepted(
     assert ledger.get(job_id).state == "queued"
     assert f"job {job_id}: chat submitted to {CHAT}" in caplog.text
     assert f"job {job_id}: its hint was not sent" in caplog.text
+
+
+@pytest.mark.parametrize("schema", [ChatJob, ChatCompletionRequest])
+@pytest.mark.parametrize("messages", [["Hi"] * 9, [{"role": "user", "content": [7] * 9}]])
+def test_a_bad_conversation_is_told_by_its_first_fault(
+    schema: type[ChatJob | ChatCompletionRequest], messages: list[Any]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        schema.model_validate({"messages": messages})
+    assert caught.value.error_count() == 1  # millions would hold up the whole API
 
 
 def test_a_prompt_template_is_parsed_again_only_when_it_changes(ledger: Ledger) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
 from worker.jobs.errors import InvalidInput
 
@@ -64,7 +64,8 @@ class ChatJob(_Job):
 
     kind: ClassVar[Literal["chat"]] = "chat"
 
-    messages: list[Message] = Field(min_length=1)
+    #: One wrong message is enough: to tell of five million holds up the whole API.
+    messages: Annotated[list[Message], FailFast()] = Field(min_length=1)
     max_tokens: int = Field(256, ge=1)
     min_tokens: int = Field(0, ge=0)
     ignore_eos: bool = False
