@@ -2,6 +2,7 @@ import logging
 import uuid
 from typing import Any
 
+import gevent
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -20,7 +21,7 @@ from worker.jobs.ledger import Ledger
 from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
-from worker.jobs.specs import ChatJob
+from worker.jobs.specs import ChatJob, Message
 
 
 @pytest.fixture
@@ -108,7 +109,6 @@ def test_a_bad_conversation_is_told_by_its_first_fault(
 
 def test_a_prompt_template_is_parsed_again_only_when_it_changes(ledger: Ledger) -> None:
     from webapi.prompts import Prompts
-    from worker.jobs.specs import Message
 
     registry, messages = Registry(ledger), [Message(role="user", content="Hi")]
     prompts = Prompts(registry)
@@ -119,6 +119,16 @@ def test_a_prompt_template_is_parsed_again_only_when_it_changes(ledger: Ledger) 
     registry.publish_model(card, changed)
     assert prompts.count(card, messages) == len("<user>Hi")
     assert prompts.count(ModelCard("tiny", "chat", CHAT, 64, digest="2"), messages) == len("<<user>Hi")
+
+
+def test_while_a_prompt_is_counted_other_requests_go_on(ledger: Ledger) -> None:
+    from webapi.prompts import Prompts
+
+    registry, card = Registry(ledger), ModelCard("tiny", "chat", CHAT, 64, digest="1")
+    registry.publish_model(card, tiny_template().to_json())
+    other = gevent.spawn(lambda: None)
+    Prompts(registry).count(card, [Message(role="user", content="Hi")])
+    assert other.ready()
 
 
 def test_a_full_inbox_ends_in_one_hint_to_read_the_log() -> None:
