@@ -42,7 +42,10 @@ def _authenticate() -> None:
 
 
 def _key_id(stoker: Backend) -> str:
-    given = request.authorization
+    try:
+        given = request.authorization
+    except ValueError:  # Basic with what is not even ASCII
+        raise Unauthorized from None
     if given is not None and given.type == "bearer":
         return stoker.keys.check(given.token or "").id
     token = request.args.get("token") or request.cookies.get(tokens.COOKIE)

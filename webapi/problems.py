@@ -4,6 +4,7 @@ import logging
 from typing import Literal
 
 from flask import Flask, Response, request
+from gunicorn.http.errors import ParseException
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
@@ -65,6 +66,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(StokerError, _stoker_error)
     app.register_error_handler(RedisError, _redis_error)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(ParseException, _bad_body)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -113,6 +115,10 @@ def _http_error(error: HTTPException) -> Response:
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value  # Allow of a 405, Content-Range of a 416
     return response
+
+
+def _bad_body(error: ParseException) -> Response:
+    return problem(400, "bad_request", f"The body cannot be read: {error}.")
 
 
 def _unexpected(error: Exception) -> Response:

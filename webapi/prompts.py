@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from gevent import get_hub
+
 from worker.jobs.errors import NotReady
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard
@@ -20,7 +22,9 @@ class Prompts:
 
     def count(self, card: ModelCard, messages: Sequence[Message]) -> int:
         """Tokens of the conversation. Raises `InvalidInput` when the template refuses it."""
-        return len(self._template(card).encode([message.model_dump() for message in messages]))
+        template, plain = self._template(card), [message.model_dump() for message in messages]
+        # Megabytes take seconds: in a thread, so that all other requests and streams go on meanwhile.
+        return len(get_hub().threadpool.apply(template.encode, (plain,)))
 
     def _template(self, card: ModelCard) -> PromptTemplate:
         digest, template = self._parsed.get(card.name, (None, None))

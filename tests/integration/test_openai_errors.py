@@ -80,6 +80,7 @@ def test_a_bad_request_names_its_parameter(web: Web, param: str, request_: dict[
         (400, b"[]", "application/json"),
         (400, b"null", "application/json"),
         (400, rb'{"messages": [{"role": "user", "content": "\ud800"}]}', "application/json"),
+        (400, rb'{"messages": [{"role": "user", "content": "Hi"}], "model": "\ud800"}', "application/json"),
         (413, b" " * (17 * 2**20), "application/json"),
         (415, b"messages=Hi", "application/x-www-form-urlencoded"),
     ],

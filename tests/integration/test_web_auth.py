@@ -84,6 +84,7 @@ def test_from_the_first_key_on_every_route_asks_for_one(web: Web, caller: Caller
         assert caller(key).request(method, path).status_code != 401
     for path in ("/livez", "/readyz", "/openapi.json", "/docs"):
         assert web.http.get(path).status_code != 401
+    unauthorized(web.http.get("/v1/jobs", headers=[(b"Authorization", b"Basic \xff")]))
     lower = {"Authorization": f"bearer {key.text}"}
     assert web.http.get("/v1/queues", headers=lower).status_code == 200
 

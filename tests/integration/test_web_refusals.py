@@ -1,9 +1,11 @@
 import json
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 
-from tests.integration.webstack import CHAT, CONTEXT_LENGTH, HELLO, Web, refused, upload
+from tests.integration.webstack import CHAT, CONTEXT_LENGTH, HELLO, TIMEOUT_S, Web, refused, upload
 from worker.jobs.events import Succeeded
 from worker.jobs.records import ModelCard
 
@@ -76,6 +78,23 @@ def test_the_refusal_of_a_long_prompt_names_both_numbers(web: Web) -> None:
 def test_a_body_that_is_no_json_is_refused(web: Web, status: int, content: bytes, kind: str) -> None:
     response = web.http.post("/v1/jobs/chat", content=content, headers={"Content-Type": kind})
     refused(web, response, status)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/jobs/chat", "application/json"),
+        ("/v1/chat/completions", "application/json"),
+        ("/v1/jobs/video", "multipart/form-data; boundary=b"),
+    ],
+)
+def test_a_body_of_broken_chunks_is_refused(web: Web, path: str, kind: str) -> None:
+    url = web.http.base_url
+    with closing(HTTPConnection(url.host, url.port, timeout=TIMEOUT_S)) as connection:
+        headers = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
+        connection.request("POST", path, b"no size\r\n", headers)
+        assert connection.getresponse().status == 400
+    assert web.nothing_happened()
 
 
 def test_a_conversation_that_is_no_text_but_a_dump_is_refused(web: Web) -> None:

@@ -1,15 +1,19 @@
 import logging
 import uuid
+from typing import Any
 
+import gevent
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from kombu.exceptions import OperationalError
+from pydantic import ValidationError
 from redis.exceptions import ResponseError
 
 from tests.integration.webstack import CHAT, HELLO, tiny_template
 from webapi.app import create_app
 from webapi.feed import Inbox
+from webapi.openai.schema import ChatCompletionRequest
 from webapi.problems import STATUS
 from worker.jobs import errors, hints
 from worker.jobs.events import LoggedEvent
@@ -17,6 +21,7 @@ from worker.jobs.ledger import Ledger
 from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
+from worker.jobs.specs import ChatJob, Message
 
 
 @pytest.fixture
@@ -92,9 +97,18 @@ def test_a_job_whose_hint_is_lost_is_accepted(
     assert f"job {job_id}: its hint was not sent" in caplog.text
 
 
+@pytest.mark.parametrize("schema", [ChatJob, ChatCompletionRequest])
+@pytest.mark.parametrize("messages", [["Hi"] * 9, [{"role": "user", "content": [7] * 9}]])
+def test_a_bad_conversation_is_told_by_its_first_fault(
+    schema: type[ChatJob | ChatCompletionRequest], messages: list[Any]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        schema.model_validate({"messages": messages})
+    assert caught.value.error_count() == 1  # millions would hold up the whole API
+
+
 def test_a_prompt_template_is_parsed_again_only_when_it_changes(ledger: Ledger) -> None:
     from webapi.prompts import Prompts
-    from worker.jobs.specs import Message
 
     registry, messages = Registry(ledger), [Message(role="user", content="Hi")]
     prompts = Prompts(registry)
@@ -105,6 +119,16 @@ def test_a_prompt_template_is_parsed_again_only_when_it_changes(ledger: Ledger) 
     registry.publish_model(card, changed)
     assert prompts.count(card, messages) == len("<user>Hi")
     assert prompts.count(ModelCard("tiny", "chat", CHAT, 64, digest="2"), messages) == len("<<user>Hi")
+
+
+def test_while_a_prompt_is_counted_other_requests_go_on(ledger: Ledger) -> None:
+    from webapi.prompts import Prompts
+
+    registry, card = Registry(ledger), ModelCard("tiny", "chat", CHAT, 64, digest="1")
+    registry.publish_model(card, tiny_template().to_json())
+    other = gevent.spawn(lambda: None)
+    Prompts(registry).count(card, [Message(role="user", content="Hi")])
+    assert other.ready()
 
 
 def test_a_full_inbox_ends_in_one_hint_to_read_the_log() -> None:

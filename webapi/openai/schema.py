@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants it until Python 3.12
 
@@ -64,6 +64,7 @@ class ChatMessage(_Request):
     content: Annotated[
         list[TextPart],
         Field(min_length=1),
+        FailFast(),
         BeforeValidator(_parts, json_schema_input_type=str | Annotated[list[TextPart], Field(min_length=1)]),
     ]
     tool_calls: Annotated[list[Any] | None, BeforeValidator(_no_tools)] = None
@@ -81,7 +82,7 @@ class ChatCompletionRequest(_Request):
     Without `max_completion_tokens` and its old name the answer may go on until the context ends.
     """
 
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: Annotated[list[ChatMessage], FailFast()] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     max_tokens: int | None = Field(None, ge=1)
     stream: bool = False

@@ -41,7 +41,8 @@ class PromptTemplate:
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids of the prompt. The template writes the special tokens (BOS too), so none are added."""
-        return self.tokenizer.encode(self.render(messages), add_special_tokens=False).ids
+        # As a batch of one: for that the tokenizer lets other threads run meanwhile.
+        return self.tokenizer.encode_batch([self.render(messages)], add_special_tokens=False)[0].ids
 
     def to_json(self) -> str:
         """The template as a JSON object, for `from_json`."""

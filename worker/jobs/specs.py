@@ -6,6 +6,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     StringConstraints,
     TypeAdapter,
@@ -59,9 +60,9 @@ class _Job(_Strict):
     default. `priority`: 9 goes before 0, among the jobs of one key. `webhook_url` hears of its end.
     """
 
-    model: str | None = None
+    model: Text | None = None
     priority: Priority = 5
-    webhook_url: str | None = None
+    webhook_url: Text | None = None
     timeout_s: Seconds | None = None
     max_queue_s: Seconds | None = None
 
@@ -75,7 +76,8 @@ class ChatJob(_Job):
 
     kind: ClassVar[Literal["chat"]] = "chat"
 
-    messages: list[Message] = Field(min_length=1)
+    #: One wrong message is enough: to tell of five million holds up the whole API.
+    messages: Annotated[list[Message], FailFast()] = Field(min_length=1)
     max_tokens: int = Field(256, ge=1)
     min_tokens: int = Field(0, ge=0)
     ignore_eos: bool = False
