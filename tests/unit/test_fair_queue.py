@@ -105,6 +105,20 @@ def test_a_key_at_its_cap_is_passed_over(ledger: Ledger) -> None:
     assert Queues(ledger).call(QUEUE) == ["a1"]
 
 
+def test_a_key_at_its_cap_saves_no_turns(ledger: Ledger) -> None:
+    ledger.redis.hset(ledger.key("key", "a"), "max_running", 1)
+    Registry(ledger).renew(card("w1", slots=1))
+    submit(ledger, "a0")
+    for i in range(1, 6):
+        submit(ledger, f"a{i}")
+    for i in range(10):
+        submit(ledger, f"b{i}")
+    Registry(ledger).renew(card("w1", slots=6))
+    assert ledger.call(QUEUE) == ["b0", "b1", "b2", "b3", "b4"]
+    ledger.redis.hdel(ledger.key("key", "a"), "max_running")
+    assert order(ledger) == ["a1", "a2", "b5", "a3", "b6", "a4", "b7", "a5", "b8", "b9"]
+
+
 def test_more_than_may_wait_are_refused(ledger: Ledger) -> None:
     ledger.redis.hset(ledger.key("key", "a"), "max_waiting", 2)
     submit(ledger, "a1")

@@ -60,14 +60,19 @@ local function slots(queue)
   return all, free
 end
 
--- Call the next job, passing over owners who run as many as they may; its id, or nothing.
+-- Call the next job, passing over owners who run as many as they may; its id, or nothing. Those save no turns
+-- meanwhile: otherwise they would have all slots for as long, once they may.
 local function call(queue)
+  local passed = {}
   for _, owner in ipairs(redis.call('ZRANGE', turns(queue), 0, -1)) do
     local cap = redis.call('HGET', P .. ':key:' .. owner, 'max_running')
-    if not cap or redis.call('SCARD', active(owner)) < tonumber(cap) then
+    if cap and redis.call('SCARD', active(owner)) >= tonumber(cap) then
+      passed[#passed + 1] = owner
+    else
       local id = redis.call('ZRANGE', line(queue, owner), 0, 0)[1]
       local tag = redis.call('ZINCRBY', turns(queue), 1, owner) - 1
       leave_line(queue, owner, id)
+      for _, other in ipairs(passed) do redis.call('ZADD', turns(queue), 'GT', tag, other) end
       local now, last = unpack(redis.call('HMGET', fair(queue), 'now', 'called'))
       local at = math.max(clock(), (last or 0) + 1e-6) -- their order is that of their times
       redis.call('HSET', fair(queue), 'now', math.max(now or 0, tag), 'called', string.format('%.6f', at))
