@@ -114,7 +114,7 @@ def test_a_key_at_its_cap_saves_no_turns(ledger: Ledger) -> None:
     for i in range(10):
         submit(ledger, f"b{i}")
     Registry(ledger).renew(card("w1", slots=6))
-    assert ledger.call(QUEUE) == ["b0", "b1", "b2", "b3", "b4"]
+    assert Queues(ledger).call(QUEUE) == ["b0", "b1", "b2", "b3", "b4"]
     ledger.redis.hdel(ledger.key("key", "a"), "max_running")
     assert order(ledger) == ["a1", "a2", "b5", "a3", "b6", "a4", "b7", "a5", "b8", "b9"]
 

@@ -119,8 +119,13 @@ class Machine(RuleBasedStateMachine):
         for job_id in job_ids:
             job = self._job(job_id)
             mine = [other for other in self._lines() if other.key == job.key]
-            assert job is min(mine, key=lambda other: (not other.again, -other.priority, other.seq))
+            assert job is min(mine, key=self._rank)
             job.called = True
+
+    @staticmethod
+    def _rank(job: Job) -> tuple[int, int]:
+        """Who was taken off a worker goes first, whatever its priority."""
+        return -10 if job.again else -job.priority, job.seq
 
     def _free(self) -> int:
         owned = Counter(job.owner for job in self.jobs)
