@@ -42,7 +42,10 @@ def idempotency(spec: JobSpec, *files: Path) -> Once | None:
 def wanted_wait_s() -> int | None:
     """N of `Prefer: wait=N`; None without it, or for what is no number: such preferences are ignored."""
     wait = parse_dict_header(request.headers.get("Prefer", "")).get("wait") or ""
-    return min(int(wait), MAX_WAIT_S) if wait.isascii() and wait.isdigit() else None
+    digits = wait.lstrip("0") or "0"  # Python refuses to make a number of thousands
+    if not wait.isascii() or not wait.isdigit():
+        return None
+    return MAX_WAIT_S if len(digits) > len(str(MAX_WAIT_S)) else min(int(digits), MAX_WAIT_S)
 
 
 def wait_for_end(stoker: Backend, job_id: str, wait_s: float) -> None:
