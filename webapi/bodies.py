@@ -10,7 +10,7 @@ from worker.jobs.errors import TooLarge
 __all__ = ["json_body"]
 
 #: A conversation is text: far beyond any model's context already.
-MAX_CHAT_BYTES = 16 * 2**20
+MAX_CHAT_BYTES = 4 * 2**20
 
 
 def json_body() -> Any:

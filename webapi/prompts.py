@@ -20,6 +20,11 @@ class Prompts:
         self._registry = registry
         self._parsed: dict[str, tuple[str | None, PromptTemplate]] = {}
 
+    def at_least(self, card: ModelCard, messages: Sequence[Message]) -> int:
+        """Tokens that the conversation has at least, by its bytes: known at once, however long it is."""
+        size = sum(len(message.content.encode()) for message in messages)
+        return size // self._template(card).longest_token
+
     def count(self, card: ModelCard, messages: Sequence[Message]) -> int:
         """Tokens of the conversation. Raises `InvalidInput` when the template refuses it."""
         template, plain = self._template(card), [message.model_dump() for message in messages]

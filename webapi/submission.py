@@ -83,12 +83,13 @@ def _model(stoker: Backend, spec: JobSpec) -> ModelCard:
 
 
 def _check_length(stoker: Backend, card: ModelCard, spec: ChatJob) -> None:
-    tokens = stoker.prompts.count(card, spec.messages)
-    if card.context_length is not None and tokens >= card.context_length:
-        raise PromptTooLong(
-            "messages",
-            f"the prompt has {tokens} tokens and must leave room in the context of {card.context_length}",
-        )
+    context = math.inf if card.context_length is None else card.context_length
+    room = f"and must leave room in the context of {context}"
+    # Far too long ones would keep the others from being counted.
+    if (tokens := stoker.prompts.at_least(card, spec.messages)) >= context:
+        raise PromptTooLong("messages", f"the prompt has at least {tokens} tokens {room}")
+    if (tokens := stoker.prompts.count(card, spec.messages)) >= context:
+        raise PromptTooLong("messages", f"the prompt has {tokens} tokens {room}")
 
 
 def _until_a_place_is_free(stoker: Backend, name: str) -> int:

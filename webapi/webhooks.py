@@ -103,6 +103,7 @@ def post(
     body, now, message_id = payload(record), datetime.now(UTC), f"msg_{record.id}"
     key = Secret(ledger).webhook_key(record.owner)
     headers: dict[bytes | str, bytes | str] = {
+        "Host": url.netloc,  # httpcore would leave out the brackets of IPv6
         "Content-Type": "application/json",
         "User-Agent": f"stoker/{version('stoker')}",
         "webhook-id": message_id,

@@ -64,6 +64,11 @@ def test_the_refusal_of_a_long_prompt_names_both_numbers(web: Web) -> None:
     web.submit(messages=[USER | {"content": fits}])
 
 
+def test_a_prompt_that_no_tokens_make_short_enough_is_not_counted(web: Web) -> None:
+    response = web.http.post("/v1/jobs/chat", json={"messages": [USER | {"content": "x" * 2**20}]})
+    assert "at least" in refused(web, response, 422, "messages")
+
+
 @pytest.mark.parametrize(
     ("status", "content", "kind"),
     [

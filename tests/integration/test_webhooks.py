@@ -233,6 +233,12 @@ def test_no_proxy_is_used(open_ledger: Ledger, receiver: Receiver, monkeypatch: 
     assert post(open_ledger, ended(open_ledger, receiver.url)) == 204
 
 
+def test_an_ipv6_address_is_named_in_brackets(open_ledger: Ledger, receiver: Receiver) -> None:
+    mapped = "[::ffff:127.0.0.1]"
+    post(open_ledger, ended(open_ledger, receiver.url.replace("127.0.0.1", mapped)))
+    assert receiver.next().headers["host"] == f"{mapped}:{receiver.port}"
+
+
 def test_settings_are_asked_at_each_try(ledger: Ledger, receiver: Receiver) -> None:
     record = ended(ledger, receiver.url.replace("127.0.0.1", "name.example"))
     with pytest.MonkeyPatch.context() as patch:

@@ -64,6 +64,11 @@ class PromptTemplate:
         return tokenizer
 
     @cached_property
+    def longest_token(self) -> int:
+        """Bytes that a token stands for at most, special ones too."""
+        return max(len(token.encode()) for token in self.tokenizer.get_vocab())
+
+    @cached_property
     def _template(self) -> "Template":
         return _environment().from_string(self.chat_template)
 
