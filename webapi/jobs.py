@@ -14,8 +14,9 @@ from webapi.backend import backend
 from webapi.bodies import json_body
 from webapi.documents import ChatResult, JobDocument, JobPage, PageLinks
 from webapi.memory_documents import MemoryDocument
-from webapi.preferences import idempotency, wait_for_end, wanted_wait_s
+from webapi.preferences import idempotency, repeated, wait_for_end, wanted_wait_s
 from webapi.results import check_succeeded, video_file
+from webapi.submission import cancel as cancel_job
 from webapi.submission import check_room, submit
 from webapi.uploads import receive
 from worker.jobs.errors import InvalidInput
@@ -39,7 +40,8 @@ def submit_chat() -> ResponseReturnValue:
 def submit_video() -> ResponseReturnValue:
     """Submit a video job, with its clip."""
     stoker, job_id = backend(), uuid.uuid4().hex
-    check_room(stoker, "video")  # before the upload
+    if not repeated(stoker):
+        check_room(stoker, "video")  # before the upload
     files = stoker.files(job_id)
     with receive(request, files, stoker.settings) as fields:
         spec = validate("video", fields)
@@ -117,10 +119,8 @@ def memory(job_id: str) -> ResponseReturnValue:
 def cancel(job_id: str) -> ResponseReturnValue:
     """Ask for the job's end: at once if it waits, with its next step if it runs."""
     access.job(job_id)
-    ledger = backend().ledger
-    state = ledger.cancel(job_id)
-    logger.info("job %s: cancel, now %s", job_id, state)
-    return _document(ledger.get(job_id)), 202 if state == "running" else 200
+    state = cancel_job(backend(), job_id)
+    return _document(backend().ledger.get(job_id)), 202 if state == "running" else 200
 
 
 @routes.delete("/<string(length=32):job_id>")

@@ -8,13 +8,14 @@ from pathlib import Path
 from flask import request
 from werkzeug.http import parse_dict_header
 
+from webapi import access
 from webapi.backend import Backend
 from webapi.streams import follow
 from worker.jobs.errors import InvalidInput
 from worker.jobs.ledger import Once
 from worker.jobs.specs import JobSpec
 
-__all__ = ["idempotency", "wait_for_end", "wanted_wait_s"]
+__all__ = ["idempotency", "repeated", "wait_for_end", "wanted_wait_s"]
 
 MAX_KEY_LENGTH = 255
 #: Nobody's connection is to be trusted for longer.
@@ -37,6 +38,12 @@ def idempotency(spec: JobSpec, *files: Path) -> Once | None:
             with path.open("rb") as file:
                 body.update(hashlib.file_digest(file, "sha256").digest())
     return Once(key, body.hexdigest())
+
+
+def repeated(stoker: Backend) -> bool:
+    """Whether the caller has sent an `Idempotency-Key` that has made a job."""
+    key = request.headers.get("Idempotency-Key")
+    return key is not None and stoker.ledger.knows(access.owner(), key)
 
 
 def wanted_wait_s() -> int | None:

@@ -9,13 +9,13 @@ from webapi import access
 from webapi.addresses import check_url
 from webapi.backend import Backend
 from webapi.problems import RETRY_AFTER_S
-from worker.jobs.errors import InvalidInput, NotReady, PromptTooLong, QueueFull, Unanswered
-from worker.jobs.hints import send
+from worker.jobs.errors import InvalidInput, JobNotFound, NotReady, PromptTooLong, QueueFull, Unanswered
+from worker.jobs.hints import call_next, send
 from worker.jobs.ledger import Once
-from worker.jobs.records import ModelCard
+from worker.jobs.records import JobState, ModelCard
 from worker.jobs.specs import ChatJob, JobSpec
 
-__all__ = ["check_room", "submit"]
+__all__ = ["cancel", "check_room", "submit"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,8 @@ def submit(stoker: Backend, job_id: str, spec: JobSpec, once: Once | None = None
     if spec.webhook_url is not None:
         check_url(stoker.settings, spec.webhook_url)
     if isinstance(spec, ChatJob):
-        _check_room(stoker, card)  # counting tokens may take longer
+        if once is None:
+            _check_room(stoker, card)  # counting tokens may take longer
         _check_length(stoker, card, spec)
     try:
         named = spec.model_copy(update={"model": card.name})
@@ -58,6 +59,18 @@ def check_room(stoker: Backend, kind: str) -> None:
     if full:
         raise full
     return None
+
+
+def cancel(stoker: Backend, job_id: str) -> JobState:
+    """Cancel the job; its state afterwards. Whom it made room for is called at once."""
+    state = stoker.ledger.cancel(job_id)
+    logger.info("job %s: cancel, now %s", job_id, state)
+    if state == "canceled":
+        try:
+            call_next(stoker.ledger, stoker.ledger.get(job_id).queue)
+        except (JobNotFound, RedisError) as error:
+            logger.info("job %s: recovery calls who is next: %s", job_id, error)
+    return state
 
 
 def _check_room(stoker: Backend, card: ModelCard) -> None:

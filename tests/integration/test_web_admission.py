@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.conftest import a_second_later
 from tests.integration.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, Web, Worker, serve, upload, write_clip
 from worker.jobs.broker import hinted_jobs
 from worker.jobs.events import Succeeded
@@ -110,6 +111,13 @@ def test_a_full_queue_says_when_to_come_back(redis_url: str, tmp_path: Path) -> 
             assert upload(web, clip).status_code == 202
         refused = upload(web, clip)
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "8")
+        web.http.headers["Idempotency-Key"] = "k"
+        try:
+            web.ledger.cancel(web.ledger.page(kind="video")[0].id)
+            known = [upload(web, clip).json()["id"] for _ in range(2)]  # once accepted, it is found again
+        finally:
+            del web.http.headers["Idempotency-Key"]
+        assert known[0] == known[1]
         jobs = {record.id for record in web.ledger.page(kind="video")}
         assert {folder.name for folder in web.settings.media_dir.iterdir()} == jobs
         queues = {queue["name"]: queue for queue in web.http.get("/v1/queues").json()["queues"]}
@@ -125,6 +133,7 @@ def test_a_stream_tells_how_the_queue_moves(web: Web) -> None:
         positions = [next(stream).json()["position"]]
         for job_id in jobs[:2]:
             web.worker.claim(job_id)
+            a_second_later(web.ledger)
             recovery.call_waiting()
             event = next(stream)
             positions.append(event.json()["position"])

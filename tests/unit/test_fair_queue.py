@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.conftest import a_second_later
 from tests.unit.test_recovery import card
 from worker.jobs.errors import KeyReused, QueueFull
 from worker.jobs.events import Canceled
@@ -29,6 +30,11 @@ def order(ledger: Ledger) -> Sequence[str]:
     """All that wait, as slots for them would call them."""
     Registry(ledger).renew(card("w1", slots=1000))
     return Queues(ledger).call(QUEUE)
+
+
+def announce(ledger: Ledger) -> None:
+    a_second_later(ledger)
+    Queues(ledger).announce(QUEUE)
 
 
 def told(ledger: Ledger, job_id: str) -> list[int]:
@@ -123,9 +129,9 @@ def test_more_than_may_wait_are_refused(ledger: Ledger) -> None:
     ledger.redis.hset(ledger.key("key", "a"), "max_waiting", 2)
     submit(ledger, "a1")
     submit(ledger, "a2")
-    with pytest.raises(QueueFull, match="this key"):
+    with pytest.raises(QueueFull, match="this API key"):
         submit(ledger, "a3")
-    with pytest.raises(QueueFull, match="this key"):
+    with pytest.raises(QueueFull, match="this API key"):
         Queues(ledger).check_room(QUEUE, "a")
     submit(ledger, "b1")
     ledger.claim("a1", "w1", "cpu")
@@ -139,17 +145,28 @@ def test_more_than_may_wait_are_refused(ledger: Ledger) -> None:
 def test_places_are_told_when_they_change(ledger: Ledger) -> None:
     for job_id in ("a1", "a2", "a3"):
         submit(ledger, job_id)
-    Queues(ledger).announce(QUEUE)
+    announce(ledger)
     ledger.claim("a1", "w1", "cpu")
-    Queues(ledger).announce(QUEUE)
-    Queues(ledger).announce(QUEUE)
+    announce(ledger)
+    announce(ledger)
     submit(ledger, "b1")
-    Queues(ledger).announce(QUEUE)
+    announce(ledger)
     assert (told(ledger, "a2"), told(ledger, "a3"), told(ledger, "b1")) == ([2, 1], [3, 2, 3], [2])
     assert places(ledger, "a2", "b1", "a3") == [1, 2, 3]
     ledger.requeue("a1", "w1", "drain")
-    Queues(ledger).announce(QUEUE)
+    announce(ledger)
     assert (told(ledger, "a1"), told(ledger, "a2")) == ([1, 1], [2, 1, 2])
+
+
+def test_a_place_is_told_once_a_second(ledger: Ledger) -> None:
+    for job_id in ("a1", "a2", "a3"):
+        submit(ledger, job_id)
+    for job_id in ("a1", "a2"):
+        ledger.claim(job_id, "w1", "cpu")
+        Queues(ledger).announce(QUEUE)
+    assert told(ledger, "a3") == [3]
+    announce(ledger)
+    assert told(ledger, "a3") == [3, 1]
 
 
 def test_far_behind_a_place_is_told_less_often(ledger: Ledger) -> None:
@@ -158,7 +175,7 @@ def test_far_behind_a_place_is_told_less_often(ledger: Ledger) -> None:
         submit(ledger, job_id)
     for job_id in jobs[:150]:
         ledger.cancel(job_id)
-        Queues(ledger).announce(QUEUE)
+        announce(ledger)
     places_told = told(ledger, jobs[-1])
     assert places_told[0] == 200
     assert 50 <= places_told[-1] <= 52
@@ -175,6 +192,22 @@ def test_a_start_is_estimated_from_what_jobs_took(ledger: Ledger) -> None:
     ledger.redis.hset(ledger.key("service"), QUEUE, 10)
     assert [ledger.get(job_id).estimated_wait_s for job_id in ("a1", "a3", "a4")] == [None, 5.0, 10.0]
     assert Queues(ledger).get(QUEUE).estimated_wait_s == 15.0
+
+
+def test_a_job_that_redis_has_lost_holds_no_place_of_its_key(ledger: Ledger) -> None:
+    ledger.redis.sadd(ledger.key("keys"), "a")
+    ledger.redis.hset(ledger.key("key", "a"), mapping={"max_running": 1, "max_waiting": 3})
+    Registry(ledger).renew(card("w1", slots=2))
+    for job_id in ("a1", "a2", "a3"):
+        submit(ledger, job_id)
+    for job_id in ("a1", "a2"):  # called, and in its line
+        ledger.redis.delete(ledger.channel(job_id) + ":record")
+    assert Queues(ledger).call(QUEUE) == []
+    Queues(ledger).drop_called(QUEUE, "a1")
+    assert Queues(ledger).call(QUEUE) == ["a3"]
+    assert places(ledger, "a3") == [1]
+    for job_id in ("a4", "a5"):
+        submit(ledger, job_id)
 
 
 def test_one_idempotency_key_makes_one_job_of_its_owner(ledger: Ledger) -> None:

@@ -98,6 +98,16 @@ def test_a_free_slot_calls_the_next_job(lane: Lane) -> None:
     assert broker.hinted_jobs(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
 
 
+def test_a_hint_that_claims_nothing_leaves_its_slot_to_another(lane: Lane) -> None:
+    mine = WorkerCard("w1", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 1, 0, state="ready")
+    Registry(lane.ledger).renew(mine)
+    submit(lane.ledger, "a")
+    submit(lane.ledger, "b")
+    lane.ledger.cancel("a")
+    assert lane.run("a") == "not waiting"
+    assert broker.hinted_jobs(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
+
+
 def types(lane: Lane, job_id: str) -> list[str]:
     return [event.type for event in lane.ledger.events(job_id)]
 

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from webapi.backend import Backend
 from webapi.streams import follow
+from webapi.submission import cancel
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import LoggedEvent
 
@@ -61,8 +62,8 @@ def attended(stoker: Backend, job_id: str, environ: Mapping[str, Any]) -> Genera
 
 def _cancel(stoker: Backend, job_id: str) -> None:
     try:
-        state = stoker.ledger.cancel(job_id)
-        logger.info("job %s: its client hung up, now %s", job_id, state)
+        logger.info("job %s: its client hung up", job_id)
+        cancel(stoker, job_id)
     except JobNotFound:
         logger.info("job %s: its client hung up after it was forgotten", job_id)
     except RedisError as error:

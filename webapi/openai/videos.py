@@ -14,10 +14,10 @@ from webapi import access
 from webapi.backend import backend
 from webapi.openai.routes import JOB_HEADER, submit_named
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
-from webapi.preferences import idempotency
+from webapi.preferences import idempotency, repeated
 from webapi.results import video_file
 from webapi.streams import follow
-from webapi.submission import check_room
+from webapi.submission import cancel, check_room
 from webapi.uploads import receive
 from worker.jobs.clips import ClipInfo, probe
 from worker.jobs.errors import InvalidInput, JobNotFound
@@ -38,7 +38,8 @@ PAGE = 100
 def create() -> ResponseReturnValue:
     """Submit a video job, with its clip."""
     stoker, job_id = backend(), uuid.uuid4().hex
-    check_room(stoker, "video")  # before the upload
+    if not repeated(stoker):
+        check_room(stoker, "video")  # before the upload
     files = stoker.files(job_id)
     try:
         with receive(request, files, stoker.settings, clip=CLIP) as fields:
@@ -108,7 +109,7 @@ def content(video_id: str) -> ResponseReturnValue:
 def delete(video_id: str) -> ResponseReturnValue:
     """Forget the video and its files; if it is not finished, once it is canceled, which takes a batch."""
     stoker, record = backend(), _record(video_id)
-    if stoker.ledger.cancel(record.id) == "running":
+    if cancel(stoker, record.id) == "running":
         for _ in follow(stoker, record.id, record.events):
             pass  # up to its end
     stoker.ledger.forget(record.id)

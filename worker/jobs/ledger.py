@@ -103,7 +103,7 @@ class Ledger:
         limits = self.settings
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
         asked = spec.kind, queue, spec.model_dump_json(), owner, spec.priority
-        known = (self._once(owner, once), once.fingerprint) if once else ("", "")
+        known = (self._once(owner, once.key), once.fingerprint) if once else ("", "")
         tail = limits.max_waiting, max_queue_s, timeout_s, *asked, *known, "1" if spec.webhook_url else ""
         outcome, *ids = self.scripts.run("submit", *self.head(job_id), *tail)
         if outcome == "differs":
@@ -111,8 +111,12 @@ class Ledger:
         check_room(outcome, queue, limits.max_waiting)
         return Accepted(ids[0], ids[1:])
 
-    def _once(self, owner: str, once: Once) -> str:
-        return self.key("once", owner, hashlib.sha256(once.key.encode()).hexdigest())
+    def _once(self, owner: str, key: str) -> str:
+        return self.key("once", owner, hashlib.sha256(key.encode(errors="replace")).hexdigest())
+
+    def knows(self, owner: str, key: str) -> bool:
+        """Whether a request of this idempotency key has made a job."""
+        return bool(self.redis.exists(self._once(owner, key)))
 
     def claim(
         self, job_id: str, worker: str, device: str, *, claim: str | None = None, alone: bool = False
@@ -242,7 +246,7 @@ def check_room(outcome: str | None, queue: str, most: int) -> None:
     if outcome == "queue":
         raise QueueFull(f"{most} jobs wait in {queue}", retry_after_s=1)
     if outcome == "key":
-        raise QueueFull("as many of this key's jobs wait as may", retry_after_s=1)
+        raise QueueFull("no more jobs of this API key may wait", retry_after_s=1)
 
 
 def json_fields(**values: Any) -> dict[str, Any]:

@@ -64,5 +64,4 @@ class Queues:
 
     def drop_called(self, queue: str, job_id: str) -> None:
         """Take an id off the queue that is no job's."""
-        for part in ("called", "waiting"):
-            self._redis.zrem(self._key(queue, part), job_id)
+        self._scripts.run("drop", self._prefix, "", "", "", job_id, queue)

@@ -70,6 +70,11 @@ local function call(queue)
       passed[#passed + 1] = owner
     else
       local id = redis.call('ZRANGE', line(queue, owner), 0, 0)[1]
+      if redis.call('EXISTS', P .. ':job:{' .. id .. '}:record') == 0 then -- this Redis has lost data
+        about(id)
+        leave(queue, owner)
+        return call(queue)
+      end
       local tag = redis.call('ZINCRBY', turns(queue), 1, owner) - 1
       leave_line(queue, owner, id)
       for _, other in ipairs(passed) do redis.call('ZADD', turns(queue), 'GT', tag, other) end
@@ -124,9 +129,8 @@ local function estimate(queue, place)
 end
 
 -- Log the waiting job's place.
-local function announce(queue, owner, attempt)
-  local place = position(queue, owner)
-  redis.call('HSET', RECORD, 'place', place)
+local function tell(place, attempt)
+  redis.call('HSET', RECORD, 'place', place, 'told_at', string.format('%.3f', clock()))
   emit('queued', attempt, '{"position":' .. place .. '}')
 end
 
