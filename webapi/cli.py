@@ -12,7 +12,7 @@ import click
 from redis.exceptions import RedisError
 from tqdm import tqdm
 
-from webapi import exposure, local, table
+from webapi import exposure, local, table, whereabouts
 from webapi.client import Client, Json
 from webapi.keys_cli import keys
 from webapi.timeline import Timeline
@@ -112,11 +112,11 @@ def _exec(argv: list[str], settings: Settings) -> None:
     os.execve(argv[0], argv, child_env(settings))  # noqa: S606  # no shell is wanted
 
 
-_URL = click.option("--url", help="The API; default STOKER_URL, else http://127.0.0.1:8000.")
+_URL = click.option("--url", help="The API; default STOKER_URL, else that of the running `stoker up`.")
 
 
 def _client(url: str | None) -> Client:
-    settings = Settings.from_env()
+    settings = whereabouts.follow(Settings.from_env())
     return click.get_current_context().with_resource(Client(url or settings.url, settings.api_key))
 
 

@@ -1,12 +1,11 @@
 """`stoker keys`: makes, lists and revokes API keys, straight in Redis."""
 
-import json
 import re
 from collections.abc import Sequence
 
 import click
 
-from webapi import table
+from webapi import table, whereabouts
 from webapi.keys import Key, Keys
 from webapi.secret import Secret
 from worker.jobs.ledger import Ledger, rfc3339
@@ -26,11 +25,7 @@ def keys() -> None:
 
 
 def _ledger() -> Ledger:
-    settings = Settings.from_env()
-    state = settings.root / "up.json"
-    if settings.redis_url is None and state.exists():
-        settings = settings.updated(redis_url=json.loads(state.read_text())["redis_url"])
-    ledger = Ledger(settings)
+    ledger = Ledger(whereabouts.follow(Settings.from_env()))
     click.get_current_context().call_on_close(ledger.redis.close)
     return ledger
 
@@ -53,6 +48,8 @@ def _seconds(_: click.Context, __: click.Parameter, text: str | None) -> int | N
 )
 def create(name: str, max_waiting: int | None, max_running: int | None, expires: int | None) -> None:
     """Make a key for NAME, and show it this once."""
+    if not name.isprintable() or not name.strip():
+        raise click.BadParameter("must have characters, and only such as can be printed", param_hint="NAME")
     new = Keys(_ledger()).create(name, max_waiting=max_waiting, max_running=max_running, expires_s=expires)
     click.echo(new.text)
     click.echo("Keep it now: it is stored as a hash, and will not be shown again.", err=True)

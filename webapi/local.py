@@ -1,7 +1,6 @@
 """`stoker up`: the whole stack on this machine, as child processes kept alive and stopped in order."""
 
 import fcntl
-import json
 import os
 import secrets
 import signal
@@ -16,7 +15,7 @@ from pathlib import Path
 import click
 from redis.exceptions import RedisError
 
-from webapi import exposure
+from webapi import exposure, whereabouts
 from webapi.announcer import Announcer
 from webapi.client import Client
 from webapi.supervisor import Child, Supervisor
@@ -111,7 +110,7 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
         except KeyboardInterrupt:
             click.echo("draining; Ctrl-C again to hand back at once what runs")
         finally:
-            (settings.root / "up.json").unlink(missing_ok=True)
+            whereabouts.forget(settings)
             supervisor.stop(["chat", "video"], settings.drain_s + WORKER_GRACE_S)
             supervisor.stop(["webhooks", "web"], STOP_S)
             supervisor.stop(["valkey"], STOP_S)
@@ -141,7 +140,7 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     url = f"http://{_authority(host, settings.port)}"
     state = {"pid": os.getpid(), "url": url, "redis_url": settings.redis_url}
-    _write_state(settings.root / "up.json", state)
+    whereabouts.tell(settings, state)
     with Client(url, timeout_s=2.0) as client:
         announcer = Announcer(client, Registry(Ledger(settings)))
         while True:
@@ -194,11 +193,3 @@ def _only_one(root: Path) -> Iterator[None]:
         except BlockingIOError:
             raise CannotStart(f"a stack already runs in {root}: stop it, or set STOKER_HOME") from None
         yield
-
-
-def _write_state(path: Path, state: Mapping[str, object]) -> None:
-    """Where this stack is, for its user alone: the Redis URL may hold a password."""
-    part = path.with_suffix(".part")
-    part.touch(mode=0o600)
-    part.write_text(json.dumps(state))
-    part.replace(path)

@@ -73,6 +73,21 @@ def test_keys_are_where_a_running_stack_has_its_redis(
     assert [key.name for key in Keys(ledger).list()] == ["ci"]
 
 
+def test_the_api_is_where_a_running_stack_says(
+    env: pytest.MonkeyPatch, settings: Settings, ledger: Ledger
+) -> None:
+    env.delenv("STOKER_URL", raising=False)
+    (settings.root / "up.json").write_text(json.dumps({"url": "http://127.0.0.1:1"}))
+    assert "http://127.0.0.1:1" in stoker("status").stderr
+    env.setenv("STOKER_URL", "http://127.0.0.1:2")
+    assert "http://127.0.0.1:2" in stoker("status").stderr
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb"])
+def test_a_key_has_a_name_that_can_be_shown(env: pytest.MonkeyPatch, name: str) -> None:
+    assert stoker("keys", "create", name).exit_code == 2
+
+
 @pytest.mark.parametrize("command", [("keys", "list"), ("web", "--host", "0.0.0.0")])
 def test_no_redis_is_one_sentence(env: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
     env.setenv("STOKER_REDIS_URL", "redis://127.0.0.1:1/0")
