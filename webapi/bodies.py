@@ -1,13 +1,16 @@
-"""Bodies: JSON out of requests."""
+"""Bodies and queries: what clients send, out of requests."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import request
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
-from worker.jobs.errors import TooLarge
+from worker.jobs.errors import InvalidInput, TooLarge
 
-__all__ = ["json_body"]
+__all__ = ["json_body", "query"]
+
+Model = TypeVar("Model", bound=BaseModel)
 
 #: A conversation is text: far beyond any model's context already.
 MAX_CHAT_BYTES = 4 * 2**20
@@ -24,3 +27,12 @@ def json_body() -> Any:
         raise BadRequest("The body is not valid JSON.") from None
     except RecursionError:
         raise BadRequest("The JSON is nested too deeply.") from None
+
+
+def query(model: type[Model]) -> Model:
+    """The current request's query. Raises `InvalidInput` naming the first parameter that is wrong."""
+    try:
+        return model.model_validate(request.args.to_dict())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(str(first["loc"][0]), first["msg"]) from None

@@ -7,11 +7,11 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from webapi import access
 from webapi.backend import backend
-from webapi.bodies import json_body
+from webapi.bodies import json_body, query
 from webapi.documents import ChatResult, JobDocument, JobPage, PageLinks
 from webapi.memory_documents import MemoryDocument
 from webapi.preferences import idempotency, repeated, wait_for_end, wanted_wait_s
@@ -19,7 +19,6 @@ from webapi.results import check_succeeded, video_file
 from webapi.submission import cancel as cancel_job
 from webapi.submission import check_room, submit
 from webapi.uploads import receive
-from worker.jobs.errors import InvalidInput
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import validate
 
@@ -85,15 +84,11 @@ class Page(BaseModel):
 @routes.get("")
 def list_jobs() -> ResponseReturnValue:
     """The jobs, newest first; `links.next` is the next page."""
-    try:
-        page = Page.model_validate(request.args.to_dict())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInput(str(first["loc"][0]), first["msg"]) from None
+    page = query(Page)
     found = backend().ledger.page(page.kind, page.state, page.limit + 1, page.after, access.owner())
     jobs, more = found[: page.limit], len(found) > page.limit
-    query = page.model_dump(exclude_none=True) | {"after": jobs[-1].id if jobs else None}
-    following = f"{request.path}?{urlencode(query)}" if more else None
+    onward = page.model_dump(exclude_none=True) | {"after": jobs[-1].id if jobs else None}
+    following = f"{request.path}?{urlencode(onward)}" if more else None
     documents = [JobDocument.of(record) for record in jobs]
     return JobPage(jobs=documents, links=PageLinks(next=following)).model_dump()
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
-from pydantic import ValidationError
 
 from webapi import access
 from webapi.backend import backend
+from webapi.bodies import query
 from webapi.openai.routes import JOB_HEADER, submit_named
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
 from webapi.preferences import idempotency, repeated
@@ -68,11 +68,7 @@ def _job(fields: dict[str, Any], clip: ClipInfo) -> JobSpec:
 @routes.get("")
 def list_videos() -> ResponseReturnValue:
     """The caller's videos, newest first or last."""
-    try:
-        wanted = Listing.model_validate(request.args.to_dict())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInput(str(first["loc"][0]), first["msg"]) from None
+    wanted = query(Listing)
     records = _mine() if wanted.order == "desc" else iter(list(_mine())[::-1])
     if wanted.after is not None:
         after = _record(wanted.after).id
