@@ -1,6 +1,7 @@
 """Whose turn it is: fair between keys, by priority within one, with exact places."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -100,6 +101,21 @@ def test_only_as_many_are_called_as_slots_are_free(ledger: Ledger) -> None:
     assert places(ledger, "a1", "a3") == [None, 1]
 
 
+def test_who_was_called_for_slots_that_have_gone_goes_back_to_its_line(ledger: Ledger) -> None:
+    registry = Registry(ledger)
+    registry.renew(card("small", slots=1))
+    registry.renew(card("big", slots=4))
+    flood = [f"f{i}" for i in range(10)]
+    for job_id in flood:
+        submit(ledger, job_id)
+    registry.renew(replace(card("big", slots=4), state="draining"))
+    assert Queues(ledger).call(QUEUE) == []
+    submit(ledger, "t1")
+    assert places(ledger, "f0", "t1", "f1", "f2", "f9") == [1, 3, 2, 4, 11]
+    assert ledger.claim("f2", "other", "cpu")  # by the message that was on its way
+    assert order(ledger) == ["t1", "f1", *flood[3:]]
+
+
 def test_a_key_at_its_cap_is_passed_over(ledger: Ledger) -> None:
     ledger.redis.hset(ledger.key("key", "a"), "max_running", 1)
     for job_id in ("a1", "a2", "b1", "b2"):
@@ -151,11 +167,11 @@ def test_places_are_told_when_they_change(ledger: Ledger) -> None:
     announce(ledger)
     submit(ledger, "b1")
     announce(ledger)
-    assert (told(ledger, "a2"), told(ledger, "a3"), told(ledger, "b1")) == ([2, 1], [3, 2, 3], [2])
-    assert places(ledger, "a2", "b1", "a3") == [1, 2, 3]
+    assert (told(ledger, "a2"), told(ledger, "a3"), told(ledger, "b1")) == ([2, 1, 2], [3, 2, 3], [1])
+    assert places(ledger, "b1", "a2", "a3") == [1, 2, 3]
     ledger.requeue("a1", "w1", "drain")
     announce(ledger)
-    assert (told(ledger, "a1"), told(ledger, "a2")) == ([1, 1], [2, 1, 2])
+    assert (told(ledger, "a1"), told(ledger, "a2")) == ([1, 1], [2, 1, 2, 3])
 
 
 def test_a_place_is_told_once_a_second(ledger: Ledger) -> None:

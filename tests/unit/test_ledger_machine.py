@@ -91,6 +91,8 @@ class Machine(RuleBasedStateMachine):
         self.ledger = Ledger(settings.updated(prefix=f"t{uuid.uuid4().hex[:8]}", lease_ttl_s=1000))
         self.registry = Registry(self.ledger)
         self.jobs: list[Job] = []
+        #: Whose turn has come, in order.
+        self.calls: list[Job] = []
         #: Whose slots count.
         self.ready: set[str] = set()
         self.attempts: list[Attempt] = []
@@ -115,12 +117,21 @@ class Machine(RuleBasedStateMachine):
 
     def _called(self, job_ids: Sequence[str]) -> None:
         """As many as slots are free; none whose key has an older or more urgent one in its line."""
+        self._send_back()
         assert len(job_ids) == min(self._free(), len(self._lines()))
         for job_id in job_ids:
             job = self._job(job_id)
             mine = [other for other in self._lines() if other.key == job.key]
             assert job is min(mine, key=self._rank)
             job.called = True
+            self.calls = [other for other in self.calls if other is not job] + [job]
+
+    def _send_back(self) -> None:
+        """Those called last, if slots have gone, but for who waits to be alone."""
+        self.calls = [job for job in self.calls if job.called]
+        for job in [job for job in self.calls[::-1] if not job.apart][: max(0, -self._room())]:
+            job.called = False
+            self.calls.remove(job)
 
     @staticmethod
     def _rank(job: Job) -> tuple[int, int]:
@@ -128,9 +139,12 @@ class Machine(RuleBasedStateMachine):
         return -10 if job.again else -job.priority, job.seq
 
     def _free(self) -> int:
+        return max(0, self._room())
+
+    def _room(self) -> int:
         owned = Counter(job.owner for job in self.jobs)
         free = sum(max(0, SLOTS - owned[worker]) for worker in self.ready)
-        return max(0, free - sum(job.called for job in self.jobs))
+        return free - sum(job.called for job in self.jobs)
 
     def _lines(self) -> list[Job]:
         return [job for job in self.jobs if job.state == "queued" and not job.called]

@@ -20,6 +20,7 @@ if redis.call('HSETNX', RECORD, 'started_at', NOW) == 1 then
   redis.call('ZADD', DEADLINES, clock() + (timeout or 3600), ID)
 end
 redis.call('HDEL', RECORD, 'apart')
+if redis.call('ZSCORE', line(queue, owner), ID) then take_turn(queue, owner) end -- by a hint too many
 leave(queue, owner)
 redis.call('SADD', active(owner), ID)
 redis.call('SADD', running(queue), ID)

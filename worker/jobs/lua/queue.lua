@@ -15,19 +15,24 @@ local function pending(owner) return P .. ':owner:' .. owner .. ':waiting' end
 
 local function moved(queue) redis.call('HINCRBY', fair(queue), 'version', 1) end
 
--- Put the job into its owner's line. `again`: it was there before, and gets its turn back, ahead of all others.
-local function enqueue(queue, owner, priority, seq, again)
-  redis.call('ZADD', waiting(queue), seq, ID)
-  redis.call('SADD', pending(owner), ID)
-  redis.call('ZADD', line(queue, owner), ((again and -1 or 9 - priority) * CLASS) + seq, ID)
+-- `again`: with the turn that it had.
+local function stand_in_line(queue, owner, id, rank, again)
+  redis.call('ZADD', line(queue, owner), rank, id)
   if not redis.call('ZSCORE', turns(queue), owner) then
     local now, last = unpack(redis.call('HMGET', fair(queue), 'now', 'last:' .. owner))
     redis.call('ZADD', turns(queue), math.max(now or 0, last or 0), owner)
   end
-  if again then
-    redis.call('ZINCRBY', turns(queue), -1, owner)
-    redis.call('HDEL', RECORD, 'place')
-  end
+  if again then redis.call('ZINCRBY', turns(queue), -1, owner) end
+end
+
+-- Put the job into its owner's line. `again`: it was there before, and gets its turn back, ahead of all others.
+local function enqueue(queue, owner, priority, seq, again)
+  redis.call('ZADD', waiting(queue), seq, ID)
+  redis.call('SADD', pending(owner), ID)
+  local rank = ((again and -1 or 9 - priority) * CLASS) + seq
+  redis.call('HSET', RECORD, 'rank', string.format('%d', rank))
+  if again then redis.call('HDEL', RECORD, 'place') end
+  stand_in_line(queue, owner, ID, rank, again)
   moved(queue)
 end
 
@@ -44,6 +49,13 @@ local function leave(queue, owner)
   if redis.call('ZREM', called(queue), ID) == 1 then redis.call('SREM', active(owner), ID) end
   leave_line(queue, owner, ID)
   moved(queue)
+end
+
+-- One of the owner's jobs goes; the tag of the turn that it takes.
+local function take_turn(queue, owner)
+  local tag = redis.call('ZINCRBY', turns(queue), 1, owner) - 1
+  redis.call('HSET', fair(queue), 'now', math.max(redis.call('HGET', fair(queue), 'now') or 0, tag))
+  return tag
 end
 
 -- Slots of the queue's ready workers, and those of them that are free and for which no job is called yet.
@@ -75,15 +87,33 @@ local function call(queue)
         leave(queue, owner)
         return call(queue)
       end
-      local tag = redis.call('ZINCRBY', turns(queue), 1, owner) - 1
+      local tag = take_turn(queue, owner)
       leave_line(queue, owner, id)
       for _, other in ipairs(passed) do redis.call('ZADD', turns(queue), 'GT', tag, other) end
-      local now, last = unpack(redis.call('HMGET', fair(queue), 'now', 'called'))
-      local at = math.max(clock(), (last or 0) + 1e-6) -- their order is that of their times
-      redis.call('HSET', fair(queue), 'now', math.max(now or 0, tag), 'called', string.format('%.6f', at))
-      redis.call('ZADD', called(queue), string.format('%.6f', at), id)
+      local last = redis.call('HGET', fair(queue), 'called') or 0
+      local at = string.format('%.6f', math.max(clock(), last + 1e-6)) -- their order is that of their times
+      redis.call('HSET', fair(queue), 'called', at)
+      redis.call('ZADD', called(queue), at, id)
       redis.call('SADD', active(owner), id)
       return id
+    end
+  end
+end
+
+-- Slots have gone, with a worker that drains, say: send back to its line who was called last. Its message is a
+-- hint too many then. Who waits for a worker to be alone is there already.
+local function send_back(queue)
+  for _, id in ipairs(redis.call('ZRANGE', called(queue), 0, -1, 'REV')) do
+    local record = P .. ':job:{' .. id .. '}:record'
+    local owner, rank, apart = unpack(redis.call('HMGET', record, 'owner', 'rank', 'apart'))
+    if owner and not apart then
+      redis.call('ZREM', called(queue), id)
+      redis.call('SREM', active(owner), id)
+      stand_in_line(queue, owner, id, rank, true)
+      local now, tag = redis.call('HGET', fair(queue), 'now'), redis.call('ZSCORE', turns(queue), owner)
+      redis.call('HSET', fair(queue), 'now', math.min(now, tag))
+      moved(queue)
+      return true
     end
   end
 end
@@ -91,6 +121,7 @@ end
 -- Call as many jobs as slots are free; their ids.
 local function call_all(queue)
   local _, free = slots(queue)
+  while free < 0 and send_back(queue) do free = free + 1 end
   local ids = {}
   while #ids < free do
     local id = call(queue)
