@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.contract.fake_engine import FakeEngine
+from tests.integration.stack import eventually
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.runner import ChatRunner
 from worker.jobs.errors import OutOfMemory
@@ -117,10 +118,12 @@ def test_an_answer_is_the_same_wherever_its_worker_died(ledger: Ledger, steps: i
 
 def test_an_answer_that_met_a_lack_of_memory_says_so(ledger: Ledger) -> None:
     submit(ledger, "a")
-    with running(ledger, FakeEngine()) as (runner, outbox):
+    engine = FakeEngine()
+    with running(ledger, engine) as (runner, outbox):
         run = claim(ledger, outbox, "a")
-        thread = threading.Thread(target=runner.run, args=(run,))
+        thread = threading.Thread(target=runner.run, args=(run,), daemon=True)
         thread.start()
+        eventually(lambda: engine.submitted, "the request")
         full = OutOfMemory("the device is full")
         runner._on_step([Delta(run.id, "", (), "error", full)])
         thread.join(WAIT_S)
