@@ -31,7 +31,6 @@ local function enqueue(queue, owner, priority, seq, again)
   redis.call('SADD', pending(owner), ID)
   local rank = ((again and -1 or 9 - priority) * CLASS) + seq
   redis.call('HSET', RECORD, 'rank', string.format('%d', rank))
-  if again then redis.call('HDEL', RECORD, 'place') end
   stand_in_line(queue, owner, ID, rank, again)
   moved(queue)
 end
