@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from webapi import access
 from webapi.backend import backend
 from webapi.bodies import json_body, query
+from webapi.clip_submission import submit_clip
 from webapi.documents import ChatResult, JobDocument, JobPage, PageLinks
 from webapi.memory_documents import MemoryDocument
-from webapi.preferences import idempotency, repeated, wait_for_end, wanted_wait_s
+from webapi.preferences import idempotency, wait_for_end, wanted_wait_s
 from webapi.results import check_succeeded, video_file
 from webapi.submission import cancel as cancel_job
-from webapi.submission import check_room, submit
-from webapi.uploads import receive
+from webapi.submission import submit
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import validate
 
@@ -38,16 +38,7 @@ def submit_chat() -> ResponseReturnValue:
 @routes.post("/video")
 def submit_video() -> ResponseReturnValue:
     """Submit a video job, with its clip."""
-    stoker, job_id = backend(), uuid.uuid4().hex
-    if not repeated(stoker):
-        check_room(stoker, "video")  # before the upload
-    files = stoker.files(job_id)
-    with receive(request, files, stoker.settings) as fields:
-        spec = validate("video", fields)
-        accepted = submit(stoker, job_id, spec, idempotency(spec, files.clip, files.background))
-    if accepted != job_id:
-        files.remove()  # the job has its own
-    return _accepted(accepted)
+    return _accepted(submit_clip(backend(), lambda fields, _: validate("video", fields)))
 
 
 def _accepted(job_id: str) -> ResponseReturnValue:

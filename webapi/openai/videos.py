@@ -1,7 +1,6 @@
 """OpenAI's video routes: a clip as `input_reference`, for our models make videos out of videos."""
 
 import logging
-import uuid
 from collections.abc import Iterator
 from itertools import dropwhile, islice
 from typing import Any
@@ -12,15 +11,15 @@ from flask.typing import ResponseReturnValue
 from webapi import access
 from webapi.backend import backend
 from webapi.bodies import query
+from webapi.clip_submission import submit_clip
 from webapi.openai.routes import JOB_HEADER, submit_named
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
-from webapi.preferences import idempotency, repeated
 from webapi.results import video_file
 from webapi.streams import follow
-from webapi.submission import cancel, check_room
-from webapi.uploads import receive
-from worker.jobs.clips import ClipInfo, probe
+from webapi.submission import cancel
+from worker.jobs.clips import probe
 from worker.jobs.errors import InvalidInput, JobNotFound
+from worker.jobs.media import JobFiles
 from worker.jobs.records import Record
 from worker.jobs.specs import JobSpec, VideoJob, validate
 
@@ -37,25 +36,19 @@ PAGE = 100
 @routes.post("")
 def create() -> ResponseReturnValue:
     """Submit a video job, with its clip."""
-    stoker, job_id = backend(), uuid.uuid4().hex
-    if not repeated(stoker):
-        check_room(stoker, "video")  # before the upload
-    files = stoker.files(job_id)
+    stoker = backend()
     try:
-        with receive(request, files, stoker.settings, clip=CLIP) as fields:
-            spec = _job(fields, probe(files.clip, stoker.settings.limits))
-            accepted = submit_named(stoker, job_id, spec, idempotency(spec, files.clip, files.background))
+        job_id = submit_clip(stoker, _job, CLIP, submit_named)
     except InvalidInput as error:
         if error.field == "file":  # as native clients call it
             error.field = CLIP
         raise
-    if accepted != job_id:
-        files.remove()  # the job has its own
-    return _video(stoker.ledger.get(accepted)), {JOB_HEADER: accepted}
+    return _video(stoker.ledger.get(job_id)), {JOB_HEADER: job_id}
 
 
-def _job(fields: dict[str, Any], clip: ClipInfo) -> JobSpec:
+def _job(fields: dict[str, Any], files: JobFiles) -> JobSpec:
     """The job that the form asks for. Unknown fields are ignored, as OpenAI's clients expect."""
+    clip = probe(files.clip, backend().settings.limits)
     native = {name: value for name, value in fields.items() if name in VideoJob.model_fields}
     native["requested"] = {
         "prompt": fields.get("prompt"),

@@ -1,0 +1,38 @@
+"""Clip submission: an upload becomes a video job, whichever route it came by."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from flask import request
+
+from webapi.backend import Backend
+from webapi.preferences import idempotency, repeated
+from webapi.submission import check_room, submit
+from webapi.uploads import receive
+from worker.jobs.media import JobFiles
+from worker.jobs.specs import JobSpec
+
+__all__ = ["submit_clip"]
+
+
+def submit_clip(
+    stoker: Backend,
+    spec_of: Callable[[dict[str, Any], JobFiles], JobSpec],
+    clip: str = "file",
+    submit: Callable[..., str] = submit,
+) -> str:
+    """Queue the job that the form asks for, with its file of the name `clip`; the job's id.
+
+    Raises what `receive` and `submit` raise; then no file stays.
+    """
+    job_id = uuid.uuid4().hex
+    if not repeated(stoker):
+        check_room(stoker, "video")  # before the upload
+    files = stoker.files(job_id)
+    with receive(request, files, stoker.settings, clip) as fields:
+        spec = spec_of(fields, files)
+        accepted = submit(stoker, job_id, spec, idempotency(spec, files.clip, files.background))
+    if accepted != job_id:
+        files.remove()  # the job has its own
+    return accepted
