@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from worker.chat.loading import LoadedModel
 
-NEW_TOKENS = 40
+NEW_TOKENS = 30
 #: Two logits nearer than this are a tie: batches of other sizes add up in another order.
 TIE = 1e-3
 

@@ -35,10 +35,10 @@ FRAMES = 38
 
 
 def short(home: Path) -> Plan:
-    """Some of everything in about a minute."""
-    workers = {"kill worker": 8, "freeze worker": 2, "drain worker": 1, "hurry worker": 1, "kill api": 1}
+    """Some of everything in three quarters of a minute."""
+    workers = {"kill worker": 5, "freeze worker": 2, "drain worker": 1, "hurry worker": 1, "kill api": 1}
     redis = {"cut connections": 1, "restart redis": 1, "stall redis": 1}
-    return _scripted(home, 300, 6, workers | redis, (0.5, 4.0))
+    return _scripted(home, 200, 5, workers | redis, (0.5, 4.0))
 
 
 def long(home: Path) -> Plan:

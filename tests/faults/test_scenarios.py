@@ -12,7 +12,7 @@ from tests.assets import asset
 from tests.faults.check import check_log
 from tests.faults.cluster import Cluster, Kept
 from tests.faults.unruly_worker import LONG
-from tests.integration.stack import eventually
+from tests.integration.stack import course, eventually
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
 
@@ -54,8 +54,7 @@ def submit(cluster: Cluster, word: str, **options: Any) -> str:
 
 
 def types(cluster: Cluster, job_id: str) -> list[str]:
-    """The types of the job's events, tokens left out."""
-    return [event.type for event in cluster.ledger.events(job_id) if event.type != "token"]
+    return course(event.type for event in cluster.ledger.events(job_id))
 
 
 def wait_for(cluster: Cluster, job_id: str, kind: str, count: int = 1) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from httpx_sse import connect_sse
 from tests.assets import asset
 from worker.jobs.settings import Settings, child_env
 
-__all__ = ["SLOTS", "Stack", "eventually", "running_stack"]
+__all__ = ["SLOTS", "Stack", "course", "eventually", "running_stack"]
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -39,6 +39,11 @@ def eventually(ask: Callable[[], T | None], what: str, wait_s: float = WAIT_S) -
             return answer
         PAUSE.wait(0.02)
     raise TimeoutError(what)
+
+
+def course(types: Iterable[str]) -> list[str]:
+    """The types of a job's events, without its tokens and the places that it is told after the first."""
+    return [kind for n, kind in enumerate(types) if kind != "token" and (n == 0 or kind != "queued")]
 
 
 class Stack:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.assets import asset
-from tests.integration.stack import Stack, eventually, free_port
+from tests.integration.stack import Stack, course, eventually, free_port
 from worker.jobs.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -52,18 +52,18 @@ def kill_worker_of(stack: Stack, job: dict[str, Any]) -> None:
 
 
 def test_a_chat_goes_on_where_its_killed_worker_stopped(up: Stack) -> None:
-    undisturbed, _ = up.finished(up.chat(COUNT, temperature=0, max_tokens=120))
-    job = up.chat(COUNT, temperature=0, max_tokens=120)
+    undisturbed, _ = up.finished(up.chat(COUNT, temperature=0, max_tokens=60))
+    job = up.chat(COUNT, temperature=0, max_tokens=60)
     stream = up.events(job)
     seen = []
     for event in stream:  # the very same stream goes on over the loss of the worker
         seen.append(event)
-        if event["type"] == "token" and event["index"] == 20:
+        if event["type"] == "token" and event["index"] == 15:
             kill_worker_of(up, job)
     done = up.job(job)
     assert done["state"] == "succeeded"
     assert done["attempt"] == 2
-    types = [event["type"] for event in seen if event["type"] != "token"]
+    types = course(event["type"] for event in seen)
     assert types == ["queued", "started", "requeued", "started", "succeeded"]
     tokens = [event for event in seen if event["type"] == "token"]
     assert "".join(token["text"] for token in tokens) == done["result"]["text"]
