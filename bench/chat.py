@@ -1,136 +1,126 @@
-"""Tokens a second through the whole stack, beside the bare engine and plain `generate`, in one run.
+"""Chats through the whole stack, beside the bare engine, in one run.
 
-    python -m bench.chat [--at-once 1 8 16] [--tokens 64] [--rounds 3] [--device cpu]
+    python -m bench.chat [--at-once 1 8] [--tokens 64] [--chats 2] [--rounds 3] [--engine auto] [--devices auto]
+                         [--web-processes 1]
 
-Bare engine: the same TransformersEngine in this process, nothing around it. Stack: SSE clients → API → Redis
-→ Celery → lane → engine, from a `stoker up` that the benchmark starts. The two take turns, so that whatever
-else the machine does falls on both. Greedy, the same prompts; every answer runs to its last token.
+Bare engine: what a worker runs, in this process, with nothing around it. Stack: SSE clients → API → Redis →
+Celery → lane → engine, from a `stoker up` that the benchmark starts. So many clients at once, each some chats
+one after another, greedy, the same prompts, every answer to its last token. The two take turns, so that
+whatever else the machine does falls on both; with vLLM give each of them a part of the GPU
+(`STOKER_VLLM_ARGS='{"gpu_memory_utilization":0.4}'`).
 """
 
 import argparse
+import asyncio
 import statistics
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
+from collections.abc import Awaitable, Callable, Sequence
 
-import torch
-
-from webapi.client import Client
+from bench.streams import Timing, in_turns, median_ms, stream, tokens_a_second
 from webapi.demo import running_stack
 from worker.chat.engine import ChatRequest, Delta
-from worker.chat.loading import load_model
-from worker.chat.transformers_engine import TransformersEngine
+from worker.chat.engines import make_engine
+from worker.devices import lease
 from worker.jobs.settings import Settings
-from worker.models import resolve
 
 TOPICS = ("a dragon", "a river", "two brothers", "the sea", "a lost key", "winter", "a train", "a garden")
 
+Way = Callable[[int], Awaitable[Timing]]
 
-def prompts(count: int) -> list[str]:
-    return [f"Write a very long story about {TOPICS[n % 8]}, part {n}." for n in range(count)]
+
+def prompt(number: int) -> str:
+    return f"Write a very long story about {TOPICS[number % 8]} and what came of it; this is part {number}."
 
 
 class BareEngine:
-    """The engine with nothing around it."""
+    """The engine with nothing around it, on a device of its own or beside the stack's."""
 
-    def __init__(self, settings: Settings, device: str) -> None:
-        path = resolve(settings.models_dir, settings.chat_model)
-        self.engine = TransformersEngine(path, device, settings.slots, settings.context_length)
-        self.tokens = 0
-        self.left = 0
-        self.over = threading.Event()
-        self.engine.start(self.on_step, lambda error: None)
+    def __init__(self, settings: Settings, tokens: int) -> None:
+        self.device = lease(settings.devices, settings.root / "bench-locks")  # the stack has the others
+        named = make_engine(settings, self.device.torch_device, len(self.device.locks))
+        self.name, self.engine, self._tokens = named.name, named.engine, tokens
+        self._running: dict[str, asyncio.Future[None]] = {}
+        self._times: dict[str, list[float]] = {}
+        self._counts: dict[str, int] = {}
+        self.engine.start(self._on_step, lambda error: None)
 
-    def on_step(self, deltas: Sequence[Delta]) -> None:
+    def _on_step(self, deltas: Sequence[Delta]) -> None:
+        now = time.perf_counter()
         for delta in deltas:
-            self.tokens += len(delta.token_ids)
-            self.left -= delta.finish_reason is not None
-        if self.left == 0:
-            self.over.set()
+            if delta.token_ids:
+                self._times[delta.id].append(now)
+                self._counts[delta.id] += len(delta.token_ids)
+            if delta.finish_reason:
+                over = self._running[delta.id]
+                over.get_loop().call_soon_threadsafe(over.set_result, None)
 
-    def run(self, texts: Sequence[str], tokens: int) -> int:
-        self.tokens, self.left = 0, len(texts)
-        self.over.clear()
-        for n, text in enumerate(texts):
-            prompt = self.engine.prompt_template.encode([{"role": "user", "content": text}])
-            self.engine.submit(ChatRequest(str(n), prompt, tokens, temperature=0))
-        self.over.wait()
-        return self.tokens
-
-
-class Generate:
-    """transformers' own `generate` on one static, left-padded batch."""
-
-    def __init__(self, settings: Settings, device: str) -> None:
-        self.device = device
-        self.loaded = load_model(resolve(settings.models_dir, settings.chat_model), device)
-
-    def run(self, texts: Sequence[str], tokens: int) -> int:
-        encode = self.loaded.prompt_template.encode
-        rows = [encode([{"role": "user", "content": text}]) for text in texts]
-        width = max(map(len, rows))
-        ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=self.device)
-        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows], device=self.device)
-        out = self.loaded.model.generate(  # type: ignore[operator]
-            ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False, pad_token_id=0
-        )
-        return int((out[:, width:] != 0).sum())
+    async def chat(self, number: int) -> Timing:
+        began, name, loop = time.perf_counter(), str(number), asyncio.get_running_loop()
+        self._running[name] = over = loop.create_future()
+        self._times[name], self._counts[name] = [], 0
+        ids = self.engine.prompt_template.encode([{"role": "user", "content": prompt(number)}])
+        self.engine.submit(ChatRequest(name, ids, self._tokens, temperature=0, ignore_eos=True))
+        await over
+        times = self._times[name]
+        return Timing(times[0] - began, times[-1] - times[0], self._counts[name], len(times))
 
 
-class Stack:
-    """One SSE client a chat, made beforehand: a TLS context takes longer than a chat's first token."""
+class Load:
+    """What one way did with so many clients, over all rounds."""
 
-    def __init__(self, url: str, at_once: int) -> None:
-        self.clients = [Client(url) for _ in range(at_once)]
-        self.first_s: list[float] = []
+    def __init__(self, way: Way) -> None:
+        self.way = way
+        self.rates: list[float] = []
+        self.timings: list[Timing] = []
 
-    def run(self, texts: Sequence[str], tokens: int) -> int:
-        with ThreadPoolExecutor(len(texts)) as pool:
-            return sum(pool.map(self.one, self.clients, texts, repeat(tokens)))
-
-    def one(self, client: Client, text: str, tokens: int) -> int:
-        body = {"messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": tokens}
+    def run(self, at_once: int, chats: int) -> None:
         began = time.perf_counter()
-        first = None
-        for event in client.events(client.submit_chat(body)["id"]):
-            if event["type"] == "token":
-                first = first or time.perf_counter() - began
-        self.first_s.append(first or 0.0)
-        return int(event["usage"]["completion_tokens"])
+        timings = asyncio.run(in_turns(at_once, chats, self.way))
+        self.rates.append(tokens_a_second(timings, time.perf_counter() - began))
+        self.timings += timings
 
-
-def rate(run: Callable[[Sequence[str], int], int], texts: Sequence[str], tokens: int) -> float:
-    began = time.perf_counter()
-    produced = run(texts, tokens)
-    return produced / (time.perf_counter() - began)
+    @property
+    def figures(self) -> tuple[float, float, float]:
+        """Tokens/s (median of the rounds); ms to the first token and between tokens (median of the chats)."""
+        firsts, betweens = ([getattr(t, name) for t in self.timings] for name in ("first_s", "between_s"))
+        return statistics.median(self.rates), median_ms(firsts), median_ms(betweens)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 8, 16])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--chats", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--engine")
+    parser.add_argument("--devices")
+    parser.add_argument("--web-processes", type=int)
     args = parser.parse_args()
-    devices = "auto" if args.device == "cuda" else "cpu"
-    settings = Settings.from_env().updated(slots=max(args.at_once), devices=devices)
+    own = {"engine": args.engine, "devices": args.devices, "web_processes": args.web_processes}
+    settings = Settings.from_env().updated(slots=max(args.at_once), **own)
+    settings.root.mkdir(parents=True, exist_ok=True)
     with running_stack(settings, settings.root / "bench.log") as client:
-        bare, stack = BareEngine(settings, args.device), Stack(client.url, settings.slots)
-        ways = {"generate": Generate(settings, args.device).run, "bare engine": bare.run, "stack": stack.run}
-        print(f"{'at once':>8} {'generate':>9} {'bare engine':>12} {'stack':>7}  stack/bare  first token")
-        for count in args.at_once:
-            rates: dict[str, list[float]] = {name: [] for name in ways}
-            stack.first_s.clear()
-            for _ in range(args.rounds):
-                for name, run in ways.items():
-                    rates[name].append(rate(run, prompts(count), args.tokens))
-            generate, engine, whole = (statistics.median(rates[name]) for name in ways)
-            first = statistics.median(stack.first_s)
-            figures = f"{count:>8} {generate:>9.1f} {engine:>12.1f} {whole:>7.1f}"
-            print(f"{figures}  {whole / engine:>10.2f}  {first:>9.2f} s", flush=True)
+        model = settings.model_name("chat")
+        bare = BareEngine(settings, args.tokens)
+        compare(args, bare, lambda number: stream(client.url, model, prompt(number), args.tokens))
         bare.engine.stop()
+
+
+def compare(args: argparse.Namespace, bare: BareEngine, through_stack: Way) -> None:
+    print(f"{bare.name} on {bare.device.label}; of each pair the bare engine, the stack, and stack / bare")
+    print(f"{'at once':>8}  {'tokens/s':^22}  {'first token, ms':^22}  {'between tokens, ms':^22}")
+    for count in args.at_once:
+        ways = [Load(bare.chat), Load(through_stack)]
+        for way in ways:
+            asyncio.run(in_turns(count, 1, way.way))  # nobody's first
+        for _ in range(args.rounds):
+            for way in ways:
+                way.run(count, args.chats)
+        pairs = zip(*[way.figures for way in ways], strict=True)
+        cells = [f"{one:>8.1f} {other:>8.1f} {other / one:>4.2f}" for one, other in pairs]
+        print(f"{count:>8}  " + "  ".join(cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Letter:
     @property
     def urgent(self) -> bool:
         """Whether somebody waits for it: for all but a token more of an answer that is flowing."""
-        return not (self.sender.flowing and all(isinstance(event, Token) for event in self.events))
+        return not self.sender.flowing or (bool(self.events) and not isinstance(self.events[-1], Token))
 
 
 class Outbox:
