@@ -1,7 +1,7 @@
 """Chats through the whole stack, beside the bare engine, in one run.
 
-    python -m bench.chat [--at-once 1 8] [--tokens 64] [--chats 2] [--rounds 3] [--engine auto] [--devices auto]
-                         [--web-processes 1]
+    python -m bench.chat [--at-once 1 8] [--tokens 64] [--chats 2] [--rounds 3] [--engine auto]
+                         [--devices auto] [--web-processes 1]
 
 Bare engine: what a worker runs, in this process, with nothing around it. Stack: SSE clients → API → Redis →
 Celery → lane → engine, from a `stoker up` that the benchmark starts. So many clients at once, each some chats

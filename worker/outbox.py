@@ -3,17 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby
-from typing import Any, cast
+from typing import Any, Protocol
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from worker.jobs.events import TERMINAL, Event, Token
+from worker.jobs.events import TERMINAL, Event
 from worker.jobs.ledger import Append, Ledger, Reply
 
-__all__ = ["Letter", "Outbox", "Sender"]
+__all__ = ["Letter", "Outbox", "Sender", "Source"]
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +36,6 @@ class Sender:
     #: Number of the attempt's next event.
     next: int
     on_reply: Callable[[Reply, bool], None]
-    #: Whether its first token is on its way: those that follow may wait a little.
-    flowing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +46,25 @@ class Letter:
     events: tuple[Event, ...]
     fields: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def urgent(self) -> bool:
-        """Whether somebody waits for it: for all but a token more of an answer that is flowing."""
-        return not self.sender.flowing or (bool(self.events) and not isinstance(self.events[-1], Token))
+
+class Source(Protocol):
+    """Who has something to say, and is asked for it when it can be sent."""
+
+    def collect(self) -> Letter | None:
+        """All there is to say by now; called from the outbox's thread."""
 
 
 class Outbox:
-    """Sends what was put since the last round trip in one pipeline, coalescing each chat's tokens.
+    """Sends what there is to say since the last round trip in one pipeline.
 
-    While Redis is away letters are kept and sent again: an append is safe to repeat.
+    What is urgent goes at once, the rest when the outbox has rested: meanwhile it grows together. While Redis
+    is away letters are kept and sent again: an append is safe to repeat.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._letters: dict[Sender, list[Letter]] = {}
-        self._urgent: set[Sender] = set()
+        self._sources: dict[Source, None] = {}  # a dict keeps their order
+        self._urgent: dict[Source, None] = {}
         self._everything = True  # is being sent, not only what is urgent
         self._rested_at = 0.0
         self._changed = threading.Condition()
@@ -75,15 +75,11 @@ class Outbox:
         """Start the sending thread."""
         self._thread.start()
 
-    def put(self, letters: Iterable[Letter]) -> None:
-        """Queue the letters; returns at once."""
+    def put(self, sources: Iterable[Source] = (), urgent: Iterable[Source] = ()) -> None:
+        """Queue the sources, some of them to be asked at once; returns without waiting."""
         with self._changed:
-            for letter in letters:
-                sender = letter.sender
-                self._letters.setdefault(sender, []).append(letter)
-                if letter.urgent:
-                    self._urgent.add(sender)
-                    sender.flowing = any(isinstance(event, Token) for event in letter.events)
+            self._sources.update(dict.fromkeys(sources))
+            self._urgent.update(dict.fromkeys(urgent))
             self._changed.notify()
 
     def stop(self, timeout_s: float) -> None:
@@ -94,9 +90,9 @@ class Outbox:
         self._thread.join(timeout_s)
 
     def _loop(self) -> None:
-        while letters := self._take():
+        while sources := self._take():
             began = time.monotonic()
-            appends = {sender: _append(sender, batch) for sender, batch in letters.items()}
+            appends = _appends(_collect(sources))
             try:
                 replies = self._send(list(appends.values()))
             except Exception:  # no reason to leave all other jobs without their events
@@ -111,18 +107,19 @@ class Outbox:
                 now = time.monotonic()
                 self._rested_at = now + min(REST * (now - began), REST_MAX_S)
 
-    def _take(self) -> dict[Sender, list[Letter]]:
-        """What is to be sent now, by sender; waits for it. None left and stopping: nothing."""
+    def _take(self) -> Iterable[Source]:
+        """Who is to be asked now; waits for it. None left and stopping: nobody."""
         with self._changed:
-            while not (self._stopping or self._urgent or (self._letters and self._rest_s() <= 0)):
-                self._changed.wait(self._rest_s() if self._letters else None)
+            while not (self._stopping or self._urgent or (self._sources and self._rest_s() <= 0)):
+                self._changed.wait(self._rest_s() if self._sources else None)
             self._everything = self._stopping or self._rest_s() <= 0
-            senders = list(self._letters if self._everything else self._urgent)
-            self._urgent.clear()
-            return {sender: self._letters.pop(sender) for sender in senders}
+            taken = self._sources | self._urgent if self._everything else self._urgent
+            self._sources = {} if self._everything else {s: None for s in self._sources if s not in taken}
+            self._urgent = {}
+            return taken
 
     def _rest_s(self) -> float:
-        """How long tokens that are not urgent still wait, in seconds."""
+        """How long what is not urgent still waits, in seconds."""
         return self._rested_at - time.monotonic()
 
     def _send(self, appends: list[Append]) -> list[Reply]:
@@ -138,15 +135,29 @@ class Outbox:
                 delay_s = min(2 * delay_s, RETRY_MAX_S)
 
 
-def _append(sender: Sender, letters: Iterable[Letter]) -> Append:
-    """What the letters add to the job, numbered on from its last event; tokens in a row become one."""
-    fields: dict[str, Any] = {}
+def _collect(sources: Iterable[Source]) -> Iterator[Letter]:
+    for source in sources:
+        try:
+            letter = source.collect()
+        except Exception:  # the others must not pay for it
+            log.exception("events are lost; their job ends when its time is up")
+            continue
+        if letter:
+            yield letter
+
+
+def _appends(letters: Iterable[Letter]) -> dict[Sender, Append]:
+    """One append a sender."""
+    batches: dict[Sender, list[Letter]] = {}
     for letter in letters:
-        fields |= letter.fields
-    events: list[Event] = []
-    logged = chain.from_iterable(letter.events for letter in letters)
-    for row in [list(alike) for _, alike in groupby(logged, type)]:
-        events += [Token.joined(cast(list[Token], row))] if isinstance(row[0], Token) else row
+        batches.setdefault(letter.sender, []).append(letter)
+    return {sender: _append(sender, batch) for sender, batch in batches.items()}
+
+
+def _append(sender: Sender, letters: Sequence[Letter]) -> Append:
+    """What the letters add to the job, numbered on from its last event."""
+    events = [event for letter in letters for event in letter.events]
+    fields = {name: value for letter in letters for name, value in letter.fields.items()}
     append = Append(sender.job_id, sender.attempt, sender.next, events, fields)
     sender.next += len(events)
     return append

@@ -1,6 +1,7 @@
 """A run: one attempt at one claimed job, from its claim to its one ending."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -33,10 +34,11 @@ class Run:
         self._acknowledged = threading.Event()
         self._lock = threading.Lock()
         self._outbox = outbox
+        self._unsent: deque[Letter] = deque()
         self._sender = Sender(record.id, record.attempt, record.events + 1, self._on_reply)
 
     def letter(self, *events: Event, **fields: Any) -> Letter | None:
-        """The events as a letter for `Outbox.put`; None once the run has ended or was taken away.
+        """The events as a letter for the outbox; None once the run has ended or was taken away.
 
         Also a letter without events brings an answer: whether the client has canceled the job.
         """
@@ -51,7 +53,15 @@ class Run:
     def emit(self, *events: Event, **fields: Any) -> None:
         """Log the events; fields of the record change with them."""
         if letter := self.letter(*events, **fields):
-            self._outbox.put([letter])
+            self._unsent.append(letter)
+            self._outbox.put(urgent=[self])
+
+    def collect(self) -> Letter | None:
+        """What was emitted since the last time (Source)."""
+        letters = [self._unsent.popleft() for _ in range(len(self._unsent))]
+        events = tuple(event for letter in letters for event in letter.events)
+        fields = {name: value for letter in letters for name, value in letter.fields.items()}
+        return Letter(self._sender, events, fields) if letters else None
 
     def fail(self, code: str, message: str) -> None:
         """End the job as `failed`."""

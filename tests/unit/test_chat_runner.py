@@ -60,6 +60,50 @@ def test_an_answer_is_told_by_tokens_and_ends_with_its_text_and_usage(ledger: Le
     assert sum(count for _, count, _ in said(ledger, "a")) == 4
 
 
+@contextmanager
+def stepping(ledger: Ledger, *names: str) -> Iterator[tuple[FakeEngine, Outbox]]:
+    """An engine that steps when told to, and runs of these jobs; the outbox has not started."""
+    engine, outbox = FakeEngine(WORDS), Outbox(ledger)
+    runner = ChatRunner(engine, "fake", ledger, outbox)
+    runner.start(lambda error: None)
+    threads = []
+    for name in names:
+        submit(ledger, name)
+        threads.append(threading.Thread(target=runner.run, args=(claim(ledger, outbox, name),)))
+        threads[-1].start()
+    eventually(lambda: len(engine.submitted) == len(names), "the requests")
+    yield engine, outbox
+    for thread in threads:
+        thread.join(WAIT_S)
+    runner.stop()
+    outbox.stop(WAIT_S)
+
+
+def test_tokens_that_pile_up_are_one_event(ledger: Ledger) -> None:
+    with stepping(ledger, "a", "b") as (engine, outbox):
+        for _ in WORDS:
+            engine.step()
+        outbox.start()
+        engine.step()
+    assert said(ledger, "a") == said(ledger, "b") == [(0, 4, "one two three four")]
+    assert [event.type for event in ledger.events("a")] == ["queued", "started", "token", "succeeded"]
+
+
+def test_a_token_more_waits_for_company_and_the_first_and_the_end_do_not(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.outbox.REST", 1e9)
+    monkeypatch.setattr("worker.outbox.REST_MAX_S", 10 * WAIT_S)
+    with stepping(ledger, "a") as (engine, outbox):
+        outbox.start()
+        engine.step()
+        eventually(lambda: said(ledger, "a"), "the first token")
+        for _ in WORDS:
+            engine.step()
+    assert said(ledger, "a") == [(0, 1, "one"), (1, 3, " two three four")]
+    assert ledger.get("a").state == "succeeded"
+
+
 def test_a_next_attempt_goes_on_after_what_was_said(ledger: Ledger) -> None:
     submit(ledger, "a", max_tokens=5)
     ledger.claim("a", "dead", "cpu")

@@ -9,7 +9,7 @@ from worker.jobs.events import Canceled, Event, Succeeded, Token
 from worker.jobs.ledger import Ledger
 from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
-from worker.outbox import Outbox
+from worker.outbox import Letter, Outbox
 from worker.runs import Run
 
 QUEUE = "chat.test"
@@ -46,7 +46,7 @@ def test_events_are_logged_in_order_and_the_run_is_over_with_its_ending(ledger: 
     assert ledger.get("a").result == {"text": "abc"}
 
 
-def test_what_piles_up_goes_out_in_one_append_with_its_tokens_joined(ledger: Ledger) -> None:
+def test_what_piles_up_goes_out_in_one_append_a_job(ledger: Ledger) -> None:
     outbox = Outbox(ledger)
     first, second = claimed(ledger, outbox, "a"), claimed(ledger, outbox, "b")
     for n, text in enumerate("xyz"):
@@ -56,34 +56,28 @@ def test_what_piles_up_goes_out_in_one_append_with_its_tokens_joined(ledger: Led
     outbox.start()
     assert second.over.wait(WAIT_S)
     outbox.stop(WAIT_S)
-    assert texts(ledger, "a") == [("xyz", 0, 3)]
-    assert texts(ledger, "b") == [("XYZ", 0, 3)]
+    assert texts(ledger, "a") == [("x", 0, 1), ("y", 1, 1), ("z", 2, 1)]
+    assert texts(ledger, "b") == [("X", 0, 1), ("Y", 1, 1), ("Z", 2, 1)]
     assert ledger.get("a").done == 3
     assert ledger.get("b").state == "canceled"
 
 
-def test_a_token_more_waits_for_company_and_nothing_else_does(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.outbox.REST", 1e9)
-    monkeypatch.setattr("worker.outbox.REST_MAX_S", 2 * WAIT_S)
+class Broken:
+    """A source that cannot say what it has to say."""
+
+    def collect(self) -> Letter | None:
+        raise ValueError("as the test wants it")
+
+
+def test_one_broken_source_costs_the_others_nothing(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     outbox = Outbox(ledger)
-    first, second = claimed(ledger, outbox, "a"), claimed(ledger, outbox, "b")
+    run = claimed(ledger, outbox)
+    outbox.put([Broken()])
+    run.emit(DONE, result=DONE.result)
     outbox.start()
-    first.emit(Token("x", 0, (0,)))
-    first.wait_logged(WAIT_S)
-    for n, text in enumerate("yz"):
-        first.emit(Token(text, n + 1, (0,)))
-    second.emit(Token("X", 0, (0,)))
-    second.wait_logged(WAIT_S)
-    assert (texts(ledger, "a"), texts(ledger, "b")) == ([("x", 0, 1)], [("X", 0, 1)])
-    second.emit(Token("Y", 1, (0,)))
-    first.emit(DONE, result=DONE.result)
-    assert first.over.wait(WAIT_S)
-    assert texts(ledger, "a") == [("x", 0, 1), ("yz", 1, 2)]
-    assert texts(ledger, "b") == [("X", 0, 1)]
+    assert run.over.wait(WAIT_S)
     outbox.stop(WAIT_S)
-    assert texts(ledger, "b") == [("X", 0, 1), ("Y", 1, 1)]
+    assert "as the test wants it" in caplog.text
 
 
 def test_a_run_hears_that_its_client_wants_it_to_stop(ledger: Ledger) -> None:

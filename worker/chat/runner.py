@@ -1,5 +1,6 @@
 """Chat runs: a job's messages into the engine, its deltas into the job's log."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,17 +23,34 @@ class Transcript:
         self._prompt_tokens = prompt_tokens
         self._texts = [text]
         self._logged = tokens
-        self._unlogged: tuple[int, ...] = ()
+        self._unlogged: list[int] = []
+        self._flows = False
+        self._deltas: deque[Delta] = deque()  # the engine's thread puts them in, the outbox' takes them out
 
-    def letter(self, delta: Delta) -> Letter | None:
-        """What the delta means for the job's log: no event yet while its text is held back."""
-        self._unlogged += delta.token_ids
-        events: list[Event] = []
+    def add(self, delta: Delta) -> bool:
+        """Take a step's delta; whether somebody waits for it: the first text, the end."""
+        self._deltas.append(delta)
+        if self._flows and not delta.finish_reason:
+            return False
+        self._flows = bool(delta.text)
+        return self._flows or bool(delta.finish_reason)
+
+    def collect(self) -> Letter | None:
+        """What the deltas so far mean for the job's log (Source): no event yet for text that is held back."""
+        text, events, ids, delta = "", list[Event](), list[int](), None
+        for delta in (self._deltas.popleft() for _ in range(len(self._deltas))):
+            self._unlogged += delta.token_ids
+            if delta.text:
+                text += delta.text
+                ids += self._unlogged
+                self._unlogged = []
+        if delta is None:
+            return None
+        if text:
+            self._texts.append(text)
+            events.append(Token(text, self._logged, tuple(ids)))
+            self._logged += len(ids)
         fields: dict[str, Any] = {"done": self._tokens}
-        if delta.text:
-            self._texts.append(delta.text)
-            events.append(Token(delta.text, self._logged, self._unlogged))
-            self._logged, self._unlogged = self._tokens, ()
         if delta.finish_reason:
             ending, outcome = self._ending(delta)
             events.append(ending)
@@ -132,6 +150,10 @@ class ChatRunner:
 
         What a lost engine leaves is not ended: the worker ends, and hands it back for another to go on with.
         """
-        alive = [delta for delta in deltas if not isinstance(delta.error, EngineLost)]
-        letters = [transcript.letter(d) for d in alive if (transcript := self._transcripts.get(d.id))]
-        self._outbox.put(letter for letter in letters if letter)
+        told: list[Transcript] = []
+        urgent: list[Transcript] = []
+        for delta in deltas:
+            transcript = self._transcripts.get(delta.id)
+            if transcript and not isinstance(delta.error, EngineLost):
+                (urgent if transcript.add(delta) else told).append(transcript)
+        self._outbox.put(told, urgent)

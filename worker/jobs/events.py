@@ -1,9 +1,7 @@
 """The event types: the whole vocabulary between workers and clients."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from typing import Any, ClassVar, Self
 
 __all__ = [
@@ -52,13 +50,6 @@ class Token(Event):
     text: str
     index: int
     ids: tuple[int, ...]
-
-    @classmethod
-    def joined(cls, tokens: Iterable[Self]) -> Self:
-        """Tokens that follow each other as one event."""
-        first, *more = tokens
-        texts, ids = (token.text for token in more), (token.ids for token in more)
-        return cls(first.text + "".join(texts), first.index, first.ids + tuple(chain.from_iterable(ids)))
 
     @property
     def count(self) -> int:
