@@ -9,6 +9,9 @@ from worker.jobs.prompt import PromptTemplate
 
 FinishReason = Literal["stop", "length", "canceled", "error"]
 
+#: Under this a temperature means greedy, as in vLLM: dividing by it would overflow.
+GREEDY_BELOW = 1e-5
+
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
