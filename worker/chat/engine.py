@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from worker.jobs.errors import JobFailed
 from worker.jobs.prompt import PromptTemplate
@@ -40,8 +40,7 @@ class ChatRequest:
     ignore_eos: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(NamedTuple):  # one is made for each token, and a frozen dataclass takes three times as long
     """What one step added to one request.
 
     `token_ids` are the new tokens: all of them, the end-of-sequence token and those of a stop string

@@ -8,8 +8,7 @@ import multiprocessing.resource_tracker
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from vllm.config import VllmConfig
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
@@ -20,8 +19,7 @@ from vllm.v1.executor import Executor
 from worker.jobs.errors import EngineFailed
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """A request's new tokens; `finished` if no more will come, `failed` if that is an error inside vLLM."""
 
     key: str
