@@ -61,6 +61,7 @@ class Feed:
         self._inboxes: dict[str, set[Inbox]] = {}
         self._confirmed: set[str] = set()
         self._reader: threading.Thread | None = None
+        self._woken = False
 
     @contextmanager
     def join(self, channel: str) -> Iterator[Inbox]:
@@ -84,10 +85,15 @@ class Feed:
             self._wake()
 
     def _wake(self) -> None:
+        """Have the reader look after its subscriptions, unless it is about to."""
+        if self._woken:
+            return
+        self._woken = True
         try:
             self._client.publish(self._control, "")
         except RedisError as error:  # the reader finds out by itself, later
             logger.debug("feed: no wake-up: %s", error)
+            self._woken = False
 
     def _run(self) -> None:
         while True:
@@ -122,6 +128,7 @@ class Feed:
 
     def _adjust(self, pubsub: PubSub, asked: set[str]) -> set[str]:
         """Subscribe to what clients have joined since, unsubscribe from what the last of them left."""
+        self._woken = False  # before it looks: who joins from now on wakes it again
         with self._lock:
             wanted = {self._control, *self._inboxes}
             self._confirmed &= wanted

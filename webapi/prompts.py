@@ -12,6 +12,9 @@ from worker.jobs.specs import Message
 
 __all__ = ["Prompts"]
 
+#: Characters of a conversation that is counted at once.
+SHORT = 4096
+
 
 class Prompts:
     """The prompt templates of the served models; parsed once a version, for parsing takes a while."""
@@ -28,8 +31,15 @@ class Prompts:
     def count(self, card: ModelCard, messages: Sequence[Message]) -> int:
         """Tokens of the conversation. Raises `InvalidInput` when the template refuses it."""
         template, plain = self._template(card), [message.model_dump() for message in messages]
+        if self.short(messages):
+            return len(template.encode(plain))
         # Megabytes take seconds: in a thread, so that all other requests and streams go on meanwhile.
         return len(get_hub().threadpool.apply(template.encode, (plain,)))
+
+    @staticmethod
+    def short(messages: Sequence[Message]) -> bool:
+        """Whether counting takes no longer than a look at Redis."""
+        return sum(len(message.content) for message in messages) <= SHORT
 
     def _template(self, card: ModelCard) -> PromptTemplate:
         digest, template = self._parsed.get(card.name, (None, None))

@@ -30,9 +30,7 @@ def submit(stoker: Backend, job_id: str, spec: JobSpec, once: Once | None = None
     if spec.webhook_url is not None:
         check_url(stoker.settings, spec.webhook_url)
     if isinstance(spec, ChatJob):
-        if once is None:
-            _check_room(stoker, card)  # counting tokens may take longer
-        _check_length(stoker, card, spec)
+        _check_length(stoker, card, spec, known=once is not None)
     try:
         named = spec.model_copy(update={"model": card.name})
         accepted = stoker.ledger.submit(job_id, card.queue, named, owner, once)
@@ -95,7 +93,10 @@ def _model(stoker: Backend, spec: JobSpec) -> ModelCard:
     return served[name]
 
 
-def _check_length(stoker: Backend, card: ModelCard, spec: ChatJob) -> None:
+def _check_length(stoker: Backend, card: ModelCard, spec: ChatJob, known: bool) -> None:
+    """Raise `PromptTooLong`; `QueueFull` before a long count, unless the job may be there already."""
+    if not (known or stoker.prompts.short(spec.messages)):
+        _check_room(stoker, card)
     context = math.inf if card.context_length is None else card.context_length
     room = f"and must leave room in the context of {context}"
     # Far too long ones would keep the others from being counted.

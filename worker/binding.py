@@ -16,6 +16,10 @@ __all__ = ["LaneTask"]
 class LaneRequest(Request):
     """A request that `celery control revoke` and `terminate` end as any client's cancel would."""
 
+    def acknowledge(self) -> None:
+        """Nothing: the broker does not wait for it (see `Lifecycle`)."""
+        self.acknowledged = True
+
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """Cancel the job; its run then ends by itself, and only then is its slot free."""
         self._cancel_job()

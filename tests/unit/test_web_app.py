@@ -1,3 +1,4 @@
+import json
 import logging
 import uuid
 from typing import Any
@@ -121,19 +122,19 @@ def test_a_prompt_template_is_parsed_again_only_when_it_changes(ledger: Ledger) 
     assert prompts.count(ModelCard("tiny", "chat", CHAT, 64, digest="2"), messages) == len("<<user>Hi")
 
 
-def test_while_a_prompt_is_counted_other_requests_go_on(ledger: Ledger) -> None:
-    from webapi.prompts import Prompts
+def test_while_a_long_prompt_is_counted_other_requests_go_on(ledger: Ledger) -> None:
+    from webapi.prompts import SHORT, Prompts
 
     registry, card = Registry(ledger), ModelCard("tiny", "chat", CHAT, 64, digest="1")
     registry.publish_model(card, tiny_template().to_json())
     other = gevent.spawn(lambda: None)
-    Prompts(registry).count(card, [Message(role="user", content="Hi")])
+    Prompts(registry).count(card, [Message(role="user", content="H" * (SHORT + 1))])
     assert other.ready()
 
 
 def test_a_full_inbox_ends_in_one_hint_to_read_the_log() -> None:
     inbox = Inbox()
-    event = LoggedEvent(1, "token", uuid.uuid4().hex)
+    event = LoggedEvent.parse(json.dumps({"n": 1, "type": "token", "text": uuid.uuid4().hex}))
     for _ in range(2 * Inbox.LIMIT):
         inbox.put(event)
     assert [inbox.get(0.01) for _ in range(Inbox.LIMIT)] == [event] * Inbox.LIMIT

@@ -32,7 +32,8 @@ def complete() -> ResponseReturnValue:
     """Answer a conversation, at once or chunk by chunk."""
     stoker, wanted = backend(), asked(json_body())
     job_id = submit_named(stoker, uuid.uuid4().hex, wanted.job)
-    answer = Answer(stoker.ledger.get(job_id), wanted.request.include_usage)
+    model = wanted.job.model or str(stoker.ledger.get(job_id).spec.model)
+    answer = Answer(job_id, model, wanted.request.include_usage)
     events = attended(stoker, job_id, request.environ)
     awaited = ("token", "succeeded") if wanted.request.stream else ("succeeded",)
     event = next((event for event in events if event.type in awaited or event.terminal), None)

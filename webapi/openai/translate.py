@@ -1,6 +1,7 @@
 """Translation: OpenAI's chat requests into native jobs, the jobs' events into OpenAI's answers."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,6 @@ from webapi.openai.schema import (
 from webapi.problems import ENDED
 from worker.jobs.errors import InvalidInput
 from worker.jobs.events import LoggedEvent
-from worker.jobs.records import Record
 from worker.jobs.specs import TO_CONTEXT_END, ChatJob, JobSpec, validate
 
 __all__ = ["Answer", "Asked", "asked", "failure"]
@@ -111,13 +111,13 @@ def failure(ending: LoggedEvent | None) -> Failure:
 
 
 class Answer:
-    """The answer of one job, as OpenAI's clients get it."""
+    """The answer of one job, by the model of this name, as OpenAI's clients get it."""
 
-    def __init__(self, record: Record, include_usage: bool = False) -> None:
+    def __init__(self, job_id: str, model: str, include_usage: bool = False) -> None:
         self._head: dict[str, Any] = {
-            "id": f"chatcmpl-{record.id}",
-            "created": int(record.created_at),
-            "model": str(record.spec.model),
+            "id": f"chatcmpl-{job_id}",
+            "created": int(time.time()),
+            "model": model,
         }
         self._include_usage = include_usage
 
@@ -155,4 +155,4 @@ class Answer:
 
 def _line(document: BaseModel) -> str:
     """One event, in ASCII: some clients take U+2028 and its like for the end of a line."""
-    return f"data: {json.dumps(document.model_dump(), separators=(',', ':'))}\n\n"
+    return f"data: {document.model_dump_json(ensure_ascii=True)}\n\n"

@@ -39,14 +39,16 @@ def _config() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "task_ignore_result": True,  # the ledger holds results
+        "result_backend_thread_safe": True,  # there is none to be made anew for every job's thread
         "task_default_queue": "default",
-        # A message leaves the broker only when a slot is free, and is acknowledged at once: the ledger,
-        # not the message, survives a dead worker.
+        # A message leaves the broker only when a slot is free, and is not acknowledged or at once: the
+        # ledger, not the message, survives a dead worker.
         "task_acks_late": False,
         "worker_disable_prefetch": True,
         "worker_prefetch_multiplier": 0,
         "worker_enable_remote_control": True,
-        "worker_send_task_events": True,
+        # Three messages a task, of which the ledger tells more. Flower switches them on while it looks.
+        "worker_send_task_events": False,
         "worker_hijack_root_logger": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
     }
@@ -82,4 +84,4 @@ def hinted_jobs(settings: Settings, client: "redis.Redis", queue: str) -> set[st
 
 def send_hint(kind: str, job_id: str, queue: str) -> None:
     """Tell the queue's workers of the job. Raises `kombu.exceptions.OperationalError` if Redis is away."""
-    app.send_task(TASKS[kind], args=[job_id], task_id=job_id, queue=queue, retry=False)
+    app.send_task(TASKS[kind], args=[job_id], task_id=job_id, queue=queue, retry=False, ignore_result=True)

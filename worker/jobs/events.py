@@ -1,7 +1,9 @@
 """The event types: the whole vocabulary between workers and clients."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 __all__ = [
@@ -50,6 +52,13 @@ class Token(Event):
     text: str
     index: int
     ids: tuple[int, ...]
+
+    @classmethod
+    def joined(cls, tokens: Iterable[Self]) -> Self:
+        """Tokens that follow each other as one event."""
+        first, *more = tokens
+        texts, ids = (token.text for token in more), (token.ids for token in more)
+        return cls(first.text + "".join(texts), first.index, first.ids + tuple(chain.from_iterable(ids)))
 
     @property
     def count(self) -> int:
@@ -118,6 +127,8 @@ class LoggedEvent:
     n: int
     type: str
     text: str = field(repr=False)
+    #: All fields.
+    data: dict[str, Any] = field(repr=False, compare=False)
     #: `Event.resume` of it; empty when it came over the channel.
     resume: str = field(default="", repr=False)
 
@@ -125,12 +136,7 @@ class LoggedEvent:
     def parse(cls, text: str, resume: str = "") -> Self:
         """From the JSON that the log and the channel carry."""
         data = json.loads(text)
-        return cls(int(data["n"]), str(data["type"]), text, resume)
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """All fields, parsed."""
-        return dict(json.loads(self.text))
+        return cls(int(data["n"]), str(data["type"]), text, data, resume)
 
     @property
     def terminal(self) -> bool:

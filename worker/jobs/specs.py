@@ -9,7 +9,6 @@ from pydantic import (
     FailFast,
     Field,
     StringConstraints,
-    TypeAdapter,
     ValidationError,
 )
 
@@ -124,7 +123,7 @@ _KINDS: dict[str, type[JobSpec]] = {"chat": ChatJob, "video": VideoJob}
 def validate(kind: str, body: Any) -> JobSpec:
     """The job that `body` asks for. Raises `InvalidInput` naming the first field that is wrong."""
     try:
-        return TypeAdapter[JobSpec](_KINDS[kind]).validate_python(body)
+        return _KINDS[kind].model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "body"
@@ -133,4 +132,4 @@ def validate(kind: str, body: Any) -> JobSpec:
 
 def parse_spec(kind: str, text: str) -> JobSpec:
     """The job that the ledger holds as JSON."""
-    return TypeAdapter[JobSpec](_KINDS[kind]).validate_json(text)
+    return _KINDS[kind].model_validate_json(text)
