@@ -24,8 +24,9 @@ LONG = "Write a long story about a dragon who learns to bake bread."
 #: An answer of a few words.
 BRIEF = "What is the capital of Japan?"
 
-VLLM = pytest.param("vllm", marks=pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not installed"))
-#: vLLM on a CPU as small as can be; with float32 it says what `generate` says.
+#: Those that run a model.
+REAL = ["transformers", "vllm"] if find_spec("vllm") else ["transformers"]
+#: vLLM on a CPU as small as can be; in float32 it says what `generate` says.
 SMALL_VLLM = {"enforce_eager": True, "kv_cache_memory_bytes": 2**28}
 
 
@@ -117,7 +118,7 @@ def _vllm(request: pytest.FixtureRequest, slots: int, context_length: int) -> Se
     return Served(engine, recorder, break_down, keeps_draws)
 
 
-@pytest.fixture(scope="session", params=["fake", "transformers", VLLM])
+@pytest.fixture(scope="session", params=["fake", *REAL])
 def engine_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
