@@ -13,8 +13,8 @@ from worker.chat.vllm_engine import VllmEngine
 from worker.jobs.errors import BadSettings, ModelMissing
 
 
-def start(model: Path = Path("/nowhere"), **args: Any) -> None:
-    VllmEngine(model, args=args).start(lambda deltas: None, lambda error: None)
+def start(path: Path, /, **args: Any) -> None:
+    VllmEngine(path, args=args).start(lambda deltas: None, lambda error: None)
 
 
 def test_importing_it_imports_neither_vllm_nor_torch() -> None:
@@ -30,7 +30,7 @@ def model() -> Path:
 
 def test_no_model_no_start(model: Path) -> None:
     with pytest.raises(ModelMissing):
-        start()
+        start(Path("/nowhere"))
 
 
 def test_an_argument_that_vllm_does_not_know_is_named_with_the_one_that_is_meant(model: Path) -> None:

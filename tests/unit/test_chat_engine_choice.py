@@ -41,9 +41,15 @@ def test_an_engine_that_is_not_installed_is_refused(vllm: bool) -> None:
 @pytest.mark.parametrize("engine", ["auto", "transformers", "vllm"])
 def test_the_name_is_that_of_the_engine_that_runs(vllm: bool, tmp_path: Path, engine: str) -> None:
     settings = Settings(chat_model=str(tmp_path), vllm_args='{"dtype": "float16"}', slots=3).updated(engine=engine)
-    named = make_engine(settings, "cuda", gpus=2)
+    named = make_engine(settings, "cuda", gpus=1)
     assert named.name == ("transformers" if engine == "transformers" else "vllm")
     assert named.engine.slots == 3
+
+
+@pytest.mark.parametrize("vllm", [False], indirect=True)
+def test_transformers_refuses_several_gpus(vllm: bool, tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="one GPU, not on 2"):
+        make_engine(Settings(chat_model=str(tmp_path)), "cuda", gpus=2)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "dtype=float16"])

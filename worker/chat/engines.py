@@ -21,10 +21,12 @@ class NamedEngine:
 
 
 def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine:
-    """The engine for "cpu" or "cuda", there on so many GPUs. BadSettings if it is not installed."""
+    """The engine for "cpu" or "cuda", there on so many GPUs. BadSettings if it cannot be."""
     name = choose(settings.engine, torch_device)
     model = models.resolve(settings.models_dir, settings.chat_model)
     if name == "transformers":
+        if gpus > 1:
+            raise BadSettings(f"the engine transformers runs on one GPU, not on {gpus}: one worker for each, or vllm")
         from worker.chat.transformers_engine import TransformersEngine
 
         return NamedEngine(name, TransformersEngine(model, torch_device, settings.slots, settings.context_length))
