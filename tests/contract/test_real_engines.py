@@ -1,4 +1,4 @@
-"""What every engine with a model has to show: the model's own words, and draws by temperature, top-p and seed."""
+"""What every engine with a model has to show: the model's own words, and draws by top-p and seed."""
 
 from typing import TYPE_CHECKING
 

@@ -40,8 +40,8 @@ def test_an_engine_that_is_not_installed_is_refused(vllm: bool) -> None:
 @pytest.mark.parametrize("vllm", [True], indirect=True)
 @pytest.mark.parametrize("engine", ["auto", "transformers", "vllm"])
 def test_the_name_is_that_of_the_engine_that_runs(vllm: bool, tmp_path: Path, engine: str) -> None:
-    settings = Settings(chat_model=str(tmp_path), vllm_args='{"dtype": "float16"}', slots=3).updated(engine=engine)
-    named = make_engine(settings, "cuda", gpus=1)
+    settings = Settings(chat_model=str(tmp_path), vllm_args='{"dtype": "float16"}', slots=3)
+    named = make_engine(settings.updated(engine=engine), "cuda", gpus=1)
     assert named.name == ("transformers" if engine == "transformers" else "vllm")
     assert named.engine.slots == 3
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A request that was let in: `key` names it inside the engine, `room` is the most tokens still to come."""
+    """A request that was let in: `key` names it inside the engine, at most `room` tokens are to come."""
 
     key: str
     request: ChatRequest

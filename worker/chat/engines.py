@@ -26,15 +26,18 @@ def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine
     model = models.resolve(settings.models_dir, settings.chat_model)
     if name == "transformers":
         if gpus > 1:
-            raise BadSettings(f"the engine transformers runs on one GPU, not on {gpus}: one worker for each, or vllm")
+            raise BadSettings(
+                f"the engine transformers runs on one GPU, not on {gpus}: try vllm"
+            )
         from worker.chat.transformers_engine import TransformersEngine
 
-        return NamedEngine(name, TransformersEngine(model, torch_device, settings.slots, settings.context_length))
+        engine = TransformersEngine(model, torch_device, settings.slots, settings.context_length)
+        return NamedEngine(name, engine)
     from worker.chat.vllm_engine import VllmEngine
 
     # It logs beside us and at length: what INFO is to it is DEBUG to us.
     suggest(VLLM_LOGGING_LEVEL="INFO" if settings.log_level == "DEBUG" else "WARNING")
-    engine = VllmEngine(
+    vllm = VllmEngine(
         model,
         torch_device,
         slots=settings.slots,
@@ -42,7 +45,7 @@ def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine
         gpus=max(gpus, 1),
         args=settings.vllm_options,
     )
-    return NamedEngine(name, engine)
+    return NamedEngine(name, vllm)
 
 
 def choose(engine: str, torch_device: str) -> Literal["transformers", "vllm"]:

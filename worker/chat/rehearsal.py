@@ -14,7 +14,13 @@ LONG_PROMPT, SHORT_PROMPT = 512, 32
 #: What requests ask for, as far as vLLM or we go other ways for it.
 GREEDY: dict[str, Any] = {"temperature": 0.0}
 SAMPLED: dict[str, Any] = {"top_p": 0.9}
-KINDS = (GREEDY, SAMPLED, {}, {**SAMPLED, "seed": 1}, {**GREEDY, "min_tokens": 1, "stop": ("\0",)})
+KINDS: Sequence[dict[str, Any]] = (
+    GREEDY,
+    SAMPLED,
+    {},
+    {**SAMPLED, "seed": 1},
+    {**GREEDY, "min_tokens": 1, "stop": ("\0",)},
+)
 
 
 class Rehearsal:
@@ -40,6 +46,7 @@ class Rehearsal:
         for _ in crowd:
             if (delta := self._ended.get()).finish_reason == "error":
                 raise EngineFailed(f"the chat engine failed to warm up: {delta.error}")
+
 
 def crowds(slots: int, context_length: int) -> Iterator[Sequence[ChatRequest]]:
     """What to run at once, before serving: a long prompt, each kind alone, then crowds of all sizes."""

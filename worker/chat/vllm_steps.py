@@ -38,7 +38,7 @@ class StepListener(Protocol):
         """The engine has died."""
 
 
-class StepOutputs(OutputProcessor):
+class StepOutputs(OutputProcessor):  # type: ignore[misc]  # vLLM is not there when mypy runs
     """Takes the place of vLLM's output processor, whose methods AsyncLLM calls on its event loop."""
 
     def __init__(self, listener: StepListener) -> None:
@@ -61,7 +61,7 @@ class StepOutputs(OutputProcessor):
     def abort_requests(self, request_ids: Iterable[str], internal: bool = False) -> list[str]:
         """Forget requests by our keys; gives vLLM's ids of those that the engine still runs."""
         ids = [self._ids.pop(key, None) for key in request_ids]
-        return [id_ for id_ in ids if id_ is not None and self._keys.pop(id_, None)]
+        return [id_ for id_ in ids if id_ is not None and self._keys.pop(id_, "")]
 
     def propagate_error(self, e: Exception) -> None:
         """Hear that the engine has died."""
