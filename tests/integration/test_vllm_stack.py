@@ -49,8 +49,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             yield stack
         finally:
             stack.http.close()
-            for group in groups + [process.pid for process in stack.processes.values()]:
+            for group in groups:
                 end_group(group)
+            for process in stack.processes.values():
+                end_group(process.pid)
+                process.wait()
 
 
 def start_worker(stack: Stack, name: str) -> int:
@@ -114,11 +117,16 @@ def test_a_killed_workers_chat_goes_on_and_ends_as_undisturbed(stack: Stack) -> 
     assert done["usage"] == undisturbed["usage"]
 
 
-def test_sigterm_ends_a_worker_and_all_its_processes(stack: Stack) -> None:
-    pid = stack.processes["second"].pid
-    family = [pid, *descendants(pid)]
+def test_ctrl_c_drains_a_worker_whose_engine_hears_it_too_and_leaves_no_process(stack: Stack) -> None:
+    worker = stack.processes.pop("second")
+    family = [worker.pid, *descendants(worker.pid)]
     assert len(family) > 1
-    assert stack.stop("second") == 0
+    job = stack.chat(COUNT, temperature=0, max_tokens=60)
+    stack.until(job, "token")
+    os.killpg(worker.pid, signal.SIGINT)  # as a terminal does
+    done, _ = stack.finished(job)
+    assert (done["state"], done["attempt"]) == ("succeeded", 1)
+    assert worker.wait(60) == 0
     eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in family), "no process left")
 
 

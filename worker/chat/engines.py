@@ -26,9 +26,7 @@ def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine
     model = models.resolve(settings.models_dir, settings.chat_model)
     if name == "transformers":
         if gpus > 1:
-            raise BadSettings(
-                f"the engine transformers runs on one GPU, not on {gpus}: try vllm"
-            )
+            raise BadSettings(f"the engine transformers runs on one GPU, not on {gpus}: try vllm")
         from worker.chat.transformers_engine import TransformersEngine
 
         engine = TransformersEngine(model, torch_device, settings.slots, settings.context_length)

@@ -14,13 +14,9 @@ LONG_PROMPT, SHORT_PROMPT = 512, 32
 #: What requests ask for, as far as vLLM or we go other ways for it.
 GREEDY: dict[str, Any] = {"temperature": 0.0}
 SAMPLED: dict[str, Any] = {"top_p": 0.9}
-KINDS: Sequence[dict[str, Any]] = (
-    GREEDY,
-    SAMPLED,
-    {},
-    {**SAMPLED, "seed": 1},
-    {**GREEDY, "min_tokens": 1, "stop": ("\0",)},
-)
+SEEDED: dict[str, Any] = {**SAMPLED, "seed": 1}
+STOPPED: dict[str, Any] = {**GREEDY, "stop": ("\0",), "min_tokens": 1}
+KINDS: Sequence[dict[str, Any]] = (GREEDY, SAMPLED, {}, SEEDED, STOPPED)
 
 
 class Rehearsal:

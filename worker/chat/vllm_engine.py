@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class VllmEngine:
-    """A ChatEngine that runs `model`, a .gguf file or a directory, on `device` ("cpu", or "cuda" with `gpus`).
+    """A ChatEngine that runs `model`, a .gguf file or a directory, on `device`: "cpu", or "cuda" and `gpus`.
 
     `args` are arguments of vLLM's engine; its `max_model_len` goes before `context_length`. Text and stop
     strings are made here, of token ids: so they are those of the other engine, also behind what was `said`.
