@@ -7,6 +7,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from worker.jobs.prompt import PromptTemplate
 from worker.jobs.settings import export
 
 if TYPE_CHECKING:
+    from vllm.config import VllmConfig
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from worker.chat.loading import ModelFiles
@@ -77,20 +79,19 @@ class VllmEngine:
         )
         from worker.chat.loading import read_model
         from worker.chat.vllm_args import engine_config
-        from worker.chat.vllm_steps import start_llm
 
-        self._files = read_model(self._path)
-        length = min(self.context_length, self._files.context_length)
-        folder = self._files.folder
-        config = engine_config(self._args, folder, self._device, self.slots, length, self._gpus)
-        self._llm = start_llm(config, self)
+        files = self._files = read_model(self._path)
+        length = min(self.context_length, files.context_length)
+        config = engine_config(self._args, files.folder, self._device, self.slots, length, self._gpus)
+        started: Future[AsyncLLM] = Future()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, args=(config, started), name="vllm", daemon=True)
+        self._thread.start()
+        self._llm = started.result()
         self.context_length = self._llm.vllm_config.model_config.max_model_len
         rehearsal = Rehearsal()  # while warming up, a failure is raised from here
         self._on_step, self._on_broken = rehearsal.on_step, rehearsal.on_broken
-        self._answers.open(self._files, self.context_length)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
-        self._thread.start()
+        self._answers.open(files, self.context_length)
         try:
             for crowd in crowds(self.slots, self.context_length):
                 rehearsal.run(self, crowd)
@@ -131,8 +132,7 @@ class VllmEngine:
             return
         reason = f"the chat engine died: {error}" if error else "the chat engine was stopped"
         try:
-            if deltas := self._answers.close(EngineLost(reason)):
-                self._on_step(deltas)
+            self._tell(self._answers.close(EngineLost(reason)))
         finally:
             if error is not None:
                 self._on_broken(error)
@@ -142,8 +142,18 @@ class VllmEngine:
         with suppress(RuntimeError):  # the loop has ended, and every request with it
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def _run(self) -> None:
-        """The event loop's thread."""
+    def _run(self, config: "VllmConfig", started: "Future[AsyncLLM]") -> None:
+        """Start vLLM, then run its event loop."""
+        from worker.chat.vllm_steps import start_llm
+
+        try:
+            llm = start_llm(config, self)
+        except BaseException as error:
+            self._loop.close()
+            started.set_exception(error)
+            return
+        started.set_result(llm)
+        del llm  # `stop` lets go of it
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._serve())

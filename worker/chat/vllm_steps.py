@@ -6,8 +6,7 @@ waits there. The output processor is where a step's tokens arrive together: ours
 
 import multiprocessing.resource_tracker
 import signal
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from vllm.config import VllmConfig
@@ -82,11 +81,14 @@ class StepOutputs(OutputProcessor):  # type: ignore[misc]  # vLLM is not there w
 def start_llm(config: VllmConfig, listener: StepListener) -> AsyncLLM:
     """Start vLLM's engine in its own process, to report to `listener`. EngineFailed if it does not start.
 
-    Not to be called on an event loop: there AsyncLLM would start to report to its own output processor.
+    Called from the thread that will run the event loop, before it does: on a loop AsyncLLM would start to
+    report to its own output processor. That thread, and with it all that vLLM starts, never sees Ctrl-C:
+    this is for the worker, which drains and needs its engine. The tracker comes first: it resets the mask.
     """
+    multiprocessing.resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with _interrupts_blocked():
-            llm = AsyncLLM(config, Executor.get_class(config), log_stats=False, log_requests=False)
+        llm = AsyncLLM(config, Executor.get_class(config), log_stats=False, log_requests=False)
     except (RuntimeError, ValueError, TimeoutError, OSError) as error:
         raise EngineFailed(f"vLLM does not start: {error}") from error
     if not isinstance(getattr(llm, "output_processor", None), OutputProcessor) or llm.output_handler:
@@ -94,17 +96,3 @@ def start_llm(config: VllmConfig, listener: StepListener) -> AsyncLLM:
         raise EngineFailed("this vLLM is not put together as those that Stoker knows: use 0.24 to 0.33")
     llm.output_processor = StepOutputs(listener)
     return llm
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Processes started in here never see Ctrl-C: it is for the worker, which drains and needs its engine.
-
-    They inherit the mask of signals; the resource tracker comes first because starting it resets ours.
-    """
-    multiprocessing.resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
