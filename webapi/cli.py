@@ -69,7 +69,7 @@ def _worker_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @worker.command("chat")
 @_worker_options
-@click.option("--engine", help="transformers.")
+@click.option("--engine", type=click.Choice(["auto", "transformers", "vllm"]), help="What runs the model.")
 @click.option("--slots", type=int, help="Chats that run at once.")
 def worker_chat(devices: str | None, model: str | None, engine: str | None, slots: int | None) -> None:
     """Serve chats."""

@@ -68,7 +68,7 @@ class Lifecycle(bootsteps.StartStopStep):
         ledger = Ledger(settings)
         self.registry = Registry(ledger)
         self.outbox = Outbox(ledger)
-        self.runner = make_runner(kind, settings, self.device.torch_device, ledger, self.outbox)
+        self.runner = make_runner(kind, settings, self.device, ledger, self.outbox)
         model = settings.model_name(kind)
         self.card = WorkerCard(
             name=f"{kind}-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}",
@@ -180,7 +180,9 @@ def refuse_other_pools(pool: type) -> None:
     )
 
 
-def make_runner(kind: str, settings: Settings, torch_device: str, ledger: Ledger, outbox: Outbox) -> Runner:
+def make_runner(
+    kind: str, settings: Settings, device: devices.DeviceLease, ledger: Ledger, outbox: Outbox
+) -> Runner:
     """The runner for the kind of job; imports only that kind's code."""
     if kind == "video":
         from worker.video.pipeline import VideoPipeline
@@ -189,20 +191,15 @@ def make_runner(kind: str, settings: Settings, torch_device: str, ledger: Ledger
         weights = models.resolve(settings.models_dir, settings.video_model)
         pipeline = VideoPipeline(
             weights,
-            device=torch_device,
+            device=device.torch_device,
             batch_size=settings.batch_size,
             segment_batches=settings.segment_batches,
             model=settings.model_name("video"),
             limits=settings.limits,
         )
         return VideoRunner(pipeline, settings)
+    from worker.chat.engines import make_engine
     from worker.chat.runner import ChatRunner
-    from worker.chat.transformers_engine import TransformersEngine
 
-    engine = TransformersEngine(
-        models.resolve(settings.models_dir, settings.chat_model),
-        slots=settings.slots,
-        context_length=settings.context_length,
-        device=torch_device,
-    )
-    return ChatRunner(engine, settings.engine, ledger, outbox)
+    named = make_engine(settings, device.torch_device, gpus=len(device.locks))
+    return ChatRunner(named.engine, named.name, ledger, outbox)

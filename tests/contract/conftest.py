@@ -1,7 +1,10 @@
 """The engines under test: each loaded once a session, however many of it are started."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +14,7 @@ from tests.contract.fake_engine import FakeEngine
 from tests.contract.recorder import Recorder
 from worker.chat.engine import ChatEngine, ChatRequest
 from worker.chat.transformers_engine import TransformersEngine
+from worker.chat.vllm_engine import VllmEngine
 
 if TYPE_CHECKING:
     from worker.chat.loading import LoadedModel
@@ -20,14 +24,23 @@ LONG = "Write a long story about a dragon who learns to bake bread."
 #: An answer of a few words.
 BRIEF = "What is the capital of Japan?"
 
+#: Those that run a model.
+REAL = ["transformers", "vllm"] if find_spec("vllm") else ["transformers"]
+#: vLLM on a CPU as small as can be; in float32 it says what `generate` says.
+SMALL_VLLM = {"enforce_eager": True, "kv_cache_memory_bytes": 2**28}
+
 
 @dataclass(frozen=True)
 class Served:
-    """A started engine, what it told, and a way to kill its thread."""
+    """A started engine, what it told, and a way to kill it, which gives what its error says then.
+
+    `keeps_draws` is whether a resumed request draws what it would have drawn.
+    """
 
     engine: ChatEngine
     recorder: Recorder
-    break_down: Callable[[BaseException], None]
+    break_down: Callable[[], str]
+    keeps_draws: bool = True
 
 
 def chat(served: Served, id_: str, text: str = LONG, max_tokens: int = 16, **options: object) -> ChatRequest:
@@ -47,7 +60,8 @@ def serve(request: pytest.FixtureRequest) -> Callable[..., Served]:
     """Start an engine by name; the session's end stops it."""
 
     def start(name: str, slots: int, context_length: int) -> Served:
-        served = {"fake": _fake, "transformers": _transformers}[name](request, slots, context_length)
+        ways = {"fake": _fake, "transformers": _transformers, "vllm": _vllm}
+        served = ways[name](request, slots, context_length)
         request.addfinalizer(served.engine.stop)
         return served
 
@@ -64,7 +78,12 @@ def _fake(request: pytest.FixtureRequest, slots: int, context_length: int) -> Se
     engine = FakeEngine(slots=slots, step_s=0.002, context_length=context_length, script=script)
     recorder = Recorder()
     engine.start(recorder.on_step, recorder.on_broken)
-    return Served(engine, recorder, engine.break_down)
+
+    def break_down() -> str:
+        engine.break_down(RuntimeError("the GPU fell off the bus"))
+        return "fell off the bus"
+
+    return Served(engine, recorder, break_down)
 
 
 def _transformers(request: pytest.FixtureRequest, slots: int, context_length: int) -> Served:
@@ -75,24 +94,47 @@ def _transformers(request: pytest.FixtureRequest, slots: int, context_length: in
         patch.setattr("worker.chat.loading.load_model", lambda path, device: model)
         engine.start(recorder.on_step, recorder.on_broken)
 
-    def break_down(error: BaseException) -> None:
+    def break_down() -> str:
         def fail(model: object) -> None:
-            raise error
+            raise RuntimeError("the GPU fell off the bus")
 
         engine._manager.batch_processor._generation_step = fail  # type: ignore[union-attr, method-assign]
+        return "fell off the bus"
 
     return Served(engine, recorder, break_down)
 
 
-@pytest.fixture(scope="session", params=["fake", "transformers"])
+def _vllm(request: pytest.FixtureRequest, slots: int, context_length: int) -> Served:
+    engine = VllmEngine(asset(MODEL), "cpu", slots, context_length, args=SMALL_VLLM)
+    recorder = Recorder()
+    engine.start(recorder.on_step, recorder.on_broken)
+
+    def break_down() -> str:
+        [process] = engine._llm.engine_core.resources.engine_manager.processes
+        os.kill(process.pid, signal.SIGKILL)
+        return "the chat engine died"
+
+    keeps_draws = engine._llm.vllm_config.use_v2_model_runner
+    return Served(engine, recorder, break_down, keeps_draws)
+
+
+@pytest.fixture(scope="session", params=["fake", *REAL])
 def engine_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def shared(engine_name: str, serve: Callable[..., Served]) -> Served:
+def started() -> dict[str, Served]:
+    """By name, what `shared` has started."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def shared(engine_name: str, serve: Callable[..., Served], started: dict[str, Served]) -> Served:
     """One engine of each kind for all tests that leave it as it was."""
-    return serve(engine_name, slots=8, context_length=512)
+    if engine_name not in started:
+        started[engine_name] = serve(engine_name, slots=8, context_length=512)
+    return started[engine_name]
 
 
 @pytest.fixture

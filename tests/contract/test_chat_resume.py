@@ -21,6 +21,8 @@ def undisturbed(served: Served, request: ChatRequest) -> list[Delta]:
 
 def assert_resumes(served: Served, request: ChatRequest) -> None:
     """Cut the answer before each of its tokens: the rest brings the same text, ids and finish reason."""
+    if request.temperature > 0 and not served.keeps_draws:
+        pytest.skip("this model runner of vLLM draws by a stream, and begins it anew")
     whole = undisturbed(served, request)
     ids = served.recorder.ids(request.id)
     assert len(ids) == len(whole)

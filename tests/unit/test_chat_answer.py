@@ -12,8 +12,8 @@ from worker.chat.engine import ChatRequest, Delta
 
 def deltas(request: ChatRequest, generated: list[int]) -> list[Delta]:
     answer, found = Answer(request, TOKENIZER, {END}), []
-    for n in range(1, len(generated) + 1):
-        found.append(answer.extend(generated[:n], complete=n == len(generated)))
+    for n, token in enumerate(generated, 1):
+        found.append(answer.extend([token], complete=n == len(generated)))
         if found[-1].finish_reason:
             break
     return found

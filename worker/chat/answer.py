@@ -13,38 +13,43 @@ if TYPE_CHECKING:
 
 
 class Answer:
-    """What `request` has been answered so far, from where an earlier attempt left it."""
+    """What `request` has been answered so far, from where an earlier attempt left it.
+
+    `read` is the number of tokens it has been extended by, those of `request.said` not among them.
+    """
 
     def __init__(self, request: ChatRequest, tokenizer: "Tokenizer", eos_tokens: AbstractSet[int]) -> None:
         self.request = request
+        self.read = 0
         self._eos_tokens = eos_tokens
+        self._last = request.said[-1] if request.said else None
         self._detokenizer = Detokenizer(tokenizer, request.stop, request.min_tokens)
-        self._read = 0
         for token in request.said:
             self._detokenizer.push(token)  # its text came then; what was held back then is held back again
 
-    def extend(self, generated: Sequence[int], complete: bool) -> Delta:
-        """The delta up to the end of `generated`, the tokens after `request.said`.
+    def extend(self, tokens: Sequence[int], complete: bool) -> Delta:
+        """The delta of `tokens`, which follow those that it has read.
 
-        It is the last one if they are `complete`, or if a stop string ends the answer here; the tokens
-        behind it are not read.
+        It is the last one if the answer is `complete` with them, or if a stop string ends it here; the
+        tokens behind that are not read.
         """
-        text, before = "", self._read
-        for token in generated[before:]:
+        text, taken, reason = "", 0, None
+        for token in tokens:
             text += self._detokenizer.push(token)
-            self._read += 1
+            taken += 1
+            self._last = token
             if self._detokenizer.stopped:
                 break
-        reason: FinishReason | None = None
-        if self._detokenizer.stopped:
-            reason = "stop"
-        elif complete:
+        self.read += taken
+        if complete or self._detokenizer.stopped:
             text += self._detokenizer.finish()
-            whole = (*self.request.said, *generated)
-            ended = not self.request.ignore_eos and whole and whole[-1] in self._eos_tokens
-            reason = "stop" if ended else "length"
-        return Delta(self.request.id, text, tuple(generated[before : self._read]), reason)
+            reason = self._reason()
+        return Delta(self.request.id, text, tuple(tokens[:taken]), reason)
 
     def fail(self, error: JobFailed) -> Delta:
         """The last delta, if something went wrong."""
         return Delta(self.request.id, "", (), "error", error)
+
+    def _reason(self) -> FinishReason:
+        ended = self._last in self._eos_tokens and not self.request.ignore_eos
+        return "stop" if self._detokenizer.stopped or ended else "length"

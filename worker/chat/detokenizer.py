@@ -20,8 +20,10 @@ class StopStrings:
 
     def push(self, text: str) -> str:
         """What is certain after `text`: an end that may be the start of a stop string is held back."""
-        if self.found:
+        if self.found or not text:
             return ""
+        if not self._stop:
+            return text
         self._held += text
         found = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         self.found = bool(found)
@@ -33,8 +35,13 @@ class StopStrings:
 
     def _undecided(self) -> int:
         """Length of the longest end of the held text that may be the start of a stop string."""
-        starts = (stop[:n] for stop in self._stop for n in range(1, len(stop)))
-        return max((len(start) for start in starts if self._held.endswith(start)), default=0)
+        longest = 0
+        for stop in self._stop:
+            for length in range(min(len(stop) - 1, len(self._held)), longest, -1):
+                if stop.startswith(self._held[-length:]):
+                    longest = length
+                    break
+        return longest
 
     def _release(self, length: int) -> str:
         text, self._held = self._held[:length], self._held[length:]

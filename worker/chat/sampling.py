@@ -24,10 +24,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from worker.chat.engine import ChatRequest
-
-#: Under this a temperature means greedy, as in vLLM: dividing by it would overflow.
-GREEDY_BELOW = 1e-5
+from worker.chat.engine import GREEDY_BELOW, ChatRequest
 
 #: Among how many of the likeliest tokens a nucleus is looked for on the CPU.
 HEAD_TOKENS = 1024

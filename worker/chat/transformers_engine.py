@@ -3,15 +3,14 @@
 Importing this imports neither torch nor transformers: the device is pinned before they are.
 """
 
-import threading
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from worker.chat.answer import Answer
+from worker.chat.answers import Answers
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
+from worker.chat.rehearsal import Rehearsal
 from worker.jobs.errors import EngineFailed, EngineLost, OutOfMemory
 from worker.jobs.prompt import PromptTemplate
 
@@ -40,11 +39,7 @@ class TransformersEngine:
         self.context_length = context_length
         self._path = model
         self._device = device
-        self._keys = count()
-        self._lock = threading.Lock()  # guards the three below, which callers and the engine's thread share
-        self._serving = False
-        self._running: dict[str, Answer] = {}  # by key: an id may come again while its last one lingers
-        self._decided: list[Delta] = []  # last deltas that no output brings; the next step takes them along
+        self._answers = Answers()
 
     @property
     def prompt_template(self) -> PromptTemplate:
@@ -57,16 +52,18 @@ class TransformersEngine:
         from worker.chat.manager import StepManager, batching_config
 
         self._loaded = load_model(self._path, self._device)
-        self.context_length = min(self.context_length, self._loaded.context_length)
+        files = self._loaded.files
+        self.context_length = min(self.context_length, files.context_length)
         config = batching_config(self._device, self.slots, self.context_length)
-        self._manager = StepManager(self._loaded.model, config, self, self._loaded.eos_tokens)
+        self._manager = StepManager(self._loaded.model, config, self, files.eos_tokens)
         self._manager.warmup()  # captures CUDA graphs; does nothing on the CPU
-        self._on_broken = lambda error: None  # while warming up, a failure is raised from here
-        self._serving = True
+        rehearsal = Rehearsal()  # while warming up, a failure is raised from here
+        self._on_step, self._on_broken = rehearsal.on_step, rehearsal.on_broken
+        self._answers.open(files, self.context_length)
         self._manager.start()
         try:
-            self._warm_up(1, self._manager.batch_tokens)
-            self._warm_up(self.slots, self._manager.batch_tokens // self.slots)
+            rehearsal.run(self, self._crowd(1, self._manager.batch_tokens))
+            rehearsal.run(self, self._crowd(self.slots, self._manager.batch_tokens // self.slots))
         except BaseException:
             self.stop()
             raise
@@ -74,30 +71,16 @@ class TransformersEngine:
 
     def submit(self, request: ChatRequest) -> None:
         """Take a request; EngineLost if the engine is not serving (any more)."""
-        key = str(next(self._keys))
-        room = min(request.max_tokens, self.context_length - len(request.prompt)) - len(request.said)
-        with self._lock:
-            if not self._serving:
-                raise EngineLost("the chat engine is not running")
-            answer = Answer(request, self.prompt_template.tokenizer, self._loaded.eos_tokens)
-            only = self._only_delta(answer, room)
-            if only is None:
-                self._running[key] = answer
-            else:
-                self._decided.append(only)
-        if only is None:
-            self._manager.add(key, request, room)
+        ticket = self._answers.admit(request)
+        if ticket is not None:
+            self._manager.add(ticket.key, request, ticket.room)
         self._manager.wake()
 
     def cancel(self, request_id: str) -> None:
         """End a request as "canceled"; unknown or finished ids are ignored."""
-        with self._lock:
-            key = next((k for k, answer in self._running.items() if answer.request.id == request_id), None)
-            if key is None:
-                return
-            del self._running[key]
-            self._decided.append(Delta(request_id, "", (), "canceled"))
-        self._manager.cancel_request(key)
+        key = self._answers.cancel(request_id)
+        if key is not None:
+            self._manager.cancel_request(key)
 
     def stop(self) -> None:
         """End what still runs as "error", stop the thread and let go of the model; not from a callback."""
@@ -107,9 +90,7 @@ class TransformersEngine:
 
     def before_step(self) -> None:
         """Bring the last deltas that were decided outside of a step (StepListener)."""
-        with self._lock:
-            decided, self._decided = self._decided, []
-        if decided:
+        if decided := self._answers.take_decided():
             self._on_step(decided)
 
     def on_outputs(self, outputs: "Sequence[GenerationOutput]") -> None:
@@ -121,21 +102,14 @@ class TransformersEngine:
     def on_out_of_memory(self, keys: Sequence[str]) -> None:
         """End the requests that a step had no memory for (StepListener)."""
         reason = OutOfMemory("there was not enough memory for this chat beside the others")
-        with self._lock:
-            answers = [self._running.pop(key, None) for key in keys]
-        deltas = [answer.fail(reason) for answer in answers if answer]
-        if deltas:
+        if deltas := self._answers.fail(keys, reason):
             self._on_step(deltas)
 
     def on_end(self, error: BaseException | None) -> None:
         """End every request that has not ended, then report the error if there is one (StepListener)."""
-        reason = EngineLost(f"the chat engine died: {error}" if error else "the chat engine was stopped")
-        with self._lock:
-            self._serving = False
-            deltas = [*self._decided, *(answer.fail(reason) for answer in self._running.values())]
-            self._running, self._decided = {}, []
+        reason = f"the chat engine died: {error}" if error else "the chat engine was stopped"
         try:
-            if deltas:
+            if deltas := self._answers.close(EngineLost(reason)):
                 self._on_step(deltas)
         finally:
             if error is not None:
@@ -143,50 +117,19 @@ class TransformersEngine:
 
     def _advance(self, output: "GenerationOutput") -> Delta | None:
         """The delta of one output; None if its request has ended, by a stop string or a cancel."""
-        with self._lock:
-            answer = self._running.get(output.request_id)
-        delta = _delta(answer, output) if answer else None
-        if delta and delta.finish_reason:
-            with self._lock:
-                if (
-                    self._running.pop(output.request_id, None) is None
-                ):  # cancelled just now: one end is enough
-                    delta = None
+        delta = self._answers.advance(output.request_id, lambda answer: _delta(answer, output))
         if (delta is None or delta.finish_reason) and not output.is_finished():
             # A stop string; or one step too many; or a cancel that had overtaken the request on its way in.
             self._manager.cancel_request(output.request_id)
         return delta
 
-    def _only_delta(self, answer: Answer, room: int) -> Delta | None:
-        """The delta of a request that takes no step: its prompt is none, or there is no room for a token."""
-        size = len(answer.request.prompt)
-        if not 1 <= size <= self.context_length:
-            reason = f"a prompt must have 1 to {self.context_length} tokens, not {size}"
-            return answer.fail(EngineFailed(reason))
-        return answer.extend((), complete=True) if room <= 0 else None
-
-    def _warm_up(self, crowd: int, prompt_tokens: int) -> None:
-        """Run `crowd` requests at once, greedy and sampled, through all that serving runs."""
-        ended: SimpleQueue[Delta] = SimpleQueue()
-
-        def on_step(deltas: Sequence[Delta]) -> None:
-            for delta in deltas:
-                if delta.finish_reason:
-                    ended.put(delta)
-
-        self._on_step = on_step
+    def _crowd(self, size: int, prompt_tokens: int) -> list[ChatRequest]:
+        """`size` requests, greedy and sampled, for all that serving runs."""
         prompt = [0] * max(1, min(prompt_tokens, self.context_length - 4))
-        for i in range(crowd):
-            self.submit(ChatRequest(f"warm-up {i}", prompt, 4, temperature=float(i % 2), top_p=0.9))
-        for _ in range(crowd):
-            if (delta := ended.get()).finish_reason == "error":
-                raise EngineFailed(f"the chat engine failed to warm up: {delta.error}")
+        return [ChatRequest(f"{i}", prompt, 4, temperature=float(i % 2), top_p=0.9) for i in range(size)]
 
 
 def _delta(answer: Answer, output: "GenerationOutput") -> Delta:
     if output.error is not None:
         return answer.fail(EngineFailed(output.error))
-    try:
-        return answer.extend(output.generated_tokens, output.is_finished())
-    except Exception as error:  # tokenizers' DecodeStream may raise; the other requests must not pay for it
-        return answer.fail(EngineFailed(f"the answer cannot be decoded: {error}"))
+    return answer.extend(output.generated_tokens[answer.read :], output.is_finished())

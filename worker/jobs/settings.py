@@ -1,10 +1,11 @@
 """Everything that can be set from outside: the only reader (and writer) of the environment."""
 
+import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -47,7 +48,10 @@ class Settings(BaseModel):
     #: `auto`, `cpu`, GPU indexes such as `0` or `0,1`, a GPU UUID, or `spare`: a free GPU but the first, else
     #: the CPU.
     devices: str = "auto"
-    engine: Literal["transformers"] = "transformers"
+    #: `auto`: vLLM where it is installed and a GPU was leased, else transformers.
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    #: Arguments of vLLM's engine, as a JSON object.
+    vllm_args: str = "{}"
     #: A default model's name, a Hugging Face directory, or a .gguf file.
     chat_model: str = "SmolLM2-135M-Instruct"
     video_model: str = "selfie_segmentation"
@@ -89,6 +93,17 @@ class Settings(BaseModel):
     webhook_backoff_s: float = Field(5.0, gt=0)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    @field_validator("vllm_args")
+    @classmethod
+    def _json_object(cls, text: str) -> str:
+        try:
+            args = json.loads(text)
+        except ValueError as error:
+            raise PydanticCustomError("json", "{why}", {"why": f"this is no JSON: {error}"}) from None
+        if not isinstance(args, dict):
+            raise PydanticCustomError("json", 'a JSON object is needed, such as {{"dtype": "float16"}}')
+        return text
+
     @field_validator("cors_origins")
     @classmethod
     def _exact_origins(cls, text: str) -> str:
@@ -127,6 +142,11 @@ class Settings(BaseModel):
     def origins(self) -> list[str]:
         """`cors_origins`, one by one."""
         return _split(self.cors_origins)
+
+    @property
+    def vllm_options(self) -> dict[str, Any]:
+        """`vllm_args`, by name."""
+        return dict(json.loads(self.vllm_args))
 
     @property
     def root(self) -> Path:
@@ -172,6 +192,11 @@ def child_env(settings: Settings) -> dict[str, str]:
 def export(**variables: str) -> None:
     """Set variables that libraries read at import (`CUDA_VISIBLE_DEVICES`, `HF_HUB_OFFLINE`, …)."""
     os.environ.update(variables)
+
+
+def suggest(**variables: str) -> None:
+    """Set those of these variables that the user has not set."""
+    export(**{name: value for name, value in variables.items() if name not in os.environ})
 
 
 def visible_devices() -> str | None:

