@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 
 from celery import bootsteps, signals
-from celery.concurrency.solo import TaskPool as SoloPool
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 from redis.exceptions import RedisError
 
 from worker import devices, memory, models
+from worker.devices import DeviceLease
+from worker.forks import refuse_forks
 from worker.heartbeat import Heartbeat
 from worker.jobs.broker import queue_of
 from worker.jobs.errors import BadSettings, StokerError
@@ -28,6 +29,7 @@ from worker.jobs.settings import Settings, export
 from worker.lane import Lane
 from worker.outbox import Outbox
 from worker.runner import Runner
+from worker.warden import Warden
 
 __all__ = ["Lifecycle"]
 
@@ -58,17 +60,25 @@ class Lifecycle(bootsteps.StartStopStep):
             raise SystemExit(f"stoker: {error}") from error
 
     def _create(self, worker: Any) -> None:
-        refuse_other_pools(worker.pool_cls)
+        refuse_forks(worker)
         settings = Settings.from_env()
         kind = settings.worker
         if kind is None:
             raise BadSettings("STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`")
-        self.device = devices.lease(settings.devices, settings.root / "locks")
-        export(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+        self.device = devices.lease(
+            settings.devices, settings.root / "locks", free_bytes=settings.device_free_bytes
+        )
+        self.warden = Warden()
+        export(
+            HF_HUB_OFFLINE="1",
+            TOKENIZERS_PARALLELISM="false",
+            VLLM_WORKER_MULTIPROC_METHOD="spawn",
+            **self.warden.environment,
+        )
         ledger = Ledger(settings)
         self.registry = Registry(ledger)
         self.outbox = Outbox(ledger)
-        self.runner = make_runner(kind, settings, self.device.torch_device, ledger, self.outbox)
+        self.runner = make_runner(kind, settings, self.device, ledger, self.outbox)
         model = settings.model_name(kind)
         self.card = WorkerCard(
             name=f"{kind}-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}",
@@ -166,20 +176,11 @@ class Lifecycle(bootsteps.StartStopStep):
         self.lane.on_free()  # wakes it
 
 
-def refuse_other_pools(pool: type) -> None:
-    """Raise `BadSettings` for any pool but solo."""
-    if issubclass(pool, SoloPool):
-        return
-    name = pool.__module__.rsplit(".", 1)[-1]
-    raise BadSettings(
-        f"--pool {name} is refused: a GPU worker is one process with one warm model. CUDA cannot be"
-        " re-initialised in a forked subprocess (prefork), and threads and greenlets would share one"
-        " engine without its scheduler. Use --pool solo: its lane runs many jobs at once."
-    )
-
-
-def make_runner(kind: str, settings: Settings, torch_device: str, ledger: Ledger, outbox: Outbox) -> Runner:
+def make_runner(kind: str, settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox) -> Runner:
     """The runner for the kind of job; imports only that kind's code."""
+    if device.gpus > 1 and (kind == "video" or settings.engine == "transformers"):
+        what = "a video worker" if kind == "video" else "the transformers engine"
+        raise BadSettings(f"{what} runs on one GPU, not on {device.gpus}: start a worker for each")
     if kind == "video":
         from worker.video.pipeline import VideoPipeline
         from worker.video.runner import VideoRunner
@@ -187,7 +188,7 @@ def make_runner(kind: str, settings: Settings, torch_device: str, ledger: Ledger
         weights = models.resolve(settings.models_dir, settings.video_model)
         pipeline = VideoPipeline(
             weights,
-            device=torch_device,
+            device=device.torch_device,
             batch_size=settings.batch_size,
             segment_batches=settings.segment_batches,
             model=settings.model_name("video"),
@@ -201,6 +202,6 @@ def make_runner(kind: str, settings: Settings, torch_device: str, ledger: Ledger
         models.resolve(settings.models_dir, settings.chat_model),
         slots=settings.slots,
         context_length=settings.context_length,
-        device=torch_device,
+        device=device.torch_device,
     )
     return ChatRunner(engine, settings.engine, ledger, outbox)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from worker import lifecycle
 from worker.chat.engine import ChatEngine
 from worker.chat.runner import ChatRunner
+from worker.devices import DeviceLease
 from worker.jobs.ledger import Ledger
 from worker.jobs.settings import Settings
 from worker.outbox import Outbox
@@ -18,10 +19,10 @@ def serve_chats_with(engine: Callable[[int], ChatEngine]) -> None:
     real = lifecycle.make_runner
 
     def make_runner(
-        kind: str, settings: Settings, torch_device: str, ledger: Ledger, outbox: Outbox
+        kind: str, settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox
     ) -> Runner:
         if kind == "chat":
             return ChatRunner(engine(settings.slots), "scripted", ledger, outbox)
-        return real(kind, settings, torch_device, ledger, outbox)
+        return real(kind, settings, device, ledger, outbox)
 
     lifecycle.make_runner = make_runner

@@ -47,6 +47,8 @@ class Settings(BaseModel):
     #: `auto`, `cpu`, GPU indexes such as `0` or `0,1`, a GPU UUID, or `spare`: a free GPU but the first, else
     #: the CPU.
     devices: str = "auto"
+    #: Memory that a GPU must have free to be chosen; unset, half of what it has.
+    device_free_bytes: int | None = Field(None, ge=0)
     engine: Literal["transformers"] = "transformers"
     #: A default model's name, a Hugging Face directory, or a .gguf file.
     chat_model: str = "SmolLM2-135M-Instruct"
