@@ -54,10 +54,14 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def create(self, worker: Any) -> None:
         """Pin the device, load the model, warm it up."""
+        self.warden = Warden()
         try:
             self._create(worker)
-        except (StokerError, RedisError) as error:
-            raise SystemExit(f"stoker: {error}") from error
+        except BaseException as error:
+            self.warden.dismiss()
+            if isinstance(error, StokerError | RedisError):
+                raise SystemExit(f"stoker: {error}") from error
+            raise
 
     def _create(self, worker: Any) -> None:
         refuse_forks(worker)
@@ -68,7 +72,6 @@ class Lifecycle(bootsteps.StartStopStep):
         self.device = devices.lease(
             settings.devices, settings.root / "locks", free_bytes=settings.device_free_bytes
         )
-        self.warden = Warden()
         export(
             HF_HUB_OFFLINE="1",
             TOKENIZERS_PARALLELISM="false",
@@ -147,6 +150,7 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def _release(self) -> None:
         with ExitStack() as last:  # every step is taken, whatever the others raise
+            last.callback(self.warden.dismiss)
             last.callback(self.device.release)
             last.callback(self.heartbeat.stop)
             last.callback(self.outbox.stop, FLUSH_S)

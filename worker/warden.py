@@ -39,11 +39,66 @@ class Warden:
         #: What is started from now on must inherit these. setproctitle, which vLLM's processes use, would
         #: overwrite the environment that the kernel shows of them.
         self.environment = {MARK: mark, "SPT_NOENV": "1"}
+        self._process: subprocess.Popen[bytes] | None = None
         if sys.platform == "linux":  # elsewhere there is neither /proc nor a GPU
             program = [sys.executable, "-I", "-S", __file__, mark, str(os.getpid())]
             self._process = subprocess.Popen(  # noqa: S603  # ours
                 program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
             )
+
+    def dismiss(self) -> None:
+        """End now what was started: Python would wait for it before it lets this process end."""
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(BrokenPipeError):  # it was killed
+                self._process.stdin.write(b"!")
+                self._process.stdin.close()
+
+
+class Ward:
+    """The processes that the worker has started, and those that they have."""
+
+    def __init__(self, mark: str, worker: int) -> None:
+        self._mark = f"{MARK}={mark}".encode()
+        self._pipe = os.readlink("/proc/self/fd/0")
+        self._others = {os.getpid(), worker}
+
+    def left(self) -> list[int]:
+        """Their pids; who waits to be reaped is not among them."""
+        pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+        return [pid for pid in pids if self._has(pid)]
+
+    def send(self, pid: int, number: signal.Signals) -> None:
+        """Send the signal, but never to another process that has got the same pid since."""
+        with suppress(ProcessLookupError):
+            try:
+                process = os.pidfd_open(pid)
+            except OSError:  # a kernel before 5.3: pids do not come round in so short a time
+                os.kill(pid, number)
+                return
+            try:
+                if self._has(pid):
+                    signal.pidfd_send_signal(process, number)
+            finally:
+                os.close(process)
+
+    def _has(self, pid: int) -> bool:
+        marked = self._mark in _read(pid, "environ").split(b"\0")
+        return pid not in self._others and (marked or self._holds_pipe(pid))
+
+    def _holds_pipe(self, pid: int) -> bool:
+        with suppress(OSError):
+            for file in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(OSError):
+                    if os.readlink(f"/proc/{pid}/fd/{file}") == self._pipe:
+                        return True
+        return False
+
+
+def _read(pid: int, what: str) -> bytes:
+    """A file of the process' in /proc; empty when it is gone."""
+    with suppress(OSError), open(f"/proc/{pid}/{what}", "rb") as file:
+        return file.read()
+    return b""
 
 
 def main(mark: str, worker: int) -> None:
@@ -52,63 +107,25 @@ def main(mark: str, worker: int) -> None:
         pass
     ended_at = time.monotonic()
     os.chdir("/")
+    ward = Ward(mark, worker)
     told: dict[int, str] = {}
     quiet = 0
     while quiet < 2 and time.monotonic() < ended_at + GIVE_UP_S:  # twice: one may have been calling exec
         time.sleep(LOOK_AGAIN_S)
-        left = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_left(pid, mark)]
+        left = ward.left()
         quiet = 0 if left else quiet + 1
         for pid in left:
+            if b"resource_tracker" in _read(pid, "cmdline"):
+                continue  # it removes the others' shared memory, and ends by itself when they have
             if pid not in told:
-                told[pid] = read(pid, "comm").decode(errors="replace").strip()
-                send(pid, signal.SIGTERM, mark)
-            elif time.monotonic() > ended_at + PATIENCE_S and b"resource_tracker" not in read(pid, "cmdline"):
-                send(pid, signal.SIGKILL, mark)  # a tracker removes shared memory, then ends by itself
+                told[pid] = _read(pid, "comm").decode(errors="replace").strip()
+                ward.send(pid, signal.SIGTERM)
+            elif time.monotonic() > ended_at + PATIENCE_S:
+                ward.send(pid, signal.SIGKILL)
     if told:
         names = ", ".join(f"{pid} ({name})" for pid, name in told.items())
         outcome = "are still there" if quiet < 2 else f"ended in {time.monotonic() - ended_at:.1f} s"
         sys.stderr.write(f"stoker: worker {worker} left {names}: {outcome}\n")
-
-
-def is_left(pid: int, mark: str) -> bool:
-    """Whether the process was started by the worker, or by what it started."""
-    if pid == os.getpid():
-        return False
-    return f"{MARK}={mark}".encode() in read(pid, "environ").split(b"\0") or holds_pipe(pid)
-
-
-def holds_pipe(pid: int) -> bool:
-    """Whether the process has inherited the worker's end of our pipe."""
-    pipe = os.readlink("/proc/self/fd/0")
-    with suppress(OSError):
-        for file in os.listdir(f"/proc/{pid}/fd"):
-            with suppress(OSError):
-                if os.readlink(f"/proc/{pid}/fd/{file}") == pipe:
-                    return True
-    return False
-
-
-def read(pid: int, what: str) -> bytes:
-    """A file of the process' in /proc; empty when it is gone."""
-    with suppress(OSError), open(f"/proc/{pid}/{what}", "rb") as file:
-        return file.read()
-    return b""
-
-
-def send(pid: int, number: signal.Signals, mark: str) -> None:
-    """Send the signal, but never to another process that has got the same number since."""
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    except OSError:  # a kernel before 5.3: numbers do not come round in so short a time
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-        return
-    with suppress(ProcessLookupError):
-        if is_left(pid, mark):
-            signal.pidfd_send_signal(process, number)
-    os.close(process)
 
 
 if __name__ == "__main__":
