@@ -18,8 +18,6 @@ from worker.jobs.ledger import Ledger
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, child_env
 
-STRANGER = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
-
 
 class Parent:
     """A worker with a family; it takes its fate from its model's name."""
@@ -62,9 +60,19 @@ def parent(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Paren
     parent.process.wait()
 
 
+@pytest.fixture
+def stranger() -> "Iterator[subprocess.Popen[bytes]]":
+    """Another worker's, that must be let be."""
+    command = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
+    with subprocess.Popen(command, env={**os.environ, "STOKER_MARK": "of another"}) as process:
+        yield process
+        process.kill()
+
+
 @pytest.mark.parametrize("parent", ["hangs"], indirect=True)
-def test_killed_while_it_loads(parent: Parent, settings: Settings) -> None:
-    stranger = subprocess.Popen(STRANGER, env={**os.environ, "STOKER_MARK": "of another worker"})
+def test_killed_while_it_loads(
+    parent: Parent, settings: Settings, stranger: "subprocess.Popen[bytes]"
+) -> None:
     family = parent.family("warming")
     assert not gone(family[:1])
     shared = Path("/dev/shm", (settings.root / "book.shm").read_text())
@@ -74,8 +82,6 @@ def test_killed_while_it_loads(parent: Parent, settings: Settings) -> None:
     assert f"stoker: worker {parent.process.pid} left " in parent.buried(family)
     assert not shared.exists()  # for its resource tracker was let be
     assert stranger.poll() is None
-    stranger.kill()
-    stranger.wait()
 
 
 @pytest.mark.parametrize("parent", ["fails"], indirect=True)

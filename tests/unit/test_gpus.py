@@ -32,7 +32,7 @@ class Nvml:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         assert self.open == 1
-        return {
+        calls: dict[str, Callable[..., Any]] = {
             "nvmlDeviceGetCount": lambda: 4,
             "nvmlDeviceGetHandleByIndex": self._handle,
             "nvmlDeviceGetUUID": lambda handle: handle,
@@ -45,7 +45,8 @@ class Nvml:
                 SimpleNamespace(pid=8, usedGpuMemory=None),
             ],
             "nvmlSystemGetProcessName": self._process_name,
-        }[name]
+        }
+        return calls[name]
 
     def _handle(self, index: int) -> str:
         if index == self.lost:
