@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,8 +63,7 @@ sys.stdin.read()
 def program(source: str, *arguments: object, visible: str) -> "Iterator[subprocess.Popen[str]]":
     command = [sys.executable, "-u", "-c", source, *map(str, arguments)]
     env = os.environ | {"CUDA_VISIBLE_DEVICES": visible}
-    pipe, same = subprocess.PIPE, subprocess.STDOUT
-    process = subprocess.Popen(command, env=env, text=True, stdin=pipe, stdout=pipe, stderr=same)
+    process = subprocess.Popen(command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield process
     finally:
@@ -84,16 +83,16 @@ def now(gpu: Gpu) -> Gpu:
     return seen
 
 
-def used(gpu: Gpu) -> int:
-    """Bytes."""
-    return gpu.total - now(gpu).free
+def used(gpus: Sequence[Gpu]) -> int:
+    """Bytes, of all of them."""
+    return sum(gpu.total - now(gpu).free for gpu in gpus)
 
 
 def test_a_worker_is_pinned_before_it_has_a_context(tmp_path: Path) -> None:
     first = GPUS[0].uuid
     with program(LEASE, "auto", tmp_path, 15, visible=first) as worker:
         assert line(worker) == f"pinned True {first}"
-    with program(LEASE, "0", tmp_path, 15, visible=first[:12]) as worker:  # SIGKILL has freed it
+    with program(LEASE, GPUS[0].index, tmp_path, 15, visible=first[:12]) as worker:  # SIGKILL has freed it
         assert line(worker) == f"pinned True {first}"
 
 
@@ -105,8 +104,8 @@ def test_a_gpu_that_another_program_fills_is_skipped_and_waited_for_when_that_en
             skipped = line(refused)
             assert refused.wait(60) == 1
         assert f"GPU {gpu.index} has {now(gpu).free / GIB:.1f} of {gpu.total / GIB:.1f} GiB free" in skipped
-        if now(gpu).users:  # NVML tells of processes here
-            assert f"used by pid {filler.pid} " in skipped
+        if any(f"pid {filler.pid} " in user for user in now(gpu).users):  # not in every container
+            assert f"pid {filler.pid} " in skipped
         with program(LEASE, "auto", tmp_path, 60, visible=gpu.uuid) as waiting:
             assert line(waiting).startswith("skipped: ")
             filler.kill()
@@ -153,17 +152,23 @@ class Worker:
 
 
 @pytest.mark.parametrize(
-    ("engine", "when"), [("transformers", "ready"), ("vllm", "loading"), ("vllm", "ready")]
+    ("engine", "when", "count"),
+    [
+        ("transformers", "ready", 1),
+        ("vllm", "loading", 1),
+        ("vllm", "ready", 1),
+        pytest.param("vllm", "ready", 2, marks=two_gpus),
+    ],
 )
 def test_a_killed_chat_worker_leaves_no_process_and_no_memory(
-    settings: Settings, engine: str, when: str
+    settings: Settings, engine: str, when: str, count: int
 ) -> None:
     if engine == "vllm" and find_spec("vllm") is None:
         pytest.skip("vllm is not installed")
-    gpu = GPUS[0]
-    eventually(lambda: now(gpu).free > gpu.total // 2, "the memory of the tests before")
-    before = used(gpu)
-    settings = settings.updated(devices=gpu.uuid, engine=engine)
+    gpus = GPUS[:count]
+    eventually(lambda: all(now(gpu).free > gpu.total // 2 for gpu in gpus), "what was used before")
+    before = used(gpus)
+    settings = settings.updated(devices=",".join(gpu.uuid for gpu in gpus), engine=engine)
     if engine == "vllm":
         settings = settings.updated(vllm_args='{"enforce_eager": true, "gpu_memory_utilization": 0.3}')
     worker = Worker(settings, "chat")
@@ -171,27 +176,29 @@ def test_a_killed_chat_worker_leaves_no_process_and_no_memory(
         if when == "ready":
             worker.until_ready()
         else:
-            eventually(lambda: used(gpu) > before + 4 * NOISE, "an engine that loads", READY_S)
-        held, processes = used(gpu) - before, len(worker.all_pids())
+            eventually(lambda: used(gpus) > before + 4 * NOISE, "an engine that loads", READY_S)
+        held, processes = used(gpus) - before, len(worker.all_pids())
         worker.kill()
         since = time.monotonic()
-        eventually(lambda: not worker.all_pids(), f"the end of {worker.all_pids()}", GONE_S)
+        eventually(lambda: not worker.all_pids(), "the end of all processes", GONE_S)
         ended_s = time.monotonic() - since
-        eventually(lambda: used(gpu) <= before + NOISE, "the memory", GONE_S - ended_s)
+        eventually(lambda: used(gpus) <= before + count * NOISE, "the memory", GONE_S - ended_s)
         freed_s = time.monotonic() - since
     finally:
         worker.kill()
     sys.stdout.write(
-        f"\n{engine}, killed while {when}: {processes} processes gone after {ended_s:.1f} s,"
+        f"\n{engine} on {count}, killed while {when}: {processes} processes gone after {ended_s:.1f} s,"
         f" {held / 2**20:.0f} MiB free after {freed_s:.1f} s\n{tail(worker.log, 1)}\n"
     )
 
 
 @two_gpus
-def test_two_workers_take_two_gpus_and_a_third_is_told_who_has_them(settings: Settings) -> None:
+def test_two_workers_take_two_gpus_and_a_third_is_told_who_has_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = settings.updated(devices="auto")
     pair = GPUS[:2]
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in pair)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(gpu.uuid for gpu in pair))
     workers = [Worker(settings, "video", name) for name in ("a", "b")]
     try:
         assert {worker.until_ready() for worker in workers} == {gpu.uuid for gpu in pair}
@@ -203,7 +210,6 @@ def test_two_workers_take_two_gpus_and_a_third_is_told_who_has_them(settings: Se
         workers[0] = Worker(settings, "video", "fourth")
         assert workers[0].until_ready() in [gpu.uuid for gpu in pair]
     finally:
-        del os.environ["CUDA_VISIBLE_DEVICES"]
         for worker in workers:
             worker.kill()
     sys.stdout.write(f"\n{said}\n")
