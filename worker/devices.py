@@ -1,12 +1,10 @@
 """Devices: choose GPUs that no other worker holds, and pin this process to them before torch is imported."""
 
-import fcntl
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -14,6 +12,7 @@ from typing import IO
 from worker.gpus import GIB, Gpu, find, list_gpus
 from worker.jobs.errors import BadSettings, NoDevice
 from worker.jobs.settings import export
+from worker.locks import take_lock
 
 __all__ = ["DeviceLease", "Gpu", "lease", "list_gpus"]
 
@@ -94,14 +93,16 @@ def _first_free(look: Look, locks_dir: Path, free_bytes: int | None, wait_s: flo
     """The first GPU that nobody holds and that has the memory, and its lock.
 
     Memory is looked at under the lock: before it, a worker that was still loading may just have ended.
+    Who finds all held looks again, for another worker may have held one for as long as such a look takes.
     """
-    end = time.monotonic() + wait_s
+    start = time.monotonic()
+    end = start + 2 * LOOK_AGAIN_S
     told: set[str] = set()
     while True:
-        reasons, short = [], False
+        reasons = []
         for gpu in look():
             try:
-                lock = _lock(gpu, locks_dir)
+                lock = take_lock(gpu, locks_dir)
             except NoDevice as held:
                 reasons.append(str(held))
                 continue
@@ -110,11 +111,11 @@ def _first_free(look: Look, locks_dir: Path, free_bytes: int | None, wait_s: flo
                 return {now: lock}
             lock.close()
             reasons.append(_shortage(now or gpu, free_bytes))
-            short = True
+            end = start + wait_s
             if gpu.uuid not in told:
                 log.warning("skipped: %s", reasons[-1])
                 told.add(gpu.uuid)
-        if not short or time.monotonic() >= end:
+        if time.monotonic() >= end:
             raise NoDevice("; ".join(["no GPU is free", *reasons]))
         time.sleep(LOOK_AGAIN_S)
 
@@ -136,7 +137,7 @@ def _named(names: Sequence[str], look: Look, locks_dir: Path) -> dict[Gpu, IO[st
     with ExitStack() as undo:
         locks = {}
         for gpu in sorted(chosen, key=lambda gpu: gpu.uuid):  # of two who want the same, one gets them
-            locks[gpu] = undo.enter_context(_lock(gpu, locks_dir))
+            locks[gpu] = undo.enter_context(take_lock(gpu, locks_dir, wait_s=2 * LOOK_AGAIN_S))
         undo.pop_all()
     return {gpu: locks[gpu] for gpu in chosen}
 
@@ -144,11 +145,14 @@ def _named(names: Sequence[str], look: Look, locks_dir: Path) -> dict[Gpu, IO[st
 def _await_memory(gpus: dict[Gpu, IO[str]], look: Look, free_bytes: int | None, wait_s: float) -> None:
     """Wait for memory that a killed worker has not returned yet; who named a GPU gets it with less, too."""
     end = time.monotonic() + wait_s
+    short: list[Gpu] = []
     while True:
         now = [gpu for gpu in look() if any(gpu.uuid == held.uuid for held in gpus)]
-        short = [gpu for gpu in now if gpu.free < _wanted(gpu, free_bytes)]
+        before, short = short, [gpu for gpu in now if gpu.free < _wanted(gpu, free_bytes)]
         if not short or time.monotonic() >= end:
             break
+        for gpu in () if before else short:
+            log.info("waiting up to %.0f s: %s", wait_s, _shortage(gpu, free_bytes))
         time.sleep(LOOK_AGAIN_S)
     for gpu in short:
         log.warning("taken, for it was asked for: %s", _shortage(gpu, free_bytes))
@@ -160,33 +164,3 @@ def _wanted(gpu: Gpu, free_bytes: int | None) -> int:
 
 def _shortage(gpu: Gpu, free_bytes: int | None) -> str:
     return f"{gpu}; {_wanted(gpu, free_bytes) / GIB:.1f} GiB must be (STOKER_DEVICE_FREE_BYTES)"
-
-
-def _lock(gpu: Gpu, locks_dir: Path) -> IO[str]:
-    """The GPU's lock, held for as long as the file is open. Raises `NoDevice` saying who holds it."""
-    try:
-        file = _open_for_all(locks_dir / f"{gpu.uuid}.lock")
-    except OSError as error:
-        raise NoDevice(f"GPU {gpu.index} cannot be locked: {error}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = file.read().strip() or "another process"
-        file.close()
-        raise NoDevice(f"GPU {gpu.index} is held by {holder}") from None
-    file.truncate(0)
-    file.write(f"pid {os.getpid()} on {os.uname().nodename}")
-    file.flush()
-    return file
-
-
-def _open_for_all(path: Path) -> IO[str]:
-    """Open the file, made if need be, for workers of every user: containers that share the folder differ."""
-    with suppress(FileExistsError):
-        path.parent.mkdir(parents=True)
-        path.parent.chmod(0o1777)
-    with suppress(FileExistsError):
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL, 0o666)
-        os.fchmod(descriptor, 0o666)
-        os.close(descriptor)
-    return path.open("r+")

@@ -48,10 +48,11 @@ class Warden:
 
     def dismiss(self) -> None:
         """End now what was started: Python would wait for it before it lets this process end."""
-        if self._process is not None and self._process.stdin is not None:
+        pipe = self._process.stdin if self._process else None
+        if pipe is not None and not pipe.closed:
             with suppress(BrokenPipeError):  # it was killed
-                self._process.stdin.write(b"!")
-                self._process.stdin.close()
+                pipe.write(b"!")
+                pipe.close()
 
 
 class Ward:

@@ -156,6 +156,18 @@ def test_memory_is_looked_at_under_the_lock(tmp_path: Path) -> None:
     held.release()
 
 
+@pytest.mark.parametrize("wanted", ["auto", "0"])
+def test_a_gpu_that_another_worker_holds_only_to_look_at_it_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    other = lease("0", tmp_path, lambda: GPUS[:1])
+    monkeypatch.setattr(devices, "LOOK_AGAIN_S", 10.0)
+    monkeypatch.setattr(time, "sleep", lambda _: other.release())
+    held = lease(wanted, tmp_path, lambda: GPUS[:1])
+    assert held.label == "GPU-000"
+    held.release()
+
+
 def test_the_settings_say_how_much_must_be_free(tmp_path: Path) -> None:
     gpus = [gpu(0, 41), gpu(1, 70)]
     for wanted, label in ((60 * GIB, "GPU-111"), (0, "GPU-000"), (None, "GPU-000")):
