@@ -150,7 +150,7 @@ def test_a_gpu_that_another_program_fills_is_skipped_and_the_log_says_who(
 
 def test_memory_is_looked_at_under_the_lock(tmp_path: Path) -> None:
     """Whoever had the lock a moment ago was perhaps still loading when the GPUs were listed."""
-    before = iter([[gpu(0), gpu(1)]])
+    before = iter([[gpu(0), gpu(1)]] * 2)
     held = lease("auto", tmp_path, lambda: next(before, [gpu(0, 3), gpu(1)]))
     assert held.label == "GPU-111"
     held.release()
