@@ -182,10 +182,9 @@ class Lifecycle(bootsteps.StartStopStep):
 
 def make_runner(kind: str, settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox) -> Runner:
     """The runner for the kind of job; imports only that kind's code."""
-    if device.gpus > 1 and (kind == "video" or settings.engine == "transformers"):
-        what = "a video worker" if kind == "video" else "the transformers engine"
-        raise BadSettings(f"{what} runs on one GPU, not on {device.gpus}: start a worker for each")
     if kind == "video":
+        if device.gpus > 1:
+            raise BadSettings(f"a video worker runs on one GPU, not on {device.gpus}: start one for each")
         from worker.video.pipeline import VideoPipeline
         from worker.video.runner import VideoRunner
 
@@ -199,6 +198,10 @@ def make_runner(kind: str, settings: Settings, device: DeviceLease, ledger: Ledg
             limits=settings.limits,
         )
         return VideoRunner(pipeline, settings)
+    if device.gpus > 1:
+        raise BadSettings(
+            f"the transformers engine runs on one GPU, not on {device.gpus}: start one for each"
+        )
     from worker.chat.runner import ChatRunner
     from worker.chat.transformers_engine import TransformersEngine
 

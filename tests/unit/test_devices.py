@@ -14,6 +14,9 @@ from worker import devices
 from worker.devices import Gpu, lease
 from worker.gpus import GIB
 from worker.jobs.errors import BadSettings, NoDevice
+from worker.jobs.ledger import Ledger
+from worker.lifecycle import make_runner
+from worker.outbox import Outbox
 
 #: A worker that chooses again in each round: reads when to start, says what it has, lets go when told.
 WORKER = """
@@ -257,3 +260,13 @@ def test_the_log_has_no_more_than_the_choice(tmp_path: Path, caplog: pytest.LogC
     caplog.set_level(logging.INFO)
     lease("auto", tmp_path, lambda: GPUS).release()
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("kind", ["chat", "video"])
+def test_several_gpus_are_refused_by_what_runs_on_one(ledger: Ledger, kind: str) -> None:
+    home = ledger.settings.root
+    settings = ledger.settings.updated(engine="transformers", chat_model=str(home), video_model=str(home))
+    device = lease("0,1", home / "locks", lambda: GPUS)
+    with pytest.raises(BadSettings, match="one GPU, not on 2"):
+        make_runner(kind, settings, device, ledger, Outbox(ledger))
+    device.release()
