@@ -139,12 +139,21 @@ class Worker:
         """Those of the worker, its warden, and what they have started."""
         return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._has(pid)]
 
+    def forks(self) -> list[int]:
+        """Those that never called exec."""
+        mine = self._read(self.process.pid, "cmdline")
+        return [
+            pid for pid in self.all_pids() if self._read(pid, "cmdline") == mine and pid != self.process.pid
+        ]
+
     def _has(self, pid: int) -> bool:
+        return f"STOKER_HOME={self.settings.home}".encode() in self._read(pid, "environ").split(b"\0")
+
+    def _read(self, pid: int, what: str) -> bytes:
         try:
-            environ = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            return False
-        return f"STOKER_HOME={self.settings.home}".encode() in environ.split(b"\0")
+            return Path(f"/proc/{pid}/{what}").read_bytes()
+        except OSError:  # it has ended
+            return b""
 
     def kill(self) -> None:
         self.process.kill()
@@ -178,6 +187,7 @@ def test_a_killed_chat_worker_leaves_no_process_and_no_memory(
         else:
             eventually(lambda: used(gpus) > before + 4 * NOISE, "an engine that loads", READY_S)
         held, processes = used(gpus) - before, len(worker.all_pids())
+        eventually(lambda: not worker.forks(), "an exec by all that was started", GONE_S)
         worker.kill()
         since = time.monotonic()
         eventually(lambda: not worker.all_pids(), "the end of all processes", GONE_S)

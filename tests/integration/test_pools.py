@@ -3,9 +3,11 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from tests.integration.stack import Stack
 from worker.jobs.settings import Settings, child_env
 
 #: A worker that tells, when it is to choose its device, whether torch has been imported; it gets none.
@@ -50,3 +52,12 @@ def test_what_would_fork_or_share_the_model_is_refused(
 def test_torch_is_not_even_imported_when_the_device_is_chosen(settings: Settings) -> None:
     command = [sys.executable, "-c", PINNING, "-A", "worker.app", "worker", "--pool", "solo"]
     assert "stoker: torch is imported: False" in end_of(command, settings)
+
+
+def test_a_worker_that_serves_has_started_its_warden_and_forked_nobody(stack: Stack) -> None:
+    assert stack.finished(stack.chat("Hello", max_tokens=2))[0]["state"] == "succeeded"
+    for name in ("chat", "video"):
+        tasks = Path(f"/proc/{stack.processes[name].pid}/task")
+        children = [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+        [warden] = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
+        assert "/worker/warden.py\0" in warden
