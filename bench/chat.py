@@ -37,7 +37,7 @@ class BareEngine:
 
     def __init__(self, settings: Settings, tokens: int) -> None:
         self.device = lease(settings.devices, settings.root / "bench-locks")  # the stack has the others
-        named = make_engine(settings, self.device.torch_device, len(self.device.locks))
+        named = make_engine(settings, self.device.torch_device, self.device.gpus)
         self.name, self.engine, self._tokens = named.name, named.engine, tokens
         self._running: dict[str, asyncio.Future[None]] = {}
         self._times: dict[str, list[float]] = {}

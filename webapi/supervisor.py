@@ -96,7 +96,8 @@ class Supervisor:
                 if now - child.at >= LONG_LIFE_S:
                     child.backoff_s = BACKOFF_S[0]
                 why = f"{tail(child.log, 1)} ({child.log})"
-                _kill_group(child.process)  # an engine's processes must not keep the device
+                # What it has started must keep neither port nor device; a worker's warden sees to that, too.
+                _signal_group(child.process, signal.SIGTERM)
                 click.echo(f"{child.name} ended ({code}), again in {child.backoff_s:.0f} s: {why}")
                 child.process, child.at = None, now + child.backoff_s
                 child.backoff_s = min(2 * child.backoff_s, BACKOFF_S[1])
@@ -118,7 +119,8 @@ class Supervisor:
             except KeyboardInterrupt:
                 click.echo(f"no more time for {', '.join(names)}")
         for process in running:
-            _kill_group(process)
+            _signal_group(process, signal.SIGKILL)
+            process.wait()
 
     def _terminate(self, processes: "Sequence[subprocess.Popen[bytes]]", wait_s: float) -> None:
         for process in processes:
@@ -128,8 +130,7 @@ class Supervisor:
             process.wait(max(0.0, deadline - self.clock()))
 
 
-def _kill_group(process: "subprocess.Popen[bytes]") -> None:
-    """Kill what is left of the group that the process leads: itself, or what an engine has started."""
+def _signal_group(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    """Signal what is left of the group that the process leads: itself, or what it has started."""
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        os.killpg(process.pid, number)

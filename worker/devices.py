@@ -1,25 +1,28 @@
 """Devices: choose GPUs that no other worker holds, and pin this process to them before torch is imported."""
 
-import fcntl
-import os
+import logging
+import sys
+import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from worker.jobs.errors import NoDevice
-from worker.jobs.settings import export, visible_devices
+from worker.gpus import GIB, Gpu, find, list_gpus
+from worker.jobs.errors import BadSettings, NoDevice
+from worker.jobs.settings import export
+from worker.locks import take_lock
 
-__all__ = ["DeviceLease", "Gpu", "lease"]
+__all__ = ["DeviceLease", "Gpu", "lease", "list_gpus"]
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A GPU as NVML lists it."""
+#: How long a GPU that nobody holds may take to get its memory back from a worker that was killed just now.
+RETURN_S = 15.0
+LOOK_AGAIN_S = 0.5
 
-    index: int
-    uuid: str
+Look = Callable[[], Sequence[Gpu]]
 
 
 @dataclass(slots=True)
@@ -32,88 +35,132 @@ class DeviceLease:
     torch_device: str
     locks: list[IO[str]]
 
+    @property
+    def gpus(self) -> int:
+        """How many GPUs: 0 on the CPU; over 1 the model is split between them (tensor parallel)."""
+        return len(self.locks)
+
     def release(self) -> None:
         """Give the devices back."""
         for lock in self.locks:
             lock.close()
 
 
-def list_gpus() -> Sequence[Gpu]:
-    """The GPUs that this process may use; none where there is no NVIDIA driver."""
-    import pynvml
+def lease(
+    devices: str,
+    locks_dir: Path,
+    look: Look = list_gpus,
+    *,
+    free_bytes: int | None = None,
+    wait_s: float = RETURN_S,
+) -> DeviceLease:
+    """Choose, lock and pin: sets `CUDA_VISIBLE_DEVICES`. Raises `NoDevice` saying who holds what.
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        gpus = [Gpu(i, pynvml.nvmlDeviceGetUUID(handle)) for i, handle in enumerate(handles)]
-    finally:
-        pynvml.nvmlShutdown()
-    visible = visible_devices()
-    if visible is None:
-        return gpus
-    allowed = [name.strip() for name in visible.split(",") if name.strip()]
-    return [gpu for gpu in gpus if str(gpu.index) in allowed or gpu.uuid in allowed]
-
-
-def lease(devices: str, locks_dir: Path, gpus: Callable[[], Sequence[Gpu]] = list_gpus) -> DeviceLease:
-    """Choose, lock and pin: sets `CUDA_VISIBLE_DEVICES`. Raises `NoDevice` saying who holds what."""
-    found = [] if devices == "cpu" else gpus()
-    locks_dir.mkdir(parents=True, exist_ok=True)
-    chosen: list[Gpu] = []
+    A GPU is chosen if `free_bytes` of its memory are free, by default half of it; one that was named is
+    taken with less, after `wait_s` seconds.
+    """
+    _refuse_if_late()
+    chosen: dict[Gpu, IO[str]] = {}
+    found = () if devices == "cpu" else look()
     if devices == "auto" and found:
-        chosen, locks = _first_free(found, locks_dir)
-    elif devices == "spare":
-        with suppress(NoDevice):
-            chosen, locks = _first_free(found[1:], locks_dir)
-    elif devices not in ("auto", "cpu"):
-        chosen, locks = _named(devices.split(","), found, locks_dir)
+        chosen = _first_free(look, locks_dir, free_bytes, wait_s)
+    elif devices == "spare" and found[1:]:
+        try:
+            chosen = _first_free(lambda: look()[1:], locks_dir, free_bytes, wait_s)
+        except NoDevice as error:
+            log.info("%s", error)
+    elif devices not in ("auto", "cpu", "spare"):
+        chosen = _named(devices.split(","), look, locks_dir)
+        _await_memory(chosen, look, free_bytes, wait_s)
     if not chosen:
+        level = logging.WARNING if devices == "auto" else logging.INFO
+        log.log(level, "this worker runs on the CPU: devices=%s, GPUs here: %d", devices, len(found))
         export(CUDA_VISIBLE_DEVICES="")
         return DeviceLease("cpu", "cpu", [])
     uuids = ",".join(gpu.uuid for gpu in chosen)
     export(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=uuids)
-    return DeviceLease(uuids, "cuda", locks)
+    return DeviceLease(uuids, "cuda", list(chosen.values()))
 
 
-def _first_free(gpus: Sequence[Gpu], locks_dir: Path) -> tuple[list[Gpu], list[IO[str]]]:
-    holders = []
-    for gpu in gpus:
-        lock = _try_lock(gpu, locks_dir)
-        if not isinstance(lock, str):
-            return [gpu], [lock]
-        holders.append(f"{gpu.index} by {lock}")
-    raise NoDevice(f"every GPU is held: {'; '.join(holders)}")
+def _refuse_if_late() -> None:
+    """A process that has a CUDA context cannot be pinned any more."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        raise BadSettings("CUDA was initialised before the worker could choose its GPU: import less at start")
 
 
-def _named(names: Sequence[str], gpus: Sequence[Gpu], locks_dir: Path) -> tuple[list[Gpu], list[IO[str]]]:
-    by_name = {key: gpu for gpu in gpus for key in (str(gpu.index), gpu.uuid)}
-    chosen, locks = [], []
-    for name in names:
-        gpu = by_name.get(name.strip())
+def _first_free(look: Look, locks_dir: Path, free_bytes: int | None, wait_s: float) -> dict[Gpu, IO[str]]:
+    """The first GPU that nobody holds and that has the memory, and its lock.
+
+    Memory is looked at under the lock: before it, a worker that was still loading may just have ended.
+    Who finds all held looks again, for another worker may have held one for as long as such a look takes.
+    """
+    start = time.monotonic()
+    end = start + 2 * LOOK_AGAIN_S
+    told: set[str] = set()
+    while True:
+        reasons = []
+        for gpu in look():
+            try:
+                lock = take_lock(gpu, locks_dir)
+            except NoDevice as held:
+                reasons.append(str(held))
+                continue
+            now = find(look(), gpu.uuid)
+            if now is not None and now.free >= _wanted(now, free_bytes):
+                return {now: lock}
+            lock.close()
+            reasons.append(_shortage(now or gpu, free_bytes))
+            end = start + wait_s
+            if gpu.uuid not in told:
+                log.warning("skipped: %s", reasons[-1])
+                told.add(gpu.uuid)
+        if time.monotonic() >= end:
+            raise NoDevice("; ".join(["no GPU is free", *reasons]))
+        time.sleep(LOOK_AGAIN_S)
+
+
+def _named(names: Sequence[str], look: Look, locks_dir: Path) -> dict[Gpu, IO[str]]:
+    """The GPUs of these names and their locks: all or none."""
+    gpus = look()
+    chosen: list[Gpu] = []
+    for name in (name.strip() for name in names):
+        gpu = find(gpus, name)
         if gpu is None:
-            raise NoDevice(f"there is no GPU {name.strip()!r}; there are {sorted(by_name) or 'none'}")
-        lock = _try_lock(gpu, locks_dir)
-        if isinstance(lock, str):
-            raise NoDevice(f"GPU {gpu.index} is held by {lock}")
+            there = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in gpus)
+            raise NoDevice(f"there is no GPU {name!r}; there are {there or 'none'}")
+        if gpu in chosen:
+            raise NoDevice(f"GPU {gpu.index} is named twice")
         chosen.append(gpu)
-        locks.append(lock)
-    return chosen, locks
+    if len(chosen) > 1 and any(gpu.uuid.startswith("MIG-") for gpu in chosen):
+        raise NoDevice("CUDA lets a process use one MIG slice, not several")
+    with ExitStack() as undo:
+        locks = {}
+        for gpu in sorted(chosen, key=lambda gpu: gpu.uuid):  # of two who want the same, one gets them
+            locks[gpu] = undo.enter_context(take_lock(gpu, locks_dir, wait_s=2 * LOOK_AGAIN_S))
+        undo.pop_all()
+    return {gpu: locks[gpu] for gpu in chosen}
 
 
-def _try_lock(gpu: Gpu, locks_dir: Path) -> IO[str] | str:
-    """The lock, held for as long as the file is open; or who holds it."""
-    file = (locks_dir / f"{gpu.uuid}.lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-        file.close()
-        return holder
-    file.truncate(0)
-    file.write(f"pid {os.getpid()} on {os.uname().nodename}")
-    file.flush()
-    return file
+def _await_memory(gpus: dict[Gpu, IO[str]], look: Look, free_bytes: int | None, wait_s: float) -> None:
+    """Wait for memory that a killed worker has not returned yet; who named a GPU gets it with less, too."""
+    end = time.monotonic() + wait_s
+    short: list[Gpu] = []
+    while True:
+        now = [gpu for gpu in look() if any(gpu.uuid == held.uuid for held in gpus)]
+        before, short = short, [gpu for gpu in now if gpu.free < _wanted(gpu, free_bytes)]
+        if not short or time.monotonic() >= end:
+            break
+        for gpu in () if before else short:
+            log.info("waiting up to %.0f s: %s", wait_s, _shortage(gpu, free_bytes))
+        time.sleep(LOOK_AGAIN_S)
+    for gpu in short:
+        log.warning("taken, for it was asked for: %s", _shortage(gpu, free_bytes))
+
+
+def _wanted(gpu: Gpu, free_bytes: int | None) -> int:
+    return gpu.total // 2 if free_bytes is None else free_bytes
+
+
+def _shortage(gpu: Gpu, free_bytes: int | None) -> str:
+    return f"{gpu}; {_wanted(gpu, free_bytes) / GIB:.1f} GiB must be (STOKER_DEVICE_FREE_BYTES)"

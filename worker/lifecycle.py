@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 
 from celery import bootsteps, signals
-from celery.concurrency.solo import TaskPool as SoloPool
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 from redis.exceptions import RedisError
 
 from worker import devices, memory, models
+from worker.devices import DeviceLease
+from worker.forks import refuse_forks
 from worker.heartbeat import Heartbeat
 from worker.jobs.broker import queue_of
 from worker.jobs.errors import BadSettings, StokerError
@@ -28,6 +29,7 @@ from worker.jobs.settings import Settings, export
 from worker.lane import Lane
 from worker.outbox import Outbox
 from worker.runner import Runner
+from worker.warden import Warden
 
 __all__ = ["Lifecycle"]
 
@@ -52,19 +54,30 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def create(self, worker: Any) -> None:
         """Pin the device, load the model, warm it up."""
+        self.warden = Warden()
         try:
             self._create(worker)
-        except (StokerError, RedisError) as error:
-            raise SystemExit(f"stoker: {error}") from error
+        except BaseException as error:
+            self.warden.dismiss()
+            if isinstance(error, StokerError | RedisError):
+                raise SystemExit(f"stoker: {error}") from error
+            raise
 
     def _create(self, worker: Any) -> None:
-        refuse_other_pools(worker.pool_cls)
+        refuse_forks(worker)
         settings = Settings.from_env()
         kind = settings.worker
         if kind is None:
             raise BadSettings("STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`")
-        self.device = devices.lease(settings.devices, settings.root / "locks")
-        export(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+        self.device = devices.lease(
+            settings.devices, settings.root / "locks", free_bytes=settings.device_free_bytes
+        )
+        export(
+            HF_HUB_OFFLINE="1",
+            TOKENIZERS_PARALLELISM="false",
+            VLLM_WORKER_MULTIPROC_METHOD="spawn",
+            **self.warden.environment,
+        )
         ledger = Ledger(settings)
         self.registry = Registry(ledger)
         self.outbox = Outbox(ledger)
@@ -139,6 +152,7 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def _release(self) -> None:
         with ExitStack() as last:  # every step is taken, whatever the others raise
+            last.callback(self.warden.dismiss)
             last.callback(self.device.release)
             last.callback(self.heartbeat.stop)
             last.callback(self.outbox.stop, FLUSH_S)
@@ -168,23 +182,11 @@ class Lifecycle(bootsteps.StartStopStep):
         self.lane.on_free()  # wakes it
 
 
-def refuse_other_pools(pool: type) -> None:
-    """Raise `BadSettings` for any pool but solo."""
-    if issubclass(pool, SoloPool):
-        return
-    name = pool.__module__.rsplit(".", 1)[-1]
-    raise BadSettings(
-        f"--pool {name} is refused: a GPU worker is one process with one warm model. CUDA cannot be"
-        " re-initialised in a forked subprocess (prefork), and threads and greenlets would share one"
-        " engine without its scheduler. Use --pool solo: its lane runs many jobs at once."
-    )
-
-
-def make_runner(
-    kind: str, settings: Settings, device: devices.DeviceLease, ledger: Ledger, outbox: Outbox
-) -> Runner:
+def make_runner(kind: str, settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox) -> Runner:
     """The runner for the kind of job; imports only that kind's code."""
     if kind == "video":
+        if device.gpus > 1:
+            raise BadSettings(f"a video worker runs on one GPU, not on {device.gpus}: start one for each")
         from worker.video.pipeline import VideoPipeline
         from worker.video.runner import VideoRunner
 
@@ -201,5 +203,5 @@ def make_runner(
     from worker.chat.engines import make_engine
     from worker.chat.runner import ChatRunner
 
-    named = make_engine(settings, device.torch_device, gpus=len(device.locks))
+    named = make_engine(settings, device.torch_device, device.gpus)
     return ChatRunner(named.engine, named.name, ledger, outbox)

@@ -10,10 +10,13 @@ from typing import Literal
 
 import psutil
 
+from worker.gpus import list_gpus
+
 #: How torch says it, in lower case.
 _SHORTAGE = ("can't allocate memory", "out of memory", "alloc_failed")
 
-#: "cuda": what torch's allocator holds on the device; "rss": resident set size of this process
+#: "cuda": what torch's allocator holds on the device, or all processes if it is not this one that uses it;
+#: "rss": resident set size of this process
 Source = Literal["cuda", "rss"]
 
 
@@ -86,12 +89,18 @@ def measure(device: str) -> Iterator[Meter]:
 
 def snapshot(device: str) -> MemorySnapshot:
     """Memory at this moment, for a worker's status; `dataclasses.asdict` makes it JSON."""
-    sample = _sample(device)
     if _is_cuda(device):
         import torch
 
+        if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            # Nor must it be from here: the engine has yet to do so, or has processes of its own, as vLLM.
+            gpus = list_gpus()
+            used, total = sum(gpu.total - gpu.free for gpu in gpus), sum(gpu.total for gpu in gpus)
+            return MemorySnapshot("cuda", used, used, total)
+        sample = _sample(device)
         total = torch.cuda.get_device_properties(device).total_memory
         return MemorySnapshot("cuda", sample.allocated, sample.reserved, total)
+    sample = _sample(device)
     return MemorySnapshot("rss", sample.allocated, sample.reserved, psutil.virtual_memory().total)
 
 

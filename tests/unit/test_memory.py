@@ -4,7 +4,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from worker.memory import measure, snapshot
+from worker import memory
+from worker.gpus import GIB, Gpu
+from worker.memory import MemorySnapshot, measure, snapshot
 
 
 def test_on_a_cpu_the_resident_set_is_measured_and_marked_as_such() -> None:
@@ -31,3 +33,12 @@ def test_a_snapshot_becomes_json() -> None:
     snapshot_ = json.loads(json.dumps(asdict(snapshot("cpu"))))
     assert snapshot_["source"] == "rss"
     assert 0 < snapshot_["allocated"] <= snapshot_["total"]
+
+
+def test_a_process_whose_engine_runs_elsewhere_creates_no_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = [Gpu("0", "GPU-a", 3 * GIB, 80 * GIB), Gpu("1", "GPU-b", 4 * GIB, 80 * GIB)]
+    monkeypatch.setattr(memory, "list_gpus", lambda: gpus)
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: False)
+    monkeypatch.delattr("torch.cuda.get_device_properties")  # which would create one
+    shown = snapshot("cuda")
+    assert shown == MemorySnapshot("cuda", 153 * GIB, 153 * GIB, 160 * GIB)

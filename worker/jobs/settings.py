@@ -48,6 +48,8 @@ class Settings(BaseModel):
     #: `auto`, `cpu`, GPU indexes such as `0` or `0,1`, a GPU UUID, or `spare`: a free GPU but the first, else
     #: the CPU.
     devices: str = "auto"
+    #: Memory that a GPU must have free to be chosen; unset, half of what it has.
+    device_free_bytes: int | None = Field(None, ge=0)
     #: `auto`: vLLM where it is installed and a GPU was leased, else transformers.
     engine: Literal["auto", "transformers", "vllm"] = "auto"
     #: Arguments of vLLM's engine, as a JSON object.

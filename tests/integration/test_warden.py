@@ -1,0 +1,100 @@
+"""Whatever ends a worker, nothing that it started is left."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.family import SIZE, gone, members
+from tests.integration.stack import eventually
+from tests.integration.webstack import TIMEOUT_S
+from webapi.local import worker_argv
+from webapi.supervisor import spawn, tail
+from worker.jobs.ledger import Ledger
+from worker.jobs.registry import Registry
+from worker.jobs.settings import Settings, child_env
+
+
+class Parent:
+    """A worker with a family; it takes its fate from its model's name."""
+
+    def __init__(self, settings: Settings, fate: str) -> None:
+        self.settings = settings.updated(worker="chat", devices="cpu", chat_model=fate, drain_s=1)
+        self.log = settings.root / "log"
+        argv = worker_argv("chat", self.settings)
+        argv[argv.index("worker.app")] = "tests.integration.family_worker"
+        with self.log.open("wb") as output:
+            self.process = spawn(argv, child_env(self.settings), output)
+
+    def family(self, state: str) -> list[int]:
+        """Who they are, once they are complete and the worker is in that state."""
+        registry, book = Registry(Ledger(self.settings)), self.settings.root / "book"
+        eventually(lambda: len(members(book)) == SIZE, "a family", TIMEOUT_S)
+        if state:
+            eventually(lambda: [card.state for card in registry.workers()] == [state], state, TIMEOUT_S)
+        return members(book)
+
+    def code(self) -> int:
+        """What it ended with."""
+        return self.process.wait(TIMEOUT_S)
+
+    def buried(self, family: list[int]) -> str:
+        """What the warden said when they were gone."""
+        said = eventually(
+            lambda: [line for line in tail(self.log, 20).splitlines() if "left" in line], "word"
+        )
+        assert gone(family)
+        assert all(f"{pid} (python" in said[-1] for pid in family)
+        return said[-1]
+
+
+@pytest.fixture
+def parent(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Parent]:
+    parent = Parent(settings, request.param)
+    yield parent
+    parent.process.kill()
+    parent.process.wait()
+
+
+@pytest.fixture
+def stranger() -> "Iterator[subprocess.Popen[bytes]]":
+    """Another worker's, that must be let be."""
+    command = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
+    with subprocess.Popen(command, env={**os.environ, "STOKER_MARK": "of another"}) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("parent", ["hangs"], indirect=True)
+def test_killed_while_it_loads(
+    parent: Parent, settings: Settings, stranger: "subprocess.Popen[bytes]"
+) -> None:
+    family = parent.family("warming")
+    assert not gone(family[:1])
+    shared = Path("/dev/shm", (settings.root / "book.shm").read_text())
+    assert shared.exists()
+    parent.process.kill()
+    assert parent.code() == -signal.SIGKILL
+    assert f"stoker: worker {parent.process.pid} left " in parent.buried(family)
+    assert not shared.exists()  # for its resource tracker was let be
+    assert stranger.poll() is None
+
+
+@pytest.mark.parametrize("parent", ["fails"], indirect=True)
+def test_it_fails_to_start(parent: Parent) -> None:
+    family = parent.family("")
+    assert parent.code() == 1  # although Python waits at exit for what multiprocessing has started
+    parent.buried(family)
+    assert "stoker: the model does not load" in tail(parent.log, 20)
+
+
+@pytest.mark.parametrize("parent", ["serves"], indirect=True)
+def test_it_is_drained(parent: Parent) -> None:
+    family = parent.family("ready")
+    parent.process.terminate()
+    assert parent.code() == 0
+    parent.buried(family)
