@@ -192,6 +192,9 @@ def make_runner(kind: str, settings: Settings, torch_device: str, ledger: Ledger
             segment_batches=settings.segment_batches,
             model=settings.model_name("video"),
             limits=settings.limits,
+            sizes=settings.clip_sizes,
+            compiled=settings.compile,
+            pad=settings.pad,
         )
         return VideoRunner(pipeline, settings)
     from worker.chat.runner import ChatRunner
