@@ -170,11 +170,17 @@ class ScriptedModel:
 
 @contextmanager
 def scripted(
-    monkeypatch: pytest.MonkeyPatch, model: ScriptedModel, batch_size: int, segment_batches: int
+    monkeypatch: pytest.MonkeyPatch,
+    model: ScriptedModel,
+    batch_size: int,
+    segment_batches: int,
+    *,
+    pad: bool = True,
 ) -> Iterator[VideoPipeline]:
     """A pipeline of this model."""
     monkeypatch.setitem(cast("dict[str, object]", MODELS), "scripted", model)
-    video = VideoPipeline(Path(), batch_size=batch_size, segment_batches=segment_batches, model="scripted")
+    how = {"batch_size": batch_size, "segment_batches": segment_batches}
+    video = VideoPipeline(Path(), model="scripted", pad=pad, **how)
     video.load()
     yield video
     video.close()
