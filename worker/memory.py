@@ -10,8 +10,8 @@ from typing import Literal
 
 import psutil
 
-#: How torch says it, in lower case.
-_SHORTAGE = ("can't allocate memory", "out of memory", "alloc_failed")
+#: How torch says it, in lower case; the last when cuDNN has no room for the workspace of any algorithm.
+_SHORTAGE = ("can't allocate memory", "out of memory", "alloc_failed", "unable to find an engine")
 
 #: "cuda": what torch's allocator holds on the device; "rss": resident set size of this process
 Source = Literal["cuda", "rss"]

@@ -219,6 +219,10 @@ def cublas_memory(call: int) -> None:
     raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
+def cudnn_memory(call: int) -> None:
+    raise RuntimeError("FIND was unable to find an engine to execute this computation")
+
+
 def torch_memory(call: int) -> None:
     torch.empty(2**60, dtype=torch.uint8)
 
@@ -227,7 +231,7 @@ def python_memory(call: int) -> None:
     bytearray(2**60)
 
 
-@pytest.mark.parametrize("shortage", [cuda_memory, cublas_memory, torch_memory, python_memory])
+@pytest.mark.parametrize("shortage", [cuda_memory, cublas_memory, cudnn_memory, torch_memory, python_memory])
 def test_a_job_without_enough_memory_fails_and_the_next_is_served(
     bench: Bench, shortage: Callable[[int], None], caplog: pytest.LogCaptureFixture
 ) -> None:

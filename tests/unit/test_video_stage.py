@@ -15,6 +15,7 @@ from tests.unit.video_fixtures import Picture, ScriptedModel, gradient, make_cli
 from worker.jobs.errors import BadSettings
 from worker.jobs.sizes import ClipSize
 from worker.video.composite import Effect
+from worker.video.models import VideoModel
 from worker.video.models.selfie import SelfieSegmentation
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest
@@ -46,12 +47,16 @@ class Watched(ScriptedModel):
         return seen
 
 
+def stage_of(model: ScriptedModel, warms: bool | None = None) -> Stage:
+    return Stage(cast(VideoModel, model), "cpu", BATCH, warms=warms)
+
+
 def blank(height: int, width: int, count: int) -> list[tuple[tuple[int, ...], int]]:
     return [((BATCH, height, width, 3), 0)] * count
 
 
 def test_a_clip_of_a_new_size_or_effect_is_warmed_up_for_and_any_clip_once() -> None:
-    stage = Stage(model := Watched(), "cpu", BATCH, warms=True)
+    stage = stage_of(model := Watched(), warms=True)
     stage.scene("matte", GREEN, 48, 64)
     assert model.taken() == blank(48, 64, WARM_UP_BATCHES)
     stage.scene("matte", GREEN, 48, 64)
@@ -62,7 +67,7 @@ def test_a_clip_of_a_new_size_or_effect_is_warmed_up_for_and_any_clip_once() -> 
 
 
 def test_at_its_start_it_warms_up_for_every_effect_at_the_sizes_it_is_given() -> None:
-    stage = Stage(model := Watched(), "cpu", BATCH, warms=True)
+    stage = stage_of(model := Watched(), warms=True)
     stage.warm_up([ClipSize(64, 48), ClipSize(32, 16)])
     effects = len(get_args(Effect))
     assert model.taken() == blank(48, 64, effects * WARM_UP_BATCHES) + blank(
@@ -74,7 +79,7 @@ def test_at_its_start_it_warms_up_for_every_effect_at_the_sizes_it_is_given() ->
 
 
 def test_a_cpu_wakes_up_with_one_small_batch_and_clips_start_at_once() -> None:
-    stage = Stage(model := Watched(), "cpu", BATCH)
+    stage = stage_of(model := Watched())
     stage.warm_up([ClipSize(640, 480)])
     assert model.taken() == blank(16, 16, 1)
     stage.scene("matte", GREEN, 48, 64)
@@ -84,7 +89,7 @@ def test_a_cpu_wakes_up_with_one_small_batch_and_clips_start_at_once() -> None:
 def test_a_size_without_enough_memory_is_left_out_with_a_line_that_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    stage = Stage(model := Watched(too_wide=1000), "cpu", BATCH, warms=True)
+    stage = stage_of(model := Watched(too_wide=1000), warms=True)
     with caplog.at_level(logging.WARNING):
         stage.warm_up([ClipSize(1000, 48), ClipSize(64, 48)])
     assert caplog.messages == [
@@ -99,7 +104,7 @@ def test_what_else_goes_wrong_while_it_warms_up_comes_out() -> None:
             raise RuntimeError("shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        Stage(Broken(), "cpu", BATCH, warms=True).warm_up([ClipSize(64, 48)])
+        stage_of(Broken(), warms=True).warm_up([ClipSize(64, 48)])
 
 
 def test_without_padding_the_last_batch_is_short_and_the_result_is_the_same(
@@ -190,7 +195,7 @@ def test_rounding_to_ten_bits_would_move_the_matte_by_more_than_it_may() -> None
     exact = model(frame, 1)
 
     def rounded(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(cast(Tensor, tensor).half().float() for tensor in inputs)
+        return tuple(tensor.half().float() for tensor in inputs)
 
     hook = model._net.stem.register_forward_pre_hook(rounded)
     assert (model(frame, 1) - exact).abs().max() > 2e-3

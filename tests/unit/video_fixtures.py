@@ -179,8 +179,9 @@ def scripted(
 ) -> Iterator[VideoPipeline]:
     """A pipeline of this model."""
     monkeypatch.setitem(cast("dict[str, object]", MODELS), "scripted", model)
-    how = {"batch_size": batch_size, "segment_batches": segment_batches}
-    video = VideoPipeline(Path(), model="scripted", pad=pad, **how)
+    video = VideoPipeline(
+        Path(), batch_size=batch_size, segment_batches=segment_batches, model="scripted", pad=pad
+    )
     video.load()
     yield video
     video.close()
