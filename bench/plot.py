@@ -21,12 +21,11 @@ class Line:
 
     label: str
     values: Sequence[float]
-    dashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Lines in one unit; those at the same place in their panels have the same colour."""
+    """Lines in one unit, the same place in every panel; all but the first are dashed: they may meet."""
 
     title: str
     lines: Sequence[Line]
@@ -66,8 +65,7 @@ def _panel(panel: Panel, top: float, x_title: str) -> list[str]:
     parts.append(_text((LEFT + right) / 2, bottom + 32, x_title, "middle"))
     for n, line in enumerate(panel.lines):
         spots = [(x(index), y(value)) for index, value in enumerate(line.values)]
-        parts += _line(line, COLOURS[n % len(COLOURS)], spots)
-        parts += _legend(line, COLOURS[n % len(COLOURS)], right + 16, top + 10 + 20 * n)
+        parts += [*_line(line, n, spots), *_legend(line, n, right + 16, top + 10 + 20 * n)]
     return parts
 
 
@@ -84,20 +82,26 @@ def _scale(values: Sequence[float]) -> tuple[Callable[[float], float], list[floa
     return lambda value: value / ticks[-1], ticks
 
 
-def _line(line: Line, colour: str, spots: Sequence[tuple[float, float]]) -> list[str]:
+def _line(line: Line, number: int, spots: Sequence[tuple[float, float]]) -> list[str]:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
-    dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
-    parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>']
+    parts = [f'<polyline points="{path}" fill="none" {_style(number)}/>']
     for (x, y), value in zip(spots, line.values, strict=True):
         hint = f"<title>{escape(line.label)}: {value:g}</title>"
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}">{hint}</circle>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{_colour(number)}">{hint}</circle>')
     return parts
 
 
-def _legend(line: Line, colour: str, x: float, y: float) -> list[str]:
-    dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
-    key = f'<path d="M{x} {y}h24" stroke="{colour}" stroke-width="2"{dashes}/>'
+def _legend(line: Line, number: int, x: float, y: float) -> list[str]:
+    key = f'<path d="M{x} {y}h24" {_style(number)}/>'
     return [key, _text(x + 30, y + 4, line.label, "start")]
+
+
+def _style(number: int) -> str:
+    return f'stroke="{_colour(number)}" stroke-width="2"' + ' stroke-dasharray="6 4"' * (number > 0)
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
 
 
 def _text(x: float, y: float, text: str, anchor: str, more: str = "") -> str:

@@ -26,6 +26,7 @@ import torch
 from bench.plot import Line, Panel, draw
 from bench.video_ways import MODEL, Bare, Work, running_stack, through, through_stack
 from worker.jobs.settings import Settings
+from worker.memory import free
 from worker.models import fetch
 from worker.video.request import BatchDone
 from worker.video.thread import DeviceThread
@@ -57,6 +58,7 @@ def compare(work: Work, rounds: int, folder: Path) -> None:
 
 def first_clip(work: Work, pad: bool, folder: Path) -> list[BatchDone]:
     """The batches of a clip whose size the device has not seen, in a thread that cuDNN does not know."""
+    free(work.device)
     thread = DeviceThread("video")
     pipeline = thread.call(partial(work.pipeline, pad))
     batches = thread.call(partial(through, pipeline, work.request(folder)))

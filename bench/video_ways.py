@@ -1,4 +1,4 @@
-"""The ways of a clip that `bench.video` compares: the bare model, the obvious loop, the pipeline, the stack."""
+"""The ways that `bench.video` compares: the bare model, the obvious loop, the pipeline and the stack."""
 
 import shutil
 from collections.abc import Iterator
