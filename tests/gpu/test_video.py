@@ -2,10 +2,12 @@
 
 import statistics
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -68,16 +70,25 @@ class Made:
 Worker = Callable[..., Made]
 
 
-def video_worker(folder: Path, device: str = "cuda", **how: object) -> Worker:
-    """A pipeline loaded in a thread of its own, for which cuDNN has learned nothing yet."""
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """Starts video workers: pipelines, each in a thread for which cuDNN has learned nothing yet."""
+    with ExitStack() as stack:
+        yield partial(video_worker, stack, count(), tmp_path)
+
+
+def video_worker(
+    stack: ExitStack, numbers: Iterator[int], folder: Path, device: str = "cuda", **how: Any
+) -> Worker:
     thread = DeviceThread("video")
-    pipeline = VideoPipeline(asset("selfie_segmentation.tflite"), device=device, **how)  # type: ignore[arg-type]
+    stack.callback(thread.stop)
+    pipeline = VideoPipeline(asset("selfie_segmentation.tflite"), device=device, **how)
     thread.call(pipeline.load)
-    made = iter(range(1000))
+    stack.callback(thread.call, pipeline.close)
 
     def make(clip: str, effect: "Effect", on_batch: Callable[[BatchDone], None] = lambda batch: None) -> Made:
-        place = folder / str(next(made))
-        place.mkdir(parents=True)
+        place = folder / str(next(numbers))
+        place.mkdir()
         batches: list[BatchDone] = []
 
         def report(batch: BatchDone) -> None:
@@ -100,12 +111,12 @@ def show(what: str, values: list[float], reserved: list[int]) -> float:
     return factor
 
 
-def pictures_of(clip: str, count: int) -> "Tensor":
+def pictures_of(clip: str, number: int) -> "Tensor":
     import torch
 
     with av.open(asset(clip)) as container:
         frames = container.decode(video=0)
-        return torch.from_numpy(np.stack([next(frames).to_ndarray(format="rgb24") for _ in range(count)]))
+        return torch.from_numpy(np.stack([next(frames).to_ndarray(format="rgb24") for _ in range(number)]))
 
 
 def test_the_matte_is_within_two_thousandths_of_the_cpus() -> None:
@@ -127,24 +138,24 @@ def test_the_matte_is_within_two_thousandths_of_the_cpus() -> None:
         assert worst < 2e-3
 
 
-def test_a_video_is_the_same_picture_as_on_the_cpu(tmp_path: Path) -> None:
+def test_a_video_is_the_same_picture_as_on_the_cpu(worker: Callable[..., Worker]) -> None:
     pictures = {}
     for device, source in (("cuda", "cuda"), ("cpu", "rss")):
-        made = video_worker(tmp_path / device, device)(CARPHONE, "matte")
+        made = worker(device)(CARPHONE, "matte")
         assert [(b.frames, b.padded) for b in made.batches] == [(16, 0)] * 7 + [(8, 8)]
         assert {batch.memory.source for batch in made.batches} == {source}
         pictures[device] = made.pictures()
     assert np.abs(pictures["cuda"] - pictures["cpu"]).mean() < 0.5
 
 
-def test_no_batch_is_slow_and_none_needs_more_memory(tmp_path: Path) -> None:
+def test_no_batch_is_slow_and_none_needs_more_memory(worker: Callable[..., Worker]) -> None:
     """Each round is a worker that has just started and has seen none of these sizes.
 
     What a cold kernel costs it costs in every round; what else the machine does it does in one.
     """
     times: dict[tuple[str, str], list[list[float]]] = {}
     for n in range(ROUNDS):
-        make = video_worker(tmp_path / str(n))
+        make = worker()
         for clip, effect in CASES:
             made = make(clip, effect)
             show(f"round {n}, {clip}, {effect}", made.ms, made.reserved)
@@ -157,29 +168,32 @@ def test_no_batch_is_slow_and_none_needs_more_memory(tmp_path: Path) -> None:
         assert show(f"median of rounds, {', '.join(case)}", usual, [0]) <= SLOWEST
 
 
-def test_a_size_in_the_settings_is_warm_from_the_start(tmp_path: Path) -> None:
-    make = video_worker(tmp_path, sizes=[ClipSize(1280, 720)])
+def test_a_size_in_the_settings_is_warm_from_the_start(worker: Callable[..., Worker]) -> None:
+    make = worker(sizes=[ClipSize(1280, 720)])
     first, second = make(BUNNY, "blur"), make(BUNNY, "blur")
     show("the first clip of a worker", first.ms, first.reserved)
     assert not first.grew()
     assert first.reserved == second.reserved
 
 
-def test_without_padding_the_result_is_the_same_and_the_last_batch_shows(tmp_path: Path) -> None:
+def test_without_padding_the_result_is_the_same_and_the_last_batch_shows(
+    worker: Callable[..., Worker],
+) -> None:
     """What it costs is printed only."""
     made = {}
     for pad in (True, False):
-        make = video_worker(tmp_path / str(pad), pad=pad)
-        made[pad] = make(CARPHONE, "matte")
+        made[pad] = worker(pad=pad)(CARPHONE, "matte")
         show(f"padding {pad}", made[pad].ms, made[pad].reserved)
     assert [(b.frames, b.padded) for b in made[False].batches] == [(16, 0)] * 7 + [(8, 0)]
     assert np.abs(made[True].pictures() - made[False].pictures()).mean() < 0.5
 
 
-def test_a_compiled_model_makes_the_same_picture_in_steady_batches(tmp_path: Path) -> None:
+def test_a_compiled_model_makes_the_same_picture_in_steady_batches(
+    worker: Callable[..., Worker],
+) -> None:
     import torch
 
-    make = video_worker(tmp_path / "compiled", compiled=True)
+    make = worker(compiled=True)
     with torch.compiler.set_stance("fail_on_recompile"):
         rounds = [make(CARPHONE, "matte") for _ in range(ROUNDS)]
     for made in rounds:
@@ -187,7 +201,7 @@ def test_a_compiled_model_makes_the_same_picture_in_steady_batches(tmp_path: Pat
         assert not made.grew()
     usual = [statistics.median(batch) for batch in zip(*(made.ms for made in rounds), strict=True)]
     assert show("compiled, median of rounds", usual, rounds[0].reserved) <= SLOWEST
-    plain = video_worker(tmp_path / "plain")(CARPHONE, "matte")
+    plain = worker()(CARPHONE, "matte")
     show("not compiled", plain.ms, plain.reserved)
     assert np.abs(rounds[0].pictures() - plain.pictures()).mean() < 0.5
 
@@ -214,8 +228,10 @@ def take_all(pieces: "list[Tensor]") -> None:
             size //= 2
 
 
-def test_a_gpu_that_fills_up_ends_one_video_and_not_the_next(tmp_path: Path, ballast: "list[Tensor]") -> None:
-    make = video_worker(tmp_path)
+def test_a_gpu_that_fills_up_ends_one_video_and_not_the_next(
+    worker: Callable[..., Worker], ballast: "list[Tensor]"
+) -> None:
+    make = worker()
 
     def fill(batch: BatchDone) -> None:
         if batch.index == 2:
