@@ -73,9 +73,8 @@ def measure(device: str) -> Iterator[Meter]:
         torch.cuda.reset_peak_memory_stats(device)
         before = _sample(device)
         yield meter
-        after = _sample(device)
-        peaks = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
-        meter._reports.append(MemoryReport("cuda", before, after, *peaks))
+        after, peak = _device_samples(device)
+        meter._reports.append(MemoryReport("cuda", before, after, peak.allocated, peak.reserved))
     else:
         before = _sample(device)
         yield meter
@@ -124,8 +123,18 @@ def _is_cuda(device: str) -> bool:
 
 def _sample(device: str) -> MemorySample:
     if _is_cuda(device):
-        import torch
-
-        return MemorySample(torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device))
+        return _device_samples(device)[0]
     resident = psutil.Process().memory_info().rss
     return MemorySample(resident, resident)
+
+
+def _device_samples(device: str) -> tuple[MemorySample, MemorySample]:
+    """Now, and the peaks since they were reset; torch takes long to tell, but tells all at once."""
+    import torch
+
+    stats = torch.cuda.memory_stats(device)
+    now, peak = (
+        MemorySample(*(stats.get(f"{kind}_bytes.all.{when}", 0) for kind in ("allocated", "reserved")))
+        for when in ("current", "peak")
+    )
+    return now, peak

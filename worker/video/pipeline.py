@@ -148,11 +148,12 @@ class VideoPipeline:
                     raise Canceled
                 if batch.index < first:
                     continue
-                start = time.perf_counter()
                 with measure(self._device) as meter:
+                    start = time.perf_counter()
                     filled = fill(batch.frames, batch.valid, request.pad) if self._pad else 0
                     results = scene(batch.frames[: batch.valid + filled], batch.valid)
-                seconds, done = time.perf_counter() - start, done + batch.valid
+                    seconds = time.perf_counter() - start
+                done += batch.valid
                 writer.write(cut(results, batch.valid), batch.pts)
                 on_batch(BatchDone(batch.index, batch.valid, filled, done, seconds, meter.report))
             writer.finish()
