@@ -73,8 +73,8 @@ def measure(device: str) -> Iterator[Meter]:
         torch.cuda.reset_peak_memory_stats(device)
         before = _sample(device)
         yield meter
-        after, peak = _device_samples(device)
-        meter._reports.append(MemoryReport("cuda", before, after, peak.allocated, peak.reserved))
+        after, peaks = _device_samples(device)
+        meter._reports.append(MemoryReport("cuda", before, after, peaks.allocated, peaks.reserved))
     else:
         before = _sample(device)
         yield meter
@@ -133,8 +133,8 @@ def _device_samples(device: str) -> tuple[MemorySample, MemorySample]:
     import torch
 
     stats = torch.cuda.memory_stats(device)
-    now, peak = (
+    now, peaks = (
         MemorySample(*(stats.get(f"{kind}_bytes.all.{when}", 0) for kind in ("allocated", "reserved")))
         for when in ("current", "peak")
     )
-    return now, peak
+    return now, peaks
