@@ -1,105 +1,128 @@
-"""Frames a second through the whole stack, beside the bare pipeline and the obvious loop, in one run.
+"""Frames a second through the whole stack, beside the pipeline, the obvious loop and the model, in one run.
 
-    python -m bench.video [--clip carphone_pristine.mp4] [--effect background] [--rounds 3]
+    python -m bench.video [--clip carphone_pristine.mp4] [--effect background] [--rounds 5]
+                          [--device cpu | cuda] [--compile] [--plot FILE.svg]
 
-Loop: one thread decodes with PyAV, runs the model on np.stack'ed batches, composites and encodes. Pipeline:
-the VideoPipeline in this process. Stack: upload → API → Redis → Celery → lane → pipeline → events → download.
-They take turns; the table has the median of the rounds.
+Model: it alone, over frames that lie on the device already. Bare loop: one thread decodes with PyAV, runs the
+model on np.stack'ed batches, composites and encodes. Pipeline: the VideoPipeline in this process. Stack:
+upload → API → Redis → Celery → lane → pipeline → events → download, through processes of its own. They take
+turns; the table has the median of the rounds. `--device cuda` takes the first free GPU; `--compile` has torch
+compile the model, in all four.
+
+Then the batches of the first clip in a pipeline that was just loaded, with padding and without: their times
+beside the median, the last, short batch's above all, and their memory. `--plot` draws both.
 """
 
 import argparse
-import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import av
-import numpy as np
 import torch
 
-from webapi.client import Client
-from webapi.demo import running_stack
+from bench.plot import Line, Panel, draw
+from bench.video_ways import MODEL, Bare, Work, running_stack, through, through_stack
 from worker.jobs.settings import Settings
-from worker.models import resolve
-from worker.video.composite import Effect, compositor
-from worker.video.models import MODELS, VideoModel
-from worker.video.pipeline import VideoPipeline
-from worker.video.request import VideoRequest
-
-GREEN = (0, 255, 0)
+from worker.memory import free
+from worker.models import fetch
+from worker.video.request import BatchDone
+from worker.video.thread import DeviceThread
 
 
-@torch.inference_mode()
-def loop(model: VideoModel, clip: Path, target: Path, effect: Effect, batch: int) -> None:
-    """The program one would write first."""
-    with av.open(clip) as source, av.open(target, "w") as output:
-        pictures = source.streams.video[0]
-        compose = compositor(effect, GREEN, pictures.height, pictures.width, "cpu")
-        options = {"crf": "18", "preset": "veryfast"}
-        stream = output.add_stream("libx264", rate=pictures.average_rate, options=options)
-        stream.width, stream.height, stream.pix_fmt = pictures.width, pictures.height, "yuv420p"
-        frames = [frame.to_ndarray(format="rgb24") for frame in source.decode(pictures)]
-        for start in range(0, len(frames), batch):
-            rgb = torch.from_numpy(np.stack(frames[start : start + batch]))
-            for result in compose(rgb, model(rgb, len(rgb))).contiguous().numpy():
-                output.mux(stream.encode(av.VideoFrame.from_ndarray(result)))
-        output.mux(stream.encode(None))
+def compare(work: Work, rounds: int, folder: Path) -> None:
+    """Let the ways take turns and print their table."""
+    bare, pipeline, request = Bare(work), work.pipeline(), work.request(folder)
+    with running_stack(work) as client:
+        ways: dict[str, Callable[[], object]] = {
+            "model": bare.alone,
+            "bare loop": partial(bare.loop, folder / "bare.mp4"),
+            "pipeline": partial(through, pipeline, request),
+            "stack": partial(through_stack, client, work, folder / "stack.mp4"),
+        }
+        took: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, run in ways.items():
+                began = time.perf_counter()
+                run()
+                took[name].append(time.perf_counter() - began)
+    pipeline.close()
+    fps = {name: bare.frames / statistics.median(seconds) for name, seconds in took.items()}
+    print(f"{'':>10} {'frames/s':>9}  of the {'  of the '.join(['model', 'bare loop', 'pipeline'])}")
+    for name, value in fps.items():
+        shares = (value / fps[other] for other in ("model", "bare loop", "pipeline"))
+        print(f"{name:>10} {value:>9.1f} {'':>7}" + "".join(f"{share:>11.3f}" for share in shares))
 
 
-def through_pipeline(pipeline: VideoPipeline, request: VideoRequest) -> None:
-    pipeline.run(request, on_batch=lambda _: None, canceled=lambda: False)
-    shutil.rmtree(request.work)  # or the next round would only join
+def first_clip(work: Work, pad: bool, folder: Path) -> list[BatchDone]:
+    """The batches of a clip whose size the device has not seen, in a thread that cuDNN does not know."""
+    free(work.device)
+    thread = DeviceThread("video")
+    pipeline = thread.call(partial(work.pipeline, pad))
+    batches = thread.call(partial(through, pipeline, work.request(folder)))
+    thread.call(pipeline.close)
+    thread.stop()
+    return batches
 
 
-def through_stack(client: Client, clip: Path, target: Path, effect: Effect) -> None:
-    job = client.submit_video(clip, "#00ff00", effect=effect)
-    for _ in client.events(job["id"]):
-        pass
-    client.download(job["id"], target)
+def describe(label: str, batches: list[BatchDone]) -> None:
+    ms = [batch.seconds * 1000 for batch in batches]
+    median, last = statistics.median(ms), batches[-1]
+    print(
+        f"{label:>16}: median batch {median:.1f} ms, slowest {max(ms) / median:.2f} of it,"
+        f" the last ({last.frames}+{last.padded} frames) {ms[-1] / median:.2f};"
+        f" reserved {_mib(batches[0].memory.before.reserved):.0f} MiB before,"
+        f" {_mib(last.memory.after.reserved):.0f} after, peak"
+        f" {max(_mib(batch.memory.peak_reserved) for batch in batches):.0f}"
+    )
 
 
-def seconds(run: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
+def plot(title: str, runs: dict[str, list[BatchDone]]) -> str:
+    def lines(value: Callable[[BatchDone], float]) -> list[Line]:
+        return [Line(f"{label}", [value(batch) for batch in batches]) for label, batches in runs.items()]
+
+    source = next(iter(runs.values()))[0].memory.source
+    used = "resident set" if source == "rss" else "peak of allocated memory"
+    panels = [
+        Panel("time of a batch, ms", lines(lambda batch: batch.seconds * 1000)),
+        Panel(f"{used}, MiB", lines(lambda batch: _mib(batch.memory.peak_allocated))),
+    ]
+    if source == "cuda":
+        panels.append(Panel("reserved memory, MiB", lines(lambda batch: _mib(batch.memory.after.reserved))))
+    return draw(title, "batch", panels)
+
+
+def _mib(size: int) -> float:
+    return size / 2**20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clip", default="carphone_pristine.mp4")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--clip", default="carphone_pristine.mp4", help="a sample's name, or a file")
     parser.add_argument("--effect", default="background", choices=["background", "blur", "matte"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     settings = Settings.from_env()
-    clip, weights = settings.models_dir / args.clip, resolve(settings.models_dir, settings.video_model)
-    pipeline = VideoPipeline(weights, batch_size=settings.batch_size)
-    pipeline.load()
-    model = MODELS["selfie_segmentation"].load(weights, "cpu")
-    model.warm_up(settings.batch_size, 720, 1280)
-    with (
-        running_stack(settings, settings.root / "bench.log") as client,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        target = Path(folder) / "out.mp4"
-        work = Path(folder) / "work"
-        request = VideoRequest(clip, target, work, args.effect, GREEN)
-        ways: dict[str, Callable[[], object]] = {
-            "bare loop": lambda: loop(model, clip, target, args.effect, settings.batch_size),
-            "pipeline": lambda: through_pipeline(pipeline, request),
-            "stack": lambda: through_stack(client, clip, target, args.effect),
-        }
-        took: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(args.rounds):
-            for name, run in ways.items():
-                took[name].append(seconds(run))
-        with av.open(target) as container:
-            frames = sum(1 for _ in container.decode(video=0))
-    fps = {name: frames / statistics.median(values) for name, values in took.items()}
-    print(f"{args.clip}, {frames} frames, {args.effect}, batches of {settings.batch_size}")
-    for name, value in fps.items():
-        print(f"{name:>10} {value:7.1f} frames/s  {value / fps['bare loop']:.2f} of the bare loop")
+    clip = Path(args.clip) if Path(args.clip).exists() else fetch(settings.models_dir, args.clip)
+    weights = fetch(settings.models_dir, MODEL)
+    work = Work(clip, weights, args.effect, settings.batch_size, args.device, args.compile)
+    name = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
+    title = f"{clip.name}, {work.effect}, batches of {work.batch}, {name}{', compiled' * work.compiled}"
+    print(title, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        compare(work, args.rounds, Path(folder))
+        padding = {"with padding": True, "without padding": False}
+        runs = {label: first_clip(work, pad, Path(folder)) for label, pad in padding.items()}
+    for label, batches in runs.items():
+        describe(label, batches)
+    if args.plot:
+        args.plot.write_text(plot(title, runs))
+        print(f"plot: {args.plot}")
 
 
 if __name__ == "__main__":

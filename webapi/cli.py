@@ -81,10 +81,11 @@ def worker_chat(devices: str | None, model: str | None, engine: str | None, slot
 @worker.command("video")
 @_worker_options
 @click.option("--batch-size", type=int, help="Frames in a batch.")
-def worker_video(devices: str | None, model: str | None, batch_size: int | None) -> None:
+@click.option("--pad/--no-pad", default=None, help="Whether the short last batch is filled up.")
+@click.option("--compile", is_flag=True, default=None, help="Have torch compile the model.")
+def worker_video(devices: str | None, model: str | None, **changes: int | bool | None) -> None:
     """Serve videos."""
-    changes = {"devices": devices, "video_model": model, "batch_size": batch_size}
-    settings = Settings.from_env().updated(worker="video", **changes)
+    settings = Settings.from_env().updated(worker="video", devices=devices, video_model=model, **changes)
     _exec(local.worker_argv("video", settings), settings)
 
 

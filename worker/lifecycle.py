@@ -198,6 +198,9 @@ def make_runner(kind: str, settings: Settings, device: DeviceLease, ledger: Ledg
             segment_batches=settings.segment_batches,
             model=settings.model_name("video"),
             limits=settings.limits,
+            sizes=settings.clip_sizes,
+            compiled=settings.compile,
+            pad=settings.pad,
         )
         return VideoRunner(pipeline, settings)
     from worker.chat.engines import make_engine

@@ -12,8 +12,8 @@ import psutil
 
 from worker.gpus import list_gpus
 
-#: How torch says it, in lower case.
-_SHORTAGE = ("can't allocate memory", "out of memory", "alloc_failed")
+#: How torch says it, in lower case; the last when cuDNN has no room for the workspace of any algorithm.
+_SHORTAGE = ("can't allocate memory", "out of memory", "alloc_failed", "unable to find an engine")
 
 #: "cuda": what torch's allocator holds on the device, or all processes if it is not this one that uses it;
 #: "rss": resident set size of this process
@@ -76,9 +76,8 @@ def measure(device: str) -> Iterator[Meter]:
         torch.cuda.reset_peak_memory_stats(device)
         before = _sample(device)
         yield meter
-        after = _sample(device)
-        peaks = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
-        meter._reports.append(MemoryReport("cuda", before, after, *peaks))
+        after, peaks = _device_samples(device)
+        meter._reports.append(MemoryReport("cuda", before, after, peaks.allocated, peaks.reserved))
     else:
         before = _sample(device)
         yield meter
@@ -133,8 +132,18 @@ def _is_cuda(device: str) -> bool:
 
 def _sample(device: str) -> MemorySample:
     if _is_cuda(device):
-        import torch
-
-        return MemorySample(torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device))
+        return _device_samples(device)[0]
     resident = psutil.Process().memory_info().rss
     return MemorySample(resident, resident)
+
+
+def _device_samples(device: str) -> tuple[MemorySample, MemorySample]:
+    """Now, and the peaks since they were reset; torch takes long to tell, but tells all at once."""
+    import torch
+
+    stats = torch.cuda.memory_stats(device)
+    now, peaks = (
+        MemorySample(*(stats.get(f"{kind}_bytes.all.{when}", 0) for kind in ("allocated", "reserved")))
+        for when in ("current", "peak")
+    )
+    return now, peaks

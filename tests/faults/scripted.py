@@ -67,7 +67,7 @@ class ScriptedModel:
     def load(cls, path: Path, device: str) -> Self:
         return cls()
 
-    def warm_up(self, batch: int, height: int, width: int) -> None:
+    def compile(self) -> None:
         pass
 
     def __call__(self, frames: Tensor, valid: int) -> Tensor:

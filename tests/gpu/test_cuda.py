@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import av
-import numpy as np
 import pytest
 
 from tests.assets import asset
@@ -17,8 +15,6 @@ from worker.chat.transformers_engine import TransformersEngine
 from worker.devices import list_gpus
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.settings import Settings
-from worker.video.pipeline import VideoPipeline
-from worker.video.request import BatchDone, VideoRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,22 +106,3 @@ def test_the_least_length_of_an_answer_holds_in_cuda_graphs() -> None:
             assert len(recorder.ids("on and on")) == 30
     finally:
         engine.stop()
-
-
-def test_a_video_is_the_same_picture_as_on_the_cpu(tmp_path: Path) -> None:
-    weights, clip = asset("selfie_segmentation.tflite"), asset("carphone_pristine.mp4")
-    pictures = {}
-    for device in ("cuda", "cpu"):
-        pipeline = VideoPipeline(weights, device=device)
-        pipeline.load()
-        batches: list[BatchDone] = []
-        target = tmp_path / f"{device}.mp4"
-        request = VideoRequest(clip, target, tmp_path / device, "matte")
-        result = pipeline.run(request, on_batch=batches.append, canceled=lambda: False)
-        pipeline.close()
-        assert (result.frames, result.batches, result.padded) == (120, 8, 8)
-        assert {batch.memory.source for batch in batches} == {"cuda" if device == "cuda" else "rss"}
-        with av.open(target) as container:
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-        pictures[device] = np.stack(frames).astype(int)
-    assert np.abs(pictures["cuda"] - pictures["cpu"]).mean() < 0.5

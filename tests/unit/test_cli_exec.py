@@ -8,6 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from webapi.cli import main
+from worker.jobs.errors import BadSettings
+from worker.jobs.settings import Settings
+from worker.jobs.sizes import ClipSize
 
 Exec = tuple[list[str], dict[str, str]]
 
@@ -49,6 +52,13 @@ def test_a_video_worker(run: Runner) -> None:
     argv, env = run("worker video --batch-size 4")
     assert "video.selfie_segmentation" in argv
     assert (env["STOKER_WORKER"], env["STOKER_BATCH_SIZE"]) == ("video", "4")
+    assert (env["STOKER_PAD"], env["STOKER_COMPILE"]) == ("True", "False")
+
+
+def test_a_video_worker_that_is_measured_without_padding_or_compiled(run: Runner) -> None:
+    _, env = run("worker video --no-pad --compile")
+    settings = Settings.from_env(env)
+    assert (settings.pad, settings.compile) == (False, True)
 
 
 def test_webhooks_have_a_worker_of_their_own(run: Runner) -> None:
@@ -78,3 +88,11 @@ def test_a_value_that_cannot_work_is_one_sentence(command: str) -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: STOKER_")
     assert result.stderr.count("\n") == 1
+
+
+def test_the_sizes_to_warm_up_for() -> None:
+    sizes = Settings.from_env({"STOKER_VIDEO_SIZES": "1280x720, 64x48"}).clip_sizes
+    assert sizes == [ClipSize(width=1280, height=720), ClipSize(64, 48)]
+    for wrong in ("1280", "0x720", "1280x720;64x48", "-1x5", "1280x1000000"):
+        with pytest.raises(BadSettings, match=r"STOKER_VIDEO_SIZES: .* is not a size such as 1280x720"):
+            Settings.from_env({"STOKER_VIDEO_SIZES": wrong})

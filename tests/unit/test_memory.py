@@ -3,10 +3,11 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 
 from worker import memory
 from worker.gpus import GIB, Gpu
-from worker.memory import MemorySnapshot, measure, snapshot
+from worker.memory import MemoryReport, MemorySample, MemorySnapshot, measure, snapshot
 
 
 def test_on_a_cpu_the_resident_set_is_measured_and_marked_as_such() -> None:
@@ -27,6 +28,24 @@ def test_the_report_is_there_only_after_the_block() -> None:
 def test_an_error_in_the_block_comes_through() -> None:
     with pytest.raises(ZeroDivisionError), measure("cpu"):
         _ = 1 // 0
+
+
+def test_on_a_gpu_the_allocator_is_asked_before_and_after_and_its_peaks_are_reset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stats = {"allocated_bytes.all.current": 10, "reserved_bytes.all.current": 20}
+
+    def work() -> None:
+        stats.update({"allocated_bytes.all.current": 11, "reserved_bytes.all.current": 22})
+        stats.update({"allocated_bytes.all.peak": 15, "reserved_bytes.all.peak": 25})
+
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: dict(stats))
+    resets: list[str] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", resets.append)
+    with measure("cuda") as meter:
+        work()
+    assert meter.report == MemoryReport("cuda", MemorySample(10, 20), MemorySample(11, 22), 15, 25)
+    assert resets == ["cuda"]
 
 
 def test_a_snapshot_becomes_json() -> None:

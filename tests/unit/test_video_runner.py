@@ -32,9 +32,15 @@ class Bench:
         self.model = model
         self.outbox = Outbox(ledger)
         self.outbox.start()
+        self.video = video
         self.broken: list[BaseException] = []
-        self.runner = VideoRunner(video, ledger.settings)
-        self.runner.start(self.broken.append)
+        self.runner = self.worker()
+
+    def worker(self, **settings: object) -> VideoRunner:
+        """The runner of another worker: it has one thread, and so one clip at a time."""
+        runner = VideoRunner(self.video, self.ledger.settings.updated(**settings))
+        runner.start(self.broken.append)
+        return runner
 
     def submit(self, job_id: str) -> JobFiles:
         files = JobFiles.of(self.ledger.settings.media_dir, job_id)
@@ -48,8 +54,8 @@ class Bench:
         assert record is not None
         return Run(record, self.outbox)
 
-    def start(self, run: Run) -> threading.Thread:
-        thread = threading.Thread(target=self.runner.run, args=(run,))
+    def start(self, run: Run, runner: VideoRunner | None = None) -> threading.Thread:
+        thread = threading.Thread(target=(runner or self.worker()).run, args=(run,))
         thread.start()
         return thread
 
@@ -197,8 +203,7 @@ def test_a_clip_that_turns_out_damaged_late_leaves_nothing(bench: Bench, tmp_pat
 
 def test_a_clip_that_passes_this_workers_limits_is_a_bad_video(ledger: Ledger, bench: Bench) -> None:
     files = bench.submit("a")
-    bench.runner = VideoRunner(bench.runner._pipeline, ledger.settings.updated(max_duration_s=0.5))
-    bench.runner.run(bench.claim("a"))
+    bench.worker(max_duration_s=0.5).run(bench.claim("a"))
     assert bench.ledger.get("a").error == {
         "code": "bad_video",
         "message": "The clip is longer than 0.5 seconds.",
@@ -214,6 +219,10 @@ def cublas_memory(call: int) -> None:
     raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
+def cudnn_memory(call: int) -> None:
+    raise RuntimeError("FIND was unable to find an engine to execute this computation")
+
+
 def torch_memory(call: int) -> None:
     torch.empty(2**60, dtype=torch.uint8)
 
@@ -222,7 +231,7 @@ def python_memory(call: int) -> None:
     bytearray(2**60)
 
 
-@pytest.mark.parametrize("shortage", [cuda_memory, cublas_memory, torch_memory, python_memory])
+@pytest.mark.parametrize("shortage", [cuda_memory, cublas_memory, cudnn_memory, torch_memory, python_memory])
 def test_a_job_without_enough_memory_fails_and_the_next_is_served(
     bench: Bench, shortage: Callable[[int], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -292,7 +301,7 @@ def test_a_lost_device_ends_the_worker_and_not_the_job(bench: Bench, error: Exce
     bench.model.on_call = on_call
     bench.runner.start(on_broken)
     run = bench.claim("a")
-    thread = bench.start(run)
+    thread = bench.start(run, bench.runner)
     assert told.wait(WAIT_S)
     assert "CUDA error" in str(bench.broken[0])
     assert (run.outcome, bench.ledger.get("a").state) == (None, "running")
@@ -304,3 +313,25 @@ def test_a_lost_device_ends_the_worker_and_not_the_job(bench: Bench, error: Exce
     assert bench.batches("a", 2) == [6, 7, 8]
     assert bench.ledger.get("a").state == "succeeded"
     assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
+
+
+def test_all_clips_are_made_in_the_thread_that_loaded_the_model(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cuDNN learns while it warms up counts for that thread alone."""
+    threads: list[int] = []
+    load = VideoPipeline.load
+
+    def spy(self: VideoPipeline) -> None:
+        threads.append(threading.get_ident())
+        load(self)
+
+    monkeypatch.setattr(VideoPipeline, "load", spy)
+    bench.model.on_call = lambda call: threads.append(threading.get_ident())
+    runner = bench.worker()
+    for job_id in ("a", "b"):
+        bench.submit(job_id)
+        bench.start(bench.claim(job_id), runner).join(WAIT_S)
+        assert bench.ledger.get(job_id).state == "succeeded"
+    assert len(threads) == 1 + 9 + 9
+    assert len(set(threads)) == 1

@@ -146,7 +146,10 @@ def complaining() -> Iterator[list[str]]:
 
 
 class ScriptedModel:
-    """A VideoModel that takes for foreground what is bluish; `on_call` is told the number of each call."""
+    """A VideoModel that takes for foreground what is bluish; `on_call` is told the number of each call.
+
+    Warming up is no call.
+    """
 
     def __init__(self, on_call: Callable[[int], None] = lambda call: None) -> None:
         self.calls = 0
@@ -155,22 +158,30 @@ class ScriptedModel:
     def load(self, path: Path, device: str) -> Self:
         return self
 
-    def warm_up(self, batch: int, height: int, width: int) -> None:
+    def compile(self) -> None:
         pass
 
     def __call__(self, frames: Tensor, valid: int) -> Tensor:
-        self.calls += 1
-        self.on_call(self.calls - 1)
+        if valid:
+            self.calls += 1
+            self.on_call(self.calls - 1)
         return frames[:, None, :, :, 2].float() / 255
 
 
 @contextmanager
 def scripted(
-    monkeypatch: pytest.MonkeyPatch, model: ScriptedModel, batch_size: int, segment_batches: int
+    monkeypatch: pytest.MonkeyPatch,
+    model: ScriptedModel,
+    batch_size: int,
+    segment_batches: int,
+    *,
+    pad: bool = True,
 ) -> Iterator[VideoPipeline]:
     """A pipeline of this model."""
     monkeypatch.setitem(cast("dict[str, object]", MODELS), "scripted", model)
-    video = VideoPipeline(Path(), batch_size=batch_size, segment_batches=segment_batches, model="scripted")
+    video = VideoPipeline(
+        Path(), batch_size=batch_size, segment_batches=segment_batches, model="scripted", pad=pad
+    )
     video.load()
     yield video
     video.close()

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from worker.jobs.errors import BadSettings
 from worker.jobs.limits import Limits
+from worker.jobs.sizes import ClipSize
 
 PREFIX = "STOKER_"
 
@@ -63,6 +64,12 @@ class Settings(BaseModel):
     context_length: int = Field(2048, ge=16)
     #: Frames in a batch; the last, short batch is padded to it.
     batch_size: int = Field(16, ge=1)
+    #: Whether the short last batch of a clip is padded at all; without, what that saves can be measured.
+    pad: bool = True
+    #: Sizes of clips that a video worker on a GPU warms up for when it starts, separated by commas.
+    video_sizes: str = "640x360,1280x720,1920x1080"
+    #: Whether torch compiles the video model; it needs a C++ compiler then.
+    compile: bool = False
     #: Batches in a segment of a video: what is in a finished segment is not done again.
     segment_batches: int = Field(4, ge=1)
 
@@ -104,6 +111,13 @@ class Settings(BaseModel):
             raise PydanticCustomError("json", "{why}", {"why": f"this is no JSON: {error}"}) from None
         if not isinstance(args, dict):
             raise PydanticCustomError("json", 'a JSON object is needed, such as {{"dtype": "float16"}}')
+        return text
+
+    @field_validator("video_sizes")
+    @classmethod
+    def _sizes(cls, text: str) -> str:
+        for part in _split(text):
+            ClipSize.parse(part)
         return text
 
     @field_validator("cors_origins")
@@ -149,6 +163,11 @@ class Settings(BaseModel):
     def vllm_options(self) -> dict[str, Any]:
         """`vllm_args`, by name."""
         return dict(json.loads(self.vllm_args))
+
+    @property
+    def clip_sizes(self) -> list[ClipSize]:
+        """`video_sizes`, one by one."""
+        return [ClipSize.parse(part) for part in _split(self.video_sizes)]
 
     @property
     def root(self) -> Path:

@@ -71,7 +71,7 @@ def blurred(frames: Tensor) -> Tensor:
     sigma = height * BLUR
     shrink = max(1, int(sigma / _SMALL_SIGMA))
     pictures = F.avg_pool2d(frames.permute(0, 3, 1, 2).float(), shrink, ceil_mode=True)
-    kernel = _gaussian(sigma / shrink).to(frames.device)
+    kernel = _gaussian(sigma / shrink, frames.device)
     for axis, shape in (2, (-1, 1)), (3, (1, -1)):
         reach = min(len(kernel) // 2, pictures.shape[axis] - 1)
         taps = kernel[len(kernel) // 2 - reach : len(kernel) // 2 + reach + 1]
@@ -81,9 +81,10 @@ def blurred(frames: Tensor) -> Tensor:
     return F.interpolate(pictures, (height, width), mode="bilinear").permute(0, 2, 3, 1)
 
 
-def _gaussian(sigma: float) -> Tensor:
+def _gaussian(sigma: float, device: torch.device) -> Tensor:
+    """Made where it is used: a copy from the host would wait for all that the device has still to do."""
     reach = math.ceil(3 * sigma)
-    return torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    return torch.exp(-(torch.arange(-reach, reach + 1, device=device) ** 2) / (2 * sigma**2))
 
 
 def _blend(frames: Tensor, alpha: Tensor, behind: Tensor) -> Tensor:

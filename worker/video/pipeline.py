@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.jobs.errors import BadSettings, EngineFailed, EngineLost
 from worker.jobs.limits import DEFAULTS, Limits
 from worker.jobs.media import publish
+from worker.jobs.sizes import ClipSize
 from worker.memory import free, measure
 from worker.video.decoder import ClipHeader
 from worker.video.disk import writing
@@ -24,19 +25,17 @@ from worker.video.segments import SegmentFolder
 from worker.video.writer import SegmentWriter
 
 if TYPE_CHECKING:  # torch comes in with `load`, after the device has been pinned
-    from torch import Tensor
-
-    from worker.video.composite import Compositor
-    from worker.video.models import VideoModel
+    from worker.video.stage import Stage
 
 log = logging.getLogger(__name__)
 
 
 class VideoPipeline:
-    """A model kept warm for one clip after another; `load` before `run`.
+    """A model kept warm for one clip after another; `load` before `run`, and both in one thread (see Stage).
 
-    Every batch has `batch_size` frames, the last one filled up, so that the device sees one shape a clip.
-    What is done becomes durable every `segment_batches` batches.
+    Every batch has `batch_size` frames, the last one filled up, so that the device sees one shape a clip;
+    without `pad` it stays short. What is done becomes durable every `segment_batches` batches. A GPU is warm
+    for clips of `sizes` after `load`; for another size, and its effect, it warms up before the first batch.
     """
 
     def __init__(
@@ -48,6 +47,9 @@ class VideoPipeline:
         segment_batches: int = 4,
         model: str = "selfie_segmentation",
         limits: Limits = DEFAULTS,
+        sizes: Sequence[ClipSize] = (),
+        compiled: bool = False,
+        pad: bool = True,
     ) -> None:
         self._weights = weights
         self._device = device
@@ -55,19 +57,30 @@ class VideoPipeline:
         self._segment_batches = segment_batches
         self._name = model
         self._limits = limits
-        self._model: VideoModel | None = None
-        #: Those of the running job. They stay when the device is lost: torch would end the process if it
-        #: had to free pinned memory then.
-        self._buffers: list[Tensor] = []
+        self._sizes = sizes
+        self._compiled = compiled
+        self._pad = pad
+        self._stage: Stage | None = None
 
     def load(self) -> None:
-        """Read the weights and warm up with serving's batch size; BadSettings if the model is not known."""
+        """Read the weights and warm up; BadSettings if the model is not known or cannot be compiled."""
         from worker.video.models import MODELS
+        from worker.video.stage import Stage
 
         if self._name not in MODELS:
             raise BadSettings(f"no video model is called {self._name}; there are {', '.join(MODELS)}")
-        self._model = MODELS[self._name].load(self._weights, self._device)
-        self._model.warm_up(self._batch_size, 720, 1280)
+        model = MODELS[self._name].load(self._weights, self._device)
+        stage = Stage(model, self._device, self._batch_size)
+        try:
+            if self._compiled:
+                model.compile()
+            stage.warm_up(self._sizes)
+        except RuntimeError as error:  # torch's compiler raises this, whatever it lacks
+            if not self._compiled or failure_of(error):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise BadSettings(f"torch cannot compile the video model ({reason})") from error
+        self._stage = stage
 
     def run(
         self, request: VideoRequest, *, on_batch: Callable[[BatchDone], None], canceled: Callable[[], bool]
@@ -86,14 +99,14 @@ class VideoPipeline:
                 raise
             log.warning("a video job ends: %s", failure, exc_info=True)
         finally:
-            if not isinstance(failure, EngineLost):
-                self._buffers.clear()
+            if self._stage and not isinstance(failure, EngineLost):
+                self._stage.clear()
         free(self._device)  # not before `error` and its traceback are gone: they hold on to the tensors
         raise failure
 
     def close(self) -> None:
         """Let go of the model and of the device memory it held."""
-        self._model = None
+        self._stage = None
         free(self._device)
 
     def _run(
@@ -106,7 +119,7 @@ class VideoPipeline:
         size = self._join(request, clip, folder, frames, canceled)
         batches = self._batches(frames)
         seconds = time.perf_counter() - began
-        padded = batches * self._batch_size - frames
+        padded = batches * self._batch_size - frames if self._pad else 0
         return VideoResult(frames, clip.width, clip.height, clip.rate, batches, padded, size, seconds)
 
     def _encode(
@@ -117,30 +130,31 @@ class VideoPipeline:
         canceled: Callable[[], bool],
     ) -> tuple[ClipHeader, int]:
         """Do the batches that are not kept; the clip's header and number of frames."""
-        from worker.video.composite import compositor
-
+        if self._stage is None:
+            raise EngineFailed("the video pipeline has not been loaded")
         kept = folder.durable(request.done)
         done = kept[-1].end if kept else 0
         with (
-            self._reader(request.source, done) as reader,
+            self._reader(request.source, done, self._stage.buffer) as reader,
             SegmentWriter(folder, reader.header, first=done, batches=self._segment_batches) as writer,
         ):
             clip = reader.header
             if folder.is_complete(done):
                 return clip, done
-            compose = compositor(request.effect, request.background, clip.height, clip.width, self._device)
+            scene = self._stage.scene(request.effect, request.background, clip.height, clip.width)
             first = self._batches(done)
             for batch in reader:
                 if canceled():
                     raise Canceled
                 if batch.index < first:
                     continue
-                start = time.perf_counter()
                 with measure(self._device) as meter:
-                    filled = fill(batch.frames, batch.valid, request.pad)
-                    results = self._composite(batch.frames, batch.valid, compose)
+                    start = time.perf_counter()
+                    filled = fill(batch.frames, batch.valid, request.pad) if self._pad else 0
+                    results = scene(batch.frames[: batch.valid + filled], batch.valid)
+                    seconds = time.perf_counter() - start
+                done += batch.valid
                 writer.write(cut(results, batch.valid), batch.pts)
-                seconds, done = time.perf_counter() - start, done + batch.valid
                 on_batch(BatchDone(batch.index, batch.valid, filled, done, seconds, meter.report))
             writer.finish()
         return clip, done
@@ -166,30 +180,9 @@ class VideoPipeline:
             partial.unlink(missing_ok=True)
         return size
 
-    def _reader(self, source: Path, skip: int) -> ClipReader:
-        return ClipReader(source, self._batch_size, skip=skip, limits=self._limits, allocate=self._buffer)
+    def _reader(self, source: Path, skip: int, allocate: Callable[[tuple[int, ...]], Frames]) -> ClipReader:
+        return ClipReader(source, self._batch_size, skip=skip, limits=self._limits, allocate=allocate)
 
     def _batches(self, frames: int) -> int:
         """How many batches so many frames fill, the last one perhaps in part."""
         return -(-frames // self._batch_size)
-
-    def _composite(self, frames: Frames, valid: int, compose: Compositor) -> Frames:
-        """One padded batch (B,H,W,3) through the model and the effect, on the device and back."""
-        import torch
-
-        if self._model is None:
-            raise EngineFailed("the video pipeline has not been loaded")
-        with torch.inference_mode():
-            batch = torch.from_numpy(frames).to(self._device, non_blocking=True)
-            return compose(batch, self._model(batch, valid)).contiguous().cpu().numpy()
-
-    def _buffer(self, shape: tuple[int, ...]) -> Frames:
-        """A batch buffer; pinned for a GPU, which copies from it without the CPU."""
-        import torch
-
-        buffer = torch.empty(shape, dtype=torch.uint8, pin_memory=self._on_gpu())
-        self._buffers.append(buffer)
-        return buffer.numpy()
-
-    def _on_gpu(self) -> bool:
-        return self._device.startswith("cuda")

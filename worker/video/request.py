@@ -36,7 +36,8 @@ class VideoRequest:
 class BatchDone:
     """One batch went through the model: `frames` real ones, filled up with `padded` others.
 
-    `done` frames of the clip are done with it, those of earlier runs among them.
+    `done` frames of the clip are done with it, those of earlier runs among them; `seconds` are from its
+    frames to its results, on the host both.
     """
 
     index: int

@@ -16,6 +16,7 @@ from worker.runs import Run
 from worker.video import request
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest, VideoResult
+from worker.video.thread import DeviceThread
 
 __all__ = ["VideoRunner"]
 
@@ -36,11 +37,12 @@ class VideoRunner:
     def __init__(self, video: VideoPipeline, settings: Settings) -> None:
         self._pipeline = video
         self._settings = settings
+        self._device = DeviceThread("video")
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
-        """Load the model and warm it up with the one batch shape."""
+        """Load the model and warm it up, in the thread that all clips are then made in."""
         self._on_broken = on_broken
-        self._pipeline.load()
+        self._device.call(self._pipeline.load)
 
     def run(self, run: Run) -> None:
         """Run the clip to its end, good or bad.
@@ -50,7 +52,7 @@ class VideoRunner:
         """
         files = JobFiles.of(self._settings.media_dir, run.record.id)
         try:
-            self._attempt(run, files)
+            self._device.call(lambda: self._attempt(run, files))
         except EngineLost as error:
             self._on_broken(error)  # the worker ends, and hands the job back
         except JobFailed as error:
@@ -69,6 +71,7 @@ class VideoRunner:
     def stop(self) -> None:
         """Let go of the model."""
         self._pipeline.close()
+        self._device.stop()
 
     def _attempt(self, run: Run, files: JobFiles) -> None:
         wanted = self._request(run, files)

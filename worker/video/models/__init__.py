@@ -21,15 +21,15 @@ class VideoModel(Protocol):
         """Read the weights from `path` and put them on `device`; ModelMissing if they do not fit."""
         ...
 
-    def warm_up(self, batch: int, height: int, width: int) -> None:
-        """Run once on blank frames of this shape, so that the first job does not pay for it."""
+    def compile(self) -> None:
+        """Have torch compile what has one shape, whatever the clip: the batch size stays (`--compile`)."""
         ...
 
     def __call__(self, frames: Tensor, valid: int) -> Tensor:
         """Alpha (B,1,H,W) float, 1 in front, of `frames` (B,H,W,3) uint8 RGB on the device.
 
         Frames from `valid` on are padding: what is returned for them is thrown away. A model whose answer for
-        one frame depends on the others must leave them out.
+        one frame depends on the others must leave them out. In a warm-up `valid` is 0.
         """
         ...
 

@@ -1,0 +1,26 @@
+import threading
+
+import pytest
+
+from worker.video.thread import DeviceThread
+
+WAIT_S = 20.0
+
+
+def test_calls_return_or_raise_and_are_made_in_one_thread_in_turn() -> None:
+    thread = DeviceThread("device")
+    inside = {thread.call(threading.get_ident) for _ in range(3)}
+    assert len(inside) == 1
+    assert threading.get_ident() not in inside
+    with pytest.raises(ZeroDivisionError):
+        thread.call(lambda: 1 // 0)
+    assert thread.call(lambda: "still there") == "still there"
+
+
+def test_it_ends_when_it_is_told_to_and_keeps_no_process_alive() -> None:
+    thread = DeviceThread("device")
+    inside = thread.call(threading.current_thread)
+    assert inside.daemon
+    thread.stop()
+    inside.join(WAIT_S)
+    assert not inside.is_alive()
