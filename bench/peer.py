@@ -3,8 +3,8 @@
     python -m bench.peer [--at-once 1 64 256] [--servers vllm stoker] [--web-processes 4] [--cpu]
 
 One server after the other, each alone on the device. Both take chats over `/v1/chat/completions`: 32 random
-tokens in, 128 out, greedy, streamed. The table has tokens/s, and the median ms to the first token and for each
-later one, as the client counts them.
+tokens in, 128 out, greedy, streamed. The table has tokens/s, and the median ms to the first token and for
+each later one, as the client counts them.
 """
 
 import argparse
