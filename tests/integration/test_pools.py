@@ -36,8 +36,7 @@ def end_of(command: Sequence[str], settings: Settings) -> str:
     ("options", "why"),
     [
         ([], "--pool prefork is refused: a GPU worker is one process with one warm model"),
-        (["--pool", "threads"], "CUDA cannot be re-initialised in a forked subprocess"),
-        (["--pool", "gevent"], "--pool gevent is refused"),
+        (["--pool", "gevent"], "CUDA cannot be re-initialised in a forked subprocess"),
         (["--pool", "solo", "--beat"], "--beat is refused: it would fork the worker, CUDA and all"),
         (["--pool", "solo", "--autoscale", "4,1"], "--autoscale is refused: a GPU worker is one process"),
     ],
