@@ -1,3 +1,4 @@
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -16,7 +17,7 @@ def circles(*values: list[float]) -> list[tuple[float, float]]:
 
 def test_equal_steps_are_equally_far_apart_and_zero_is_at_the_bottom() -> None:
     spots = circles([0, 10, 20, 40])
-    steps = [right[0] - left[0] for left, right in zip(spots, spots[1:], strict=False)]
+    steps = [right[0] - left[0] for left, right in pairwise(spots)]
     assert steps == pytest.approx([steps[0]] * 3, abs=0.2)
     bottom, ten, twenty, forty = (y for _, y in spots)
     assert bottom - forty == pytest.approx(2 * (bottom - twenty), abs=0.2)
