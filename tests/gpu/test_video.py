@@ -32,8 +32,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.timeout(300),
     pytest.mark.skipif(not list_gpus(), reason="no CUDA device here"),
-    # torch's own, of its older names for TF32 and when its compiler is imported
-    pytest.mark.filterwarnings("ignore:.*TF32:UserWarning", "ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("default"),  # torch warns of TF32, and of its own code
 ]
 
 CARPHONE, BUNNY = "carphone_pristine.mp4", "bigbuckbunny.mp4"
