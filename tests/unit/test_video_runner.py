@@ -15,9 +15,12 @@ from tests.unit.video_fixtures import ScriptedModel, complaints, read_clip, scri
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles
+from worker.jobs.sizes import ClipSize
 from worker.jobs.specs import validate
+from worker.lifecycle import make_runner
 from worker.outbox import Outbox
 from worker.runs import Run
+from worker.video import pipeline
 from worker.video.pipeline import VideoPipeline
 from worker.video.runner import VideoRunner
 
@@ -313,6 +316,17 @@ def test_a_lost_device_ends_the_worker_and_not_the_job(bench: Bench, error: Exce
     assert bench.batches("a", 2) == [6, 7, 8]
     assert bench.ledger.get("a").state == "succeeded"
     assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
+
+
+def test_what_a_worker_is_told_reaches_its_pipeline(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(pipeline, "VideoPipeline", lambda weights, **how: seen.update(how))
+    told = {"pad": False, "compile": True, "video_sizes": "64x48", "batch_size": 3, "video_model": tmp_path}
+    make_runner("video", ledger.settings.updated(**told), "cuda", ledger, Outbox(ledger))
+    assert (seen["pad"], seen["compiled"], seen["sizes"]) == (False, True, [ClipSize(64, 48)])
+    assert (seen["batch_size"], seen["device"]) == (3, "cuda")
 
 
 def test_all_clips_are_made_in_the_thread_that_loaded_the_model(

@@ -19,7 +19,7 @@ from worker.video.models import VideoModel
 from worker.video.models.selfie import SelfieSegmentation
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest
-from worker.video.stage import WARM_UP_BATCHES, Stage
+from worker.video.stage import SMALL, WARM_UP_BATCHES, Stage
 from worker.video.writer import SegmentWriter
 
 GREEN = (0, 255, 0)
@@ -68,20 +68,19 @@ def test_a_clip_of_a_new_size_or_effect_is_warmed_up_for_and_any_clip_once() -> 
 
 def test_at_its_start_it_warms_up_for_every_effect_at_the_sizes_it_is_given() -> None:
     stage = stage_of(model := Watched(), warms=True)
-    stage.warm_up([ClipSize(64, 48), ClipSize(32, 16)])
-    effects = len(get_args(Effect))
-    assert model.taken() == blank(48, 64, effects * WARM_UP_BATCHES) + blank(
-        16, 32, effects * WARM_UP_BATCHES
-    )
+    stage.warm_up([ClipSize(64, 48), ClipSize(32, 24)])
+    each = len(get_args(Effect)) * WARM_UP_BATCHES
+    small = blank(SMALL, SMALL, WARM_UP_BATCHES + 1)
+    assert model.taken() == small + blank(48, 64, each) + blank(24, 32, each)
     for effect in get_args(Effect):
-        stage.scene(effect, GREEN, 16, 32)
-    assert model.taken() == blank(16, 32, effects)
+        stage.scene(effect, GREEN, 24, 32)
+    assert model.taken() == blank(24, 32, len(get_args(Effect)))
 
 
 def test_a_cpu_wakes_up_with_one_small_batch_and_clips_start_at_once() -> None:
     stage = stage_of(model := Watched())
     stage.warm_up([ClipSize(640, 480)])
-    assert model.taken() == blank(16, 16, 1)
+    assert model.taken() == blank(SMALL, SMALL, 1)
     stage.scene("matte", GREEN, 48, 64)
     assert model.taken() == []
 
@@ -95,7 +94,9 @@ def test_a_size_without_enough_memory_is_left_out_with_a_line_that_says_so(
     assert caplog.messages == [
         "not warm for clips of 1000x48: CUDA out of memory. Tried to allocate 2.00 GiB."
     ]
-    assert model.taken()[1:] == blank(48, 64, len(get_args(Effect)) * WARM_UP_BATCHES)
+    each = len(get_args(Effect)) * WARM_UP_BATCHES
+    small = blank(SMALL, SMALL, WARM_UP_BATCHES + 1)
+    assert model.taken() == small + blank(48, 1000, 1) + blank(48, 64, each)
 
 
 def test_what_else_goes_wrong_while_it_warms_up_comes_out() -> None:

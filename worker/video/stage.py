@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: In the first cuDNN tries its algorithms, in the second CUDA graphs are recorded; then all is as it will be.
 WARM_UP_BATCHES = 3
+#: Height and width of the pictures to wake up with, in pixels.
+SMALL = 16
 #: Batches of results on the host: one is encoded while the next is copied.
 RESULTS = 2
 
@@ -46,13 +48,16 @@ class Stage:
             torch.backends.cudnn.benchmark = True
 
     def warm_up(self, sizes: Iterable[ClipSize]) -> None:
-        """Warm up for all that clips of these sizes may ask for; a CPU only wakes up, with small pictures."""
-        if not self._warms:
-            self._rehearse(self.scene("matte", (0, 0, 0), 16, 16), 16, 16, 1)
+        """Wake up with a small batch (it compiles what is to be compiled), and warm up for these sizes.
+
+        A CPU has nothing to choose or to reserve for a size, and leaves it at the former.
+        """
+        self._rehearse(self.scene("matte", (0, 0, 0), SMALL, SMALL), SMALL, SMALL, 1)
         for size in sizes if self._warms else ():
             image = np.zeros((size.height, size.width, 3), np.uint8)
             try:
                 for effect in get_args(Effect):
+                    self.clear()
                     self.scene(effect, image, size.height, size.width)
             except Exception as error:
                 if not memory.is_shortage(error):

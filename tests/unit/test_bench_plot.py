@@ -1,0 +1,46 @@
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.plot import Line, Panel, draw
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def circles(*values: list[float]) -> list[tuple[float, float]]:
+    """Where the values of a panel are drawn, line by line."""
+    lines = [Line(f"line {n} <&>", each) for n, each in enumerate(values)]
+    picture = ElementTree.fromstring(draw("a & b", "batch", [Panel("ms", lines)]))
+    return [(float(c.attrib["cx"]), float(c.attrib["cy"])) for c in picture.iter(f"{SVG}circle")]
+
+
+def test_equal_steps_are_equally_far_apart_and_zero_is_at_the_bottom() -> None:
+    spots = circles([0, 10, 20, 40])
+    steps = [right[0] - left[0] for left, right in pairwise(spots)]
+    assert steps == pytest.approx([steps[0]] * 3, abs=0.2)
+    bottom, ten, twenty, forty = (y for _, y in spots)
+    assert bottom - forty == pytest.approx(2 * (bottom - twenty), abs=0.2)
+    assert bottom - forty == pytest.approx(4 * (bottom - ten), abs=0.2)
+
+
+def test_a_batch_that_is_much_slower_leaves_the_others_apart() -> None:
+    """In powers of ten: ten times as much is as much further up, wherever it begins."""
+    one, ten, thousand = (y for _, y in circles([1.0, 10.0, 1000.0]))
+    assert one - thousand == pytest.approx(3 * (one - ten), abs=0.2)
+
+
+def test_every_line_has_its_values_its_name_and_its_look() -> None:
+    lines = [Line("padded <&>", [3, 4, 5]), Line("short", [3, 4])]
+    picture = ElementTree.fromstring(draw("title", "batch", [Panel("ms", lines), Panel("MiB", lines)]))
+    hints = [title.text for title in picture.iter(f"{SVG}title")]
+    assert hints == ["padded <&>: 3", "padded <&>: 4", "padded <&>: 5", "short: 3", "short: 4"] * 2
+    looks = [(line.attrib["stroke"], line.get("stroke-dasharray")) for line in picture.iter(f"{SVG}polyline")]
+    assert looks[0] == looks[2]
+    assert len(set(looks)) == 2
+    texts = [text.text for text in picture.iter(f"{SVG}text")]
+    assert {"title", "ms", "MiB", "batch", "padded <&>", "short"} <= set(texts)
+
+
+def test_values_that_are_all_zero_are_drawn() -> None:
+    assert len(circles([0.0], [0.0])) == 2
