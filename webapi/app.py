@@ -10,6 +10,7 @@ from webapi.backend import Backend
 from webapi.openai import routes as openai
 from webapi.openai import videos
 from webapi.openapi import routes as openapi
+from webapi.warmup import WarmUp
 from worker.jobs.recovery import Recovery
 from worker.jobs.settings import Settings
 
@@ -37,6 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     app.extensions["stoker"] = stoker = Backend.of(settings)
     Recovery(stoker.ledger).start()
+    WarmUp(stoker).start()
     for module in (jobs, streams, tokens, ops, openai, videos, openapi):
         app.register_blueprint(module.routes)
     auth.register(app)

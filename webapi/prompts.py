@@ -36,6 +36,11 @@ class Prompts:
         # Megabytes take seconds: in a thread, so that all other requests and streams go on meanwhile.
         return len(get_hub().threadpool.apply(template.encode, (plain,)))
 
+    def prepare(self, card: ModelCard) -> None:
+        """Have all at hand that counting needs."""
+        template = self._template(card)
+        _ = template.longest_token, template.tokenizer
+
     @staticmethod
     def short(messages: Sequence[Message]) -> bool:
         """Whether counting takes no longer than a look at Redis."""

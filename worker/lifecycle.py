@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import secrets
+import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 #: How often a draining worker looks for a second signal.
 SIGNAL_POLL_S = 0.2
+#: How long a thread may keep the interpreter from others: a tenth of the default, for which the hub and every
+#: starting job would wait, several times each, whenever the engine's thread or the outbox has much to do.
+SWITCH_S = 0.0005
 #: For runs that were handed back to stop: what is still in native code when Python ends aborts the process.
 LET_GO_S = 5.0
 #: How long the outbox may go on sending once nothing runs any more.
@@ -54,6 +58,7 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def create(self, worker: Any) -> None:
         """Pin the device, load the model, warm it up."""
+        sys.setswitchinterval(SWITCH_S)
         self.warden = Warden()
         try:
             self._create(worker)

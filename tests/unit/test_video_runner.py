@@ -12,6 +12,7 @@ import torch
 
 from tests.unit.test_video_reader import damaged
 from tests.unit.video_fixtures import ScriptedModel, complaints, read_clip, scripted, with_sound
+from worker.devices import DeviceLease
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles
@@ -324,7 +325,9 @@ def test_what_a_worker_is_told_reaches_its_pipeline(
     seen: dict[str, object] = {}
     monkeypatch.setattr(pipeline, "VideoPipeline", lambda weights, **how: seen.update(how))
     told = {"pad": False, "compile": True, "video_sizes": "64x48", "batch_size": 3, "video_model": tmp_path}
-    make_runner("video", ledger.settings.updated(**told), "cuda", ledger, Outbox(ledger))
+    make_runner(
+        "video", ledger.settings.updated(**told), DeviceLease("GPU-a", "cuda", []), ledger, Outbox(ledger)
+    )
     assert (seen["pad"], seen["compiled"], seen["sizes"]) == (False, True, [ClipSize(64, 48)])
     assert (seen["batch_size"], seen["device"]) == (3, "cuda")
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TASKS",
     "app",
+    "connect",
     "hint_key",
     "hinted_jobs",
     "kind_of",
@@ -80,6 +81,13 @@ def hinted_jobs(settings: Settings, client: "redis.Redis", queue: str) -> set[st
         with suppress(ValueError, KeyError, TypeError):  # what is not ours is not for us to judge
             found.add(cast(str, json.loads(text)["headers"]["id"]))
     return found
+
+
+def connect() -> None:
+    """Open this process' connection for hints. Raises `kombu.exceptions.OperationalError`."""
+    with app.producer_or_acquire() as producer:
+        producer.connection.ensure_connection(max_retries=1)
+    _ = app.amqp.queues, app.amqp.router, app.amqp.send_task_message
 
 
 def send_hint(kind: str, job_id: str, queue: str) -> None:

@@ -1,0 +1,67 @@
+"""Warm-up: what an API process has ready before a client needs it."""
+
+import logging
+import threading
+import time
+
+from gevent import get_hub
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from webapi.backend import Backend
+from worker.jobs.broker import connect
+from worker.jobs.errors import NotReady
+from worker.jobs.records import ModelCard
+
+__all__ = ["WarmUp"]
+
+log = logging.getLogger(__name__)
+
+#: How often to look for models that workers have published since.
+LOOK_S = 1.0
+
+
+class WarmUp:
+    """Parses the prompt templates of all models that are served, and opens the connection for hints.
+
+    Otherwise the first client of each process, and of each new model, would wait for that.
+    """
+
+    def __init__(self, stoker: Backend) -> None:
+        self._stoker = stoker
+        self._seen: set[ModelCard] = set()
+        self._connected = False
+        self._thread = threading.Thread(target=self._loop, name="warm-up", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread that looks."""
+        self._thread.start()
+
+    def look(self) -> None:
+        """Prepare what is new. Raises `RedisError`, `OperationalError`."""
+        for card in set(self._stoker.registry.models()) - self._seen:
+            self._prepare(card)
+        if not self._connected:
+            connect()
+            self._connected = True
+
+    def _prepare(self, card: ModelCard) -> None:
+        try:
+            if card.kind == "chat":
+                # Not in this thread, which under gunicorn is a greenlet beside all requests.
+                get_hub().threadpool.apply(self._stoker.prompts.prepare, (card,))
+        except NotReady:
+            return  # its template comes
+        except RedisError:
+            raise
+        except Exception:  # the others must not pay for it
+            log.exception("the prompt template of %s cannot be used", card.name)
+        self._seen.add(card)
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                self.look()
+            except (RedisError, OperationalError) as error:
+                log.debug("not warm yet: %s", error)
+            time.sleep(LOOK_S)
