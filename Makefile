@@ -7,7 +7,7 @@ CLIENTS := .venv-clients
 VLLM_TESTS ?= tests/contract tests/integration/test_vllm_stack.py
 NODE := tests/clients/node_modules tests/browser/node_modules
 
-.PHONY: demo test test-vllm browser-test faults clients lint clean
+.PHONY: demo test test-vllm gpu-test browser-test faults clients lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m webapi.demo
@@ -19,6 +19,10 @@ test: lint $(NODE)
 test-vllm: $(CLIENTS)/vllm/installed
 	VLLM_CPU_NUM_OF_RESERVED_CPU=0 $(CLIENTS)/vllm/bin/python -m pytest -k vllm $(VLLM_TESTS) \
 	    -W ignore::DeprecationWarning -W ignore::FutureWarning -W "ignore:Unclosed context:ResourceWarning"
+
+# What only a CUDA device can show; the tests that need two are skipped on one.
+gpu-test: $(INSTALLED)
+	$(BIN)/python -m pytest -s tests/gpu
 
 # The same streams in a real browser: Debian's `chromium`, if it is there.
 browser-test: $(INSTALLED) $(NODE)
