@@ -59,7 +59,7 @@ class Lifecycle(bootsteps.StartStopStep):
     def create(self, worker: Any) -> None:
         """Pin the device, load the model, warm it up."""
         sys.setswitchinterval(SWITCH_S)
-        logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)  # a line a job is enough: its end
+        logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)  # a job has a line at its end
         self.warden = Warden()
         try:
             self._create(worker)
