@@ -38,8 +38,8 @@ class Prompts:
 
     def prepare(self, card: ModelCard) -> None:
         """Have all at hand that counting needs."""
-        template = self._template(card)
-        _ = template.longest_token, template.tokenizer
+        template = self._template(card)  # by a socket of this thread: gevent's work in no other
+        get_hub().threadpool.apply(lambda: template.longest_token)  # parses the tokenizer: that takes a while
 
     @staticmethod
     def short(messages: Sequence[Message]) -> bool:
