@@ -73,7 +73,7 @@ class Ward:
         with suppress(ProcessLookupError):
             try:
                 process = os.pidfd_open(pid)
-            except OSError:  # a kernel before 5.3: pids do not come round in so short a time
+            except (OSError, AttributeError):  # before Linux 5.3: pids do not come round in so short a time
                 os.kill(pid, number)
                 return
             try:
