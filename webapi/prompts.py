@@ -12,8 +12,8 @@ from worker.jobs.specs import Message
 
 __all__ = ["Prompts"]
 
-#: Characters of a conversation that is counted at once.
-SHORT = 4096
+#: Characters of a conversation that is counted at once, and what a message costs beside its own.
+SHORT, MESSAGE = 4096, 64
 
 
 class Prompts:
@@ -44,7 +44,7 @@ class Prompts:
     @staticmethod
     def short(messages: Sequence[Message]) -> bool:
         """Whether counting takes no longer than a look at Redis."""
-        return sum(len(message.content) for message in messages) <= SHORT
+        return sum(MESSAGE + len(message.content) for message in messages) <= SHORT
 
     def _template(self, card: ModelCard) -> PromptTemplate:
         digest, template = self._parsed.get(card.name, (None, None))
