@@ -107,3 +107,14 @@ def test_a_python_without_pidfds_does(
     monkeypatch.delattr(os, "pidfd_open")  # one that was built for an old kernel, such as conda's
     Ward("of another", os.getpid()).send(stranger.pid, signal.SIGTERM)
     assert stranger.wait(TIMEOUT_S) == -signal.SIGTERM
+
+
+def test_one_that_may_not_be_ended_saves_no_others(
+    stranger: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+    Ward("of another", os.getpid()).send(stranger.pid, signal.SIGTERM)
+    assert stranger.poll() is None
