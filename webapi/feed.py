@@ -110,13 +110,14 @@ class Feed:
 
     def _listen(self, pubsub: PubSub) -> None:
         pubsub.subscribe(self._control)
-        asked = {self._control}
+        asked, looked = {self._control}, time.monotonic()
         while True:
             message = pubsub.get_message(timeout=POLL_S) or {"type": None, "channel": None}
             kind, channel = message["type"], message["channel"]
             if kind == "message" and channel != self._control:
                 self._deliver(channel, self._parse(message["data"]))
-                continue
+                if time.monotonic() - looked < POLL_S:
+                    continue
             if kind == "subscribe":
                 asked.add(channel)
                 with self._lock:
@@ -124,7 +125,7 @@ class Feed:
                 self._deliver(channel, None)
             if kind == "unsubscribe":  # a client may have joined since it was asked for
                 asked.discard(channel)
-            asked = self._adjust(pubsub, asked)
+            asked, looked = self._adjust(pubsub, asked), time.monotonic()
 
     def _adjust(self, pubsub: PubSub, asked: set[str]) -> set[str]:
         """Subscribe to what clients have joined since, unsubscribe from what the last of them left."""

@@ -12,8 +12,8 @@ from worker.jobs.specs import Message
 
 __all__ = ["Prompts"]
 
-#: Characters of a conversation that is counted at once.
-SHORT = 4096
+#: Characters of a conversation that is counted at once, and what a message costs beside its own.
+SHORT, MESSAGE = 4096, 64
 
 
 class Prompts:
@@ -38,13 +38,13 @@ class Prompts:
 
     def prepare(self, card: ModelCard) -> None:
         """Have all at hand that counting needs."""
-        template = self._template(card)
-        _ = template.longest_token, template.tokenizer
+        template = self._template(card)  # by a socket of this thread: gevent's work in no other
+        get_hub().threadpool.apply(lambda: template.longest_token)  # parses the tokenizer: that takes a while
 
     @staticmethod
     def short(messages: Sequence[Message]) -> bool:
         """Whether counting takes no longer than a look at Redis."""
-        return sum(len(message.content) for message in messages) <= SHORT
+        return sum(MESSAGE + len(message.content) for message in messages) <= SHORT
 
     def _template(self, card: ModelCard) -> PromptTemplate:
         digest, template = self._parsed.get(card.name, (None, None))

@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 
-from gevent import get_hub
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -48,8 +47,7 @@ class WarmUp:
     def _prepare(self, card: ModelCard) -> None:
         try:
             if card.kind == "chat":
-                # Not in this thread, which under gunicorn is a greenlet beside all requests.
-                get_hub().threadpool.apply(self._stoker.prompts.prepare, (card,))
+                self._stoker.prompts.prepare(card)
         except NotReady:
             return  # its template comes
         except RedisError:

@@ -70,10 +70,10 @@ class Ward:
 
     def send(self, pid: int, number: signal.Signals) -> None:
         """Send the signal, but never to another process that has got the same pid since."""
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # one that refuses must not save the others
             try:
                 process = os.pidfd_open(pid)
-            except OSError:  # a kernel before 5.3: pids do not come round in so short a time
+            except (OSError, AttributeError):  # before Linux 5.3: pids do not come round in so short a time
                 os.kill(pid, number)
                 return
             try:

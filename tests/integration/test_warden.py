@@ -17,6 +17,7 @@ from webapi.supervisor import spawn, tail
 from worker.jobs.ledger import Ledger
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, child_env
+from worker.warden import Ward
 
 
 class Parent:
@@ -98,3 +99,22 @@ def test_it_is_drained(parent: Parent) -> None:
     parent.process.terminate()
     assert parent.code() == 0
     parent.buried(family)
+
+
+def test_a_python_without_pidfds_does(
+    stranger: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pidfd_open")  # one that was built for an old kernel, such as conda's
+    Ward("of another", os.getpid()).send(stranger.pid, signal.SIGTERM)
+    assert stranger.wait(TIMEOUT_S) == -signal.SIGTERM
+
+
+def test_one_that_may_not_be_ended_saves_no_others(
+    stranger: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+    Ward("of another", os.getpid()).send(stranger.pid, signal.SIGTERM)
+    assert stranger.poll() is None

@@ -88,3 +88,29 @@ def test_the_feed_under_plain_threads(ledger: Ledger) -> None:
         assert threading.active_count() == before + 1
         eventually(lambda: ledger.redis.publish("a", '{"n":1,"type":"token"}') == 1, "the subscription")
         assert (one.get(TIMEOUT_S) or DONE).type == (two.get(TIMEOUT_S) or DONE).type == "token"
+
+
+def test_a_lost_wake_up_is_made_good_while_the_reader_is_busy(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from webapi import feed as module
+
+    monkeypatch.setattr(module, "POLL_S", 0.1)
+    feed, calm = module.Feed(ledger.redis, ledger.key("feed")), threading.Event()
+
+    def chatter() -> None:
+        while not calm.wait(0.01):
+            ledger.redis.publish("busy", '{"n":1,"type":"token"}')
+
+    with feed.join("busy") as busy:
+        assert busy.get(TIMEOUT_S) is None
+        talker = threading.Thread(target=chatter)
+        talker.start()
+        try:
+            assert busy.get(TIMEOUT_S) is not None
+            monkeypatch.setattr(feed, "_wake", lambda: None)
+            with feed.join("quiet") as quiet:
+                assert quiet.get(TIMEOUT_S) is None
+        finally:
+            calm.set()
+            talker.join()

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from dataclasses import replace
+
 from tests.integration.webstack import CHAT, tiny_template
 from webapi.backend import Backend
 from webapi.warmup import WarmUp
@@ -30,3 +34,28 @@ def test_a_model_that_cannot_be_prepared_keeps_no_other_from_being(brokered: Led
     card = ModelCard("tiny", "chat", CHAT, 64, digest="1")
     registry.publish_model(card, tiny_template().to_json())
     assert_warm(brokered, card)
+
+
+#: As under gunicorn: sockets are gevent's. Several times, for an answer that is there at once needs no wait.
+UNDER_GEVENT = """
+from gevent import monkey; monkey.patch_all()
+import sys
+from webapi.backend import Backend
+from webapi.warmup import WarmUp
+from worker.jobs.settings import Settings
+stokers = [Backend.of(Settings.model_validate_json(sys.argv[1])) for _ in range(10)]
+for stoker in stokers:
+    WarmUp(stoker).look()
+card, = stoker.registry.models()
+stoker.ledger.redis.delete(stoker.ledger.key("model", card.name, "prompt"))
+for stoker in stokers:
+    stoker.prompts.prepare(card)
+"""
+
+
+def test_it_warms_up_a_process_whose_sockets_are_gevents(brokered: Ledger) -> None:
+    template = tiny_template()
+    long = replace(template, chat_template=template.chat_template + "{# " + 3_000_000 * "x" + " #}")
+    Registry(brokered).publish_model(ModelCard("tiny", "chat", CHAT, 64, digest="1"), long.to_json())
+    program = [sys.executable, "-c", UNDER_GEVENT, brokered.settings.model_dump_json()]
+    subprocess.run(program, check=True, timeout=60)

@@ -122,13 +122,14 @@ def test_a_prompt_template_is_parsed_again_only_when_it_changes(ledger: Ledger) 
     assert prompts.count(ModelCard("tiny", "chat", CHAT, 64, digest="2"), messages) == len("<<user>Hi")
 
 
-def test_while_a_long_prompt_is_counted_other_requests_go_on(ledger: Ledger) -> None:
-    from webapi.prompts import SHORT, Prompts
+@pytest.mark.parametrize("contents", [["H" * 5000], [""] * 5000])
+def test_while_a_long_prompt_is_counted_other_requests_go_on(ledger: Ledger, contents: list[str]) -> None:
+    from webapi.prompts import Prompts
 
     registry, card = Registry(ledger), ModelCard("tiny", "chat", CHAT, 64, digest="1")
     registry.publish_model(card, tiny_template().to_json())
     other = gevent.spawn(lambda: None)
-    Prompts(registry).count(card, [Message(role="user", content="H" * (SHORT + 1))])
+    Prompts(registry).count(card, [Message(role="user", content=content) for content in contents])
     assert other.ready()
 
 
