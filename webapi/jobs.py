@@ -42,13 +42,17 @@ def submit_video() -> ResponseReturnValue:
 
 
 def _accepted(job_id: str) -> ResponseReturnValue:
-    """The job as it stands, or as it ended if the client prefers to wait and that comes about."""
+    """The job as it stands, or as it ended if the client prefers to wait and that comes about.
+
+    Who neither waits nor repeats a request gets 202, however soon it ended.
+    """
     headers = {"Location": f"/v1/jobs/{job_id}"}
+    repeatable = "Idempotency-Key" in request.headers
     if wait_s := wanted_wait_s():
         wait_for_end(backend(), job_id, wait_s)
         headers["Preference-Applied"] = f"wait={wait_s}"
     record = backend().ledger.get(job_id)
-    return _document(record), 200 if record.terminal else 202, headers
+    return _document(record), 200 if record.terminal and (wait_s or repeatable) else 202, headers
 
 
 def _document(record: Record) -> dict[str, Any]:

@@ -62,4 +62,6 @@ class WarmUp:
                 self.look()
             except (RedisError, OperationalError) as error:
                 log.debug("not warm yet: %s", error)
+            except Exception:  # what cannot be prepared now may be later
+                log.exception("warming up")
             time.sleep(LOOK_S)

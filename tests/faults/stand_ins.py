@@ -11,7 +11,10 @@ from worker.jobs.settings import Settings
 from worker.outbox import Outbox
 from worker.runner import Runner
 
-__all__ = ["serve_chats_with"]
+__all__ = ["LONG", "serve_chats_with"]
+
+#: Words of an unruly worker's `long` answer. It is here because importing that worker changes this process.
+LONG = 250
 
 
 def serve_chats_with(engine: Callable[[int], ChatEngine]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.assets import asset
 from tests.faults.check import check_log
 from tests.faults.cluster import Cluster, Kept
-from tests.faults.unruly_worker import LONG
+from tests.faults.stand_ins import LONG
 from tests.integration.stack import course, eventually
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings

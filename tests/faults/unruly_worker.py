@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer, models
 
 from tests.contract.fake_engine import FakeEngine
-from tests.faults.stand_ins import serve_chats_with
+from tests.faults.stand_ins import LONG, serve_chats_with
 from worker.app import app
 from worker.chat.engine import ChatRequest
 from worker.jobs.prompt import PromptTemplate
 
-__all__ = ["LONG", "app"]
+__all__ = ["app"]
 
-#: Of a `long` answer, in words, and how long each takes.
-LONG, STEP_S = 250, 0.02
+#: How long a word takes.
+STEP_S = 0.02
 #: Each message is one of these words, and one token.
 WORDS = ("long", "hang", "kill", "break", "?")
 

@@ -68,6 +68,8 @@ class TransformersEngine:
             self.stop()
             raise
         self._on_step, self._on_broken = on_step, on_broken
+        if not self._answers.serving:
+            raise EngineFailed("the chat engine died as soon as it was warm")
 
     def submit(self, request: ChatRequest) -> None:
         """Take a request; EngineLost if the engine is not serving (any more)."""

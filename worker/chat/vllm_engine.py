@@ -99,6 +99,8 @@ class VllmEngine:
             self.stop()
             raise
         self._on_step, self._on_broken = on_step, on_broken
+        if not self._answers.serving:
+            raise EngineFailed("the chat engine died as soon as it was warm")
 
     def submit(self, request: ChatRequest) -> None:
         """Take a request; EngineLost if the engine is not serving (any more)."""
@@ -114,7 +116,8 @@ class VllmEngine:
     def stop(self) -> None:
         """End what still runs as "error", stop the thread and let go of the model; not from a callback."""
         if hasattr(self, "_llm"):
-            self._loop.call_soon_threadsafe(self.on_end, None)
+            with suppress(RuntimeError):  # the loop has ended by itself
+                self._loop.call_soon_threadsafe(self.on_end, None)
             self._llm.shutdown()  # while the loop runs, for it has the sockets
             self._order([None])
             self._thread.join()
