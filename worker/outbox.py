@@ -50,7 +50,7 @@ class Letter:
 class Source(Protocol):
     """Who has something to say, and is asked for it when it can be sent."""
 
-    def collect(self) -> Letter | None:
+    def collect(self) -> Sequence[Letter]:
         """All there is to say by now; called from the outbox's thread."""
 
 
@@ -138,12 +138,9 @@ class Outbox:
 def _collect(sources: Iterable[Source]) -> Iterator[Letter]:
     for source in sources:
         try:
-            letter = source.collect()
+            yield from source.collect()
         except Exception:  # the others must not pay for it
             log.exception("events are lost; their job ends when its time is up")
-            continue
-        if letter:
-            yield letter
 
 
 def _appends(letters: Iterable[Letter]) -> dict[Sender, Append]:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from worker.jobs.events import TERMINAL, Event, Failed
@@ -56,12 +56,9 @@ class Run:
             self._unsent.append(letter)
             self._outbox.put(urgent=[self])
 
-    def collect(self) -> Letter | None:
+    def collect(self) -> Sequence[Letter]:
         """What was emitted since the last time (Source)."""
-        letters = [self._unsent.popleft() for _ in range(len(self._unsent))]
-        events = tuple(event for letter in letters for event in letter.events)
-        fields = {name: value for letter in letters for name, value in letter.fields.items()}
-        return Letter(self._sender, events, fields) if letters else None
+        return [self._unsent.popleft() for _ in range(len(self._unsent))]
 
     def fail(self, code: str, message: str) -> None:
         """End the job as `failed`."""

@@ -3,21 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.assets import asset
 from tests.contract.recorder import Recorder
+from tests.gpu.ballast import take_all
 from tests.integration.stack import Stack, eventually, free_port
 from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine import TransformersEngine
 from worker.devices import list_gpus
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.settings import Settings
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 pytestmark = [
     pytest.mark.gpu,
@@ -54,29 +51,16 @@ def test_chats_run_on_the_first_gpu_by_its_uuid(up: Stack) -> None:
     assert set(states[1:]) == {"succeeded"}
 
 
-def all_memory() -> "list[Tensor]":
-    """Everything that is free on the device, in pieces."""
-    import torch
-
-    pieces: list[Tensor] = []
-    size, _ = torch.cuda.mem_get_info()
-    while size > 2**16:
-        try:
-            pieces.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
-        except torch.OutOfMemoryError:
-            size //= 2
-    return pieces
-
-
 def test_a_full_gpu_ends_a_chat_and_not_the_engine() -> None:
     import torch
 
+    ballast: list[torch.Tensor] = []
     engine = TransformersEngine(asset("SmolLM2-135M-Instruct.Q4_1.gguf"), "cuda", slots=4)
     recorder = Recorder()
     engine.start(recorder.on_step, recorder.on_broken)
     request = ChatRequest("a", range(100, 200), 8, temperature=0.0)  # of a size that has no CUDA graph yet
     try:
-        ballast = all_memory()
+        take_all(ballast)
         [*_, last] = recorder.run(engine, request)["a"]
         assert isinstance(last.error, OutOfMemory)
         ballast.clear()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.assets import asset
+from tests.gpu.ballast import take_all
 from worker.devices import list_gpus
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.sizes import ClipSize
@@ -216,17 +217,6 @@ def ballast() -> "Iterator[list[Tensor]]":
     yield pieces
     pieces.clear()
     torch.cuda.empty_cache()
-
-
-def take_all(pieces: "list[Tensor]") -> None:
-    import torch
-
-    size, _ = torch.cuda.mem_get_info()
-    while size > 2**16:
-        try:
-            pieces.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
-        except torch.OutOfMemoryError:
-            size //= 2
 
 
 def test_a_gpu_that_fills_up_ends_one_video_and_not_the_next(

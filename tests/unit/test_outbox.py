@@ -65,7 +65,7 @@ def test_what_piles_up_goes_out_in_one_append_a_job(ledger: Ledger) -> None:
 class Broken:
     """A source that cannot say what it has to say."""
 
-    def collect(self) -> Letter | None:
+    def collect(self) -> list[Letter]:
         raise ValueError("as the test wants it")
 
 

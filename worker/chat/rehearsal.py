@@ -34,6 +34,15 @@ class Rehearsal:
     def on_broken(self, error: BaseException) -> None:
         """Hear of the engine's death (OnBroken): every request has had its end by then."""
 
+    def run_all(self, engine: ChatEngine, crowds: Iterable[Iterable[ChatRequest]]) -> None:
+        """Run one crowd after another; an engine that fails at that is stopped."""
+        try:
+            for crowd in crowds:
+                self.run(engine, crowd)
+        except BaseException:
+            engine.stop()
+            raise
+
     def run(self, engine: ChatEngine, requests: Iterable[ChatRequest]) -> None:
         """Run these at once to their ends; EngineFailed if one does not get there."""
         crowd = list(requests)

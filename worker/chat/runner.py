@@ -35,7 +35,7 @@ class Transcript:
         self._flows = bool(delta.text)
         return self._flows or bool(delta.finish_reason)
 
-    def collect(self) -> Letter | None:
+    def collect(self) -> Sequence[Letter]:
         """What the deltas so far mean for the job's log (Source): no event yet for text that is held back."""
         text, events, ids, delta = "", list[Event](), list[int](), None
         for delta in (self._deltas.popleft() for _ in range(len(self._deltas))):
@@ -45,7 +45,7 @@ class Transcript:
                 ids += self._unlogged
                 self._unlogged = []
         if delta is None:
-            return None
+            return []
         if text:
             self._texts.append(text)
             events.append(Token(text, self._logged, tuple(ids)))
@@ -55,7 +55,8 @@ class Transcript:
             ending, outcome = self._ending(delta)
             events.append(ending)
             fields |= outcome
-        return self.run.letter(*events, **fields)
+        letter = self.run.letter(*events, **fields)
+        return [letter] if letter else []
 
     @property
     def _tokens(self) -> int:

@@ -61,12 +61,9 @@ class TransformersEngine:
         self._on_step, self._on_broken = rehearsal.on_step, rehearsal.on_broken
         self._answers.open(files, self.context_length)
         self._manager.start()
-        try:
-            rehearsal.run(self, self._crowd(1, self._manager.batch_tokens))
-            rehearsal.run(self, self._crowd(self.slots, self._manager.batch_tokens // self.slots))
-        except BaseException:
-            self.stop()
-            raise
+        step_tokens = self._manager.batch_tokens
+        alone, full = self._crowd(1, step_tokens), self._crowd(self.slots, step_tokens // self.slots)
+        rehearsal.run_all(self, [alone, full])
         self._on_step, self._on_broken = on_step, on_broken
         if not self._answers.serving:
             raise EngineFailed("the chat engine died as soon as it was warm")

@@ -92,12 +92,7 @@ class VllmEngine:
         rehearsal = Rehearsal()  # while warming up, a failure is raised from here
         self._on_step, self._on_broken = rehearsal.on_step, rehearsal.on_broken
         self._answers.open(files, self.context_length)
-        try:
-            for crowd in crowds(self.slots, self.context_length):
-                rehearsal.run(self, crowd)
-        except BaseException:
-            self.stop()
-            raise
+        rehearsal.run_all(self, crowds(self.slots, self.context_length))
         self._on_step, self._on_broken = on_step, on_broken
         if not self._answers.serving:
             raise EngineFailed("the chat engine died as soon as it was warm")

@@ -42,8 +42,8 @@ def _config() -> dict[str, Any]:
         "task_ignore_result": True,  # the ledger holds results
         "result_backend_thread_safe": True,  # there is none to be made anew for every job's thread
         "task_default_queue": "default",
-        # A message leaves the broker only when a slot is free, and is not acknowledged or at once: the
-        # ledger, not the message, survives a dead worker.
+        # A message leaves the broker only when a slot is free, and for good: the ledger, not the message,
+        # survives a dead worker.
         "task_acks_late": False,
         "worker_disable_prefetch": True,
         "worker_prefetch_multiplier": 0,
