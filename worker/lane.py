@@ -22,6 +22,7 @@ from worker.jobs.recovery import queue_again
 from worker.outbox import Outbox
 from worker.runner import Runner
 from worker.runs import Run
+from worker.threads import Threads
 
 __all__ = ["Lane"]
 
@@ -57,6 +58,7 @@ class Lane(BasePool):
         self._strays: set[str] = set()  # and ghosts: what `heal` saw differ the last time
         self._ghosts: set[str] = set()
         self._idle = threading.Condition()
+        self._threads = Threads("job")
 
     def on_apply(
         self,
@@ -81,7 +83,7 @@ class Lane(BasePool):
             finally:
                 self.on_free()
 
-        threading.Thread(target=work, name=f"job-{correlation_id}", daemon=True).start()
+        self._threads.run(work)
 
     @property
     def running(self) -> int:

@@ -1,5 +1,6 @@
 """The life of a worker: pin → load → warm up → ready → drain → release."""
 
+import gc
 import hashlib
 import logging
 import os
@@ -117,6 +118,8 @@ class Lifecycle(bootsteps.StartStopStep):
         except RedisError:
             self.runner.stop()  # its thread would keep the process alive
             raise
+        gc.collect()
+        gc.freeze()  # what a loaded model is made of need not be looked through again
         worker.lane = self.lane
         worker.max_concurrency = self.runner.slots  # the hub fetches a message only when a slot is free
         for queue in worker.app.amqp.queues.consume_from.values():

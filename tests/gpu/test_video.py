@@ -1,6 +1,7 @@
 """Videos on a CUDA device: the same picture, steady batches, steady memory. With -s it prints the figures."""
 
 import statistics
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tests.gpu.ballast import take_all
 from worker.devices import list_gpus
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.sizes import ClipSize
+from worker.lifecycle import SWITCH_S
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest
 from worker.video.thread import DeviceThread
@@ -75,6 +77,8 @@ Worker = Callable[..., Made]
 def worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     """Starts video workers: pipelines, each in a thread for which cuDNN has learned nothing yet."""
     with ExitStack() as stack:
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_S)
         yield partial(video_worker, stack, count(), tmp_path)
 
 

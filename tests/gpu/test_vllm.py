@@ -37,6 +37,7 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(not list_gpus(), reason="no CUDA device here"),
     pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not installed"),
+    pytest.mark.filterwarnings("default"),  # torch and vLLM warn of their own code
 ]
 
 #: Room for this engine beside those that other tests left.

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Literal, cast
 
 import redis
@@ -27,6 +28,8 @@ Reply = Literal["ok", "cancel", "stale"]
 #: Why a job goes back to its queue.
 Reason = Literal["worker_lost", "engine_lost", "redis_lost", "drain"]
 
+#: Jobs whose events one run of the script logs: for some milliseconds nobody else is served.
+_TOGETHER = 64
 #: What `claim` answers, beside nothing and the record's fields, when the job must have a worker to itself.
 _ALONE = "alone"
 
@@ -67,6 +70,13 @@ class Append:
     first: int
     events: Sequence[Event]
     fields: dict[str, Any]
+
+    def flat(self) -> Iterator[Any]:
+        """As the script takes it."""
+        yield from (self.job_id, self.attempt, self.first, len(self.fields), len(self.events))
+        yield from chain.from_iterable(self.fields.items())
+        for event in self.events:
+            yield from (event.type, event.fields(), event.resume())
 
 
 class Ledger:
@@ -135,13 +145,11 @@ class Ledger:
 
     def append(self, appends: Sequence[Append]) -> list[Reply]:
         """Log and publish the events of many jobs in one round trip; safe to repeat after an error."""
-        calls = []
-        for item in appends:
-            fields = [part for pair in item.fields.items() for part in pair]
-            events = [part for event in item.events for part in (event.type, event.fields(), event.resume())]
-            head = *self.head(item.job_id), item.attempt, item.first, len(item.fields)
-            calls.append((*head, *fields, *events))
-        return self.scripts.run_all("append", calls)
+        head, calls = self.head(""), []
+        for start in range(0, len(appends), _TOGETHER):
+            jobs = (item.flat() for item in appends[start : start + _TOGETHER])
+            calls.append((*head, *chain.from_iterable(jobs)))
+        return list(chain.from_iterable(self.scripts.run_all("append", calls)))
 
     def cancel(self, job_id: str) -> JobState:
         """Ask for the job's end; the state afterwards. Raises `JobNotFound`.

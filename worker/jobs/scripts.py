@@ -32,7 +32,11 @@ class Scripts:
 
     def run(self, name: str, *args: Any) -> Any:
         """Run one script."""
-        return self.run_all(name, [args])[0]
+        try:
+            return self.client.evalsha(self.sha(name), 0, *args)
+        except NoScriptError:  # Redis was restarted
+            self._shas.clear()
+            return self.client.evalsha(self.sha(name), 0, *args)
 
     def run_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run one script once a call, all in one round trip."""

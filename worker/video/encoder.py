@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,9 @@ RECIPE = f"av{av.__version__}-{PRESET}-crf{CRF}"
 
 #: by how many places x264 at most puts a frame before those that are shown earlier
 REORDERED = 2
+
+#: x264 would take all cores, and at each segment's end keep them from whoever feeds the GPU.
+THREADS = max(2, (os.cpu_count() or 2) // 2)
 
 #: libav's number for the limited range that video players expect
 _LIMITED_RANGE = 1
@@ -71,6 +75,7 @@ class Encoder:
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = clip.time_base
         context = stream.codec_context
+        context.thread_count = THREADS
         context.colorspace, context.color_range = clip.colorspace, _LIMITED_RANGE
         context.color_primaries, context.color_trc = clip.color_primaries, clip.color_trc
         if clip.aspect:
