@@ -22,7 +22,7 @@ test-vllm: $(CLIENTS)/vllm/installed
 
 # What only a CUDA device can show; the tests that need two are skipped on one.
 gpu-test: $(INSTALLED)
-	$(BIN)/python -m pytest -s tests/gpu
+	$(BIN)/python -m pytest -s tests/gpu -W "ignore:Unclosed context:ResourceWarning"
 
 # The same streams in a real browser: Debian's `chromium`, if it is there.
 browser-test: $(INSTALLED) $(NODE)

@@ -196,7 +196,10 @@ def even_model(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.skipif(len(list_gpus()) < 2, reason="one GPU: tensor parallel needs two")
+two_gpus = pytest.mark.skipif(len(list_gpus()) < 2, reason="one GPU: tensor parallel needs two")
+
+
+@two_gpus
 def test_two_gpus_share_a_model(tmp_path: Path) -> None:
     served = start(slots=4, context_length=512, gpus=2, model=even_model(tmp_path))
     try:
@@ -208,6 +211,7 @@ def test_two_gpus_share_a_model(tmp_path: Path) -> None:
         served.engine.stop()
 
 
+@two_gpus
 def test_heads_that_gpus_cannot_share_are_told_in_one_sentence() -> None:
     with pytest.raises(BadSettings, match="attention heads"):
         start(slots=4, context_length=512, gpus=2)

@@ -80,4 +80,5 @@ class Encoder:
         context.color_primaries, context.color_trc = clip.color_primaries, clip.color_trc
         if clip.aspect:
             context.sample_aspect_ratio = clip.aspect
+        context.open()
         return stream

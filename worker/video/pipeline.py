@@ -148,9 +148,9 @@ class VideoPipeline:
                     raise Canceled
                 if batch.index < first:
                     continue
+                filled = fill(batch.frames, batch.valid, request.pad) if self._pad else 0
                 with measure(self._device) as meter:
                     start = time.perf_counter()
-                    filled = fill(batch.frames, batch.valid, request.pad) if self._pad else 0
                     results = scene(batch.frames[: batch.valid + filled], batch.valid)
                     seconds = time.perf_counter() - start
                 done += batch.valid

@@ -54,7 +54,8 @@ class SegmentWriter:
         Waits for the batch before it: when this returns, only the one handed over is still to be encoded.
         """
         self._wait()
-        self._running = self._thread.submit(self._encode, frames, pts)
+        encoder = self._encoder or self._begin()
+        self._running = self._thread.submit(self._encode, encoder, frames, pts)
 
     def finish(self) -> None:
         """Publish the last segment and that it is the last."""
@@ -66,12 +67,16 @@ class SegmentWriter:
         if self._running:
             self._running.result()
 
-    def _encode(self, frames: NDArray[np.uint8], pts: Sequence[int]) -> None:
+    def _begin(self) -> Encoder:
+        """Not in the encoder's thread: libav has the interpreter, and would keep a batch from the GPU."""
         with writing():
-            if self._encoder is None:
-                self._partial = self._folder.partial()
-                self._encoder = Encoder(self._partial, self._clip)
-            self._encoder.encode(frames, pts)
+            self._partial = self._folder.partial()
+            self._encoder = Encoder(self._partial, self._clip)
+        return self._encoder
+
+    def _encode(self, encoder: Encoder, frames: NDArray[np.uint8], pts: Sequence[int]) -> None:
+        with writing():
+            encoder.encode(frames, pts)
             self._batches += 1
             if self._batches == self._limit:
                 self._publish()
