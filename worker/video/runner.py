@@ -1,15 +1,24 @@
 """Video runs: a job's clip through the pipeline, its batches into the job's log."""
 
 import logging
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
 from worker.jobs.clips import probe
-from worker.jobs.errors import BadVideo, EngineFailed, EngineLost, InvalidInput, JobFailed
+from worker.jobs.errors import (
+    BadVideo,
+    EngineFailed,
+    EngineLost,
+    InvalidInput,
+    JobFailed,
+    MediaUnavailable,
+)
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
-from worker.jobs.media import JobFiles
+from worker.jobs.media import JobFiles, media_of
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
 from worker.runs import Run
@@ -24,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: How long a run waits to hear whether it may go on, when Redis does not answer.
 LEDGER_WAIT_S = 1.0
+#: How long a run puts up with a media store that is away, and how long it waits before it tries again.
+MEDIA_WAIT_S, MEDIA_PAUSE_S = 60.0, 2.0
 
 
 class VideoRunner:
@@ -37,6 +48,7 @@ class VideoRunner:
     def __init__(self, video: VideoPipeline, settings: Settings) -> None:
         self._pipeline = video
         self._settings = settings
+        self._media = media_of(settings)
         self._device = DeviceThread("video")
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
@@ -50,9 +62,13 @@ class VideoRunner:
         What a next attempt would go on with is removed once the ledger has the end, and not before: if this
         attempt is taken away there is another one, which may be using it already.
         """
-        files = JobFiles.of(self._settings.media_dir, run.record.id)
+        files = self._media.files(run.record.id)
         try:
-            self._device.call(lambda: self._attempt(run, files))
+            with ExitStack() as stack:
+                patiently(run, lambda: stack.enter_context(files.here()))
+                self._device.call(lambda: self._attempt(run, files))
+        except request.Canceled:
+            run.emit(Canceled())
         except EngineLost as error:
             self._on_broken(error)  # the worker ends, and hands the job back
         except JobFailed as error:
@@ -63,10 +79,13 @@ class VideoRunner:
                 EngineFailed.code, "the video engine met an error of its own; the worker's log says which"
             )
         run.over.wait()
-        if run.outcome != "abandoned":
-            files.remove_work()
-        if run.outcome in ("failed", "canceled"):
-            files.result.unlink(missing_ok=True)  # of an attempt that was killed before it could say so
+        try:
+            if run.outcome != "abandoned":
+                files.remove_work()
+            if run.outcome in ("failed", "canceled"):
+                files.remove_result()  # of an attempt that was killed before it could say so
+        except MediaUnavailable:
+            log.warning("job %s: recovery removes what is left of it", run.record.id)
 
     def stop(self) -> None:
         """Let go of the model."""
@@ -86,13 +105,8 @@ class VideoRunner:
             run.wait_logged(LEDGER_WAIT_S)
             return run.stopping.is_set()
 
-        try:
-            result = self._pipeline.run(wanted, on_batch=on_batch, canceled=canceled)
-        except request.Canceled:
-            run.emit(Canceled())
-        else:
-            succeeded = _succeeded(result)
-            run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
+        succeeded = _succeeded(self._pipeline.run(wanted, on_batch=on_batch, canceled=canceled))
+        run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
 
     def _frames(self, clip: Path) -> int | None:
         """How many frames the clip says it has. Raises BadVideo: this worker may allow less than the API."""
@@ -113,7 +127,22 @@ class VideoRunner:
             background=files.background if spec.background_image else _rgb(spec.background),
             pad=spec.pad,
             done=run.record.done,
+            publish=lambda partial, target: patiently(run, lambda: files.publish(partial, target)),
         )
+
+
+def patiently(run: Run, step: Callable[[], None]) -> None:
+    """Take the step; again, for a while, if the media store is away. Raises `Canceled` if the run stops."""
+    end = time.monotonic() + MEDIA_WAIT_S
+    while True:
+        try:
+            return step()
+        except MediaUnavailable as error:
+            if time.monotonic() > end:
+                raise
+            log.warning("job %s: %s", run.record.id, error)
+        if run.stopping.wait(MEDIA_PAUSE_S):
+            raise request.Canceled
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
