@@ -114,6 +114,9 @@ class VideoRunner:
             return probe(clip, self._settings.limits).frames
         except InvalidInput as error:
             raise BadVideo(str(error)) from error
+        except FileNotFoundError as error:
+            reason = "The clip is not in this worker's media store: is it the API's?"
+            raise MediaUnavailable(reason) from error
 
     def _request(self, run: Run, files: JobFiles) -> VideoRequest:
         spec = run.record.spec

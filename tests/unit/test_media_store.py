@@ -1,0 +1,223 @@
+"""Media in an S3 server: what is stored, staged and left, and what happens when it is away."""
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.s3 import S3Server
+from worker.jobs import store as store_module
+from worker.jobs.errors import BadSettings, MediaUnavailable, QueueFull, Unanswered
+from worker.jobs.media import JobFiles, Media, StoredFile, media_of
+from worker.jobs.settings import Settings
+from worker.jobs.store import Store
+
+
+@pytest.fixture
+def store(s3: S3Server) -> Store:
+    return Store(f"s3://media/{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def far(s3: S3Server, tmp_path: Path) -> Settings:
+    """Settings with a part of the bucket to themselves."""
+    return Settings(media_url="s3://media", prefix=uuid.uuid4().hex, home=tmp_path)
+
+
+@pytest.fixture
+def media(far: Settings) -> Media:
+    return media_of(far)
+
+
+def content(stored: Path | StoredFile) -> bytes:
+    assert isinstance(stored, StoredFile)
+    found = b"".join(stored.blocks())
+    assert len(found) == stored.size
+    return found
+
+
+def submitted(media: Media, job_id: str = "job") -> JobFiles:
+    files = media.files(job_id)
+    with files.new():
+        files.clip.write_bytes(b"a clip")
+        files.background.write_bytes(b"an image")
+        with files.kept():
+            pass
+    return files
+
+
+def staged(settings: Settings) -> set[str]:
+    return {path.name for path in settings.staging_dir.iterdir()}
+
+
+def test_a_file_comes_back_whole_and_in_part(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(2 * store_module.PART + 1))  # goes in parts, comes in blocks
+    store.put(path, "job/clip")
+    stored = store.file("job/clip")
+    assert content(stored) == path.read_bytes()
+    assert b"".join(stored.blocks(10, stored.block + 20)) == path.read_bytes()[10 : stored.block + 20]
+
+
+def test_what_is_listed_is_removed_and_no_more(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"four")
+    for key in ("a/clip", "a/work/x/1", "ab/clip"):
+        store.put(path, key)
+    assert {name: entry.size for name, entry in store.list("a").items()} == {"clip": 4, "work/x/1": 4}
+    store.remove("a/work")
+    assert set(store.list()) == {"a/clip", "ab/clip"}
+    store.remove("a")
+    store.remove("a")
+    assert set(store.list()) == {"ab/clip"}
+    assert store.list("a") == {}
+    with pytest.raises(FileNotFoundError):
+        store.file("a/clip")
+
+
+OPERATIONS: dict[str, Callable[[Store, Path], object]] = {
+    "put": lambda store, path: store.put(path, "a/clip"),
+    "file": lambda store, path: store.file("a/clip"),
+    "read": lambda store, path: list(store.file("a/clip", 4).blocks()),
+    "list": lambda store, path: store.list("a"),
+    "remove": lambda store, path: store.remove("a"),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_store_that_does_not_answer_is_not_waited_for_and_used_again(
+    s3: S3Server, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"four")
+    store.put(path, "a/clip")
+    with monkeypatch.context() as patch, s3.frozen():
+        patch.setattr(store_module, "ANSWER_S", 0.1)
+        with pytest.raises(MediaUnavailable, match=r"^The media store is not available \(FSTimeoutError\)\.$"):
+            OPERATIONS[operation](store, path)
+    store.put(path, "a/clip")
+    assert content(store.file("a/clip")) == b"four"
+
+
+def test_a_bucket_that_is_not_there_is_a_store_that_is_not(s3: S3Server, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(MediaUnavailable, match="FileNotFoundError"):
+        Store("s3://nowhere").put(path, "a/clip")
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_no_whole_one(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"four")
+    store.put(path, "a")
+    stored = store.file("a")
+    path.write_bytes(b"two")
+    store.put(path, "a")
+    with pytest.raises(MediaUnavailable, match="changed"):
+        list(stored.blocks())
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"), [("nosuch://x", "nosuch"), ("gs://x", "gcsfs"), ("s3:/x", "pattern")]
+)
+def test_a_url_that_nothing_opens_is_a_bad_setting(url: str, reason: str) -> None:
+    with pytest.raises(BadSettings, match=f"STOKER_MEDIA_URL: .*{reason}"):
+        media_of(Settings.from_env({"STOKER_MEDIA_URL": url}))
+
+
+def test_what_was_uploaded_is_staged_for_as_long_as_it_is_needed(media: Media, far: Settings) -> None:
+    uploaded = submitted(media)
+    files = media.files("job")
+    with files.here():
+        assert (files.clip.read_bytes(), files.background.read_bytes()) == (b"a clip", b"an image")
+        assert staged(far) == {files.folder.name, f"{files.folder.name}.lock"}
+    assert staged(far) == set()
+    assert not uploaded.folder.exists()
+
+
+@pytest.mark.parametrize("error", [QueueFull("full", 1), KeyboardInterrupt(), Unanswered("?")])
+def test_a_refused_upload_leaves_nothing_unless_the_job_may_be_there(
+    media: Media, far: Settings, error: BaseException
+) -> None:
+    files = media.files("job")
+    with pytest.raises(type(error)), files.new():
+        files.clip.write_bytes(b"a clip")
+        with files.kept():
+            raise error
+    assert staged(far) == set()
+    left = [files.job_id for files in media.older_than(-60)]
+    assert left == (["job"] if isinstance(error, Unanswered) else [])
+
+
+def test_another_attempt_has_what_was_published_and_no_half_of_it(
+    media: Media, far: Settings, s3: S3Server, tmp_path: Path
+) -> None:
+    submitted(media)
+    one, other = media.files("job"), media_of(far.updated(home=tmp_path / "other")).files("job")
+    with one.here():
+        one.work.mkdir()
+        for name in ("1.nut", "2.nut", "3.complete"):
+            partial = one.work / "partial"
+            partial.write_bytes(b"" if name == "3.complete" else name.encode())
+            one.publish(partial, one.work / name)
+            assert not partial.exists()
+        half = tmp_path / "half"
+        half.write_bytes(b"2.n")
+        Store(f"s3://media/{far.prefix}").put(half, "job/work/2.nut.5")  # as a killed worker may leave it
+        with other.here():
+            assert sorted(path.name for path in other.work.iterdir()) == ["1.nut", "3.complete"]
+            assert (other.work / "1.nut").read_bytes() == b"1.nut"
+    other.remove_work()
+    with other.here():
+        assert not other.work.exists()
+
+
+def test_a_result_is_seen_when_it_is_published_until_it_is_removed(media: Media) -> None:
+    files = submitted(media)
+    with files.here():
+        with pytest.raises(FileNotFoundError):
+            files.video()
+        partial = files.folder / "partial"
+        partial.write_bytes(b"a video")
+        files.publish(partial, files.result)
+        assert content(media.files("job").video()) == b"a video"
+        with media.files("job").here():
+            pass
+    media.files("job").remove_result()
+    with pytest.raises(FileNotFoundError):
+        media.files("job").video()
+
+
+def test_jobs_whose_files_are_old(media: Media) -> None:
+    submitted(media, "a")
+    submitted(media, "b")
+    assert [files.job_id for files in media.older_than(-60)] == ["a", "b"]
+    assert list(media.older_than(60)) == []
+    media.files("a").remove()
+    assert [files.job_id for files in media.older_than(-60)] == ["b"]
+
+
+def test_a_killed_process_leaves_nothing_once_another_stages(media: Media, far: Settings) -> None:
+    """And what is in use stays."""
+    folder = far.staging_dir / "killed.1"
+    code = (
+        "import sys, signal\nfrom pathlib import Path\nfrom worker.jobs.staging import staged\n"
+        "with staged(Path(sys.argv[1])):\n"
+        "    (Path(sys.argv[1]) / 'clip').touch()\n    print('here', flush=True)\n    signal.pause()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        with media.files("a").new():
+            assert (folder / "clip").exists()
+        process.send_signal(signal.SIGKILL)
+    assert staged(far) == {"killed.1", "killed.1.lock"}
+    files = media.files("b")
+    with files.new():
+        assert staged(far) == {files.folder.name, f"{files.folder.name}.lock"}
+    assert staged(far) == set()
