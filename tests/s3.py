@@ -51,9 +51,18 @@ class S3Server:
         boto3.client("s3").create_bucket(Bucket="media")
 
     def stop(self) -> None:
-        """Away: connections are refused."""
+        """With all that it has."""
         self._process.kill()
         self._process.wait()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Connections are refused; it comes back empty."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,24 +13,33 @@ from tests.s3 import S3Server
 from worker.jobs import store as store_module
 from worker.jobs.errors import BadSettings, MediaUnavailable, QueueFull, Unanswered
 from worker.jobs.media import JobFiles, Media, StoredFile, media_of
+from worker.jobs.remote_media import RemoteMedia
 from worker.jobs.settings import Settings
 from worker.jobs.store import Store
 
 
-@pytest.fixture
-def store(s3: S3Server) -> Store:
-    return Store(f"s3://media/{uuid.uuid4().hex}")
-
-
-@pytest.fixture
-def far(s3: S3Server, tmp_path: Path) -> Settings:
+@pytest.fixture(scope="module")
+def far(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings with a part of the bucket to themselves."""
-    return Settings(media_url="s3://media", prefix=uuid.uuid4().hex, home=tmp_path)
+    return Settings(media_url="s3://media", prefix="far", home=tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def client(far: Settings) -> Store:
+    """One for all tests, for it takes its time to begin."""
+    return Store(f"s3://media/{far.prefix}")
 
 
 @pytest.fixture
-def media(far: Settings) -> Media:
-    return media_of(far)
+def store(client: Store) -> Store:
+    """Empty."""
+    client.remove("")
+    return client
+
+
+@pytest.fixture
+def media(store: Store, far: Settings) -> Media:
+    return RemoteMedia(store, far.staging_dir)
 
 
 def content(stored: Path | StoredFile) -> bytes:
@@ -98,7 +106,9 @@ def test_a_store_that_does_not_answer_is_not_waited_for_and_used_again(
     store.put(path, "a/clip")
     with monkeypatch.context() as patch, s3.frozen():
         patch.setattr(store_module, "ANSWER_S", 0.1)
-        with pytest.raises(MediaUnavailable, match=r"^The media store is not available \(FSTimeoutError\)\.$"):
+        with pytest.raises(
+            MediaUnavailable, match=r"^The media store is not available \(FSTimeoutError\)\.$"
+        ):
             OPERATIONS[operation](store, path)
     store.put(path, "a/clip")
     assert content(store.file("a/clip")) == b"four"
@@ -144,21 +154,25 @@ def test_what_was_uploaded_is_staged_for_as_long_as_it_is_needed(media: Media, f
 def test_a_refused_upload_leaves_nothing_unless_the_job_may_be_there(
     media: Media, far: Settings, error: BaseException
 ) -> None:
-    files = media.files("job")
-    with pytest.raises(type(error)), files.new():
-        files.clip.write_bytes(b"a clip")
-        with files.kept():
-            raise error
+    def upload() -> None:
+        files = media.files("job")
+        with files.new():
+            files.clip.write_bytes(b"a clip")
+            with files.kept():
+                raise error
+
+    with pytest.raises(type(error)):
+        upload()
     assert staged(far) == set()
     left = [files.job_id for files in media.older_than(-60)]
     assert left == (["job"] if isinstance(error, Unanswered) else [])
 
 
 def test_another_attempt_has_what_was_published_and_no_half_of_it(
-    media: Media, far: Settings, s3: S3Server, tmp_path: Path
+    media: Media, store: Store, tmp_path: Path
 ) -> None:
     submitted(media)
-    one, other = media.files("job"), media_of(far.updated(home=tmp_path / "other")).files("job")
+    one, other = media.files("job"), RemoteMedia(store, tmp_path / "staging").files("job")
     with one.here():
         one.work.mkdir()
         for name in ("1.nut", "2.nut", "3.complete"):
@@ -168,7 +182,7 @@ def test_another_attempt_has_what_was_published_and_no_half_of_it(
             assert not partial.exists()
         half = tmp_path / "half"
         half.write_bytes(b"2.n")
-        Store(f"s3://media/{far.prefix}").put(half, "job/work/2.nut.5")  # as a killed worker may leave it
+        store.put(half, "job/work/2.nut.5")  # as a killed worker may leave it
         with other.here():
             assert sorted(path.name for path in other.work.iterdir()) == ["1.nut", "3.complete"]
             assert (other.work / "1.nut").read_bytes() == b"1.nut"
@@ -221,3 +235,34 @@ def test_a_killed_process_leaves_nothing_once_another_stages(media: Media, far: 
     with files.new():
         assert staged(far) == {files.folder.name, f"{files.folder.name}.lock"}
     assert staged(far) == set()
+
+
+#: As under gunicorn: threads are greenlets, in one of which asyncio could run no loop for the others.
+GEVENT = """
+from gevent import monkey; monkey.patch_all()
+import os, sys
+from pathlib import Path
+import gevent
+from webapi.media import open_media
+from worker.jobs.settings import Settings
+
+media = open_media(Settings(media_url="s3://media", prefix="gevent", home=Path(sys.argv[1])))
+content = os.urandom(100_000)
+
+def upload(job_id):
+    files = media.files(job_id)
+    with files.new():
+        files.clip.write_bytes(content)
+        with files.kept():
+            pass
+    with files.here():
+        assert files.clip.read_bytes() == content
+    files.remove()
+
+gevent.joinall([gevent.spawn(upload, str(n)) for n in range(8)], raise_error=True)
+assert list(media.older_than(-60)) == []
+"""
+
+
+def test_greenlets_use_it_at_once_and_the_process_ends(s3: S3Server, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", GEVENT, tmp_path], check=True, timeout=60)
