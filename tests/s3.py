@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import boto3
+import httpx
 
 __all__ = ["S3Server"]
 
@@ -43,12 +43,12 @@ class S3Server:
         deadline = time.monotonic() + START_S
         while True:
             try:
-                socket.create_connection(("localhost", self._port)).close()
-                break
-            except ConnectionRefusedError:
+                httpx.put(f"{self.environment['AWS_ENDPOINT_URL']}/media").raise_for_status()
+            except httpx.ConnectError:
                 assert time.monotonic() < deadline
                 PAUSE.wait(0.02)
-        boto3.client("s3").create_bucket(Bucket="media")
+            else:
+                return
 
     def stop(self) -> None:
         """With all that it has."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles, StoredFile, media_of
 from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
-from worker.video import runner
+from worker.video import publisher
 
 
 class FarBench(Bench):
@@ -37,7 +38,7 @@ def bench(
     s3: S3Server, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[FarBench]:
     monkeypatch.setattr(store, "ANSWER_S", 1.0)
-    monkeypatch.setattr(runner, "MEDIA_PAUSE_S", 0.01)
+    monkeypatch.setattr(publisher, "PAUSE_S", 0.01)
     model = ScriptedModel()
     with scripted(monkeypatch, model, 3, 2) as video:
         bench = FarBench(Ledger(settings.updated(media_url="s3://media")), video, model)
@@ -77,25 +78,24 @@ def test_the_next_worker_has_another_disk_and_goes_on(bench: FarBench, tmp_path:
 def test_a_store_that_is_away_for_a_while_is_waited_for(
     bench: FarBench, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And the model and the encoder go on meanwhile, up to the end of the next segment."""
     bench.submit("a")
-    frozen, failed = threading.Event(), threading.Event()
+    failed = threading.Event()
     monkeypatch.setattr(store, "ANSWER_S", 0.3)
-    monkeypatch.setattr(runner.log, "warning", lambda *_: failed.set())
+    monkeypatch.setattr(publisher.log, "warning", lambda *_: failed.set())
+    with ExitStack() as frozen:
 
-    def freeze() -> None:
-        with s3.frozen():
-            frozen.set()
-            assert failed.wait(WAIT_S)
+        def on_call(call: int) -> None:
+            if call == 1:
+                frozen.enter_context(s3.frozen())
+            if call == 3:
+                assert failed.wait(WAIT_S)
+                frozen.close()
 
-    def on_call(call: int) -> None:
-        if call == 2:
-            threading.Thread(target=freeze).start()
-            assert frozen.wait(WAIT_S)
-
-    bench.model.on_call = on_call
-    thread = bench.start(run := bench.claim("a"))
-    thread.join(WAIT_S)
+        bench.model.on_call = on_call
+        bench.runner.run(run := bench.claim("a"))
     assert run.outcome == "succeeded"
+    assert bench.batches("a", 1) == list(range(9))
 
 
 def test_a_store_that_stays_away_fails_the_job_and_the_next_is_served(
@@ -104,7 +104,7 @@ def test_a_store_that_stays_away_fails_the_job_and_the_next_is_served(
     bench.submit("a")
     bench.submit("b")
     monkeypatch.setattr(store, "ANSWER_S", 0.1)
-    monkeypatch.setattr(runner, "MEDIA_WAIT_S", 0.2)
+    monkeypatch.setattr(publisher, "WAIT_S", 0.2)
     with s3.frozen():
         bench.runner.run(bench.claim("a"))
     error = bench.ledger.get("a").error

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from worker.jobs.errors import MediaUnavailable, Unanswered
 from worker.jobs.settings import Settings
@@ -44,6 +44,8 @@ class JobFiles:
     """The files of one video job, in a folder that API and workers share."""
 
     folder: Path
+    #: Whether it takes long to publish a file.
+    far: ClassVar[bool] = False
 
     @classmethod
     def of(cls, media_dir: Path, job_id: str) -> JobFiles:

@@ -46,6 +46,7 @@ class RemoteFiles(JobFiles):
     """
 
     store: Store
+    far = True
 
     @property
     def job_id(self) -> str:

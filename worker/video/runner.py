@@ -1,7 +1,6 @@
 """Video runs: a job's clip through the pipeline, its batches into the job's log."""
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from worker.jobs.specs import VideoJob
 from worker.runs import Run
 from worker.video import request
 from worker.video.pipeline import VideoPipeline
+from worker.video.publisher import Publisher, patiently
 from worker.video.request import BatchDone, VideoRequest, VideoResult
 from worker.video.thread import DeviceThread
 
@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 
 #: How long a run waits to hear whether it may go on, when Redis does not answer.
 LEDGER_WAIT_S = 1.0
-#: How long a run puts up with a media store that is away, and how long it waits before it tries again.
-MEDIA_WAIT_S, MEDIA_PAUSE_S = 60.0, 2.0
 
 
 class VideoRunner:
@@ -66,7 +64,8 @@ class VideoRunner:
         try:
             with ExitStack() as stack:
                 patiently(run, lambda: stack.enter_context(files.here()))
-                self._device.call(lambda: self._attempt(run, files))
+                publisher = stack.enter_context(Publisher(run, files))
+                self._device.call(lambda: self._attempt(run, files, publisher))
         except request.Canceled:
             run.emit(Canceled())
         except EngineLost as error:
@@ -92,8 +91,8 @@ class VideoRunner:
         self._pipeline.close()
         self._device.stop()
 
-    def _attempt(self, run: Run, files: JobFiles) -> None:
-        wanted = self._request(run, files)
+    def _attempt(self, run: Run, files: JobFiles, publisher: Publisher) -> None:
+        wanted = self._request(run, files, publisher)
         total = self._frames(wanted.source)
 
         def on_batch(batch: BatchDone) -> None:
@@ -118,7 +117,7 @@ class VideoRunner:
             reason = "The clip is not in this worker's media store: is it the API's?"
             raise MediaUnavailable(reason) from error
 
-    def _request(self, run: Run, files: JobFiles) -> VideoRequest:
+    def _request(self, run: Run, files: JobFiles, publisher: Publisher) -> VideoRequest:
         spec = run.record.spec
         if not isinstance(spec, VideoJob):
             raise TypeError(f"{run.record.id} is not a video")
@@ -130,22 +129,8 @@ class VideoRunner:
             background=files.background if spec.background_image else _rgb(spec.background),
             pad=spec.pad,
             done=run.record.done,
-            publish=lambda partial, target: patiently(run, lambda: files.publish(partial, target)),
+            publish=publisher,
         )
-
-
-def patiently(run: Run, step: Callable[[], None]) -> None:
-    """Take the step; again, for a while, if the media store is away. Raises `Canceled` if the run stops."""
-    end = time.monotonic() + MEDIA_WAIT_S
-    while True:
-        try:
-            return step()
-        except MediaUnavailable as error:
-            if time.monotonic() > end:
-                raise
-            log.warning("job %s: %s", run.record.id, error)
-        if run.stopping.wait(MEDIA_PAUSE_S):
-            raise request.Canceled
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
