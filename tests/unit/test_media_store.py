@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def store(client: Store) -> Store:
     return client
 
 
+@pytest.fixture(params=["s3", "file", "memory"])
+def any_store(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Store:
+    """Also those whose libraries are not asynchronous."""
+    urls = {"file": (tmp_path / "store").as_uri(), "memory": f"memory://{tmp_path}"}
+    return Store(urls[request.param]) if request.param in urls else store
+
+
 @pytest.fixture
 def media(store: Store, far: Settings) -> Media:
     return RemoteMedia(store, far.staging_dir)
@@ -63,8 +71,8 @@ def staged(settings: Settings) -> set[str]:
     return {path.name for path in settings.staging_dir.iterdir()}
 
 
-def test_a_file_comes_back_whole_and_in_part(store: Store, tmp_path: Path) -> None:
-    path = tmp_path / "file"
+def test_a_file_comes_back_whole_and_in_part(any_store: Store, tmp_path: Path) -> None:
+    store, path = any_store, tmp_path / "file"
     path.write_bytes(os.urandom(2 * store_module.PART + 1))  # goes in parts, comes in blocks
     store.put(path, "job/clip")
     stored = store.file("job/clip")
@@ -72,12 +80,15 @@ def test_a_file_comes_back_whole_and_in_part(store: Store, tmp_path: Path) -> No
     assert b"".join(stored.blocks(10, stored.block + 20)) == path.read_bytes()[10 : stored.block + 20]
 
 
-def test_what_is_listed_is_removed_and_no_more(store: Store, tmp_path: Path) -> None:
-    path = tmp_path / "file"
+def test_what_is_listed_is_removed_and_no_more(any_store: Store, tmp_path: Path) -> None:
+    store, path, began = any_store, tmp_path / "file", time.time()
     path.write_bytes(b"four")
     for key in ("a/clip", "a/work/x/1", "ab/clip"):
         store.put(path, key)
     assert {name: entry.size for name, entry in store.list("a").items()} == {"clip": 4, "work/x/1": 4}
+    changed = store.list("a")["clip"].changed
+    assert changed is not None
+    assert abs(changed - began) < 600
     store.remove("a/work")
     assert set(store.list()) == {"a/clip", "ab/clip"}
     store.remove("a")

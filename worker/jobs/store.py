@@ -62,8 +62,11 @@ class Store:
 
     def put(self, path: Path, key: str) -> None:
         """Let the file appear as `key`; not in every store does it appear whole."""
+        target = self._path(key)
         try:
-            self._call("put_file", str(path), self._path(key), more_bytes=path.stat().st_size, **self._parts)
+            if not self._limited:  # a store of objects has no folders
+                self._call("makedirs", target.rpartition("/")[0], exist_ok=True)
+            self._call("put_file", str(path), target, more_bytes=path.stat().st_size, **self._parts)
         except FileNotFoundError as error:  # S3 says this of a bucket
             raise _unavailable(error) from error
 
