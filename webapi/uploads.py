@@ -56,14 +56,14 @@ def receive(
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the clip as multipart/form-data.")
-    with files.new():
-        try:
+    try:
+        with files.new():
             form, uploads = _parse(request, files.folder, settings.max_upload_bytes)
             yield _place(form, uploads, files, settings.limits, clip)
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                raise DiskFull("There is no room for the upload.") from error
-            raise
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise DiskFull("There is no room for the upload.") from error
+        raise
 
 
 def _parse(

@@ -27,7 +27,7 @@ HOSTS = ("one", "other")
 
 @pytest.fixture(scope="module")
 def api(s3: S3Server, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    with serve(redis_url, tmp_path_factory.mktemp("api"), media_url="s3://media/x", lease_ttl_s=1) as web:
+    with serve(redis_url, tmp_path_factory.mktemp("api"), media_url="s3://media/x", lease_ttl_s=2) as web:
         yield web
 
 

@@ -37,7 +37,6 @@ class FarBench(Bench):
 def bench(
     s3: S3Server, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[FarBench]:
-    monkeypatch.setattr(store, "ANSWER_S", 1.0)
     monkeypatch.setattr(publisher, "PAUSE_S", 0.01)
     model = ScriptedModel()
     with scripted(monkeypatch, model, 3, 2) as video:
@@ -103,16 +102,15 @@ def test_a_store_that_stays_away_fails_the_job_and_the_next_is_served(
 ) -> None:
     bench.submit("a")
     bench.submit("b")
-    monkeypatch.setattr(store, "ANSWER_S", 0.1)
-    monkeypatch.setattr(publisher, "WAIT_S", 0.2)
-    with s3.frozen():
+    with monkeypatch.context() as patch, s3.frozen():
+        patch.setattr(store, "ANSWER_S", 0.1)
+        patch.setattr(publisher, "WAIT_S", 0.2)
         bench.runner.run(bench.claim("a"))
     error = bench.ledger.get("a").error
     assert error == {
         "code": "media_unavailable",
         "message": "The media store is not available (FSTimeoutError).",
     }
-    monkeypatch.undo()
     bench.runner.run(bench.claim("b"))
     assert bench.ledger.get("b").state == "succeeded"
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.s3 import S3Server
+from tests.unit.test_video_disk import ROOM, small_disk
 from worker.jobs import store as store_module
-from worker.jobs.errors import BadSettings, MediaUnavailable, QueueFull, Unanswered
+from worker.jobs.errors import BadSettings, DiskFull, MediaUnavailable, QueueFull, Unanswered
 from worker.jobs.media import JobFiles, Media, StoredFile, media_of
 from worker.jobs.remote_media import RemoteMedia
 from worker.jobs.settings import Settings
@@ -177,6 +178,18 @@ def test_a_refused_upload_leaves_nothing_unless_the_job_may_be_there(
     assert staged(far) == set()
     left = [files.job_id for files in media.older_than(-60)]
     assert left == (["job"] if isinstance(error, Unanswered) else [])
+
+
+def test_a_full_disk_is_told_and_left_as_it_was(media: Media, store: Store, tmp_path: Path) -> None:
+    files = submitted(media)
+    large = tmp_path / "large"
+    large.write_bytes(bytes(2 * ROOM))
+    store.put(large, "job/clip")
+    with small_disk(tmp_path / "small") as disk:
+        with pytest.raises(DiskFull, match="There is no room"):
+            RemoteMedia(store, disk / "staging").files("job").here().__enter__()
+        assert list((disk / "staging").iterdir()) == []
+    assert not files.folder.exists()
 
 
 def test_another_attempt_has_what_was_published_and_no_half_of_it(

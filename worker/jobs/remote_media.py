@@ -108,6 +108,7 @@ class RemoteFiles(JobFiles):
         return f"{self.job_id}/{path.relative_to(self.folder).as_posix()}"
 
     def _fetch(self) -> None:
+        """By blocks, one after the other: each has its time limit."""
         for name, entry in self.store.list(self.job_id).items():
             if target := self._place(name, entry):
                 target.parent.mkdir(parents=True, exist_ok=True)
