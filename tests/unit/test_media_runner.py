@@ -12,9 +12,10 @@ from tests.unit.test_video_runner import WAIT_S, Bench, Stop
 from tests.unit.video_fixtures import ScriptedModel, read_clip, scripted, with_sound
 from worker.jobs import store
 from worker.jobs.ledger import Ledger
-from worker.jobs.media import JobFiles, StoredFile, media_of
+from worker.jobs.media import JobFiles, media_of
 from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
+from worker.jobs.stored_file import StoredFile
 from worker.video import publisher
 
 

@@ -14,10 +14,11 @@ from tests.s3 import S3Server
 from tests.unit.test_video_disk import ROOM, small_disk
 from worker.jobs import store as store_module
 from worker.jobs.errors import BadSettings, DiskFull, MediaUnavailable, QueueFull, Unanswered
-from worker.jobs.media import JobFiles, Media, StoredFile, media_of
+from worker.jobs.media import JobFiles, Media, media_of
 from worker.jobs.remote_media import RemoteMedia
 from worker.jobs.settings import Settings
 from worker.jobs.store import Store
+from worker.jobs.stored_file import StoredFile
 
 
 @pytest.fixture(scope="module")

@@ -15,28 +15,12 @@ from typing import ClassVar, Protocol
 
 from worker.jobs.errors import MediaUnavailable, Unanswered
 from worker.jobs.settings import Settings
+from worker.jobs.stored_file import StoredFile
 
-__all__ = ["NO_ROOM", "Folders", "JobFiles", "Media", "StoredFile", "media_of", "publish", "undone"]
+__all__ = ["NO_ROOM", "Folders", "JobFiles", "Media", "media_of", "publish", "undone"]
 
 #: What the operating system says when a file cannot grow: disk, quota or file size limit.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file that is on no disk of this machine: `size` bytes, read a block at a time."""
-
-    size: int
-    #: The bytes from the first number up to, not including, the second. Raises `MediaUnavailable`.
-    read: Callable[[int, int], bytes]
-    #: Bytes of a block.
-    block: int = 4 * 2**20
-
-    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` up to, not including, `stop`. Raises `MediaUnavailable`."""
-        stop = self.size if stop is None else stop
-        for first in range(start, stop, self.block):
-            yield self.read(first, min(first + self.block, stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +154,16 @@ def media_of(settings: Settings, loop: AbstractEventLoop | None = None) -> Media
 
 @contextmanager
 def undone(undo: Callable[[], None]) -> Iterator[None]:
-    """What is undone if a submit fails; not if nobody knows, for then the job may be there, and need it."""
+    """What is undone if a submit fails; not if nobody knows, for then the job may be there, and need it.
+
+    Nor while the media store is away: recovery does it later.
+    """
     try:
         yield
-    except Unanswered:
+    except (Unanswered, MediaUnavailable):
         raise
     except BaseException:
-        with suppress(MediaUnavailable):  # recovery does it
+        with suppress(MediaUnavailable):
             undo()
         raise
 
