@@ -66,5 +66,5 @@ $(CLIENTS)/aiperf/installed:
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,local,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,local,s3,dev]'
 	touch $@

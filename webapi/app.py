@@ -37,7 +37,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Stoker(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     app.extensions["stoker"] = stoker = Backend.of(settings)
-    Recovery(stoker.ledger).start()
+    Recovery(stoker.ledger, stoker.media).start()
     WarmUp(stoker).start()
     for module in (jobs, streams, tokens, ops, openai, videos, openapi):
         app.register_blueprint(module.routes)

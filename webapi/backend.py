@@ -1,5 +1,6 @@
 """The backend: what the routes of one app share, made once by `create_app`."""
 
+import logging
 from dataclasses import dataclass
 from typing import cast
 
@@ -7,14 +8,18 @@ from flask import current_app
 
 from webapi.feed import Feed
 from webapi.keys import Keys
+from webapi.media import open_media
 from webapi.prompts import Prompts
+from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger import Ledger
-from worker.jobs.media import JobFiles
+from worker.jobs.media import JobFiles, Media
 from worker.jobs.queues import Queues
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
 
 __all__ = ["Backend", "backend"]
+
+logger = logging.getLogger(__name__)
 
 _NAME = "stoker"
 
@@ -25,6 +30,7 @@ class Backend:
 
     settings: Settings
     ledger: Ledger
+    media: Media
     registry: Registry
     queues: Queues
     feed: Feed
@@ -37,11 +43,19 @@ class Backend:
         ledger = Ledger(settings)
         registry = Registry(ledger)
         feed = Feed(ledger.redis, ledger.key("feed"))
-        return cls(settings, ledger, registry, Queues(ledger), feed, Prompts(registry), Keys(ledger))
+        media = open_media(settings)
+        return cls(settings, ledger, media, registry, Queues(ledger), feed, Prompts(registry), Keys(ledger))
 
     def files(self, job_id: str) -> JobFiles:
         """Where the job's files lie."""
-        return JobFiles.of(self.settings.media_dir, job_id)
+        return self.media.files(job_id)
+
+    def remove_files(self, job_id: str) -> None:
+        """Remove the job's files; if the media store is away, recovery does so within a day."""
+        try:
+            self.files(job_id).remove()
+        except MediaUnavailable as error:
+            logger.warning("job %s: its files stay for now: %s", job_id, error)
 
 
 def backend() -> Backend:

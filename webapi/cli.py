@@ -17,6 +17,7 @@ from webapi.client import Client, Json
 from webapi.keys_cli import keys
 from webapi.timeline import Timeline
 from worker.jobs.errors import StokerError
+from worker.jobs.media import media_of
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["main"]
@@ -104,6 +105,7 @@ def web(host: str | None, port: int | None, no_auth: bool | None) -> None:
     """Run the API under gunicorn."""
     settings = Settings.from_env().updated(host=host, port=port, no_auth=no_auth)
     exposure.check(settings)
+    media_of(settings)  # if it cannot work that is told here, and not by each of gunicorn's processes
     _exec(local.web_argv(settings), settings)
 
 

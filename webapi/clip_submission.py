@@ -32,7 +32,9 @@ def submit_clip(
     files = stoker.files(job_id)
     with receive(request, files, stoker.settings, clip) as fields:
         spec = spec_of(fields, files)
-        accepted = submit(stoker, job_id, spec, idempotency(spec, files.clip, files.background))
+        once = idempotency(spec, files.clip, files.background)
+        with files.kept():
+            accepted = submit(stoker, job_id, spec, once)
     if accepted != job_id:
-        files.remove()  # the job has its own
+        stoker.remove_files(job_id)  # the job has its own
     return accepted

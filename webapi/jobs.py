@@ -119,6 +119,6 @@ def forget(job_id: str) -> ResponseReturnValue:
     access.job(job_id)
     stoker = backend()
     stoker.ledger.forget(job_id)
-    stoker.files(job_id).remove()
+    stoker.remove_files(job_id)
     logger.info("job %s: forgotten", job_id)
     return "", 204

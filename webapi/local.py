@@ -24,6 +24,7 @@ from worker.jobs.connection import connect
 from worker.jobs.deliveries import QUEUE
 from worker.jobs.errors import StokerError
 from worker.jobs.ledger import Ledger
+from worker.jobs.media import media_of
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, child_env
 
@@ -95,6 +96,7 @@ def _valkey_argv(port: int, data: Path) -> list[str]:
 
 def up(settings: Settings, *, verbose: bool = False) -> None:
     """Run the stack until SIGINT or SIGTERM, then drain it. Raises `CannotStart`, `BadSettings`."""
+    media_of(settings)  # if it cannot work that is told here, and not by each process
     logs = settings.root / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with _only_one(settings.root):

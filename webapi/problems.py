@@ -16,6 +16,7 @@ from worker.jobs.errors import (
     InvalidInput,
     JobConflict,
     JobNotFound,
+    MediaUnavailable,
     ModelNotFound,
     NotReady,
     QueueFull,
@@ -43,6 +44,7 @@ STATUS: dict[type[StokerError], int] = {
     JobConflict: 409,
     QueueFull: 429,
     NotReady: 503,
+    MediaUnavailable: 503,
     DiskFull: 507,
 }
 

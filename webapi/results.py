@@ -5,8 +5,11 @@ from flask import Response, request, send_file
 from webapi.backend import backend
 from worker.jobs.errors import JobConflict, JobNotFound
 from worker.jobs.records import Record
+from worker.jobs.stored_file import StoredFile
 
 __all__ = ["check_succeeded", "video_file"]
+
+MP4 = "video/mp4"
 
 
 def check_succeeded(record: Record) -> None:
@@ -21,13 +24,34 @@ def check_succeeded(record: Record) -> None:
 
 
 def video_file(record: Record) -> Response:
-    """The finished video. Raises `JobConflict` while there is none, `JobNotFound` if the file is gone."""
+    """The finished video. Raises `JobConflict` while there is none, `JobNotFound` if the file is gone.
+
+    And `MediaUnavailable`.
+    """
     check_succeeded(record)
-    video = backend().files(record.id).result
-    if not video.is_file():
-        raise JobNotFound("the result's file is gone")
+    try:
+        video = backend().files(record.id).video()
+    except FileNotFoundError:
+        raise JobNotFound("the result's file is gone") from None
+    if isinstance(video, StoredFile):
+        return _from_store(record, video)
     _ignore_odd_ranges(video.stat().st_size)
-    return send_file(video, "video/mp4", download_name=f"{record.id}.mp4", conditional=True)
+    return send_file(video, MP4, download_name=f"{record.id}.mp4", conditional=True)
+
+
+def _from_store(record: Record, video: StoredFile) -> Response:
+    """The part of the video that is asked for, a block at a time; the store is not asked for more."""
+    response = Response(mimetype=MP4)
+    response.headers.set("Content-Disposition", "inline", filename=f"{record.id}.mp4")
+    response.cache_control.no_cache = True
+    response.set_etag(f"{record.id}-{record.attempt}-{video.size}")
+    response.content_length = video.size
+    _ignore_odd_ranges(video.size)
+    response.make_conditional(request, accept_ranges=True, complete_length=video.size)
+    part = response.content_range
+    if request.method == "GET" and response.status_code in (200, 206):
+        response.response = video.blocks(part.start or 0, part.stop)
+    return response
 
 
 def _ignore_odd_ranges(size: int) -> None:

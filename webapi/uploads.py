@@ -12,7 +12,7 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
-from worker.jobs.errors import DiskFull, InvalidInput, TooLarge, Unanswered
+from worker.jobs.errors import DiskFull, InvalidInput, TooLarge
 from worker.jobs.inspection import inspect
 from worker.jobs.limits import Limits
 from worker.jobs.media import NO_ROOM, JobFiles, publish
@@ -56,15 +56,12 @@ def receive(
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the clip as multipart/form-data.")
-    files.folder.mkdir(parents=True)
     try:
-        form, uploads = _parse(request, files.folder, settings.max_upload_bytes)
-        yield _place(form, uploads, files, settings.limits, clip)
-    except Unanswered:
-        raise
-    except BaseException as error:
-        files.remove()
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
+        with files.new():
+            form, uploads = _parse(request, files.folder, settings.max_upload_bytes)
+            yield _place(form, uploads, files, settings.limits, clip)
+    except OSError as error:
+        if error.errno in NO_ROOM:
             raise DiskFull("There is no room for the upload.") from error
         raise
 

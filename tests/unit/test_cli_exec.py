@@ -3,6 +3,7 @@
 import os
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -88,6 +89,15 @@ def test_a_value_that_cannot_work_is_one_sentence(command: str) -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: STOKER_")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["up", "web"])
+def test_a_media_store_that_no_library_is_there_for_is_one_sentence(command: str, tmp_path: Path) -> None:
+    env = {"STOKER_HOME": str(tmp_path / "home"), "STOKER_MEDIA_URL": "nosuch://bucket"}
+    result = CliRunner().invoke(main, [command], env=env)
+    assert result.exit_code == 1
+    assert result.stderr == "Error: STOKER_MEDIA_URL: Protocol not known: nosuch\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_sizes_to_warm_up_for() -> None:

@@ -102,7 +102,7 @@ def delete(video_id: str) -> ResponseReturnValue:
         for _ in follow(stoker, record.id, record.events):
             pass  # up to its end
     stoker.ledger.forget(record.id)
-    stoker.files(record.id).remove()
+    stoker.remove_files(record.id)
     logger.info("job %s: forgotten", record.id)
     return Deleted(id=video_id).model_dump()
 

@@ -134,6 +134,12 @@ class DiskFull(JobFailed):
     code = "disk_full"
 
 
+class MediaUnavailable(JobFailed):
+    """The media store does not answer, or refuses."""
+
+    code = "media_unavailable"
+
+
 class ModelMissing(StokerError):
     """A model file is not there, or its hash is wrong."""
 

@@ -1,15 +1,23 @@
 """Where a job's files lie: a folder a job, with names of our own, never the client's."""
 
+from __future__ import annotations
+
 import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Protocol
 
-__all__ = ["NO_ROOM", "JobFiles", "publish"]
+from worker.jobs.errors import MediaUnavailable, Unanswered
+from worker.jobs.settings import Settings
+from worker.jobs.stored_file import StoredFile
+
+__all__ = ["NO_ROOM", "Folders", "JobFiles", "Media", "media_of", "publish", "undone"]
 
 #: What the operating system says when a file cannot grow: disk, quota or file size limit.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -17,23 +25,21 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @dataclass(frozen=True, slots=True)
 class JobFiles:
-    """The files of one video job under `Settings.media_dir`."""
+    """The files of one video job, in a folder that API and workers share."""
 
     folder: Path
+    #: Whether it takes long to publish a file.
+    far: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, media_dir: Path, job_id: str) -> "JobFiles":
+    def of(cls, media_dir: Path, job_id: str) -> JobFiles:
         """The job's files, whether they exist or not."""
         return cls(media_dir / job_id)
 
-    @classmethod
-    def older_than(cls, media_dir: Path, age_s: float) -> "Iterator[JobFiles]":
-        """The files of all jobs that have not changed for so long."""
-        latest = time.time() - age_s
-        for folder in media_dir.iterdir() if media_dir.exists() else ():
-            with suppress(FileNotFoundError):  # a client may forget it just now
-                if folder.stat().st_mtime < latest:
-                    yield cls(folder)
+    @property
+    def job_id(self) -> str:
+        """Whose they are."""
+        return self.folder.name
 
     @property
     def clip(self) -> Path:
@@ -55,13 +61,111 @@ class JobFiles:
         """The folder of what an attempt leaves for the next one, and of files that are not finished."""
         return self.folder / "work"
 
+    @contextmanager
+    def new(self) -> Iterator[None]:
+        """A folder for a new job's files to come into; gone if the block fails, but for `Unanswered`."""
+        self.folder.mkdir(parents=True)
+        with undone(self.remove):
+            yield
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Workers have what came in; no more if the block fails, but for `Unanswered`.
+
+        Raises `MediaUnavailable`.
+        """
+        yield
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """The folder with all that the job has, to read and write in.
+
+        Raises `MediaUnavailable` (then it may be tried again) and `DiskFull`.
+        """
+        yield
+
+    def publish(self, partial: Path, target: Path) -> None:
+        """Let the finished file appear under its name, for all others too; it survives a power cut.
+
+        Raises `MediaUnavailable` (then it may be tried again) and OSError.
+        """
+        publish(partial, target)
+
+    def video(self) -> Path | StoredFile:
+        """The finished video. Raises FileNotFoundError, `MediaUnavailable`."""
+        self.result.stat()
+        return self.result
+
     def remove_work(self) -> None:
         """Remove what only a next attempt would need; no error if there is nothing."""
         shutil.rmtree(self.work, ignore_errors=True)
 
+    def remove_result(self) -> None:
+        """Remove the finished video; no error if there is none. Raises `MediaUnavailable`."""
+        self.result.unlink(missing_ok=True)
+
     def remove(self) -> None:
-        """Remove them all; no error if there are none."""
+        """Remove them all; no error if there are none. Raises `MediaUnavailable`."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Media(Protocol):
+    """The media store: where all jobs' files lie."""
+
+    def files(self, job_id: str) -> JobFiles:
+        """The job's files, whether they exist or not."""
+
+    def older_than(self, age_s: float) -> Iterator[JobFiles]:
+        """The files of all jobs that have not changed for so long. Raises `MediaUnavailable`."""
+
+
+class Folders:
+    """The media store on a disk that API and workers share."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def files(self, job_id: str) -> JobFiles:
+        """The job's files, whether they exist or not."""
+        return JobFiles.of(self._root, job_id)
+
+    def older_than(self, age_s: float) -> Iterator[JobFiles]:
+        """The files of all jobs that have not changed for so long."""
+        latest = time.time() - age_s
+        for folder in self._root.iterdir() if self._root.exists() else ():
+            with suppress(FileNotFoundError):  # a client may forget it just now
+                if folder.stat().st_mtime < latest:
+                    yield JobFiles(folder)
+
+
+def media_of(settings: Settings, loop: AbstractEventLoop | None = None) -> Media:
+    """The media store that the settings name; nothing connects yet. Raises `BadSettings`.
+
+    `loop` is for stores whose library is asynchronous; by default that library has one of its own.
+    """
+    if settings.media_url is None:
+        return Folders(settings.media_dir)
+    from worker.jobs.remote_media import RemoteMedia  # fsspec is needed for no other
+    from worker.jobs.store import Store
+
+    store = Store(f"{settings.media_url.rstrip('/')}/{settings.prefix}", loop)
+    return RemoteMedia(store, settings.staging_dir)
+
+
+@contextmanager
+def undone(undo: Callable[[], None]) -> Iterator[None]:
+    """What is undone if a submit fails; not if nobody knows, for then the job may be there, and need it.
+
+    Nor while the media store is away: recovery does it later.
+    """
+    try:
+        yield
+    except (Unanswered, MediaUnavailable):
+        raise
+    except BaseException:
+        with suppress(MediaUnavailable):
+            undo()
+        raise
 
 
 def publish(partial: Path, target: Path) -> None:

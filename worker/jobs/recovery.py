@@ -2,16 +2,17 @@
 
 import logging
 import threading
+from collections.abc import Callable
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import hinted_jobs
 from worker.jobs.deliveries import Deliveries
-from worker.jobs.errors import JobNotFound
+from worker.jobs.errors import JobNotFound, MediaUnavailable
 from worker.jobs.hints import call_next, send
 from worker.jobs.ledger import Ledger, Reason
-from worker.jobs.media import JobFiles
+from worker.jobs.media import Media, media_of
 from worker.jobs.queues import Queues
 from worker.jobs.registry import Registry
 
@@ -67,8 +68,9 @@ class Contact:
 class Recovery:
     """Runs in every worker and in the API; whoever comes first in an interval does the round for all."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, media: Media | None = None) -> None:
         self._ledger = ledger
+        self._media = media or media_of(ledger.settings)
         self._registry = Registry(ledger)
         self._queues = Queues(ledger)
         self._deliveries = Deliveries(ledger)
@@ -78,17 +80,23 @@ class Recovery:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Run in a thread of its own."""
-        threading.Thread(target=self._loop, name="recovery", daemon=True).start()
+        """Run in a thread of its own, and files in another: they may be far away, and leases do not wait."""
+        for name, *loop in (
+            ("recovery", self._tick, self._interval_s),
+            ("recovery-files", self._tick_files, self._lease_s / 2),
+        ):
+            threading.Thread(target=self._loop, args=loop, name=name, daemon=True).start()
 
     def stop(self) -> None:
         """Start no further round."""
         self._stopped.set()
 
-    def _loop(self) -> None:
-        while not self._stopped.wait(self._interval_s):
+    def _loop(self, tick: Callable[[], None], interval_s: float) -> None:
+        while not self._stopped.wait(interval_s):
             try:
-                self._tick()
+                tick()
+            except MediaUnavailable as error:
+                log.warning("recovery leaves files for later: %s", error)
             except (RedisError, OperationalError) as error:
                 self._contact.lost()
                 log.warning("recovery waits for Redis: %s", error)
@@ -108,8 +116,11 @@ class Recovery:
             self.take_from_lost_workers()
         self._deliveries.hint(now)
         if self._first_within("sweep", self._lease_s / 2):
-            self.drop_expired()
             self.repeat_lost_hints()
+
+    def _tick_files(self) -> None:
+        if self._first_within("expired", 0.45 * self._lease_s):
+            self.drop_expired()
         if self._first_within("files", FILES_CHECK_S):
             self.drop_files(FILES_AGE_S)
 
@@ -156,20 +167,20 @@ class Recovery:
     def drop_expired(self) -> None:
         """Forget jobs that ended long ago, and their files."""
         for job_id in self._ledger.drop_expired():
-            JobFiles.of(self._ledger.settings.media_dir, job_id).remove()
+            self._media.files(job_id).remove()
 
     def drop_files(self, age_s: float) -> None:
         """Remove what has not been touched for so long, and belongs to no job or is of no more use to it.
 
         An API that died in the middle of an upload leaves such files, and a worker that died behind the end.
         """
-        for files in JobFiles.older_than(self._ledger.settings.media_dir, age_s):
+        for files in self._media.older_than(age_s):
             try:
-                record = self._ledger.get(files.folder.name)
+                record = self._ledger.get(files.job_id)
                 if record.terminal:
                     files.remove_work()
                 if record.state in ("failed", "canceled"):
-                    files.result.unlink(missing_ok=True)
+                    files.remove_result()
             except JobNotFound:
-                log.info("%s belongs to no job", files.folder)
+                log.info("the files of %s belong to no job", files.job_id)
                 files.remove()

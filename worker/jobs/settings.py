@@ -24,6 +24,8 @@ class Settings(BaseModel):
 
     #: State of `stoker up`: models, media, device locks, the embedded server's data.
     home: Path = Path("~/.stoker")
+    #: Where clips, segments and results lie, as fsspec opens it: s3://bucket/path; unset, a folder in `home`.
+    media_url: str | None = Field(None, repr=False, pattern=r"^[a-z][a-z0-9+.-]*://.")
     #: The Redis that holds the ledger and the queues; unset, `stoker up` starts an embedded Valkey.
     redis_url: str | None = Field(None, pattern=r"^(rediss?|unix)://")
     #: First part of every Redis key and channel, so that several Stokers can share one Redis.
@@ -181,8 +183,13 @@ class Settings(BaseModel):
 
     @property
     def media_dir(self) -> Path:
-        """Where uploads and result videos lie, a folder a job; another Stoker has another prefix."""
+        """Where jobs' files lie without a `media_url`, a folder a job; another Stoker has another prefix."""
         return self.root / "media" / self.prefix
+
+    @property
+    def staging_dir(self) -> Path:
+        """Where files of a `media_url` lie while a process of this machine works on them."""
+        return self.root / "staging" / self.prefix
 
     @property
     def broker_url(self) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from worker.jobs.errors import BadSettings, EngineFailed, EngineLost
 from worker.jobs.limits import DEFAULTS, Limits
-from worker.jobs.media import publish
 from worker.jobs.sizes import ClipSize
 from worker.memory import free, measure
 from worker.video.decoder import ClipHeader
@@ -114,7 +113,7 @@ class VideoPipeline:
     ) -> VideoResult:
         began = time.perf_counter()
         with writing():
-            folder = SegmentFolder(request.work / f"{RECIPE}-batch{self._batch_size}")
+            folder = SegmentFolder(request.work / f"{RECIPE}-batch{self._batch_size}", request.publish)
         clip, frames = self._encode(request, folder, on_batch, canceled)
         size = self._join(request, clip, folder, frames, canceled)
         batches = self._batches(frames)
@@ -175,7 +174,7 @@ class VideoPipeline:
                 size = partial.stat().st_size
                 if canceled():
                     raise Canceled
-                publish(partial, request.target)
+                request.publish(partial, request.target)
         finally:
             partial.unlink(missing_ok=True)
         return size

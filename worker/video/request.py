@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.jobs.media import publish
 from worker.memory import MemoryReport
 from worker.video.padding import Pad
 
@@ -20,7 +22,8 @@ class VideoRequest:
 
     The folder `work`, on the result's file system, keeps what is done for a next run; whoever knows that the
     job has ended removes it. `done` frames have been reported by earlier runs: those of them that are kept
-    are not done again.
+    are not done again. `publish` lets a finished file of `work`, or the result, appear under its name, also
+    for others.
     """
 
     source: Path
@@ -30,6 +33,7 @@ class VideoRequest:
     background: tuple[int, int, int] | Path = (0, 255, 0)
     pad: Pad = "last"
     done: int = 0
+    publish: Callable[[Path, Path], None] = publish
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,28 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
 from worker.jobs.clips import probe
-from worker.jobs.errors import BadVideo, EngineFailed, EngineLost, InvalidInput, JobFailed
+from worker.jobs.errors import (
+    BadVideo,
+    EngineFailed,
+    EngineLost,
+    InvalidInput,
+    JobFailed,
+    MediaUnavailable,
+)
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
-from worker.jobs.media import JobFiles
+from worker.jobs.media import JobFiles, media_of
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
 from worker.runs import Run
 from worker.video import request
 from worker.video.pipeline import VideoPipeline
+from worker.video.publisher import Publisher, patiently
 from worker.video.request import BatchDone, VideoRequest, VideoResult
 from worker.video.thread import DeviceThread
 
@@ -37,6 +46,7 @@ class VideoRunner:
     def __init__(self, video: VideoPipeline, settings: Settings) -> None:
         self._pipeline = video
         self._settings = settings
+        self._media = media_of(settings)
         self._device = DeviceThread("video")
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
@@ -50,9 +60,14 @@ class VideoRunner:
         What a next attempt would go on with is removed once the ledger has the end, and not before: if this
         attempt is taken away there is another one, which may be using it already.
         """
-        files = JobFiles.of(self._settings.media_dir, run.record.id)
+        files = self._media.files(run.record.id)
         try:
-            self._device.call(lambda: self._attempt(run, files))
+            with ExitStack() as stack:
+                patiently(run, lambda: stack.enter_context(files.here()))
+                publisher = stack.enter_context(Publisher(run, files))
+                self._device.call(lambda: self._attempt(run, files, publisher))
+        except request.Canceled:
+            run.emit(Canceled())
         except EngineLost as error:
             self._on_broken(error)  # the worker ends, and hands the job back
         except JobFailed as error:
@@ -63,18 +78,21 @@ class VideoRunner:
                 EngineFailed.code, "the video engine met an error of its own; the worker's log says which"
             )
         run.over.wait()
-        if run.outcome != "abandoned":
-            files.remove_work()
-        if run.outcome in ("failed", "canceled"):
-            files.result.unlink(missing_ok=True)  # of an attempt that was killed before it could say so
+        try:
+            if run.outcome != "abandoned":
+                files.remove_work()
+            if run.outcome in ("failed", "canceled"):
+                files.remove_result()  # of an attempt that was killed before it could say so
+        except MediaUnavailable:
+            log.warning("job %s: recovery removes what is left of it", run.record.id)
 
     def stop(self) -> None:
         """Let go of the model."""
         self._pipeline.close()
         self._device.stop()
 
-    def _attempt(self, run: Run, files: JobFiles) -> None:
-        wanted = self._request(run, files)
+    def _attempt(self, run: Run, files: JobFiles, publisher: Publisher) -> None:
+        wanted = self._request(run, files, publisher)
         total = self._frames(wanted.source)
 
         def on_batch(batch: BatchDone) -> None:
@@ -86,13 +104,8 @@ class VideoRunner:
             run.wait_logged(LEDGER_WAIT_S)
             return run.stopping.is_set()
 
-        try:
-            result = self._pipeline.run(wanted, on_batch=on_batch, canceled=canceled)
-        except request.Canceled:
-            run.emit(Canceled())
-        else:
-            succeeded = _succeeded(result)
-            run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
+        succeeded = _succeeded(self._pipeline.run(wanted, on_batch=on_batch, canceled=canceled))
+        run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
 
     def _frames(self, clip: Path) -> int | None:
         """How many frames the clip says it has. Raises BadVideo: this worker may allow less than the API."""
@@ -100,8 +113,11 @@ class VideoRunner:
             return probe(clip, self._settings.limits).frames
         except InvalidInput as error:
             raise BadVideo(str(error)) from error
+        except FileNotFoundError as error:
+            reason = "The clip is not in this worker's media store: is it the API's?"
+            raise MediaUnavailable(reason) from error
 
-    def _request(self, run: Run, files: JobFiles) -> VideoRequest:
+    def _request(self, run: Run, files: JobFiles, publisher: Publisher) -> VideoRequest:
         spec = run.record.spec
         if not isinstance(spec, VideoJob):
             raise TypeError(f"{run.record.id} is not a video")
@@ -113,6 +129,7 @@ class VideoRunner:
             background=files.background if spec.background_image else _rgb(spec.background),
             pad=spec.pad,
             done=run.record.done,
+            publish=publisher,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -29,9 +30,13 @@ class SegmentFolder:
     ever have the same name, and what has been published is neither changed nor deleted.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Make the folder if there is none. Raises OSError."""
+    def __init__(self, path: Path, publish: Callable[[Path, Path], None] = publish) -> None:
+        """Make the folder if there is none. Raises OSError.
+
+        `publish` lets a finished file appear under its name, for the next attempt too.
+        """
         self._path = path
+        self._publish = publish
         path.mkdir(parents=True, exist_ok=True)
 
     def partial(self) -> Path:
@@ -40,13 +45,13 @@ class SegmentFolder:
 
     def add(self, partial: Path, first: int, end: int) -> None:
         """Publish the file as a segment. Raises OSError."""
-        publish(partial, self._path / f"{first:08}-{end:08}.{uuid4().hex}.nut")
+        self._publish(partial, self._path / f"{first:08}-{end:08}.{uuid4().hex}.nut")
 
     def complete(self, frames: int) -> None:
         """Note that the clip ends with its segments: it has so many frames. Raises OSError."""
         partial = self.partial()
         partial.touch()
-        publish(partial, self._path / f"{frames:08}{_COMPLETE}")
+        self._publish(partial, self._path / f"{frames:08}{_COMPLETE}")
 
     def is_complete(self, frames: int) -> bool:
         """Whether an attempt has seen that the clip has so many frames and no more."""

@@ -1,0 +1,153 @@
+"""Videos through gunicorn and workers that share no disk, only an S3 server."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.faults.plans import numbered
+from tests.integration.stack import course, eventually
+from tests.integration.webstack import Web, serve, upload, write_image
+from tests.s3 import S3Server
+from tests.unit.video_fixtures import make_clip, read_clip
+from webapi.local import worker_argv
+from webapi.supervisor import spawn
+from worker.jobs.settings import child_env
+from worker.jobs.store import Store
+
+pytestmark = pytest.mark.slow
+
+FRAMES, BATCH, SEGMENT = 40, 4, 2
+HOSTS = ("one", "other")
+
+
+@pytest.fixture(scope="module")
+def api(s3: S3Server, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    with serve(redis_url, tmp_path_factory.mktemp("api"), media_url="s3://media/x", lease_ttl_s=2) as web:
+        yield web
+
+
+@pytest.fixture(scope="module")
+def workers(
+    api: Web, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
+    """Two, warm, each with a home of its own."""
+    root = tmp_path_factory.mktemp("hosts")
+    (root / "bars.safetensors").touch()
+    processes = {}
+    for name in HOSTS:
+        (root / name).mkdir()
+        changes = {"home": root / name, "worker": "video", "video_model": root / "bars.safetensors"}
+        settings = api.settings.updated(batch_size=BATCH, segment_batches=SEGMENT, devices="cpu", **changes)
+        argv = [
+            "tests.faults.fake_worker" if part == "worker.app" else part
+            for part in worker_argv("video", settings)
+        ]
+        with (root / f"{name}.log").open("wb") as log:
+            processes[name] = spawn(argv, child_env(settings), log)
+    try:
+        pids = {process.pid for process in processes.values()}
+        eventually(lambda: pids <= {w.pid for w in api.registry.workers() if w.state == "ready"}, "workers")
+        yield processes
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clip") / "in.mp4", [numbered(i) for i in range(FRAMES)])
+
+
+@pytest.fixture(scope="module")
+def store(api: Web) -> Store:
+    return Store(f"s3://media/x/{api.settings.prefix}")
+
+
+def submit(api: Web, clip: Path) -> httpx.Response:
+    with clip.open("rb") as file:
+        return api.http.post(
+            "/v1/jobs/video", files={"file": file}, data={"model": "bars", "effect": "matte"}
+        )
+
+
+@pytest.fixture(scope="module")
+def film(api: Web, workers: dict[str, "subprocess.Popen[bytes]"], store: Store, clip: Path) -> str:
+    """A job whose worker was killed once it had finished a segment; it has ended."""
+    job_id = str(submit(api, clip).json()["id"])
+    eventually(lambda: any("/work/" in key for key in store.list()), "a finished segment")
+    name = api.job(job_id)["worker"]
+    os.kill(next(w.pid for w in api.registry.workers() if w.name == name), signal.SIGKILL)
+    with api.events(job_id) as events:
+        assert list(events)[-1].event == "succeeded"
+    return job_id
+
+
+def test_a_killed_workers_video_is_finished_on_another_host(
+    api: Web, film: str, store: Store, tmp_path: Path
+) -> None:
+    events = [event.data for event in api.ledger.events(film)]
+    kinds = [kind for kind in course(event["type"] for event in events) if kind not in ("batch", "progress")]
+    assert kinds == ["queued", "started", "requeued", "started", "succeeded"]
+    again = [event["index"] for event in events if event["type"] == "batch" and event["attempt"] == 2]
+    assert again[0] >= SEGMENT
+    eventually(lambda: set(store.list()) == {f"{film}/clip", f"{film}/result.mp4"}, "nothing left over")
+    (tmp_path / "out.mp4").write_bytes(api.http.get(f"/v1/jobs/{film}/result").content)
+    assert len(read_clip(tmp_path / "out.mp4").times) == FRAMES
+
+
+def test_a_result_is_served_in_parts_as_from_a_disk(api: Web, film: str) -> None:
+    url = f"/v1/jobs/{film}/result"
+    whole = api.http.get(url)
+    size = len(whole.content)
+    assert (whole.status_code, whole.headers["Content-Type"]) == (200, "video/mp4")
+    assert int(whole.headers["Content-Length"]) == size == api.job(film)["result"]["bytes"]
+    for wanted, first, last in (("100-199", 100, 199), ("-10", size - 10, size - 1), ("5-", 5, size - 1)):
+        part = api.http.get(url, headers={"Range": f"bytes={wanted}"})
+        assert (part.status_code, part.content) == (206, whole.content[first : last + 1])
+        assert part.headers["Content-Range"] == f"bytes {first}-{last}/{size}"
+    for headers, status in (
+        ({"Range": f"bytes={size}-"}, 416),
+        ({"Range": "frames=1-2"}, 200),
+        ({"Range": "bytes=0-1,5-6"}, 200),
+        ({"If-None-Match": whole.headers["ETag"]}, 304),
+        ({"Range": "bytes=0-9", "If-Range": '"another"'}, 200),
+    ):
+        assert api.http.get(url, headers=headers).status_code == status, headers
+    head = api.http.head(url)
+    assert (head.headers["Content-Length"], head.content) == (str(size), b"")
+
+
+def test_a_refused_clip_is_never_stored_and_a_forgotten_job_leaves_nothing(
+    api: Web, store: Store, clip: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "in.mp4"
+    text.write_text("not a video")
+    before = set(store.list())
+    assert submit(api, text).status_code == 422
+    assert set(store.list()) == before
+    answer = upload(api, clip.read_bytes(), model="matte", background=write_image(tmp_path / "a.png"))
+    job_id = answer.json()["id"]  # no worker serves that model
+    assert set(store.list()) - before == {f"{job_id}/clip", f"{job_id}/background"}
+    assert api.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+    assert api.http.delete(f"/v1/jobs/{job_id}").status_code == 204
+    assert set(store.list()) == before
+    assert not list(api.settings.staging_dir.iterdir())
+
+
+def test_while_the_store_is_away_nothing_is_accepted_and_all_else_goes_on(
+    api: Web, s3: S3Server, film: str, clip: Path
+) -> None:
+    with s3.away():
+        for answer in (submit(api, clip), api.http.get(f"/v1/jobs/{film}/result")):
+            assert (answer.status_code, answer.json()["code"]) == (503, "media_unavailable")
+            assert "Retry-After" in answer.headers
+        assert api.http.get("/livez").status_code == 200
+        assert [job["id"] for job in api.http.get("/v1/jobs").json()["jobs"]] == [film]
+    assert api.http.get(f"/v1/jobs/{film}/result").status_code == 404, "it came back empty"
+    assert submit(api, clip).status_code == 202
