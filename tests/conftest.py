@@ -1,8 +1,9 @@
 """Real parts for every test: a Redis-protocol server of its own and settings that point at it."""
 
 import logging
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,13 @@ def s3() -> Iterator[S3Server]:
         server.start()
         yield server
         server.stop()
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What this thread has logged; those of apps that other tests made have their own to say."""
+    here = threading.get_ident()
+    return lambda: [record.getMessage() for record in caplog.records if record.thread == here]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,8 @@ from worker.jobs.errors import BadSettings, NoDevice
 from worker.jobs.ledger import Ledger
 from worker.lifecycle import make_runner
 from worker.outbox import Outbox
+
+Said = Callable[[], list[str]]
 
 #: A worker that chooses again in each round: reads when to start, says what it has, lets go when told.
 WORKER = """
@@ -90,11 +92,11 @@ def taken(herd: Sequence[Worker]) -> list[str]:
     return [worker.said() for worker in herd]
 
 
-def test_without_a_gpu_auto_is_the_cpu_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_gpu_auto_is_the_cpu_and_says_so(tmp_path: Path, said: Said) -> None:
     held = lease("auto", tmp_path, list)
     assert (held.label, held.torch_device, held.gpus) == ("cpu", "cpu", 0)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
-    assert caplog.messages == ["this worker runs on the CPU: devices=auto, GPUs here: 0"]
+    assert said() == ["this worker runs on the CPU: devices=auto, GPUs here: 0"]
 
 
 def test_cpu_is_the_cpu_whatever_there_is(tmp_path: Path) -> None:
@@ -138,14 +140,12 @@ def test_four_that_start_at_the_same_instant_take_four_gpus_and_a_kill_frees_at_
                 assert worker.said() == "released"
 
 
-def test_a_gpu_that_another_program_fills_is_skipped_and_the_log_says_who(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_gpu_that_another_program_fills_is_skipped_and_the_log_says_who(tmp_path: Path, said: Said) -> None:
     full = gpu(0, 3, "pid 77 python (76.0 GiB)")
     held = lease("auto", tmp_path, lambda: [full, gpu(1, 41)])
     assert held.label == "GPU-111"
-    [said] = caplog.messages
-    assert said.startswith(
+    [skipped] = said()
+    assert skipped.startswith(
         "skipped: GPU 0 has 3.0 of 80.0 GiB free, used by pid 77 python (76.0 GiB); 40.0 GiB"
     )
     held.release()
@@ -189,9 +189,7 @@ def test_memory_that_a_killed_worker_has_not_returned_yet_is_waited_for(tmp_path
     held.release()
 
 
-def test_who_fills_a_gpu_or_holds_it_is_told_when_none_is_left(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_who_fills_a_gpu_or_holds_it_is_told_when_none_is_left(tmp_path: Path, said: Said) -> None:
     holder = lease("1", tmp_path, lambda: GPUS)
     full = gpu(0, 3, "pid 77 python (76.0 GiB)")
     with pytest.raises(NoDevice) as error:
@@ -200,7 +198,7 @@ def test_who_fills_a_gpu_or_holds_it_is_told_when_none_is_left(
         error.value
     )
     assert f"; GPU 1 is held by pid {os.getpid()} on " in str(error.value)
-    assert len(caplog.messages) == 1  # however often it looked
+    assert len(said()) == 1  # however often it looked
     holder.release()
     lease("0", tmp_path, lambda: GPUS).release()  # and it kept no lock
 
@@ -256,10 +254,12 @@ def test_a_process_that_already_uses_cuda_is_refused(tmp_path: Path, monkeypatch
         lease("auto", tmp_path, lambda: GPUS)
 
 
-def test_the_log_has_no_more_than_the_choice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_no_more_than_the_choice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, said: Said
+) -> None:
     caplog.set_level(logging.INFO)
     lease("auto", tmp_path, lambda: GPUS).release()
-    assert caplog.messages == []
+    assert said() == []
 
 
 @pytest.mark.parametrize("kind", ["chat", "video"])

@@ -1,7 +1,7 @@
 """The stage: what it warms up for, and what a batch of the clip looks like to the model."""
 
-import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast, get_args
 
@@ -86,14 +86,11 @@ def test_a_cpu_wakes_up_with_one_small_batch_and_clips_start_at_once() -> None:
 
 
 def test_a_size_without_enough_memory_is_left_out_with_a_line_that_says_so(
-    caplog: pytest.LogCaptureFixture,
+    said: Callable[[], list[str]],
 ) -> None:
     stage = stage_of(model := Watched(too_wide=1000), warms=True)
-    with caplog.at_level(logging.WARNING):
-        stage.warm_up([ClipSize(1000, 48), ClipSize(64, 48)])
-    assert caplog.messages == [
-        "not warm for clips of 1000x48: CUDA out of memory. Tried to allocate 2.00 GiB."
-    ]
+    stage.warm_up([ClipSize(1000, 48), ClipSize(64, 48)])
+    assert said() == ["not warm for clips of 1000x48: CUDA out of memory. Tried to allocate 2.00 GiB."]
     each = len(get_args(Effect)) * WARM_UP_BATCHES
     small = blank(SMALL, SMALL, WARM_UP_BATCHES + 1)
     assert model.taken() == small + blank(48, 1000, 1) + blank(48, 64, each)
