@@ -1,0 +1,101 @@
+"""The project: compose.yaml as a user runs it, under a name and a port of its own, and gone afterwards."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.compose.engine import Engine, repository
+from tests.integration.stack import free_port
+from webapi.client import Client
+
+__all__ = ["Project", "running_project"]
+
+Json = dict[str, Any]
+
+NAME = "stoker-test"
+#: What the test changes: a short lease and drain, so that much can happen in little time; few slots, so that
+#: work spreads over the replicas; and a part of the machine for each, so that three have more than one.
+SETTINGS = {
+    "STOKER_LEASE_TTL_S": "4",
+    "STOKER_DRAIN_S": "3",
+    "STOKER_SLOTS": "4",
+    "STOKER_SEGMENT_BATCHES": "2",
+    "STOKER_WORKER_CPUS": "0.55",
+    "OMP_NUM_THREADS": "1",
+    "STOKER_REDIS_PASSWORD": "atest",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Compose's commands for it, and Docker's for its containers."""
+
+    engine: Engine
+    url: str
+    variables: Mapping[str, str]
+
+    def compose(self, *command: str, **more: str) -> str:
+        """`docker compose COMMAND`; its output."""
+        where = ["--project-name", NAME, "--project-directory", str(repository())]
+        return self.engine.run(*self.engine.compose, *where, *command, **self.variables, **more)
+
+    def up(self, *options: str, chat_workers: int, **more: str) -> None:
+        """Everything there is, with so many chat workers; containers that need not change go on."""
+        self.compose("up", "--detach", "--scale", f"chat-worker={chat_workers}", *options, **more)
+
+    def containers(self, service: str) -> Sequence[str]:
+        """Ids of those of the service that run."""
+        return self._containers("ps", "--quiet", f"label=com.docker.compose.service={service}")
+
+    def every(self) -> Sequence[str]:
+        """Ids of all, ended ones too."""
+        return self._containers("ps", "--all", "--quiet", "label=com.docker.compose.oneoff=False")
+
+    def _containers(self, *options: str) -> Sequence[str]:
+        *command, label = options
+        mine = ["--filter", f"label=com.docker.compose.project={NAME}", "--filter", label]
+        return self.engine.run("docker", *command, *mine).split()
+
+    def inspect(self, container: str) -> Json:
+        """All that Docker knows of the container."""
+        return dict(json.loads(self.engine.run("docker", "inspect", container))[0])
+
+    def inside(self, service: str, *command: str) -> str:
+        """Run the command in a container of the service; its output."""
+        return self.engine.run("docker", "exec", self.containers(service)[0], *command)
+
+    def logs(self, service: str) -> str:
+        """What the service's containers have said."""
+        return self.compose("logs", "--no-color", service)
+
+    def image_mib(self, tag: str) -> int:
+        """Its size."""
+        size = self.engine.run("docker", "image", "inspect", "--format", "{{.Size}}", tag)
+        return round(int(size) / 2**20)
+
+    def down(self) -> None:
+        """Remove it all, volumes too."""
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "10")
+
+    def client(self, key: str) -> Client:
+        """A client of the published port."""
+        return Client(self.url, key)
+
+
+@contextmanager
+def running_project(engine: Engine, images: Mapping[str, str]) -> Iterator[Project]:
+    """A project of which nothing runs yet, and of which nothing stays, however the block ends."""
+    port = str(free_port())
+    variables = {**SETTINGS, **images, "STOKER_PORT": port, "COMPOSE_PROFILES": "cpu"}
+    project = Project(engine, f"http://127.0.0.1:{port}", variables)
+    project.down()  # what a test that was killed has left
+    try:
+        yield project
+    except BaseException:
+        Path("compose-test.log").write_text(project.compose("logs", "--no-color", "--timestamps"))
+        raise
+    finally:
+        project.down()
