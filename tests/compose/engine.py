@@ -25,11 +25,10 @@ class Engine:
     environment: Mapping[str, str]
     compose: Sequence[str]
 
-    def run(self, *command: str, given: bytes | None = None, **more: str) -> str:
-        """Its output; what it says on the way is shown if it fails. Raises `RuntimeError`."""
-        done = subprocess.run(
-            command, env={**self.environment, **more}, input=given, capture_output=True, check=False
-        )
+    def run(self, *command: str, given: bytes = b"", more: Mapping[str, str] | None = None) -> str:
+        """Its output; `more` are variables. Raises `RuntimeError` with what it said if it fails."""
+        environment = {**self.environment, **(more or {})}
+        done = subprocess.run(command, env=environment, input=given, capture_output=True, check=False)
         if done.returncode:
             said = (done.stdout + done.stderr).decode(errors="replace")[-4000:]
             raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{said}")

@@ -40,7 +40,8 @@ class Project:
     def compose(self, *command: str, **more: str) -> str:
         """`docker compose COMMAND`; its output."""
         where = ["--project-name", NAME, "--project-directory", str(repository())]
-        return self.engine.run(*self.engine.compose, *where, *command, **self.variables, **more)
+        variables = {**self.variables, **more}
+        return self.engine.run(*self.engine.compose, *where, *command, more=variables)
 
     def up(self, *options: str, chat_workers: int, **more: str) -> None:
         """Everything there is, with so many chat workers; containers that need not change go on."""

@@ -230,9 +230,9 @@ class Scenario:
         if any(queue["waiting"] or queue["running"] for queue in self._client.queues()):
             flaws.append(Flaw("leftover", f"{self._client.queues()}"))
         again = sum(job["attempt"] > 1 for job in listed)
-        events = sum(map(len, self._traffic.seen.values())) + sum(map(len, self._videos))
+        seen = sum(map(len, [*self._traffic.seen.values(), *self._videos]))
         self._say(f"{taken} jobs taken, {len(listed)} succeeded, {again} of them in more than one attempt")
-        self._say(f"{events} events: {len(flaws)} flaws; {len(self._traffic.surprises)} surprises")
+        self._say(f"{seen} events: {len(flaws)} flaws; {len(self._traffic.surprises)} surprises")
         assert not flaws, "\n".join(map(str, flaws))
         assert not self._traffic.surprises, "\n".join(self._traffic.surprises)
 
