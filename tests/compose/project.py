@@ -1,29 +1,32 @@
 """The project: compose.yaml as a user runs it, under a name and a port of its own, and gone afterwards."""
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+import click
 
 from tests.compose.engine import Engine, repository
 from tests.integration.stack import free_port
 from webapi.client import Client
 
-__all__ = ["Project", "running_project"]
+__all__ = ["NAME", "Project", "running_project"]
 
 Json = dict[str, Any]
 
+#: Of the project, and of its images.
 NAME = "stoker-test"
 #: What the test changes: a short lease and drain, so that much can happen in little time; few slots, so that
-#: work spreads over the replicas; and a part of the machine for each, so that three have more than one.
+#: work spreads over the replicas; and one thread for each of them.
 SETTINGS = {
+    "STOKER_IMAGE": NAME,
     "STOKER_LEASE_TTL_S": "4",
     "STOKER_DRAIN_S": "3",
     "STOKER_SLOTS": "4",
     "STOKER_SEGMENT_BATCHES": "2",
-    "STOKER_WORKER_CPUS": "0.55",
     "OMP_NUM_THREADS": "1",
     "STOKER_REDIS_PASSWORD": "atest",
 }
@@ -59,6 +62,10 @@ class Project:
         *command, label = options
         mine = ["--filter", f"label=com.docker.compose.project={NAME}", "--filter", label]
         return self.engine.run("docker", *command, *mine).split()
+
+    def limit(self, service: str, cores: float) -> None:
+        """Hold each of the service's containers to so much of the processor from now on."""
+        self.engine.run("docker", "update", "--cpus", str(cores), *self.containers(service))
 
     def inspect(self, container: str) -> Json:
         """All that Docker knows of the container."""
@@ -96,7 +103,9 @@ def running_project(engine: Engine, images: Mapping[str, str]) -> Iterator[Proje
     try:
         yield project
     except BaseException:
-        Path("compose-test.log").write_text(project.compose("logs", "--no-color", "--timestamps"))
+        with tempfile.NamedTemporaryFile("w", prefix="stoker-compose-", suffix=".log", delete=False) as file:
+            file.write(project.compose("logs", "--no-color", "--timestamps"))
+        click.echo(f"what the containers said is in {file.name}", err=True)
         raise
     finally:
         project.down()

@@ -1,5 +1,6 @@
 """The scenario: what happens to the stack, when, and what must come of every job."""
 
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ import click
 import httpx
 
 from tests.assets import asset
-from tests.compose.project import Project
+from tests.compose.leases import check_leases
+from tests.compose.project import NAME, Project
 from tests.compose.traffic import Chat, Traffic
 from tests.faults.audit import pictures, same
 from tests.faults.check import Expected, Flaw, check_log, check_video
@@ -25,13 +27,16 @@ Json = dict[str, Any]
 
 CHATS = [Chat(prompt, 24) for prompt in PROMPTS]
 #: One that is at it while something is done to its worker.
-LONG = Chat("Tell me a long story about a lighthouse.", 160)
+LONG = Chat("Tell me a long story about a lighthouse.", 120)
 CLIP = "carphone_pristine.mp4"
 #: As many as three workers have slots; a rate is taken over so many jobs.
-CLIENTS, COUNTED = 12, 48
+CLIENTS, COUNTED = 12, 24
+#: Of a core, for each chat worker while a rate is taken: one alone would fill a small machine, and they are to
+#: have a device each.
+SHARE = 0.35
 #: For images to be built and models to be fetched and warmed up, on a small machine.
 START_S = 600.0
-IMAGES = {"stoker:web": "web", "stoker:worker-cpu": "chat-worker"}
+WEB, WORKER = f"{NAME}:web", f"{NAME}:worker-cpu"
 
 
 class Scenario:
@@ -69,10 +74,10 @@ class Scenario:
 
     def _build(self) -> None:
         self._project.compose("build", STOKER_REVISION="one")
-        sizes = ", ".join(f"{image} {self._project.image_mib(image)} MiB" for image in IMAGES)
+        sizes = ", ".join(f"{image} {self._project.image_mib(image)} MiB" for image in (WEB, WORKER))
         self._say(f"built: {sizes}")
         look = "import importlib.util as i, os; print(os.getuid(), i.find_spec('torch') is None)"
-        for image, torch_free in (("stoker:web", True), ("stoker:worker-cpu", False)):
+        for image, torch_free in ((WEB, True), (WORKER, False)):
             said = self._project.engine.run("docker", "run", "--rm", image, "python3", "-c", look).split()
             assert said == ["10001", str(torch_free)], (image, said)
             models = self._project.engine.run("docker", "run", "--rm", image, "ls", "-A", "models")
@@ -84,11 +89,13 @@ class Scenario:
         made = re.search(r"sk-stoker-\S+", self._project.logs("key"))
         assert made, self._project.logs("key")
         self._key = made[0]
-        without = httpx.get(f"{self._project.url}/v1/jobs")
-        assert without.status_code == 401, without.text
         with self._project.client(self._key) as client:
             eventually(client.ready, "a ready stack", START_S)
+        without = httpx.get(f"{self._project.url}/v1/jobs")
+        assert without.status_code == 401, without.text
         self._say("ready: 1 chat worker, 1 video worker; without a key it is 401")
+
+        self._say(check_leases(self._project.engine, WORKER, f"{NAME}_locks"))
 
     def _ready(self, number: int) -> None:
         """Wait for so many chat workers, and no others."""
@@ -123,8 +130,11 @@ class Scenario:
 
     def _measure(self, workers: int) -> None:
         self._ready(workers)
+        self._project.limit("chat-worker", SHARE)
+        self._traffic.rate(workers)
         before = len(self._traffic.ended)
         rate = self._traffic.rate(COUNTED)
+        self._project.limit("chat-worker", os.cpu_count() or 1)
         self._rates.append((workers, rate))
         shares = sorted(self._traffic.hosts(before).values(), reverse=True)
         assert len(shares) >= workers, f"only {len(shares)} of {workers} workers had any of {COUNTED} jobs"
@@ -210,7 +220,7 @@ class Scenario:
         job_id = self._traffic.open(LONG)
         self._traffic.until(job_id, "token", 10)
         self._project.compose("build", STOKER_REVISION="two")
-        before = {name: self._project.containers(name) for name in IMAGES.values()}
+        before = {name: self._project.containers(name) for name in ("web", "chat-worker", "video-worker")}
         self._project.up(chat_workers=1)
         assert all(self._project.containers(name) != ids for name, ids in before.items())
         self._say("images rebuilt, and all containers of them replaced by `up`, in the middle of a stream")

@@ -13,6 +13,7 @@ from tests.compose.project import Project
 from tests.faults.check import Expected, Flaw, check_chat, check_log
 from tests.integration.stack import eventually
 from webapi.client import ApiError, Client
+from worker.jobs.events import TERMINAL
 
 __all__ = ["Chat", "Traffic"]
 
@@ -82,10 +83,14 @@ class Traffic:
         """The job's event number `count` of this type that comes behind number `after`."""
 
         def found() -> Json | None:
-            fitting = [e for e in list(self.seen[job_id]) if e["type"] == what and e["n"] > after]
-            return fitting[count - 1] if len(fitting) >= count else None
+            seen = list(self.seen[job_id])
+            fitting = [event for event in seen if event["type"] == what and event["n"] > after]
+            if len(fitting) >= count:
+                return fitting[count - 1]
+            assert not seen or seen[-1]["type"] not in TERMINAL, f"no {what} {count} in {seen}"
+            return None
 
-        return eventually(found, f"{what} of {job_id}, which has {self.seen[job_id][-1:]}", STUCK_S)
+        return eventually(found, f"{what} of {job_id}", STUCK_S)
 
     def hosts(self, since: int = 0) -> Mapping[str, int]:
         """How many jobs the workers' containers have ended, leaving out the first so many."""
