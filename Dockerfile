@@ -23,23 +23,25 @@ ENTRYPOINT ["tini", "--"]
 # What we need is installed before we are, so that a change of ours is a small layer.
 FROM base AS build
 ARG PIP_EXTRA_INDEX_URL=
+# More packages for all images: s3fs, for a media store with s3://.
+ARG PACKAGES=
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 RUN touch README.md && python3 -m venv /opt/stoker
 
 FROM build AS web-needs
 RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
-    pip install --find-links /wheels --constraint constraints.txt .
+    pip install --find-links /wheels --constraint constraints.txt . ${PACKAGES}
 
 FROM build AS cpu-needs
 RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
-    pip install --find-links /wheels --constraint constraints.txt '.[worker]'
+    pip install --find-links /wheels --constraint constraints.txt '.[worker]' ${PACKAGES}
 
 # Without the constraints: torch is the index' own, with CUDA, or the one that vLLM asks for.
 FROM build AS cuda-needs
 ARG VLLM=
 RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
-    pip install --find-links /wheels '.[worker]' ${VLLM}
+    pip install --find-links /wheels '.[worker]' ${PACKAGES} ${VLLM}
 
 FROM build AS package
 COPY README.md ./

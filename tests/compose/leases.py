@@ -16,7 +16,7 @@ from worker.jobs.settings import Settings
 logging.basicConfig(level="INFO")
 settings = Settings.from_env()
 gpus = [Gpu("0", "GPU-of-the-test", free=80, total=80)]
-lease("auto", settings.root / "locks", lambda: gpus, patience_s=settings.device_wait_s)
+held = lease("auto", settings.root / "locks", lambda: gpus, patience_s=settings.device_wait_s)
 print("leased", flush=True)
 signal.pause()
 """
@@ -43,7 +43,7 @@ def check_leases(engine: Engine, image: str, volume: str) -> str:
         _says(engine, patient, "leased")
     finally:
         _remove(engine, started)
-    return "3 containers, 1 GPU: one leased it, one ended saying who has it, one waited and got it after a SIGKILL"
+    return "1 GPU, 3 containers: one leases it, one ends saying who has it, one waits until a SIGKILL frees it"
 
 
 def _says(engine: Engine, container: str, what: str) -> None:

@@ -31,8 +31,8 @@ LONG = Chat("Tell me a long story about a lighthouse.", 120)
 CLIP = "carphone_pristine.mp4"
 #: As many as three workers have slots; a rate is taken over so many jobs.
 CLIENTS, COUNTED = 12, 24
-#: Of a core, for each chat worker while a rate is taken: one alone would fill a small machine, and they are to
-#: have a device each.
+#: Of a core, for each chat worker while a rate is taken: one alone would fill a small machine, and they are
+#: to have a device each.
 SHARE = 0.35
 #: For images to be built and models to be fetched and warmed up, on a small machine.
 START_S = 600.0
