@@ -1,6 +1,6 @@
 # The API without torch (`web`), workers on the CPU (`worker-cpu`) and on GPUs (`worker-cuda`); README.md, "Containers".
 
-# Any image with Python 3.11 or newer, its venv and apt-get.
+# Any image with Python 3.11 or newer, its venv and, for GPUs, its headers, and apt-get.
 ARG BASE=python:3.11-slim-bookworm
 # An image whose files are wheels that pip prefers to those of its index, such as a torch of your own.
 ARG WHEELS=scratch

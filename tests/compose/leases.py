@@ -43,7 +43,7 @@ def check_leases(engine: Engine, image: str, volume: str) -> str:
         _says(engine, patient, "leased")
     finally:
         _remove(engine, started)
-    return "1 GPU, 3 containers: one leases it, one ends saying who has it, one waits until a SIGKILL frees it"
+    return "1 GPU, 3 containers: one leases it, one ends saying who has it, one waits until SIGKILL frees it"
 
 
 def _says(engine: Engine, container: str, what: str) -> None:
