@@ -32,6 +32,11 @@ def test_a_worker_has_the_time_to_drain(services: dict[str, Any], service: str) 
     assert float(grace) >= Settings().drain_s + LETTING_GO_S
 
 
+def test_the_first_key_is_the_user_s(services: dict[str, Any]) -> None:
+    """Which is made only if there is none: Prometheus' must come later."""
+    assert services["metrics-key"]["depends_on"].keys() == {"key"}
+
+
 def test_gpu_workers_share_their_locks_and_wait_for_a_gpu(services: dict[str, Any]) -> None:
     for name in ("chat-worker-gpu", "video-worker-gpu"):
         assert "locks:/var/lib/stoker/locks" in services[name]["volumes"]
