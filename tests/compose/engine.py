@@ -71,7 +71,7 @@ def _environment() -> Mapping[str, str]:
         if shutil.which("docker", path=folder):
             path = os.pathsep.join([folder, os.environ["PATH"]])
             environment = {**os.environ, "PATH": path, "DOCKER_BUILDKIT": "1"}
-            if _succeeds(["docker", "build", "--quiet", "-"], environment, PROBE):
+            if _succeeds(["docker", "build", "--tag", "stoker-test/probe", "-"], environment, PROBE):
                 return environment
     raise RuntimeError("no `docker` of the PATH can build with BuildKit")
 
