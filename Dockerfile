@@ -37,11 +37,12 @@ FROM build AS cpu-needs
 RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
     pip install --find-links /wheels --constraint constraints.txt '.[worker]' ${PACKAGES}
 
-# Without the constraints: torch is the index' own, with CUDA, or the one that vLLM asks for.
+# PyPI's torch has CUDA. Without VLLM it is the one that we test with; VLLM=vllm brings its own, and VLLM=torch==2.11.0
+# would be one for an older driver.
 FROM build AS cuda-needs
 ARG VLLM=
 RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
-    pip install --find-links /wheels '.[worker]' ${PACKAGES} ${VLLM}
+    pip install --find-links /wheels '.[worker]' ${PACKAGES} ${VLLM:---constraint constraints.txt}
 
 FROM build AS package
 COPY README.md ./
