@@ -7,7 +7,7 @@ CLIENTS := .venv-clients
 ENGINE_TESTS ?= tests/contract tests/integration/test_vllm_stack.py
 NODE := tests/clients/node_modules tests/browser/node_modules
 
-.PHONY: demo test test-vllm gpu-test browser-test faults clients lint clean
+.PHONY: demo test test-vllm gpu-test browser-test compose-test faults clients lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m webapi.demo
@@ -27,6 +27,10 @@ gpu-test: $(INSTALLED)
 # The same streams in a real browser: Debian's `chromium`, if it is there.
 browser-test: $(INSTALLED) $(NODE)
 	$(BIN)/python -m pytest tests/browser
+
+# Images and compose.yaml under a real Docker engine. As root, with dockerd and debootstrap, it needs no registry.
+compose-test: $(INSTALLED)
+	$(BIN)/python -m tests.compose
 
 # Twenty minutes of kills and outages: thousands of scripted jobs, then the real models.
 faults: $(INSTALLED)

@@ -17,7 +17,9 @@ from webapi.client import Client, Json
 from webapi.keys_cli import keys
 from webapi.timeline import Timeline
 from worker.jobs.errors import StokerError
+from worker.jobs.ledger import Ledger
 from worker.jobs.media import media_of
+from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["main"]
@@ -95,6 +97,20 @@ def worker_webhooks() -> None:
     """Send webhooks; needs no GPU."""
     settings = Settings.from_env()
     _exec(local.webhooks_argv(settings), settings)
+
+
+@worker.command("health")
+def worker_health() -> None:
+    """Tell whether a worker of this host is warm; for containers, where it is the only one."""
+    ledger = Ledger(whereabouts.follow(Settings.from_env()))
+    try:
+        cards = [card for card in Registry(ledger).live() if card.host == os.uname().nodename]
+    finally:
+        ledger.redis.close()
+    for card in cards:
+        click.echo(f"{card.name} is {card.state}")
+    if all(card.state == "warming" for card in cards):
+        raise click.ClickException("no worker of this host is warm")
 
 
 @main.command()

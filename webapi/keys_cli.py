@@ -46,11 +46,18 @@ def _seconds(_: click.Context, __: click.Parameter, text: str | None) -> int | N
 @click.option(
     "--expires", callback=_seconds, help="How long it is valid, such as 30d or 12h; default for ever."
 )
-def create(name: str, max_waiting: int | None, max_running: int | None, expires: int | None) -> None:
+@click.option("--if-none", is_flag=True, help="Only if there is no key yet.")
+def create(
+    name: str, max_waiting: int | None, max_running: int | None, expires: int | None, if_none: bool
+) -> None:
     """Make a key for NAME, and show it this once."""
     if not name.isprintable() or not name.strip():
         raise click.BadParameter("must have characters, and only such as can be printed", param_hint="NAME")
-    new = Keys(_ledger()).create(name, max_waiting=max_waiting, max_running=max_running, expires_s=expires)
+    known = Keys(_ledger())
+    if if_none and known.any():
+        click.echo("There are keys already: `stoker keys create NAME` makes another.", err=True)
+        return
+    new = known.create(name, max_waiting=max_waiting, max_running=max_running, expires_s=expires)
     click.echo(new.text)
     click.echo("Keep it now: it is stored as a hash, and will not be shown again.", err=True)
 

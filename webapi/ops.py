@@ -13,7 +13,6 @@ from prometheus_client.registry import Collector
 from webapi.backend import Backend, backend
 from webapi.documents import Health, QueuesDocument, WorkersDocument
 from worker.jobs.errors import NotReady
-from worker.jobs.records import WorkerCard
 
 __all__ = ["routes"]
 
@@ -32,7 +31,7 @@ def livez() -> ResponseReturnValue:
 @routes.get("/readyz")
 def readyz() -> ResponseReturnValue:
     """Redis answers, and every kind of job has a warmed worker."""
-    ready = {worker.kind for worker in _live_workers(backend()) if worker.state == "ready"}
+    ready = {worker.kind for worker in backend().registry.live() if worker.state == "ready"}
     missing = [kind for kind in KINDS if kind not in ready]
     if missing:
         raise NotReady(f"no worker is ready for: {', '.join(missing)}")
@@ -48,7 +47,7 @@ def queues() -> ResponseReturnValue:
 @routes.get("/v1/workers")
 def workers() -> ResponseReturnValue:
     """The workers that are alive."""
-    return WorkersDocument(workers=_live_workers(backend())).model_dump()
+    return WorkersDocument(workers=backend().registry.live()).model_dump()
 
 
 @routes.get("/metrics")
@@ -58,12 +57,6 @@ def metrics() -> ResponseReturnValue:
     registry.register(LedgerCollector(backend()))
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return Response(encode(registry), content_type=content_type)
-
-
-def _live_workers(stoker: Backend) -> list[WorkerCard]:
-    """Workers whose lease holds: one that was killed leaves its card behind until recovery sees it."""
-    lapsed = set(stoker.registry.lapsed())
-    return [worker for worker in stoker.registry.workers() if worker.name not in lapsed]
 
 
 class LedgerCollector(Collector):
@@ -80,7 +73,7 @@ class LedgerCollector(Collector):
             finished.add_metric(labels, count)
         yield finished
         workers = GaugeMetricFamily("stoker_workers", "Workers alive.", labels=["kind", "state"])
-        found = Counter((worker.kind, worker.state) for worker in _live_workers(self._stoker))
+        found = Counter((worker.kind, worker.state) for worker in self._stoker.registry.live())
         for kind_and_state, number in sorted(found.items()):
             workers.add_metric(kind_and_state, number)
         yield workers

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 #: How long a GPU that nobody holds may take to get its memory back from a worker that was killed just now.
 RETURN_S = 15.0
 LOOK_AGAIN_S = 0.5
+#: The same for who waits for another worker's end, maybe for days.
+LOOK_SELDOM_S = 2.0
 
 Look = Callable[[], Sequence[Gpu]]
 
@@ -53,20 +55,21 @@ def lease(
     *,
     free_bytes: int | None = None,
     wait_s: float = RETURN_S,
+    patience_s: float = 0.0,
 ) -> DeviceLease:
     """Choose, lock and pin: sets `CUDA_VISIBLE_DEVICES`. Raises `NoDevice` saying who holds what.
 
     A GPU is chosen if `free_bytes` of its memory are free, by default half of it; one that was named is
-    taken with less, after `wait_s` seconds.
+    taken with less, after `wait_s` seconds. `auto` waits `patience_s` seconds for GPUs that others hold.
     """
     _refuse_if_late()
     chosen: dict[Gpu, IO[str]] = {}
     found = () if devices == "cpu" else look()
     if devices == "auto" and found:
-        chosen = _first_free(look, locks_dir, free_bytes, wait_s)
+        chosen = _first_free(look, locks_dir, free_bytes, wait_s, patience_s)
     elif devices == "spare" and found[1:]:
         try:
-            chosen = _first_free(lambda: look()[1:], locks_dir, free_bytes, wait_s)
+            chosen = _first_free(lambda: look()[1:], locks_dir, free_bytes, wait_s, patience_s=0)
         except NoDevice as error:
             log.info("%s", error)
     elif devices not in ("auto", "cpu", "spare"):
@@ -89,14 +92,16 @@ def _refuse_if_late() -> None:
         raise BadSettings("CUDA was initialised before the worker could choose its GPU: import less at start")
 
 
-def _first_free(look: Look, locks_dir: Path, free_bytes: int | None, wait_s: float) -> dict[Gpu, IO[str]]:
+def _first_free(
+    look: Look, locks_dir: Path, free_bytes: int | None, wait_s: float, patience_s: float
+) -> dict[Gpu, IO[str]]:
     """The first GPU that nobody holds and that has the memory, and its lock.
 
     Memory is looked at under the lock: before it, a worker that was still loading may just have ended.
     Who finds all held looks again, for another worker may have held one for as long as such a look takes.
     """
     start = time.monotonic()
-    end = start + 2 * LOOK_AGAIN_S
+    end = start + max(2 * LOOK_AGAIN_S, patience_s)
     told: set[str] = set()
     while True:
         reasons = []
@@ -111,13 +116,18 @@ def _first_free(look: Look, locks_dir: Path, free_bytes: int | None, wait_s: flo
                 return {now: lock}
             lock.close()
             reasons.append(_shortage(now or gpu, free_bytes))
-            end = start + wait_s
+            end = max(end, start + wait_s)
             if gpu.uuid not in told:
                 log.warning("skipped: %s", reasons[-1])
                 told.add(gpu.uuid)
-        if time.monotonic() >= end:
-            raise NoDevice("; ".join(["no GPU is free", *reasons]))
-        time.sleep(LOOK_AGAIN_S)
+        none, now_s = "; ".join(["no GPU is free", *reasons]), time.monotonic()
+        if now_s >= end:
+            raise NoDevice(none)
+        long = patience_s > 0 and now_s >= start + 2 * LOOK_AGAIN_S
+        if long and "all" not in told:
+            log.warning("waiting up to %.0f s (STOKER_DEVICE_WAIT_S): %s", patience_s, none)
+            told.add("all")
+        time.sleep(LOOK_SELDOM_S if long else LOOK_AGAIN_S)
 
 
 def _named(names: Sequence[str], look: Look, locks_dir: Path) -> dict[Gpu, IO[str]]:

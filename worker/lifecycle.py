@@ -77,7 +77,10 @@ class Lifecycle(bootsteps.StartStopStep):
         if kind is None:
             raise BadSettings("STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`")
         self.device = devices.lease(
-            settings.devices, settings.root / "locks", free_bytes=settings.device_free_bytes
+            settings.devices,
+            settings.root / "locks",
+            free_bytes=settings.device_free_bytes,
+            patience_s=settings.device_wait_s,
         )
         export(
             HF_HUB_OFFLINE="1",

@@ -44,6 +44,16 @@ def test_create_list_and_revoke(env: pytest.MonkeyPatch, ledger: Ledger) -> None
     assert stoker("keys", "list").stdout.splitlines()[1].split()[2] == "revoked"
 
 
+def test_a_key_if_there_is_none(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    """What a container does at each start of a stack."""
+    first = stoker("keys", "create", "first", "--if-none")
+    assert Keys(ledger).check(first.stdout.strip()).name == "first"
+    again = stoker("keys", "create", "first", "--if-none")
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert "There are keys already" in again.stderr
+    assert len(Keys(ledger).list()) == 1
+
+
 @pytest.mark.parametrize("command", [("revoke", "nobody"), ("webhook-secret", "nobody")])
 def test_an_unknown_id_is_one_sentence(env: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
     result = stoker("keys", *command)

@@ -203,6 +203,40 @@ def test_who_fills_a_gpu_or_holds_it_is_told_when_none_is_left(tmp_path: Path, s
     lease("0", tmp_path, lambda: GPUS).release()  # and it kept no lock
 
 
+def test_who_has_patience_says_what_it_waits_for_and_takes_the_first_gpu_that_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    holders = [lease(name, tmp_path, lambda: GPUS[:2]) for name in ("0", "1")]
+    naps: list[float] = []
+    clock = iter(range(100))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 8:
+            holders[1].release()
+
+    monkeypatch.setattr(time, "sleep", nap)
+    held = lease("auto", tmp_path, lambda: GPUS[:2], patience_s=float("inf"))
+    assert held.label == "GPU-111"
+    [said] = caplog.messages  # however often it looked
+    assert said.startswith("waiting up to inf s (STOKER_DEVICE_WAIT_S): no GPU is free; GPU 0 is held by pid")
+    assert naps[-1] == devices.LOOK_SELDOM_S
+    held.release()
+    holders[0].release()
+
+
+def test_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = lease("0", tmp_path, lambda: GPUS[:1])
+    clock = iter(range(100))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with pytest.raises(NoDevice, match="GPU 0 is held by pid"):
+        lease("auto", tmp_path, lambda: GPUS[:1], patience_s=40)
+    assert next(clock) > 40
+    holder.release()
+
+
 def test_a_full_gpu_that_was_named_is_taken_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

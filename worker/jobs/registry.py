@@ -34,6 +34,11 @@ class Registry:
         cards = self.redis.hgetall(self.key("worker", "cards"))
         return [WorkerCard(**json.loads(cards[name])) for name in sorted(cards)]
 
+    def live(self) -> list[WorkerCard]:
+        """Those whose lease holds: one that was killed leaves its card behind until recovery sees it."""
+        lapsed = set(self.lapsed())
+        return [worker for worker in self.workers() if worker.name not in lapsed]
+
     def lapsed(self) -> Sequence[str]:
         """Names of the workers whose lease has ended."""
         return cast(Sequence[str], self.ledger.scripts.run("lapsed", self.ledger.settings.prefix))

@@ -53,6 +53,8 @@ class Settings(BaseModel):
     devices: str = "auto"
     #: Memory that a GPU must have free to be chosen; unset, half of what it has.
     device_free_bytes: int | None = Field(None, ge=0)
+    #: How long `auto` waits for a GPU while other workers hold them all; `inf`: for ever.
+    device_wait_s: float = Field(0.0, ge=0)
     #: `auto`: vLLM where it is installed and a GPU was leased, else transformers.
     engine: Literal["auto", "transformers", "vllm"] = "auto"
     #: Arguments of vLLM's engine, as a JSON object.

@@ -1,0 +1,107 @@
+# The API without torch (`web`), workers on the CPU (`worker-cpu`) and on GPUs (`worker-cuda`); README.md, "Containers".
+
+# Any image with Python 3.11 or newer, its venv and, for GPUs, its headers, and apt-get.
+ARG BASE=python:3.11-slim-bookworm
+# An image whose files are wheels that pip prefers to those of its index, such as a torch of your own.
+ARG WHEELS=scratch
+
+FROM ${WHEELS} AS wheels
+
+FROM ${BASE} AS base
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --home-dir /var/lib/stoker --create-home --shell /usr/sbin/nologin stoker
+# A new volume takes over the owner of the folder that it is mounted on.
+RUN cd /var/lib/stoker && install --directory --owner stoker --group stoker models media locks keys
+ENV PATH=/opt/stoker/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    STOKER_HOME=/var/lib/stoker
+# Signals reach the worker, which drains, and nothing else: what it has started ends when it does.
+ENTRYPOINT ["tini", "--"]
+
+# What we need is installed before we are, so that a change of ours is a small layer.
+FROM base AS build
+ARG PIP_EXTRA_INDEX_URL=
+# More packages for all images: s3fs, for a media store with s3://.
+ARG PACKAGES=
+WORKDIR /src
+COPY pyproject.toml constraints.txt ./
+RUN touch README.md && python3 -m venv /opt/stoker
+
+FROM build AS web-needs
+RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
+    pip install --find-links /wheels --constraint constraints.txt . ${PACKAGES}
+
+FROM build AS cpu-needs
+RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
+    pip install --find-links /wheels --constraint constraints.txt '.[worker]' ${PACKAGES}
+
+# PyPI's torch has CUDA. Without VLLM it is the one that we test with; VLLM=vllm brings its own, and VLLM=torch==2.11.0
+# would be one for an older driver.
+FROM build AS cuda-needs
+ARG VLLM=
+RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
+    pip install --find-links /wheels '.[worker]' ${PACKAGES} ${VLLM:---constraint constraints.txt}
+
+FROM build AS package
+COPY README.md ./
+COPY webapi webapi
+COPY worker worker
+RUN --mount=type=cache,target=/root/.cache/pip pip wheel --no-deps --wheel-dir /package .
+
+FROM base AS web
+COPY --from=web-needs /opt/stoker /opt/stoker
+RUN --mount=from=package,source=/package,target=/package \
+    pip install --no-cache-dir --no-deps --force-reinstall /package/*.whl
+USER stoker
+WORKDIR /var/lib/stoker
+ENV STOKER_HOST=0.0.0.0
+EXPOSE 8000
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["python3", "-c", \
+    "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
+CMD ["stoker", "web"]
+ARG REVISION=
+LABEL org.opencontainers.image.title="stoker web" org.opencontainers.image.revision=${REVISION}
+
+FROM web-needs AS flower-needs
+RUN --mount=type=cache,target=/root/.cache/pip pip install --constraint constraints.txt flower
+
+FROM base AS flower
+COPY --from=flower-needs /opt/stoker /opt/stoker
+RUN --mount=from=package,source=/package,target=/package \
+    pip install --no-cache-dir --no-deps --force-reinstall /package/*.whl
+USER stoker
+WORKDIR /var/lib/stoker
+EXPOSE 5555
+CMD ["celery", "-A", "worker.jobs.broker", "flower", "--port=5555"]
+
+FROM base AS worker-cpu
+COPY --from=cpu-needs /opt/stoker /opt/stoker
+RUN --mount=from=package,source=/package,target=/package \
+    pip install --no-cache-dir --no-deps --force-reinstall /package/*.whl
+USER stoker
+WORKDIR /var/lib/stoker
+ENV STOKER_DEVICES=cpu
+# Warm, or draining; loading a model may take minutes.
+HEALTHCHECK --interval=30s --timeout=15s --start-period=300s CMD ["stoker", "worker", "health"]
+CMD ["stoker", "worker", "chat"]
+ARG REVISION=
+LABEL org.opencontainers.image.title="stoker worker-cpu" org.opencontainers.image.revision=${REVISION}
+
+FROM base AS worker-cuda
+# Triton, and torch's compiler, build what they launch kernels with.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=cuda-needs /opt/stoker /opt/stoker
+RUN --mount=from=package,source=/package,target=/package \
+    pip install --no-cache-dir --no-deps --force-reinstall /package/*.whl
+USER stoker
+WORKDIR /var/lib/stoker
+# For NVIDIA's container runtime: `utility` is NVML, by which a worker chooses its GPU.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+HEALTHCHECK --interval=30s --timeout=15s --start-period=600s CMD ["stoker", "worker", "health"]
+CMD ["stoker", "worker", "chat"]
+ARG REVISION=
+LABEL org.opencontainers.image.title="stoker worker-cuda" org.opencontainers.image.revision=${REVISION}

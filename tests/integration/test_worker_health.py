@@ -1,0 +1,46 @@
+"""`stoker worker health`, which containers ask."""
+
+import os
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.conftest import lapse
+from webapi.cli import main
+from worker.jobs.ledger import Ledger
+from worker.jobs.records import WorkerCard, WorkerState
+from worker.jobs.registry import Registry
+from worker.jobs.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def env(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in settings.to_env().items():
+        monkeypatch.setenv(name, value)
+
+
+def health() -> Result:
+    return CliRunner().invoke(main, ["worker", "health"])
+
+
+def show(ledger: Ledger, host: str, state: WorkerState) -> None:
+    card = WorkerCard("w1", "chat", host, 1, "cpu", "m", "e", "chat.m", 1, 0, state=state)
+    Registry(ledger).renew(card)
+
+
+@pytest.mark.parametrize("state", ["ready", "draining"])
+def test_a_warm_worker_is_well_until_its_lease_ends(ledger: Ledger, state: WorkerState) -> None:
+    show(ledger, os.uname().nodename, state)
+    assert (health().exit_code, health().stdout) == (0, f"w1 is {state}\n")
+    lapse(ledger, "w1")
+    assert health().exit_code == 1
+
+
+def test_one_that_warms_up_is_not_yet(ledger: Ledger) -> None:
+    show(ledger, os.uname().nodename, "warming")
+    assert (health().exit_code, health().stderr) == (1, "Error: no worker of this host is warm\n")
+
+
+def test_that_of_another_host_does_not_count(ledger: Ledger) -> None:
+    show(ledger, "another", "ready")
+    assert health().exit_code == 1
