@@ -30,6 +30,7 @@ from worker.jobs.settings import Settings, export
 from worker.lane import Lane
 from worker.outbox import Outbox
 from worker.runner import Runner
+from worker.subscription import subscribe
 from worker.warden import Warden
 
 __all__ = ["Lifecycle"]
@@ -75,6 +76,8 @@ class Lifecycle(bootsteps.StartStopStep):
         kind = settings.worker
         if kind is None:
             raise BadSettings("STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`")
+        model = settings.model_name(kind)
+        subscribe(worker, queue_of(kind, model))
         self.device = devices.lease(
             settings.devices, settings.root / "locks", free_bytes=settings.device_free_bytes
         )
@@ -88,7 +91,6 @@ class Lifecycle(bootsteps.StartStopStep):
         self.registry = Registry(ledger)
         self.outbox = Outbox(ledger)
         self.runner = make_runner(kind, settings, self.device, ledger, self.outbox)
-        model = settings.model_name(kind)
         self.card = WorkerCard(
             name=f"{kind}-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}",
             kind=kind,
@@ -119,8 +121,6 @@ class Lifecycle(bootsteps.StartStopStep):
             raise
         worker.lane = self.lane
         worker.max_concurrency = self.runner.slots  # the hub fetches a message only when a slot is free
-        for queue in worker.app.amqp.queues.consume_from.values():
-            queue.no_ack = True  # the ledger knows who waits: two round trips a job less
         card = self.card
         log.info("%s is warm on %s: %s, %d at once", card.name, card.device, card.model, card.slots)
 

@@ -1,0 +1,83 @@
+"""A worker under Celery's remote control, and under signals, with a scripted engine."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.integration.stack import eventually
+from tests.integration.webstack import TIMEOUT_S
+from worker.jobs import broker
+from worker.jobs.ledger import Ledger
+from worker.jobs.registry import Registry
+from worker.jobs.settings import Settings, child_env
+from worker.jobs.specs import validate
+
+QUEUE = "chat.scripted"
+CELERY = [sys.executable, "-m", "celery", "-A", "tests.faults.unruly_worker", "worker", "--pool", "solo"]
+CELERY += ["--without-mingle", "--without-gossip"]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.updated(worker="chat", devices="cpu", chat_model="scripted", lease_ttl_s=2, drain_s=0)
+
+
+@contextmanager
+def working(settings: Settings, *options: str, **how: Any) -> "Iterator[subprocess.Popen[bytes]]":
+    """A worker that is ready, started by Celery's own command line."""
+    argv = [*CELERY, *options]
+    with (settings.root / "log").open("ab") as log:
+        process = subprocess.Popen(argv, env=child_env(settings), stdout=log, stderr=log, **how)
+    registry = Registry(Ledger(settings))
+    try:
+        eventually(lambda: [card.state for card in registry.workers()] == ["ready"], "ready", TIMEOUT_S)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def submit(ledger: Ledger, job_id: str, queue: str, **body: Any) -> None:
+    message = {"messages": [{"role": "user", "content": "long"}], "max_tokens": 2}
+    ledger.submit(job_id, queue, validate("chat", message | body))
+    broker.send_hint("chat", job_id, queue)
+
+
+def wait_for(ledger: Ledger, job_id: str, kind: str) -> None:
+    eventually(lambda: kind in [event.type for event in ledger.events(job_id)], f"{kind} of {job_id}")
+
+
+def unacknowledged(ledger: Ledger) -> int:
+    return ledger.redis.exists(f"{ledger.settings.prefix}:celery:unacked")
+
+
+@pytest.fixture
+def answers(brokered: Ledger) -> Any:
+    """What a worker answers to a command of Celery's remote control."""
+
+    def ask(command: str, **arguments: Any) -> Any:
+        control: Any = broker.app.control  # whose annotations know of no replies
+        [reply] = control.broadcast(command, arguments, reply=True, limit=1, timeout=TIMEOUT_S)
+        [answer] = reply.values()
+        return answer
+
+    return ask
+
+
+def test_a_worker_serves_its_models_queue_and_never_another(
+    settings: Settings, brokered: Ledger, answers: Any
+) -> None:
+    with working(settings):
+        submit(brokered, "other", "chat.other")
+        assert "this worker has one model" in answers("add_consumer", queue="chat.other")["error"]
+        answers("cancel_consumer", queue=QUEUE)
+        submit(brokered, "a", QUEUE)
+        assert "ok" in answers("add_consumer", queue=QUEUE)
+        wait_for(brokered, "a", "succeeded")
+        assert unacknowledged(brokered) == 0
+        assert brokered.get("other").state == "queued"
+        assert [queue["name"] for queue in answers("active_queues")] == [QUEUE]
