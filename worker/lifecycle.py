@@ -16,8 +16,7 @@ from celery.platforms import EX_FAILURE
 from celery.worker import state
 from redis.exceptions import RedisError
 
-from worker import devices, memory, models
-from worker.devices import DeviceLease
+from worker import devices, memory, runners
 from worker.forks import refuse_forks
 from worker.heartbeat import Heartbeat
 from worker.jobs.broker import queue_of
@@ -29,7 +28,6 @@ from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, export
 from worker.lane import Lane
 from worker.outbox import Outbox
-from worker.runner import Runner
 from worker.subscription import subscribe
 from worker.warden import Warden
 
@@ -90,7 +88,7 @@ class Lifecycle(bootsteps.StartStopStep):
         ledger = Ledger(settings)
         self.registry = Registry(ledger)
         self.outbox = Outbox(ledger)
-        self.runner = make_runner(kind, settings, self.device, ledger, self.outbox)
+        self.runner = runners.make_runner(kind, settings, self.device, ledger, self.outbox)
         self.card = WorkerCard(
             name=f"{kind}-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}",
             kind=kind,
@@ -186,31 +184,3 @@ class Lifecycle(bootsteps.StartStopStep):
         worker.exitcode = EX_FAILURE
         vars(state)["should_terminate"] = True  # seen by the hub
         self.lane.on_free()  # wakes it
-
-
-def make_runner(kind: str, settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox) -> Runner:
-    """The runner for the kind of job; imports only that kind's code."""
-    if kind == "video":
-        if device.gpus > 1:
-            raise BadSettings(f"a video worker runs on one GPU, not on {device.gpus}: start one for each")
-        from worker.video.pipeline import VideoPipeline
-        from worker.video.runner import VideoRunner
-
-        weights = models.resolve(settings.models_dir, settings.video_model)
-        pipeline = VideoPipeline(
-            weights,
-            device=device.torch_device,
-            batch_size=settings.batch_size,
-            segment_batches=settings.segment_batches,
-            model=settings.model_name("video"),
-            limits=settings.limits,
-            sizes=settings.clip_sizes,
-            compiled=settings.compile,
-            pad=settings.pad,
-        )
-        return VideoRunner(pipeline, settings)
-    from worker.chat.engines import make_engine
-    from worker.chat.runner import ChatRunner
-
-    named = make_engine(settings, device.torch_device, device.gpus)
-    return ChatRunner(named.engine, named.name, ledger, outbox)

@@ -18,8 +18,8 @@ from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles
 from worker.jobs.sizes import ClipSize
 from worker.jobs.specs import validate
-from worker.lifecycle import make_runner
 from worker.outbox import Outbox
+from worker.runners import make_runner
 from worker.runs import Run
 from worker.video import pipeline
 from worker.video.pipeline import VideoPipeline
