@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import secrets
+import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -58,6 +59,7 @@ class Lifecycle(bootsteps.StartStopStep):
     def create(self, worker: Any) -> None:
         """Pin the device, load the model, warm it up."""
         sys.setswitchinterval(SWITCH_S)
+        self.ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as nohup has it
         logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)  # a job has a line at its end
         self.warden = Warden()
         try:
@@ -132,6 +134,7 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Ready: the consumer connects next."""
+        self._drain_on_hangup()
         signals.worker_shutting_down.connect(self._count_signals, weak=False)
         self._show("ready")
         self.recovery.start()
@@ -146,6 +149,11 @@ class Lifecycle(bootsteps.StartStopStep):
                 pass
         finally:
             self._release()
+
+    def _drain_on_hangup(self) -> None:
+        """Celery would run itself anew in an environment that is pinned and marked for the old worker."""
+        handler = signal.SIG_IGN if self.ignores_hangup else signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGHUP, handler)
 
     def _count_signals(self, **_: Any) -> None:
         self.told_to_end += 1

@@ -1,5 +1,6 @@
 """A worker under Celery's remote control, and under signals, with a scripted engine."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,11 +28,10 @@ def settings(settings: Settings) -> Settings:
 
 
 @contextmanager
-def working(settings: Settings, *options: str, **how: Any) -> "Iterator[subprocess.Popen[bytes]]":
+def working(settings: Settings, *prefix: str) -> "Iterator[subprocess.Popen[bytes]]":
     """A worker that is ready, started by Celery's own command line."""
-    argv = [*CELERY, *options]
     with (settings.root / "log").open("ab") as log:
-        process = subprocess.Popen(argv, env=child_env(settings), stdout=log, stderr=log, **how)
+        process = subprocess.Popen([*prefix, *CELERY], env=child_env(settings), stdout=log, stderr=log)
     registry = Registry(Ledger(settings))
     try:
         eventually(lambda: [card.state for card in registry.workers()] == ["ready"], "ready", TIMEOUT_S)
@@ -48,7 +48,8 @@ def submit(ledger: Ledger, job_id: str, queue: str, **body: Any) -> None:
 
 
 def wait_for(ledger: Ledger, job_id: str, kind: str) -> None:
-    eventually(lambda: kind in [event.type for event in ledger.events(job_id)], f"{kind} of {job_id}")
+    events = ledger.events
+    eventually(lambda: kind in [event.type for event in events(job_id)], f"{kind} of {job_id}", TIMEOUT_S)
 
 
 def unacknowledged(ledger: Ledger) -> int:
@@ -81,3 +82,22 @@ def test_a_worker_serves_its_models_queue_and_never_another(
         assert unacknowledged(brokered) == 0
         assert brokered.get("other").state == "queued"
         assert [queue["name"] for queue in answers("active_queues")] == [QUEUE]
+
+
+def test_a_hangup_drains_the_worker_and_does_not_start_it_anew(settings: Settings, brokered: Ledger) -> None:
+    with working(settings) as process:
+        submit(brokered, "a", QUEUE, max_tokens=1000)
+        wait_for(brokered, "a", "token")
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(TIMEOUT_S) == 0
+        assert [event.data["reason"] for event in brokered.events("a") if event.type == "requeued"] == [
+            "drain"
+        ]
+
+
+def test_a_worker_that_was_told_to_ignore_hangups_does(settings: Settings, brokered: Ledger) -> None:
+    with working(settings, "nohup") as process:
+        process.send_signal(signal.SIGHUP)
+        submit(brokered, "a", QUEUE)
+        wait_for(brokered, "a", "succeeded")
+        assert process.poll() is None
