@@ -4,15 +4,15 @@ import hashlib
 import logging
 import os
 import secrets
-import signal
 import sys
+import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
-from celery import bootsteps, signals
+from celery import bootsteps
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 from redis.exceptions import RedisError
@@ -28,6 +28,7 @@ from worker.jobs.recovery import Recovery
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, export
 from worker.lane import Lane
+from worker.orders import Orders
 from worker.outbox import Outbox
 from worker.subscription import subscribe
 from worker.warden import Warden
@@ -41,10 +42,13 @@ SIGNAL_POLL_S = 0.2
 #: How long a thread may keep the interpreter from others: a tenth of the default, for which the hub and every
 #: starting job would wait, several times each, whenever the engine's thread or the outbox has much to do.
 SWITCH_S = 0.0005
-#: For runs that were handed back to stop: what is still in native code when Python ends aborts the process.
+#: For runs that were handed back, and the heartbeat, to stop: what is still in native code when Python ends
+#: aborts the process.
 LET_GO_S = 5.0
 #: How long the outbox may go on sending once nothing runs any more.
 FLUSH_S = 10.0
+#: How long letting go of the model may take: a device that hangs takes for ever.
+STOP_S = 10.0
 
 
 class Lifecycle(bootsteps.StartStopStep):
@@ -59,8 +63,8 @@ class Lifecycle(bootsteps.StartStopStep):
     def create(self, worker: Any) -> None:
         """Pin the device, load the model, warm it up."""
         sys.setswitchinterval(SWITCH_S)
-        self.ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as nohup has it
         logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)  # a job has a line at its end
+        self.orders = Orders()
         self.warden = Warden()
         try:
             self._create(worker)
@@ -107,7 +111,6 @@ class Lifecycle(bootsteps.StartStopStep):
         self.heartbeat = Heartbeat(self._beat, settings.lease_ttl_s)
         self.recovery = Recovery(ledger)
         self.why_back: Reason = "drain"
-        self.told_to_end = 0
         self._warm_up(worker)
 
     def _warm_up(self, worker: Any) -> None:
@@ -134,8 +137,7 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Ready: the consumer connects next."""
-        self._drain_on_hangup()
-        signals.worker_shutting_down.connect(self._count_signals, weak=False)
+        self.orders.listen()
         self._show("ready")
         self.recovery.start()
 
@@ -145,35 +147,35 @@ class Lifecycle(bootsteps.StartStopStep):
         self.lane.drain()
         try:
             end = time.monotonic() + self.registry.ledger.settings.drain_s
-            while not self.lane.wait_idle(SIGNAL_POLL_S) and time.monotonic() < end and self.told_to_end < 2:
+            while not self.lane.wait_idle(SIGNAL_POLL_S) and time.monotonic() < end and not self.orders.hurry:
                 pass
         finally:
-            self._release()
-
-    def _drain_on_hangup(self) -> None:
-        """Celery would run itself anew in an environment that is pinned and marked for the old worker."""
-        handler = signal.SIG_IGN if self.ignores_hangup else signal.getsignal(signal.SIGTERM)
-        signal.signal(signal.SIGHUP, handler)
-
-    def _count_signals(self, **_: Any) -> None:
-        self.told_to_end += 1
+            self._release(worker)
 
     def terminate(self, worker: Any) -> None:
         """Hand back what runs and let go, at once."""
-        self._release()
+        self._release(worker)
 
-    def _release(self) -> None:
+    def _release(self, worker: Any) -> None:
         with ExitStack() as last:  # every step is taken, whatever the others raise
             last.callback(self.warden.dismiss)
             last.callback(self.device.release)
-            last.callback(self.heartbeat.stop)
+            last.callback(self.heartbeat.stop, LET_GO_S)
             last.callback(self.outbox.stop, FLUSH_S)
-            last.callback(self.runner.stop)
+            last.callback(self._stop_runner, worker)
             self.recovery.stop()
             self.lane.hand_back(self.why_back)
             self.lane.wait_idle(LET_GO_S)
         with suppress(RedisError):
             self.registry.release(self.card.name)
+
+    def _stop_runner(self, worker: Any) -> None:
+        stopping = threading.Thread(target=self.runner.stop, name="stop", daemon=True)
+        stopping.start()
+        stopping.join(STOP_S)
+        if stopping.is_alive():
+            log.error("%s hangs and is not waited for: the worker ends all the same", self.device.label)
+            worker.exitcode = EX_FAILURE
 
     def _show(self, new: WorkerState) -> None:
         self.card = replace(self.card, state=new)

@@ -101,6 +101,17 @@ def test_it_is_drained(parent: Parent) -> None:
     parent.buried(family)
 
 
+def test_a_worker_that_does_not_end_by_itself_is_killed() -> None:
+    """As by a driver's exit handler that waits for a device."""
+    code = "import signal; from worker.warden import Warden; Warden(end_s=0.1).dismiss(); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
+        try:
+            assert process.wait(TIMEOUT_S) == -signal.SIGKILL
+            assert b"is killed: it did not end" in process.communicate()[1]
+        finally:
+            process.kill()
+
+
 def test_a_python_without_pidfds_does(
     stranger: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
+from threading import Timer
 
 from worker.jobs.clips import probe
 from worker.jobs.errors import BadVideo, EngineFailed, EngineLost, InvalidInput, JobFailed
@@ -22,6 +23,8 @@ __all__ = ["VideoRunner"]
 
 log = logging.getLogger(__name__)
 
+#: How long a clip that must stop may go on: far longer than a batch takes, or joining a long clip.
+HANG_S = 300.0
 #: How long a run waits to hear whether it may go on, when Redis does not answer.
 LEDGER_WAIT_S = 1.0
 
@@ -51,6 +54,10 @@ class VideoRunner:
         attempt is taken away there is another one, which may be using it already.
         """
         files = JobFiles.of(self._settings.media_dir, run.record.id)
+        hangs = EngineLost(f"the device has not come back from a clip that was to stop {HANG_S:.0f} s ago")
+        watch = Timer(HANG_S, self._on_broken, [hangs])
+        watch.daemon = True
+        run.on_stop = watch.start
         try:
             self._device.call(lambda: self._attempt(run, files))
         except EngineLost as error:
@@ -62,6 +69,8 @@ class VideoRunner:
             run.fail(
                 EngineFailed.code, "the video engine met an error of its own; the worker's log says which"
             )
+        finally:
+            watch.cancel()
         run.over.wait()
         if run.outcome != "abandoned":
             files.remove_work()
