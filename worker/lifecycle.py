@@ -85,12 +85,7 @@ class Lifecycle(bootsteps.StartStopStep):
         self.device = devices.lease(
             settings.devices, settings.root / "locks", free_bytes=settings.device_free_bytes
         )
-        export(
-            HF_HUB_OFFLINE="1",
-            TOKENIZERS_PARALLELISM="false",
-            VLLM_WORKER_MULTIPROC_METHOD="spawn",
-            **self.warden.environment,
-        )
+        export(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", **self.warden.environment)
         ledger = Ledger(settings)
         self.registry = Registry(ledger)
         self.outbox = Outbox(ledger)

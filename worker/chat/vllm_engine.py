@@ -16,9 +16,9 @@ from worker.chat.answer import Answer
 from worker.chat.answers import Answers, Ticket
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.rehearsal import Rehearsal, crowds
+from worker.chat.vllm_environment import prepare
 from worker.jobs.errors import EngineFailed, EngineLost
 from worker.jobs.prompt import PromptTemplate
-from worker.jobs.settings import export
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -72,11 +72,7 @@ class VllmEngine:
 
         ModelMissing if there is no model, BadSettings if vLLM refuses `args`, EngineFailed if it cannot run.
         """
-        export(
-            VLLM_WORKER_MULTIPROC_METHOD="spawn",  # CUDA cannot be re-initialised in a forked subprocess
-            VLLM_NO_USAGE_STATS="1",
-            VLLM_V1_OUTPUT_PROC_CHUNK_SIZE=str(max(self.slots, 128)),  # a step is never cut in pieces
-        )
+        prepare(self.slots)
         from worker.chat.loading import read_model
         from worker.chat.vllm_args import engine_config
 
