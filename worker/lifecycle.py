@@ -22,7 +22,7 @@ from worker.forks import refuse_forks
 from worker.heartbeat import Heartbeat
 from worker.jobs.broker import queue_of
 from worker.jobs.errors import BadSettings, StokerError
-from worker.jobs.ledger import Ledger, Reason
+from worker.jobs.ledger import Ledger
 from worker.jobs.records import ModelCard, WorkerCard, WorkerState
 from worker.jobs.recovery import Recovery
 from worker.jobs.registry import Registry
@@ -48,7 +48,7 @@ LET_GO_S = 5.0
 #: How long the outbox may go on sending once nothing runs any more.
 FLUSH_S = 10.0
 #: How long letting go of the model may take: a device that hangs takes for ever.
-STOP_S = 10.0
+STOP_S = 15.0
 
 
 class Lifecycle(bootsteps.StartStopStep):
@@ -105,7 +105,7 @@ class Lifecycle(bootsteps.StartStopStep):
         self.lane = Lane(worker.app, ledger, self.outbox, self.runner, self.card.name, self.device.label)
         self.heartbeat = Heartbeat(self._beat, settings.lease_ttl_s)
         self.recovery = Recovery(ledger)
-        self.why_back: Reason = "drain"
+        self.broken = False
         self._warm_up(worker)
 
     def _warm_up(self, worker: Any) -> None:
@@ -142,8 +142,9 @@ class Lifecycle(bootsteps.StartStopStep):
         self.lane.drain()
         try:
             end = time.monotonic() + self.registry.ledger.settings.drain_s
-            while not self.lane.wait_idle(SIGNAL_POLL_S) and time.monotonic() < end and not self.orders.hurry:
-                pass
+            while time.monotonic() < end and not self.orders.hurry and not self.broken:
+                if self.lane.wait_idle(SIGNAL_POLL_S):
+                    break
         finally:
             self._release(worker)
 
@@ -159,7 +160,8 @@ class Lifecycle(bootsteps.StartStopStep):
             last.callback(self.outbox.stop, FLUSH_S)
             last.callback(self._stop_runner, worker)
             self.recovery.stop()
-            self.lane.hand_back(self.why_back)
+            # Unlike a drain, a lost engine counts against its jobs: one may have broken it.
+            self.lane.hand_back("engine_lost" if self.broken else "drain")
             self.lane.wait_idle(LET_GO_S)
         with suppress(RedisError):
             self.registry.release(self.card.name)
@@ -184,7 +186,7 @@ class Lifecycle(bootsteps.StartStopStep):
     def _on_broken(self, worker: Any, error: BaseException) -> None:
         """A worker without an engine must not take jobs: end, so that a supervisor starts another."""
         log.critical("the engine is broken, the worker ends", exc_info=error)
-        self.why_back = "engine_lost"  # unlike a drain, it counts against its jobs: one may have broken it
+        self.broken = True
         self.lane.drain()
         worker.exitcode = EX_FAILURE
         vars(state)["should_terminate"] = True  # seen by the hub

@@ -42,7 +42,7 @@ def working(settings: Settings, *prefix: str) -> "Iterator[subprocess.Popen[byte
 
 
 def submit(ledger: Ledger, job_id: str, queue: str, **body: Any) -> None:
-    message = {"messages": [{"role": "user", "content": "long"}], "max_tokens": 2}
+    message: dict[str, Any] = {"messages": [{"role": "user", "content": "long"}], "max_tokens": 2}
     ledger.submit(job_id, queue, validate("chat", message | body))
     broker.send_hint("chat", job_id, queue)
 
@@ -50,6 +50,10 @@ def submit(ledger: Ledger, job_id: str, queue: str, **body: Any) -> None:
 def wait_for(ledger: Ledger, job_id: str, kind: str) -> None:
     events = ledger.events
     eventually(lambda: kind in [event.type for event in events(job_id)], f"{kind} of {job_id}", TIMEOUT_S)
+
+
+def why_requeued(ledger: Ledger) -> list[str]:
+    return [event.data["reason"] for event in ledger.events("a") if event.type == "requeued"]
 
 
 def unacknowledged(ledger: Ledger) -> int:
@@ -101,3 +105,15 @@ def test_a_worker_that_was_told_to_ignore_hangups_does(settings: Settings, broke
         submit(brokered, "a", QUEUE)
         wait_for(brokered, "a", "succeeded")
         assert process.poll() is None
+
+
+def test_an_engine_that_breaks_while_its_worker_drains_keeps_no_job_waiting(
+    settings: Settings, brokered: Ledger
+) -> None:
+    with working(settings.updated(drain_s=10 * TIMEOUT_S)) as process:
+        frail = [{"role": "user", "content": "frail"}]
+        submit(brokered, "a", QUEUE, messages=frail, max_tokens=1000)
+        wait_for(brokered, "a", "token")
+        process.terminate()
+        assert process.wait(TIMEOUT_S) == 1
+    assert why_requeued(brokered) == ["engine_lost"]
