@@ -120,10 +120,11 @@ def main(mark: str, worker: int, end_s: float) -> None:
     while quiet < 2 and time.monotonic() < ended_at + GIVE_UP_S:  # twice: one may have been calling exec
         time.sleep(LOOK_AGAIN_S)
         left = ward.left()
-        quiet = 0 if left else quiet + 1
-        for pid in left:
-            if b"resource_tracker" in _read(pid, "cmdline"):
-                continue  # it removes the others' shared memory, and ends by itself when they have
+        # These remove the others' shared memory, and end by themselves when the others and the worker have.
+        trackers = [pid for pid in left if b"resource_tracker" in _read(pid, "cmdline")]
+        ended = left == trackers if os.getppid() == worker else not left
+        quiet = quiet + 1 if ended else 0
+        for pid in (pid for pid in left if pid not in trackers):
             if pid not in told:
                 told[pid] = _read(pid, "comm").decode(errors="replace").strip()
                 ward.send(pid, signal.SIGTERM)

@@ -102,8 +102,12 @@ def test_it_is_drained(parent: Parent) -> None:
 
 
 def test_a_worker_that_does_not_end_by_itself_is_killed() -> None:
-    """As by a driver's exit handler that waits for a device."""
-    code = "import signal; from worker.warden import Warden; Warden(end_s=0.1).dismiss(); signal.pause()"
+    """As by a driver's exit handler that waits for a device; a resource tracker lives as long as it does."""
+    code = "import signal; from multiprocessing.resource_tracker import ensure_running as track\n"
+    code += "from worker.jobs.settings import export; from worker.warden import Warden\n"
+    code += (
+        "warden = Warden(end_s=0.1); export(**warden.environment); track(); warden.dismiss(); signal.pause()"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
         try:
             assert process.wait(TIMEOUT_S) == -signal.SIGKILL
