@@ -64,8 +64,8 @@ class Lifecycle(bootsteps.StartStopStep):
         """Pin the device, load the model, warm it up."""
         sys.setswitchinterval(SWITCH_S)
         logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)  # a job has a line at its end
-        self.orders = Orders()
         self.warden = Warden()
+        self.orders = Orders(leave=self.warden.dismiss)
         try:
             self._create(worker)
         except BaseException as error:

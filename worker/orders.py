@@ -1,6 +1,7 @@
 """Orders: what a worker is told by signals."""
 
 import signal
+from collections.abc import Callable
 from typing import Any
 
 from celery import signals
@@ -11,18 +12,24 @@ __all__ = ["Orders"]
 class Orders:
     """SIGTERM and SIGHUP say to end, a second one at once; a SIGHUP that was ignored (nohup) stays so.
 
-    Made before Celery has its handlers, and in effect from `listen` on. Celery would answer SIGHUP by running
-    itself anew, in an environment that is pinned and marked for the worker that has ended.
+    Made in the main thread, before Celery has its handlers. Until `listen` there is nothing to drain: then
+    `leave` is called, and SystemExit raised in whatever the main thread does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
         self._count = 0
         self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._handle(signal.SIGTERM, self._on_early)
+        self._handle(signal.SIGHUP, self._on_early)
 
     def listen(self) -> None:
-        """Take SIGHUP from Celery, and count; called in the main thread."""
-        handler = signal.SIG_IGN if self._ignores_hangup else signal.getsignal(signal.SIGTERM)
-        signal.signal(signal.SIGHUP, handler)
+        """Drain from now on, and count.
+
+        SIGHUP is taken from Celery, which would run itself anew on it, in an environment that is pinned and
+        marked for the worker that has ended.
+        """
+        self._handle(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
         signals.worker_shutting_down.connect(self._on_order, weak=False)
 
     @property
@@ -30,5 +37,13 @@ class Orders:
         """Whether the worker is to end at once."""
         return self._count > 1
 
+    def _handle(self, number: signal.Signals, handler: Any) -> None:
+        ignored = number == signal.SIGHUP and self._ignores_hangup
+        signal.signal(number, signal.SIG_IGN if ignored else handler)
+
     def _on_order(self, **_: Any) -> None:
         self._count += 1
+
+    def _on_early(self, *_: object) -> None:
+        self._leave()
+        raise SystemExit(0)

@@ -85,6 +85,16 @@ def test_killed_while_it_loads(
     assert stranger.poll() is None
 
 
+@pytest.mark.parametrize("parent", ["hangs"], indirect=True)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_is_told_to_end_while_it_loads(parent: Parent, number: signal.Signals) -> None:
+    """As the first process of a container it would not even hear of what it has no handler for."""
+    family = parent.family("warming")
+    parent.process.send_signal(number)
+    assert parent.code() == 0
+    parent.buried(family)
+
+
 @pytest.mark.parametrize("parent", ["fails"], indirect=True)
 def test_it_fails_to_start(parent: Parent) -> None:
     family = parent.family("")
