@@ -1,10 +1,12 @@
 """Orders: what a worker is told by signals."""
 
+import os
 import signal
 from collections.abc import Callable
 from typing import Any
 
 from celery import signals
+from celery.platforms import EX_FAILURE, EX_OK
 
 __all__ = ["Orders"]
 
@@ -18,6 +20,7 @@ class Orders:
 
     def __init__(self, leave: Callable[[], None]) -> None:
         self._leave = leave
+        self._pid = os.getpid()
         self._count = 0
         self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._handle(signal.SIGTERM, self._on_early)
@@ -45,5 +48,7 @@ class Orders:
         self._count += 1
 
     def _on_early(self, *_: object) -> None:
+        if os.getpid() != self._pid:  # a fork that was ended: the worker goes on
+            os._exit(EX_FAILURE)
         self._leave()
-        raise SystemExit(0)
+        raise SystemExit(EX_OK)
