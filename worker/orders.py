@@ -12,7 +12,7 @@ __all__ = ["Orders"]
 
 
 class Orders:
-    """SIGTERM and SIGHUP say to end, a second one at once; a SIGHUP that was ignored (nohup) stays so.
+    """SIGTERM, Ctrl-C and SIGHUP say to end, a second one at once; a SIGHUP stays ignored that was (nohup).
 
     Made in the main thread, before Celery has its handlers. Until `listen` there is nothing to drain: then
     `leave` is called, and SystemExit raised in whatever the main thread does.
@@ -23,16 +23,15 @@ class Orders:
         self._pid = os.getpid()
         self._count = 0
         self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        self._handle(signal.SIGTERM, self._on_early)
-        self._handle(signal.SIGHUP, self._on_early)
+        self._handle(self._on_early, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def listen(self) -> None:
         """Drain from now on, and count.
 
-        SIGHUP is taken from Celery, which would run itself anew on it, in an environment that is pinned and
-        marked for the worker that has ended.
+        To Celery an end by Ctrl-C is a failure, and on SIGHUP it would run itself anew: in an environment
+        that is pinned and marked for the worker that has ended.
         """
-        self._handle(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+        self._handle(signal.getsignal(signal.SIGTERM), signal.SIGINT, signal.SIGHUP)
         signals.worker_shutting_down.connect(self._on_order, weak=False)
 
     @property
@@ -40,9 +39,10 @@ class Orders:
         """Whether the worker is to end at once."""
         return self._count > 1
 
-    def _handle(self, number: signal.Signals, handler: Any) -> None:
-        ignored = number == signal.SIGHUP and self._ignores_hangup
-        signal.signal(number, signal.SIG_IGN if ignored else handler)
+    def _handle(self, handler: Any, *numbers: signal.Signals) -> None:
+        for number in numbers:
+            ignored = number == signal.SIGHUP and self._ignores_hangup
+            signal.signal(number, signal.SIG_IGN if ignored else handler)
 
     def _on_order(self, **_: Any) -> None:
         self._count += 1

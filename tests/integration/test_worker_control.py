@@ -88,11 +88,14 @@ def test_a_worker_serves_its_models_queue_and_never_another(
         assert [queue["name"] for queue in answers("active_queues")] == [QUEUE]
 
 
-def test_a_hangup_drains_the_worker_and_does_not_start_it_anew(settings: Settings, brokered: Ledger) -> None:
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_hangup_and_ctrl_c_drain_the_worker_and_nothing_starts_it_anew(
+    settings: Settings, brokered: Ledger, number: signal.Signals
+) -> None:
     with working(settings) as process:
         submit(brokered, "a", QUEUE, max_tokens=1000)
         wait_for(brokered, "a", "token")
-        process.send_signal(signal.SIGHUP)
+        process.send_signal(number)
         assert process.wait(TIMEOUT_S) == 0
         assert [event.data["reason"] for event in brokered.events("a") if event.type == "requeued"] == [
             "drain"
