@@ -1,7 +1,8 @@
 """Video runs: a job's clip through the pipeline, its batches into the job's log."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -54,12 +55,9 @@ class VideoRunner:
         attempt is taken away there is another one, which may be using it already.
         """
         files = JobFiles.of(self._settings.media_dir, run.record.id)
-        hangs = EngineLost(f"the device has not come back from a clip that was to stop {HANG_S:.0f} s ago")
-        watch = Timer(HANG_S, self._on_broken, [hangs])
-        watch.daemon = True
-        run.on_stop = watch.start
         try:
-            self._device.call(lambda: self._attempt(run, files))
+            with self._watched(run):
+                self._device.call(lambda: self._attempt(run, files))
         except EngineLost as error:
             self._on_broken(error)  # the worker ends, and hands the job back
         except JobFailed as error:
@@ -69,8 +67,6 @@ class VideoRunner:
             run.fail(
                 EngineFailed.code, "the video engine met an error of its own; the worker's log says which"
             )
-        finally:
-            watch.cancel()
         run.over.wait()
         if run.outcome != "abandoned":
             files.remove_work()
@@ -81,6 +77,18 @@ class VideoRunner:
         """Let go of the model."""
         self._pipeline.close()
         self._device.stop()
+
+    @contextmanager
+    def _watched(self, run: Run) -> Iterator[None]:
+        """End the worker if the clip goes on for too long after it was to stop."""
+        hangs = EngineLost(f"the device has not come back from a clip that was to stop {HANG_S:.0f} s ago")
+        watch = Timer(HANG_S, self._on_broken, [hangs])
+        watch.daemon = True
+        run.on_stop = watch.start
+        try:
+            yield
+        finally:
+            watch.cancel()
 
     def _attempt(self, run: Run, files: JobFiles) -> None:
         wanted = self._request(run, files)
