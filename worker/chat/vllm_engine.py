@@ -79,11 +79,11 @@ class VllmEngine:
         files = self._files = read_model(self._path)
         length = min(self.context_length, files.context_length)
         config = engine_config(self._args, files.folder, self._device, self.slots, length, self._gpus)
-        started: Future[AsyncLLM] = Future()
+        started: Future[None] = Future()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(config, started), name="vllm", daemon=True)
         self._thread.start()
-        self._llm = started.result()
+        started.result()
         self.context_length = self._llm.vllm_config.model_config.max_model_len
         rehearsal = Rehearsal()  # while warming up, a failure is raised from here
         self._on_step, self._on_broken = rehearsal.on_step, rehearsal.on_broken
@@ -136,18 +136,17 @@ class VllmEngine:
         with suppress(RuntimeError):  # the loop has ended, and every request with it
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def _run(self, config: "VllmConfig", started: "Future[AsyncLLM]") -> None:
+    def _run(self, config: "VllmConfig", started: Future[None]) -> None:
         """Start vLLM, then run its event loop."""
         from worker.chat.vllm_steps import start_llm
 
         try:
-            llm = start_llm(config, self)
+            self._llm = start_llm(config, self)
         except BaseException as error:
             self._loop.close()
             started.set_exception(error)
             return
-        started.set_result(llm)
-        del llm  # `stop` lets go of it
+        started.set_result(None)  # not vLLM itself: somebody might keep it for longer than `stop` does
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._serve())
