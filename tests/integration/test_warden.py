@@ -85,7 +85,7 @@ def test_killed_while_it_loads(
     assert stranger.poll() is None
 
 
-@pytest.mark.parametrize("parent", ["hangs"], indirect=True)
+@pytest.mark.parametrize("parent", ["loads"], indirect=True)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_is_told_to_end_while_it_loads(parent: Parent, number: signal.Signals) -> None:
     """As the first process of a container it would not even hear of what it has no handler for."""
