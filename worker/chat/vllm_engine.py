@@ -108,7 +108,7 @@ class VllmEngine:
         """End what still runs as "error", stop the thread and let go of the model; not from a callback."""
         if hasattr(self, "_llm"):
             with suppress(RuntimeError):  # the loop has ended by itself
-                self._loop.call_soon_threadsafe(self.on_end, None)
+                self._loop.call_soon_threadsafe(self._end)
             self._llm.shutdown()  # while the loop runs, for it has the sockets
             self._order([None])
             self._thread.join()
@@ -130,6 +130,11 @@ class VllmEngine:
         finally:
             if error is not None:
                 self._on_broken(error)
+
+    def _end(self) -> None:
+        self.on_end(None)
+        if self._llm.output_handler:
+            self._llm.output_handler.cancel()  # it would take vLLM's end for a failure, and log it
 
     def _order(self, orders: Iterable[Ticket | str | None]) -> None:
         self._orders.extend(orders)
