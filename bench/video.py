@@ -23,8 +23,8 @@ from pathlib import Path
 
 import torch
 
-from bench.plot import Line, Panel, draw
 from bench.video_ways import MODEL, Bare, Work, running_stack, through, through_stack
+from webapi.plot import Line, Panel, draw
 from worker.jobs.settings import Settings
 from worker.memory import free
 from worker.models import fetch

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from webapi.cli import show_progress
 from webapi.client import Client, Json
+from webapi.client_cli import show_progress
 from webapi.local import models_argv
 from webapi.supervisor import spawn, tail
 from webapi.timeline import Timeline

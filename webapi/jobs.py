@@ -5,7 +5,7 @@ import uuid
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-from flask import Blueprint, request
+from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,7 @@ from webapi.bodies import json_body, query
 from webapi.clip_submission import submit_clip
 from webapi.documents import ChatResult, JobDocument, JobPage, PageLinks
 from webapi.memory_documents import MemoryDocument
+from webapi.memory_plot import memory_plot
 from webapi.preferences import idempotency, wait_for_end, wanted_wait_s
 from webapi.results import check_succeeded, video_file
 from webapi.submission import cancel as cancel_job
@@ -101,8 +102,18 @@ def result(job_id: str) -> ResponseReturnValue:
 @routes.get("/<job_id>/memory")
 def memory(job_id: str) -> ResponseReturnValue:
     """The job's memory, batch by batch."""
+    return _memory_of(job_id).model_dump()
+
+
+@routes.get("/<job_id>/memory.svg")
+def memory_picture(job_id: str) -> ResponseReturnValue:
+    """The time and memory of the job's batches, as a picture."""
+    return Response(memory_plot(_memory_of(job_id)), mimetype="image/svg+xml")
+
+
+def _memory_of(job_id: str) -> MemoryDocument:
     access.job(job_id)
-    return MemoryDocument.of(job_id, list(backend().ledger.events(job_id))).model_dump()
+    return MemoryDocument.of(job_id, list(backend().ledger.events(job_id)))
 
 
 @routes.post("/<job_id>/cancel")

@@ -134,9 +134,7 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
     exposure.check(settings)
     start("web", web_argv(settings), child_env(settings))
     start("webhooks", webhooks_argv(settings), child_env(settings))
-    # With one GPU it is the chats' and the video worker takes the CPU.
-    spare = "spare" if settings.devices == "auto" else settings.devices
-    for kind, devices in (("chat", settings.devices), ("video", spare)):
+    for kind, devices in (("chat", settings.devices), ("video", _spare(settings.devices))):
         env = child_env(settings.updated(worker=kind, devices=devices))
         start(kind, worker_argv(kind, settings), env)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
@@ -151,6 +149,11 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
             for child in supervisor.children if verbose else ():
                 child.show()
             time.sleep(TICK_S)
+
+
+def _spare(devices: str) -> str:
+    """What the chats leave to the video worker: they take all that is named, and of one GPU that one."""
+    return "spare" if devices == "auto" else "cpu"
 
 
 def _wait_for_redis(settings: Settings, supervisor: Supervisor) -> None:

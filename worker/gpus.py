@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import psutil
+
 from worker.jobs.settings import visible_devices
 
 __all__ = ["GIB", "Gpu", "find", "list_gpus"]
@@ -47,13 +49,13 @@ def list_gpus() -> Sequence[Gpu]:
         return []
     try:
         pynvml.nvmlInit()
+        try:
+            gpus = [gpu for index in range(pynvml.nvmlDeviceGetCount()) for gpu in _look_at(pynvml, index)]
+        finally:
+            pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
         log.info("no GPU can be seen, NVML says: %s", error)
         return []
-    try:
-        gpus = [gpu for index in range(pynvml.nvmlDeviceGetCount()) for gpu in _look_at(pynvml, index)]
-    finally:
-        pynvml.nvmlShutdown()
     visible = visible_devices()
     return gpus if visible is None else _visible(gpus, visible)
 
@@ -88,11 +90,20 @@ def _look_at(nvml: ModuleType, index: int) -> Iterator[Gpu]:
         slices = _slices(nvml, gpu)
         parts = {str(index): gpu} if slices is None else {f"{index}:{n}": part for n, part in slices.items()}
         for name, handle in parts.items():
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-            uuid = nvml.nvmlDeviceGetUUID(handle)
-            yield Gpu(name, uuid, memory.free, memory.total, tuple(_users(nvml, handle)))
+            free, total = _memory(nvml, handle)
+            yield Gpu(name, nvml.nvmlDeviceGetUUID(handle), free, total, tuple(_users(nvml, handle)))
     except nvml.NVMLError as error:
         log.warning("GPU %d is left out, NVML says: %s", index, error)
+
+
+def _memory(nvml: ModuleType, handle: Any) -> tuple[int, int]:
+    """How many bytes are free, and how many there are: the machine's, where the GPU has none of its own."""
+    try:
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    except nvml.NVMLError_NotSupported:
+        host = psutil.virtual_memory()
+        return host.available, host.total
+    return memory.free, memory.total
 
 
 def _slices(nvml: ModuleType, gpu: Any) -> dict[int, Any] | None:

@@ -30,12 +30,12 @@ class Heartbeat:
         """Beat now."""
         self._woken.set()
 
-    def stop(self) -> None:
-        """Beat no more."""
+    def stop(self, timeout_s: float) -> None:
+        """Beat no more; a beat that hangs, for its device does, is waited for no longer than this."""
         self._stopped.set()
         self._woken.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout_s)
 
     def _loop(self) -> None:
         wait_s = self._interval_s

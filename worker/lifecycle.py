@@ -6,31 +6,32 @@ import logging
 import os
 import secrets
 import sys
+import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
-from celery import bootsteps, signals
+from celery import bootsteps
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 from redis.exceptions import RedisError
 
-from worker import devices, memory, models
-from worker.devices import DeviceLease
+from worker import devices, memory, runners
 from worker.forks import refuse_forks
 from worker.heartbeat import Heartbeat
 from worker.jobs.broker import queue_of
 from worker.jobs.errors import BadSettings, StokerError
-from worker.jobs.ledger import Ledger, Reason
+from worker.jobs.ledger import Ledger
 from worker.jobs.records import ModelCard, WorkerCard, WorkerState
 from worker.jobs.recovery import Recovery
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, export
 from worker.lane import Lane
+from worker.orders import Orders
 from worker.outbox import Outbox
-from worker.runner import Runner
+from worker.subscription import subscribe
 from worker.warden import Warden
 
 __all__ = ["Lifecycle"]
@@ -42,10 +43,13 @@ SIGNAL_POLL_S = 0.2
 #: How long a thread may keep the interpreter from others: a tenth of the default, for which the hub and every
 #: starting job would wait, several times each, whenever the engine's thread or the outbox has much to do.
 SWITCH_S = 0.0005
-#: For runs that were handed back to stop: what is still in native code when Python ends aborts the process.
+#: For runs that were handed back, and the heartbeat, to stop: what is still in native code when Python ends
+#: aborts the process.
 LET_GO_S = 5.0
 #: How long the outbox may go on sending once nothing runs any more.
 FLUSH_S = 10.0
+#: How long letting go of the model may take: a device that hangs takes for ever.
+STOP_S = 15.0
 
 
 class Lifecycle(bootsteps.StartStopStep):
@@ -62,6 +66,7 @@ class Lifecycle(bootsteps.StartStopStep):
         sys.setswitchinterval(SWITCH_S)
         logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)  # a job has a line at its end
         self.warden = Warden()
+        self.orders = Orders(leave=self.warden.dismiss)
         try:
             self._create(worker)
         except BaseException as error:
@@ -76,23 +81,19 @@ class Lifecycle(bootsteps.StartStopStep):
         kind = settings.worker
         if kind is None:
             raise BadSettings("STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`")
+        model = settings.model_name(kind)
+        subscribe(worker, queue_of(kind, model))
         self.device = devices.lease(
             settings.devices,
             settings.root / "locks",
             free_bytes=settings.device_free_bytes,
             patience_s=settings.device_wait_s,
         )
-        export(
-            HF_HUB_OFFLINE="1",
-            TOKENIZERS_PARALLELISM="false",
-            VLLM_WORKER_MULTIPROC_METHOD="spawn",
-            **self.warden.environment,
-        )
+        export(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", **self.warden.environment)
         ledger = Ledger(settings)
         self.registry = Registry(ledger)
         self.outbox = Outbox(ledger)
-        self.runner = make_runner(kind, settings, self.device, ledger, self.outbox)
-        model = settings.model_name(kind)
+        self.runner = runners.make_runner(kind, settings, self.device, ledger, self.outbox)
         self.card = WorkerCard(
             name=f"{kind}-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}",
             kind=kind,
@@ -108,8 +109,7 @@ class Lifecycle(bootsteps.StartStopStep):
         self.lane = Lane(worker.app, ledger, self.outbox, self.runner, self.card.name, self.device.label)
         self.heartbeat = Heartbeat(self._beat, settings.lease_ttl_s)
         self.recovery = Recovery(ledger)
-        self.why_back: Reason = "drain"
-        self.told_to_end = 0
+        self.broken = False
         self._warm_up(worker)
 
     def _warm_up(self, worker: Any) -> None:
@@ -125,8 +125,6 @@ class Lifecycle(bootsteps.StartStopStep):
         gc.freeze()  # what a loaded model is made of need not be looked through again
         worker.lane = self.lane
         worker.max_concurrency = self.runner.slots  # the hub fetches a message only when a slot is free
-        for queue in worker.app.amqp.queues.consume_from.values():
-            queue.no_ack = True  # the ledger knows who waits: two round trips a job less
         card = self.card
         log.info("%s is warm on %s: %s, %d at once", card.name, card.device, card.model, card.slots)
 
@@ -140,7 +138,7 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Ready: the consumer connects next."""
-        signals.worker_shutting_down.connect(self._count_signals, weak=False)
+        self.orders.listen()
         self._show("ready")
         self.recovery.start()
 
@@ -150,30 +148,37 @@ class Lifecycle(bootsteps.StartStopStep):
         self.lane.drain()
         try:
             end = time.monotonic() + self.registry.ledger.settings.drain_s
-            while not self.lane.wait_idle(SIGNAL_POLL_S) and time.monotonic() < end and self.told_to_end < 2:
-                pass
+            while time.monotonic() < end and not self.orders.hurry and not self.broken:
+                if self.lane.wait_idle(SIGNAL_POLL_S):
+                    break
         finally:
-            self._release()
-
-    def _count_signals(self, **_: Any) -> None:
-        self.told_to_end += 1
+            self._release(worker)
 
     def terminate(self, worker: Any) -> None:
         """Hand back what runs and let go, at once."""
-        self._release()
+        self._release(worker)
 
-    def _release(self) -> None:
+    def _release(self, worker: Any) -> None:
         with ExitStack() as last:  # every step is taken, whatever the others raise
             last.callback(self.warden.dismiss)
             last.callback(self.device.release)
-            last.callback(self.heartbeat.stop)
+            last.callback(self.heartbeat.stop, LET_GO_S)
             last.callback(self.outbox.stop, FLUSH_S)
-            last.callback(self.runner.stop)
+            last.callback(self._stop_runner, worker)
             self.recovery.stop()
-            self.lane.hand_back(self.why_back)
+            # Unlike a drain, a lost engine counts against its jobs: one may have broken it.
+            self.lane.hand_back("engine_lost" if self.broken else "drain")
             self.lane.wait_idle(LET_GO_S)
         with suppress(RedisError):
             self.registry.release(self.card.name)
+
+    def _stop_runner(self, worker: Any) -> None:
+        stopping = threading.Thread(target=self.runner.stop, name="stop", daemon=True)
+        stopping.start()
+        stopping.join(STOP_S)
+        if stopping.is_alive():
+            log.error("%s hangs and is not waited for: the worker ends all the same", self.device.label)
+            worker.exitcode = EX_FAILURE
 
     def _show(self, new: WorkerState) -> None:
         self.card = replace(self.card, state=new)
@@ -187,36 +192,8 @@ class Lifecycle(bootsteps.StartStopStep):
     def _on_broken(self, worker: Any, error: BaseException) -> None:
         """A worker without an engine must not take jobs: end, so that a supervisor starts another."""
         log.critical("the engine is broken, the worker ends", exc_info=error)
-        self.why_back = "engine_lost"  # unlike a drain, it counts against its jobs: one may have broken it
+        self.broken = True
         self.lane.drain()
         worker.exitcode = EX_FAILURE
         vars(state)["should_terminate"] = True  # seen by the hub
         self.lane.on_free()  # wakes it
-
-
-def make_runner(kind: str, settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox) -> Runner:
-    """The runner for the kind of job; imports only that kind's code."""
-    if kind == "video":
-        if device.gpus > 1:
-            raise BadSettings(f"a video worker runs on one GPU, not on {device.gpus}: start one for each")
-        from worker.video.pipeline import VideoPipeline
-        from worker.video.runner import VideoRunner
-
-        weights = models.resolve(settings.models_dir, settings.video_model)
-        pipeline = VideoPipeline(
-            weights,
-            device=device.torch_device,
-            batch_size=settings.batch_size,
-            segment_batches=settings.segment_batches,
-            model=settings.model_name("video"),
-            limits=settings.limits,
-            sizes=settings.clip_sizes,
-            compiled=settings.compile,
-            pad=settings.pad,
-        )
-        return VideoRunner(pipeline, settings)
-    from worker.chat.engines import make_engine
-    from worker.chat.runner import ChatRunner
-
-    named = make_engine(settings, device.torch_device, device.gpus)
-    return ChatRunner(named.engine, named.name, ledger, outbox)

@@ -24,6 +24,8 @@ __all__ = ["Warden"]
 MARK = "STOKER_MARK"
 #: For those that clean up after themselves, before SIGKILL.
 PATIENCE_S = 3.0
+#: For the worker itself, once it has dismissed its warden: what still holds it is a device that hangs.
+END_S = 15.0
 #: A process that even SIGKILL does not end is the kernel's to wait for.
 GIVE_UP_S = 60.0
 LOOK_AGAIN_S = 0.1
@@ -32,7 +34,7 @@ LOOK_AGAIN_S = 0.1
 class Warden:
     """The warden of this process; it must be there before anything is started that it is to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, end_s: float = END_S) -> None:
         import subprocess  # not at the top, for the warden itself is to stay small
 
         mark = os.urandom(16).hex()
@@ -41,13 +43,17 @@ class Warden:
         self.environment = {MARK: mark, "SPT_NOENV": "1"}
         self._process: subprocess.Popen[bytes] | None = None
         if sys.platform == "linux":  # elsewhere there is neither /proc nor a GPU
-            program = [sys.executable, "-I", "-S", __file__, mark, str(os.getpid())]
+            program = [sys.executable, "-I", "-S", __file__, mark, str(os.getpid()), str(end_s)]
             self._process = subprocess.Popen(  # noqa: S603  # ours
                 program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
             )
 
     def dismiss(self) -> None:
-        """End now what was started: Python would wait for it before it lets this process end."""
+        """End now what was started: Python would wait for it before it lets this process end.
+
+        This process has `end_s` seconds more. The driver of a device that hangs may keep it for ever, in exit
+        handlers of its own that no Python code gets past; then it is killed.
+        """
         pipe = self._process.stdin if self._process else None
         if pipe is not None and not pipe.closed:
             with suppress(BrokenPipeError):  # it was killed
@@ -102,8 +108,8 @@ def _read(pid: int, what: str) -> bytes:
     return b""
 
 
-def main(mark: str, worker: int) -> None:
-    """Wait for the worker to end, then for the end of all that it left."""
+def main(mark: str, worker: int, end_s: float) -> None:
+    """Wait for the worker to end, or to dismiss us, then for the end of all that it left, and of itself."""
     while os.getppid() == worker and not select.select([0], [], [], 1.0)[0]:
         pass
     ended_at = time.monotonic()
@@ -114,10 +120,11 @@ def main(mark: str, worker: int) -> None:
     while quiet < 2 and time.monotonic() < ended_at + GIVE_UP_S:  # twice: one may have been calling exec
         time.sleep(LOOK_AGAIN_S)
         left = ward.left()
-        quiet = 0 if left else quiet + 1
-        for pid in left:
-            if b"resource_tracker" in _read(pid, "cmdline"):
-                continue  # it removes the others' shared memory, and ends by itself when they have
+        # These remove the others' shared memory, and end by themselves when the others and the worker have.
+        trackers = [pid for pid in left if b"resource_tracker" in _read(pid, "cmdline")]
+        ended = left == trackers if os.getppid() == worker else not left
+        quiet = quiet + 1 if ended else 0
+        for pid in (pid for pid in left if pid not in trackers):
             if pid not in told:
                 told[pid] = _read(pid, "comm").decode(errors="replace").strip()
                 ward.send(pid, signal.SIGTERM)
@@ -127,7 +134,13 @@ def main(mark: str, worker: int) -> None:
         names = ", ".join(f"{pid} ({name})" for pid, name in told.items())
         outcome = "are still there" if quiet < 2 else f"ended in {time.monotonic() - ended_at:.1f} s"
         sys.stderr.write(f"stoker: worker {worker} left {names}: {outcome}\n")
+    while os.getppid() == worker:
+        if time.monotonic() > ended_at + end_s:
+            sys.stderr.write(f"stoker: worker {worker} is killed: it did not end in {end_s:.0f} s\n")
+            os.kill(worker, signal.SIGKILL)
+            return
+        time.sleep(LOOK_AGAIN_S)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

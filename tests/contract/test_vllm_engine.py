@@ -48,6 +48,17 @@ def test_what_a_setting_says_is_not_said_again(model: Path, name: str, where: st
         start(model, **{name: 4})
 
 
+def test_a_vllm_without_its_device_says_so_in_one_sentence(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the build for CUDA does on a machine without."""
+    from vllm.platforms import current_platform
+
+    monkeypatch.setattr(type(current_platform), "device_type", "")
+    with pytest.raises(BadSettings, match="vLLM does not take its arguments: Device"):
+        start(model)
+
+
 @pytest.mark.parametrize("args", [{"dtype": "float17"}, {"max_model_len": 10**7}, {"dtype": 5}])
 def test_what_vllm_says_of_a_value_is_one_sentence(model: Path, args: dict[str, Any]) -> None:
     with pytest.raises(BadSettings, match="vLLM does not take its arguments: ") as refused:

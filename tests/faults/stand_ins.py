@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from worker import lifecycle
+from worker import runners
 from worker.chat.engine import ChatEngine
 from worker.chat.runner import ChatRunner
 from worker.devices import DeviceLease
@@ -19,7 +19,7 @@ LONG = 250
 
 def serve_chats_with(engine: Callable[[int], ChatEngine]) -> None:
     """Have this process' chat worker run the engine made for its slots."""
-    real = lifecycle.make_runner
+    real = runners.make_runner
 
     def make_runner(
         kind: str, settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox
@@ -28,4 +28,4 @@ def serve_chats_with(engine: Callable[[int], ChatEngine]) -> None:
             return ChatRunner(engine(settings.slots), "scripted", ledger, outbox)
         return real(kind, settings, device, ledger, outbox)
 
-    lifecycle.make_runner = make_runner
+    runners.make_runner = make_runner

@@ -1,8 +1,11 @@
-"""A worker whose chats do what their prompt says: go on for long, hang, kill it, break its engine."""
+"""A worker whose chats do what their prompt says: go on for long, hang, kill it, break its engine.
+
+A `frail` one goes on for a second, and then breaks the engine.
+"""
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tokenizers import Tokenizer, models
 
@@ -17,19 +20,22 @@ __all__ = ["app"]
 #: How long a word takes.
 STEP_S = 0.02
 #: Each message is one of these words, and one token.
-WORDS = ("long", "hang", "kill", "break", "?")
+WORDS = ("long", "hang", "kill", "break", "frail", "?")
 
 
 class Deadly(Sequence[str]):
-    """An answer that nobody survives: the third word kills."""
+    """A long answer with something that is done at the word of that number."""
+
+    def __init__(self, number: int, deed: Callable[[], None]) -> None:
+        self._number, self._deed = number, deed
 
     def __len__(self) -> int:
         return LONG
 
     def __getitem__(self, number: int) -> str:  # type: ignore[override]  # nobody slices it
-        if number == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return " kill"
+        if number == self._number:
+            self._deed()
+        return " word"
 
 
 class UnrulyEngine(FakeEngine):
@@ -43,16 +49,21 @@ class UnrulyEngine(FakeEngine):
     def submit(self, request: ChatRequest) -> None:
         word = self._word(request)
         if word == "break":
-            self.break_down(RuntimeError("the GPU has fallen off the bus"))
+            self._break()
         if word != "hang":  # that one is never heard of again, whatever is asked of the engine
             super().submit(request)
+
+    def _break(self) -> None:
+        self.break_down(RuntimeError("the GPU has fallen off the bus"))
 
     def _word(self, request: ChatRequest) -> str:
         return WORDS[request.prompt[0]]
 
     def _say(self, request: ChatRequest) -> Sequence[str]:
-        if self._word(request) == "kill":
-            return Deadly()
+        if self._word(request) == "kill":  # which nobody survives
+            return Deadly(2, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        if self._word(request) == "frail":
+            return Deadly(50, self._break)
         return [f" {number}" for number in range(LONG)]
 
 

@@ -18,9 +18,8 @@ class ParentEngine(FakeEngine):
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         settings = Settings.from_env()
-        hangs = settings.chat_model == "hangs"
-        beget(settings.root / "book", stubborn=hangs)
-        if hangs:
+        beget(settings.root / "book", stubborn=settings.chat_model == "hangs")
+        if settings.chat_model in ("hangs", "loads"):
             threading.Event().wait()
         if settings.chat_model == "fails":
             raise EngineFailed("the model does not load")

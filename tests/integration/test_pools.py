@@ -39,6 +39,7 @@ def end_of(command: Sequence[str], settings: Settings) -> str:
         (["--pool", "gevent"], "CUDA cannot be re-initialised in a forked subprocess"),
         (["--pool", "solo", "--beat"], "--beat is refused: it would fork the worker, CUDA and all"),
         (["--pool", "solo", "--autoscale", "4,1"], "--autoscale is refused: a GPU worker is one process"),
+        (["--pool", "solo", "-Q", "chat.other"], "-Q chat.other is refused: this worker has one model"),
     ],
 )
 def test_what_would_fork_or_share_the_model_is_refused(

@@ -180,7 +180,7 @@ from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
 settings = Settings.from_env()
 kind, name = settings.worker, f"{settings.worker}-{os.getpid()}"
-card = WorkerCard(name, kind, "h", os.getpid(), "cpu", "m", "e", f"{kind}.m", 1, 0, state="ready")
+card = WorkerCard(name, kind, "h", os.getpid(), settings.devices, "m", "e", f"{kind}.m", 1, 0, state="ready")
 registry = Registry(Ledger(settings))
 registry.renew(card)
 signal.signal(signal.SIGTERM, lambda *_: (registry.release(name), print("drained"), sys.exit()))
@@ -197,6 +197,7 @@ def test_the_stack_starts_heals_refuses_a_second_and_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STOKER_HOME", str(tmp_path))
+    monkeypatch.setenv("STOKER_DEVICES", "0")  # which two workers cannot both have
     monkeypatch.delenv("STOKER_REDIS_URL", raising=False)
     output = tmp_path / "output"
     with output.open("wb") as file:
@@ -207,7 +208,7 @@ def test_the_stack_starts_heals_refuses_a_second_and_stops(
         state = json.loads((tmp_path / "up.json").read_text())
         assert state["pid"] == stack.pid
         workers = httpx.get(f"{state['url']}/v1/workers").json()["workers"]
-        assert [card["kind"] for card in workers] == ["chat", "video"]
+        assert [(card["kind"], card["device"]) for card in workers] == [("chat", "0"), ("video", "cpu")]
 
         key = CliRunner().invoke(main, ["keys", "create", "ci"]).stdout.strip()
         assert httpx.get(f"{state['url']}/v1/workers").status_code == 401
@@ -221,7 +222,7 @@ def test_the_stack_starts_heals_refuses_a_second_and_stops(
         assert "Address already in use" in taken.stderr
 
         os.kill(workers[0]["pid"], signal.SIGKILL)
-        eventually(lambda: output.read_text().count("chat: m on cpu") == 2, "another chat worker")
+        eventually(lambda: output.read_text().count("chat: m on 0") == 2, "another chat worker")
         cards = httpx.get(f"{state['url']}/v1/workers", headers={"Authorization": f"Bearer {key}"}).json()
         pids = [card["pid"] for card in cards["workers"]]
         stack.send_signal(signal.SIGINT)

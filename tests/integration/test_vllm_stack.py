@@ -128,3 +128,4 @@ def test_ctrl_c_drains_a_worker_whose_engine_hears_it_too_and_leaves_no_process(
     assert (done["state"], done["attempt"]) == ("succeeded", 1)
     assert worker.wait(60) == 0
     assert psutil.wait_procs(family, timeout=30)[1] == []
+    assert "Traceback" not in stack.log("second").read_text()

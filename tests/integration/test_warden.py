@@ -85,6 +85,16 @@ def test_killed_while_it_loads(
     assert stranger.poll() is None
 
 
+@pytest.mark.parametrize("parent", ["loads"], indirect=True)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_is_told_to_end_while_it_loads(parent: Parent, number: signal.Signals) -> None:
+    """As the first process of a container it would not even hear of what it has no handler for."""
+    family = parent.family("warming")
+    parent.process.send_signal(number)
+    assert parent.code() == 0
+    parent.buried(family)
+
+
 @pytest.mark.parametrize("parent", ["fails"], indirect=True)
 def test_it_fails_to_start(parent: Parent) -> None:
     family = parent.family("")
@@ -99,6 +109,21 @@ def test_it_is_drained(parent: Parent) -> None:
     parent.process.terminate()
     assert parent.code() == 0
     parent.buried(family)
+
+
+def test_a_worker_that_does_not_end_by_itself_is_killed() -> None:
+    """As by a driver's exit handler that waits for a device; a resource tracker lives as long as it does."""
+    code = "import signal; from multiprocessing.resource_tracker import ensure_running as track\n"
+    code += "from worker.jobs.settings import export; from worker.warden import Warden\n"
+    code += (
+        "warden = Warden(end_s=0.1); export(**warden.environment); track(); warden.dismiss(); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
+        try:
+            assert process.wait(TIMEOUT_S) == -signal.SIGKILL
+            assert b"is killed: it did not end" in process.communicate()[1]
+        finally:
+            process.kill()
 
 
 def test_a_python_without_pidfds_does(

@@ -112,8 +112,8 @@ def test_a_job_is_there_for_its_own_key_only(web: Web, caller: Caller) -> None:
     assert [job["id"] for job in mine.get("/v1/jobs").json()["jobs"]] == [job_id]
     assert other.get("/v1/jobs").json()["jobs"] == []
     assert other.get("/v1/jobs", params={"after": job_id}).status_code == 422
-    routes = [("GET", ""), ("GET", "/events"), ("GET", "/result"), ("GET", "/memory"), ("POST", "/token"),
-              ("POST", "/cancel"), ("DELETE", "")]  # fmt: skip
+    routes = [("GET", ""), ("GET", "/events"), ("GET", "/result"), ("GET", "/memory"),
+              ("GET", "/memory.svg"), ("POST", "/token"), ("POST", "/cancel"), ("DELETE", "")]  # fmt: skip
     for method, path in routes:
         url = f"/v1/jobs/{job_id}{path}"
         missing = other.request(method, url.replace(job_id, "0" * 32))

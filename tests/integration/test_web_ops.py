@@ -1,6 +1,10 @@
+from xml.etree import ElementTree
+
 from tests.integration.stack import eventually
 from tests.integration.webstack import CHAT, VIDEO, Web
 from worker.jobs.events import Batch
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_memory_marks_the_first_the_last_and_what_grew(web: Web) -> None:
@@ -13,6 +17,7 @@ def test_memory_marks_the_first_the_last_and_what_grew(web: Web) -> None:
 
     job_id = web.submit()
     assert web.http.get(f"/v1/jobs/{job_id}/memory").json() == {"id": job_id, "batches": []}
+    assert "0 batches" in web.http.get(f"/v1/jobs/{job_id}/memory.svg").text
     web.worker.claim(job_id)
     web.worker.append(job_id, batch(0, 10, 20), batch(1, 20, 30), batch(2, 30, 30))
     batches = web.http.get(f"/v1/jobs/{job_id}/memory").json()["batches"]
@@ -21,6 +26,11 @@ def test_memory_marks_the_first_the_last_and_what_grew(web: Web) -> None:
         (False, False, True),
         (False, True, False),
     ]
+    picture = web.http.get(f"/v1/jobs/{job_id}/memory.svg")
+    assert picture.headers["Content-Type"] == "image/svg+xml; charset=utf-8"
+    hints = [title.text for title in ElementTree.fromstring(picture.content).iter(f"{SVG}title")]
+    assert hints[:3] == ["time: 500"] * 3
+    assert len(hints) == 3 * 5
     assert batches[2] == {
         "attempt": 1,
         "index": 2,

@@ -15,8 +15,8 @@ from worker.devices import Gpu, lease
 from worker.gpus import GIB
 from worker.jobs.errors import BadSettings, NoDevice
 from worker.jobs.ledger import Ledger
-from worker.lifecycle import make_runner
 from worker.outbox import Outbox
+from worker.runners import make_runner
 
 Said = Callable[[], list[str]]
 

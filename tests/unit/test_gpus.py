@@ -3,6 +3,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from worker.gpus import GIB, list_gpus
@@ -12,14 +13,29 @@ class NVMLError(Exception):
     """As pynvml's."""
 
 
+class NotSupported(NVMLError):
+    """Likewise."""
+
+
 class Nvml:
-    """An NVML of four GPUs; `lost` has fallen off the bus, `sliced` has MIG on, with slices 0 and 2."""
+    """An NVML of four GPUs; `lost` has fallen off the bus, `sliced` has MIG on, with slices 0 and 2.
+
+    `shares`: they have no memory of their own. `fails`: a call that does, for no reason known here.
+    """
 
     NVMLError = NVMLError
+    NVMLError_NotSupported = NotSupported
     NVML_DEVICE_MIG_ENABLE = 1
 
-    def __init__(self, lost: int | None = None, sliced: int | None = None, driver: bool = True) -> None:
-        self.lost, self.sliced, self.driver = lost, sliced, driver
+    def __init__(
+        self,
+        lost: int | None = None,
+        sliced: int | None = None,
+        driver: bool = True,
+        shares: bool = False,
+        fails: str = "",
+    ) -> None:
+        self.lost, self.sliced, self.driver, self.shares, self.fails = lost, sliced, driver, shares, fails
         self.open = 0
 
     def nvmlInit(self) -> None:  # noqa: N802
@@ -36,7 +52,7 @@ class Nvml:
             "nvmlDeviceGetCount": lambda: 4,
             "nvmlDeviceGetHandleByIndex": self._handle,
             "nvmlDeviceGetUUID": lambda handle: handle,
-            "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(free=70 * GIB, total=80 * GIB),
+            "nvmlDeviceGetMemoryInfo": self._memory,
             "nvmlDeviceGetMigMode": self._mig_mode,
             "nvmlDeviceGetMaxMigDeviceCount": lambda handle: 3,
             "nvmlDeviceGetMigDeviceHandleByIndex": self._slice,
@@ -46,7 +62,14 @@ class Nvml:
             ],
             "nvmlSystemGetProcessName": self._process_name,
         }
+        if name == self.fails:
+            raise NVMLError("Unknown Error")
         return calls[name]
+
+    def _memory(self, handle: str) -> SimpleNamespace:
+        if self.shares:
+            raise NotSupported("Not Supported")
+        return SimpleNamespace(free=70 * GIB, total=80 * GIB)
 
     def _handle(self, index: int) -> str:
         if index == self.lost:
@@ -141,6 +164,22 @@ def test_a_gpu_that_is_lost_leaves_the_others(
     plug(lost=1)
     assert indexes() == ["0", "2", "3"]
     assert "GPU 1 is left out, NVML says: GPU is lost" in caplog.text
+
+
+def test_a_gpu_without_memory_of_its_own_has_the_machines(plug: Callable[..., Nvml]) -> None:
+    plug(shares=True)
+    first, *_ = list_gpus()
+    assert first.total == psutil.virtual_memory().total
+    assert 0 < first.free < first.total
+
+
+def test_an_nvml_that_fails_is_no_gpu(plug: Callable[..., Nvml], caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever looks again and again, as a worker's heartbeat does, must live with it."""
+    caplog.set_level("INFO")
+    nvml = plug(fails="nvmlDeviceGetCount")
+    assert indexes() == []
+    assert "no GPU can be seen, NVML says: Unknown Error" in caplog.text
+    assert nvml.open == 0
 
 
 def test_no_driver_is_no_gpu_and_the_log_has_the_reason(

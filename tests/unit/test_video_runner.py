@@ -13,15 +13,16 @@ import torch
 from tests.unit.test_video_reader import damaged
 from tests.unit.video_fixtures import ScriptedModel, complaints, read_clip, scripted, with_sound
 from worker.devices import DeviceLease
+from worker.jobs.errors import EngineLost
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles
 from worker.jobs.sizes import ClipSize
 from worker.jobs.specs import validate
-from worker.lifecycle import make_runner
 from worker.outbox import Outbox
+from worker.runners import make_runner
 from worker.runs import Run
-from worker.video import pipeline
+from worker.video import pipeline, runner
 from worker.video.pipeline import VideoPipeline
 from worker.video.runner import VideoRunner
 
@@ -317,6 +318,22 @@ def test_a_lost_device_ends_the_worker_and_not_the_job(bench: Bench, error: Exce
     assert bench.batches("a", 2) == [6, 7, 8]
     assert bench.ledger.get("a").state == "succeeded"
     assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
+
+
+def test_a_device_that_does_not_come_back_from_a_clip_ends_the_worker(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "HANG_S", 0.01)
+    bench.submit("a")
+    run, stop, broken = bench.claim("a"), Stop(4), threading.Event()
+    bench.model.on_call = stop
+    bench.runner.start(lambda error: broken.set() if isinstance(error, EngineLost) else None)
+    thread = bench.start(run, bench.runner)
+    assert stop.reached.wait(WAIT_S)
+    run.stop()
+    assert broken.wait(WAIT_S)
+    stop.go_on.set()
+    thread.join(WAIT_S)
 
 
 def test_what_a_worker_is_told_reaches_its_pipeline(

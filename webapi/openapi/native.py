@@ -21,6 +21,8 @@ from webapi.openapi.parts import (
     JSON,
     LOCATION,
     MP4,
+    SVG,
+    TEXT,
     Answer,
     Body,
     Route,
@@ -120,6 +122,7 @@ ROUTES: dict[str, Route] = {
         reads=True,
     ),
     "jobs.memory": Route({200: Answer("The report.", MemoryDocument)}, (404,)),
+    "jobs.memory_picture": Route({200: Answer("The report, drawn.", content={SVG: TEXT})}, (404,)),
     "jobs.cancel": Route(
         {
             200: Answer("The job has ended; canceled, unless it had ended before.", JobDocument),
@@ -162,10 +165,7 @@ ROUTES: dict[str, Route] = {
         {
             200: Answer(
                 "The exposition format that was asked for.",
-                content={
-                    "text/plain": {"type": "string"},
-                    "application/openmetrics-text": {"type": "string"},
-                },
+                content={"text/plain": TEXT, "application/openmetrics-text": TEXT},
             )
         },
     ),

@@ -16,6 +16,8 @@ __all__ = [
     "LOCATION",
     "MP4",
     "RETRY_AFTER",
+    "SVG",
+    "TEXT",
     "X_STOKER_JOB",
     "Answer",
     "Body",
@@ -29,7 +31,8 @@ __all__ = [
 
 Json = dict[str, Any]
 
-JSON, MP4, EVENT_STREAM = "application/json", "video/mp4", "text/event-stream"
+JSON, MP4, EVENT_STREAM, SVG = "application/json", "video/mp4", "text/event-stream", "image/svg+xml"
+TEXT: Json = {"type": "string"}
 #: OpenAPI 3.1: raw bytes need no schema but a place for one.
 BINARY: Json = {"type": "string", "contentMediaType": "application/octet-stream"}
 

@@ -2,8 +2,8 @@
 
 import logging
 import re
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ def unpacked(gguf: Path) -> Path:
     if target.is_dir():
         return target
     log.info("unpacking %s, once", gguf)
-    part = Path(tempfile.mkdtemp(prefix=f".{gguf.name}.", dir=gguf.parent))
-    part.chmod(0o755)  # others may run workers on the same models
+    part = gguf.with_name(f".{gguf.name}.{secrets.token_hex(4)}")
+    part.mkdir()
     try:
         _unpack(gguf, part)
+        for weights in part.glob("*.safetensors"):  # written as this user's alone: others may run workers
+            weights.chmod(part.stat().st_mode & 0o666)
         part.rename(target)
         _remove_others(gguf, target)
     except OSError:

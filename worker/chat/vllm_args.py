@@ -53,7 +53,7 @@ def engine_config(
     }
     try:
         return AsyncEngineArgs(**(ours | dict(args))).create_engine_config(UsageContext.ENGINE_CONTEXT)
-    except (ValueError, TypeError, NotImplementedError, AssertionError) as error:
+    except (ValueError, TypeError, RuntimeError, AssertionError, ImportError, OSError) as error:
         raise BadSettings(f"vLLM does not take its arguments: {_sentence(error)}") from error
 
 

@@ -16,9 +16,9 @@ from worker.chat.answer import Answer
 from worker.chat.answers import Answers, Ticket
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.rehearsal import Rehearsal, crowds
+from worker.chat.vllm_environment import prepare
 from worker.jobs.errors import EngineFailed, EngineLost
 from worker.jobs.prompt import PromptTemplate
-from worker.jobs.settings import export
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -72,22 +72,18 @@ class VllmEngine:
 
         ModelMissing if there is no model, BadSettings if vLLM refuses `args`, EngineFailed if it cannot run.
         """
-        export(
-            VLLM_WORKER_MULTIPROC_METHOD="spawn",  # CUDA cannot be re-initialised in a forked subprocess
-            VLLM_NO_USAGE_STATS="1",
-            VLLM_V1_OUTPUT_PROC_CHUNK_SIZE=str(max(self.slots, 128)),  # a step is never cut in pieces
-        )
+        prepare(self.slots)
         from worker.chat.loading import read_model
         from worker.chat.vllm_args import engine_config
 
         files = self._files = read_model(self._path)
         length = min(self.context_length, files.context_length)
         config = engine_config(self._args, files.folder, self._device, self.slots, length, self._gpus)
-        started: Future[AsyncLLM] = Future()
+        started: Future[None] = Future()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(config, started), name="vllm", daemon=True)
         self._thread.start()
-        self._llm = started.result()
+        started.result()
         self.context_length = self._llm.vllm_config.model_config.max_model_len
         rehearsal = Rehearsal()  # while warming up, a failure is raised from here
         self._on_step, self._on_broken = rehearsal.on_step, rehearsal.on_broken
@@ -112,7 +108,7 @@ class VllmEngine:
         """End what still runs as "error", stop the thread and let go of the model; not from a callback."""
         if hasattr(self, "_llm"):
             with suppress(RuntimeError):  # the loop has ended by itself
-                self._loop.call_soon_threadsafe(self.on_end, None)
+                self._loop.call_soon_threadsafe(self._end)
             self._llm.shutdown()  # while the loop runs, for it has the sockets
             self._order([None])
             self._thread.join()
@@ -135,23 +131,27 @@ class VllmEngine:
             if error is not None:
                 self._on_broken(error)
 
+    def _end(self) -> None:
+        self.on_end(None)
+        if self._llm.output_handler:
+            self._llm.output_handler.cancel()  # it would take vLLM's end for a failure, and log it
+
     def _order(self, orders: Iterable[Ticket | str | None]) -> None:
         self._orders.extend(orders)
         with suppress(RuntimeError):  # the loop has ended, and every request with it
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def _run(self, config: "VllmConfig", started: "Future[AsyncLLM]") -> None:
+    def _run(self, config: "VllmConfig", started: Future[None]) -> None:
         """Start vLLM, then run its event loop."""
         from worker.chat.vllm_steps import start_llm
 
         try:
-            llm = start_llm(config, self)
+            self._llm = start_llm(config, self)
         except BaseException as error:
             self._loop.close()
             started.set_exception(error)
             return
-        started.set_result(llm)
-        del llm  # `stop` lets go of it
+        started.set_result(None)  # not vLLM itself: somebody might keep it for longer than `stop` does
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._serve())

@@ -1,11 +1,12 @@
 """Video runs: a job's clip through the pipeline, its batches into the job's log."""
 
 import logging
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
+from threading import Timer
 
 from worker.jobs.clips import probe
 from worker.jobs.errors import (
@@ -31,6 +32,8 @@ __all__ = ["VideoRunner"]
 
 log = logging.getLogger(__name__)
 
+#: How long a clip that must stop may go on: far longer than a batch takes, or joining a long clip.
+HANG_S = 300.0
 #: How long a run waits to hear whether it may go on, when Redis does not answer.
 LEDGER_WAIT_S = 1.0
 
@@ -65,7 +68,8 @@ class VideoRunner:
             with ExitStack() as stack:
                 patiently(run, lambda: stack.enter_context(files.here()))
                 publisher = stack.enter_context(Publisher(run, files))
-                self._device.call(lambda: self._attempt(run, files, publisher))
+                with self._watched(run):
+                    self._device.call(lambda: self._attempt(run, files, publisher))
         except request.Canceled:
             run.emit(Canceled())
         except EngineLost as error:
@@ -90,6 +94,18 @@ class VideoRunner:
         """Let go of the model."""
         self._pipeline.close()
         self._device.stop()
+
+    @contextmanager
+    def _watched(self, run: Run) -> Iterator[None]:
+        """End the worker if the clip goes on for too long after it was to stop."""
+        hangs = EngineLost(f"the device has not come back from a clip that was to stop {HANG_S:.0f} s ago")
+        watch = Timer(HANG_S, self._on_broken, [hangs])
+        watch.daemon = True
+        run.on_stop = watch.start
+        try:
+            yield
+        finally:
+            watch.cancel()
 
     def _attempt(self, run: Run, files: JobFiles, publisher: Publisher) -> None:
         wanted = self._request(run, files, publisher)

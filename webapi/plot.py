@@ -11,6 +11,8 @@ WIDTH, PANEL, TOP, GAP = 860, 220, 56, 64
 LEFT, RIGHT = 76, 200
 INK, FAINT = "#333", "#ddd"
 COLOURS = ("#0068b5", "#d1495b", "#2a9d8f", "#e9a03b")
+#: A line of more values has no spots, each of which would tell its value.
+SPOTS = 300
 #: Beyond this factor between the largest and the smallest value, a panel counts in powers of ten.
 LINEAR_UP_TO = 20.0
 
@@ -85,7 +87,7 @@ def _scale(values: Sequence[float]) -> tuple[Callable[[float], float], list[floa
 def _line(line: Line, number: int, spots: Sequence[tuple[float, float]]) -> list[str]:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
     parts = [f'<polyline points="{path}" fill="none" {_style(number)}/>']
-    for (x, y), value in zip(spots, line.values, strict=True):
+    for (x, y), value in zip(spots, line.values, strict=True) if len(spots) <= SPOTS else ():
         hint = f"<title>{escape(line.label)}: {value:g}</title>"
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{_colour(number)}">{hint}</circle>')
     return parts

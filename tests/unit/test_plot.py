@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.plot import Line, Panel, draw
+from webapi.plot import Line, Panel, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -44,3 +44,10 @@ def test_every_line_has_its_values_its_name_and_its_look() -> None:
 
 def test_values_that_are_all_zero_are_drawn() -> None:
     assert len(circles([0.0], [0.0])) == 2
+
+
+def test_a_long_line_is_drawn_without_spots() -> None:
+    picture = draw("title", "batch", [Panel("ms", [Line("long", [1.0, 2.0] * 1000)])])
+    [line] = ElementTree.fromstring(picture).iter(f"{SVG}polyline")
+    assert len(line.attrib["points"].split()) == 2000
+    assert "<circle" not in picture

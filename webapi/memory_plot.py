@@ -1,0 +1,32 @@
+"""Draws what a job's batches took: their time, and the memory of the device."""
+
+from collections.abc import Callable
+
+from webapi.memory_documents import BatchMemory, MemoryDocument
+from webapi.plot import Line, Panel, draw
+
+__all__ = ["memory_plot"]
+
+MIB = 2**20
+
+
+def memory_plot(report: MemoryDocument) -> str:
+    """The report as SVG, a spot for each batch in the order of their making, over all attempts."""
+    title = f"job {report.id}: {len(report.batches)} batches"
+    panels = [Panel("time of a batch, ms", [_line(report, "time", lambda batch: batch.seconds * 1000)])]
+    if any(batch.source == "cuda" for batch in report.batches):
+        memory = [
+            _line(report, "reserved", lambda batch: batch.after.reserved / MIB),
+            _line(report, "peak reserved", lambda batch: batch.peak_reserved / MIB),
+            _line(report, "allocated", lambda batch: batch.after.allocated / MIB),
+            _line(report, "peak allocated", lambda batch: batch.peak_allocated / MIB),
+        ]
+        panels.append(Panel("memory of the GPU, MiB", memory))
+    else:  # where all four are one figure
+        resident = _line(report, "resident set", lambda batch: batch.peak_allocated / MIB)
+        panels.append(Panel("memory of the worker, MiB", [resident]))
+    return draw(title, "batch", panels if report.batches else [])
+
+
+def _line(report: MemoryDocument, label: str, value: Callable[[BatchMemory], float]) -> Line:
+    return Line(label, [value(batch) for batch in report.batches])

@@ -1,0 +1,18 @@
+"""What vLLM finds in its environment, and what its processes inherit."""
+
+import importlib.util
+
+from worker.jobs.settings import export, suggest
+
+__all__ = ["prepare"]
+
+
+def prepare(slots: int) -> None:
+    """Set what an engine of so many slots needs; called before vLLM is imported."""
+    export(
+        VLLM_WORKER_MULTIPROC_METHOD="spawn",  # CUDA cannot be re-initialised in a forked subprocess
+        VLLM_NO_USAGE_STATS="1",
+        VLLM_V1_OUTPUT_PROC_CHUNK_SIZE=str(max(slots, 128)),  # a step is never cut in pieces
+    )
+    if importlib.util.find_spec("flashinfer") is None:  # vLLM takes it for granted on CUDA, to sample with
+        suggest(VLLM_USE_FLASHINFER_SAMPLER="0")

@@ -1,0 +1,45 @@
+"""Which runner serves which kind of job; only that kind's code is imported."""
+
+from worker import models
+from worker.devices import DeviceLease
+from worker.jobs.errors import BadSettings
+from worker.jobs.ledger import Ledger
+from worker.jobs.settings import Settings
+from worker.outbox import Outbox
+from worker.runner import Runner
+
+__all__ = ["make_runner"]
+
+
+def make_runner(kind: str, settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox) -> Runner:
+    """The runner for the kind of job on the device. BadSettings, ModelMissing if it cannot be."""
+    return (_video if kind == "video" else _chat)(settings, device, ledger, outbox)
+
+
+def _chat(settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox) -> Runner:
+    from worker.chat.engines import make_engine
+    from worker.chat.runner import ChatRunner
+
+    named = make_engine(settings, device.torch_device, device.gpus)
+    return ChatRunner(named.engine, named.name, ledger, outbox)
+
+
+def _video(settings: Settings, device: DeviceLease, *_: object) -> Runner:
+    if device.gpus > 1:
+        raise BadSettings(f"a video worker runs on one GPU, not on {device.gpus}: start one for each")
+    from worker.video.pipeline import VideoPipeline
+    from worker.video.runner import VideoRunner
+
+    weights = models.resolve(settings.models_dir, settings.video_model)
+    pipeline = VideoPipeline(
+        weights,
+        device=device.torch_device,
+        batch_size=settings.batch_size,
+        segment_batches=settings.segment_batches,
+        model=settings.model_name("video"),
+        limits=settings.limits,
+        sizes=settings.clip_sizes,
+        compiled=settings.compile,
+        pad=settings.pad,
+    )
+    return VideoRunner(pipeline, settings)
