@@ -36,9 +36,9 @@ FRAMES = 38
 
 def short(home: Path) -> Plan:
     """Some of everything in less than a minute."""
-    workers = {"kill worker": 4, "freeze worker": 1, "drain worker": 1, "hurry worker": 1, "kill api": 1}
+    workers = {"kill worker": 3, "freeze worker": 1, "drain worker": 1, "hurry worker": 1, "kill api": 1}
     redis = {"cut connections": 1, "restart redis": 1, "stall redis": 1}
-    return _scripted(home, 200, 5, workers | redis, (0.5, 4.0))
+    return _scripted(home, 160, 4, workers | redis, (0.5, 3.0))
 
 
 def long(home: Path) -> Plan:

@@ -339,6 +339,6 @@ def test_the_ledger_keeps_its_promises_in_any_order(redis_url: str) -> None:
     run_state_machine_as_test(
         lambda: Machine(base),  # type: ignore[arg-type]  # as its docs say, a factory does as well
         settings=settings(
-            max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
