@@ -82,7 +82,8 @@ class Lifecycle(bootsteps.StartStopStep):
         if kind is None:
             raise BadSettings("STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`")
         model = settings.model_name(kind)
-        subscribe(worker, queue_of(kind, model))
+        queue = queue_of(kind, model)
+        subscribe(worker, queue)
         self.device = devices.lease(
             settings.devices,
             settings.root / "locks",
@@ -102,7 +103,7 @@ class Lifecycle(bootsteps.StartStopStep):
             device=self.device.label,
             model=model,
             engine=self.runner.engine_name,
-            queue=queue_of(kind, model),
+            queue=queue,
             slots=self.runner.slots,
             running=0,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.s3 import S3Server
-from tests.unit.test_video_runner import WAIT_S, Bench, Stop
+from tests.unit.test_video_runner import WAIT_S, Bench
 from tests.unit.video_fixtures import ScriptedModel, read_clip, scripted, with_sound
 from worker.jobs import store
 from worker.jobs.ledger import Ledger
@@ -57,14 +57,7 @@ def film(files: JobFiles, path: Path) -> Path:
 
 def test_the_next_worker_has_another_disk_and_goes_on(bench: FarBench, tmp_path: Path) -> None:
     files = bench.submit("a")
-    first, stop = bench.claim("a"), Stop(7)
-    bench.model.on_call = stop
-    thread = bench.start(first)
-    assert stop.reached.wait(WAIT_S)
-    first.abandon()
-    bench.ledger.requeue("a", "w", "drain")
-    stop.go_on.set()
-    thread.join(WAIT_S)
+    bench.hand_back("a", 7)
     assert len(bench.stored()) == 5, "a clip and four segments"
 
     bench.worker(home=tmp_path / "elsewhere").run(bench.claim("a"))

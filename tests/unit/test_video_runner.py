@@ -64,6 +64,17 @@ class Bench:
         thread.start()
         return thread
 
+    def hand_back(self, job_id: str, call: int) -> None:
+        """Run the job up to that call of the model, and take it away from the worker meanwhile."""
+        run, stop = self.claim(job_id), Stop(call)
+        self.model.on_call = stop
+        thread = self.start(run)
+        assert stop.reached.wait(WAIT_S)
+        run.abandon()
+        self.ledger.requeue(job_id, "w", "drain")
+        stop.go_on.set()
+        thread.join(WAIT_S)
+
     def batches(self, job_id: str, attempt: int) -> list[int]:
         return [e.data["index"] for e in self._events(job_id, attempt) if e.type == "batch"]
 
@@ -112,14 +123,7 @@ class Stop:
 
 def test_the_next_attempt_goes_on_and_each_batch_counts_once(bench: Bench) -> None:
     files = bench.submit("a")
-    first, stop = bench.claim("a"), Stop(7)
-    bench.model.on_call = stop
-    thread = bench.start(first)
-    assert stop.reached.wait(WAIT_S)
-    first.abandon()
-    bench.ledger.requeue("a", "w", "drain")
-    stop.go_on.set()
-    thread.join(WAIT_S)
+    bench.hand_back("a", 7)
     assert os.listdir(files.work), "what is done is kept for the next attempt"
     assert not files.result.exists()
 

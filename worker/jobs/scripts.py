@@ -1,13 +1,15 @@
 """The Lua scripts: what the ledger does atomically, run by their hashes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import NoScriptError
 
 __all__ = ["Scripts"]
+
+T = TypeVar("T")
 
 #: What all scripts share, in this order: a job's keys and events, the queues, the endings.
 SHARED = ("prelude", "queue", "ending")
@@ -32,19 +34,18 @@ class Scripts:
 
     def run(self, name: str, *args: Any) -> Any:
         """Run one script."""
-        try:
-            return self.client.evalsha(self.sha(name), 0, *args)
-        except NoScriptError:  # Redis was restarted
-            self._shas.clear()
-            return self.client.evalsha(self.sha(name), 0, *args)
+        return self._loaded(lambda: self.client.evalsha(self.sha(name), 0, *args))
 
     def run_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run one script once a call, all in one round trip."""
+        return self._loaded(lambda: self._run_all(name, calls))
+
+    def _loaded(self, run: Callable[[], T]) -> T:
         try:
-            return self._run_all(name, calls)
-        except NoScriptError:  # Redis was restarted; nothing of this pipeline was run
+            return run()
+        except NoScriptError:  # Redis was restarted; nothing of this was run
             self._shas.clear()
-            return self._run_all(name, calls)
+            return run()
 
     def _run_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         sha = self.sha(name)
