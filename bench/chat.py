@@ -1,13 +1,18 @@
 """Chats through the whole stack, beside the bare engine, in one run.
 
     python -m bench.chat [--at-once 1 8] [--tokens 64] [--chats 2] [--rounds 3] [--engine auto]
-                         [--devices auto] [--web-processes 1]
+                         [--devices auto] [--web-processes 1] [--range-ratio 0 0.5]
 
 Bare engine: what a worker runs, in this process, with nothing around it. Stack: SSE clients → API → Redis →
 Celery → lane → engine, from a `stoker up` that the benchmark starts. So many clients at once, each some chats
 one after another, greedy, the same prompts, every answer to its last token. The two take turns, so that
 whatever else the machine does falls on both; with vLLM give each of them a part of the GPU
 (`STOKER_VLLM_ARGS='{"gpu_memory_utilization":0.4}'`).
+
+With a range ratio of 0 all answers are as long. The bare engine's clients then keep step: all chats end in
+one step of the engine, and the next ones all begin in another, which nothing that is reached over a network
+can do. With 0.5 answers have half as many tokens to half as many again (as `vllm bench serve
+--random-range-ratio`), so that both ways' chats begin and end when others are in their midst, as in life.
 """
 
 import argparse
@@ -15,6 +20,8 @@ import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
+from random import Random
 
 from bench.streams import Timing, in_turns, median_ms, stream, tokens_a_second
 from webapi.demo import running_stack
@@ -25,6 +32,8 @@ from worker.jobs.settings import Settings
 
 TOPICS = ("a dragon", "a river", "two brothers", "the sea", "a lost key", "winter", "a train", "a garden")
 
+#: Makes the chat of this number, and so many tokens.
+Side = Callable[[int, int], Awaitable[Timing]]
 Way = Callable[[int], Awaitable[Timing]]
 
 
@@ -35,10 +44,10 @@ def prompt(number: int) -> str:
 class BareEngine:
     """The engine with nothing around it, on a device of its own or beside the stack's."""
 
-    def __init__(self, settings: Settings, tokens: int) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.device = lease(settings.devices, settings.root / "bench-locks")  # the stack has the others
         named = make_engine(settings, self.device.torch_device, self.device.gpus)
-        self.name, self.engine, self._tokens = named.name, named.engine, tokens
+        self.name, self.engine = named.name, named.engine
         self._running: dict[str, asyncio.Future[None]] = {}
         self._times: dict[str, list[float]] = {}
         self._counts: dict[str, int] = {}
@@ -54,15 +63,15 @@ class BareEngine:
                 over = self._running[delta.id]
                 over.get_loop().call_soon_threadsafe(over.set_result, None)
 
-    async def chat(self, number: int) -> Timing:
+    async def chat(self, number: int, tokens: int) -> Timing:
         began, name, loop = time.perf_counter(), str(number), asyncio.get_running_loop()
         self._running[name] = over = loop.create_future()
         self._times[name], self._counts[name] = [], 0
         ids = self.engine.prompt_template.encode([{"role": "user", "content": prompt(number)}])
-        self.engine.submit(ChatRequest(name, ids, self._tokens, temperature=0, ignore_eos=True))
+        self.engine.submit(ChatRequest(name, ids, tokens, temperature=0, ignore_eos=True))
         await over
         times = self._times[name]
-        return Timing(times[0] - began, times[-1] - times[0], self._counts[name], len(times))
+        return Timing(began, times[0], times[-1], self._counts[name], len(times))
 
 
 class Load:
@@ -74,10 +83,9 @@ class Load:
         self.timings: list[Timing] = []
 
     def run(self, at_once: int, chats: int) -> None:
-        began = time.perf_counter()
-        timings = asyncio.run(in_turns(at_once, chats, self.way))
-        self.rates.append(tokens_a_second(timings, time.perf_counter() - began))
-        self.timings += timings
+        clients = asyncio.run(in_turns(at_once, chats, self.way))
+        self.rates.append(tokens_a_second(clients))
+        self.timings += chain.from_iterable(clients)
 
     @property
     def figures(self) -> tuple[float, float, float]:
@@ -92,6 +100,7 @@ def main() -> None:
     )
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--range-ratio", type=float, nargs="+", default=[0.0])
     parser.add_argument("--chats", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engine")
@@ -103,22 +112,34 @@ def main() -> None:
     settings.root.mkdir(parents=True, exist_ok=True)
     with running_stack(settings, settings.root / "bench.log") as client:
         model = settings.model_name("chat")
-        bare = BareEngine(settings, args.tokens)
-        compare(args, bare, lambda number: stream(client.url, model, prompt(number), args.tokens))
+        bare = BareEngine(settings)
+
+        def through_stack(number: int, tokens: int) -> Awaitable[Timing]:
+            return stream(client.url, model, prompt(number), tokens)
+
+        print(f"{bare.name} on {bare.device.label}; of each pair the bare engine, the stack, stack / bare")
+        for ratio in args.range_ratio:
+            print(f"answers of {args.tokens} tokens ± {ratio:.0%}")
+            compare(args, ratio, [bare.chat, through_stack])
         bare.engine.stop()
 
 
-def compare(args: argparse.Namespace, bare: BareEngine, through_stack: Way) -> None:
-    print(f"{bare.name} on {bare.device.label}; of each pair the bare engine, the stack, and stack / bare")
+def length(number: int, tokens: int, range_ratio: float) -> int:
+    """Tokens of this chat's answer: always the same, and other chats' others."""
+    return round(tokens * Random(number).uniform(1 - range_ratio, 1 + range_ratio))
+
+
+def compare(args: argparse.Namespace, ratio: float, sides: Sequence[Side]) -> None:
+    ways = [lambda number, side=side: side(number, length(number, args.tokens, ratio)) for side in sides]
     print(f"{'at once':>8}  {'tokens/s':^22}  {'first token, ms':^22}  {'between tokens, ms':^22}")
     for count in args.at_once:
-        ways = [Load(bare.chat), Load(through_stack)]
+        loads = [Load(way) for way in ways]
         for way in ways:
-            asyncio.run(in_turns(count, 1, way.way))  # nobody's first
+            asyncio.run(in_turns(count, 1, way))  # nobody's first
         for _ in range(args.rounds):
-            for way in ways:
-                way.run(count, args.chats)
-        pairs = zip(*[way.figures for way in ways], strict=True)
+            for load in loads:
+                load.run(count, args.chats)
+        pairs = zip(*[load.figures for load in loads], strict=True)
         cells = [f"{one:>8.1f} {other:>8.1f} {other / one:>4.2f}" for one, other in pairs]
         print(f"{count:>8}  " + "  ".join(cells), flush=True)
 

@@ -11,9 +11,9 @@ API, worker and Redis: with cores enough, the largest of the three is what bound
 import argparse
 import asyncio
 import statistics
-import time
 from collections.abc import Awaitable
 from contextlib import ExitStack
+from itertools import chain
 
 import psutil
 
@@ -61,9 +61,9 @@ def main() -> None:
         )
         for count in args.at_once:
             asyncio.run(in_turns(count, 1, one))
-            before, began = cpu_s(processes), time.perf_counter()
-            seen = asyncio.run(in_turns(count, args.chats, one))
-            rate, after = tokens_a_second(seen, time.perf_counter() - began), cpu_s(processes)
+            before = cpu_s(processes)
+            clients = asyncio.run(in_turns(count, args.chats, one))
+            rate, after, seen = tokens_a_second(clients), cpu_s(processes), [*chain.from_iterable(clients)]
             cost = "".join(f" {1000 * (after[name] - before[name]) / len(seen):>8.2f}" for name in processes)
             first, chunks = median_ms([t.first_s for t in seen]), statistics.mean(t.chunks for t in seen)
             part = rate * STEP_S / count

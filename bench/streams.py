@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from urllib.parse import urlsplit
 
 __all__ = ["Timing", "in_turns", "median_ms", "stream", "tokens_a_second"]
@@ -13,17 +14,29 @@ __all__ = ["Timing", "in_turns", "median_ms", "stream", "tokens_a_second"]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One chat: seconds to its first token and from there to its last, its tokens, and their chunks."""
+    """One chat, by this process' clock in seconds: its start, its first and its last token; how many came,
+    in how many chunks."""
 
-    first_s: float
-    rest_s: float
+    began: float
+    first: float
+    last: float
     tokens: int
     chunks: int
 
     @property
+    def first_s(self) -> float:
+        """Time to the first token."""
+        return self.first - self.began
+
+    @property
     def between_s(self) -> float:
         """Mean time between two tokens."""
-        return self.rest_s / max(1, self.tokens - 1)
+        return (self.last - self.first) / max(1, self.tokens - 1)
+
+    def tokens_within(self, since: float, until: float) -> float:
+        """About how many of its tokens came in that time: the first, and the others evenly behind it."""
+        part = max(0.0, min(self.last, until) - max(self.first, since)) / max(1e-9, self.last - self.first)
+        return (since <= self.first <= until) + (self.tokens - 1) * part
 
 
 async def stream(url: str, model: str, content: str, tokens: int) -> Timing:
@@ -46,22 +59,23 @@ async def stream(url: str, model: str, content: str, tokens: int) -> Timing:
     writer.close()
     if not usage:
         raise RuntimeError("a chat had no end")
-    return Timing(times[0] - began, times[-1] - times[0], usage["completion_tokens"], len(times))
+    return Timing(began, times[0], times[-1], usage["completion_tokens"], len(times))
 
 
-async def in_turns(at_once: int, chats: int, one: Callable[[int], Awaitable[Timing]]) -> list[Timing]:
-    """So many clients, each so many chats one after another; `one` makes the chat of this number."""
+async def in_turns(at_once: int, chats: int, one: Callable[[int], Awaitable[Timing]]) -> list[list[Timing]]:
+    """So many clients' chats, each one's one after another; `one` makes the chat of this number."""
 
     async def client(first: int) -> list[Timing]:
         return [await one(number) for number in range(first, first + chats)]
 
-    found = await asyncio.gather(*[client(number * chats) for number in range(at_once)])
-    return [timing for timings in found for timing in timings]
+    return await asyncio.gather(*[client(number * chats) for number in range(at_once)])
 
 
-def tokens_a_second(timings: Sequence[Timing], took_s: float) -> float:
-    """All tokens over all of the time."""
-    return sum(timing.tokens for timing in timings) / took_s
+def tokens_a_second(clients: Sequence[Sequence[Timing]]) -> float:
+    """Over the time in which all of them were busy."""
+    since, until = max(chats[0].began for chats in clients), min(chats[-1].last for chats in clients)
+    tokens = sum(timing.tokens_within(since, until) for timing in chain.from_iterable(clients))
+    return tokens / (until - since)
 
 
 def median_ms(values: Sequence[float]) -> float:

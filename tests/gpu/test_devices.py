@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.assets import asset
+from tests.gpu.models import even_model
 from tests.integration.stack import eventually
 from webapi.local import worker_argv
 from webapi.supervisor import spawn, tail
@@ -170,7 +171,7 @@ class Worker:
     ],
 )
 def test_a_killed_chat_worker_leaves_no_process_and_no_memory(
-    settings: Settings, engine: str, when: str, count: int
+    settings: Settings, tmp_path: Path, engine: str, when: str, count: int
 ) -> None:
     if engine == "vllm" and find_spec("vllm") is None:
         pytest.skip("vllm is not installed")
@@ -180,6 +181,8 @@ def test_a_killed_chat_worker_leaves_no_process_and_no_memory(
     settings = settings.updated(devices=",".join(gpu.uuid for gpu in gpus), engine=engine)
     if engine == "vllm":
         settings = settings.updated(vllm_args='{"enforce_eager": true, "gpu_memory_utilization": 0.3}')
+    if count > 1:
+        settings = settings.updated(chat_model=str(even_model(tmp_path / "even")))
     worker = Worker(settings, "chat")
     try:
         if when == "ready":

@@ -27,6 +27,7 @@ from tests.contract.test_chat_engines import (  # noqa: F401  # they run here to
     test_stop_strings_end_the_text_before_them,
     test_the_context_bounds_the_answer,
 )
+from tests.gpu.models import even_model
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.vllm_engine import VllmEngine
 from worker.devices import list_gpus
@@ -180,20 +181,6 @@ def test_a_killed_engine_ends_every_request_and_says_so_once(started: tuple[Serv
     assert len(served.recorder.broken) == 1
     with pytest.raises(EngineLost):
         served.engine.submit(chat(served, "late"))
-
-
-def even_model(folder: Path) -> Path:
-    """A small model with random weights and as many heads as two GPUs can share; SmolLM2 has nine."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    from worker.chat.gguf import unpacked
-
-    source = unpacked(asset(MODEL))
-    config = AutoConfig.from_pretrained(source, num_attention_heads=8, num_key_value_heads=4, head_dim=64)
-    config.update({"hidden_size": 512, "num_hidden_layers": 4})
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-    return folder
 
 
 two_gpus = pytest.mark.skipif(len(list_gpus()) < 2, reason="one GPU: tensor parallel needs two")
