@@ -88,7 +88,7 @@ class Outbox:
     def put(self, sources: Collection[Source] = (), urgent: Collection[Source] = ()) -> None:
         """Queue the sources, some of them to be asked at once; returns without waiting."""
         with self._changed:
-            if urgent or not self._sources:  # else it will wake by itself, when it has rested
+            if urgent or (sources and not self._sources):  # else it rests, and wakes by itself
                 self._changed.notify()
             self._sources.update(dict.fromkeys(sources))
             self._urgent.update(dict.fromkeys(urgent))
