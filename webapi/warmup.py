@@ -42,6 +42,7 @@ class WarmUp:
         cards = self._stoker.registry.models()
         for card in set(cards) - self._seen:
             self._prepare(card)
+        self._stoker.served.clear()  # who looks just now asks Redis
         self._stoker.served.update({(card.kind, card.name): card for card in cards})
         if not self._connected:
             connect()
