@@ -21,7 +21,7 @@ RETRY_MIN_S, RETRY_MAX_S = 0.05, 2.0
 CANNOT_WRITE = (OutOfMemoryError, ReadOnlyError)
 #: Tokens that follow others wait for so many times what sending all took the last time, and at most so many
 #: seconds: under load they travel together, and the engine has the interpreter for most of the time.
-REST, REST_MAX_S = 8.0, 0.25
+REST, REST_MAX_S = 12.0, 0.25
 
 
 @dataclass(eq=False, slots=True)
