@@ -12,7 +12,7 @@ from webapi.openai import videos
 from webapi.openapi import routes as openapi
 from webapi.warmup import WarmUp
 from worker.jobs.recovery import Recovery
-from worker.jobs.settings import Settings
+from worker.jobs.settings import Settings, export
 
 __all__ = ["create_app"]
 
@@ -33,6 +33,7 @@ class Stoker(Flask):
 def create_app(settings: Settings | None = None) -> Flask:
     """An app for these settings, by default those of the environment; it takes part in recovery."""
     settings = settings or Settings.from_env()
+    export(TOKENIZERS_PARALLELISM="false")  # a prompt is one text: threads for it would only be woken
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = Stoker(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes

@@ -1,7 +1,7 @@
 """The backend: what the routes of one app share, made once by `create_app`."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from flask import current_app
@@ -14,6 +14,7 @@ from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger import Ledger
 from worker.jobs.media import JobFiles, Media
 from worker.jobs.queues import Queues
+from worker.jobs.records import ModelCard
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
 
@@ -36,6 +37,8 @@ class Backend:
     feed: Feed
     prompts: Prompts
     keys: Keys
+    #: The models that workers have served, by kind and name, as the warm-up saw them at its last look.
+    served: dict[tuple[str, str], ModelCard] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings) -> "Backend":

@@ -80,6 +80,8 @@ def _check_room(stoker: Backend, card: ModelCard) -> None:
 
 def _model(stoker: Backend, spec: JobSpec) -> ModelCard:
     """The model that the spec names, else the configured one, else the only one."""
+    if known := stoker.served.get((spec.kind, spec.model or "")):
+        return known
     served = {card.name: card for card in stoker.registry.models() if card.kind == spec.kind}
     if not served:
         raise NotReady(f"no worker has served a {spec.kind} model yet")

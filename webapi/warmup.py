@@ -23,7 +23,8 @@ LOOK_S = 1.0
 class WarmUp:
     """Parses the prompt templates of all models that are served, and opens the connection for hints.
 
-    Otherwise the first client of each process, and of each new model, would wait for that.
+    Otherwise the first client of each process, and of each new model, would wait for that. And each would ask
+    Redis for the model that it names.
     """
 
     def __init__(self, stoker: Backend) -> None:
@@ -38,8 +39,11 @@ class WarmUp:
 
     def look(self) -> None:
         """Prepare what is new. Raises `RedisError`, `OperationalError`."""
-        for card in set(self._stoker.registry.models()) - self._seen:
+        cards = self._stoker.registry.models()
+        for card in set(cards) - self._seen:
             self._prepare(card)
+        self._stoker.served.clear()  # who looks just now asks Redis
+        self._stoker.served.update({(card.kind, card.name): card for card in cards})
         if not self._connected:
             connect()
             self._connected = True

@@ -46,7 +46,7 @@ def test_events_are_logged_in_order_and_the_run_is_over_with_its_ending(ledger: 
     assert ledger.get("a").result == {"text": "abc"}
 
 
-def test_what_piles_up_goes_out_in_one_append_a_job(ledger: Ledger) -> None:
+def test_what_piles_up_goes_out_together_in_each_jobs_order(ledger: Ledger) -> None:
     outbox = Outbox(ledger)
     first, second = claimed(ledger, outbox, "a"), claimed(ledger, outbox, "b")
     for n, text in enumerate("xyz"):
@@ -60,6 +60,38 @@ def test_what_piles_up_goes_out_in_one_append_a_job(ledger: Ledger) -> None:
     assert texts(ledger, "b") == [("X", 0, 1), ("Y", 1, 1), ("Z", 2, 1)]
     assert ledger.get("a").done == 3
     assert ledger.get("b").state == "canceled"
+
+
+def test_what_no_wire_takes_is_replaced(ledger: Ledger) -> None:
+    outbox = Outbox(ledger)
+    run = claimed(ledger, outbox)
+    run.emit(Token("a\ud800é", 0, (0,)))
+    outbox.start()
+    run.wait_logged(WAIT_S)
+    outbox.stop(WAIT_S)
+    assert texts(ledger) == [("a?é", 0, 1)]
+
+
+class Quiet:
+    """A source that is asked, and has nothing to say."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    def collect(self) -> list[Letter]:
+        self.asked.set()
+        return []
+
+
+def test_what_can_wait_is_asked_for_when_the_outbox_has_rested(ledger: Ledger) -> None:
+    outbox = Outbox(ledger)
+    outbox.start()
+    for count in (1, 2, 3):
+        sources = [Quiet() for _ in range(count)]
+        for source in sources:
+            outbox.put([source])
+        assert all(source.asked.wait(WAIT_S) for source in sources)
+    outbox.stop(WAIT_S)
 
 
 class Broken:

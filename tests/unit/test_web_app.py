@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import uuid
 from typing import Any
 
@@ -16,6 +17,7 @@ from webapi.app import create_app
 from webapi.feed import Inbox
 from webapi.openai.schema import ChatCompletionRequest
 from webapi.problems import STATUS
+from webapi.warmup import WarmUp
 from worker.jobs import errors, hints
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger import Ledger
@@ -96,6 +98,21 @@ def test_a_job_whose_hint_is_lost_is_accepted(
     assert ledger.get(job_id).state == "queued"
     assert f"job {job_id}: chat submitted to {CHAT}" in caplog.text
     assert f"job {job_id}: its hint was not sent" in caplog.text
+
+
+def test_a_model_that_is_named_is_known_without_a_look_at_redis(brokered: Ledger) -> None:
+    app = create_app(brokered.settings)
+    Registry(brokered).publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
+    WarmUp(app.extensions["stoker"]).look()
+    brokered.redis.delete(brokered.key("models"))
+    asked = [app.test_client().post("/v1/jobs/chat", json=HELLO | {"model": name}) for name in ("tiny", "x")]
+    assert [response.status_code for response in asked] == [202, 503]
+
+
+def test_no_threads_are_woken_to_count_a_prompt(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    create_app(settings)
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
 
 
 @pytest.mark.parametrize("schema", [ChatJob, ChatCompletionRequest])

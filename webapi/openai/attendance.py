@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 #: How often to look at the connection while nothing happens, in seconds.
 LOOK_S = 1.0
 
+#: The system's own, asked not to wait: gevent's knows no hang-up, and would go through its hub.
+_poll = get_original("select", "poll")
 #: Only Linux has it; elsewhere who polls for input is told of the end by POLLHUP.
 _PEER_CLOSED = getattr(select, "POLLRDHUP", 0)
 _CLOSED = _PEER_CLOSED | select.POLLHUP | select.POLLERR | select.POLLNVAL
@@ -29,15 +31,14 @@ _CLOSED = _PEER_CLOSED | select.POLLHUP | select.POLLERR | select.POLLNVAL
 def hung_up(environ: Mapping[str, Any]) -> bool:
     """Whether the request's client has closed its connection; False under servers that do not show it.
 
-    The system's own poll, asked not to wait: gevent's knows no hang-up, and would go through its hub. It
-    reads nothing, so what the client sent ahead, on plain or TLS connections, stays and is no hang-up.
+    Nothing is read, so what the client sent ahead, on plain or TLS connections, stays and is no hang-up.
     """
     connection = environ.get("gunicorn.socket")
     if connection is None:
         return False
     if connection.fileno() < 0:
         return True
-    poll = get_original("select", "poll")()
+    poll = _poll()
     poll.register(connection.fileno(), select.POLLIN | _PEER_CLOSED)
     return any(flags & _CLOSED for _, flags in poll.poll(0))
 

@@ -48,6 +48,9 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "web_search_options": (),
 }
 
+#: What ends every stream.
+DONE = "data: [DONE]\n\n"
+
 #: Failures worth another try by the client. Jobs with the others have had their attempts here.
 WORTH_A_RETRY = frozenset({"expired", "out_of_memory"})
 
@@ -132,21 +135,26 @@ class Answer:
         """Its chunks as lines of a stream. The role comes with the first text, for clients measure when."""
         first = True
         for event in events:
-            match event.type:
-                case "token":
-                    text = event.data["text"]
-                    yield self._line(Delta(role="assistant", content=text) if first else Delta(content=text))
-                    first = False
-                case "succeeded":
-                    data = event.data
-                    rest = Delta(role="assistant", content="") if first else Delta()
-                    yield self._line(rest, data["result"]["finish_reason"])
-                    if self._include_usage:
-                        yield _line(ChunkWithUsage(**self._head, choices=[], usage=Usage(**data["usage"])))
-                case "failed" | "canceled":
-                    why = failure(event)
-                    yield _line(error_document(why.status, why.code, why.message))
-        yield "data: [DONE]\n\n"
+            if event.terminal:
+                yield self._ending(event, first)
+                return
+            if event.type == "token":
+                text = event.data["text"]
+                yield self._line(Delta(role="assistant", content=text) if first else Delta(content=text))
+                first = False
+        yield DONE
+
+    def _ending(self, event: LoggedEvent, first: bool) -> str:
+        """The last lines, in one piece."""
+        if event.type != "succeeded":
+            why = failure(event)
+            return _line(error_document(why.status, why.code, why.message)) + DONE
+        data = event.data
+        rest = Delta(role="assistant", content="") if first else Delta()
+        text = self._line(rest, data["result"]["finish_reason"])
+        if self._include_usage:
+            text += _line(ChunkWithUsage(**self._head, choices=[], usage=Usage(**data["usage"])))
+        return text + DONE
 
     def _line(self, delta: Delta, finish_reason: str | None = None) -> str:
         kind = ChunkWithUsage if self._include_usage else ChatCompletionChunk
