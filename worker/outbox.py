@@ -3,9 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
@@ -38,13 +38,23 @@ class Sender:
     on_reply: Callable[[Reply, bool], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(NamedTuple):  # one is made for each token event
     """Events for one job's log, perhaps none, with the record fields that change with them."""
 
     sender: Sender
     events: tuple[Event, ...]
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any]
+
+    @property
+    def ends(self) -> bool:
+        """Whether the job ends with it."""
+        return bool(self.events) and self.events[-1].type in TERMINAL
+
+    def append(self) -> Append:
+        """What it adds to the job, numbered on from its last event."""
+        sender, first = self.sender, self.sender.next
+        sender.next += len(self.events)
+        return Append(sender.job_id, sender.attempt, first, self.events, self.fields)
 
 
 class Source(Protocol):
@@ -75,12 +85,13 @@ class Outbox:
         """Start the sending thread."""
         self._thread.start()
 
-    def put(self, sources: Iterable[Source] = (), urgent: Iterable[Source] = ()) -> None:
+    def put(self, sources: Collection[Source] = (), urgent: Collection[Source] = ()) -> None:
         """Queue the sources, some of them to be asked at once; returns without waiting."""
         with self._changed:
+            if urgent or (sources and not self._sources):  # else it rests, and wakes by itself
+                self._changed.notify()
             self._sources.update(dict.fromkeys(sources))
             self._urgent.update(dict.fromkeys(urgent))
-            self._changed.notify()
 
     def stop(self, timeout_s: float) -> None:
         """Send what is left, for at most `timeout_s` seconds."""
@@ -92,17 +103,18 @@ class Outbox:
     def _loop(self) -> None:
         while sources := self._take():
             began = time.monotonic()
-            appends = _appends(_collect(sources))
+            letters = list(_collect(sources))
+            appends = [letter.append() for letter in letters]
             try:
-                replies = self._send(list(appends.values()))
+                replies = self._send(appends)
             except Exception:  # no reason to leave all other jobs without their events
                 log.exception("these events cannot be logged; their jobs go back to the queue")
                 replies = ["stale"] * len(appends)
-            for (sender, append), reply in zip(appends.items(), replies, strict=True):
+            for letter, reply in zip(letters, replies, strict=True):
                 try:
-                    sender.on_reply(reply, any(event.type in TERMINAL for event in append.events))
+                    letter.sender.on_reply(reply, letter.ends)
                 except Exception:  # likewise
-                    log.exception("job %s did not take the ledger's answer", sender.job_id)
+                    log.exception("job %s did not take the ledger's answer", letter.sender.job_id)
             if self._everything:
                 now = time.monotonic()
                 self._rested_at = now + min(REST * (now - began), REST_MAX_S)
@@ -113,9 +125,11 @@ class Outbox:
             while not (self._stopping or self._urgent or (self._sources and self._rest_s() <= 0)):
                 self._changed.wait(self._rest_s() if self._sources else None)
             self._everything = self._stopping or self._rest_s() <= 0
-            taken = self._sources | self._urgent if self._everything else self._urgent
-            self._sources = {} if self._everything else {s: None for s in self._sources if s not in taken}
-            self._urgent = {}
+            taken, self._urgent = self._urgent, {}
+            if self._everything:
+                taken, self._sources = self._sources | taken, {}
+            for source in taken if self._sources else ():
+                self._sources.pop(source, None)
             return taken
 
     def _rest_s(self) -> float:
@@ -141,20 +155,3 @@ def _collect(sources: Iterable[Source]) -> Iterator[Letter]:
             yield from source.collect()
         except Exception:  # the others must not pay for it
             log.exception("events are lost; their job ends when its time is up")
-
-
-def _appends(letters: Iterable[Letter]) -> dict[Sender, Append]:
-    """One append a sender."""
-    batches: dict[Sender, list[Letter]] = {}
-    for letter in letters:
-        batches.setdefault(letter.sender, []).append(letter)
-    return {sender: _append(sender, batch) for sender, batch in batches.items()}
-
-
-def _append(sender: Sender, letters: Sequence[Letter]) -> Append:
-    """What the letters add to the job, numbered on from its last event."""
-    events = [event for letter in letters for event in letter.events]
-    fields = {name: value for letter in letters for name, value in letter.fields.items()}
-    append = Append(sender.job_id, sender.attempt, sender.next, events, fields)
-    sender.next += len(events)
-    return append

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from worker.jobs.events import TERMINAL, Event, Failed
+from worker.jobs.events import Event, Failed
 from worker.jobs.ledger import Reply, json_fields
 from worker.jobs.records import Record
 from worker.outbox import Letter, Outbox, Sender
@@ -45,14 +45,15 @@ class Run:
         with self._lock:
             if self.outcome:
                 return None
-            if events and events[-1].type in TERMINAL:
+            letter = Letter(self._sender, events, json_fields(**fields))
+            if letter.ends:
                 self.outcome = events[-1].type
-        self._acknowledged.clear()
-        return Letter(self._sender, events, json_fields(**fields))
+        return letter
 
     def emit(self, *events: Event, **fields: Any) -> None:
         """Log the events; fields of the record change with them."""
         if letter := self.letter(*events, **fields):
+            self._acknowledged.clear()
             self._unsent.append(letter)
             self._outbox.put(urgent=[self])
 
@@ -90,4 +91,5 @@ class Run:
             self.over.set()
         elif reply == "cancel":
             self.stop()
-        self._acknowledged.set()  # last, so that who waits for it finds `stopping` set
+        if not self._acknowledged.is_set():  # which costs less than to set it for each token event
+            self._acknowledged.set()  # last, so that who waits for it finds `stopping` set

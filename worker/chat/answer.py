@@ -33,18 +33,20 @@ class Answer:
         It is the last one if the answer is `complete` with them, or if a stop string ends it here; the
         tokens behind that are not read.
         """
-        text, taken, reason = "", 0, None
+        push, stopped, taken, text, reason = self._detokenizer.push, False, 0, "", None
         for token in tokens:
-            text += self._detokenizer.push(token)
+            text += push(token)
             taken += 1
-            self._last = token
-            if self._detokenizer.stopped:
+            if stopped := self._detokenizer.stopped:
                 break
-        self.read += taken
-        if complete or self._detokenizer.stopped:
+        if taken:
+            self.read += taken
+            self._last = tokens[taken - 1]
+        if complete or stopped:
             text += self._detokenizer.finish()
             reason = self._reason()
-        return Delta(self.request.id, text, tuple(tokens[:taken]), reason)
+        ids = tuple(tokens if taken == len(tokens) else tokens[:taken])
+        return Delta(self.request.id, text, ids, reason)
 
     def fail(self, error: JobFailed) -> Delta:
         """The last delta, if something went wrong."""

@@ -1,7 +1,7 @@
 """The answers that an engine works on, and the last deltas that no step of it brings."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -67,6 +67,9 @@ class Answers:
     def __contains__(self, key: str) -> bool:
         return key in self._running
 
+    def __len__(self) -> int:
+        return len(self._running)
+
     def cancel(self, request_id: str) -> str | None:
         """End a request as "canceled" and give its key; None if it is unknown or has ended."""
         with self._lock:
@@ -76,13 +79,14 @@ class Answers:
                 self._decided.append(Delta(request_id, "", (), "canceled"))
             return key
 
-    def advance(self, key: str, tell: Callable[[Answer], Delta]) -> Delta | None:
-        """What `tell` makes of an answer; None if that has ended, by a stop string or a cancel."""
-        answer = self._running.get(key)
-        if answer is None:
-            return None
+    def get(self, key: str) -> Answer | None:
+        """The answer; None if it has ended, by a stop string or a cancel."""
+        return self._running.get(key)
+
+    def extend(self, key: str, answer: Answer, tokens: Sequence[int], complete: bool) -> Delta | None:
+        """Let a step's tokens into an answer (`Answer.extend`); None if that has ended."""
         try:
-            delta = tell(answer)
+            delta = answer.extend(tokens, complete)
         except Exception as error:  # tokenizers' DecodeStream may raise; the others must not pay for it
             delta = answer.fail(EngineFailed(f"the answer cannot be decoded: {error}"))
         if delta.finish_reason:

@@ -60,20 +60,22 @@ class Detokenizer:
 
         self._tokenizer = tokenizer
         self._unstopped = unstopped
-        self._stream = DecodeStream(skip_special_tokens=True)
-        self._stop_strings = StopStrings(stop)
+        self._step = DecodeStream(skip_special_tokens=True).step
+        self._stop_strings = StopStrings(stop) if any(stop) else None
 
     @property
     def stopped(self) -> bool:
         """Whether a stop string has ended the answer."""
-        return self._stop_strings.found
+        return self._stop_strings is not None and self._stop_strings.found
 
     def push(self, token: int) -> str:
         """The text that is certain after one more token; often "", sometimes several tokens' worth."""
-        text = self._stream.step(self._tokenizer, token) or ""
+        text = self._step(self._tokenizer, token) or ""
+        if self._stop_strings is None:
+            return text
         self._unstopped -= 1
         return text if self._unstopped >= 0 else self._stop_strings.push(text)
 
     def finish(self) -> str:
         """What was held back for a stop string that will not come any more."""
-        return self._stop_strings.finish()
+        return self._stop_strings.finish() if self._stop_strings else ""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.chat.answer import Answer
 from worker.chat.answers import Answers
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.rehearsal import Rehearsal
@@ -116,7 +115,12 @@ class TransformersEngine:
 
     def _advance(self, output: "GenerationOutput") -> Delta | None:
         """The delta of one output; None if its request has ended, by a stop string or a cancel."""
-        delta = self._answers.advance(output.request_id, lambda answer: _delta(answer, output))
+        answer, delta = self._answers.get(output.request_id), None
+        if output.error is not None:
+            delta = next(iter(self._answers.fail([output.request_id], EngineFailed(output.error))), None)
+        elif answer is not None:
+            tokens = output.generated_tokens[answer.read :]
+            delta = self._answers.extend(output.request_id, answer, tokens, output.is_finished())
         if (delta is None or delta.finish_reason) and not output.is_finished():
             # A stop string; or one step too many; or a cancel that had overtaken the request on its way in.
             self._manager.cancel_request(output.request_id)
@@ -126,9 +130,3 @@ class TransformersEngine:
         """`size` requests, greedy and sampled, for all that serving runs."""
         prompt = [0] * max(1, min(prompt_tokens, self.context_length - 4))
         return [ChatRequest(f"{i}", prompt, 4, temperature=float(i % 2), top_p=0.9) for i in range(size)]
-
-
-def _delta(answer: Answer, output: "GenerationOutput") -> Delta:
-    if output.error is not None:
-        return answer.fail(EngineFailed(output.error))
-    return answer.extend(output.generated_tokens[answer.read :], output.is_finished())

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker.chat.answer import Answer
+from worker.chat.admission import Admission
 from worker.chat.answers import Answers, Ticket
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.rehearsal import Rehearsal, crowds
@@ -61,6 +61,8 @@ class VllmEngine:
         self._answers = Answers()
         self._orders: deque[Ticket | str | None] = deque()  # to take; to abort, by key; None: to end
         self._wake = asyncio.Event()
+        self._waiting: list[Ticket] = []
+        self._admission = Admission()
 
     @property
     def prompt_template(self) -> PromptTemplate:
@@ -116,9 +118,15 @@ class VllmEngine:
 
     def on_outputs(self, outputs: "Sequence[Output]") -> Iterable[str]:
         """Turn a step's outputs into deltas (StepListener)."""
-        told = [(output, self._advance(output)) for output in outputs]
-        self._tell([delta for _, delta in told if delta])
-        return [o.key for o, delta in told if not o.finished and (delta is None or delta.finish_reason)]
+        deltas, unwanted = list[Delta](), list[str]()
+        for output in outputs:
+            delta = self._advance(output)
+            if delta is not None:
+                deltas.append(delta)
+            if not output.finished and (delta is None or delta.finish_reason):
+                unwanted.append(output.key)
+        self._tell(deltas)
+        return unwanted
 
     def on_end(self, error: BaseException | None) -> None:
         """End every request that has not ended, then report the error if there is one (StepListener)."""
@@ -159,15 +167,30 @@ class VllmEngine:
             self.on_end(error)
 
     async def _serve(self) -> None:
-        """Pass orders on to vLLM as they come, and bring the last deltas that no step does."""
+        """Pass orders on to vLLM, and bring the last deltas that no step does."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._orders:
-                if (order := self._orders.popleft()) is None:
+            for order in self._due():
+                if order is None:
                     return
                 await self._obey(order)
             self._tell([])
+
+    def _due(self) -> Sequence[Ticket | str | None]:
+        """The orders to obey now; requests may have to wait for others."""
+        orders = [self._orders.popleft() for _ in range(len(self._orders))]
+        self._waiting += [order for order in orders if isinstance(order, Ticket)]
+        due: list[Ticket | str | None] = [order for order in orders if not isinstance(order, Ticket)]
+        waiting = len(self._waiting)
+        wait_s = self._admission.wait_s(waiting, len(self._answers) - waiting) if waiting else 0.0
+        if wait_s > 0:
+            self._loop.call_later(wait_s, self._wake.set)
+        elif waiting:
+            self._admission.join()
+            due += self._waiting
+            self._waiting = []
+        return due
 
     async def _obey(self, order: Ticket | str) -> None:
         from vllm.inputs import tokens_input
@@ -188,12 +211,13 @@ class VllmEngine:
                 self._tell(self._answers.fail([order.key], EngineFailed(f"vLLM refuses this: {error}")))
 
     def _advance(self, output: "Output") -> Delta | None:
-        def tell(answer: Answer) -> Delta:
-            if output.failed:
-                return answer.fail(EngineFailed("vLLM gave this chat up"))
-            return answer.extend(output.tokens, output.finished)
-
-        return self._answers.advance(output.key, tell)
+        answer = self._answers.get(output.key)
+        if answer is None:
+            return None
+        if output.failed:
+            failed = self._answers.fail([output.key], EngineFailed("vLLM gave this chat up"))
+            return failed[0] if failed else None
+        return self._answers.extend(output.key, answer, output.tokens, output.finished)
 
     def _tell(self, deltas: Sequence[Delta]) -> None:
         """One report of these deltas and those that no step brings."""

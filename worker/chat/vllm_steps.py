@@ -53,7 +53,8 @@ class StepOutputs(OutputProcessor):  # type: ignore[misc]  # vLLM is not there w
 
     def process_outputs(self, outputs: list[EngineCoreOutput], *_: Any, **__: Any) -> OutputProcessorOutput:
         """Hand a step on; what shall not go on is aborted by our caller."""
-        told = [self._output(output) for output in outputs if output.request_id in self._keys]
+        keys = self._keys
+        told = [self._output(key, output) for output in outputs if (key := keys.get(output.request_id))]
         unwanted = self._listener.on_outputs(told)
         return OutputProcessorOutput(request_outputs=[], reqs_to_abort=self.abort_requests(unwanted))
 
@@ -70,12 +71,12 @@ class StepOutputs(OutputProcessor):  # type: ignore[misc]  # vLLM is not there w
         """Whether a request of vLLM's id is known."""
         return request_id in self._keys
 
-    def _output(self, output: EngineCoreOutput) -> Output:
-        key, reason = self._keys[output.request_id], output.finish_reason
-        if reason is not None:
-            del self._keys[output.request_id], self._ids[key]
-        failed = reason in (FinishReason.ABORT, FinishReason.ERROR)
-        return Output(key, output.new_token_ids, reason is not None, failed)
+    def _output(self, key: str, output: EngineCoreOutput) -> Output:
+        reason = output.finish_reason
+        if reason is None:
+            return Output(key, output.new_token_ids, False, False)
+        del self._keys[output.request_id], self._ids[key]
+        return Output(key, output.new_token_ids, True, reason in (FinishReason.ABORT, FinishReason.ERROR))
 
 
 def start_llm(config: VllmConfig, listener: StepListener) -> AsyncLLM:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import redis
 
@@ -58,8 +58,7 @@ class Accepted:
     called: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):  # one is made for each token event
     """Events for one job's log, the first of them number `first`, by the attempt that owns the job.
 
     `fields` of the record change with them: progress, usage, result, error.
@@ -71,12 +70,13 @@ class Append:
     events: Sequence[Event]
     fields: dict[str, Any]
 
-    def flat(self) -> Iterator[Any]:
+    def flat(self) -> list[Any]:
         """As the script takes it."""
-        yield from (self.job_id, self.attempt, self.first, len(self.fields), len(self.events))
-        yield from chain.from_iterable(self.fields.items())
+        flat = [self.job_id, self.attempt, self.first, len(self.fields), len(self.events)]
+        flat += chain.from_iterable(self.fields.items())
         for event in self.events:
-            yield from (event.type, event.fields(), event.resume())
+            flat += event.type, event.fields(), event.resume()
+        return flat
 
 
 class Ledger:
