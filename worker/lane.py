@@ -130,7 +130,10 @@ class Lane(BasePool):
             with self._idle:
                 del self._runs[run.id]
                 self._idle.notify_all()
-        self._caller.call(record.queue)
+        if run.called is None:
+            self._caller.call(record.queue)
+        else:
+            send(record.queue, run.called)
         return run.outcome or "abandoned"
 
     def _claim(self, job_id: str, alone: bool) -> Record | None:
