@@ -46,6 +46,7 @@ class Lane(BasePool):
         self.ledger = ledger
         self.worker = worker
         self.device = device
+        #: Called when a slot is free after all were taken.
         self.on_free: Callable[[], None] = lambda: None
         self._outbox = outbox
         self._runner = runner
@@ -59,6 +60,8 @@ class Lane(BasePool):
         self._ghosts: set[str] = set()
         self._idle = threading.Condition()
         self._threads = Threads("job")
+        self._taken = 0  # messages in work, as many as the hub knows of, or a moment longer
+        self._counting = threading.Lock()
 
     def on_apply(
         self,
@@ -81,9 +84,19 @@ class Lane(BasePool):
                 if error_callback:
                     error_callback(ExceptionInfo())
             finally:
-                self.on_free()
+                self._give_back()
 
+        with self._counting:
+            self._taken += 1
         self._threads.run(work)
+
+    def _give_back(self) -> None:
+        """A message is done with. The hub is woken only if it fetched no more, for want of a slot."""
+        with self._counting:
+            full = self._taken >= self.limit
+            self._taken -= 1
+        if full:
+            self.on_free()
 
     @property
     def running(self) -> int:

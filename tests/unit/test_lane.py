@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -182,3 +182,24 @@ def test_a_claim_that_never_got_its_answer_is_queued_again(lane: Lane) -> None:
     assert lane.ledger.get("running").state == "running"
     lane.ledger.cancel("running")
     thread.join(WAIT_S)
+
+
+def test_the_hub_is_woken_when_a_slot_is_free_after_all_were_taken(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, woken = list[Callable[[], None]](), list[bool]()
+    monkeypatch.setattr(lane._threads, "run", taken.append)
+    lane.on_free = lambda: woken.append(True)
+
+    def take(count: int) -> None:
+        for _ in range(count):
+            lane.apply_async(str, callback=lambda _: None)
+
+    take(1)
+    taken.pop()()
+    assert not woken  # the hub has seen a free slot all the time
+    take(2)
+    taken.pop()()
+    assert len(woken) == 1
+    taken.pop()()
+    assert len(woken) == 1

@@ -62,7 +62,7 @@ class Ended:
     called: Sequence[str]
 
 
-#: What other appends are told: go on, end the job because its client asked for it, or another attempt owns it.
+#: What other appends are told: go on, end the job because its client asked for it, or another attempt has it.
 Reply = Literal["ok", "cancel", "stale"] | Ended
 
 
