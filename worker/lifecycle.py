@@ -67,7 +67,7 @@ class Lifecycle(bootsteps.StartStopStep):
     def create(self, worker: Any) -> None:
         """Pin the device, load the model, warm it up."""
         sys.setswitchinterval(SWITCH_S)
-        if not log.isEnabledFor(logging.DEBUG):  # a line costs half of what a claim does; the ledger has all
+        if not log.isEnabledFor(logging.DEBUG):  # a line costs a third of a claim; the ledger has all
             for module in ("worker.strategy", "app.trace"):
                 logging.getLogger(f"celery.{module}").setLevel(logging.WARNING)
         self.warden = Warden()
