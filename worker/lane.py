@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.gate import Gate
 from worker.jobs.errors import EngineLost, JobFailed, JobNotFound, MustRunAlone, OutOfMemory, StokerError
-from worker.jobs.hints import Caller, send
+from worker.jobs.hints import call_next, send
 from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.records import Record
 from worker.jobs.recovery import queue_again
@@ -54,7 +54,6 @@ class Lane(BasePool):
         self._closed = False
         self._draining = threading.Event()
         self._gate = Gate()
-        self._caller = Caller(ledger)
         self._apart: set[str] = set()  # jobs that wait for all others to end
         self._strays: set[str] = set()  # and ghosts: what `heal` saw differ the last time
         self._ghosts: set[str] = set()
@@ -127,7 +126,7 @@ class Lane(BasePool):
         record = self._claim(job_id, alone)
         if record is None:
             with suppress(StokerError, RedisError):  # it was canceled, say: its slot is for another
-                self._caller.call(self.ledger.get(job_id).queue)
+                call_next(self.ledger, self.ledger.get(job_id).queue)
             return "not waiting"
         run = Run(record, self._outbox)
         with self._idle:
@@ -143,10 +142,11 @@ class Lane(BasePool):
             with self._idle:
                 del self._runs[run.id]
                 self._idle.notify_all()
-        if run.called is None:
-            self._caller.call(record.queue)
-        else:
+        if run.called is not None:
             send(record.queue, run.called)
+        else:
+            with suppress(RedisError):  # recovery does it too
+                call_next(self.ledger, record.queue)
         return run.outcome or "abandoned"
 
     def _claim(self, job_id: str, alone: bool) -> Record | None:
