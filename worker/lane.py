@@ -61,6 +61,7 @@ class Lane(BasePool):
         self._threads = Threads("job")
         self._taken = 0  # messages in work, as many as the hub knows of, or a moment longer
         self._counting = threading.Lock()
+        self.start()  # Celery starts no pool but its own; one that is not started spells every message out
 
     def on_apply(
         self,

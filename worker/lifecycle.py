@@ -145,7 +145,6 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Ready: the consumer connects next."""
-        self.lane.start()
         self.orders.listen()
         self._show("ready")
         self.recovery.start()

@@ -108,6 +108,19 @@ def test_a_hint_that_claims_nothing_leaves_its_slot_to_another(lane: Lane) -> No
     assert broker.hinted_jobs(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
 
 
+def test_a_message_is_not_spelled_out_for_a_line_that_nobody_reads(lane: Lane) -> None:
+    spelled, done = list[bool](), threading.Event()
+
+    class Argument:
+        def __repr__(self) -> str:
+            spelled.append(True)
+            return "…"
+
+    lane.apply_async(id, (Argument(),), callback=lambda _: done.set())
+    assert done.wait(WAIT_S)
+    assert not spelled
+
+
 def types(lane: Lane, job_id: str) -> list[str]:
     return [event.type for event in lane.ledger.events(job_id)]
 
