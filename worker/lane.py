@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.gate import Gate
 from worker.jobs.errors import EngineLost, JobFailed, JobNotFound, MustRunAlone, OutOfMemory, StokerError
-from worker.jobs.hints import Caller, send
+from worker.jobs.hints import call_next, send
 from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.records import Record
 from worker.jobs.recovery import queue_again
@@ -46,6 +46,7 @@ class Lane(BasePool):
         self.ledger = ledger
         self.worker = worker
         self.device = device
+        #: Called when a slot is free after all were taken.
         self.on_free: Callable[[], None] = lambda: None
         self._outbox = outbox
         self._runner = runner
@@ -53,12 +54,14 @@ class Lane(BasePool):
         self._closed = False
         self._draining = threading.Event()
         self._gate = Gate()
-        self._caller = Caller(ledger)
         self._apart: set[str] = set()  # jobs that wait for all others to end
         self._strays: set[str] = set()  # and ghosts: what `heal` saw differ the last time
         self._ghosts: set[str] = set()
         self._idle = threading.Condition()
         self._threads = Threads("job")
+        self._taken = 0  # messages in work, as many as the hub knows of, or a moment longer
+        self._counting = threading.Lock()
+        self.start()  # Celery starts no pool but its own; one that is not started spells every message out
 
     def on_apply(
         self,
@@ -81,9 +84,19 @@ class Lane(BasePool):
                 if error_callback:
                     error_callback(ExceptionInfo())
             finally:
-                self.on_free()
+                self._give_back()
 
+        with self._counting:
+            self._taken += 1
         self._threads.run(work)
+
+    def _give_back(self) -> None:
+        """A message is done with. The hub is woken only if it fetched no more, for want of a slot."""
+        with self._counting:
+            full = self._taken >= self.limit
+            self._taken -= 1
+        if full:
+            self.on_free()
 
     @property
     def running(self) -> int:
@@ -114,7 +127,7 @@ class Lane(BasePool):
         record = self._claim(job_id, alone)
         if record is None:
             with suppress(StokerError, RedisError):  # it was canceled, say: its slot is for another
-                self._caller.call(self.ledger.get(job_id).queue)
+                call_next(self.ledger, self.ledger.get(job_id).queue)
             return "not waiting"
         run = Run(record, self._outbox)
         with self._idle:
@@ -130,7 +143,11 @@ class Lane(BasePool):
             with self._idle:
                 del self._runs[run.id]
                 self._idle.notify_all()
-        self._caller.call(record.queue)
+        if run.called is not None:
+            send(record.queue, run.called)
+        else:
+            with suppress(RedisError):  # recovery does it too
+                call_next(self.ledger, record.queue)
         return run.outcome or "abandoned"
 
     def _claim(self, job_id: str, alone: bool) -> Record | None:

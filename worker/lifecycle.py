@@ -43,6 +43,9 @@ SIGNAL_POLL_S = 0.2
 #: How long a thread may keep the interpreter from others: a tenth of the default, for which the hub and every
 #: starting job would wait, several times each, whenever the engine's thread or the outbox has much to do.
 SWITCH_S = 0.0005
+#: How many new objects there must be before the garbage collector looks through them. Hundreds of chats hold
+#: some thousands, which go by themselves: with the default of 700 it would take a twentieth of the time.
+GC_OBJECTS = 20_000
 #: For runs that were handed back, and the heartbeat, to stop: what is still in native code when Python ends
 #: aborts the process.
 LET_GO_S = 5.0
@@ -64,7 +67,9 @@ class Lifecycle(bootsteps.StartStopStep):
     def create(self, worker: Any) -> None:
         """Pin the device, load the model, warm it up."""
         sys.setswitchinterval(SWITCH_S)
-        logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)  # a job has a line at its end
+        if not log.isEnabledFor(logging.DEBUG):  # a line costs a third of a claim; the ledger has all
+            for module in ("worker.strategy", "app.trace"):
+                logging.getLogger(f"celery.{module}").setLevel(logging.WARNING)
         self.warden = Warden()
         self.orders = Orders(leave=self.warden.dismiss)
         try:
@@ -124,6 +129,7 @@ class Lifecycle(bootsteps.StartStopStep):
             raise
         gc.collect()
         gc.freeze()  # what a loaded model is made of need not be looked through again
+        gc.set_threshold(GC_OBJECTS)
         worker.lane = self.lane
         worker.max_concurrency = self.runner.slots  # the hub fetches a message only when a slot is free
         card = self.card

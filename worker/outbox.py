@@ -28,14 +28,14 @@ REST, REST_MAX_S = 12.0, 0.25
 class Sender:
     """One attempt at one job, as the outbox sees it.
 
-    `on_reply` is called from the outbox's thread, with whether the events it answers for ended the job.
+    `on_reply` is called from the outbox's thread.
     """
 
     job_id: str
     attempt: int
     #: Number of the attempt's next event.
     next: int
-    on_reply: Callable[[Reply, bool], None]
+    on_reply: Callable[[Reply], None]
 
 
 class Letter(NamedTuple):  # one is made for each token event
@@ -112,7 +112,7 @@ class Outbox:
                 replies = ["stale"] * len(appends)
             for letter, reply in zip(letters, replies, strict=True):
                 try:
-                    letter.sender.on_reply(reply, letter.ends)
+                    letter.sender.on_reply(reply)
                 except Exception:  # likewise
                     log.exception("job %s did not take the ledger's answer", letter.sender.job_id)
             if self._everything:

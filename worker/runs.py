@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from worker.jobs.events import Event, Failed
-from worker.jobs.ledger import Reply, json_fields
+from worker.jobs.ledger import Ended, Reply, json_fields
 from worker.jobs.records import Record
 from worker.outbox import Letter, Outbox, Sender
 
@@ -31,6 +31,8 @@ class Run:
         self.over = threading.Event()
         #: What became of the run: the type of its last event, or "abandoned".
         self.outcome: str | None = None
+        #: Whom its end has called; None if somebody is still to ask for that.
+        self.called: Sequence[str] | None = None
         self._acknowledged = threading.Event()
         self._lock = threading.Lock()
         self._outbox = outbox
@@ -84,11 +86,12 @@ class Run:
         self.over.set()
         self.stop()
 
-    def _on_reply(self, reply: Reply, ended: bool) -> None:
-        if reply == "stale":
-            self.abandon()
-        elif ended:
+    def _on_reply(self, reply: Reply) -> None:
+        if isinstance(reply, Ended):
+            self.called = reply.called
             self.over.set()
+        elif reply == "stale":
+            self.abandon()
         elif reply == "cancel":
             self.stop()
         if not self._acknowledged.is_set():  # which costs less than to set it for each token event

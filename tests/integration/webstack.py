@@ -19,7 +19,7 @@ from httpx_sse import ServerSentEvent, connect_sse
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from worker.jobs.events import Event, Token
-from worker.jobs.ledger import Append, Ledger, json_fields
+from worker.jobs.ledger import Append, Ledger, Reply, json_fields
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.registry import Registry
@@ -52,7 +52,7 @@ class Worker:
         assert record is not None
         self.done[job_id] = record.events
 
-    def append(self, job_id: str, *events: Event, **fields: Any) -> str:
+    def append(self, job_id: str, *events: Event, **fields: Any) -> Reply:
         attempt = self.ledger.get(job_id).attempt
         reply = self.ledger.append(
             [Append(job_id, attempt, self.done[job_id] + 1, events, json_fields(**fields))]

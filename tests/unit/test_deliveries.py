@@ -10,7 +10,7 @@ from worker.jobs import broker
 from worker.jobs.broker import hint_key
 from worker.jobs.deliveries import BACKLOG, LOST_S, QUEUE, Deliveries
 from worker.jobs.events import Canceled, Failed, Succeeded
-from worker.jobs.ledger import Append, Ledger
+from worker.jobs.ledger import Append, Ended, Ledger
 from worker.jobs.recovery import Recovery, queue_again
 from worker.jobs.specs import validate
 
@@ -31,7 +31,7 @@ def running(ledger: Ledger, job_id: str = "a") -> None:
 def ends(event: Any) -> Callable[[Ledger], None]:
     def end(ledger: Ledger) -> None:
         running(ledger)
-        assert ledger.append([Append("a", 1, 3, [event], {})]) == ["ok"]
+        assert ledger.append([Append("a", 1, 3, [event], {})]) == [Ended([])]
 
     return end
 
@@ -43,7 +43,7 @@ def canceled_while_queued(ledger: Ledger) -> None:
 def canceled_while_running(ledger: Ledger) -> None:
     running(ledger)
     assert ledger.cancel("a") == "running"
-    assert ledger.append([Append("a", 1, 3, [Canceled()], {})]) == ["ok"]
+    assert ledger.append([Append("a", 1, 3, [Canceled()], {})]) == [Ended([])]
 
 
 def canceled_and_its_worker_is_lost(ledger: Ledger) -> None:

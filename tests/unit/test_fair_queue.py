@@ -9,7 +9,7 @@ from tests.conftest import a_second_later
 from tests.unit.test_recovery import card
 from worker.jobs.errors import KeyReused, QueueFull
 from worker.jobs.events import Canceled
-from worker.jobs.ledger import Accepted, Append, Ledger, Once
+from worker.jobs.ledger import Accepted, Append, Ended, Ledger, Once
 from worker.jobs.queues import Queues
 from worker.jobs.registry import Registry
 from worker.jobs.specs import validate
@@ -72,12 +72,26 @@ def test_one_after_the_other_does_not_overtake_for_ever(ledger: Ledger) -> None:
     for i in range(1, 9):
         record = ledger.claim(running, "w1", "cpu")
         assert record
-        ledger.append([Append(running, 1, record.events + 1, [Canceled()], {})])
-        (running,) = Queues(ledger).call(QUEUE)
+        (ended,) = ledger.append([Append(running, 1, record.events + 1, [Canceled()], {})])
+        assert isinstance(ended, Ended)
+        (running,) = ended.called
         calls.append(running[0])
         if running[0] == "a":
             submit(ledger, f"a{i}")
     assert "".join(calls) == "aafafafa"
+
+
+def test_jobs_that_end_together_call_each_of_the_next_once(ledger: Ledger) -> None:
+    Registry(ledger).renew(card("w1", slots=2))
+    for i in range(5):
+        submit(ledger, f"a{i}")
+    ends = []
+    for job_id in ("a0", "a1"):
+        assert ledger.claim(job_id, "w1", "cpu")
+        ends.append(Append(job_id, 1, 3, [Canceled()], {}))
+    assert ledger.append(ends) == [Ended([]), Ended(["a2", "a3"])]
+    assert ledger.append(ends) == ["stale", "stale"]
+    assert Queues(ledger).call(QUEUE) == []
 
 
 def test_priorities_count_within_a_key(ledger: Ledger) -> None:

@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -108,6 +108,19 @@ def test_a_hint_that_claims_nothing_leaves_its_slot_to_another(lane: Lane) -> No
     assert broker.hinted_jobs(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
 
 
+def test_a_message_is_not_spelled_out_for_a_line_that_nobody_reads(lane: Lane) -> None:
+    spelled, done = list[bool](), threading.Event()
+
+    class Argument:
+        def __repr__(self) -> str:
+            spelled.append(True)
+            return "…"
+
+    lane.apply_async(id, (Argument(),), callback=lambda _: done.set())
+    assert done.wait(WAIT_S)
+    assert not spelled
+
+
 def types(lane: Lane, job_id: str) -> list[str]:
     return [event.type for event in lane.ledger.events(job_id)]
 
@@ -182,3 +195,24 @@ def test_a_claim_that_never_got_its_answer_is_queued_again(lane: Lane) -> None:
     assert lane.ledger.get("running").state == "running"
     lane.ledger.cancel("running")
     thread.join(WAIT_S)
+
+
+def test_the_hub_is_woken_when_a_slot_is_free_after_all_were_taken(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, woken = list[Callable[[], None]](), list[bool]()
+    monkeypatch.setattr(lane._threads, "run", taken.append)
+    lane.on_free = lambda: woken.append(True)
+
+    def take(count: int) -> None:
+        for _ in range(count):
+            lane.apply_async(str, callback=lambda _: None)
+
+    take(1)
+    taken.pop()()
+    assert not woken  # the hub has seen a free slot all the time
+    take(2)
+    taken.pop()()
+    assert len(woken) == 1
+    taken.pop()()
+    assert len(woken) == 1

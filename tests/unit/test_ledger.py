@@ -7,7 +7,7 @@ from redis.client import PubSub
 from tests.conftest import lapse
 from worker.jobs.errors import JobConflict, JobNotFound, MustRunAlone, QueueFull
 from worker.jobs.events import Event, Failed, LoggedEvent, Succeeded, Token
-from worker.jobs.ledger import Append, Ledger, json_fields
+from worker.jobs.ledger import Append, Ended, Ledger, Reply, json_fields
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, VideoJob, validate
 
@@ -20,7 +20,7 @@ def submit(ledger: Ledger, *job_ids: str) -> None:
         ledger.submit(job_id, QUEUE, CHAT)
 
 
-def append(ledger: Ledger, job_id: str, attempt: int, first: int, *events: Event, **fields: Any) -> str:
+def append(ledger: Ledger, job_id: str, attempt: int, first: int, *events: Event, **fields: Any) -> Reply:
     return ledger.append([Append(job_id, attempt, first, events, json_fields(**fields))])[0]
 
 
@@ -43,7 +43,7 @@ def test_a_job_from_submit_to_its_end(ledger: Ledger) -> None:
     assert claimed is not None
     assert (claimed.attempt, claimed.events, claimed.worker, claimed.device) == (1, 2, "w1", "cpu")
     assert append(ledger, "a", 1, 3, Token("hel", 0, (0,)), Token("lo", 1, (0,)), done=2, total=9) == "ok"
-    assert append(ledger, "a", 1, 5, DONE, usage=DONE.usage, result=DONE.result) == "ok"
+    assert append(ledger, "a", 1, 5, DONE, usage=DONE.usage, result=DONE.result) == Ended([])
 
     ended = ledger.get("a")
     assert (ended.state, ended.done, ended.total, ended.unit) == ("succeeded", 2, 9, "tokens")
@@ -96,7 +96,7 @@ def test_a_stale_attempt_is_refused(ledger: Ledger) -> None:
     assert again is not None
     assert again.attempt == 2
     assert append(ledger, "a", 1, 3, Token("x", 0, (0,))) == "stale"
-    assert append(ledger, "a", 2, again.events + 1, DONE) == "ok"
+    assert append(ledger, "a", 2, again.events + 1, DONE) == Ended([])
     assert append(ledger, "a", 2, again.events + 2, DONE) == "stale"
     assert types(ledger, "a") == ["queued", "started", "requeued", "started", "succeeded"]
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from tests.conftest import lapse
 from worker.jobs.errors import MustRunAlone
 from worker.jobs.events import TERMINAL, Canceled, Event, Failed, LoggedEvent, Succeeded, Token
-from worker.jobs.ledger import Append, Ledger, Reason
+from worker.jobs.ledger import Append, Ended, Ledger, Reason
 from worker.jobs.queues import Queues
 from worker.jobs.records import WorkerCard
 from worker.jobs.registry import Registry
@@ -210,10 +210,14 @@ class Machine(RuleBasedStateMachine):
             assert set(replies) == {"stale"}
             return
         job.log += ["token"] * count
-        expected = "cancel" if job.cancel and not ending else "ok"
         if ending:
             job.end(ending.type)
-        assert replies == [expected, "stale" if ending else expected][: 1 + twice]
+            ended, *again = replies
+            assert isinstance(ended, Ended)
+            self._called(ended.called)  # nobody twice
+            assert again == ["stale"] * twice
+        else:
+            assert set(replies) == {"cancel" if job.cancel else "ok"}
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK)

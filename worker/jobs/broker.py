@@ -31,6 +31,7 @@ def _config() -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url,
         "broker_transport_options": {
+            "priority_steps": [0],  # the ledger has priorities, so a queue needs no list for each
             "global_keyprefix": f"{settings.prefix}:celery:",
             "socket_keepalive": True,
             "health_check_interval": 15,

@@ -1,7 +1,6 @@
 """Hints: Celery messages that call a waiting job to whichever worker has a slot for it."""
 
 import logging
-import threading
 from collections.abc import Iterable
 
 from kombu.exceptions import OperationalError
@@ -11,7 +10,7 @@ from worker.jobs.broker import kind_of, send_hint
 from worker.jobs.ledger import Ledger
 from worker.jobs.queues import Queues
 
-__all__ = ["Caller", "call_next", "send"]
+__all__ = ["call_next", "send"]
 
 log = logging.getLogger(__name__)
 
@@ -19,30 +18,6 @@ log = logging.getLogger(__name__)
 def call_next(ledger: Ledger, queue: str) -> None:
     """Call as many jobs as the queue's workers have free slots, in fair order. Raises `RedisError`."""
     send(queue, Queues(ledger).call(queue))
-
-
-class Caller:
-    """Calls who is next whenever a slot gets free; while one thread does so, others need not."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._asked: set[str] = set()
-        self._calling = threading.Lock()
-
-    def call(self, queue: str) -> None:
-        """A slot is free, or will be before this is done."""
-        self._asked.add(queue)
-        while self._asked and self._calling.acquire(blocking=False):  # who holds it looks again
-            try:
-                self._call(self._asked.pop())
-            finally:
-                self._calling.release()
-
-    def _call(self, queue: str) -> None:
-        try:
-            call_next(self._ledger, queue)
-        except RedisError as error:
-            log.warning("%s: recovery calls who is next: %s", queue, error)
 
 
 def send(queue: str, job_ids: Iterable[str]) -> None:

@@ -20,10 +20,7 @@ from worker.jobs.scripts import Scripts
 from worker.jobs.settings import Settings
 from worker.jobs.specs import JobSpec
 
-__all__ = ["Accepted", "Append", "Ledger", "Once", "Reason", "Reply"]
-
-#: What an append is told: go on, end the job because its client asked for it, or another attempt owns it.
-Reply = Literal["ok", "cancel", "stale"]
+__all__ = ["Accepted", "Append", "Ended", "Ledger", "Once", "Reason", "Reply"]
 
 #: Why a job goes back to its queue.
 Reason = Literal["worker_lost", "engine_lost", "redis_lost", "drain"]
@@ -56,6 +53,17 @@ class Accepted:
 
     job_id: str
     called: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What an append is told that has ended its job: whom to hint at, for whom a slot is free now."""
+
+    called: Sequence[str]
+
+
+#: What other appends are told: go on, end the job because its client asked for it, or another attempt has it.
+Reply = Literal["ok", "cancel", "stale"] | Ended
 
 
 class Append(NamedTuple):  # one is made for each token event
@@ -149,7 +157,8 @@ class Ledger:
         for start in range(0, len(appends), _TOGETHER):
             jobs = (item.flat() for item in appends[start : start + _TOGETHER])
             calls.append((*head, *chain.from_iterable(jobs)))
-        return list(chain.from_iterable(self.scripts.run_all("append", calls)))
+        replies = chain.from_iterable(self.scripts.run_all("append", calls))
+        return [Ended(reply) if isinstance(reply, list) else reply for reply in replies]
 
     def cancel(self, job_id: str) -> JobState:
         """Ask for the job's end; the state afterwards. Raises `JobNotFound`.

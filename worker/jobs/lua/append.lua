@@ -1,6 +1,7 @@
 -- … '', then for each job: id, attempt, first, count of record fields, of events, name, value, …, and of each
--- event type, fields, resume → for each job 'ok', 'cancel' (the client asked for its end) or 'stale' (another
--- attempt owns it). One call for many: what all scripts share is set up once.
+-- event type, fields, resume → for each job 'ok', 'cancel' (the client asked for its end), 'stale' (another
+-- attempt owns it), or, if it has ended with this, the ids of jobs to hint at, now that its slot is free. One
+-- call for many: what all scripts share is set up once, and the free slots are counted once.
 -- Only the owner appends, so it knows that its first event is number `first`: if that is in the log, this is
 -- a repeat after a lost reply and changes nothing. A terminal event ends the job.
 local function append(attempt, first, fields, events, behind)
@@ -16,20 +17,23 @@ local function append(attempt, first, fields, events, behind)
     if kind == 'succeeded' or kind == 'failed' or kind == 'canceled' then
       detach(queue)
       finish(kind, queue, attempt, public)
-      return 'ok'
+      return {}, queue
     end
     emit(kind, attempt, public, resume)
   end
   return cancel and 'cancel' or 'ok'
 end
 
-local replies, at = {}, 6
+local replies, last, at = {}, {}, 6 -- the last reply to an ending, by queue
 while ARGV[at] do
   about(ARGV[at])
   local fields = at + 5
   local events = fields + 2 * ARGV[at + 3]
   local behind = events + 3 * ARGV[at + 4]
-  replies[#replies + 1] = append(ARGV[at + 1], tonumber(ARGV[at + 2]), fields, events, behind)
+  local reply, queue = append(ARGV[at + 1], tonumber(ARGV[at + 2]), fields, events, behind)
+  replies[#replies + 1] = reply
+  if queue then last[queue] = #replies end
   at = behind
 end
+for queue, i in pairs(last) do replies[i] = call_all(queue) end
 return replies
