@@ -5,9 +5,9 @@
 
 Bare engine: what a worker runs, in this process, with nothing around it. Stack: SSE clients → API → Redis →
 Celery → lane → engine, from a `stoker up` that the benchmark starts. So many clients at once, each some chats
-one after another, greedy, the same prompts, every answer to its last token. The two take turns, so that
-whatever else the machine does falls on both; with vLLM give each of them a part of the GPU
-(`STOKER_VLLM_ARGS='{"gpu_memory_utilization":0.4}'`).
+one after another, greedy, every answer to its last token; both get the same prompts, and none of them twice.
+The two take turns, so that whatever else the machine does falls on both; with vLLM give each of them a part
+of the GPU (`STOKER_VLLM_ARGS='{"gpu_memory_utilization":0.4}'`).
 
 With a range ratio of 0 all answers are as long. The bare engine's clients then keep step: all chats end in
 one step of the engine, and the next ones all begin in another, which nothing that is reached over a network
@@ -19,8 +19,8 @@ import argparse
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import chain
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import chain, count
 from random import Random
 
 from bench.streams import Timing, in_turns, median_ms, stream, tokens_a_second
@@ -38,7 +38,7 @@ Way = Callable[[int], Awaitable[Timing]]
 
 
 def prompt(number: int) -> str:
-    return f"Write a very long story about {TOPICS[number % 8]} and what came of it; this is part {number}."
+    return f"This is part {number}: write a very long story about {TOPICS[number % 8]} and what came of it."
 
 
 class BareEngine:
@@ -82,8 +82,8 @@ class Load:
         self.rates: list[float] = []
         self.timings: list[Timing] = []
 
-    def run(self, at_once: int, chats: int) -> None:
-        clients = asyncio.run(in_turns(at_once, chats, self.way))
+    def run(self, at_once: int, chats: int, first: int) -> None:
+        clients = asyncio.run(in_turns(at_once, chats, self.way, first))
         self.rates.append(tokens_a_second(clients))
         self.timings += chain.from_iterable(clients)
 
@@ -118,9 +118,10 @@ def main() -> None:
             return stream(client.url, model, prompt(number), tokens)
 
         print(f"{bare.name} on {bare.device.label}; of each pair the bare engine, the stack, stack / bare")
+        firsts = count(step=max(args.at_once) * args.chats)  # no prompt comes twice, or vLLM would know it
         for ratio in args.range_ratio:
             print(f"answers of {args.tokens} tokens ± {ratio:.0%}")
-            compare(args, ratio, [bare.chat, through_stack])
+            compare(args, ratio, [bare.chat, through_stack], firsts)
         bare.engine.stop()
 
 
@@ -129,19 +130,20 @@ def length(number: int, tokens: int, range_ratio: float) -> int:
     return round(tokens * Random(number).uniform(1 - range_ratio, 1 + range_ratio))
 
 
-def compare(args: argparse.Namespace, ratio: float, sides: Sequence[Side]) -> None:
+def compare(args: argparse.Namespace, ratio: float, sides: Sequence[Side], firsts: Iterator[int]) -> None:
     ways = [lambda number, side=side: side(number, length(number, args.tokens, ratio)) for side in sides]
     print(f"{'at once':>8}  {'tokens/s':^22}  {'first token, ms':^22}  {'between tokens, ms':^22}")
-    for count in args.at_once:
-        loads = [Load(way) for way in ways]
+    for at_once in args.at_once:
+        loads, first = [Load(way) for way in ways], next(firsts)
         for way in ways:
-            asyncio.run(in_turns(count, 1, way))  # nobody's first
+            asyncio.run(in_turns(at_once, 1, way, first))  # nobody's first
         for _ in range(args.rounds):
+            first = next(firsts)
             for load in loads:
-                load.run(count, args.chats)
+                load.run(at_once, args.chats, first)
         pairs = zip(*[load.figures for load in loads], strict=True)
         cells = [f"{one:>8.1f} {other:>8.1f} {other / one:>4.2f}" for one, other in pairs]
-        print(f"{count:>8}  " + "  ".join(cells), flush=True)
+        print(f"{at_once:>8}  " + "  ".join(cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -62,13 +62,15 @@ async def stream(url: str, model: str, content: str, tokens: int) -> Timing:
     return Timing(began, times[0], times[-1], usage["completion_tokens"], len(times))
 
 
-async def in_turns(at_once: int, chats: int, one: Callable[[int], Awaitable[Timing]]) -> list[list[Timing]]:
-    """So many clients' chats, each one's one after another; `one` makes the chat of this number."""
+async def in_turns(
+    at_once: int, chats: int, one: Callable[[int], Awaitable[Timing]], first: int = 0
+) -> list[list[Timing]]:
+    """So many clients' chats, each one's one after another; `one` makes the chat of a number from `first` on."""
 
-    async def client(first: int) -> list[Timing]:
-        return [await one(number) for number in range(first, first + chats)]
+    async def client(begin: int) -> list[Timing]:
+        return [await one(number) for number in range(begin, begin + chats)]
 
-    return await asyncio.gather(*[client(number * chats) for number in range(at_once)])
+    return await asyncio.gather(*[client(first + number * chats) for number in range(at_once)])
 
 
 def tokens_a_second(clients: Sequence[Sequence[Timing]]) -> float:

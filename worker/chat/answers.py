@@ -67,9 +67,6 @@ class Answers:
     def __contains__(self, key: str) -> bool:
         return key in self._running
 
-    def __len__(self) -> int:
-        return len(self._running)
-
     def cancel(self, request_id: str) -> str | None:
         """End a request as "canceled" and give its key; None if it is unknown or has ended."""
         with self._lock:

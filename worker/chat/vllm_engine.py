@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker.chat.admission import Admission
 from worker.chat.answers import Answers, Ticket
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.rehearsal import Rehearsal, crowds
@@ -61,8 +60,6 @@ class VllmEngine:
         self._answers = Answers()
         self._orders: deque[Ticket | str | None] = deque()  # to take; to abort, by key; None: to end
         self._wake = asyncio.Event()
-        self._waiting: list[Ticket] = []
-        self._admission = Admission()
 
     @property
     def prompt_template(self) -> PromptTemplate:
@@ -167,30 +164,15 @@ class VllmEngine:
             self.on_end(error)
 
     async def _serve(self) -> None:
-        """Pass orders on to vLLM, and bring the last deltas that no step does."""
+        """Pass orders on to vLLM as they come, and bring the last deltas that no step does."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            for order in self._due():
-                if order is None:
+            while self._orders:
+                if (order := self._orders.popleft()) is None:
                     return
                 await self._obey(order)
             self._tell([])
-
-    def _due(self) -> Sequence[Ticket | str | None]:
-        """The orders to obey now; requests may have to wait for others."""
-        orders = [self._orders.popleft() for _ in range(len(self._orders))]
-        self._waiting += [order for order in orders if isinstance(order, Ticket)]
-        due: list[Ticket | str | None] = [order for order in orders if not isinstance(order, Ticket)]
-        waiting = len(self._waiting)
-        wait_s = self._admission.wait_s(waiting, len(self._answers) - waiting) if waiting else 0.0
-        if wait_s > 0:
-            self._loop.call_later(wait_s, self._wake.set)
-        elif waiting:
-            self._admission.join()
-            due += self._waiting
-            self._waiting = []
-        return due
 
     async def _obey(self, order: Ticket | str) -> None:
         from vllm.inputs import tokens_input
