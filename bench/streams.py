@@ -65,7 +65,7 @@ async def stream(url: str, model: str, content: str, tokens: int) -> Timing:
 async def in_turns(
     at_once: int, chats: int, one: Callable[[int], Awaitable[Timing]], first: int = 0
 ) -> list[list[Timing]]:
-    """So many clients' chats, each one's one after another; `one` makes the chat of a number from `first` on."""
+    """So many clients' chats, each one's in turn; `one` makes the chat of a number. They begin at `first`."""
 
     async def client(begin: int) -> list[Timing]:
         return [await one(number) for number in range(begin, begin + chats)]
