@@ -8,9 +8,10 @@ from tests.contract.fake_engine import FakeEngine
 from tests.integration.stack import eventually
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.runner import ChatRunner
+from worker.jobs.appends import Append
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.events import Token
-from worker.jobs.ledger import Append, Ledger
+from worker.jobs.ledger import Ledger
 from worker.jobs.specs import validate
 from worker.outbox import Outbox
 from worker.runs import Run

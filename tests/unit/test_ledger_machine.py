@@ -18,9 +18,10 @@ from hypothesis.stateful import (
 )
 
 from tests.conftest import lapse
+from worker.jobs.appends import Append, Ended
 from worker.jobs.errors import MustRunAlone
 from worker.jobs.events import TERMINAL, Canceled, Event, Failed, LoggedEvent, Succeeded, Token
-from worker.jobs.ledger import Append, Ended, Ledger, Reason
+from worker.jobs.ledger import Ledger, Reason
 from worker.jobs.queues import Queues
 from worker.jobs.records import WorkerCard
 from worker.jobs.registry import Registry

@@ -1,26 +1,26 @@
 """The ledger: records, claims and event logs of all jobs in Redis; the truth that Celery only hints at."""
 
 import hashlib
-import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import redis
 
+from worker.jobs.appends import Append, Ended, Reply
 from worker.jobs.connection import connect
 from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, KeyReused, MustRunAlone, QueueFull
-from worker.jobs.events import Event, LoggedEvent
+from worker.jobs.events import LoggedEvent
 from worker.jobs.records import JobState, Record
 from worker.jobs.scripts import Scripts
 from worker.jobs.settings import Settings
 from worker.jobs.specs import JobSpec
 
-__all__ = ["Accepted", "Append", "Ended", "Ledger", "Once", "Reason", "Reply"]
+__all__ = ["Accepted", "Ledger", "Once", "Reason"]
 
 #: Why a job goes back to its queue.
 Reason = Literal["worker_lost", "engine_lost", "redis_lost", "drain"]
@@ -53,38 +53,6 @@ class Accepted:
 
     job_id: str
     called: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What an append is told that has ended its job: whom to hint at, for whom a slot is free now."""
-
-    called: Sequence[str]
-
-
-#: What other appends are told: go on, end the job because its client asked for it, or another attempt has it.
-Reply = Literal["ok", "cancel", "stale"] | Ended
-
-
-class Append(NamedTuple):  # one is made for each token event
-    """Events for one job's log, the first of them number `first`, by the attempt that owns the job.
-
-    `fields` of the record change with them: progress, usage, result, error.
-    """
-
-    job_id: str
-    attempt: int
-    first: int
-    events: Sequence[Event]
-    fields: dict[str, Any]
-
-    def flat(self) -> list[Any]:
-        """As the script takes it."""
-        flat = [self.job_id, self.attempt, self.first, len(self.fields), len(self.events)]
-        flat += chain.from_iterable(self.fields.items())
-        for event in self.events:
-            flat += event.type, event.fields(), event.resume()
-        return flat
 
 
 class Ledger:
@@ -264,12 +232,3 @@ def check_room(outcome: str | None, queue: str, most: int) -> None:
         raise QueueFull(f"{most} jobs wait in {queue}", retry_after_s=1)
     if outcome == "key":
         raise QueueFull("no more jobs of this API key may wait", retry_after_s=1)
-
-
-def json_fields(**values: Any) -> dict[str, Any]:
-    """Record fields as the ledger stores them: objects as JSON, None left out."""
-    return {
-        name: json.dumps(value) if isinstance(value, dict) else value
-        for name, value in values.items()
-        if value is not None
-    }
