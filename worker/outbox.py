@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from worker.jobs.appends import Append, Reply
-from worker.jobs.events import TERMINAL, Event
+from worker.jobs.events import Event
 from worker.jobs.ledger import Ledger
 
 __all__ = ["Letter", "Outbox", "Sender", "Source"]
@@ -45,11 +45,6 @@ class Letter(NamedTuple):  # one is made for each token event
     sender: Sender
     events: tuple[Event, ...]
     fields: dict[str, Any]
-
-    @property
-    def ends(self) -> bool:
-        """Whether the job ends with it."""
-        return bool(self.events) and self.events[-1].type in TERMINAL
 
     def append(self) -> Append:
         """What it adds to the job, numbered on from its last event."""

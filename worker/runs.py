@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from worker.jobs.appends import Ended, Reply, json_fields
-from worker.jobs.events import Event, Failed
+from worker.jobs.events import TERMINAL, Event, Failed
 from worker.jobs.records import Record
 from worker.outbox import Letter, Outbox, Sender
 
@@ -47,10 +47,9 @@ class Run:
         with self._lock:
             if self.outcome:
                 return None
-            letter = Letter(self._sender, events, json_fields(**fields))
-            if letter.ends:
+            if events and events[-1].type in TERMINAL:
                 self.outcome = events[-1].type
-        return letter
+        return Letter(self._sender, events, json_fields(**fields))
 
     def emit(self, *events: Event, **fields: Any) -> None:
         """Log the events; fields of the record change with them."""

@@ -33,20 +33,18 @@ class Answer:
         It is the last one if the answer is `complete` with them, or if a stop string ends it here; the
         tokens behind that are not read.
         """
-        push, stopped, taken, text, reason = self._detokenizer.push, False, 0, "", None
+        text, taken, reason = "", 0, None
         for token in tokens:
-            text += push(token)
+            text += self._detokenizer.push(token)
             taken += 1
-            if stopped := self._detokenizer.stopped:
+            self._last = token
+            if self._detokenizer.stopped:
                 break
-        if taken:
-            self.read += taken
-            self._last = tokens[taken - 1]
-        if complete or stopped:
+        self.read += taken
+        if complete or self._detokenizer.stopped:
             text += self._detokenizer.finish()
             reason = self._reason()
-        ids = tuple(tokens if taken == len(tokens) else tokens[:taken])
-        return Delta(self.request.id, text, ids, reason)
+        return Delta(self.request.id, text, tuple(tokens[:taken]), reason)
 
     def fail(self, error: JobFailed) -> Delta:
         """The last delta, if something went wrong."""

@@ -1,7 +1,7 @@
 """The answers that an engine works on, and the last deltas that no step of it brings."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -92,11 +92,11 @@ class Answers:
                     return None
         return delta
 
-    def fail(self, keys: Iterable[str], error: JobFailed) -> Sequence[Delta]:
-        """End these requests, if they have not ended."""
+    def fail(self, key: str, error: JobFailed) -> Delta | None:
+        """End a request; None if it has ended."""
         with self._lock:
-            answers = [self._running.pop(key, None) for key in keys]
-        return [answer.fail(error) for answer in answers if answer]
+            answer = self._running.pop(key, None)
+        return answer.fail(error) if answer else None
 
     def take_decided(self) -> Sequence[Delta]:
         """The last deltas that no step brings, each once."""

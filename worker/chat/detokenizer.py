@@ -60,22 +60,20 @@ class Detokenizer:
 
         self._tokenizer = tokenizer
         self._unstopped = unstopped
-        self._step = DecodeStream(skip_special_tokens=True).step
-        self._stop_strings = StopStrings(stop) if any(stop) else None
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._stop_strings = StopStrings(stop)
 
     @property
     def stopped(self) -> bool:
         """Whether a stop string has ended the answer."""
-        return self._stop_strings is not None and self._stop_strings.found
+        return self._stop_strings.found
 
     def push(self, token: int) -> str:
         """The text that is certain after one more token; often "", sometimes several tokens' worth."""
-        text = self._step(self._tokenizer, token) or ""
-        if self._stop_strings is None:
-            return text
+        text = self._stream.step(self._tokenizer, token) or ""
         self._unstopped -= 1
         return text if self._unstopped >= 0 else self._stop_strings.push(text)
 
     def finish(self) -> str:
         """What was held back for a stop string that will not come any more."""
-        return self._stop_strings.finish() if self._stop_strings else ""
+        return self._stop_strings.finish()

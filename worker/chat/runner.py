@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 from worker.jobs.errors import EngineFailed, EngineLost
@@ -26,24 +26,25 @@ class Transcript:
         self._unlogged: list[int] = []
         self._flows = False
         self._deltas: deque[Delta] = deque()  # the engine's thread puts them in, the outbox' takes them out
-        self._waits = False  # to be asked for them
 
-    def add(self, delta: Delta) -> Literal["urgent", "told", "waits"]:
-        """Take a step's delta: somebody waits for it (the first text, the end), or not, or others do too."""
+    def add(self, delta: Delta) -> bool:
+        """Take a step's delta; whether somebody waits for it: the first text, the end."""
         self._deltas.append(delta)
-        if delta.finish_reason or (delta.text and not self._flows):
-            self._flows = self._waits = True
-            return "urgent"
-        if self._waits:
-            return "waits"
-        self._waits = True
-        return "told"
+        if self._flows and not delta.finish_reason:
+            return False
+        self._flows = bool(delta.text)
+        return self._flows or bool(delta.finish_reason)
+
+    @property
+    def begins(self) -> bool:
+        """Whether no delta waits beside the last one: with others, the outbox knows to ask for them."""
+        return len(self._deltas) <= 1
 
     def collect(self) -> Sequence[Letter]:
         """What the deltas so far mean for the job's log (Source): no event yet for text that is held back."""
-        self._waits = False  # before they are taken: what comes now is told again
         text, events, ids, delta = "", list[Event](), list[int](), None
-        for delta in (self._deltas.popleft() for _ in range(len(self._deltas))):
+        while self._deltas:  # to the last, as one that finds others here is not told of
+            delta = self._deltas.popleft()
             self._unlogged += delta.token_ids
             if delta.text:
                 text += delta.text
@@ -156,9 +157,13 @@ class ChatRunner:
 
         What a lost engine leaves is not ended: the worker ends, and hands it back for another to go on with.
         """
-        told: dict[str, list[Transcript]] = {"urgent": [], "told": [], "waits": []}
+        told: list[Transcript] = []
+        urgent: list[Transcript] = []
         for delta in deltas:
             transcript = self._transcripts.get(delta.id)
             if transcript and not isinstance(delta.error, EngineLost):
-                told[transcript.add(delta)].append(transcript)
-        self._outbox.put(told["told"], told["urgent"])
+                if transcript.add(delta):
+                    urgent.append(transcript)
+                elif transcript.begins:
+                    told.append(transcript)
+        self._outbox.put(told, urgent)

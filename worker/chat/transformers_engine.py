@@ -100,7 +100,7 @@ class TransformersEngine:
     def on_out_of_memory(self, keys: Sequence[str]) -> None:
         """End the requests that a step had no memory for (StepListener)."""
         reason = OutOfMemory("there was not enough memory for this chat beside the others")
-        if deltas := self._answers.fail(keys, reason):
+        if deltas := [delta for key in keys if (delta := self._answers.fail(key, reason))]:
             self._on_step(deltas)
 
     def on_end(self, error: BaseException | None) -> None:
@@ -117,7 +117,7 @@ class TransformersEngine:
         """The delta of one output; None if its request has ended, by a stop string or a cancel."""
         answer, delta = self._answers.get(output.request_id), None
         if output.error is not None:
-            delta = next(iter(self._answers.fail([output.request_id], EngineFailed(output.error))), None)
+            delta = self._answers.fail(output.request_id, EngineFailed(output.error))
         elif answer is not None:
             tokens = output.generated_tokens[answer.read :]
             delta = self._answers.extend(output.request_id, answer, tokens, output.is_finished())

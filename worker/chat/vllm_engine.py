@@ -190,15 +190,15 @@ class VllmEngine:
             if self._llm.errored:
                 self.on_end(error)
             elif isinstance(order, Ticket):
-                self._tell(self._answers.fail([order.key], EngineFailed(f"vLLM refuses this: {error}")))
+                failed = self._answers.fail(order.key, EngineFailed(f"vLLM refuses this: {error}"))
+                self._tell([failed] if failed else [])
 
     def _advance(self, output: "Output") -> Delta | None:
         answer = self._answers.get(output.key)
         if answer is None:
             return None
         if output.failed:
-            failed = self._answers.fail([output.key], EngineFailed("vLLM gave this chat up"))
-            return failed[0] if failed else None
+            return self._answers.fail(output.key, EngineFailed("vLLM gave this chat up"))
         return self._answers.extend(output.key, answer, output.tokens, output.finished)
 
     def _tell(self, deltas: Sequence[Delta]) -> None:
