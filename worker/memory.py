@@ -12,8 +12,15 @@ import psutil
 
 from worker.gpus import list_gpus
 
-#: How torch says it, in lower case; the last when cuDNN has no room for the workspace of any algorithm.
-_SHORTAGE = ("can't allocate memory", "out of memory", "alloc_failed", "unable to find an engine")
+#: How torch says it, in lower case; the last two when cuDNN has no room for the workspace of any algorithm,
+#: or for its attention's kernels.
+_SHORTAGE = (
+    "can't allocate memory",
+    "out of memory",
+    "alloc_failed",
+    "unable to find an engine",
+    "mha_graph.execute",
+)
 
 #: "cuda": what torch's allocator holds on the device, or all processes if it is not this one that uses it;
 #: "rss": resident set size of this process

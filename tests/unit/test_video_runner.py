@@ -232,6 +232,11 @@ def cudnn_memory(call: int) -> None:
     raise RuntimeError("FIND was unable to find an engine to execute this computation")
 
 
+def cudnn_attention_memory(call: int) -> None:
+    what = "mha_graph.execute(handle, variant_pack, workspace_ptr.get()).is_good()"
+    raise RuntimeError(f"Expected {what} to be true, but got false.")
+
+
 def torch_memory(call: int) -> None:
     torch.empty(2**60, dtype=torch.uint8)
 
@@ -240,7 +245,10 @@ def python_memory(call: int) -> None:
     bytearray(2**60)
 
 
-@pytest.mark.parametrize("shortage", [cuda_memory, cublas_memory, cudnn_memory, torch_memory, python_memory])
+@pytest.mark.parametrize(
+    "shortage",
+    [cuda_memory, cublas_memory, cudnn_memory, cudnn_attention_memory, torch_memory, python_memory],
+)
 def test_a_job_without_enough_memory_fails_and_the_next_is_served(
     bench: Bench, shortage: Callable[[int], None], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -53,16 +53,17 @@ class Rehearsal:
                 raise EngineFailed(f"the chat engine failed to warm up: {delta.error}")
 
 
-def crowds(slots: int, context_length: int) -> Iterator[Sequence[ChatRequest]]:
-    """What to run at once, before serving: a long prompt, each kind alone, then crowds of all sizes."""
+def crowds(slots: int, context_length: int, graphs: Iterable[int] = ()) -> Iterator[Sequence[ChatRequest]]:
+    """What to run at once, before serving: a long prompt, one of each size that an engine has a CUDA graph
+    for (its first launch is slow), each kind alone, then crowds of all sizes."""
     names = count()
 
     def request(options: Mapping[str, Any], size: int = SHORT_PROMPT) -> ChatRequest:
         n = next(names)
-        prompt = [n % 100, n // 100 % 100] * (min(size, context_length - 4) // 2)  # no two begin alike
+        prompt = [n % 100, n // 100 % 100] * (min(size + 1, context_length - 4) // 2)  # no two begin alike
         return ChatRequest(f"rehearsal {n}", prompt, 2, **options)
 
-    yield [request(GREEDY, LONG_PROMPT)]
+    yield from ([request(GREEDY, size)] for size in (LONG_PROMPT, *graphs))
     yield from ([request(kind)] for kind in KINDS)
     sizes = [2**n for n in range(1, slots.bit_length())]
     for size in sorted({*sizes, slots} - {1}):

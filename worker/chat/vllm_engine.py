@@ -84,10 +84,11 @@ class VllmEngine:
         self._thread.start()
         started.result()
         self.context_length = self._llm.vllm_config.model_config.max_model_len
+        graphs = self._llm.vllm_config.compilation_config.cudagraph_capture_sizes or ()
         rehearsal = Rehearsal()  # while warming up, a failure is raised from here
         self._on_step, self._on_broken = rehearsal.on_step, rehearsal.on_broken
         self._answers.open(files, self.context_length)
-        rehearsal.run_all(self, crowds(self.slots, self.context_length))
+        rehearsal.run_all(self, crowds(self.slots, self.context_length, graphs))
         self._on_step, self._on_broken = on_step, on_broken
         if not self._answers.serving:
             raise EngineFailed("the chat engine died as soon as it was warm")
