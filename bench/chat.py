@@ -83,9 +83,9 @@ class Load:
         self.timings: list[Timing] = []
 
     def run(self, at_once: int, chats: int, first: int) -> None:
-        clients = asyncio.run(in_turns(at_once, chats, self.way, first))
+        clients = asyncio.run(in_turns(at_once, 1 + chats, self.way, first))
         self.rates.append(tokens_a_second(clients))
-        self.timings += chain.from_iterable(clients)
+        self.timings += chain.from_iterable(timings[1:] for timings in clients)
 
     @property
     def figures(self) -> tuple[float, float, float]:
@@ -118,7 +118,8 @@ def main() -> None:
             return stream(client.url, model, prompt(number), tokens)
 
         print(f"{bare.name} on {bare.device.label}; of each pair the bare engine, the stack, stack / bare")
-        firsts = count(step=max(args.at_once) * args.chats)  # no prompt comes twice, or vLLM would know it
+        # No prompt comes twice, or vLLM would know it.
+        firsts = count(step=max(args.at_once) * (1 + args.chats))
         for ratio in args.range_ratio:
             print(f"answers of {args.tokens} tokens ± {ratio:.0%}")
             compare(args, ratio, [bare.chat, through_stack], firsts)
@@ -134,9 +135,7 @@ def compare(args: argparse.Namespace, ratio: float, sides: Sequence[Side], first
     ways = [lambda number, side=side: side(number, length(number, args.tokens, ratio)) for side in sides]
     print(f"{'at once':>8}  {'tokens/s':^22}  {'first token, ms':^22}  {'between tokens, ms':^22}")
     for at_once in args.at_once:
-        loads, first = [Load(way) for way in ways], next(firsts)
-        for way in ways:
-            asyncio.run(in_turns(at_once, 1, way, first))  # nobody's first
+        loads = [Load(way) for way in ways]
         for _ in range(args.rounds):
             first = next(firsts)
             for load in loads:

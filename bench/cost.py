@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 8, 64, 256])
     parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--chats", type=int, default=4, help="of each client")
+    parser.add_argument("--chats", type=int, default=4, help="of each client, behind a first, untimed one")
     parser.add_argument("--web-processes", type=int, default=1)
     args = parser.parse_args()
     with ExitStack() as stack:
@@ -60,12 +60,12 @@ def main() -> None:
             f"{'at once':>8} {'tokens/s':>9} {'of engine':>9} {'first token':>12} {'chunks':>7} CPU:{title}"
         )
         for count in args.at_once:
-            asyncio.run(in_turns(count, 1, one))
             before = cpu_s(processes)
-            clients = asyncio.run(in_turns(count, args.chats, one))
-            rate, after, seen = tokens_a_second(clients), cpu_s(processes), [*chain.from_iterable(clients)]
-            cost = "".join(f" {1000 * (after[name] - before[name]) / len(seen):>8.2f}" for name in processes)
-            first, chunks = median_ms([t.first_s for t in seen]), statistics.mean(t.chunks for t in seen)
+            clients = asyncio.run(in_turns(count, 1 + args.chats, one))
+            rate, after, made = tokens_a_second(clients), cpu_s(processes), count * (1 + args.chats)
+            cost = "".join(f" {1000 * (after[name] - before[name]) / made:>8.2f}" for name in processes)
+            timed = [*chain.from_iterable(timings[1:] for timings in clients)]
+            first, chunks = median_ms([t.first_s for t in timed]), statistics.mean(t.chunks for t in timed)
             part = rate * STEP_S / count
             print(
                 f"{count:>8} {rate:>9.0f} {part:>9.2f} {first:>9.0f} ms {chunks:>7.0f} {cost:>31}", flush=True

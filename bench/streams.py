@@ -74,8 +74,11 @@ async def in_turns(
 
 
 def tokens_a_second(clients: Sequence[Sequence[Timing]]) -> float:
-    """Over the time in which all of them were busy."""
-    since, until = max(chats[0].began for chats in clients), min(chats[-1].last for chats in clients)
+    """From when all have had their first chat to when one has had its last; two chats each at least.
+
+    All first chats begin at one instant, which clients do not in life, and at the end some are alone.
+    """
+    since, until = max(chats[0].last for chats in clients), min(chats[-1].last for chats in clients)
     tokens = sum(timing.tokens_within(since, until) for timing in chain.from_iterable(clients))
     return tokens / (until - since)
 

@@ -1,6 +1,7 @@
 """A chat engine without a model: it says what it was told to, at the speed it was told to."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -149,9 +150,14 @@ class FakeEngine:
             self._on_step(deltas)
 
     def _run(self, step_s: float) -> None:
+        due = time.monotonic()
         with self._changed:
             while self._serving:
                 if not (self._running or self._decided or self._broken):
                     self._changed.wait()
-                elif not self._changed.wait_for(lambda: not self._serving, step_s):
+                    due = time.monotonic() + step_s
+                    continue
+                left_s = max(1e-4, due - time.monotonic())  # never none: `submit` must get the lock
+                if not self._changed.wait_for(lambda: not self._serving, left_s):
                     self.step()
+                    due += step_s  # as a device does, which does not wait for who listens
