@@ -198,6 +198,8 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def _on_broken(self, worker: Any, error: BaseException) -> None:
         """A worker without an engine must not take jobs: end, so that a supervisor starts another."""
+        if self.broken:  # each chat of an engine that hangs says so
+            return
         log.critical("the engine is broken, the worker ends", exc_info=error)
         self.broken = True
         self.lane.drain()

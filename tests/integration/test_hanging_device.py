@@ -1,4 +1,4 @@
-"""A device that hangs keeps neither its worker nor its job."""
+"""A device, or an engine, that hangs keeps neither its worker nor its job."""
 
 import signal
 import subprocess
@@ -12,8 +12,12 @@ from worker.jobs.media import JobFiles
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import validate
 
-COMMAND = [sys.executable, "-m", "celery", "-A", "tests.integration.hanging_worker", "worker", "-P", "solo"]
-QUEUE = "video.bars"
+ENDED = ["queued", "started", "requeued"]
+
+
+def command(kind: str) -> list[str]:
+    app = f"tests.integration.hanging_{kind}_worker"
+    return [sys.executable, "-m", "celery", "-A", app, "worker", "-P", "solo"]
 
 
 def test_a_worker_that_is_told_to_end_does_and_its_job_waits_for_another(
@@ -25,9 +29,9 @@ def test_a_worker_that_is_told_to_end_does_and_its_job_waits_for_another(
     files = JobFiles.of(settings.media_dir, "a")
     files.folder.mkdir(parents=True)
     write_clip(files.clip)
-    brokered.submit("a", QUEUE, validate("video", {"effect": "matte"}))
-    broker.send_hint("video", "a", QUEUE)
-    with log.open("wb") as output, subprocess.Popen(COMMAND, env=env, stderr=output) as process:
+    brokered.submit("a", "video.bars", validate("video", {"effect": "matte"}))
+    broker.send_hint("video", "a", "video.bars")
+    with log.open("wb") as output, subprocess.Popen(command("video"), env=env, stderr=output) as process:
         try:
             eventually((settings.root / "hangs").exists, "a device that hangs", TIMEOUT_S)
             process.send_signal(signal.SIGTERM)
@@ -35,5 +39,25 @@ def test_a_worker_that_is_told_to_end_does_and_its_job_waits_for_another(
         finally:
             process.kill()
     assert "cpu hangs and is not waited for" in log.read_text()
-    assert [event.type for event in brokered.events("a")] == ["queued", "started", "requeued"]
+    assert [event.type for event in brokered.events("a")] == ENDED
     assert brokered.get("a").state == "queued"
+
+
+def test_a_worker_whose_engine_takes_no_step_ends_and_its_chats_wait_for_another(
+    settings: Settings, brokered: Ledger
+) -> None:
+    env = child_env(settings.updated(worker="chat", devices="cpu", chat_model="scripted"))
+    chats, log = ("a", "b"), settings.root / "log"
+    for job_id in chats:
+        spec = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
+        brokered.submit(job_id, "chat.scripted", spec)
+        broker.send_hint("chat", job_id, "chat.scripted")
+    with log.open("wb") as output, subprocess.Popen(command("chat"), env=env, stderr=output) as process:
+        try:
+            assert process.wait(TIMEOUT_S) == 1
+        finally:
+            process.kill()
+    assert log.read_text().count("the engine is broken, the worker ends") == 1
+    for job_id in chats:
+        assert [event.type for event in brokered.events(job_id)] == ENDED
+        assert brokered.get(job_id).state == "queued"

@@ -6,10 +6,11 @@ import pytest
 
 from tests.contract.fake_engine import FakeEngine
 from tests.integration.stack import eventually
+from worker.chat import runner as chat_runner
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.runner import ChatRunner
 from worker.jobs.appends import Append
-from worker.jobs.errors import OutOfMemory
+from worker.jobs.errors import EngineLost, OutOfMemory
 from worker.jobs.events import Token
 from worker.jobs.ledger import Ledger
 from worker.jobs.specs import validate
@@ -202,3 +203,30 @@ def test_a_cancel_stops_the_engine_and_frees_its_slot(ledger: Ledger) -> None:
     assert ledger.get("long").state == "canceled"
     assert ledger.get("long").usage is not None
     assert ledger.get("next").state == "succeeded"
+
+
+def test_an_engine_that_takes_no_step_is_reported_as_broken(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_runner, "HANG_S", 0.05)
+    submit(ledger, "a")
+    outbox, errors = Outbox(ledger), list[BaseException]()
+    runner, run = ChatRunner(FakeEngine(), "fake", ledger, outbox), claim(ledger, outbox, "a")
+
+    def on_broken(error: BaseException) -> None:
+        errors.append(error)
+        run.abandon()  # as a worker does that hands it back
+
+    runner.start(on_broken)
+    runner.run(run)
+    assert [str(error) for error in errors] == ["the chat engine has brought nothing for 0 s"]
+    assert isinstance(errors[0], EngineLost)
+
+
+def test_an_engine_that_takes_steps_may_take_long(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_runner, "HANG_S", 2.0)
+    submit(ledger, "a", max_tokens=50)
+    with running(ledger, FakeEngine((" word",) * 100, step_s=0.05)) as (runner, outbox):
+        monkeypatch.setattr(runner, "_on_broken", pytest.fail)
+        runner.run(claim(ledger, outbox, "a"))
+    assert ledger.get("a").state == "succeeded"

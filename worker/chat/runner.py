@@ -1,5 +1,6 @@
 """Chat runs: a job's messages into the engine, its deltas into the job's log."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,10 @@ from worker.outbox import Letter, Outbox
 from worker.runs import Run
 
 __all__ = ["ChatRunner"]
+
+#: How long an engine with chats may bring nothing for any of them: far longer than a step takes, or reading a
+#: long prompt on a CPU.
+HANG_S = 600.0
 
 
 class Transcript:
@@ -95,6 +100,7 @@ class ChatRunner:
         self._ledger = ledger
         self._outbox = outbox
         self._transcripts: dict[str, Transcript] = {}
+        self._stepped = 0.0
 
     @property
     def context_length(self) -> int:
@@ -108,6 +114,7 @@ class ChatRunner:
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up."""
+        self._on_broken = on_broken
         self._engine.start(self._on_step, on_broken)
 
     def run(self, run: Run) -> None:
@@ -119,9 +126,18 @@ class ChatRunner:
             self._engine.submit(request)
             if run.stopping.is_set():  # perhaps before there was a request to cancel
                 run.on_stop()
-            run.over.wait()
+            self._wait(run)
         finally:
             del self._transcripts[run.id]
+
+    def _wait(self, run: Run) -> None:
+        """Until the chat has ended; an engine that hangs meanwhile ends the worker, which hands it back."""
+        begun = time.monotonic()
+        while (left_s := max(begun, self._stepped) + HANG_S - time.monotonic()) > 0:
+            if run.over.wait(left_s):
+                return
+        self._on_broken(EngineLost(f"the chat engine has brought nothing for {HANG_S:.0f} s"))
+        run.over.wait()
 
     def stop(self) -> None:
         """Stop the engine."""
@@ -157,6 +173,7 @@ class ChatRunner:
 
         What a lost engine leaves is not ended: the worker ends, and hands it back for another to go on with.
         """
+        self._stepped = time.monotonic()
         told: list[Transcript] = []
         urgent: list[Transcript] = []
         for delta in deltas:
