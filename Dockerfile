@@ -13,7 +13,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --home-dir /var/lib/stoker --create-home --shell /usr/sbin/nologin stoker
 # A new volume takes over the owner of the folder that it is mounted on.
-RUN cd /var/lib/stoker && install --directory --owner stoker --group stoker models media locks keys
+RUN cd /var/lib/stoker && install --directory --owner stoker --group stoker models media locks keys .cache
 ENV PATH=/opt/stoker/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     STOKER_HOME=/var/lib/stoker
@@ -99,6 +99,10 @@ RUN --mount=from=package,source=/package,target=/package \
     pip install --no-cache-dir --no-deps --force-reinstall /package/*.whl
 USER stoker
 WORKDIR /var/lib/stoker
+# What is compiled for a GPU, or learnt of a model, goes where vLLM keeps it too: replicas share that volume.
+ENV TRITON_HOME=/var/lib/stoker/.cache \
+    TORCHINDUCTOR_CACHE_DIR=/var/lib/stoker/.cache/inductor \
+    CUDA_CACHE_PATH=/var/lib/stoker/.cache/nv
 # For NVIDIA's container runtime: `utility` is NVML, by which a worker chooses its GPU.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 HEALTHCHECK --interval=30s --timeout=15s --start-period=600s CMD ["stoker", "worker", "health"]

@@ -42,3 +42,12 @@ def test_gpu_workers_share_their_locks_and_wait_for_a_gpu(services: dict[str, An
         assert "locks:/var/lib/stoker/locks" in services[name]["volumes"]
         assert services[name]["environment"]["STOKER_DEVICE_WAIT_S"] == "${STOKER_DEVICE_WAIT_S:-inf}"
     assert Settings.from_env({"STOKER_DEVICE_WAIT_S": "inf"}).device_wait_s == float("inf")
+
+
+def test_what_a_gpu_worker_has_compiled_is_there_for_the_next(services: dict[str, Any]) -> None:
+    cache = "/var/lib/stoker/.cache"
+    for name in ("chat-worker-gpu", "video-worker-gpu"):
+        assert f"cache:{cache}" in services[name]["volumes"]
+    stage = (ROOT / "Dockerfile").read_text().split("FROM base AS worker-cuda")[1].split("FROM ")[0]
+    for variable in ("TRITON_HOME", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH"):
+        assert f"{variable}={cache}" in stage
