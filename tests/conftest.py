@@ -1,5 +1,6 @@
 """Real parts for every test: a Redis-protocol server of its own and settings that point at it."""
 
+import gc
 import logging
 import threading
 import uuid
@@ -14,6 +15,13 @@ from tests.s3 import S3Server
 from worker.jobs import broker
 from worker.jobs.ledger import Ledger
 from worker.jobs.settings import Settings
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _freeze_older_objects() -> None:
+    """Else each collection that a video job asks for takes 0.2 s, once torch and transformers are there."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
