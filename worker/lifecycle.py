@@ -200,8 +200,8 @@ class Lifecycle(bootsteps.StartStopStep):
         """A worker without an engine must not take jobs: end, so that a supervisor starts another."""
         if self.broken:  # each chat of an engine that hangs says so
             return
-        log.critical("the engine is broken, the worker ends", exc_info=error)
         self.broken = True
+        log.critical("the engine is broken, the worker ends", exc_info=error)
         self.lane.drain()
         worker.exitcode = EX_FAILURE
         vars(state)["should_terminate"] = True  # seen by the hub

@@ -60,7 +60,8 @@ def crowds(slots: int, context_length: int, graphs: Iterable[int] = ()) -> Itera
 
     def request(options: Mapping[str, Any], size: int = SHORT_PROMPT) -> ChatRequest:
         n = next(names)
-        prompt = [n % 100, n // 100 % 100] * (min(size + 1, context_length - 4) // 2)  # no two begin alike
+        pairs = max(1, min(size, context_length - 4) // 2)
+        prompt = [n % 100, n // 100 % 100] * pairs  # no two begin alike
         return ChatRequest(f"rehearsal {n}", prompt, 2, **options)
 
     yield from ([request(GREEDY, size)] for size in (LONG_PROMPT, *graphs))
