@@ -1,4 +1,4 @@
-"""What transformers' own `generate` says: the reference for greedy text."""
+"""What the model itself says, by transformers: the reference for greedy text."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -38,3 +38,13 @@ def assert_as_generated(loaded: "LoadedModel", prompt: Sequence[int], said: list
             begins = [text.startswith(tokenizer.decode(expected[: n + 1])) for n in range(len(expected))]
             top = out.logits[begins.index(False)][0].topk(2).values.tolist()
             assert top[0] - top[1] < TIE, f"token {begins.index(False)} differs; its logits: {top}"
+
+
+def nats_short(loaded: "LoadedModel", prompt: Sequence[int], said: Sequence[int]) -> list[float]:
+    """For each token of an answer how much likelier, in nats, the model's own choice in its place was."""
+    import torch
+
+    with torch.inference_mode():
+        logits = loaded.model(torch.tensor([[*prompt, *said]])).logits[0, len(prompt) - 1 : -1]
+    chosen = logits.gather(1, torch.tensor(said)[:, None])[:, 0]
+    return [float(short) for short in logits.max(1).values - chosen]
