@@ -76,23 +76,34 @@ def test_a_stream_without_times_gets_its_frame_rate(tmp_path: Path, monkeypatch:
     assert [t - times[0] for t in times] == [Fraction(i, 25) for i in range(5)]
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3])
-def test_a_turned_clip_is_read_upright(tmp_path: Path, turns: int) -> None:
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_turned_clip_is_read_upright(tmp_path: Path, turns: int, mirrored: bool) -> None:
     picture = gradient(3)
-    clip = make_clip(tmp_path / "clip.mp4", [np.rot90(picture, turns).copy()] * 3)
-    turn_back(clip, turns)
+    stored = np.rot90(picture, turns)
+    clip = make_clip(tmp_path / "clip.mp4", [(stored[:, ::-1] if mirrored else stored).copy()] * 3)
+    cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][turns]
+    flip = -1 if mirrored else 1
+    show_through(clip, flip * cos, flip * sin, -sin, cos)
     with ClipReader(clip, 4) as reader:
         assert (reader.header.width, reader.header.height) == (64, 48)
         batch = next(iter(reader))
         assert np.abs(batch.frames[0].astype(int) - picture).mean() < 8
 
 
-def turn_back(path: Path, turns: int) -> None:
-    """Have the clip's display matrix turn it clockwise by quarter `turns`."""
+def test_a_clip_whose_matrix_shows_nothing_is_read_as_it_is(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [gradient(3)] * 3)
+    show_through(clip, 0, 0, 0, 0)
+    with ClipReader(clip, 4) as reader:
+        assert (reader.header.width, reader.header.height) == (64, 48)
+        assert np.abs(next(iter(reader)).frames[0].astype(int) - gradient(3)).mean() < 8
+
+
+def show_through(path: Path, a: int, b: int, c: int, d: int) -> None:
+    """Have the clip's display matrix put what is at (x, y) at (ax + cy, bx + dy)."""
     content = bytearray(path.read_bytes())
     matrix = content.index(b"tkhd") + 4 + 40
-    cos, sin = [(0, 1), (-1, 0), (0, -1)][turns - 1]
-    for place, value in ((0, cos), (4, sin), (12, -sin), (16, cos)):
+    for place, value in ((0, a), (4, b), (12, c), (16, d)):
         content[matrix + place : matrix + place + 4] = (value << 16).to_bytes(4, signed=True)
     path.write_bytes(content)
 

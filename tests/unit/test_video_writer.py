@@ -135,6 +135,21 @@ def test_sound_that_mp4_can_hold_is_kept_in_step(tmp_path: Path, suffix: str, co
         assert abs(lag) <= Fraction(1, 1000), "Matroska rounds to milliseconds"
 
 
+@pytest.mark.parametrize("suffix", ["avi", "mkv"])
+def test_pcm_of_channels_without_places_is_kept(tmp_path: Path, suffix: str) -> None:
+    source = with_sound(tmp_path / f"in.{suffix}", "pcm_s16le")
+    with av.open(source) as container:
+        assert container.streams.audio[0].layout.name == "2 channels"
+    copy(source, tmp_path / "out.mp4")
+    before, after = (
+        b"".join(sound for _, sound in read_clip(path).audio) for path in (source, tmp_path / "out.mp4")
+    )
+    assert len(before) == 48_000 * 4
+    assert after == before
+    with av.open(tmp_path / "out.mp4") as container:
+        assert container.streams.audio[0].layout.name == "stereo"
+
+
 def times_that_fall(segments: SegmentWriter) -> None:
     for number in range(5):
         segments.write(np.zeros((2, 144, 176, 3), np.uint8), (-number, -number))

@@ -5,11 +5,15 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
 from worker.jobs.clips import CLIPS, open_media
+
+#: What so many channels are taken for where the file does not say, as libav does.
+_LAYOUTS = {2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
 class AudioCopy:
@@ -23,7 +27,7 @@ class AudioCopy:
         self._output = output
         names = output.supported_codecs
         streams = [s for s in self._source.streams.audio if getattr(s.codec_context, "name", None) in names]
-        self._copies = {stream.index: output.add_stream_from_template(stream) for stream in streams}
+        self._copies = {stream.index: _add(output, stream) for stream in streams}
         starts = [s.start_time * s.time_base for s in streams if s.start_time is not None and s.time_base]
         self.start: Fraction | None = min(starts, default=None)
         packets = self._source.demux(streams) if streams else ()
@@ -45,3 +49,12 @@ class AudioCopy:
     def close(self) -> None:
         """Close the source."""
         self._source.close()
+
+
+def _add(output: OutputContainer, source: AudioStream) -> Stream:
+    """A stream for the packets of `source`. MP4 has no PCM whose channels' places are not known."""
+    context = source.codec_context
+    layout = _LAYOUTS.get(context.channels)
+    if layout and context.name.startswith("pcm_") and context.layout.name == f"{context.channels} channels":
+        return output.add_stream(context.name, rate=context.rate, layout=layout)
+    return output.add_stream_from_template(source)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -23,13 +25,15 @@ from worker.jobs.limits import DEFAULTS, Limits
 class ClipHeader:
     """What holds for every frame of a clip.
 
-    `width` and `height` (pixels) and `aspect` (of a pixel) are those of the upright picture: the decoded one
-    after `turns` quarter turns counterclockwise. `time_base` is in seconds a tick, `start` in ticks.
+    `width` and `height` (pixels) and `aspect` (of a pixel) are those of the upright picture: the decoded one,
+    left for right if `mirrored`, after `turns` quarter turns counterclockwise. `time_base` is in seconds
+    a tick, `start` in ticks.
     `colorspace`, `color_primaries` and `color_trc` are libav's numbers: how YUV became the RGB we see.
     """
 
     width: int
     height: int
+    mirrored: bool
     turns: int
     aspect: Fraction | None
     rate: Fraction
@@ -163,13 +167,14 @@ def _video_stream(container: InputContainer) -> VideoStream:
 
 
 def _header(stream: VideoStream, first: VideoFrame) -> ClipHeader:
-    turns = round(first.rotation / 90) % 4
+    mirrored, turns = _orientation(first)
     width, height, aspect = first.width, first.height, stream.sample_aspect_ratio
     if turns % 2:
         width, height, aspect = height, width, 1 / aspect if aspect else None
     return ClipHeader(
         width=width,
         height=height,
+        mirrored=mirrored,
         turns=turns,
         aspect=aspect,
         rate=_rate(stream),
@@ -179,6 +184,21 @@ def _header(stream: VideoStream, first: VideoFrame) -> ClipHeader:
         color_primaries=first.color_primaries,
         color_trc=first.color_trc,
     )
+
+
+def _orientation(frame: VideoFrame) -> tuple[bool, int]:
+    """Whether the frame is shown mirrored, and by how many quarter turns counterclockwise after that.
+
+    A matrix that shows nothing, as some cameras write, is none: players show the picture as it is.
+    """
+    if "DISPLAYMATRIX" not in frame.side_data:
+        return False, 0
+    matrix: Any = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]  # PyAV's stub
+    a, b, _, c, d, *_ = struct.unpack("9i", matrix)
+    if (area := a * d - b * c) == 0:
+        return False, 0
+    mirrored = area < 0  # then libav's angle is that of a picture upside down
+    return mirrored, (round(frame.rotation / 90) + 2 * mirrored) % 4
 
 
 def _rate(stream: VideoStream) -> Fraction:

@@ -100,16 +100,16 @@ class ClipReader:
             if self._skip:
                 self._skip -= 1
             else:
-                _copy(self._to_rgb.reformat(frame, format="rgb24"), out, self.header.turns)
+                _copy(self._to_rgb.reformat(frame, format="rgb24"), out, self.header)
             pts.append(frame.pts or 0)
             if self._closed.is_set():
                 break
         return buffer, tuple(pts)
 
 
-def _copy(rgb: VideoFrame, out: Frames, turns: int) -> None:
-    """Copy an rgb24 frame into `out` (H,W,3), after `turns` quarter turns counterclockwise."""
+def _copy(rgb: VideoFrame, out: Frames, clip: ClipHeader) -> None:
+    """Copy an rgb24 frame into `out` (H,W,3), upright."""
     plane = rgb.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(rgb.height, plane.line_size)
     picture = rows[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3)
-    out[:] = np.rot90(picture, turns)
+    out[:] = np.rot90(picture[:, ::-1] if clip.mirrored else picture, clip.turns)
