@@ -20,9 +20,11 @@ test-vllm: $(CLIENTS)/vllm/installed
 	VLLM_CPU_NUM_OF_RESERVED_CPU=0 $(CLIENTS)/vllm/bin/python -m pytest -k vllm $(ENGINE_TESTS) \
 	    -W ignore::DeprecationWarning -W ignore::FutureWarning -W "ignore:Unclosed context:ResourceWarning"
 
-# What only a CUDA device can show; the tests that need two are skipped on one.
+# What only a CUDA device can show; the tests that need two are skipped on one, and vLLM's where it is missing
+# (`.venv/bin/pip install -e . vllm`). They have a process of their own, which must not use the GPU itself.
 gpu-test: $(INSTALLED)
-	$(BIN)/python -m pytest -s tests/gpu -W "ignore:Unclosed context:ResourceWarning"
+	$(BIN)/python -m pytest -s tests/gpu --ignore tests/gpu/test_vllm.py -W "ignore:Unclosed context:ResourceWarning"
+	$(BIN)/python -m pytest -s tests/gpu/test_vllm.py -W "ignore:Unclosed context:ResourceWarning"
 
 # The same streams in a real browser: Debian's `chromium`, if it is there.
 browser-test: $(INSTALLED) $(NODE)

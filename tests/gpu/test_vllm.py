@@ -66,7 +66,15 @@ def start(slots: int, context_length: int, gpus: int = 1, model: Path | None = N
 
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[tuple[Served, list[float]]]:
+def untouched() -> bool:
+    """Whether no test of this process had used the GPU itself before vLLM was started."""
+    import torch
+
+    return not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="module")
+def started(untouched: bool) -> Iterator[tuple[Served, list[float]]]:
     """The engine, and the seconds to the first tokens of the first requests that it ever had."""
     began = time.perf_counter()
     served = start(slots=64, context_length=1024)
@@ -154,12 +162,13 @@ def test_a_seeded_answer_that_is_cut_goes_on_as_it_would_have(served: Served) ->
     assert same >= 12
 
 
-def test_this_process_has_no_cuda_context(served: Served) -> None:
+def test_this_process_has_no_cuda_context(served: Served, untouched: bool) -> None:
     import torch
 
-    served.recorder.run(served.engine, chat(served, "a", max_tokens=2))
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if not untouched:
         pytest.skip("an earlier test of this process has used the GPU itself")
+    served.recorder.run(served.engine, chat(served, "a", max_tokens=2))
+    assert not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     assert os.getpid() not in users_of_the_gpus()[0]
 
 
