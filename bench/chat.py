@@ -115,15 +115,19 @@ def main() -> None:
         bare = BareEngine(settings)
 
         def through_stack(number: int, tokens: int) -> Awaitable[Timing]:
-            return stream(client.url, model, prompt(number), tokens)
+            return stream(client.url, model, prompt(number), tokens, settings.api_key)
 
-        print(f"{bare.name} on {bare.device.label}; of each pair the bare engine, the stack, stack / bare")
-        # No prompt comes twice, or vLLM would know it.
-        firsts = count(step=max(args.at_once) * (1 + args.chats))
-        for ratio in args.range_ratio:
-            print(f"answers of {args.tokens} tokens ± {ratio:.0%}")
-            compare(args, ratio, [bare.chat, through_stack], firsts)
-        bare.engine.stop()
+        try:
+            print(
+                f"{bare.name} on {bare.device.label}; of each pair the bare engine, the stack, stack / bare"
+            )
+            # No prompt comes twice, or vLLM would know it.
+            firsts = count(step=max(args.at_once) * (1 + args.chats))
+            for ratio in args.range_ratio:
+                print(f"answers of {args.tokens} tokens ± {ratio:.0%}")
+                compare(args, ratio, [bare.chat, through_stack], firsts)
+        finally:
+            bare.engine.stop()  # its thread would keep this process from ending
 
 
 def length(number: int, tokens: int, range_ratio: float) -> int:

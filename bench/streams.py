@@ -39,7 +39,7 @@ class Timing:
         return (since <= self.first <= until) + (self.tokens - 1) * part
 
 
-async def stream(url: str, model: str, content: str, tokens: int) -> Timing:
+async def stream(url: str, model: str, content: str, tokens: int, key: str | None = None) -> Timing:
     """A greedy chat of so many tokens over the OpenAI-compatible route, on a connection of its own."""
     where = urlsplit(url)
     body = json.dumps(
@@ -47,6 +47,7 @@ async def stream(url: str, model: str, content: str, tokens: int) -> Timing:
         | {"temperature": 0, "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}}
     )
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: application/json\r\n"
+    head += f"Authorization: Bearer {key}\r\n" if key else ""
     began = time.perf_counter()
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
     writer.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
