@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import http.client
 import json
-import resource
 import threading
 import time
 import uuid
@@ -25,6 +24,7 @@ import psutil
 
 from bench.processes import process, scripted_argv, scripted_settings
 from tests.integration.stack import eventually
+from webapi import open_files
 from webapi.local import web_argv
 from worker.jobs.broker import app as celery
 from worker.jobs.settings import export
@@ -105,21 +105,13 @@ async def open_streams(url: str, jobs: list[Json], cancel: Callable[[], None]) -
     return opened - began, time.perf_counter() - opened
 
 
-def allow_files(count: int) -> None:
-    """Let this process and those that it starts open so many, as far as the system does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--at-once", type=int, default=32)
     parser.add_argument("--streams", type=int, default=2000)
     args = parser.parse_args()
-    allow_files(args.streams + 1000)  # many systems begin with 1024
+    open_files.allow(args.streams)
     with ExitStack() as stack:
         settings = stack.enter_context(scripted_settings(slots=256, max_waiting=1_000_000))
         export(**settings.to_env())  # for `apply_async` in this process

@@ -5,7 +5,7 @@ import logging
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from webapi import auth, browsers, jobs, ops, problems, streams, tokens
+from webapi import auth, browsers, jobs, open_files, ops, problems, streams, tokens
 from webapi.backend import Backend
 from webapi.openai import routes as openai
 from webapi.openai import videos
@@ -35,6 +35,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_env()
     export(TOKENIZERS_PARALLELISM="false")  # a prompt is one text: threads for it would only be woken
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    open_files.allow()
     app = Stoker(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     app.extensions["stoker"] = stoker = Backend.of(settings)

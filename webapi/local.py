@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from webapi import exposure, whereabouts
 from webapi.announcer import Announcer
 from webapi.client import Client
+from webapi.open_files import CONNECTIONS
 from webapi.supervisor import Child, Supervisor
 from worker.jobs.broker import queue_of
 from worker.jobs.connection import connect
@@ -70,7 +71,7 @@ def web_argv(settings: Settings) -> list[str]:
     where = _authority(settings.host, settings.port)
     # Clients and proxies keep idle connections for less, and so never meet one that is being closed; and
     # gunicorn would let no one in beyond its 1000 connections, streams included.
-    many = ["--keep-alive", "75", "--worker-connections", "10000"]
+    many = ["--keep-alive", "75", "--worker-connections", str(CONNECTIONS)]
     options = ["-b", where, "--graceful-timeout", "5", "--no-control-socket", *many]
     return [*command, *options, "--log-level", settings.log_level.lower(), "webapi.app:create_app()"]
 

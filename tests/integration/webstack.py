@@ -129,6 +129,8 @@ def serve(redis_url: str, home: Path, **changes: object) -> Iterator[Web]:
     changes = {"lease_ttl_s": 300} | changes  # `Worker` sends no heartbeats
     settings = Settings.from_env({}).updated(redis_url=redis_url, prefix=prefix, home=home, **changes)
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        # As gunicorn sets it on sockets of its own; else each answer waits 40 ms for an acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listener.getsockname()[1]
         command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-b", f"fd://{listener.fileno()}"]
         command += ["--graceful-timeout", "1", "--no-control-socket", "webapi.app:create_app()"]

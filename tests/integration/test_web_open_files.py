@@ -1,0 +1,42 @@
+"""How many streams an API process can hold where the system begins with few open files."""
+
+import asyncio
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.web import open_streams
+from tests.integration.webstack import serve
+
+FILES, STREAMS = 128, 200
+
+
+def test_streams_beyond_the_limit_that_the_api_was_started_with(redis_url: str, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
+    try:
+        with serve(redis_url, tmp_path) as web:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            jobs = [web.job(web.submit()) for _ in range(STREAMS)]
+
+            def cancel() -> None:
+                for job in jobs:
+                    web.ledger.cancel(job["id"])
+
+            asyncio.run(asyncio.wait_for(open_streams(str(web.http.base_url), jobs, cancel), 60))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_no_more_are_asked_for_than_the_system_lets_it_have() -> None:
+    program = """
+from resource import RLIMIT_NOFILE as files, getrlimit, setrlimit
+from webapi.open_files import allow
+setrlimit(files, (64, 2048))
+for connections in 100, 9999, 9:
+    allow(connections)
+    print(getrlimit(files))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["(1100, 2048)", "(2048, 2048)", "(2048, 2048)"]
