@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import av
 from av.container import InputContainer
@@ -19,22 +17,21 @@ from av.video.stream import VideoStream
 from worker.jobs.clips import CLIPS, open_media
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
+from worker.video.orientation import Orientation
 
 
 @dataclass(frozen=True, slots=True)
 class ClipHeader:
     """What holds for every frame of a clip.
 
-    `width` and `height` (pixels) and `aspect` (of a pixel) are those of the upright picture: the decoded one,
-    left for right if `mirrored`, after `turns` quarter turns counterclockwise. `time_base` is in seconds
-    a tick, `start` in ticks.
+    `width` and `height` (pixels) and `aspect` (of a pixel) are those of the upright picture. `time_base` is
+    in seconds a tick, `start` in ticks.
     `colorspace`, `color_primaries` and `color_trc` are libav's numbers: how YUV became the RGB we see.
     """
 
     width: int
     height: int
-    mirrored: bool
-    turns: int
+    orientation: Orientation
     aspect: Fraction | None
     rate: Fraction
     time_base: Fraction
@@ -167,15 +164,14 @@ def _video_stream(container: InputContainer) -> VideoStream:
 
 
 def _header(stream: VideoStream, first: VideoFrame) -> ClipHeader:
-    mirrored, turns = _orientation(first)
+    orientation = Orientation.of(first)
     width, height, aspect = first.width, first.height, stream.sample_aspect_ratio
-    if turns % 2:
+    if orientation.turns % 2:
         width, height, aspect = height, width, 1 / aspect if aspect else None
     return ClipHeader(
         width=width,
         height=height,
-        mirrored=mirrored,
-        turns=turns,
+        orientation=orientation,
         aspect=aspect,
         rate=_rate(stream),
         time_base=_time_base(stream),
@@ -184,21 +180,6 @@ def _header(stream: VideoStream, first: VideoFrame) -> ClipHeader:
         color_primaries=first.color_primaries,
         color_trc=first.color_trc,
     )
-
-
-def _orientation(frame: VideoFrame) -> tuple[bool, int]:
-    """Whether the frame is shown mirrored, and by how many quarter turns counterclockwise after that.
-
-    A matrix that shows nothing, as some cameras write, is none: players show the picture as it is.
-    """
-    if "DISPLAYMATRIX" not in frame.side_data:
-        return False, 0
-    matrix: Any = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]  # PyAV's stub
-    a, b, _, c, d, *_ = struct.unpack("9i", matrix)
-    if (area := a * d - b * c) == 0:
-        return False, 0
-    mirrored = area < 0  # then libav's angle is that of a picture upside down
-    return mirrored, (round(frame.rotation / 90) + 2 * mirrored) % 4
 
 
 def _rate(stream: VideoStream) -> Fraction:

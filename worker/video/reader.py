@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from worker.jobs.limits import DEFAULTS, Limits
 from worker.video.decoder import ClipDecoder, ClipHeader
+from worker.video.orientation import Orientation
 
 Frames = NDArray[np.uint8]
 
@@ -100,16 +101,15 @@ class ClipReader:
             if self._skip:
                 self._skip -= 1
             else:
-                _copy(self._to_rgb.reformat(frame, format="rgb24"), out, self.header)
+                _copy(self._to_rgb.reformat(frame, format="rgb24"), out, self.header.orientation)
             pts.append(frame.pts or 0)
             if self._closed.is_set():
                 break
         return buffer, tuple(pts)
 
 
-def _copy(rgb: VideoFrame, out: Frames, clip: ClipHeader) -> None:
+def _copy(rgb: VideoFrame, out: Frames, orientation: Orientation) -> None:
     """Copy an rgb24 frame into `out` (H,W,3), upright."""
     plane = rgb.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(rgb.height, plane.line_size)
-    picture = rows[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3)
-    out[:] = np.rot90(picture[:, ::-1] if clip.mirrored else picture, clip.turns)
+    out[:] = orientation.upright(rows[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3))
