@@ -223,6 +223,37 @@ def test_an_engine_that_takes_no_step_is_reported_as_broken(
     assert isinstance(errors[0], EngineLost)
 
 
+class Hanging(FakeEngine):
+    """It takes no step, but who cancels hears from it at once: vLLM's is another process than its engine."""
+
+    def cancel(self, request_id: str) -> None:
+        super().cancel(request_id)
+        deltas, self._decided = self._decided, []
+        self._on_step(deltas)
+
+
+def test_chats_that_are_canceled_meanwhile_do_not_hide_an_engine_that_hangs(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, each for less long than an engine that hangs is waited for."""
+    monkeypatch.setattr(chat_runner, "HANG_S", 1.0)
+    outbox, broken = Outbox(ledger), threading.Event()
+    runner = ChatRunner(Hanging(), "fake", ledger, outbox)
+    runner.start(lambda error: broken.set())
+    for n in range(20):
+        submit(ledger, str(n))
+        run = claim(ledger, outbox, str(n))
+        thread = threading.Thread(target=runner.run, args=(run,))
+        thread.start()
+        broken.wait(0.3)
+        run.abandon()
+        thread.join(WAIT_S)
+        if broken.is_set():
+            break
+    assert 2 <= n <= 6
+    assert broken.is_set()
+
+
 def test_an_engine_that_takes_steps_may_take_long(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_runner, "HANG_S", 2.0)
     submit(ledger, "a", max_tokens=50)

@@ -15,8 +15,8 @@ from worker.runs import Run
 
 __all__ = ["ChatRunner"]
 
-#: How long an engine with chats may bring nothing for any of them: far longer than a step takes, or reading a
-#: long prompt on a CPU.
+#: How long an engine with chats may bring no token for any of them, however many are canceled meanwhile: far
+#: longer than a step takes, or reading a long prompt on a CPU.
 HANG_S = 600.0
 
 
@@ -100,7 +100,8 @@ class ChatRunner:
         self._ledger = ledger
         self._outbox = outbox
         self._transcripts: dict[str, Transcript] = {}
-        self._stepped = 0.0
+        self._silent_since = 0.0  # while there are chats
+        self._silent_s = 0.0  # when there were some the last time
 
     @property
     def context_length(self) -> int:
@@ -120,6 +121,8 @@ class ChatRunner:
     def run(self, run: Run) -> None:
         """Put the chat into the engine and wait for its end."""
         transcript, request = self._resumed(run)
+        if not self._transcripts:
+            self._silent_since = time.monotonic() - self._silent_s
         self._transcripts[run.id] = transcript
         run.on_stop = lambda: self._engine.cancel(run.id)
         try:
@@ -129,11 +132,12 @@ class ChatRunner:
             self._wait(run)
         finally:
             del self._transcripts[run.id]
+            if not self._transcripts:
+                self._silent_s = time.monotonic() - self._silent_since
 
     def _wait(self, run: Run) -> None:
         """Until the chat has ended; an engine that hangs meanwhile ends the worker, which hands it back."""
-        begun = time.monotonic()
-        while (left_s := max(begun, self._stepped) + HANG_S - time.monotonic()) > 0:
+        while (left_s := self._silent_since + HANG_S - time.monotonic()) > 0:
             if run.over.wait(left_s):
                 return
         self._on_broken(EngineLost(f"the chat engine has brought nothing for {HANG_S:.0f} s"))
@@ -173,7 +177,8 @@ class ChatRunner:
 
         What a lost engine leaves is not ended: the worker ends, and hands it back for another to go on with.
         """
-        self._stepped = time.monotonic()
+        if any(delta.token_ids for delta in deltas):  # a cancel's end needs no engine that goes
+            self._silent_since, self._silent_s = time.monotonic(), 0.0
         told: list[Transcript] = []
         urgent: list[Transcript] = []
         for delta in deltas:
