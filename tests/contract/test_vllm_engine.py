@@ -59,7 +59,16 @@ def test_a_vllm_without_its_device_says_so_in_one_sentence(
         start(model)
 
 
-@pytest.mark.parametrize("args", [{"dtype": "float17"}, {"max_model_len": 10**7}, {"dtype": 5}])
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"dtype": "float17"},
+        {"max_model_len": 10**7},
+        {"dtype": 5},
+        {"compilation_config": {"cudagraph_mode": "FUL"}},
+        {"speculative_config": '{"method": "ngram", "num_speculative_tokens": 3}'},
+    ],
+)
 def test_what_vllm_says_of_a_value_is_one_sentence(model: Path, args: dict[str, Any]) -> None:
     with pytest.raises(BadSettings, match="vLLM does not take its arguments: ") as refused:
         start(model, **args)

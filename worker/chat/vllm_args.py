@@ -53,10 +53,11 @@ def engine_config(
     }
     try:
         return AsyncEngineArgs(**(ours | dict(args))).create_engine_config(UsageContext.ENGINE_CONTEXT)
-    except (ValueError, TypeError, RuntimeError, AssertionError, ImportError, OSError) as error:
+    except Exception as error:  # it takes some values apart before it checks them: KeyError, AttributeError
         raise BadSettings(f"vLLM does not take its arguments: {_sentence(error)}") from error
 
 
 def _sentence(error: Exception) -> str:
     """The error in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text, name = " ".join(str(error).split()), type(error).__name__
+    return f"{name}: {text}" if isinstance(error, KeyError | AttributeError) else text or name
