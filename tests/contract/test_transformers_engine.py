@@ -1,5 +1,6 @@
-"""What only the transformers engine has to show: its cache."""
+"""What only the transformers engine has to show: its cache, and the models that it runs."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import Served
+from tests.assets import asset
+from tests.contract.conftest import MODEL, Served
 from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine import TransformersEngine
-from worker.jobs.errors import ModelMissing
+from worker.jobs.errors import EngineFailed, ModelMissing
 
 
 def prompt(served: Served, text: str) -> list[int]:
@@ -31,6 +33,35 @@ def test_a_small_cache_serves_many_different_prompts(serve: Callable[..., Served
 def test_no_model_no_start() -> None:
     with pytest.raises(ModelMissing):
         TransformersEngine(Path("/nowhere/model.gguf")).start(lambda deltas: None, lambda error: None)
+
+
+def tokenized(folder: Path) -> Path:
+    """The folder, with a tokenizer and a template."""
+    from worker.chat.gguf import unpacked
+
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(unpacked(asset(MODEL)) / name, folder)
+    return folder
+
+
+def test_a_model_that_transformers_cannot_batch_is_refused(tmp_path: Path) -> None:
+    """Its attention would not see what steps before have left in the cache, and its answers be nonsense."""
+    from transformers import AutoModelForCausalLM, GPTJConfig
+
+    config = GPTJConfig(vocab_size=49_152, n_embd=16, n_layer=1, n_head=2, rotary_dim=4)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
+    engine = TransformersEngine(tokenized(tmp_path), slots=2, context_length=64)
+    with pytest.raises(EngineFailed, match="does not batch GPTJForCausalLM continuously: try"):
+        engine.start(lambda deltas: None, lambda error: None)
+
+
+def test_a_model_need_not_have_a_limit_of_its_own(tmp_path: Path) -> None:
+    from transformers import BloomConfig
+
+    from worker.chat.loading import read_model
+
+    BloomConfig().save_pretrained(tmp_path)
+    assert read_model(tokenized(tmp_path)).context_length == sys.maxsize
 
 
 def test_importing_it_imports_no_torch() -> None:

@@ -1,5 +1,6 @@
 """Loads a chat model, from a GGUF file or a Hugging Face directory, and never from a hub."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -22,7 +23,10 @@ from worker.jobs.prompt import PromptTemplate
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What a model's files say of how to talk to it; `context_length` is the model's own limit."""
+    """What a model's files say of how to talk to it; `context_length` is the model's own limit.
+
+    With ALiBi or without attention a model may have none.
+    """
 
     folder: Path
     prompt_template: PromptTemplate
@@ -59,7 +63,7 @@ def read_model(path: Path) -> ModelFiles:
         folder=folder,
         prompt_template=_prompt_template(tokenizer),
         eos_tokens=_eos_tokens(folder, config, tokenizer),
-        context_length=config.get_text_config().max_position_embeddings,
+        context_length=getattr(config.get_text_config(), "max_position_embeddings", sys.maxsize),
     )
 
 

@@ -18,6 +18,7 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 from worker import memory
 from worker.chat.engine import ChatRequest
 from worker.chat.sampling import sampling_options, sampling_processors
+from worker.jobs.errors import EngineFailed
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,9 @@ class StepManager(ContinuousBatchingManager):
         listener: StepListener,
         eos_tokens: frozenset[int],
     ) -> None:
+        if not model._can_set_attn_implementation():  # transformers only warns; a step would see itself alone
+            name = type(model).__name__
+            raise EngineFailed(f"transformers does not batch {name} continuously: try the engine vllm")
         greedy = GenerationConfig(do_sample=False)  # type: ignore[no-untyped-call]
         super().__init__(model, greedy, config)  # type: ignore[arg-type]  # its own protocol for models
         self.logit_processor = sampling_processors(eos_tokens, model.device)
