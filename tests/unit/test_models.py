@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from tests.assets import asset
 from worker import models
 from worker.jobs.errors import ModelMissing
+from worker.jobs.settings import Settings
 from worker.models import ASSETS, MODELS, fetch, resolve
 
 TFLITE = ASSETS["selfie_segmentation"]
@@ -106,3 +107,14 @@ def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
     assert "verified" in result.output
     result = CliRunner().invoke(models.main, ["nonsense"])
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
+
+
+def test_a_model_of_a_relative_path_has_the_name_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "Llama-3.2-1B-Instruct"
+    (folder / "sub").mkdir(parents=True)
+    for where, model in ((folder, "."), (folder / "sub", ".."), (tmp_path, f"{folder.name}/")):
+        monkeypatch.chdir(where)
+        assert Settings(chat_model=model).model_name("chat") == folder.name
+    assert Settings().model_name("chat") == "SmolLM2-135M-Instruct"

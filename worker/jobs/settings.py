@@ -206,6 +206,8 @@ class Settings(BaseModel):
     def model_name(self, kind: str) -> str:
         """The name under which the kind's configured model is served: its path's last part."""
         model = self.chat_model if kind == "chat" else self.video_model
+        if Path(model).name in ("", ".."):  # "." is the folder that it stands for
+            model = os.path.abspath(model)
         name = re.sub(r"\.(gguf|tflite|safetensors|pt)$", "", Path(model).name)
         return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
 
