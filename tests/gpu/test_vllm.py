@@ -217,7 +217,7 @@ two_gpus = pytest.mark.skipif(len(list_gpus()) < 2, reason="one GPU: tensor para
 def test_two_gpus_share_a_model(tmp_path: Path) -> None:
     served = start(slots=4, context_length=512, gpus=2, model=even_model(tmp_path))
     try:
-        assert all(processes for processes in users_of_the_gpus().values())
+        assert sum(map(bool, users_of_the_gpus().values())) >= 2  # there may be more GPUs
         requests = [chat(served, str(n), max_tokens=20, ignore_eos=True) for n in range(4)]
         served.recorder.run(served.engine, *requests)
         assert [len(served.recorder.ids(str(n))) for n in range(4)] == [20] * 4
