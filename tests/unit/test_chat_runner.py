@@ -250,7 +250,6 @@ def test_chats_that_are_canceled_meanwhile_do_not_hide_an_engine_that_hangs(
         thread.join(WAIT_S)
         if broken.is_set():
             break
-    assert 2 <= n <= 6
     assert broken.is_set()
 
 

@@ -63,7 +63,7 @@ def read_model(path: Path) -> ModelFiles:
         folder=folder,
         prompt_template=_prompt_template(tokenizer),
         eos_tokens=_eos_tokens(folder, config, tokenizer),
-        context_length=getattr(config.get_text_config(), "max_position_embeddings", sys.maxsize),
+        context_length=getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize,
     )
 
 
