@@ -12,9 +12,6 @@ from av.stream import Stream
 
 from worker.jobs.clips import CLIPS, open_media
 
-#: What so many channels are taken for where the file does not say, as libav does.
-_LAYOUTS = {2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-
 
 class AudioCopy:
     """The audio streams of `source` that `output` can hold; any others are left out.
@@ -53,8 +50,8 @@ class AudioCopy:
 
 def _add(output: OutputContainer, source: AudioStream) -> Stream:
     """A stream for the packets of `source`. MP4 has no PCM whose channels' places are not known."""
-    context = source.codec_context
-    layout = _LAYOUTS.get(context.channels)
-    if layout and context.name.startswith("pcm_") and context.layout.name == f"{context.channels} channels":
-        return output.add_stream(context.name, rate=context.rate, layout=layout)
+    context, channels = source.codec_context, source.codec_context.channels
+    nowhere = context.name.startswith("pcm_") and context.layout.name == f"{channels} channels"
+    if nowhere and 2 <= channels <= 8:  # libav has a usual layout for so many, which it calls `2c`
+        return output.add_stream(context.name, rate=context.rate, layout=f"{channels}c")
     return output.add_stream_from_template(source)
