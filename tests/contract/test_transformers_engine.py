@@ -1,6 +1,5 @@
 """What only the transformers engine has to show: its cache, and the models that it runs."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.assets import asset
-from tests.contract.conftest import MODEL, Served
+from tests.contract.conftest import Served
+from tests.contract.models import tokenized
 from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine import TransformersEngine
 from worker.jobs.errors import EngineFailed, ModelMissing
@@ -33,15 +32,6 @@ def test_a_small_cache_serves_many_different_prompts(serve: Callable[..., Served
 def test_no_model_no_start() -> None:
     with pytest.raises(ModelMissing):
         TransformersEngine(Path("/nowhere/model.gguf")).start(lambda deltas: None, lambda error: None)
-
-
-def tokenized(folder: Path) -> Path:
-    """The folder, with a tokenizer and a template."""
-    from worker.chat.gguf import unpacked
-
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(unpacked(asset(MODEL)) / name, folder)
-    return folder
 
 
 def test_a_model_that_transformers_cannot_batch_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.assets import asset
-from tests.gpu.models import even_model
+from tests.contract.models import even_model
 from tests.integration.stack import eventually
 from webapi.local import worker_argv
 from webapi.supervisor import spawn, tail

@@ -12,6 +12,7 @@ import pytest
 
 from tests.assets import asset
 from tests.contract.conftest import LONG, MODEL, Served, chat
+from tests.contract.models import even_model
 from tests.contract.recorder import Recorder
 from tests.contract.reference import nats_short
 from tests.contract.test_chat_engines import (  # noqa: F401  # they run here too, on this file's `served`
@@ -28,7 +29,6 @@ from tests.contract.test_chat_engines import (  # noqa: F401  # they run here to
     test_stop_strings_end_the_text_before_them,
     test_the_context_bounds_the_answer,
 )
-from tests.gpu.models import even_model
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.loading import load_model
 from worker.chat.vllm_engine import VllmEngine

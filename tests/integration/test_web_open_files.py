@@ -13,20 +13,14 @@ FILES, STREAMS = 128, 200
 
 
 def test_streams_beyond_the_limit_that_the_api_was_started_with(redis_url: str, tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
-    try:
-        with serve(redis_url, tmp_path) as web:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            jobs = [web.job(web.submit()) for _ in range(STREAMS)]
+    with serve(redis_url, tmp_path, {resource.RLIMIT_NOFILE: FILES}) as web:
+        jobs = [web.job(web.submit()) for _ in range(STREAMS)]
 
-            def cancel() -> None:
-                for job in jobs:
-                    web.ledger.cancel(job["id"])
+        def cancel() -> None:
+            for job in jobs:
+                web.ledger.cancel(job["id"])
 
-            asyncio.run(asyncio.wait_for(open_streams(str(web.http.base_url), jobs, cancel), 60))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        asyncio.run(asyncio.wait_for(open_streams(str(web.http.base_url), jobs, cancel), 60))
 
 
 def test_no_more_are_asked_for_than_the_system_lets_it_have() -> None:

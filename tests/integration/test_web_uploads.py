@@ -127,15 +127,9 @@ def test_a_clip_larger_than_any_buffer_arrives_whole(web: Web, clip: bytes) -> N
 
 
 def test_an_upload_that_finds_no_room_is_refused(redis_url: str, clip: bytes, tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # the server inherits it
-    try:
-        with serve(redis_url, tmp_path / "home") as web:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-            size = 100_000
-            response = upload(web, clip + size.to_bytes(4) + b"free" + b"x" * (size - 8))
-            detail = refused(web, response, 507)
-            assert detail == "There is no room for the upload."
-            assert upload(web, clip).status_code == 202
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with serve(redis_url, tmp_path / "home", {resource.RLIMIT_FSIZE: 50_000}) as web:
+        size = 100_000
+        response = upload(web, clip + size.to_bytes(4) + b"free" + b"x" * (size - 8))
+        detail = refused(web, response, 507)
+        assert detail == "There is no room for the upload."
+        assert upload(web, clip).status_code == 202

@@ -1,12 +1,13 @@
 """The real app under real gunicorn, with a scripted worker in place of a real one."""
 
 import json
+import resource
 import shutil
 import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,8 +124,13 @@ class Web:
 
 
 @contextmanager
-def serve(redis_url: str, home: Path, **changes: object) -> Iterator[Web]:
-    """gunicorn with one gevent worker on a socket of ours, and a client of it."""
+def serve(
+    redis_url: str, home: Path, soft_limits: Mapping[int, int] | None = None, /, **changes: object
+) -> Iterator[Web]:
+    """gunicorn with one gevent worker on a socket of ours, and a client of it.
+
+    `soft_limits` (`resource.RLIMIT_…`: value) are those that the server begins with.
+    """
     prefix = f"t{uuid.uuid4().hex[:8]}"
     changes = {"lease_ttl_s": 300} | changes  # `Worker` sends no heartbeats
     settings = Settings.from_env({}).updated(redis_url=redis_url, prefix=prefix, home=home, **changes)
@@ -134,9 +140,10 @@ def serve(redis_url: str, home: Path, **changes: object) -> Iterator[Web]:
         port = listener.getsockname()[1]
         command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-b", f"fd://{listener.fileno()}"]
         command += ["--graceful-timeout", "1", "--no-control-socket", "webapi.app:create_app()"]
-        server = subprocess.Popen(
-            command, env=child_env(settings), pass_fds=[listener.fileno()], start_new_session=True
-        )
+        with _inherited(soft_limits or {}):
+            server = subprocess.Popen(
+                command, env=child_env(settings), pass_fds=[listener.fileno()], start_new_session=True
+            )
     ledger = Ledger(settings)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_S) as http:
         try:
@@ -148,6 +155,19 @@ def serve(redis_url: str, home: Path, **changes: object) -> Iterator[Web]:
             server.terminate()
             server.wait(TIMEOUT_S)
             ledger.redis.close()
+
+
+@contextmanager
+def _inherited(soft_limits: Mapping[int, int]) -> Iterator[None]:
+    """The soft limits for what is started in the block."""
+    before = {kind: resource.getrlimit(kind) for kind in soft_limits}
+    for kind, (_, hard) in before.items():
+        resource.setrlimit(kind, (soft_limits[kind], hard))
+    try:
+        yield
+    finally:
+        for kind, limits in before.items():
+            resource.setrlimit(kind, limits)
 
 
 def refused(web: Web, response: httpx.Response, status: int, field: str | None = None) -> str:
