@@ -12,7 +12,7 @@ from webapi.media import open_media
 from webapi.prompts import Prompts
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger import Ledger
-from worker.jobs.media import JobFiles, Media
+from worker.jobs.media.files import JobFiles, Media
 from worker.jobs.queues import Queues
 from worker.jobs.records import ModelCard
 from worker.jobs.registry import Registry

@@ -10,7 +10,7 @@ from webapi.backend import Backend
 from webapi.preferences import idempotency, repeated
 from webapi.submission import check_room, submit
 from webapi.uploads import receive
-from worker.jobs.media import JobFiles
+from worker.jobs.media.files import JobFiles
 from worker.jobs.specs import JobSpec
 
 __all__ = ["submit_clip"]

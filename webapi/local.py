@@ -25,7 +25,7 @@ from worker.jobs.connection import connect
 from worker.jobs.deliveries import QUEUE
 from worker.jobs.errors import StokerError
 from worker.jobs.ledger import Ledger
-from worker.jobs.media import media_of
+from worker.jobs.media.open import media_of
 from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, child_env
 

@@ -9,7 +9,8 @@ from gevent.event import AsyncResult
 from gevent.monkey import is_module_patched
 from gevent.threadpool import ThreadPool
 
-from worker.jobs.media import Media, media_of
+from worker.jobs.media.files import Media
+from worker.jobs.media.open import media_of
 from worker.jobs.settings import Settings
 
 __all__ = ["open_media"]

@@ -4,8 +4,8 @@ from flask import Response, request, send_file
 
 from webapi.backend import backend
 from worker.jobs.errors import JobConflict, JobNotFound
+from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.records import Record
-from worker.jobs.stored_file import StoredFile
 
 __all__ = ["check_succeeded", "video_file"]
 

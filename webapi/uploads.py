@@ -13,9 +13,10 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from werkzeug.formparser import FormDataParser
 
 from worker.jobs.errors import DiskFull, InvalidInput, TooLarge
-from worker.jobs.inspection import inspect
 from worker.jobs.limits import Limits
-from worker.jobs.media import NO_ROOM, JobFiles, publish
+from worker.jobs.media.durable import publish
+from worker.jobs.media.files import NO_ROOM, JobFiles
+from worker.jobs.media.probe_process import inspect
 from worker.jobs.settings import Settings
 
 __all__ = ["receive"]

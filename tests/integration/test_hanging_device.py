@@ -8,7 +8,7 @@ from tests.integration.stack import eventually
 from tests.integration.webstack import TIMEOUT_S, write_clip
 from worker.jobs import broker
 from worker.jobs.ledger import Ledger
-from worker.jobs.media import JobFiles
+from worker.jobs.media.files import JobFiles
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import validate
 

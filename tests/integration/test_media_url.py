@@ -16,8 +16,8 @@ from tests.s3 import S3Server
 from tests.unit.video_fixtures import make_clip, read_clip
 from webapi.local import worker_argv
 from webapi.supervisor import spawn
+from worker.jobs.media.object_store import Store
 from worker.jobs.settings import child_env
-from worker.jobs.store import Store
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import pytest
 from tests.assets import asset
 from tests.integration.stack import Stack, eventually
 from tests.integration.webstack import write_image
-from worker.jobs.media import JobFiles
+from worker.jobs.media.files import JobFiles
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -11,7 +11,7 @@ from tests.integration.webstack import (
 )
 from worker.jobs.broker import hint_key
 from worker.jobs.events import Failed, Progress, Succeeded, Token
-from worker.jobs.media import JobFiles
+from worker.jobs.media.files import JobFiles
 from worker.jobs.specs import VideoJob
 
 TEXT = "To\u2028kyo é"

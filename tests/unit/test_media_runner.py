@@ -10,12 +10,13 @@ import pytest
 from tests.s3 import S3Server
 from tests.unit.test_video_runner import WAIT_S, Bench
 from tests.unit.video_fixtures import ScriptedModel, read_clip, scripted, with_sound
-from worker.jobs import store
 from worker.jobs.ledger import Ledger
-from worker.jobs.media import JobFiles, media_of
+from worker.jobs.media import object_store
+from worker.jobs.media.files import JobFiles
+from worker.jobs.media.open import media_of
+from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
-from worker.jobs.stored_file import StoredFile
 from worker.video import publisher
 
 
@@ -31,7 +32,7 @@ class FarBench(Bench):
         return files
 
     def stored(self) -> set[str]:
-        return set(store.Store(f"s3://media/{self.ledger.settings.prefix}").list())
+        return set(object_store.Store(f"s3://media/{self.ledger.settings.prefix}").list())
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(
     """And the model and the encoder go on meanwhile, up to the end of the next segment."""
     bench.submit("a")
     failed = threading.Event()
-    monkeypatch.setattr(store, "ANSWER_S", 0.3)
+    monkeypatch.setattr(object_store, "ANSWER_S", 0.3)
     monkeypatch.setattr(publisher.log, "warning", lambda *_: failed.set())
     with ExitStack() as frozen:
 
@@ -97,7 +98,7 @@ def test_a_store_that_stays_away_fails_the_job_and_the_next_is_served(
     bench.submit("a")
     bench.submit("b")
     with monkeypatch.context() as patch, s3.frozen():
-        patch.setattr(store, "ANSWER_S", 0.1)
+        patch.setattr(object_store, "ANSWER_S", 0.1)
         patch.setattr(publisher, "WAIT_S", 0.2)
         bench.runner.run(bench.claim("a"))
     error = bench.ledger.get("a").error
@@ -114,7 +115,7 @@ def test_a_job_is_canceled_while_the_store_is_away(
 ) -> None:
     bench.submit("a")
     run = bench.claim("a")
-    monkeypatch.setattr(store, "ANSWER_S", 0.1)
+    monkeypatch.setattr(object_store, "ANSWER_S", 0.1)
     with s3.frozen():
         thread = bench.start(run)
         bench.ledger.cancel("a")

@@ -12,13 +12,14 @@ import pytest
 
 from tests.s3 import S3Server
 from tests.unit.test_video_disk import ROOM, small_disk
-from worker.jobs import store as store_module
 from worker.jobs.errors import BadSettings, DiskFull, MediaUnavailable, QueueFull, Unanswered
-from worker.jobs.media import JobFiles, Media, media_of
-from worker.jobs.remote_media import RemoteMedia
+from worker.jobs.media import object_store as store_module
+from worker.jobs.media.files import JobFiles, Media
+from worker.jobs.media.object_store import Store
+from worker.jobs.media.open import media_of
+from worker.jobs.media.remote import RemoteMedia
+from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.settings import Settings
-from worker.jobs.store import Store
-from worker.jobs.stored_file import StoredFile
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +246,7 @@ def test_a_killed_process_leaves_nothing_once_another_stages(media: Media, far: 
     """And what is in use stays."""
     folder = far.staging_dir / "killed.1"
     code = (
-        "import sys, signal\nfrom pathlib import Path\nfrom worker.jobs.staging import staged\n"
+        "import sys, signal\nfrom pathlib import Path\nfrom worker.jobs.media.staging import staged\n"
         "with staged(Path(sys.argv[1])):\n"
         "    (Path(sys.argv[1]) / 'clip').touch()\n    print('here', flush=True)\n    signal.pause()\n"
     )

@@ -5,7 +5,7 @@ from worker.jobs import broker
 from worker.jobs.broker import hint_key
 from worker.jobs.hints import send
 from worker.jobs.ledger import Ledger
-from worker.jobs.media import JobFiles
+from worker.jobs.media.files import JobFiles
 from worker.jobs.records import WorkerCard
 from worker.jobs.recovery import Contact, Recovery
 from worker.jobs.registry import Registry

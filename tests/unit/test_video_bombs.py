@@ -14,8 +14,8 @@ import pytest
 
 from tests.unit.video_fixtures import gradient, make_clip
 from worker.jobs.errors import BadVideo, InvalidInput
-from worker.jobs.inspection import Field, inspect
 from worker.jobs.limits import Limits
+from worker.jobs.media.probe_process import Field, inspect
 from worker.video.composite import load_image
 from worker.video.reader import ClipReader
 
@@ -151,7 +151,7 @@ def test_a_bomb_costs_neither_memory_nor_time(tmp_path: Path) -> None:
     script = (
         "import sys, resource; from pathlib import Path\n"
         "from worker.jobs.errors import InvalidInput\n"
-        "from worker.jobs.inspection import inspect; from worker.jobs.limits import Limits\n"
+        "from worker.jobs.media.probe_process import inspect; from worker.jobs.limits import Limits\n"
         "for field, path in zip(('file', 'background'), sys.argv[1:]):\n"
         "    try: inspect(field, Path(path), Limits())\n"
         "    except InvalidInput: print('refused')\n"
@@ -175,9 +175,9 @@ def test_an_inspection_that_takes_too_long_is_a_refusal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, died: list[str]
 ) -> None:
     real = subprocess.run
-    monkeypatch.setattr("worker.jobs.inspection.MAX_WALL_S", 2)
+    monkeypatch.setattr("worker.jobs.media.probe_process.MAX_WALL_S", 2)
     monkeypatch.setattr(
-        "worker.jobs.inspection.subprocess.run", lambda command, **options: real(died, **options)
+        "worker.jobs.media.probe_process.subprocess.run", lambda command, **options: real(died, **options)
     )
     with pytest.raises(InvalidInput, match="too much time"):
         inspect("file", tmp_path / "clip.mp4", LIMITS)

@@ -23,9 +23,9 @@ from tests.unit.test_video_reader import (
     unknown_codec,
 )
 from tests.unit.video_fixtures import cut, gradient, make_clip
-from worker.jobs.clips import ClipInfo, probe, probe_image
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
+from worker.jobs.media.probe import ClipInfo, probe, probe_image
 from worker.video.reader import ClipReader
 
 
@@ -193,5 +193,5 @@ def test_a_background_that_is_too_large_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_probe_needs_neither_torch_nor_numpy() -> None:
-    script = "import sys, worker.jobs.clips; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    script = "import sys, worker.jobs.media.probe; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -16,7 +16,7 @@ from worker.devices import DeviceLease
 from worker.jobs.errors import EngineLost
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger import Ledger
-from worker.jobs.media import JobFiles
+from worker.jobs.media.files import JobFiles
 from worker.jobs.sizes import ClipSize
 from worker.jobs.specs import validate
 from worker.outbox import Outbox

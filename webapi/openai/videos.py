@@ -17,9 +17,9 @@ from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
 from webapi.results import video_file
 from webapi.streams import follow
 from webapi.submission import cancel
-from worker.jobs.clips import probe
 from worker.jobs.errors import InvalidInput, JobNotFound
-from worker.jobs.media import JobFiles
+from worker.jobs.media.files import JobFiles
+from worker.jobs.media.probe import probe
 from worker.jobs.records import Record
 from worker.jobs.specs import JobSpec, VideoJob, validate
 

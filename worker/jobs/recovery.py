@@ -12,7 +12,8 @@ from worker.jobs.deliveries import Deliveries
 from worker.jobs.errors import JobNotFound, MediaUnavailable
 from worker.jobs.hints import call_next, send
 from worker.jobs.ledger import Ledger, Reason
-from worker.jobs.media import Media, media_of
+from worker.jobs.media.files import Media
+from worker.jobs.media.open import media_of
 from worker.jobs.queues import Queues
 from worker.jobs.registry import Registry
 

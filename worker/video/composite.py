@@ -14,8 +14,8 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worker.jobs.clips import IMAGES, open_media
 from worker.jobs.errors import BadVideo
+from worker.jobs.media.probe import IMAGES, open_media
 
 Effect = Literal["background", "blur", "matte"]
 Background = tuple[int, int, int] | Path | NDArray[np.uint8]

@@ -14,9 +14,9 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from worker.jobs.clips import CLIPS, open_media
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
+from worker.jobs.media.probe import CLIPS, open_media
 from worker.video.orientation import Orientation
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import av
 
 from worker.jobs.errors import DiskFull, EngineFailed
-from worker.jobs.media import NO_ROOM
+from worker.jobs.media.files import NO_ROOM
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import av
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from worker.jobs.clips import open_media
 from worker.jobs.errors import EngineFailed
+from worker.jobs.media.probe import open_media
 from worker.video.audio import AudioCopy
 from worker.video.decoder import ClipHeader
 from worker.video.encoder import REORDERED

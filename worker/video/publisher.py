@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from worker.jobs.errors import MediaUnavailable
-from worker.jobs.media import JobFiles
+from worker.jobs.media.files import JobFiles
 from worker.runs import Run
 from worker.video.request import Canceled
 

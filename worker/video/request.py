@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.jobs.media import publish
+from worker.jobs.media.durable import publish
 from worker.memory import MemoryReport
 from worker.video.padding import Pad
 

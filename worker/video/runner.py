@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 from threading import Timer
 
-from worker.jobs.clips import probe
 from worker.jobs.errors import (
     BadVideo,
     EngineFailed,
@@ -18,7 +17,9 @@ from worker.jobs.errors import (
     MediaUnavailable,
 )
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
-from worker.jobs.media import JobFiles, media_of
+from worker.jobs.media.files import JobFiles
+from worker.jobs.media.open import media_of
+from worker.jobs.media.probe import probe
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
 from worker.runs import Run

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from worker.jobs.media import publish
+from worker.jobs.media.durable import publish
 
 _NAME = re.compile(r"(\d+)-(\d+)\.[0-9a-f]+\.nut")
 _COMPLETE = ".complete"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
-import time
-from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,10 +11,10 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from worker.jobs.errors import MediaUnavailable, Unanswered
-from worker.jobs.settings import Settings
-from worker.jobs.stored_file import StoredFile
+from worker.jobs.media.durable import publish
+from worker.jobs.media.stored_file import StoredFile
 
-__all__ = ["NO_ROOM", "Folders", "JobFiles", "Media", "media_of", "publish", "undone"]
+__all__ = ["NO_ROOM", "JobFiles", "Media", "undone"]
 
 #: What the operating system says when a file cannot grow: disk, quota or file size limit.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -119,39 +116,6 @@ class Media(Protocol):
         """The files of all jobs that have not changed for so long. Raises `MediaUnavailable`."""
 
 
-class Folders:
-    """The media store on a disk that API and workers share."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def files(self, job_id: str) -> JobFiles:
-        """The job's files, whether they exist or not."""
-        return JobFiles.of(self._root, job_id)
-
-    def older_than(self, age_s: float) -> Iterator[JobFiles]:
-        """The files of all jobs that have not changed for so long."""
-        latest = time.time() - age_s
-        for folder in self._root.iterdir() if self._root.exists() else ():
-            with suppress(FileNotFoundError):  # a client may forget it just now
-                if folder.stat().st_mtime < latest:
-                    yield JobFiles(folder)
-
-
-def media_of(settings: Settings, loop: AbstractEventLoop | None = None) -> Media:
-    """The media store that the settings name; nothing connects yet. Raises `BadSettings`.
-
-    `loop` is for stores whose library is asynchronous; by default that library has one of its own.
-    """
-    if settings.media_url is None:
-        return Folders(settings.media_dir)
-    from worker.jobs.remote_media import RemoteMedia  # fsspec is needed for no other
-    from worker.jobs.store import Store
-
-    store = Store(f"{settings.media_url.rstrip('/')}/{settings.prefix}", loop)
-    return RemoteMedia(store, settings.staging_dir)
-
-
 @contextmanager
 def undone(undo: Callable[[], None]) -> Iterator[None]:
     """What is undone if a submit fails; not if nobody knows, for then the job may be there, and need it.
@@ -166,22 +130,3 @@ def undone(undo: Callable[[], None]) -> Iterator[None]:
         with suppress(MediaUnavailable):
             undo()
         raise
-
-
-def publish(partial: Path, target: Path) -> None:
-    """Let the finished file `partial` appear as `target`, on the same file system; both survive a power cut.
-
-    Raises OSError.
-    """
-    _sync(partial)
-    partial.rename(target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    """Have the kernel put a file, or a folder's names, on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

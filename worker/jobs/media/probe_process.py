@@ -1,7 +1,7 @@
 """Looks at an upload in a process of its own, whose memory and time are limited.
 
 A file of a few hundred bytes can have libav build an index of gigabytes, or decode a picture of them, before
-anyone could ask how large it is. `python -m worker.jobs.inspection` is that process.
+anyone could ask how large it is. `python -m worker.jobs.media.probe_process` is that process.
 """
 
 import json
@@ -54,7 +54,7 @@ def _main(asked: str) -> str | None:
     """What is wrong with the upload, in a sentence."""
     request = json.loads(asked)
     field, path, limits = request["field"], Path(request["path"]), Limits(**request["limits"])
-    from worker.jobs.clips import probe, probe_image
+    from worker.jobs.media.probe import probe, probe_image
 
     for kind, most in ((resource.RLIMIT_AS, MAX_BYTES), (resource.RLIMIT_CPU, MAX_CPU_S)):
         with suppress(ValueError):  # macOS knows the first but does not let it be set

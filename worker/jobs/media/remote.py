@@ -11,10 +11,10 @@ from itertools import groupby
 from pathlib import Path
 
 from worker.jobs.errors import DiskFull
-from worker.jobs.media import NO_ROOM, JobFiles, undone
-from worker.jobs.staging import staged
-from worker.jobs.store import Entry, Store
-from worker.jobs.stored_file import StoredFile
+from worker.jobs.media.files import NO_ROOM, JobFiles, undone
+from worker.jobs.media.object_store import Entry, Store
+from worker.jobs.media.staging import staged
+from worker.jobs.media.stored_file import StoredFile
 
 __all__ = ["RemoteMedia"]
 

@@ -15,7 +15,7 @@ import fsspec
 from fsspec.core import split_protocol, url_to_fs
 
 from worker.jobs.errors import BadSettings, MediaUnavailable
-from worker.jobs.stored_file import StoredFile
+from worker.jobs.media.stored_file import StoredFile
 
 __all__ = ["Entry", "Store"]
 
