@@ -20,7 +20,7 @@ from tests.integration.stack import eventually
 from webapi.client import Client
 from webapi.keys import Keys
 from webapi.local import web_argv
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 
 Json = dict[str, Any]

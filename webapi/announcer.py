@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 
 from webapi.client import Client
 from webapi.supervisor import Child
-from worker.jobs.registry import Registry
+from worker.jobs.ledger.registry import Registry
 
 __all__ = ["Announcer"]
 

@@ -11,11 +11,11 @@ from webapi.keys import Keys
 from webapi.media import open_media
 from webapi.prompts import Prompts
 from worker.jobs.errors import MediaUnavailable
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.queues import Queues
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.media.files import JobFiles, Media
-from worker.jobs.queues import Queues
 from worker.jobs.records import ModelCard
-from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
 
 __all__ = ["Backend", "backend"]

@@ -12,9 +12,9 @@ from webapi import exposure, local, whereabouts
 from webapi.client_cli import chat, status, video
 from webapi.keys_cli import keys
 from worker.jobs.errors import StokerError
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.media.open import media_of
-from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["main"]

@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from worker.jobs.ledger import rfc3339
-from worker.jobs.records import JobState, QueueInfo, Record, WorkerCard
+from worker.jobs.records import JobState, QueueInfo, Record, WorkerCard, rfc3339
 
 __all__ = [
     "ChatResult",

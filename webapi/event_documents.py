@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, RootModel
 
 from webapi.documents import Time
-from worker.jobs.ledger import Reason
+from worker.jobs.events import Reason
 
 __all__ = ["EventDocument"]
 

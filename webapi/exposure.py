@@ -4,7 +4,7 @@ import ipaddress
 
 from webapi.keys import Keys
 from worker.jobs.errors import BadSettings
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 
 __all__ = ["check", "loopback"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from worker.jobs.errors import KeyNotFound, Unauthorized
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 
 __all__ = ["Key", "Keys", "NewKey"]
 

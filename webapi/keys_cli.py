@@ -8,7 +8,8 @@ import click
 from webapi import table, whereabouts
 from webapi.keys import Key, Keys
 from webapi.secret import Secret
-from worker.jobs.ledger import Ledger, rfc3339
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.records import rfc3339
 from worker.jobs.settings import Settings
 
 __all__ = ["keys"]

@@ -21,12 +21,12 @@ from webapi.client import Client
 from webapi.open_files import CONNECTIONS
 from webapi.supervisor import Child, Supervisor
 from worker.jobs.broker import queue_of
-from worker.jobs.connection import connect
 from worker.jobs.deliveries import QUEUE
 from worker.jobs.errors import StokerError
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.connection import connect
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.media.open import media_of
-from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["models_argv", "up", "web_argv", "webhooks_argv", "worker_argv"]

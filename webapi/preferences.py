@@ -12,7 +12,7 @@ from webapi import access
 from webapi.backend import Backend
 from webapi.streams import follow
 from worker.jobs.errors import InvalidInput
-from worker.jobs.ledger import Once
+from worker.jobs.ledger.ledger import Once
 from worker.jobs.specs import JobSpec
 
 __all__ = ["idempotency", "repeated", "wait_for_end", "wanted_wait_s"]

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from gevent import get_hub
 
 from worker.jobs.errors import NotReady
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard
-from worker.jobs.registry import Registry
 from worker.jobs.specs import Message
 
 __all__ = ["Prompts"]

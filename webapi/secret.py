@@ -6,7 +6,7 @@ import hmac
 import secrets
 from typing import cast
 
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 
 __all__ = ["Secret"]
 

@@ -11,7 +11,7 @@ from webapi.backend import Backend
 from webapi.problems import RETRY_AFTER_S
 from worker.jobs.errors import InvalidInput, JobNotFound, NotReady, PromptTooLong, QueueFull, Unanswered
 from worker.jobs.hints import call_next, send
-from worker.jobs.ledger import Once
+from worker.jobs.ledger.ledger import Once
 from worker.jobs.records import JobState, ModelCard
 from worker.jobs.specs import ChatJob, JobSpec
 

@@ -22,8 +22,8 @@ from webapi.secret import Secret
 from worker.jobs.broker import app
 from worker.jobs.deliveries import TASK, Deliveries
 from worker.jobs.errors import DeliveryFailed, InvalidInput, JobNotFound
-from worker.jobs.ledger import Ledger, rfc3339
-from worker.jobs.records import Record
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.records import Record, rfc3339
 from worker.jobs.settings import Settings
 
 __all__ = ["app", "deliver", "payload", "post", "wait_s"]

@@ -15,8 +15,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.gate import Gate
 from worker.jobs.errors import EngineLost, JobFailed, JobNotFound, MustRunAlone, OutOfMemory, StokerError
+from worker.jobs.events import Reason
 from worker.jobs.hints import call_next, send
-from worker.jobs.ledger import Ledger, Reason
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import Record
 from worker.jobs.recovery import queue_again
 from worker.outbox import Outbox

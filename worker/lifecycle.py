@@ -23,10 +23,10 @@ from worker.forks import refuse_forks
 from worker.heartbeat import Heartbeat
 from worker.jobs.broker import queue_of
 from worker.jobs.errors import BadSettings, StokerError
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import ModelCard, WorkerCard, WorkerState
 from worker.jobs.recovery import Recovery
-from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, export
 from worker.lane import Lane
 from worker.orders import Orders

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Protocol
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from worker.jobs.appends import Append, Reply
 from worker.jobs.events import Event
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.appends import Append, Reply
+from worker.jobs.ledger.ledger import Ledger
 
 __all__ = ["Letter", "Outbox", "Sender", "Source"]
 

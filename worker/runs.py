@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from worker.jobs.appends import Ended, Reply, json_fields
 from worker.jobs.events import TERMINAL, Event, Failed
+from worker.jobs.ledger.appends import Ended, Reply, json_fields
 from worker.jobs.records import Record
 from worker.outbox import Letter, Outbox, Sender
 

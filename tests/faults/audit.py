@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tests.faults.check import Expected, Flaw, check_chat, check_log, check_video
 from tests.faults.load import Load
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles
 from worker.jobs.records import Record
 from worker.jobs.specs import ChatJob

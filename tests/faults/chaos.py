@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from tests.faults.cluster import AGAIN_S, Cluster, Kept
 from tests.integration.stack import eventually
-from worker.jobs.registry import Registry
+from worker.jobs.ledger.registry import Registry
 
 __all__ = ["REDIS_FAULTS", "Blow", "Chaos"]
 

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from tests.integration.stack import eventually, free_port
 from webapi.local import _valkey_argv, web_argv, worker_argv
 from webapi.supervisor import spawn, tail
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["Cluster", "Kept"]

@@ -6,7 +6,7 @@ from worker import runners
 from worker.chat.engine import ChatEngine
 from worker.chat.runner import ChatRunner
 from worker.devices import DeviceLease
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 from worker.outbox import Outbox
 from worker.runner import Runner

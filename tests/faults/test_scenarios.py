@@ -13,7 +13,7 @@ from tests.faults.check import check_log
 from tests.faults.cluster import Cluster, Kept
 from tests.faults.stand_ins import LONG
 from tests.integration.stack import course, eventually
-from worker.jobs.registry import Registry
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]

@@ -17,8 +17,8 @@ from tests.integration.stack import eventually
 from webapi.local import worker_argv
 from webapi.supervisor import spawn, tail
 from worker.gpus import GIB, Gpu, find, list_gpus
-from worker.jobs.ledger import Ledger
-from worker.jobs.registry import Registry
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings, child_env
 
 GPUS = list_gpus()

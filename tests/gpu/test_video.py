@@ -19,7 +19,7 @@ from tests.assets import asset
 from tests.gpu.ballast import take_all
 from worker.devices import list_gpus
 from worker.jobs.errors import OutOfMemory
-from worker.jobs.sizes import ClipSize
+from worker.jobs.limits import ClipSize
 from worker.lifecycle import SWITCH_S
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest

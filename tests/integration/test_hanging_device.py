@@ -7,7 +7,7 @@ import sys
 from tests.integration.stack import eventually
 from tests.integration.webstack import TIMEOUT_S, write_clip
 from worker.jobs import broker
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import validate

@@ -11,7 +11,7 @@ from tests.integration.webstack import Web
 from webapi.cli import main
 from webapi.keys import Keys
 from webapi.secret import Secret
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 
 

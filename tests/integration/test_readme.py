@@ -16,7 +16,7 @@ from webapi.secret import Secret
 from webapi.webhooks import post
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Progress, Succeeded, Token
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import PREFIX, Settings, child_env
 from worker.jobs.specs import validate
 

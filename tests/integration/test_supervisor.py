@@ -174,9 +174,9 @@ from webapi import local
 from webapi.cli import main
 WORKER = '''
 import os, signal, sys
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import WorkerCard
-from worker.jobs.registry import Registry
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings
 settings = Settings.from_env()
 kind, name = settings.worker, f"{settings.worker}-{os.getpid()}"

@@ -14,8 +14,8 @@ from tests.integration.stack import eventually
 from tests.integration.webstack import TIMEOUT_S
 from webapi.local import worker_argv
 from webapi.supervisor import spawn, tail
-from worker.jobs.ledger import Ledger
-from worker.jobs.registry import Registry
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings, child_env
 from worker.warden import Ward
 

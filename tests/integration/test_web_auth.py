@@ -13,7 +13,7 @@ from webapi.app import create_app
 from webapi.client import ApiError, Client
 from webapi.keys import Keys, NewKey
 from worker.jobs.events import Succeeded
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 
 DONE = Succeeded({"text": "Yes.", "finish_reason": "stop"}, {})

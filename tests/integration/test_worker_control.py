@@ -12,8 +12,8 @@ import pytest
 from tests.integration.stack import eventually
 from tests.integration.webstack import TIMEOUT_S
 from worker.jobs import broker
-from worker.jobs.ledger import Ledger
-from worker.jobs.registry import Registry
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import validate
 

@@ -7,9 +7,9 @@ from click.testing import CliRunner, Result
 
 from tests.conftest import lapse
 from webapi.cli import main
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import WorkerCard, WorkerState
-from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
 
 

@@ -19,12 +19,12 @@ import numpy as np
 from httpx_sse import ServerSentEvent, connect_sse
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from worker.jobs.appends import Append, Reply, json_fields
 from worker.jobs.events import Event, Token
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.appends import Append, Reply, json_fields
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard, WorkerCard
-from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings, child_env
 
 CHAT, VIDEO = "chat.tiny", "video.tiny"

@@ -9,10 +9,10 @@ from tests.integration.stack import eventually
 from worker.chat import runner as chat_runner
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.runner import ChatRunner
-from worker.jobs.appends import Append
 from worker.jobs.errors import EngineLost, OutOfMemory
 from worker.jobs.events import Token
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.appends import Append
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.specs import validate
 from worker.outbox import Outbox
 from worker.runs import Run

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from webapi.cli import main
 from worker.jobs.errors import BadSettings
+from worker.jobs.limits import ClipSize
 from worker.jobs.settings import Settings
-from worker.jobs.sizes import ClipSize
 
 Exec = tuple[list[str], dict[str, str]]
 

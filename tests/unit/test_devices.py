@@ -14,7 +14,7 @@ from worker import devices
 from worker.devices import Gpu, lease
 from worker.gpus import GIB
 from worker.jobs.errors import BadSettings, NoDevice
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.outbox import Outbox
 from worker.runners import make_runner
 

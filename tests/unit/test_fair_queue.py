@@ -7,12 +7,12 @@ import pytest
 
 from tests.conftest import a_second_later
 from tests.unit.test_recovery import card
-from worker.jobs.appends import Append, Ended
 from worker.jobs.errors import KeyReused, QueueFull
 from worker.jobs.events import Canceled
-from worker.jobs.ledger import Accepted, Ledger, Once
-from worker.jobs.queues import Queues
-from worker.jobs.registry import Registry
+from worker.jobs.ledger.appends import Append, Ended
+from worker.jobs.ledger.ledger import Accepted, Ledger, Once
+from worker.jobs.ledger.queues import Queues
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.specs import validate
 
 QUEUE = "chat.test"

@@ -6,7 +6,7 @@ import pytest
 
 from webapi.keys import Keys
 from worker.jobs.errors import KeyNotFound, Unauthorized
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from tests.contract.fake_engine import FakeEngine
 from worker.chat.engine import ChatRequest
 from worker.chat.runner import ChatRunner
 from worker.jobs import broker
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import WorkerCard
-from worker.jobs.registry import Registry
 from worker.jobs.specs import validate
 from worker.lane import Lane
 from worker.outbox import Outbox

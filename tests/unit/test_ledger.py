@@ -5,10 +5,10 @@ import pytest
 from redis.client import PubSub
 
 from tests.conftest import lapse
-from worker.jobs.appends import Append, Ended, Reply, json_fields
 from worker.jobs.errors import JobConflict, JobNotFound, MustRunAlone, QueueFull
 from worker.jobs.events import Event, Failed, LoggedEvent, Succeeded, Token
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.appends import Append, Ended, Reply, json_fields
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, VideoJob, validate
 

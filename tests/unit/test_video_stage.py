@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.assets import asset
 from tests.unit.video_fixtures import Picture, ScriptedModel, gradient, make_clip, read_clip, scripted
 from worker.jobs.errors import BadSettings
-from worker.jobs.sizes import ClipSize
+from worker.jobs.limits import ClipSize
 from worker.video.composite import Effect
 from worker.video.models import VideoModel
 from worker.video.models.selfie import SelfieSegmentation

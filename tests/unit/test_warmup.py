@@ -6,9 +6,9 @@ from tests.integration.webstack import CHAT, tiny_template
 from webapi.backend import Backend
 from webapi.warmup import WarmUp
 from worker.jobs import broker
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import ModelCard
-from worker.jobs.registry import Registry
 from worker.jobs.specs import Message
 
 

@@ -20,9 +20,9 @@ from webapi.problems import STATUS
 from webapi.warmup import WarmUp
 from worker.jobs import errors, hints
 from worker.jobs.events import LoggedEvent
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import ModelCard, WorkerCard
-from worker.jobs.registry import Registry
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, Message
 

@@ -16,7 +16,7 @@ from webapi.streams import HEADERS
 from webapi.submission import submit
 from worker.jobs.errors import InvalidInput, ModelNotFound
 from worker.jobs.events import LoggedEvent
-from worker.jobs.ledger import Once
+from worker.jobs.ledger.ledger import Once
 from worker.jobs.specs import JobSpec
 
 __all__ = ["JOB_HEADER", "routes", "submit_named"]

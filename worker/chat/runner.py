@@ -8,7 +8,7 @@ from typing import Any
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 from worker.jobs.errors import EngineFailed, EngineLost
 from worker.jobs.events import Canceled, Event, Failed, Succeeded, Token
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.specs import ChatJob
 from worker.outbox import Letter, Outbox
 from worker.runs import Run

@@ -5,7 +5,7 @@ from typing import cast
 
 from worker.jobs import broker
 from worker.jobs.broker import hint_key
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 
 __all__ = ["QUEUE", "TASK", "Deliveries"]
 

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -14,12 +14,16 @@ __all__ = [
     "Failed",
     "LoggedEvent",
     "Progress",
+    "Reason",
     "Succeeded",
     "Token",
 ]
 
 #: The types that end a job; every job's log ends in exactly one of them.
 TERMINAL = frozenset({"succeeded", "failed", "canceled"})
+
+#: Why a job goes back to its queue.
+Reason = Literal["worker_lost", "engine_lost", "redis_lost", "drain"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import kind_of, send_hint
-from worker.jobs.ledger import Ledger
-from worker.jobs.queues import Queues
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.queues import Queues
 
 __all__ = ["call_next", "send"]
 

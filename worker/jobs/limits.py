@@ -1,8 +1,12 @@
-"""How much one clip may ask of whoever decodes it."""
+"""Sizes of clips, and the most that one clip may ask of its decoder."""
 
+from __future__ import annotations
+
+import re
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
-__all__ = ["DEFAULTS", "Limits"]
+__all__ = ["DEFAULTS", "ClipSize", "Limits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +20,17 @@ class Limits:
 
 
 DEFAULTS = Limits()
+
+
+class ClipSize(NamedTuple):
+    """In pixels."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `1280x720`. Raises ValueError."""
+        if not (found := re.fullmatch(r"\s*([1-9]\d{0,4})x([1-9]\d{0,4})\s*", text)):
+            raise ValueError(f"{text!r} is not a size such as 1280x720")
+        return cls(int(found[1]), int(found[2]))

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 from worker.jobs.specs import JobSpec, parse_spec
 
-__all__ = ["JobState", "ModelCard", "QueueInfo", "Record", "WorkerCard", "WorkerState"]
+__all__ = ["JobState", "ModelCard", "QueueInfo", "Record", "WorkerCard", "WorkerState", "rfc3339"]
 
 JobState = Literal["queued", "running", "succeeded", "failed", "canceled"]
 WorkerState = Literal["warming", "ready", "draining"]
@@ -123,3 +124,8 @@ class QueueInfo:
     max_waiting: int
     #: Until a job sent now would start, in seconds; None while no worker is ready or nothing was measured.
     estimated_wait_s: float | None
+
+
+def rfc3339(epoch_s: float) -> str:
+    """The time in UTC with milliseconds, as RFC 3339 writes it."""
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

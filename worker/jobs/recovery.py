@@ -10,12 +10,13 @@ from redis.exceptions import RedisError
 from worker.jobs.broker import hinted_jobs
 from worker.jobs.deliveries import Deliveries
 from worker.jobs.errors import JobNotFound, MediaUnavailable
+from worker.jobs.events import Reason
 from worker.jobs.hints import call_next, send
-from worker.jobs.ledger import Ledger, Reason
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.queues import Queues
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.media.files import Media
 from worker.jobs.media.open import media_of
-from worker.jobs.queues import Queues
-from worker.jobs.registry import Registry
 
 __all__ = ["Contact", "Recovery", "queue_again"]
 

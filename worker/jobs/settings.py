@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from worker.jobs.errors import BadSettings
-from worker.jobs.limits import Limits
-from worker.jobs.sizes import ClipSize
+from worker.jobs.limits import ClipSize, Limits
 
 PREFIX = "STOKER_"
 

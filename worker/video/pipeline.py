@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.jobs.errors import BadSettings, EngineFailed, EngineLost
-from worker.jobs.limits import DEFAULTS, Limits
-from worker.jobs.sizes import ClipSize
+from worker.jobs.limits import DEFAULTS, ClipSize, Limits
 from worker.memory import free, measure
 from worker.video.decoder import ClipHeader
 from worker.video.disk import writing

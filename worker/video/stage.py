@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from worker import memory
-from worker.jobs.sizes import ClipSize
+from worker.jobs.limits import ClipSize
 from worker.video.composite import Background, Compositor, Effect, compositor
 from worker.video.models import VideoModel
 from worker.video.reader import Frames

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from worker.jobs.ledger import Ledger, check_room
+from worker.jobs.ledger.ledger import Ledger, check_room
 from worker.jobs.records import QueueInfo
 
 __all__ = ["Queues"]

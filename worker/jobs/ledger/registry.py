@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import cast
 
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import ModelCard, WorkerCard
 
 __all__ = ["Registry"]

@@ -5,35 +5,31 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import redis
 
-from worker.jobs.appends import Append, Ended, Reply
-from worker.jobs.connection import connect
 from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, KeyReused, MustRunAlone, QueueFull
-from worker.jobs.events import LoggedEvent
-from worker.jobs.records import JobState, Record
-from worker.jobs.scripts import Scripts
+from worker.jobs.events import LoggedEvent, Reason
+from worker.jobs.ledger.appends import Append, Ended, Reply
+from worker.jobs.ledger.connection import connect
+from worker.jobs.ledger.scripts import Scripts
+from worker.jobs.records import JobState, Record, rfc3339
 from worker.jobs.settings import Settings
 from worker.jobs.specs import JobSpec
 
-__all__ = ["Accepted", "Ledger", "Once", "Reason"]
+__all__ = [
+    "Accepted",
+    "Ledger",
+    "Once",
+]
 
-#: Why a job goes back to its queue.
-Reason = Literal["worker_lost", "engine_lost", "redis_lost", "drain"]
 
 #: Jobs whose events one run of the script logs: for some milliseconds nobody else is served.
 _TOGETHER = 64
 #: What `claim` answers, beside nothing and the record's fields, when the job must have a worker to itself.
 _ALONE = "alone"
-
-
-def rfc3339(epoch_s: float) -> str:
-    """The time in UTC with milliseconds, as RFC 3339 writes it."""
-    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)

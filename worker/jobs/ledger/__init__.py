@@ -1,0 +1,1 @@
+"""The ledger in Redis: records, claims, event logs, queues, workers and models."""
