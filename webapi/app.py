@@ -11,7 +11,7 @@ from webapi.openai import routes as openai
 from webapi.openai import videos
 from webapi.openapi import routes as openapi
 from webapi.warmup import WarmUp
-from worker.jobs.recovery import Recovery
+from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.settings import Settings, export
 
 __all__ = ["create_app"]

@@ -20,9 +20,9 @@ from webapi.announcer import Announcer
 from webapi.client import Client
 from webapi.open_files import CONNECTIONS
 from webapi.supervisor import Child, Supervisor
-from worker.jobs.broker import queue_of
-from worker.jobs.deliveries import QUEUE
+from worker.jobs.dispatch.webhook_queue import QUEUE
 from worker.jobs.errors import StokerError
+from worker.jobs.kinds import queue_of
 from worker.jobs.ledger.connection import connect
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry

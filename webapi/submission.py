@@ -9,8 +9,8 @@ from webapi import access
 from webapi.addresses import check_url
 from webapi.backend import Backend
 from webapi.problems import RETRY_AFTER_S
+from worker.jobs.dispatch.dispatcher import call_next, send
 from worker.jobs.errors import InvalidInput, JobNotFound, NotReady, PromptTooLong, QueueFull, Unanswered
-from worker.jobs.hints import call_next, send
 from worker.jobs.ledger.ledger import Once
 from worker.jobs.records import JobState, ModelCard
 from worker.jobs.specs import ChatJob, JobSpec

@@ -20,7 +20,7 @@ from webapi.addresses import Network, check_url
 from webapi.documents import JobDocument
 from webapi.secret import Secret
 from worker.jobs.broker import app
-from worker.jobs.deliveries import TASK, Deliveries
+from worker.jobs.dispatch.webhook_queue import TASK, Deliveries
 from worker.jobs.errors import DeliveryFailed, InvalidInput, JobNotFound
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import Record, rfc3339

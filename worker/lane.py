@@ -14,12 +14,12 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.gate import Gate
+from worker.jobs.dispatch.dispatcher import call_next, send
+from worker.jobs.dispatch.recovery import queue_again
 from worker.jobs.errors import EngineLost, JobFailed, JobNotFound, MustRunAlone, OutOfMemory, StokerError
 from worker.jobs.events import Reason
-from worker.jobs.hints import call_next, send
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import Record
-from worker.jobs.recovery import queue_again
 from worker.outbox import Outbox
 from worker.runner import Runner
 from worker.runs import Run

@@ -21,12 +21,12 @@ from redis.exceptions import RedisError
 from worker import devices, memory, runners
 from worker.forks import refuse_forks
 from worker.heartbeat import Heartbeat
-from worker.jobs.broker import queue_of
+from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import BadSettings, StokerError
+from worker.jobs.kinds import queue_of
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import ModelCard, WorkerCard, WorkerState
-from worker.jobs.recovery import Recovery
 from worker.jobs.settings import Settings, export
 from worker.lane import Lane
 from worker.orders import Orders

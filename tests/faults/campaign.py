@@ -15,9 +15,9 @@ from tests.faults.load import Load
 from tests.faults.report import Report
 from tests.integration.stack import eventually
 from webapi.client import Client
+from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.media.files import JobFiles
-from worker.jobs.recovery import Recovery
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob
 

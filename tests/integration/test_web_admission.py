@@ -10,8 +10,8 @@ import pytest
 from tests.conftest import a_second_later
 from tests.integration.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, Web, Worker, serve, upload, write_clip
 from worker.jobs.broker import hinted_jobs
+from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.events import Succeeded
-from worker.jobs.recovery import Recovery
 
 DONE = Succeeded({"text": "Hi"}, {})
 

@@ -8,11 +8,11 @@ import pytest
 from tests.conftest import lapse
 from worker.jobs import broker
 from worker.jobs.broker import hint_key
-from worker.jobs.deliveries import BACKLOG, LOST_S, QUEUE, Deliveries
+from worker.jobs.dispatch.recovery import Recovery, queue_again
+from worker.jobs.dispatch.webhook_queue import BACKLOG, LOST_S, QUEUE, Deliveries
 from worker.jobs.events import Canceled, Failed, Succeeded
 from worker.jobs.ledger.appends import Append, Ended
 from worker.jobs.ledger.ledger import Ledger
-from worker.jobs.recovery import Recovery, queue_again
 from worker.jobs.specs import validate
 
 CHAT, W = "chat.test", "w1"

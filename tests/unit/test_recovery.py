@@ -3,12 +3,12 @@ import os
 from tests.conftest import lapse
 from worker.jobs import broker
 from worker.jobs.broker import hint_key
-from worker.jobs.hints import send
+from worker.jobs.dispatch.dispatcher import send
+from worker.jobs.dispatch.recovery import Contact, Recovery
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.media.files import JobFiles
 from worker.jobs.records import WorkerCard
-from worker.jobs.recovery import Contact, Recovery
 from worker.jobs.specs import validate
 
 QUEUE = "chat.test"

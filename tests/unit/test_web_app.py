@@ -18,7 +18,8 @@ from webapi.feed import Inbox
 from webapi.openai.schema import ChatCompletionRequest
 from webapi.problems import STATUS
 from webapi.warmup import WarmUp
-from worker.jobs import errors, hints
+from worker.jobs import errors
+from worker.jobs.dispatch import dispatcher
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
@@ -87,7 +88,7 @@ def test_a_job_whose_hint_is_lost_is_accepted(
     def away(*_: str) -> None:
         raise OperationalError("no broker")
 
-    monkeypatch.setattr(hints, "send_hint", away)
+    monkeypatch.setattr(dispatcher, "send_hint", away)
     registry = Registry(ledger)
     registry.publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
     registry.renew(WorkerCard("w1", "chat", "host", 1, "cpu", "tiny", "fake", CHAT, 1, 0, state="ready"))

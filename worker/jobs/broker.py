@@ -6,24 +6,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from celery import Celery
 
+from worker.jobs.kinds import TASKS
 from worker.jobs.settings import Settings
 
 if TYPE_CHECKING:
     import redis
 
 __all__ = [
-    "TASKS",
     "app",
     "connect",
     "hint_key",
     "hinted_jobs",
-    "kind_of",
-    "queue_of",
     "send_hint",
 ]
-
-#: Task name by kind of job; the API submits by name and needs no worker code.
-TASKS = {"chat": "stoker.chat", "video": "stoker.video"}
 
 
 def _config() -> dict[str, Any]:
@@ -58,16 +53,6 @@ def _config() -> dict[str, Any]:
 
 app = Celery("stoker", set_as_current=False)
 app.add_defaults(_config)  # called on first use, not at import
-
-
-def queue_of(kind: str, model: str) -> str:
-    """The queue of a model's jobs."""
-    return f"{kind}.{model}"
-
-
-def kind_of(queue: str) -> str:
-    """The kind of the queue's jobs."""
-    return queue.partition(".")[0]
 
 
 def hint_key(settings: Settings, queue: str) -> str:

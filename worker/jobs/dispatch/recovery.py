@@ -8,10 +8,10 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import hinted_jobs
-from worker.jobs.deliveries import Deliveries
+from worker.jobs.dispatch.dispatcher import call_next, send
+from worker.jobs.dispatch.webhook_queue import Deliveries
 from worker.jobs.errors import JobNotFound, MediaUnavailable
 from worker.jobs.events import Reason
-from worker.jobs.hints import call_next, send
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker.jobs.broker import kind_of, send_hint
+from worker.jobs.broker import send_hint
+from worker.jobs.kinds import kind_of
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 
