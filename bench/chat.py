@@ -27,7 +27,7 @@ from bench.streams import Timing, in_turns, median_ms, stream, tokens_a_second
 from webapi.demo import running_stack
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.engines import make_engine
-from worker.devices import lease
+from worker.devices.lease import lease
 from worker.jobs.settings import Settings
 
 TOPICS = ("a dragon", "a river", "two brothers", "the sea", "a lost key", "winter", "a train", "a garden")

@@ -18,7 +18,9 @@ from celery.platforms import EX_FAILURE
 from celery.worker import state
 from redis.exceptions import RedisError
 
-from worker import devices, memory, runners
+from worker import runners
+from worker.devices import memory
+from worker.devices.lease import lease
 from worker.forks import refuse_forks
 from worker.heartbeat import Heartbeat
 from worker.jobs.dispatch.recovery import Recovery
@@ -89,7 +91,7 @@ class Lifecycle(bootsteps.StartStopStep):
         model = settings.model_name(kind)
         queue = queue_of(kind, model)
         subscribe(worker, queue)
-        self.device = devices.lease(
+        self.device = lease(
             settings.devices,
             settings.root / "locks",
             free_bytes=settings.device_free_bytes,

@@ -1,7 +1,7 @@
 """Which runner serves which kind of job; only that kind's code is imported."""
 
 from worker import models
-from worker.devices import DeviceLease
+from worker.devices.lease import DeviceLease
 from worker.jobs.errors import BadSettings
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings

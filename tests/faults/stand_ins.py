@@ -5,7 +5,7 @@ from collections.abc import Callable
 from worker import runners
 from worker.chat.engine import ChatEngine
 from worker.chat.runner import ChatRunner
-from worker.devices import DeviceLease
+from worker.devices.lease import DeviceLease
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 from worker.outbox import Outbox

@@ -12,7 +12,7 @@ from tests.gpu.ballast import take_all
 from tests.integration.stack import Stack, eventually, free_port
 from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine import TransformersEngine
-from worker.devices import list_gpus
+from worker.devices.lease import list_gpus
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.settings import Settings
 

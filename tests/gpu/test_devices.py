@@ -16,7 +16,7 @@ from tests.contract.models import even_model
 from tests.integration.stack import eventually
 from webapi.local import worker_argv
 from webapi.supervisor import spawn, tail
-from worker.gpus import GIB, Gpu, find, list_gpus
+from worker.devices.gpus import GIB, Gpu, find, list_gpus
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings, child_env
@@ -37,8 +37,8 @@ NOISE = 64 * 2**20
 LEASE = """
 import logging, os, sys
 from pathlib import Path
-from worker.devices import lease
-from worker.gpus import list_gpus
+from worker.devices.lease import lease
+from worker.devices.gpus import list_gpus
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
 held = lease(sys.argv[1], Path(sys.argv[2]), wait_s=float(sys.argv[3]))
 assert "torch" not in sys.modules

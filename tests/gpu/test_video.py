@@ -17,7 +17,7 @@ import pytest
 
 from tests.assets import asset
 from tests.gpu.ballast import take_all
-from worker.devices import list_gpus
+from worker.devices.lease import list_gpus
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.limits import ClipSize
 from worker.lifecycle import SWITCH_S

@@ -32,7 +32,7 @@ from tests.contract.test_chat_engines import (  # noqa: F401  # they run here to
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.loading import load_model
 from worker.chat.vllm_engine import VllmEngine
-from worker.devices import list_gpus
+from worker.devices.lease import list_gpus
 from worker.jobs.errors import BadSettings, EngineLost
 
 pytestmark = [

@@ -14,11 +14,11 @@ from worker.jobs.settings import Settings, child_env
 PINNING = """
 import sys
 from celery.__main__ import main
-from worker import devices
+from worker.devices import lease as module
 from worker.jobs.errors import NoDevice
 def lease(*_, **__):
     raise NoDevice(f"torch is imported: {'torch' in sys.modules}")
-devices.lease = lease
+module.lease = lease
 main()
 """
 

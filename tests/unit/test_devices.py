@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from worker import devices
-from worker.devices import Gpu, lease
-from worker.gpus import GIB
+from worker.devices import lease as devices
+from worker.devices.gpus import GIB
+from worker.devices.lease import Gpu, lease
 from worker.jobs.errors import BadSettings, NoDevice
 from worker.jobs.ledger.ledger import Ledger
 from worker.outbox import Outbox
@@ -24,7 +24,7 @@ Said = Callable[[], list[str]]
 WORKER = """
 import sys, time
 from pathlib import Path
-from worker.devices import Gpu, lease
+from worker.devices.lease import Gpu, lease
 gpus = [Gpu(str(i), f"GPU-{i}{i}{i}") for i in range(int(sys.argv[3]))]
 for start in iter(sys.stdin.readline, ""):
     while time.monotonic() < float(start):

@@ -6,7 +6,7 @@ from typing import Any
 import psutil
 import pytest
 
-from worker.gpus import GIB, list_gpus
+from worker.devices.gpus import GIB, list_gpus
 
 
 class NVMLError(Exception):

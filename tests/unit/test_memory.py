@@ -6,9 +6,9 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from worker import memory
-from worker.gpus import GIB, Gpu
-from worker.memory import MemoryReport, MemorySample, MemorySnapshot, measure, snapshot
+from worker.devices import memory
+from worker.devices.gpus import GIB, Gpu
+from worker.devices.memory import MemoryReport, MemorySample, MemorySnapshot, measure, snapshot
 
 
 def test_on_a_cpu_the_resident_set_is_measured_and_marked_as_such() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from tests.unit.test_video_reader import damaged
 from tests.unit.video_fixtures import ScriptedModel, complaints, read_clip, scripted, with_sound
-from worker.devices import DeviceLease
+from worker.devices.lease import DeviceLease
 from worker.jobs.errors import EngineLost
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Ledger

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker import memory
+from worker.devices import memory
 from worker.jobs.errors import EngineLost, OutOfMemory
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.devices.memory import free, measure
 from worker.jobs.errors import BadSettings, EngineFailed, EngineLost
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
-from worker.memory import free, measure
 from worker.video.decoder import ClipHeader
 from worker.video.disk import writing
 from worker.video.encoder import RECIPE

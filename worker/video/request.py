@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.devices.memory import MemoryReport
 from worker.jobs.media.durable import publish
-from worker.memory import MemoryReport
 from worker.video.padding import Pad
 
 if TYPE_CHECKING:  # torch comes in only after the device has been pinned

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker import memory
+from worker.devices import memory
 from worker.jobs.limits import ClipSize
 from worker.video.composite import Background, Compositor, Effect, compositor
 from worker.video.models import VideoModel

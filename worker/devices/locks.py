@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from worker.gpus import Gpu
+from worker.devices.gpus import Gpu
 from worker.jobs.errors import NoDevice
 
 __all__ = ["take_lock"]

@@ -10,7 +10,7 @@ from typing import Literal
 
 import psutil
 
-from worker.gpus import list_gpus
+from worker.devices.gpus import list_gpus
 
 #: How torch says it, in lower case; the last two when cuDNN has no room for the workspace of any algorithm,
 #: or for its attention's kernels.

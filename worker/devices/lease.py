@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from worker.gpus import GIB, Gpu, find, list_gpus
+from worker.devices.gpus import GIB, Gpu, find, list_gpus
+from worker.devices.locks import take_lock
 from worker.jobs.errors import BadSettings, NoDevice
 from worker.jobs.settings import export
-from worker.locks import take_lock
 
 __all__ = ["DeviceLease", "Gpu", "lease", "list_gpus"]
 
