@@ -20,9 +20,9 @@ from worker.jobs.errors import EngineLost, JobFailed, JobNotFound, MustRunAlone,
 from worker.jobs.events import Reason
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import Record
-from worker.outbox import Outbox
-from worker.runner import Runner
-from worker.runs import Run
+from worker.runs.outbox import Outbox
+from worker.runs.run import Run
+from worker.runs.runner import Runner
 from worker.threads import Threads
 
 __all__ = ["Lane"]

@@ -32,7 +32,7 @@ from worker.jobs.records import ModelCard, WorkerCard, WorkerState
 from worker.jobs.settings import Settings, export
 from worker.lane import Lane
 from worker.orders import Orders
-from worker.outbox import Outbox
+from worker.runs.outbox import Outbox
 from worker.subscription import subscribe
 from worker.warden import Warden
 

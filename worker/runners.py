@@ -5,8 +5,8 @@ from worker.devices.lease import DeviceLease
 from worker.jobs.errors import BadSettings
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
-from worker.outbox import Outbox
-from worker.runner import Runner
+from worker.runs.outbox import Outbox
+from worker.runs.runner import Runner
 
 __all__ = ["make_runner"]
 

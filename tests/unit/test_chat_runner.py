@@ -14,8 +14,8 @@ from worker.jobs.events import Token
 from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.specs import validate
-from worker.outbox import Outbox
-from worker.runs import Run
+from worker.runs.outbox import Outbox
+from worker.runs.run import Run
 
 WAIT_S = 20.0
 WORDS = ("one", " two", " three", " four")
@@ -94,8 +94,8 @@ def test_tokens_that_pile_up_are_one_event(ledger: Ledger) -> None:
 def test_a_token_more_waits_for_company_and_the_first_and_the_end_do_not(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.outbox.REST", 1e9)
-    monkeypatch.setattr("worker.outbox.REST_MAX_S", 10 * WAIT_S)
+    monkeypatch.setattr("worker.runs.outbox.REST", 1e9)
+    monkeypatch.setattr("worker.runs.outbox.REST_MAX_S", 10 * WAIT_S)
     with stepping(ledger, "a") as (engine, outbox):
         outbox.start()
         engine.step()

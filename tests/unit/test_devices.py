@@ -15,8 +15,8 @@ from worker.devices.gpus import GIB
 from worker.devices.lease import Gpu, lease
 from worker.jobs.errors import BadSettings, NoDevice
 from worker.jobs.ledger.ledger import Ledger
-from worker.outbox import Outbox
 from worker.runners import make_runner
+from worker.runs.outbox import Outbox
 
 Said = Callable[[], list[str]]
 

@@ -13,7 +13,7 @@ from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import WorkerCard
 from worker.jobs.specs import validate
 from worker.lane import Lane
-from worker.outbox import Outbox
+from worker.runs.outbox import Outbox
 
 WAIT_S = 20.0
 

@@ -9,8 +9,8 @@ from worker.jobs.events import Canceled, Event, Succeeded, Token
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
-from worker.outbox import Letter, Outbox
-from worker.runs import Run
+from worker.runs.outbox import Letter, Outbox
+from worker.runs.run import Run
 
 QUEUE = "chat.test"
 WAIT_S = 20.0

@@ -19,9 +19,9 @@ from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.limits import ClipSize
 from worker.jobs.media.files import JobFiles
 from worker.jobs.specs import validate
-from worker.outbox import Outbox
 from worker.runners import make_runner
-from worker.runs import Run
+from worker.runs.outbox import Outbox
+from worker.runs.run import Run
 from worker.video import pipeline, runner
 from worker.video.pipeline import VideoPipeline
 from worker.video.runner import VideoRunner

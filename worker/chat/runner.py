@@ -10,8 +10,8 @@ from worker.jobs.errors import EngineFailed, EngineLost
 from worker.jobs.events import Canceled, Event, Failed, Succeeded, Token
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.specs import ChatJob
-from worker.outbox import Letter, Outbox
-from worker.runs import Run
+from worker.runs.outbox import Letter, Outbox
+from worker.runs.run import Run
 
 __all__ = ["ChatRunner"]
 

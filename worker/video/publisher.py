@@ -12,7 +12,7 @@ from typing import Self
 
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.media.files import JobFiles
-from worker.runs import Run
+from worker.runs.run import Run
 from worker.video.request import Canceled
 
 __all__ = ["Publisher", "patiently"]

@@ -22,7 +22,7 @@ from worker.jobs.media.open import media_of
 from worker.jobs.media.probe import probe
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
-from worker.runs import Run
+from worker.runs.run import Run
 from worker.video import request
 from worker.video.pipeline import VideoPipeline
 from worker.video.publisher import Publisher, patiently

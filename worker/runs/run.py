@@ -8,7 +8,7 @@ from typing import Any
 from worker.jobs.events import TERMINAL, Event, Failed
 from worker.jobs.ledger.appends import Ended, Reply, json_fields
 from worker.jobs.records import Record
-from worker.outbox import Letter, Outbox, Sender
+from worker.runs.outbox import Letter, Outbox, Sender
 
 __all__ = ["Run"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from worker.runs import Run
+from worker.runs.run import Run
 
 __all__ = ["Runner"]
 
