@@ -1,8 +1,8 @@
 """The worker's Celery app: `celery -A worker.app worker --pool solo`, as `stoker worker` starts it."""
 
-from worker import tasks  # noqa: F401  # registers them
 from worker.jobs.broker import app
-from worker.lifecycle import Lifecycle
+from worker.lane import tasks  # noqa: F401  # registers them
+from worker.process.lifecycle import Lifecycle
 
 __all__ = ["app"]
 

@@ -20,7 +20,7 @@ from tests.gpu.ballast import take_all
 from worker.devices.lease import list_gpus
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.limits import ClipSize
-from worker.lifecycle import SWITCH_S
+from worker.process.lifecycle import SWITCH_S
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest
 from worker.video.thread import DeviceThread

@@ -5,9 +5,9 @@ import threading
 from torch import Tensor
 
 from tests.faults.scripted import ScriptedModel
-from worker import lifecycle
 from worker.app import app
 from worker.jobs.settings import Settings
+from worker.process import lifecycle
 from worker.video import pipeline
 from worker.video.models import MODELS
 

@@ -17,7 +17,7 @@ from webapi.supervisor import spawn, tail
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings, child_env
-from worker.warden import Ward
+from worker.process.reaper import Ward
 
 
 class Parent:
@@ -114,7 +114,7 @@ def test_it_is_drained(parent: Parent) -> None:
 def test_a_worker_that_does_not_end_by_itself_is_killed() -> None:
     """As by a driver's exit handler that waits for a device; a resource tracker lives as long as it does."""
     code = "import signal; from multiprocessing.resource_tracker import ensure_running as track\n"
-    code += "from worker.jobs.settings import export; from worker.warden import Warden\n"
+    code += "from worker.jobs.settings import export; from worker.process.reaper import Warden\n"
     code += (
         "warden = Warden(end_s=0.1); export(**warden.environment); track(); warden.dismiss(); signal.pause()"
     )

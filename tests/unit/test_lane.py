@@ -12,7 +12,9 @@ from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import WorkerCard
 from worker.jobs.specs import validate
-from worker.lane import Lane
+from worker.lane.lane import Lane
+from worker.lane.pool import LanePool
+from worker.lane.reconciler import Reconciler
 from worker.runs.outbox import Outbox
 
 WAIT_S = 20.0
@@ -29,7 +31,7 @@ def lane(brokered: Ledger, engine: FakeEngine) -> Iterator[Lane]:
     runner = ChatRunner(engine, "fake", brokered, outbox)
     runner.start(lambda error: None)
     outbox.start()
-    yield Lane(broker.app, brokered, outbox, runner, "w1", "cpu")
+    yield Lane(brokered, outbox, runner, "w1", "cpu")
     runner.stop()
     outbox.stop(WAIT_S)
 
@@ -108,7 +110,7 @@ def test_a_hint_that_claims_nothing_leaves_its_slot_to_another(lane: Lane) -> No
     assert broker.hinted_jobs(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
 
 
-def test_a_message_is_not_spelled_out_for_a_line_that_nobody_reads(lane: Lane) -> None:
+def test_a_message_is_not_spelled_out_for_a_line_that_nobody_reads() -> None:
     spelled, done = list[bool](), threading.Event()
 
     class Argument:
@@ -116,7 +118,7 @@ def test_a_message_is_not_spelled_out_for_a_line_that_nobody_reads(lane: Lane) -
             spelled.append(True)
             return "…"
 
-    lane.apply_async(id, (Argument(),), callback=lambda _: done.set())
+    LanePool(broker.app, 1).apply_async(id, (Argument(),), callback=lambda _: done.set())
     assert done.wait(WAIT_S)
     assert not spelled
 
@@ -158,11 +160,12 @@ def test_a_job_that_may_kill_its_worker_waits_until_it_is_alone(lane: Lane) -> N
 
 
 def test_a_run_that_has_not_heard_of_its_jobs_end_is_dropped(lane: Lane) -> None:
+    reconciler = Reconciler(lane)
     thread = start(lane, "a")
     lane.ledger.redis.hset(lane.ledger.channel("a") + ":record", "cancel", "")
-    lane.heal([])
+    reconciler.reconcile([])
     assert lane.running == 1  # it may have been claimed just now
-    lane.heal([])
+    reconciler.reconcile([])
     thread.join(WAIT_S)
     assert lane.wait_idle(WAIT_S)
     assert types(lane, "a")[-1] == "token"
@@ -185,34 +188,33 @@ def test_a_job_that_takes_all_memory_fails_and_the_lane_goes_on(
 
 
 def test_a_claim_that_never_got_its_answer_is_queued_again(lane: Lane) -> None:
+    reconciler = Reconciler(lane)
     thread = start(lane, "running")
     submit(lane.ledger, "stray")
     lane.ledger.claim("stray", "w1", "cpu")
-    lane.heal(["running", "stray"])
+    reconciler.reconcile(["running", "stray"])
     assert lane.ledger.get("stray").state == "running"  # it may have been claimed just now
-    lane.heal(["running", "stray"])
+    reconciler.reconcile(["running", "stray"])
     assert lane.ledger.get("stray").state == "queued"
     assert lane.ledger.get("running").state == "running"
     lane.ledger.cancel("running")
     thread.join(WAIT_S)
 
 
-def test_the_hub_is_woken_when_a_slot_is_free_after_all_were_taken(
-    lane: Lane, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken, woken = list[Callable[[], None]](), list[bool]()
-    monkeypatch.setattr(lane._threads, "run", taken.append)
-    lane.on_free = lambda: woken.append(True)
+def test_pool_wakes_the_hub_only_if_all_slots_were_taken() -> None:
+    threads, woken = list[Callable[[], None]](), list[bool]()
+    pool = LanePool(broker.app, slots=2, run_in_thread=threads.append)
+    pool.on_slot_free = lambda: woken.append(True)
 
     def take(count: int) -> None:
         for _ in range(count):
-            lane.apply_async(str, callback=lambda _: None)
+            pool.apply_async(str, callback=lambda _: None)
 
     take(1)
-    taken.pop()()
+    threads.pop()()
     assert not woken  # the hub has seen a free slot all the time
     take(2)
-    taken.pop()()
+    threads.pop()()
     assert len(woken) == 1
-    taken.pop()()
+    threads.pop()()
     assert len(woken) == 1

@@ -6,7 +6,7 @@ import sys
 #: A worker that loads, and a fork of it that is ended.
 FORK = """
 import os, signal
-from worker.orders import Orders
+from worker.process.shutdown_signals import Orders
 Orders(leave=lambda: print("leaves", flush=True))
 hears, says = os.pipe()
 if (child := os.fork()) == 0:

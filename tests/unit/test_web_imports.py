@@ -46,7 +46,7 @@ def test_the_api_imports_no_torch_and_does_no_work(module: str) -> None:
     code = (
         f"import sys, threading, {module}\n"
         "assert threading.active_count() == 1\n"
-        "print({'torch', 'transformers', 'fsspec', 'worker.tasks'} & set(sys.modules))"
+        "print({'torch', 'transformers', 'fsspec', 'worker.lane.tasks'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"

@@ -1,8 +1,8 @@
 """The tasks: a hint comes in, the lane runs the job it names."""
 
-from worker.binding import LaneTask
 from worker.jobs.broker import app
 from worker.jobs.kinds import TASKS
+from worker.lane.celery_task import LaneTask
 
 __all__ = ["chat", "video"]
 

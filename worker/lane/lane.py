@@ -1,29 +1,24 @@
-"""The lane: many jobs at once in one solo worker, while its hub stays free for control."""
+"""The lane: it claims jobs and runs many of them at once in one solo worker."""
 
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
 
-from billiard.einfo import ExceptionInfo
-from celery.concurrency.base import BasePool, apply_target
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.gate import Gate
 from worker.jobs.dispatch.dispatcher import call_next, send
 from worker.jobs.dispatch.recovery import queue_again
-from worker.jobs.errors import EngineLost, JobFailed, JobNotFound, MustRunAlone, OutOfMemory, StokerError
+from worker.jobs.errors import EngineLost, JobFailed, MustRunAlone, OutOfMemory, StokerError
 from worker.jobs.events import Reason
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import Record
+from worker.lane.shared_lock import Gate
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run
 from worker.runs.runner import Runner
-from worker.threads import Threads
 
 __all__ = ["Lane"]
 
@@ -33,76 +28,35 @@ log = logging.getLogger(__name__)
 CLAIM_RETRY_S = 0.5
 
 
-class Lane(BasePool):
-    """A Celery pool adapter: one waiting thread a message, all compute in the engine's own thread.
+class Lane:
+    """Claims jobs for this worker, and runs up to `runner.slots` of them at once.
 
-    The solo pool would run a task inside the hub, deaf to everything for its whole length. A lane is
-    given to Celery's default strategy instead of the worker's pool, so requests keep their states.
+    Each job has a waiting thread of the pool; all compute happens in the engine's own thread.
     """
 
-    def __init__(
-        self, app: Any, ledger: Ledger, outbox: Outbox, runner: Runner, worker: str, device: str
-    ) -> None:
-        super().__init__(limit=runner.slots, app=app)
+    def __init__(self, ledger: Ledger, outbox: Outbox, runner: Runner, worker: str, device: str) -> None:
         self.ledger = ledger
         self.worker = worker
         self.device = device
-        #: Called when a slot is free after all were taken.
-        self.on_free: Callable[[], None] = lambda: None
         self._outbox = outbox
         self._runner = runner
         self._runs: dict[str, Run] = {}
         self._closed = False
         self._draining = threading.Event()
         self._gate = Gate()
-        self._apart: set[str] = set()  # jobs that wait for all others to end
-        self._strays: set[str] = set()  # and ghosts: what `heal` saw differ the last time
-        self._ghosts: set[str] = set()
+        #: Jobs that wait until no other job runs here.
+        self._apart: set[str] = set()
         self._idle = threading.Condition()
-        self._threads = Threads("job")
-        self._taken = 0  # messages in work, as many as the hub knows of, or a moment longer
-        self._counting = threading.Lock()
-        self.start()  # Celery starts no pool but its own; one that is not started spells every message out
-
-    def on_apply(
-        self,
-        target: Callable[..., Any],
-        args: Any = None,
-        kwargs: Any = None,
-        callback: Callable[[Any], Any] | None = None,
-        accept_callback: Callable[[int, float], Any] | None = None,
-        error_callback: Callable[[ExceptionInfo], Any] | None = None,
-        correlation_id: str = "",
-        **_: Any,
-    ) -> None:
-        """Run Celery's traced task in a thread; called by the hub for each message."""
-
-        def work() -> None:
-            try:
-                apply_target(target, args, kwargs, callback, accept_callback)
-            except BaseException:  # what the trace did not catch is Celery's to report, not the thread's
-                log.exception("task %s", correlation_id)
-                if error_callback:
-                    error_callback(ExceptionInfo())
-            finally:
-                self._give_back()
-
-        with self._counting:
-            self._taken += 1
-        self._threads.run(work)
-
-    def _give_back(self) -> None:
-        """A message is done with. The hub is woken only if it fetched no more, for want of a slot."""
-        with self._counting:
-            full = self._taken >= self.limit
-            self._taken -= 1
-        if full:
-            self.on_free()
 
     @property
     def running(self) -> int:
-        """How many runs go on."""
+        """The number of runs that go on."""
         return len(self._runs)
+
+    def runs_by_job(self) -> dict[str, Run]:
+        """Return the runs that go on, by job id."""
+        with self._idle:
+            return {run.record.id: run for run in self._runs.values()}
 
     def waits_apart(self, job_id: str) -> bool:
         """Whether the job waits for the others to end, to be alone."""
@@ -178,7 +132,7 @@ class Lane(BasePool):
             run.fail(OutOfMemory.code, "the worker ran out of memory")
         except RedisError:
             log.exception("job %s", run.record.id)
-            run.abandon()  # `heal` queues it again
+            run.abandon()  # the reconciler queues it again
         except Exception:  # whatever happens, a job has an ending
             log.exception("job %s", run.record.id)
             run.fail("internal_error", "the worker met an error of its own; its log says which")
@@ -213,20 +167,3 @@ class Lane(BasePool):
             log.warning("job %s comes back when the lease lapses: %s", run.record.id, error)
             return False
         return True
-
-    def heal(self, claimed: Iterable[str]) -> None:
-        """Make our runs and what the ledger says runs here the same.
-
-        Queued again are jobs whose claim was made but never answered, or whose run met a Redis error;
-        dropped are runs whose job was taken from this worker, or ended, and that have not heard of it. Called
-        with every heartbeat; a job must differ twice, for it may have been claimed or ended just now.
-        """
-        with self._idle:
-            runs = {run.record.id: run for run in self._runs.values()}
-        strays, ghosts = set(claimed) - runs.keys(), runs.keys() - set(claimed)
-        for job_id in strays & self._strays:
-            with suppress(JobNotFound):  # if this Redis has lost data
-                queue_again(self.ledger, job_id, self.worker, "redis_lost", self.ledger.get(job_id).attempt)
-        for job_id in ghosts & self._ghosts:
-            runs[job_id].abandon()
-        self._strays, self._ghosts = strays, ghosts

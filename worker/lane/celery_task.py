@@ -8,7 +8,8 @@ from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
 
 from worker.jobs.errors import JobNotFound
-from worker.lane import Lane
+from worker.lane.lane import Lane
+from worker.lane.pool import LanePool
 
 __all__ = ["LaneTask"]
 
@@ -41,11 +42,11 @@ class LaneRequest(Request):
 
 
 class _LaneConsumer:
-    """The consumer as the default strategy sees it, with the lane for a pool."""
+    """The consumer as the default strategy sees it: with the lane's pool."""
 
-    def __init__(self, consumer: Any, lane: Lane) -> None:
+    def __init__(self, consumer: Any, pool: LanePool) -> None:
         self._consumer = consumer
-        self.pool = lane
+        self.pool = pool
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._consumer, name)
@@ -61,7 +62,7 @@ class LaneTask(Task[Any, Any]):
 
     def Strategy(self, task: Any, app: Any, consumer: Any) -> Any:  # type: ignore[override]  # noqa: N802
         """The default strategy, bound to the lane; called again after each reconnect."""
-        type(self).lane = consumer.controller.lane
-        # The hub's poll would sleep on for up to a second before it saw that a slot is free.
-        self.lane.on_free = lambda: consumer.hub.call_soon(lambda: None)
-        return default_strategy(task, app, _LaneConsumer(consumer, self.lane))
+        type(self).lane, pool = consumer.controller.lane, consumer.controller.lane_pool
+        # Without a wake-up the hub's poll would sleep on for up to a second before it saw the free slot.
+        pool.on_slot_free = lambda: consumer.hub.call_soon(lambda: None)
+        return default_strategy(task, app, _LaneConsumer(consumer, pool))

@@ -1,0 +1,40 @@
+"""The reconciler: it makes the lane's runs agree with the jobs that the ledger counts as this worker's."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from worker.jobs.dispatch.recovery import queue_again
+from worker.jobs.errors import JobNotFound
+from worker.lane.lane import Lane
+
+__all__ = ["Reconciler"]
+
+
+class Reconciler:
+    """Compares a lane with the ledger, and acts on a difference that it has seen twice.
+
+    A job may have been claimed or ended just now, so a difference that is seen once may be none.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        #: Jobs that the ledger gives to this worker, but that do not run here.
+        self._orphaned: set[str] = set()
+        #: Jobs that run here, but that the ledger does not give to this worker.
+        self._stale: set[str] = set()
+
+    def reconcile(self, claimed: Iterable[str]) -> None:
+        """Requeue orphaned jobs and abandon stale runs. The heartbeat calls this with the claimed job ids.
+
+        A job is orphaned if Redis made its claim but the answer was lost, or if its run met a Redis error.
+        A run is stale if another worker has its job, or if the job ended without it.
+        """
+        lane = self._lane
+        runs = lane.runs_by_job()
+        orphaned, stale = set(claimed) - runs.keys(), runs.keys() - set(claimed)
+        for job_id in orphaned & self._orphaned:
+            with suppress(JobNotFound):  # this Redis may have lost data
+                queue_again(lane.ledger, job_id, lane.worker, "redis_lost", lane.ledger.get(job_id).attempt)
+        for job_id in stale & self._stale:
+            runs[job_id].abandon()
+        self._orphaned, self._stale = orphaned, stale

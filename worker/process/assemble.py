@@ -1,0 +1,94 @@
+"""Assembly: it builds the parts of a worker process in their order, device first."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from worker import runners
+from worker.devices.lease import DeviceLease, lease
+from worker.jobs.dispatch.recovery import Recovery
+from worker.jobs.errors import BadSettings
+from worker.jobs.kinds import kind_of, queue_of
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
+from worker.jobs.records import WorkerCard
+from worker.jobs.settings import Settings, export
+from worker.lane.lane import Lane
+from worker.lane.pool import LanePool
+from worker.lane.reconciler import Reconciler
+from worker.runs.outbox import Outbox
+from worker.runs.runner import Runner
+
+__all__ = ["WorkerParts", "assemble", "queue_of_worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """The parts of one worker process. None of them has been started."""
+
+    device: DeviceLease
+    #: The card as it is at the start of the worker.
+    card: WorkerCard
+    registry: Registry
+    outbox: Outbox
+    runner: Runner
+    lane: Lane
+    pool: LanePool
+    reconciler: Reconciler
+    recovery: Recovery
+
+
+def queue_of_worker(settings: Settings) -> str:
+    """Return the queue that a worker with these settings serves. Raises `BadSettings` without a kind."""
+    if settings.worker is None:
+        raise BadSettings("STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`")
+    return queue_of(settings.worker, settings.model_name(settings.worker))
+
+
+def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str, str]) -> WorkerParts:
+    """Lease the device, pin the process to it, then build the other parts.
+
+    `environment` holds the variables that every process started from here on must inherit. Raises
+    `BadSettings`, `NoDevice` or `ModelMissing` if the settings cannot work on this machine.
+    """
+    device = lease(
+        settings.devices,
+        settings.root / "locks",
+        free_bytes=settings.device_free_bytes,
+        patience_s=settings.device_wait_s,
+    )
+    export(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", **environment)
+    ledger = Ledger(settings)
+    outbox = Outbox(ledger)
+    runner = runners.make_runner(kind_of(queue), settings, device, ledger, outbox)
+    card = _card(settings, queue, device, runner)
+    lane = Lane(ledger, outbox, runner, card.name, device.label)
+    return WorkerParts(
+        device=device,
+        card=card,
+        registry=Registry(ledger),
+        outbox=outbox,
+        runner=runner,
+        lane=lane,
+        pool=LanePool(app, runner.slots),
+        reconciler=Reconciler(lane),
+        recovery=Recovery(ledger),
+    )
+
+
+def _card(settings: Settings, queue: str, device: DeviceLease, runner: Runner) -> WorkerCard:
+    kind, host, pid = kind_of(queue), os.uname().nodename, os.getpid()
+    return WorkerCard(
+        name=f"{kind}-{host}-{pid}-{secrets.token_hex(2)}",
+        kind=kind,
+        host=host,
+        pid=pid,
+        device=device.label,
+        model=settings.model_name(kind),
+        engine=runner.engine_name,
+        queue=queue,
+        slots=runner.slots,
+        running=0,
+    )
