@@ -23,9 +23,9 @@ from bench.processes import process
 from tests.clients.run import VLLM
 from tests.integration.stack import eventually, free_port
 from webapi.demo import running_stack
+from worker.assets import resolve
 from worker.chat.gguf import unpacked
 from worker.jobs.settings import Settings
-from worker.models import resolve
 
 #: Chats to a client that is alone, and to each of many.
 ALONE, EACH = 16, 4

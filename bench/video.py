@@ -25,9 +25,9 @@ import torch
 
 from bench.video_ways import MODEL, Bare, Work, running_stack, through, through_stack
 from webapi.plot import Line, Panel, draw
+from worker.assets import fetch
 from worker.devices.memory import free
 from worker.jobs.settings import Settings
-from worker.models import fetch
 from worker.video.request import BatchDone
 from worker.video.thread import DeviceThread
 

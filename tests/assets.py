@@ -3,8 +3,8 @@
 from functools import cache
 from pathlib import Path
 
+from worker.assets import fetch
 from worker.jobs.settings import Settings
-from worker.models import fetch
 
 
 @cache

@@ -82,7 +82,7 @@ def _authority(host: str, port: int) -> str:
 
 def models_argv(*arguments: str) -> list[str]:
     """Fetch and verify models, in a process of its own: the API side imports no worker code."""
-    return [sys.executable, "-m", "worker.models", *arguments]
+    return [sys.executable, "-m", "worker.assets", *arguments]
 
 
 def _valkey_argv(port: int, data: Path) -> list[str]:

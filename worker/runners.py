@@ -1,6 +1,6 @@
 """Which runner serves which kind of job; only that kind's code is imported."""
 
-from worker import models
+from worker import assets
 from worker.devices.lease import DeviceLease
 from worker.jobs.errors import BadSettings
 from worker.jobs.ledger.ledger import Ledger
@@ -30,7 +30,7 @@ def _video(settings: Settings, device: DeviceLease, *_: object) -> Runner:
     from worker.video.pipeline import VideoPipeline
     from worker.video.runner import VideoRunner
 
-    weights = models.resolve(settings.models_dir, settings.video_model)
+    weights = assets.resolve(settings.models_dir, settings.video_model)
     pipeline = VideoPipeline(
         weights,
         device=device.torch_device,

@@ -60,4 +60,4 @@ def test_a_worker_that_serves_has_started_its_warden_and_forked_nobody(stack: St
         tasks = Path(f"/proc/{stack.processes[name].pid}/task")
         children = [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]
         [warden] = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
-        assert "/worker/warden.py\0" in warden
+        assert "/worker/process/reaper.py\0" in warden

@@ -78,7 +78,7 @@ def test_the_api_is_gunicorn_with_gevent(run: Runner) -> None:
 
 
 def test_models_are_fetched_by_the_workers_code(run: Runner) -> None:
-    assert run("models --check bikes.mp4")[0][1:] == ["-m", "worker.models", "--check", "bikes.mp4"]
+    assert run("models --check bikes.mp4")[0][1:] == ["-m", "worker.assets", "--check", "bikes.mp4"]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from tests.assets import asset
-from worker import models
+from worker import assets
+from worker.assets import ASSETS, MODELS, fetch, resolve
 from worker.jobs.errors import ModelMissing
 from worker.jobs.settings import Settings
-from worker.models import ASSETS, MODELS, fetch, resolve
 
 TFLITE = ASSETS["selfie_segmentation"]
 
@@ -33,11 +33,11 @@ def test_a_damaged_file_is_fetched_again(tmp_path: Path) -> None:
 def test_two_fetches_at_once_download_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     downloads = []
 
-    def download(wanted: models.Asset, models_dir: Path) -> None:
+    def download(wanted: assets.Asset, models_dir: Path) -> None:
         downloads.append(wanted.name)
         (models_dir / wanted.file).write_bytes(asset(wanted.file).read_bytes())
 
-    monkeypatch.setattr(models, "_download", download)
+    monkeypatch.setattr(assets, "_download", download)
     asset(TFLITE.file)
     threads = [threading.Thread(target=fetch, args=(tmp_path, TFLITE.name)) for _ in range(4)]
     for thread in threads:
@@ -53,7 +53,7 @@ def test_a_wrong_member_never_appears(tmp_path: Path) -> None:
         archive.writestr(TFLITE.member, b"not the model")
     (tmp_path / "work").mkdir()
     with pytest.raises(ModelMissing, match="does not have the size and hash"):
-        models._extract(TFLITE, wheel, tmp_path / "work", tmp_path)
+        assets._extract(TFLITE, wheel, tmp_path / "work", tmp_path)
     assert not (tmp_path / TFLITE.file).exists()
 
 
@@ -80,7 +80,7 @@ def test_setuptools_does_not_hear_of_pip(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_python_without_pip_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.models.PathFinder.find_spec", lambda _: None)
+    monkeypatch.setattr("worker.assets.PathFinder.find_spec", lambda _: None)
     with pytest.raises(ModelMissing, match="install pip in"):
         fetch(tmp_path, "selfie_segmentation")
 
@@ -97,15 +97,15 @@ def test_resolve(tmp_path: Path) -> None:
 
 def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STOKER_HOME", str(tmp_path))
-    result = CliRunner().invoke(models.main, ["--list"])
+    result = CliRunner().invoke(assets.main, ["--list"])
     assert result.exit_code == 1
     assert result.output.count("missing or damaged") == len(MODELS)
-    result = CliRunner().invoke(models.main, ["--check", "selfie_segmentation", str(tmp_path)])
+    result = CliRunner().invoke(assets.main, ["--check", "selfie_segmentation", str(tmp_path)])
     assert (result.exit_code, "given" in result.output) == (1, True)
-    result = CliRunner().invoke(models.main, ["selfie_segmentation"])
+    result = CliRunner().invoke(assets.main, ["selfie_segmentation"])
     assert result.exit_code == 0
     assert "verified" in result.output
-    result = CliRunner().invoke(models.main, ["nonsense"])
+    result = CliRunner().invoke(assets.main, ["nonsense"])
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
 
 

@@ -4,7 +4,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
-from worker import models
+from worker import assets
 from worker.chat.engine import ChatEngine
 from worker.jobs.errors import BadSettings
 from worker.jobs.settings import Settings, suggest
@@ -23,7 +23,7 @@ class NamedEngine:
 def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine:
     """The engine for "cpu" or "cuda", there on so many GPUs. BadSettings if it cannot be."""
     name = choose(settings.engine, torch_device)
-    model = models.resolve(settings.models_dir, settings.chat_model)
+    model = assets.resolve(settings.models_dir, settings.chat_model)
     if name == "transformers":
         if gpus > 1:
             raise BadSettings(f"the engine transformers runs on one GPU, not on {gpus}: try vllm")
