@@ -13,11 +13,11 @@ from tests.assets import asset
 from tests.contract.fake_engine import FakeEngine
 from tests.contract.recorder import Recorder
 from worker.chat.engine import ChatEngine, ChatRequest
-from worker.chat.transformers_engine import TransformersEngine
-from worker.chat.vllm_engine import VllmEngine
+from worker.chat.transformers_engine.engine import TransformersEngine
+from worker.chat.vllm_engine.engine import VllmEngine
 
 if TYPE_CHECKING:
-    from worker.chat.loading import LoadedModel
+    from worker.chat.checkpoint import LoadedModel
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 LONG = "Write a long story about a dragon who learns to bake bread."
@@ -50,7 +50,7 @@ def chat(served: Served, id_: str, text: str = LONG, max_tokens: int = 16, **opt
 
 @pytest.fixture(scope="session")
 def loaded() -> "LoadedModel":
-    from worker.chat.loading import load_model
+    from worker.chat.checkpoint import load_model
 
     return load_model(asset(MODEL), "cpu")
 
@@ -91,7 +91,7 @@ def _transformers(request: pytest.FixtureRequest, slots: int, context_length: in
     recorder = Recorder()
     model = request.getfixturevalue("loaded")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("worker.chat.loading.load_model", lambda path, device: model)
+        patch.setattr("worker.chat.checkpoint.load_model", lambda path, device: model)
         engine.start(recorder.on_step, recorder.on_broken)
 
     def break_down() -> str:

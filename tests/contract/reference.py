@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.chat.loading import LoadedModel
+    from worker.chat.checkpoint import LoadedModel
 
 NEW_TOKENS = 30
 #: Two logits nearer than this are a tie: batches of other sizes add up in another order.

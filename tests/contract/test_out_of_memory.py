@@ -15,7 +15,7 @@ from worker.jobs.errors import OutOfMemory
 if TYPE_CHECKING:
     from transformers.generation.continuous_batching.cache import PagedAttentionCache
 
-    from worker.chat.loading import LoadedModel
+    from worker.chat.checkpoint import LoadedModel
 
 SLOTS = 4
 

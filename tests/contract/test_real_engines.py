@@ -9,7 +9,7 @@ from tests.contract.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
 from worker.chat.engine import ChatRequest
 
 if TYPE_CHECKING:
-    from worker.chat.loading import LoadedModel
+    from worker.chat.checkpoint import LoadedModel
 
 pytestmark = pytest.mark.parametrize("engine_name", REAL, indirect=True, scope="session")
 

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.conftest import Served
 from tests.contract.models import tokenized
 from worker.chat.engine import ChatRequest
-from worker.chat.transformers_engine import TransformersEngine
+from worker.chat.transformers_engine.engine import TransformersEngine
 from worker.jobs.errors import EngineFailed, ModelMissing
 
 
@@ -48,12 +48,12 @@ def test_a_model_that_transformers_cannot_batch_is_refused(tmp_path: Path) -> No
 def test_a_model_need_not_have_a_limit_of_its_own(tmp_path: Path) -> None:
     from transformers import BloomConfig
 
-    from worker.chat.loading import read_model
+    from worker.chat.checkpoint import read_model
 
     BloomConfig().save_pretrained(tmp_path)
     assert read_model(tokenized(tmp_path)).context_length == sys.maxsize
 
 
 def test_importing_it_imports_no_torch() -> None:
-    code = "import sys, worker.chat.transformers_engine; sys.exit('torch' in sys.modules)"
+    code = "import sys, worker.chat.transformers_engine.engine; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

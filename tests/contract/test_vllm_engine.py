@@ -9,7 +9,7 @@ import pytest
 
 from tests.assets import asset
 from tests.contract.conftest import MODEL
-from worker.chat.vllm_engine import VllmEngine
+from worker.chat.vllm_engine.engine import VllmEngine
 from worker.jobs.errors import BadSettings, ModelMissing
 
 
@@ -18,7 +18,7 @@ def start(path: Path, /, **args: Any) -> None:
 
 
 def test_importing_it_imports_neither_vllm_nor_torch() -> None:
-    code = "import sys, worker.chat.vllm_engine; sys.exit(bool({'torch', 'vllm'} & set(sys.modules)))"
+    code = "import sys, worker.chat.vllm_engine.engine; sys.exit(bool({'torch', 'vllm'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -11,7 +11,7 @@ from tests.contract.recorder import Recorder
 from tests.gpu.ballast import take_all
 from tests.integration.stack import Stack, eventually, free_port
 from worker.chat.engine import ChatRequest
-from worker.chat.transformers_engine import TransformersEngine
+from worker.chat.transformers_engine.engine import TransformersEngine
 from worker.devices.lease import list_gpus
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.settings import Settings

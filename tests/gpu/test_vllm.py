@@ -29,9 +29,9 @@ from tests.contract.test_chat_engines import (  # noqa: F401  # they run here to
     test_stop_strings_end_the_text_before_them,
     test_the_context_bounds_the_answer,
 )
+from worker.chat.checkpoint import load_model
 from worker.chat.engine import ChatRequest, Delta
-from worker.chat.loading import load_model
-from worker.chat.vllm_engine import VllmEngine
+from worker.chat.vllm_engine.engine import VllmEngine
 from worker.devices.lease import list_gpus
 from worker.jobs.errors import BadSettings, EngineLost
 

@@ -12,7 +12,7 @@ import pytest
 from tests.assets import asset
 from tests.contract.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
 from tests.integration.stack import SLOTS, Stack, course, eventually
-from worker.chat.loading import load_model
+from worker.chat.checkpoint import load_model
 from worker.jobs.settings import child_env
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.test_chat_detokenizer import END, STOPS, TEXT, TOKENIZER
-from worker.chat.answer import Answer
 from worker.chat.engine import ChatRequest, Delta
+from worker.chat.request_state import Answer
 
 
 def deltas(request: ChatRequest, generated: list[int]) -> list[Delta]:

@@ -11,7 +11,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 from transformers.generation.logits_process import TopPLogitsWarper
 
 from worker.chat.engine import ChatRequest
-from worker.chat.sampling import TopP, gumbel_noise, sampling_options, sampling_processors
+from worker.chat.transformers_engine.sampling import TopP, gumbel_noise, sampling_options, sampling_processors
 
 VOCABULARY = 8
 EOS = (0, 2)

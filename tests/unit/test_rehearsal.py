@@ -1,4 +1,4 @@
-from worker.chat.rehearsal import LONG_PROMPT, SHORT_PROMPT, crowds
+from worker.chat.warmup import LONG_PROMPT, SHORT_PROMPT, crowds
 
 
 def test_a_prompt_of_each_size_that_has_a_graph_is_rehearsed_alone() -> None:

@@ -6,7 +6,7 @@ from importlib.machinery import ModuleSpec
 
 import pytest
 
-from worker.chat.vllm_environment import prepare
+from worker.chat.vllm_engine.environment import prepare
 
 
 def prepared(monkeypatch: pytest.MonkeyPatch, *, flashinfer: bool, **users: str) -> dict[str, str]:

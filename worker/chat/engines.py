@@ -27,11 +27,11 @@ def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine
     if name == "transformers":
         if gpus > 1:
             raise BadSettings(f"the engine transformers runs on one GPU, not on {gpus}: try vllm")
-        from worker.chat.transformers_engine import TransformersEngine
+        from worker.chat.transformers_engine.engine import TransformersEngine
 
         engine = TransformersEngine(model, torch_device, settings.slots, settings.context_length)
         return NamedEngine(name, engine)
-    from worker.chat.vllm_engine import VllmEngine
+    from worker.chat.vllm_engine.engine import VllmEngine
 
     # It logs beside us and at length: what INFO is to it is DEBUG to us.
     suggest(VLLM_LOGGING_LEVEL="INFO" if settings.log_level == "DEBUG" else "WARNING")

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.chat.answers import Answers
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
-from worker.chat.rehearsal import Rehearsal
+from worker.chat.request_tracker import Answers
+from worker.chat.warmup import Rehearsal
 from worker.jobs.errors import EngineFailed, EngineLost, OutOfMemory
 from worker.jobs.prompt import PromptTemplate
 
 if TYPE_CHECKING:
     from transformers.generation.continuous_batching.requests import GenerationOutput
 
-    from worker.chat.loading import LoadedModel
-    from worker.chat.manager import StepManager
+    from worker.chat.checkpoint import LoadedModel
+    from worker.chat.transformers_engine.manager import StepManager
 
 
 class TransformersEngine:
@@ -47,8 +47,8 @@ class TransformersEngine:
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         """Load, warm up and serve; ModelMissing if there is no model, EngineFailed if it cannot run."""
-        from worker.chat.loading import load_model
-        from worker.chat.manager import StepManager, batching_config
+        from worker.chat.checkpoint import load_model
+        from worker.chat.transformers_engine.manager import StepManager, batching_config
 
         self._loaded = load_model(self._path, self._device)
         files = self._loaded.files

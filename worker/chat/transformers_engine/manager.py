@@ -16,7 +16,7 @@ from transformers.generation.continuous_batching.continuous_api import (
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
 from worker.chat.engine import ChatRequest
-from worker.chat.sampling import sampling_options, sampling_processors
+from worker.chat.transformers_engine.sampling import sampling_options, sampling_processors
 from worker.devices import memory
 from worker.jobs.errors import EngineFailed
 

@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker.chat.answers import Answers, Ticket
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
-from worker.chat.rehearsal import Rehearsal, crowds
-from worker.chat.vllm_environment import prepare
+from worker.chat.request_tracker import Answers, Ticket
+from worker.chat.vllm_engine.environment import prepare
+from worker.chat.warmup import Rehearsal, crowds
 from worker.jobs.errors import EngineFailed, EngineLost
 from worker.jobs.prompt import PromptTemplate
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from worker.chat.loading import ModelFiles
-    from worker.chat.vllm_steps import Output
+    from worker.chat.checkpoint import ModelFiles
+    from worker.chat.vllm_engine.output import Output
 
 
 class VllmEngine:
@@ -72,8 +72,8 @@ class VllmEngine:
         ModelMissing if there is no model, BadSettings if vLLM refuses `args`, EngineFailed if it cannot run.
         """
         prepare(self.slots)
-        from worker.chat.loading import read_model
-        from worker.chat.vllm_args import engine_config
+        from worker.chat.checkpoint import read_model
+        from worker.chat.vllm_engine.args import engine_config
 
         files = self._files = read_model(self._path)
         length = min(self.context_length, files.context_length)
@@ -149,7 +149,7 @@ class VllmEngine:
 
     def _run(self, config: "VllmConfig", started: Future[None]) -> None:
         """Start vLLM, then run its event loop."""
-        from worker.chat.vllm_steps import start_llm
+        from worker.chat.vllm_engine.output import start_llm
 
         try:
             self._llm = start_llm(config, self)
@@ -178,7 +178,7 @@ class VllmEngine:
     async def _obey(self, order: Ticket | str) -> None:
         from vllm.inputs import tokens_input
 
-        from worker.chat.vllm_sampling import sampling_params
+        from worker.chat.vllm_engine.sampling import sampling_params
 
         try:
             if isinstance(order, str):

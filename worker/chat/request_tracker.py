@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from worker.chat.answer import Answer
 from worker.chat.engine import ChatRequest, Delta
+from worker.chat.request_state import Answer
 from worker.jobs.errors import EngineFailed, EngineLost, JobFailed
 
 if TYPE_CHECKING:
-    from worker.chat.loading import ModelFiles
+    from worker.chat.checkpoint import ModelFiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The chat engine on transformers' continuous batching."""
