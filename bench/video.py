@@ -28,8 +28,8 @@ from webapi.plot import Line, Panel, draw
 from worker.assets import fetch
 from worker.devices.memory import free
 from worker.jobs.settings import Settings
+from worker.video.inference.device_thread import DeviceThread
 from worker.video.request import BatchDone
-from worker.video.thread import DeviceThread
 
 
 def compare(work: Work, rounds: int, folder: Path) -> None:

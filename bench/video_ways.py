@@ -15,7 +15,7 @@ from bench.processes import process, scripted_settings
 from tests.integration.stack import eventually
 from webapi.client import Client
 from webapi.local import web_argv, worker_argv
-from worker.video.composite import Effect, compositor
+from worker.video.inference.composite import Effect, compositor
 from worker.video.models import MODELS, VideoModel
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest

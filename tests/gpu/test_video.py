@@ -21,15 +21,15 @@ from worker.devices.lease import list_gpus
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.limits import ClipSize
 from worker.process.lifecycle import SWITCH_S
+from worker.video.inference.device_thread import DeviceThread
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest
-from worker.video.thread import DeviceThread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from worker.video.composite import Effect
+    from worker.video.inference.composite import Effect
 
 pytestmark = [
     pytest.mark.gpu,
@@ -242,8 +242,8 @@ def test_a_gpu_that_fills_up_ends_one_video_and_not_the_next(
 
 def test_results_come_in_two_pinned_buffers_in_turn() -> None:
     """The encoder reads one while the device fills the other."""
+    from worker.video.inference.model_runner import Stage
     from worker.video.models.selfie import SelfieSegmentation
-    from worker.video.stage import Stage
 
     stage = Stage(SelfieSegmentation.load(asset("selfie_segmentation.tflite"), "cuda"), "cuda", 2)
     scene = stage.scene("background", (9, 9, 9), 48, 64)

@@ -16,8 +16,8 @@ from tests.unit.video_fixtures import gradient, make_clip
 from worker.jobs.errors import BadVideo, InvalidInput
 from worker.jobs.limits import Limits
 from worker.jobs.media.probe_process import Field, inspect
-from worker.video.composite import load_image
-from worker.video.reader import ClipReader
+from worker.video.decoding.reader import ClipReader
+from worker.video.inference.composite import load_image
 
 LIMITS = Limits(max_pixels=64 * 48, max_frames=50, max_duration_s=10, max_streams=4)
 Make = Callable[[Path], Path]

@@ -26,7 +26,7 @@ from tests.unit.video_fixtures import cut, gradient, make_clip
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
 from worker.jobs.media.probe import ClipInfo, probe, probe_image
-from worker.video.reader import ClipReader
+from worker.video.decoding.reader import ClipReader
 
 
 def test_a_clip_is_described() -> None:

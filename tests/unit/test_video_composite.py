@@ -7,7 +7,7 @@ import torch
 
 from tests.unit.video_fixtures import gradient
 from worker.jobs.errors import BadVideo
-from worker.video.composite import blurred, compositor, cover, load_image
+from worker.video.inference.composite import blurred, compositor, cover, load_image
 
 FRAMES = torch.from_numpy(np.stack([gradient(index) for index in range(3)]))
 HEIGHT, WIDTH = FRAMES.shape[1:3]

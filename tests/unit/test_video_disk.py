@@ -14,7 +14,7 @@ import pytest
 from tests.unit.test_video_runner import Bench, bench
 from tests.unit.video_fixtures import read_clip, with_sound
 from worker.jobs.errors import DiskFull, EngineFailed
-from worker.video.disk import writing
+from worker.video.encoding.write_errors import writing
 
 __all__ = ["bench"]
 

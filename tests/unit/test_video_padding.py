@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.video.padding import Pad, cut, fill
+from worker.video.inference.padding import Pad, cut, fill
 
 BATCH = 16
 

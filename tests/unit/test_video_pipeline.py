@@ -13,10 +13,10 @@ from tests.unit.test_video_composite import save_png
 from tests.unit.test_video_reader import cut_between_frames, index_cut_off, threads
 from tests.unit.video_fixtures import Picture, gradient, make_clip, read_clip
 from worker.jobs.errors import BadSettings, BadVideo, EngineFailed
-from worker.video.padding import Pad
+from worker.video.encoding.writer import SegmentWriter
+from worker.video.inference.padding import Pad
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, Canceled, VideoRequest, VideoResult
-from worker.video.writer import SegmentWriter
 
 FACE, CORNER = (slice(55, 75), slice(80, 100)), (slice(0, 20), slice(0, 20))
 

@@ -11,7 +11,7 @@ from tests.assets import asset
 from tests.unit.video_fixtures import cut, gradient, make_clip, read_clip, remux
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import Limits
-from worker.video.reader import BUFFERS, ClipReader
+from worker.video.decoding.reader import BUFFERS, ClipReader
 
 CARPHONE = "carphone_pristine.mp4"
 
@@ -69,7 +69,9 @@ def test_times_that_do_not_rise_are_nudged(tmp_path: Path) -> None:
 
 
 def test_a_stream_without_times_gets_its_frame_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.video.decoder.CLIPS", "h264")  # no upload, but it surely has no times
+    monkeypatch.setattr(
+        "worker.video.decoding.decoder.CLIPS", "h264"
+    )  # no upload, but it surely has no times
     clip = make_clip(tmp_path / "clip.h264", [gradient(i) for i in range(5)])
     with ClipReader(clip, 5) as reader:
         times = [t * reader.header.time_base for t in next(iter(reader)).pts]

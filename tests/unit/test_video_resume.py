@@ -23,8 +23,8 @@ from tests.unit.video_fixtures import (
     with_sound,
 )
 from worker.video import pipeline
-from worker.video.audio import AudioCopy
-from worker.video.reader import ClipReader
+from worker.video.decoding.reader import ClipReader
+from worker.video.encoding.audio import AudioCopy
 from worker.video.request import BatchDone, Canceled, VideoRequest, VideoResult
 
 #: 25 frames make 9 batches, the last of one frame
@@ -263,7 +263,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 from tests.unit.video_fixtures import ScriptedModel
-from worker.video import joiner
+from worker.video.encoding import joiner
 from worker.video.models import MODELS
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import VideoRequest

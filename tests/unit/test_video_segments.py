@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.video_fixtures import complaints, gradient, make_clip
-from worker.video.segments import SegmentFolder
+from worker.video.encoding.segments import SegmentFolder
 
 
 def folder_with(path: Path, *segments: tuple[int, int]) -> SegmentFolder:

@@ -14,13 +14,13 @@ from tests.assets import asset
 from tests.unit.video_fixtures import Picture, ScriptedModel, gradient, make_clip, read_clip, scripted
 from worker.jobs.errors import BadSettings
 from worker.jobs.limits import ClipSize
-from worker.video.composite import Effect
+from worker.video.encoding.writer import SegmentWriter
+from worker.video.inference.composite import Effect
+from worker.video.inference.model_runner import SMALL, WARM_UP_BATCHES, Stage
 from worker.video.models import VideoModel
 from worker.video.models.selfie import SelfieSegmentation
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest
-from worker.video.stage import SMALL, WARM_UP_BATCHES, Stage
-from worker.video.writer import SegmentWriter
 
 GREEN = (0, 255, 0)
 BATCH = 4

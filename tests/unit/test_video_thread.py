@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from worker.video.thread import DeviceThread
+from worker.video.inference.device_thread import DeviceThread
 
 WAIT_S = 20.0
 

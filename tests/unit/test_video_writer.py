@@ -21,10 +21,10 @@ from tests.unit.video_fixtures import (
     with_sound,
 )
 from worker.jobs.errors import EngineFailed
-from worker.video.joiner import join
-from worker.video.reader import ClipReader
-from worker.video.segments import SegmentFolder
-from worker.video.writer import SegmentWriter
+from worker.video.decoding.reader import ClipReader
+from worker.video.encoding.joiner import join
+from worker.video.encoding.segments import SegmentFolder
+from worker.video.encoding.writer import SegmentWriter
 
 
 def copy(source: Path, target: Path, batch_size: int = 8, segment_batches: int = 2) -> None:

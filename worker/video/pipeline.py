@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 from worker.devices.memory import free, measure
 from worker.jobs.errors import BadSettings, EngineFailed, EngineLost
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
-from worker.video.decoder import ClipHeader
-from worker.video.disk import writing
-from worker.video.encoder import RECIPE
-from worker.video.failures import failure_of
-from worker.video.joiner import join
-from worker.video.padding import cut, fill
-from worker.video.reader import ClipReader, Frames
+from worker.video.decoding.decoder import ClipHeader
+from worker.video.decoding.reader import ClipReader, Frames
+from worker.video.encoding.encoder import RECIPE
+from worker.video.encoding.joiner import join
+from worker.video.encoding.segments import SegmentFolder
+from worker.video.encoding.write_errors import writing
+from worker.video.encoding.writer import SegmentWriter
+from worker.video.inference.padding import cut, fill
+from worker.video.inference.torch_errors import failure_of
 from worker.video.request import BatchDone, Canceled, VideoRequest, VideoResult
-from worker.video.segments import SegmentFolder
-from worker.video.writer import SegmentWriter
 
 if TYPE_CHECKING:  # torch comes in with `load`, after the device has been pinned
-    from worker.video.stage import Stage
+    from worker.video.inference.model_runner import Stage
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +62,8 @@ class VideoPipeline:
 
     def load(self) -> None:
         """Read the weights and warm up; BadSettings if the model is not known or cannot be compiled."""
+        from worker.video.inference.model_runner import Stage
         from worker.video.models import MODELS
-        from worker.video.stage import Stage
 
         if self._name not in MODELS:
             raise BadSettings(f"no video model is called {self._name}; there are {', '.join(MODELS)}")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from worker.devices.memory import MemoryReport
 from worker.jobs.media.durable import publish
-from worker.video.padding import Pad
+from worker.video.inference.padding import Pad
 
 if TYPE_CHECKING:  # torch comes in only after the device has been pinned
-    from worker.video.composite import Effect
+    from worker.video.inference.composite import Effect
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,10 @@ from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
 from worker.runs.run import Run
 from worker.video import request
+from worker.video.inference.device_thread import DeviceThread
 from worker.video.pipeline import VideoPipeline
 from worker.video.publisher import Publisher, patiently
 from worker.video.request import BatchDone, VideoRequest, VideoResult
-from worker.video.thread import DeviceThread
 
 __all__ = ["VideoRunner"]
 

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
 from worker.jobs.media.probe import CLIPS, open_media
-from worker.video.orientation import Orientation
+from worker.video.decoding.orientation import Orientation
 
 
 @dataclass(frozen=True, slots=True)

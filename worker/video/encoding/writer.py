@@ -11,10 +11,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.video.decoder import ClipHeader
-from worker.video.disk import writing
-from worker.video.encoder import Encoder
-from worker.video.segments import SegmentFolder
+from worker.video.decoding.decoder import ClipHeader
+from worker.video.encoding.encoder import Encoder
+from worker.video.encoding.segments import SegmentFolder
+from worker.video.encoding.write_errors import writing
 
 
 class SegmentWriter:

@@ -15,10 +15,10 @@ from av.video.stream import VideoStream
 
 from worker.jobs.errors import EngineFailed
 from worker.jobs.media.probe import open_media
-from worker.video.audio import AudioCopy
-from worker.video.decoder import ClipHeader
-from worker.video.encoder import REORDERED
-from worker.video.segments import Segment
+from worker.video.decoding.decoder import ClipHeader
+from worker.video.encoding.audio import AudioCopy
+from worker.video.encoding.encoder import REORDERED
+from worker.video.encoding.segments import Segment
 
 #: the index comes first, so that players can start before they have the whole file
 _OPTIONS = {"movflags": "faststart"}

@@ -18,8 +18,8 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from worker.jobs.limits import DEFAULTS, Limits
-from worker.video.decoder import ClipDecoder, ClipHeader
-from worker.video.orientation import Orientation
+from worker.video.decoding.decoder import ClipDecoder, ClipHeader
+from worker.video.decoding.orientation import Orientation
 
 Frames = NDArray[np.uint8]
 

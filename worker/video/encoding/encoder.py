@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from worker.video.decoder import ClipHeader
+from worker.video.decoding.decoder import ClipHeader
 
 CRF, PRESET = 18, "veryfast"
 

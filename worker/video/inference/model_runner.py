@@ -13,9 +13,9 @@ from torch import Tensor
 
 from worker.devices import memory
 from worker.jobs.limits import ClipSize
-from worker.video.composite import Background, Compositor, Effect, compositor
+from worker.video.decoding.reader import Frames
+from worker.video.inference.composite import Background, Compositor, Effect, compositor
 from worker.video.models import VideoModel
-from worker.video.reader import Frames
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Decoding: from an uploaded clip to upright frames with their times."""
