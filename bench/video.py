@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from bench.video_ways import MODEL, Bare, Work, running_stack, through, through_stack
-from webapi.plot import Line, Panel, draw
+from webapi.documents.plot import Line, Panel, draw
 from worker.assets import fetch
 from worker.devices.memory import free
 from worker.jobs.settings import Settings

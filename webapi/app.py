@@ -5,12 +5,14 @@ import logging
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from webapi import auth, browsers, jobs, open_files, ops, problems, streams, tokens
-from webapi.backend import Backend
+from webapi import jobs, ops, streams
+from webapi.auth import authenticate, stream_tokens
+from webapi.http import open_files, problems, security_headers
+from webapi.openai import errors, videos
 from webapi.openai import routes as openai
-from webapi.openai import videos
 from webapi.openapi import routes as openapi
-from webapi.warmup import WarmUp
+from webapi.services.backend import Backend
+from webapi.services.warmup import WarmUp
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.settings import Settings, export
 
@@ -41,9 +43,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["stoker"] = stoker = Backend.of(settings)
     Recovery(stoker.ledger, stoker.media).start()
     WarmUp(stoker).start()
-    for module in (jobs, streams, tokens, ops, openai, videos, openapi):
+    for module in (jobs, streams, stream_tokens, ops, openai, videos, openapi):
         app.register_blueprint(module.routes)
-    auth.register(app)
-    browsers.register(app, settings)
-    problems.register(app)
+    authenticate.register(app)
+    security_headers.register(app, settings)
+    problems.register(app, renderers=[errors])
     return app

@@ -8,7 +8,8 @@ from typing import Any
 import click
 from redis.exceptions import RedisError
 
-from webapi import exposure, local, whereabouts
+from webapi import local, whereabouts
+from webapi.auth import public_bind
 from webapi.client_cli import chat, status, video
 from webapi.keys_cli import keys
 from worker.jobs.errors import StokerError
@@ -116,7 +117,7 @@ def worker_health() -> None:
 def web(host: str | None, port: int | None, no_auth: bool | None) -> None:
     """Run the API under gunicorn."""
     settings = Settings.from_env().updated(host=host, port=port, no_auth=no_auth)
-    exposure.check(settings)
+    public_bind.check(settings)
     media_of(settings)  # if it cannot work that is told here, and not by each of gunicorn's processes
     _exec(local.web_argv(settings), settings)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from flask import request
 
-from webapi.backend import Backend
 from webapi.preferences import idempotency, repeated
+from webapi.services.backend import Backend
 from webapi.submission import check_room, submit
 from webapi.uploads import receive
 from worker.jobs.media.files import JobFiles

@@ -9,15 +9,15 @@ from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field
 
-from webapi import access
-from webapi.backend import backend
-from webapi.bodies import json_body, query
+from webapi.auth import access
 from webapi.clip_submission import submit_clip
-from webapi.documents import ChatResult, JobDocument, JobPage, PageLinks
-from webapi.memory_documents import MemoryDocument
-from webapi.memory_plot import memory_plot
+from webapi.documents.jobs import ChatResult, JobDocument, JobPage, PageLinks
+from webapi.documents.memory import MemoryDocument
+from webapi.documents.memory_plot import memory_plot
+from webapi.http.bodies import json_body, query
+from webapi.http.video_response import check_succeeded, video_file
 from webapi.preferences import idempotency, wait_for_end, wanted_wait_s
-from webapi.results import check_succeeded, video_file
+from webapi.services.backend import backend
 from webapi.submission import cancel as cancel_job
 from webapi.submission import submit
 from worker.jobs.records import JobState, Record

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import click
 
 from webapi import table, whereabouts
-from webapi.keys import Key, Keys
-from webapi.secret import Secret
+from webapi.services.keys import Key, Keys
+from webapi.services.signing_keys import Secret
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import rfc3339
 from worker.jobs.settings import Settings

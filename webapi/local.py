@@ -15,10 +15,11 @@ from pathlib import Path
 import click
 from redis.exceptions import RedisError
 
-from webapi import exposure, whereabouts
+from webapi import whereabouts
 from webapi.announcer import Announcer
+from webapi.auth import public_bind
 from webapi.client import Client
-from webapi.open_files import CONNECTIONS
+from webapi.http.open_files import CONNECTIONS
 from webapi.supervisor import Child, Supervisor
 from worker.jobs.dispatch.webhook_queue import QUEUE
 from worker.jobs.errors import StokerError
@@ -132,7 +133,7 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
         start("valkey", _valkey_argv(port, settings.root / "valkey"), child_env(settings))
         click.echo(f"valkey: {settings.redis_url}")
     _wait_for_redis(settings, supervisor)
-    exposure.check(settings)
+    public_bind.check(settings)
     start("web", web_argv(settings), child_env(settings))
     start("webhooks", webhooks_argv(settings), child_env(settings))
     for kind, devices in (("chat", settings.devices), ("video", _spare(settings.devices))):

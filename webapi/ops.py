@@ -10,8 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from webapi.backend import Backend, backend
-from webapi.documents import Health, QueuesDocument, WorkersDocument
+from webapi.documents.jobs import Health, QueuesDocument, WorkersDocument
+from webapi.services.backend import Backend, backend
 from worker.jobs.errors import NotReady
 
 __all__ = ["routes"]

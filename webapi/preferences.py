@@ -8,8 +8,8 @@ from pathlib import Path
 from flask import request
 from werkzeug.http import parse_dict_header
 
-from webapi import access
-from webapi.backend import Backend
+from webapi.auth import access
+from webapi.services.backend import Backend
 from webapi.streams import follow
 from worker.jobs.errors import InvalidInput
 from worker.jobs.ledger.ledger import Once

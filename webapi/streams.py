@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from flask import Blueprint, Response, request
 from redis.exceptions import RedisError
 
-from webapi import access
-from webapi.backend import Backend, backend
+from webapi.auth import access
+from webapi.services.backend import Backend, backend
 from worker.jobs.errors import InvalidInput, JobNotFound
 from worker.jobs.events import LoggedEvent
 

@@ -5,10 +5,10 @@ import math
 
 from redis.exceptions import RedisError
 
-from webapi import access
 from webapi.addresses import check_url
-from webapi.backend import Backend
-from webapi.problems import RETRY_AFTER_S
+from webapi.auth import access
+from webapi.http.problems import RETRY_AFTER_S
+from webapi.services.backend import Backend
 from worker.jobs.dispatch.dispatcher import call_next, send
 from worker.jobs.errors import InvalidInput, JobNotFound, NotReady, PromptTooLong, QueueFull, Unanswered
 from worker.jobs.ledger.ledger import Once

@@ -17,8 +17,8 @@ from celery.worker.request import Request
 from standardwebhooks import Webhook
 
 from webapi.addresses import Network, check_url
-from webapi.documents import JobDocument
-from webapi.secret import Secret
+from webapi.documents.jobs import JobDocument
+from webapi.services.signing_keys import Secret
 from worker.jobs.broker import app
 from worker.jobs.dispatch.webhook_queue import TASK, Deliveries
 from worker.jobs.errors import DeliveryFailed, InvalidInput, JobNotFound

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests.integration.webstack import HELLO, TIMEOUT_S, Web, in_log, serve, tokens, write_clip
-from webapi.keys import Keys
+from webapi.services.keys import Keys
 from worker.jobs.events import Succeeded
 
 HERE = Path(__file__).parent

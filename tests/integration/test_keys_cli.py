@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 
 from tests.integration.webstack import Web
 from webapi.cli import main
-from webapi.keys import Keys
-from webapi.secret import Secret
+from webapi.services.keys import Keys
+from webapi.services.signing_keys import Secret
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 

@@ -13,8 +13,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.integration.webstack import HELLO, Web, data, started, tokens
 from webapi.app import create_app
+from webapi.http.problems import STATUS
 from webapi.openapi.document import EXAMPLES, ROUTES, build, documented
-from webapi.problems import STATUS
 from worker.jobs.events import Batch, Canceled, Failed, Progress, Succeeded
 from worker.jobs.settings import Settings
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.webstack import TIMEOUT_S, Web, tokens, upload, write_image
-from webapi.keys import Keys
+from webapi.services.keys import Keys
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import Batch, Canceled, Event, Failed, Succeeded
 from worker.jobs.records import Record

@@ -11,7 +11,7 @@ from tests.integration.stack import course
 from tests.integration.webstack import HELLO, TIMEOUT_S, Web
 from webapi.app import create_app
 from webapi.client import ApiError, Client
-from webapi.keys import Keys, NewKey
+from webapi.services.keys import Keys, NewKey
 from worker.jobs.events import Succeeded
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings

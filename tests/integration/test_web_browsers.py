@@ -4,8 +4,8 @@ import pytest
 
 from tests.integration.webstack import HELLO, Web
 from webapi.app import create_app
-from webapi.browsers import HEADERS
-from webapi.keys import Keys
+from webapi.http.security_headers import HEADERS
+from webapi.services.keys import Keys
 from worker.jobs.errors import BadSettings
 from worker.jobs.settings import Settings
 

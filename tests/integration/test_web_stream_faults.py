@@ -80,7 +80,7 @@ def test_redis_restarts_and_the_stream_goes_on(valkey: ValkeyServer, tmp_path: P
 
 
 def test_the_feed_under_plain_threads(ledger: Ledger) -> None:
-    from webapi.feed import Feed
+    from webapi.services.feed import Feed
 
     feed = Feed(ledger.redis, ledger.key("feed"))
     before = set(threading.enumerate())
@@ -93,7 +93,7 @@ def test_the_feed_under_plain_threads(ledger: Ledger) -> None:
 
 
 def test_a_reader_that_nobody_needs_ends_when_redis_does(valkey: ValkeyServer) -> None:
-    from webapi.feed import Feed
+    from webapi.services.feed import Feed
 
     readers = []
     with connect(Settings.from_env({"STOKER_REDIS_URL": f"{valkey.connection_url}/0"})) as client:
@@ -115,7 +115,7 @@ def test_a_reader_that_nobody_needs_ends_when_redis_does(valkey: ValkeyServer) -
 def test_a_lost_wake_up_is_made_good_while_the_reader_is_busy(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from webapi import feed as module
+    from webapi.services import feed as module
 
     monkeypatch.setattr(module, "POLL_S", 0.1)
     feed, calm = module.Feed(ledger.redis, ledger.key("feed")), threading.Event()

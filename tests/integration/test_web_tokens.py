@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from tests.integration.webstack import HELLO, TIMEOUT_S, Web
-from webapi.backend import Backend
-from webapi.keys import Keys, NewKey
-from webapi.tokens import COOKIE, serializer
+from webapi.auth.stream_tokens import COOKIE, serializer
+from webapi.services.backend import Backend
+from webapi.services.keys import Keys, NewKey
 from worker.jobs.events import Succeeded
 
 DONE = Succeeded({"text": "Yes.", "finish_reason": "stop"}, {})

@@ -19,7 +19,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from tests.integration.stack import eventually, free_port
 from tests.integration.webstack import TIMEOUT_S, Web, serve
 from webapi.local import _valkey_argv, webhooks_argv
-from webapi.secret import Secret
+from webapi.services.signing_keys import Secret
 from webapi.webhooks import JITTER, WAIT_MAX_S, post, wait_s
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Failed, Succeeded

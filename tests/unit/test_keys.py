@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from webapi.keys import Keys
+from webapi.services.keys import Keys
 from worker.jobs.errors import KeyNotFound, Unauthorized
 from worker.jobs.ledger.ledger import Ledger
 

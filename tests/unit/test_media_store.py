@@ -269,7 +269,7 @@ from gevent import monkey; monkey.patch_all()
 import os, sys
 from pathlib import Path
 import gevent
-from webapi.media import open_media
+from webapi.services.gevent_media import open_media
 from worker.jobs.settings import Settings
 
 media = open_media(Settings(media_url="s3://media", prefix="gevent", home=Path(sys.argv[1])))

@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from webapi.plot import Line, Panel, draw
+from webapi.documents.plot import Line, Panel, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
 

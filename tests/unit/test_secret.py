@@ -3,7 +3,7 @@ import hashlib
 import hmac
 from concurrent.futures import ThreadPoolExecutor
 
-from webapi.secret import Secret
+from webapi.services.signing_keys import Secret
 from worker.jobs.ledger.ledger import Ledger
 
 

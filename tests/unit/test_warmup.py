@@ -3,8 +3,8 @@ import sys
 from dataclasses import replace
 
 from tests.integration.webstack import CHAT, tiny_template
-from webapi.backend import Backend
-from webapi.warmup import WarmUp
+from webapi.services.backend import Backend
+from webapi.services.warmup import WarmUp
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
@@ -40,8 +40,8 @@ def test_a_model_that_cannot_be_prepared_keeps_no_other_from_being(brokered: Led
 UNDER_GEVENT = """
 from gevent import monkey; monkey.patch_all()
 import sys
-from webapi.backend import Backend
-from webapi.warmup import WarmUp
+from webapi.services.backend import Backend
+from webapi.services.warmup import WarmUp
 from worker.jobs.settings import Settings
 stokers = [Backend.of(Settings.model_validate_json(sys.argv[1])) for _ in range(10)]
 for stoker in stokers:

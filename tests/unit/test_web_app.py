@@ -14,10 +14,10 @@ from redis.exceptions import ResponseError
 
 from tests.integration.webstack import CHAT, HELLO, tiny_template
 from webapi.app import create_app
-from webapi.feed import Inbox
+from webapi.http.problems import STATUS
 from webapi.openai.schema import ChatCompletionRequest
-from webapi.problems import STATUS
-from webapi.warmup import WarmUp
+from webapi.services.feed import Inbox
+from webapi.services.warmup import WarmUp
 from worker.jobs import errors
 from worker.jobs.dispatch import dispatcher
 from worker.jobs.events import LoggedEvent
@@ -127,7 +127,7 @@ def test_a_bad_conversation_is_told_by_its_first_fault(
 
 
 def test_a_prompt_template_is_parsed_again_only_when_it_changes(ledger: Ledger) -> None:
-    from webapi.prompts import Prompts
+    from webapi.services.token_counter import Prompts
 
     registry, messages = Registry(ledger), [Message(role="user", content="Hi")]
     prompts = Prompts(registry)
@@ -142,7 +142,7 @@ def test_a_prompt_template_is_parsed_again_only_when_it_changes(ledger: Ledger) 
 
 @pytest.mark.parametrize("contents", [["H" * 5000], [""] * 5000])
 def test_while_a_long_prompt_is_counted_other_requests_go_on(ledger: Ledger, contents: list[str]) -> None:
-    from webapi.prompts import Prompts
+    from webapi.services.token_counter import Prompts
 
     registry, card = Registry(ledger), ModelCard("tiny", "chat", CHAT, 64, digest="1")
     registry.publish_model(card, tiny_template().to_json())

@@ -8,7 +8,7 @@ from typing import Any
 from gevent.monkey import get_original
 from redis.exceptions import RedisError
 
-from webapi.backend import Backend
+from webapi.services.backend import Backend
 from webapi.streams import follow
 from webapi.submission import cancel
 from worker.jobs.errors import JobNotFound

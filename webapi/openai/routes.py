@@ -6,12 +6,12 @@ from itertools import chain
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
-from webapi.backend import Backend, backend
-from webapi.bodies import json_body
+from webapi.http.bodies import json_body
+from webapi.http.problems import problem
 from webapi.openai.attendance import attended
 from webapi.openai.schema import Model, ModelList
 from webapi.openai.translate import Answer, asked, failure
-from webapi.problems import problem
+from webapi.services.backend import Backend, backend
 from webapi.streams import HEADERS
 from webapi.submission import submit
 from worker.jobs.errors import InvalidInput, ModelNotFound

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from webapi.http.problems import ENDED
 from webapi.openai.errors import error_document
 from webapi.openai.schema import (
     AssistantMessage,
@@ -20,7 +21,6 @@ from webapi.openai.schema import (
     Delta,
     Usage,
 )
-from webapi.problems import ENDED
 from worker.jobs.errors import InvalidInput
 from worker.jobs.events import LoggedEvent
 from worker.jobs.specs import TO_CONTEXT_END, ChatJob, JobSpec, validate

@@ -8,13 +8,13 @@ from typing import Any
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
-from webapi import access
-from webapi.backend import backend
-from webapi.bodies import query
+from webapi.auth import access
 from webapi.clip_submission import submit_clip
+from webapi.http.bodies import query
+from webapi.http.video_response import video_file
 from webapi.openai.routes import JOB_HEADER, submit_named
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
-from webapi.results import video_file
+from webapi.services.backend import backend
 from webapi.streams import follow
 from webapi.submission import cancel
 from worker.jobs.errors import InvalidInput, JobNotFound

@@ -28,7 +28,8 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import Rule
 
-from webapi.event_documents import EventDocument
+from webapi.documents.events import EventDocument
+from webapi.http.problems import PROBLEM_JSON, Problem
 from webapi.openai.errors import ErrorDocument, speaks
 from webapi.openai.schema import ChatCompletionChunk, ChunkWithUsage
 from webapi.openapi import native, openai
@@ -45,7 +46,6 @@ from webapi.openapi.parts import (
     without_null,
 )
 from webapi.openapi.webhooks import WEBHOOKS, Notice
-from webapi.problems import PROBLEM_JSON, Problem
 
 __all__ = ["EXAMPLES", "build", "documented"]
 

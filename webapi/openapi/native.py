@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from webapi.documents import (
+from webapi.documents.jobs import (
     ChatResult,
     Health,
     JobDocument,
@@ -11,8 +11,8 @@ from webapi.documents import (
     TokenDocument,
     WorkersDocument,
 )
+from webapi.documents.memory import MemoryDocument
 from webapi.jobs import Page
-from webapi.memory_documents import MemoryDocument
 from webapi.openapi.parts import (
     ACCEPT_RANGES,
     BINARY,

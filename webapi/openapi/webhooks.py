@@ -12,7 +12,7 @@ from openapi_pydantic import (
 )
 from pydantic import BaseModel
 
-from webapi.documents import JobDocument, Time
+from webapi.documents.jobs import JobDocument, Time
 from webapi.openapi.parts import parameter, reference
 
 __all__ = ["WEBHOOKS", "Notice"]

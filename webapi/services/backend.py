@@ -6,10 +6,10 @@ from typing import cast
 
 from flask import current_app
 
-from webapi.feed import Feed
-from webapi.keys import Keys
-from webapi.media import open_media
-from webapi.prompts import Prompts
+from webapi.services.feed import Feed
+from webapi.services.gevent_media import open_media
+from webapi.services.keys import Keys
+from webapi.services.token_counter import Prompts
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues

@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from webapi.keys import Keys
+from webapi.services.keys import Keys
 from worker.jobs.errors import BadSettings
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from webapi.memory_documents import BatchMemory, MemoryDocument
-from webapi.plot import Line, Panel, draw
+from webapi.documents.memory import BatchMemory, MemoryDocument
+from webapi.documents.plot import Line, Panel, draw
 
 __all__ = ["memory_plot"]
 

@@ -2,7 +2,7 @@
 
 from flask import Response, request, send_file
 
-from webapi.backend import backend
+from webapi.services.backend import backend
 from worker.jobs.errors import JobConflict, JobNotFound
 from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.records import Record

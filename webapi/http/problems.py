@@ -1,16 +1,16 @@
-"""Every error as `application/problem+json` (RFC 9457) or OpenAI's object: one table from class to status."""
+"""Error responses: one table from error class to HTTP status, and problem documents (RFC 9457)."""
 
 import logging
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
-from webapi.openai import errors as openai
 from worker.jobs.errors import (
     DiskFull,
     InvalidInput,
@@ -25,7 +25,16 @@ from worker.jobs.errors import (
     Unauthorized,
 )
 
-__all__ = ["ENDED", "PROBLEM_JSON", "RETRY_AFTER_S", "STATUS", "Problem", "problem", "register"]
+__all__ = [
+    "ENDED",
+    "PROBLEM_JSON",
+    "RETRY_AFTER_S",
+    "STATUS",
+    "ErrorRenderer",
+    "Problem",
+    "problem",
+    "register",
+]
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -63,8 +72,22 @@ class Problem(BaseModel):
     field: str | None = None
 
 
-def register(app: Flask) -> None:
-    """Answer every error of the app with a problem document."""
+class ErrorRenderer(Protocol):
+    """Another form of error documents, for the clients of some paths. A module may be one."""
+
+    def speaks(self, path: str) -> bool:
+        """Return whether the clients of this path expect this form."""
+
+    def response(self, status: int, code: str, message: str, field: str | None = None) -> Response:
+        """Return the error in this form."""
+
+
+def register(app: Flask, renderers: Sequence[ErrorRenderer] = ()) -> None:
+    """Answer every error of the app with a document.
+
+    It is the document of the first renderer that speaks for the request's path, else a problem document.
+    """
+    app.extensions["stoker.error_renderers"] = renderers
     app.register_error_handler(StokerError, _stoker_error)
     app.register_error_handler(RedisError, _redis_error)
     app.register_error_handler(HTTPException, _http_error)
@@ -73,20 +96,19 @@ def register(app: Flask) -> None:
 
 
 def problem(status: int, code: str, detail: str, field: str | None = None) -> Response:
-    """A problem document, or what OpenAI's clients expect on their routes.
+    """Return an error response in the form that the clients of the request's path expect.
 
-    `code` is the stable name, `field` the part of the request at fault.
+    `code` is the stable name of the error, `field` the part of the request at fault.
     """
-    if openai.speaks(request.path):
-        response = openai.response(status, code, detail, field)
-    else:
-        response = _document(status, code, detail, field)
+    renderers: Sequence[ErrorRenderer] = current_app.extensions["stoker.error_renderers"]
+    render = next((each.response for each in renderers if each.speaks(request.path)), _document)
+    response = render(status, code, detail, field)
     if status == STATUS[NotReady]:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
 
 
-def _document(status: int, code: str, detail: str, field: str | None) -> Response:
+def _document(status: int, code: str, detail: str, field: str | None = None) -> Response:
     document = Problem(
         title=HTTP_STATUS_CODES[status], status=status, detail=detail, code=code, field=field
     ).model_dump_json(exclude_none=True)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
-from webapi.documents import Time
+from webapi.documents.jobs import Time
 from worker.jobs.events import Reason
 
 __all__ = ["EventDocument"]

@@ -7,7 +7,7 @@ import time
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from webapi.backend import Backend
+from webapi.services.backend import Backend
 from worker.jobs.broker import connect
 from worker.jobs.errors import NotReady
 from worker.jobs.records import ModelCard

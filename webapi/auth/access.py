@@ -2,7 +2,7 @@
 
 from flask import g
 
-from webapi.backend import backend
+from webapi.services.backend import backend
 from worker.jobs.errors import JobNotFound
 from worker.jobs.records import Record
 

@@ -7,10 +7,10 @@ from flask import Blueprint, make_response, request
 from flask.typing import ResponseReturnValue
 from itsdangerous import BadData, URLSafeSerializer
 
-from webapi import access
-from webapi.backend import Backend, backend
-from webapi.documents import TokenDocument
-from webapi.secret import Secret
+from webapi.auth import access
+from webapi.documents.jobs import TokenDocument
+from webapi.services.backend import Backend, backend
+from webapi.services.signing_keys import Secret
 from worker.jobs.errors import Unauthorized
 
 __all__ = ["COOKIE", "READS", "owner", "routes", "serializer"]

@@ -4,9 +4,9 @@ from urllib.parse import urlsplit
 
 from flask import Flask, g, request
 
-from webapi import tokens
-from webapi.backend import Backend, backend
-from webapi.exposure import loopback
+from webapi.auth import stream_tokens
+from webapi.auth.public_bind import loopback
+from webapi.services.backend import Backend, backend
 from worker.jobs.errors import Unauthorized
 
 __all__ = ["register"]
@@ -48,9 +48,9 @@ def _key_id(stoker: Backend) -> str:
         raise Unauthorized from None
     if given is not None and given.type == "bearer":
         return stoker.keys.check(given.token or "").id
-    token = request.args.get("token") or request.cookies.get(tokens.COOKIE)
-    if token and request.endpoint in tokens.READS and request.method in ("GET", "HEAD"):
-        return tokens.owner(stoker, token, (request.view_args or {})["job_id"])
+    token = request.args.get("token") or request.cookies.get(stream_tokens.COOKIE)
+    if token and request.endpoint in stream_tokens.READS and request.method in ("GET", "HEAD"):
+        return stream_tokens.owner(stoker, token, (request.view_args or {})["job_id"])
     raise Unauthorized
 
 

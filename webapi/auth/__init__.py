@@ -1,0 +1,1 @@
+"""Authentication: API keys, stream tokens, and the rule for public addresses."""
