@@ -5,9 +5,9 @@ import logging
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from webapi import jobs, ops, streams
 from webapi.auth import authenticate, stream_tokens
 from webapi.http import open_files, problems, security_headers
+from webapi.native import events, jobs, ops
 from webapi.openai import errors, videos
 from webapi.openai import routes as openai
 from webapi.openapi import routes as openapi
@@ -43,7 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["stoker"] = stoker = Backend.of(settings)
     Recovery(stoker.ledger, stoker.media).start()
     WarmUp(stoker).start()
-    for module in (jobs, streams, stream_tokens, ops, openai, videos, openapi):
+    for module in (jobs, events, stream_tokens, ops, openai, videos, openapi):
         app.register_blueprint(module.routes)
     authenticate.register(app)
     security_headers.register(app, settings)

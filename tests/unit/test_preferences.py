@@ -3,7 +3,7 @@
 import pytest
 from flask import Flask
 
-from webapi.preferences import MAX_WAIT_S, wanted_wait_s
+from webapi.submission.request_preferences import MAX_WAIT_S, wanted_wait_s
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from flask.typing import ResponseReturnValue
 
 from webapi.http.bodies import json_body
 from webapi.http.problems import problem
-from webapi.openai.attendance import attended
+from webapi.http.sse import HEADERS
+from webapi.openai.disconnects import attended
 from webapi.openai.schema import Model, ModelList
 from webapi.openai.translate import Answer, asked, failure
 from webapi.services.backend import Backend, backend
-from webapi.streams import HEADERS
-from webapi.submission import submit
+from webapi.submission.submit import submit
 from worker.jobs.errors import InvalidInput, ModelNotFound
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Once

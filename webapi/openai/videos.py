@@ -9,14 +9,14 @@ from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
 from webapi.auth import access
-from webapi.clip_submission import submit_clip
 from webapi.http.bodies import query
 from webapi.http.video_response import video_file
 from webapi.openai.routes import JOB_HEADER, submit_named
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
 from webapi.services.backend import backend
-from webapi.streams import follow
-from webapi.submission import cancel
+from webapi.services.follow import follow
+from webapi.submission.clips import submit_clip
+from webapi.submission.submit import cancel
 from worker.jobs.errors import InvalidInput, JobNotFound
 from worker.jobs.media.files import JobFiles
 from worker.jobs.media.probe import probe

@@ -12,7 +12,7 @@ from webapi.documents.jobs import (
     WorkersDocument,
 )
 from webapi.documents.memory import MemoryDocument
-from webapi.jobs import Page
+from webapi.native.jobs import Page
 from webapi.openapi.parts import (
     ACCEPT_RANGES,
     BINARY,
@@ -31,7 +31,7 @@ from webapi.openapi.parts import (
     parameter,
     without_null,
 )
-from webapi.uploads import MAX_PARTS
+from webapi.submission.uploads import MAX_PARTS
 from worker.jobs.specs import ChatJob, VideoJob
 
 __all__ = ["FILM", "ONCE", "ROUTES", "form_of"]

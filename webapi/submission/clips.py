@@ -6,10 +6,10 @@ from typing import Any
 
 from flask import request
 
-from webapi.preferences import idempotency, repeated
 from webapi.services.backend import Backend
-from webapi.submission import check_room, submit
-from webapi.uploads import receive
+from webapi.submission.request_preferences import idempotency, repeated
+from webapi.submission.submit import check_room, submit
+from webapi.submission.uploads import receive
 from worker.jobs.media.files import JobFiles
 from worker.jobs.specs import JobSpec
 

@@ -10,7 +10,7 @@ from werkzeug.http import parse_dict_header
 
 from webapi.auth import access
 from webapi.services.backend import Backend
-from webapi.streams import follow
+from webapi.services.follow import follow
 from worker.jobs.errors import InvalidInput
 from worker.jobs.ledger.ledger import Once
 from worker.jobs.specs import JobSpec

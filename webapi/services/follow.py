@@ -1,37 +1,15 @@
-"""Streams: a job's events over Server-Sent Events, gapless from any cursor."""
+"""Following a job: its events without a gap, from the log and from the live feed."""
 
-import re
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 
-from flask import Blueprint, Response, request
 from redis.exceptions import RedisError
 
-from webapi.auth import access
-from webapi.services.backend import Backend, backend
-from worker.jobs.errors import InvalidInput, JobNotFound
+from webapi.services.backend import Backend
+from worker.jobs.errors import JobNotFound
 from worker.jobs.events import LoggedEvent
 
-__all__ = ["follow", "routes"]
-
-routes = Blueprint("streams", __name__)
-
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-
-
-@routes.get("/v1/jobs/<job_id>/events")
-def events(job_id: str) -> Response:
-    """The job's events, from the client's cursor to the end."""
-    stoker = backend()
-    record = access.job(job_id)
-    last = _cursor(record.events)
-    if record.terminal and last == record.events and "Last-Event-ID" in request.headers:
-        return Response(status=204)  # tells an EventSource to come back no more
-    if record.terminal:
-        logged: Iterable[LoggedEvent | None] = stoker.ledger.events(job_id, last)
-    else:
-        logged = follow(stoker, job_id, last)
-    return Response(_frames(logged), mimetype="text/event-stream", headers=HEADERS)
+__all__ = ["follow"]
 
 
 def follow(
@@ -85,22 +63,3 @@ def _logged(stoker: Backend, job_id: str, last: int) -> Sequence[LoggedEvent] | 
     except JobNotFound:
         return None
     return found
-
-
-def _frames(events: Iterable[LoggedEvent | None]) -> Iterator[str]:
-    for event in events:
-        if event is None:
-            yield ": still here\n"  # with a blank line httpx-sse makes it an event without data
-        else:
-            yield f"id: {event.n}\nevent: {event.type}\ndata: {event.text}\n\n"
-
-
-def _cursor(newest: int) -> int:
-    """The number of the last event the client has; a reconnecting client's header is the newer."""
-    cursor = 0
-    for name, given in (("starting_after", request.args), ("Last-Event-ID", request.headers)):
-        text = given.get(name, str(cursor))
-        if not re.fullmatch("[0-9]{1,15}", text) or int(text) > newest:
-            raise InvalidInput(name, f"must be the number of one of the job's events, 0 to {newest}")
-        cursor = int(text)
-    return cursor

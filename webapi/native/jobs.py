@@ -10,16 +10,16 @@ from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field
 
 from webapi.auth import access
-from webapi.clip_submission import submit_clip
 from webapi.documents.jobs import ChatResult, JobDocument, JobPage, PageLinks
 from webapi.documents.memory import MemoryDocument
 from webapi.documents.memory_plot import memory_plot
 from webapi.http.bodies import json_body, query
 from webapi.http.video_response import check_succeeded, video_file
-from webapi.preferences import idempotency, wait_for_end, wanted_wait_s
 from webapi.services.backend import backend
-from webapi.submission import cancel as cancel_job
-from webapi.submission import submit
+from webapi.submission.clips import submit_clip
+from webapi.submission.request_preferences import idempotency, wait_for_end, wanted_wait_s
+from webapi.submission.submit import cancel as cancel_job
+from webapi.submission.submit import submit
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import validate
 

@@ -9,8 +9,8 @@ from gevent.monkey import get_original
 from redis.exceptions import RedisError
 
 from webapi.services.backend import Backend
-from webapi.streams import follow
-from webapi.submission import cancel
+from webapi.services.follow import follow
+from webapi.submission.submit import cancel
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import LoggedEvent
 

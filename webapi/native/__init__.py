@@ -1,0 +1,1 @@
+"""The routes of Stoker's own API: jobs, their events, queues, workers and health."""
