@@ -10,7 +10,7 @@ NODE := tests/clients/node_modules tests/browser/node_modules
 .PHONY: demo test test-vllm gpu-test browser-test compose-test faults clients lint clean
 
 demo: $(INSTALLED)
-	$(BIN)/python -m webapi.demo
+	$(BIN)/python -m webapi.cli.demo
 
 test: lint $(NODE)
 	$(BIN)/python -m pytest

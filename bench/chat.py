@@ -24,7 +24,7 @@ from itertools import chain, count
 from random import Random
 
 from bench.streams import Timing, in_turns, median_ms, stream, tokens_a_second
-from webapi.demo import running_stack
+from webapi.cli.demo import running_stack
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.engines import make_engine
 from worker.devices.lease import lease

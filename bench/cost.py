@@ -22,7 +22,7 @@ from bench.steady_worker import STEP_S
 from bench.streams import Timing, in_turns, median_ms, stream, tokens_a_second
 from bench.web import Connection, ask_workers
 from tests.integration.stack import eventually
-from webapi.local import web_argv
+from webapi.local.commands import web_argv
 
 
 def cpu_s(processes: dict[str, psutil.Process]) -> dict[str, float]:

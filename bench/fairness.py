@@ -18,7 +18,7 @@ from typing import Any
 from bench.processes import process, scripted_argv, scripted_settings
 from tests.integration.stack import eventually
 from webapi.client import Client
-from webapi.local import web_argv
+from webapi.local.commands import web_argv
 from webapi.services.keys import Keys
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings

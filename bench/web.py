@@ -25,7 +25,7 @@ import psutil
 from bench.processes import process, scripted_argv, scripted_settings
 from tests.integration.stack import eventually
 from webapi.http import open_files
-from webapi.local import web_argv
+from webapi.local.commands import web_argv
 from worker.jobs.broker import app as celery
 from worker.jobs.settings import export
 

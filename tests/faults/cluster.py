@@ -13,8 +13,8 @@ import httpx
 from redis.exceptions import RedisError
 
 from tests.integration.stack import eventually, free_port
-from webapi.local import _valkey_argv, web_argv, worker_argv
-from webapi.supervisor import spawn, tail
+from webapi.local.commands import valkey_argv, web_argv, worker_argv
+from webapi.local.supervisor import spawn, tail
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings, child_env
 
@@ -105,7 +105,7 @@ class Cluster:
         self.settings = settings.updated(port=port, url=url, redis_url=redis_url)
         self.settings.root.mkdir(parents=True, exist_ok=True)
         self._app = app
-        self._redis_argv = [*_valkey_argv(redis_port, settings.root / "valkey"), "--appendfsync", "always"]
+        self._redis_argv = [*valkey_argv(redis_port, settings.root / "valkey"), "--appendfsync", "always"]
 
     def __enter__(self) -> Self:
         settings = self.settings

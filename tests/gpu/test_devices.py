@@ -14,8 +14,8 @@ import pytest
 from tests.assets import asset
 from tests.contract.models import even_model
 from tests.integration.stack import eventually
-from webapi.local import worker_argv
-from webapi.supervisor import spawn, tail
+from webapi.local.commands import worker_argv
+from webapi.local.supervisor import spawn, tail
 from worker.devices.gpus import GIB, Gpu, find, list_gpus
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.integration.webstack import Web
-from webapi.cli import main
+from webapi.cli.main import main
 from webapi.services.keys import Keys
 from webapi.services.signing_keys import Secret
 from worker.jobs.ledger.ledger import Ledger

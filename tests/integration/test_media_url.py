@@ -14,8 +14,8 @@ from tests.integration.stack import course, eventually
 from tests.integration.webstack import Web, serve, upload, write_image
 from tests.s3 import S3Server
 from tests.unit.video_fixtures import make_clip, read_clip
-from webapi.local import worker_argv
-from webapi.supervisor import spawn
+from webapi.local.commands import worker_argv
+from webapi.local.supervisor import spawn
 from worker.jobs.media.object_store import Store
 from worker.jobs.settings import child_env
 

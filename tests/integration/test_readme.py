@@ -10,10 +10,10 @@ import pytest
 
 from tests.integration.stack import Stack, eventually, free_port
 from tests.integration.webstack import HELLO, TIMEOUT_S, Web, write_clip
-from webapi.cli import main
+from webapi.cli.main import main
 from webapi.services.keys import Keys
 from webapi.services.signing_keys import Secret
-from webapi.webhooks import post
+from webapi.webhooks.sender import post
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Progress, Succeeded, Token
 from worker.jobs.ledger.ledger import Ledger

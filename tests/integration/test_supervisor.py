@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from tests.integration.stack import eventually
 from tests.integration.webstack import TIMEOUT_S
-from webapi.cli import main
-from webapi.supervisor import LONG_LIFE_S, Child, Supervisor, spawn, tail
+from webapi.cli.main import main
+from webapi.local.supervisor import LONG_LIFE_S, Child, Supervisor, spawn, tail
 from worker.jobs.settings import Settings, child_env
 
 ENV = child_env(Settings.from_env())
@@ -155,7 +155,7 @@ def test_what_a_dead_child_had_started_is_ended(supervisor: Supervisor, tmp_path
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
 def test_children_end_when_their_parent_is_killed() -> None:
     code = (
-        "import os, signal, sys; from webapi.supervisor import spawn;"
+        "import os, signal, sys; from webapi.local.supervisor import spawn;"
         "print(spawn([sys.executable, '-c', 'import signal; signal.pause()'], os.environ, None).pid);"
         "sys.stdout.flush(); signal.pause()"
     )
@@ -170,8 +170,8 @@ def test_children_end_when_their_parent_is_killed() -> None:
 #: `stoker up` with real Valkey and gunicorn, and workers that only say that they are ready.
 UP = """
 import sys
-from webapi import local
-from webapi.cli import main
+from webapi.local import stack
+from webapi.cli.main import main
 WORKER = '''
 import os, signal, sys
 from worker.jobs.ledger.ledger import Ledger
@@ -187,8 +187,8 @@ signal.signal(signal.SIGTERM, lambda *_: (registry.release(name), print("drained
 while True:
     signal.pause()
 '''
-local.worker_argv = lambda kind, settings: [sys.executable, "-c", WORKER]
-local.models_argv = lambda *models: ["true"]
+stack.worker_argv = lambda kind, settings: [sys.executable, "-c", WORKER]
+stack.models_argv = lambda *models: ["true"]
 main(sys.argv[1:])
 """
 

@@ -12,8 +12,8 @@ import pytest
 from tests.integration.family import SIZE, gone, members
 from tests.integration.stack import eventually
 from tests.integration.webstack import TIMEOUT_S
-from webapi.local import worker_argv
-from webapi.supervisor import spawn, tail
+from webapi.local.commands import worker_argv
+from webapi.local.supervisor import spawn, tail
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings, child_env

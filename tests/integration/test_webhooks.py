@@ -18,9 +18,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.integration.stack import eventually, free_port
 from tests.integration.webstack import TIMEOUT_S, Web, serve
-from webapi.local import _valkey_argv, webhooks_argv
+from webapi.local.commands import valkey_argv, webhooks_argv
 from webapi.services.signing_keys import Secret
-from webapi.webhooks import JITTER, WAIT_MAX_S, post, wait_s
+from webapi.webhooks.sender import JITTER, WAIT_MAX_S, post, wait_s
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Failed, Succeeded
 from worker.jobs.ledger.ledger import Ledger
@@ -352,7 +352,7 @@ def test_what_a_dead_worker_held_goes_out_with_the_next(
 def test_it_survives_a_restart_of_redis(tmp_path: Path, receiver: Receiver) -> None:
     """While the worker holds a retry that is not due yet, which kombu would hold unacknowledged."""
     port = free_port()
-    valkey = subprocess.Popen(_valkey_argv(port, tmp_path / "valkey"), stdout=subprocess.DEVNULL)
+    valkey = subprocess.Popen(valkey_argv(port, tmp_path / "valkey"), stdout=subprocess.DEVNULL)
     changes = SETTINGS | {"webhook_backoff_s": 100}
     with serve(f"redis://127.0.0.1:{port}/0", tmp_path, **changes) as web:
         sender = spawn(web.settings, tmp_path / "log")
@@ -364,7 +364,7 @@ def test_it_survives_a_restart_of_redis(tmp_path: Path, receiver: Receiver) -> N
             eventually(lambda: retry_is_held(web, tmp_path / "log"), "the retry's message", TIMEOUT_S)
             valkey.terminate()
             valkey.wait(TIMEOUT_S)
-            valkey = subprocess.Popen(_valkey_argv(port, tmp_path / "valkey"), stdout=subprocess.DEVNULL)
+            valkey = subprocess.Popen(valkey_argv(port, tmp_path / "valkey"), stdout=subprocess.DEVNULL)
             eventually(lambda: answers(web), "Redis", TIMEOUT_S)
             job_id = web.submit(webhook_url=receiver.url)
             web.http.post(f"/v1/jobs/{job_id}/cancel")

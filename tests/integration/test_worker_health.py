@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.conftest import lapse
-from webapi.cli import main
+from webapi.cli.main import main
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import WorkerCard, WorkerState

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpcore
 import pytest
 
-from webapi.addresses import MAX_URL_CHARS, Network, check_url, is_public
+from webapi.webhooks.addresses import MAX_URL_CHARS, Network, check_url, is_public
 from worker.jobs.errors import DeliveryFailed, InvalidInput
 from worker.jobs.settings import Settings
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from webapi import event_source
-from webapi.client import ApiError, Client
+from webapi.client import ApiError, Client, event_source
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from webapi.cli import main
+from webapi.cli.main import main
 from worker.jobs.errors import BadSettings
 from worker.jobs.limits import ClipSize
 from worker.jobs.settings import Settings
@@ -64,7 +64,7 @@ def test_a_video_worker_that_is_measured_without_padding_or_compiled(run: Runner
 
 def test_webhooks_have_a_worker_of_their_own(run: Runner) -> None:
     argv, _ = run("worker webhooks")
-    assert argv[:6] == [sys.executable, "-m", "celery", "-A", "webapi.webhooks", "worker"]
+    assert argv[:6] == [sys.executable, "-m", "celery", "-A", "webapi.webhooks.sender", "worker"]
     options = dict(pairwise(argv))
     assert (options["--pool"], options["-Q"]) == ("threads", "webhooks")
     assert options["-n"].startswith("webhooks-")

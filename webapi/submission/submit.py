@@ -5,10 +5,10 @@ import math
 
 from redis.exceptions import RedisError
 
-from webapi.addresses import check_url
 from webapi.auth import access
 from webapi.http.problems import RETRY_AFTER_S
 from webapi.services.backend import Backend
+from webapi.webhooks.addresses import check_url
 from worker.jobs.dispatch.dispatcher import call_next, send
 from worker.jobs.errors import InvalidInput, JobNotFound, NotReady, PromptTooLong, QueueFull, Unanswered
 from worker.jobs.ledger.ledger import Once

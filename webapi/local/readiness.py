@@ -6,7 +6,7 @@ import click
 from redis.exceptions import RedisError
 
 from webapi.client import Client
-from webapi.supervisor import Child
+from webapi.local.supervisor import Child
 from worker.jobs.ledger.registry import Registry
 
 __all__ = ["Announcer"]

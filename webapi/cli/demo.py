@@ -11,11 +11,12 @@ from pathlib import Path
 
 import click
 
-from webapi.client import Client, Json
-from webapi.client_cli import show_progress
-from webapi.local import models_argv
-from webapi.supervisor import spawn, tail
-from webapi.timeline import Timeline
+from webapi.cli.jobs import show_progress
+from webapi.client import Client
+from webapi.client.errors import Json
+from webapi.client.timeline import Timeline
+from webapi.local.commands import models_argv
+from webapi.local.supervisor import spawn, tail
 from worker.jobs.errors import StokerError
 from worker.jobs.settings import Settings, child_env
 

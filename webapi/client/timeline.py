@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from webapi.client import Json
+from webapi.client.errors import Json
 from worker.jobs.events import TERMINAL
 
 __all__ = ["Timeline"]

@@ -9,9 +9,11 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from webapi import table, whereabouts
-from webapi.client import Client, Json
-from webapi.timeline import Timeline
+from webapi.cli import table
+from webapi.client import Client
+from webapi.client.errors import Json
+from webapi.client.timeline import Timeline
+from webapi.local import state_file
 from worker.jobs.settings import Settings
 
 __all__ = ["chat", "show_progress", "status", "video"]
@@ -20,7 +22,7 @@ _URL = click.option("--url", help="The API; default STOKER_URL, else that of the
 
 
 def _client(url: str | None) -> Client:
-    settings = whereabouts.follow(Settings.from_env())
+    settings = state_file.follow(Settings.from_env())
     return click.get_current_context().with_resource(Client(url or settings.url, settings.api_key))
 
 

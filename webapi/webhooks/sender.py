@@ -1,6 +1,7 @@
 """Webhooks: a job's ending, signed as Standard Webhooks says, to the URL that its client gave.
 
-The Celery app of the worker that sends them: `celery -A webapi.webhooks worker -Q webhooks --pool threads`.
+This module is the Celery app of the worker that sends them:
+`celery -A webapi.webhooks.sender worker -Q webhooks --pool threads`.
 """
 
 import json
@@ -16,9 +17,9 @@ import httpcore
 from celery.worker.request import Request
 from standardwebhooks import Webhook
 
-from webapi.addresses import Network, check_url
 from webapi.documents.jobs import JobDocument
 from webapi.services.signing_keys import Secret
+from webapi.webhooks.addresses import Network, check_url
 from worker.jobs.broker import app
 from worker.jobs.dispatch.webhook_queue import TASK, Deliveries
 from worker.jobs.errors import DeliveryFailed, InvalidInput, JobNotFound

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 from httpx_sse import connect_sse
 
-from webapi.answers import ApiError, Json, check
+from webapi.client.errors import ApiError, Json, check
 from worker.jobs.events import TERMINAL
 
 __all__ = ["events"]

@@ -8,10 +8,10 @@ from typing import Any
 import click
 from redis.exceptions import RedisError
 
-from webapi import local, whereabouts
 from webapi.auth import public_bind
-from webapi.client_cli import chat, status, video
-from webapi.keys_cli import keys
+from webapi.cli.jobs import chat, status, video
+from webapi.cli.keys import keys
+from webapi.local import commands, stack, state_file
 from worker.jobs.errors import StokerError
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
@@ -53,7 +53,7 @@ _NO_AUTH = click.option("--no-auth", is_flag=True, default=None, help="Trust eve
 @click.option("--verbose", is_flag=True, help="Show the logs of all processes here.")
 def up(host: str | None, port: int | None, no_auth: bool | None, verbose: bool) -> None:
     """Run the whole stack on this machine until Ctrl-C."""
-    local.up(Settings.from_env().updated(host=host, port=port, no_auth=no_auth), verbose=verbose)
+    stack.up(Settings.from_env().updated(host=host, port=port, no_auth=no_auth), verbose=verbose)
 
 
 @main.group()
@@ -75,7 +75,7 @@ def worker_chat(devices: str | None, model: str | None, engine: str | None, slot
     """Serve chats."""
     changes = {"devices": devices, "chat_model": model, "engine": engine, "slots": slots}
     settings = Settings.from_env().updated(worker="chat", **changes)
-    _exec(local.worker_argv("chat", settings), settings)
+    _exec(commands.worker_argv("chat", settings), settings)
 
 
 @worker.command("video")
@@ -86,20 +86,20 @@ def worker_chat(devices: str | None, model: str | None, engine: str | None, slot
 def worker_video(devices: str | None, model: str | None, **changes: int | bool | None) -> None:
     """Serve videos."""
     settings = Settings.from_env().updated(worker="video", devices=devices, video_model=model, **changes)
-    _exec(local.worker_argv("video", settings), settings)
+    _exec(commands.worker_argv("video", settings), settings)
 
 
 @worker.command("webhooks")
 def worker_webhooks() -> None:
     """Send webhooks; needs no GPU."""
     settings = Settings.from_env()
-    _exec(local.webhooks_argv(settings), settings)
+    _exec(commands.webhooks_argv(settings), settings)
 
 
 @worker.command("health")
 def worker_health() -> None:
     """Tell whether a worker of this host is warm; for containers, where it is the only one."""
-    ledger = Ledger(whereabouts.follow(Settings.from_env()))
+    ledger = Ledger(state_file.follow(Settings.from_env()))
     try:
         cards = [card for card in Registry(ledger).live() if card.host == os.uname().nodename]
     finally:
@@ -119,7 +119,7 @@ def web(host: str | None, port: int | None, no_auth: bool | None) -> None:
     settings = Settings.from_env().updated(host=host, port=port, no_auth=no_auth)
     public_bind.check(settings)
     media_of(settings)  # if it cannot work that is told here, and not by each of gunicorn's processes
-    _exec(local.web_argv(settings), settings)
+    _exec(commands.web_argv(settings), settings)
 
 
 def _exec(argv: list[str], settings: Settings) -> None:
@@ -132,8 +132,4 @@ def _exec(argv: list[str], settings: Settings) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def models(arguments: Sequence[str]) -> None:
     """Fetch and verify the default models; --list, --check, --help."""
-    _exec(local.models_argv(*arguments), Settings.from_env())
-
-
-if __name__ == "__main__":
-    main()
+    _exec(commands.models_argv(*arguments), Settings.from_env())

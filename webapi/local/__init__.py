@@ -1,0 +1,1 @@
+"""The local stack: `stoker up`, its processes and its state file."""
