@@ -45,7 +45,7 @@ class BareEngine:
     """The engine with nothing around it, on a device of its own or beside the stack's."""
 
     def __init__(self, settings: Settings) -> None:
-        self.device = lease(settings.devices, settings.root / "bench-locks")  # the stack has the others
+        self.device = lease(settings.devices, settings.home_dir / "bench-locks")  # the stack has the others
         named = make_engine(settings, self.device.torch_device, self.device.gpus)
         self.name, self.engine = named.name, named.engine
         self._running: dict[str, asyncio.Future[None]] = {}
@@ -108,9 +108,9 @@ def main() -> None:
     parser.add_argument("--web-processes", type=int)
     args = parser.parse_args()
     own = {"engine": args.engine, "devices": args.devices, "web_processes": args.web_processes}
-    settings = Settings.from_env().updated(slots=max(args.at_once), **own)
-    settings.root.mkdir(parents=True, exist_ok=True)
-    with running_stack(settings, settings.root / "bench.log") as client:
+    settings = Settings.from_env().replace(slots=max(args.at_once), **own)
+    settings.home_dir.mkdir(parents=True, exist_ok=True)
+    with running_stack(settings, settings.home_dir / "bench.log") as client:
         model = settings.model_name("chat")
         bare = BareEngine(settings)
 

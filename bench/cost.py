@@ -43,7 +43,7 @@ def main() -> None:
     with ExitStack() as stack:
         slots, web = max(args.at_once), args.web_processes
         settings = stack.enter_context(scripted_settings(slots=slots, web_processes=web))
-        root = settings.root
+        root = settings.home_dir
         api = stack.enter_context(process(web_argv(settings), settings, root / "web.log"))
         argv = scripted_argv("bench.steady_worker", settings)
         worker = stack.enter_context(process(argv, settings, root / "chat.log"))

@@ -51,7 +51,7 @@ def vllm(settings: Settings) -> Iterator[Server]:
     port, folder = free_port(), folder_of(settings)
     own = ["--max-num-seqs", str(settings.slots), "--max-model-len", str(settings.context_length)]
     command = ["serve", str(folder), "--port", str(port), "--served-model-name", "peer", *own]
-    with process([sys.executable, "-c", VLLM, *command], settings, settings.root / "peer.log") as server:
+    with process([sys.executable, "-c", VLLM, *command], settings, settings.home_dir / "peer.log") as server:
 
         def ready() -> bool:
             assert server.is_running(), "vllm serve has ended; see peer.log"
@@ -66,7 +66,7 @@ def vllm(settings: Settings) -> Iterator[Server]:
 
 @contextmanager
 def stoker(settings: Settings) -> Iterator[Server]:
-    with running_stack(settings, settings.root / "peer.log") as client:
+    with running_stack(settings, settings.home_dir / "peer.log") as client:
         yield Server(client.url, settings.model_name("chat"))
 
 
@@ -99,8 +99,8 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true")
     args = parser.parse_args()
     own = {"slots": max(args.at_once), "web_processes": args.web_processes, "engine": "vllm"}
-    settings = Settings.from_env().updated(**own, devices="cpu" if args.cpu else None)
-    settings.root.mkdir(parents=True, exist_ok=True)
+    settings = Settings.from_env().replace(**own, devices="cpu" if args.cpu else None)
+    settings.home_dir.mkdir(parents=True, exist_ok=True)
     tokenizer = folder_of(settings)
     print(f"{'':>8} {'at once':>8} {'tokens/s':>9} {'first token':>12} {'then each':>10}", flush=True)
     with TemporaryDirectory() as folder:

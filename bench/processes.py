@@ -24,7 +24,7 @@ def scripted_settings(**changes: object) -> Iterator[Settings]:
         own = {"home": home, "redis_url": f"{redis.connection_url}/0"}
         here = {"port": port, "url": f"http://127.0.0.1:{port}"}
         scripted = {"worker": "chat", "devices": "cpu", "chat_model": "scripted"}
-        yield Settings.from_env().updated(**own, **here, **scripted, **changes)
+        yield Settings.from_env().replace(**own, **here, **scripted, **changes)
 
 
 def scripted_argv(app: str, settings: Settings) -> list[str]:

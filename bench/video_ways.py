@@ -110,8 +110,8 @@ def running_stack(work: Work) -> Iterator[Client]:
     """An API and one video worker, warm; no chat worker takes the GPU."""
     devices = "cpu" if work.device == "cpu" else "auto"
     with scripted_settings(video_model=str(work.weights), batch_size=work.batch) as base:
-        settings = base.updated(worker="video", devices=devices, compile=work.compiled)
-        logs = settings.root
+        settings = base.replace(worker="video", devices=devices, compile=work.compiled)
+        logs = settings.home_dir
         with (
             process(web_argv(settings), settings, logs / "web.log"),
             process(worker_argv("video", settings), settings, logs / "video.log"),

@@ -27,7 +27,7 @@ from tests.integration.stack import eventually
 from webapi.http import open_files
 from webapi.local.commands import web_argv
 from worker.jobs.broker import app as celery
-from worker.jobs.settings import export
+from worker.jobs.settings import set_env
 
 Json = dict[str, Any]
 CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -114,10 +114,10 @@ def main() -> None:
     open_files.allow(args.streams)
     with ExitStack() as stack:
         settings = stack.enter_context(scripted_settings(slots=256, max_waiting=1_000_000))
-        export(**settings.to_env())  # for `apply_async` in this process
-        api = stack.enter_context(process(web_argv(settings), settings, settings.root / "web.log"))
+        set_env(**settings.to_env())  # for `apply_async` in this process
+        api = stack.enter_context(process(web_argv(settings), settings, settings.home_dir / "web.log"))
         argv = scripted_argv("bench.noop_worker", settings)
-        with process(argv, settings, settings.root / "chat.log"):
+        with process(argv, settings, settings.home_dir / "chat.log"):
             connection = Connection(settings.url)
             eventually(lambda: b'"ready"' in ask_workers(connection), "a ready worker")
             measure_requests(settings.url, args.seconds, args.at_once, connection)

@@ -76,7 +76,7 @@ def a_second_later(ledger: Ledger) -> None:
 @pytest.fixture
 def brokered(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     """A ledger whose leases end at once, with the Celery app on the same Redis."""
-    short = settings.updated(lease_ttl_s=1e-6)
+    short = settings.replace(lease_ttl_s=1e-6)
     for name, value in short.to_env().items():
         monkeypatch.setenv(name, value)
     fresh = Celery("stoker", set_as_current=False)

@@ -14,7 +14,7 @@ from webapi.openapi import routes as openapi
 from webapi.services.backend import Backend
 from webapi.services.warmup import WarmUp
 from worker.jobs.dispatch.recovery import Recovery
-from worker.jobs.settings import Settings, export
+from worker.jobs.settings import Settings, set_env
 
 __all__ = ["create_app"]
 
@@ -35,7 +35,7 @@ class Stoker(Flask):
 def create_app(settings: Settings | None = None) -> Flask:
     """An app for these settings, by default those of the environment; it takes part in recovery."""
     settings = settings or Settings.from_env()
-    export(TOKENIZERS_PARALLELISM="false")  # a prompt is one text: threads for it would only be woken
+    set_env(TOKENIZERS_PARALLELISM="false")  # a prompt is one text: threads for it would only be woken
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     open_files.allow()
     app = Stoker(__name__, static_folder=None)

@@ -2,7 +2,7 @@
 
 from worker import assets
 from worker.devices.lease import DeviceLease
-from worker.jobs.errors import BadSettings
+from worker.jobs.errors import ConfigurationError
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 from worker.runs.outbox import Outbox
@@ -12,7 +12,7 @@ __all__ = ["make_runner"]
 
 
 def make_runner(kind: str, settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox) -> Runner:
-    """The runner for the kind of job on the device. BadSettings, ModelMissing if it cannot be."""
+    """The runner for the kind of job on the device. ConfigurationError, ModelMissing if it cannot be."""
     return (_video if kind == "video" else _chat)(settings, device, ledger, outbox)
 
 
@@ -26,7 +26,7 @@ def _chat(settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbo
 
 def _video(settings: Settings, device: DeviceLease, *_: object) -> Runner:
     if device.gpus > 1:
-        raise BadSettings(f"a video worker runs on one GPU, not on {device.gpus}: start one for each")
+        raise ConfigurationError(f"a video worker runs on one GPU, not on {device.gpus}: start one for each")
     from worker.video.pipeline import VideoPipeline
     from worker.video.runner import VideoRunner
 

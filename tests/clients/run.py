@@ -146,7 +146,7 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name, ValkeyServer() as redis:
         folder, port = Path(name), free_port()
-        settings = Settings.from_env({}).updated(
+        settings = Settings.from_env({}).replace(
             redis_url=f"{redis.connection_url}/0",
             home=folder / "home",
             port=port,

@@ -16,7 +16,7 @@ from worker.jobs.settings import Settings
 logging.basicConfig(level="INFO")
 settings = Settings.from_env()
 gpus = [Gpu("0", "GPU-of-the-test", free=80, total=80)]
-held = lease("auto", settings.root / "locks", lambda: gpus, patience_s=settings.device_wait_s)
+held = lease("auto", settings.home_dir / "locks", lambda: gpus, patience_s=settings.device_wait_s)
 print("leased", flush=True)
 signal.pause()
 """

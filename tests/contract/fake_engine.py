@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from worker.chat.detokenizer import StopStrings
 from worker.chat.engine import ChatRequest, Delta, FinishReason, OnBroken, OnStep
-from worker.jobs.errors import EngineFailed, EngineLost
+from worker.jobs.errors import EngineDied, EngineFailed
 from worker.jobs.prompt import PromptTemplate
 
 #: A tokenizer of whole words, for prompts in tests that have no model files.
@@ -30,7 +30,8 @@ class FakeEngine:
     """A word a step for each of up to `slots` requests, first come, first served.
 
     A request's words are `script(request)`, or `scripts[request.id]`, else `words`. A token's id is the
-    number of its word, and the end-of-sequence token is one more: answers go on behind `request.said`.
+    number of its word, and the end-of-sequence token is one more: answers go on behind
+    `request.generated_ids`.
     With `step_s` None nothing moves until `step()` is called, in the caller's thread; otherwise a thread
     steps every `step_s` seconds while there is work. Greedy, always: temperature, top-p and seed change
     nothing.
@@ -70,7 +71,7 @@ class FakeEngine:
     def submit(self, request: ChatRequest) -> None:
         with self._changed:
             if not self._serving:
-                raise EngineLost("the chat engine is not running")
+                raise EngineDied("the chat engine is not running")
             self.submitted.append(request)
             running = self._begin(request)
             if not 1 <= len(request.prompt) <= self.context_length:
@@ -118,10 +119,10 @@ class FakeEngine:
     def _begin(self, request: ChatRequest) -> _Running:
         """The request behind what it has said, of which the last words may be held back."""
         words, stop = self._script(request), StopStrings(request.stop)
-        for token in request.said:
+        for token in request.generated_ids:
             if token >= request.min_tokens:
                 stop.push(words[token] if token < len(words) else "")
-        return _Running(request, words, stop, len(request.said))
+        return _Running(request, words, stop, len(request.generated_ids))
 
     def _limit(self, request: ChatRequest) -> int:
         """Most tokens that its answer may have."""
@@ -142,7 +143,7 @@ class FakeEngine:
         return Delta(request.id, text + running.stop.finish(), (token,), reason)
 
     def _end(self, reason: str) -> None:
-        error = EngineLost(reason)
+        error = EngineDied(reason)
         lost = [Delta(id_, "", (), "error", error) for id_ in self._running]
         deltas, self._decided, self._running = self._decided + lost, [], {}
         self._serving = False

@@ -7,7 +7,7 @@ import pytest
 
 from tests.contract.conftest import BRIEF, Served, chat
 from worker.chat.engine import ChatRequest, Delta
-from worker.jobs.errors import EngineFailed, EngineLost
+from worker.jobs.errors import EngineDied, EngineFailed
 
 
 def test_every_request_ends_once_and_last(served: Served) -> None:
@@ -204,7 +204,7 @@ def test_stop_ends_what_runs_and_takes_no_more(engine_name: str, serve: Callable
     served.engine.stop()
     assert [end.finish_reason for name in "ab" for end in served.recorder.ends(name)] == ["error", "error"]
     assert served.recorder.broken == []
-    with pytest.raises(EngineLost):
+    with pytest.raises(EngineDied):
         served.engine.submit(late)
     served.engine.stop()
 
@@ -220,7 +220,7 @@ def test_a_dead_thread_ends_every_request_and_says_so_once(
     served.recorder.wait_for(lambda: bool(served.recorder.broken))
     ends = [end for name in "abc" for end in served.recorder.ends(name)]
     assert [end.finish_reason for end in ends] == ["error"] * 3
-    assert all(isinstance(end.error, EngineLost) and words in str(end.error) for end in ends)
+    assert all(isinstance(end.error, EngineDied) and words in str(end.error) for end in ends)
     assert len(served.recorder.broken) == 1
-    with pytest.raises(EngineLost):
+    with pytest.raises(EngineDied):
         served.engine.submit(chat(served, "late"))

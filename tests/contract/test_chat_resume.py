@@ -26,7 +26,7 @@ def assert_resumes(served: Served, request: ChatRequest) -> None:
     whole = undisturbed(served, request)
     ids = served.recorder.ids(request.id)
     assert len(ids) == len(whole)
-    rest = [replace(request, id=f"from {n}", said=ids[:n]) for n in range(len(ids))]
+    rest = [replace(request, id=f"from {n}", generated_ids=ids[:n]) for n in range(len(ids))]
     for n, (name, deltas) in enumerate(served.recorder.run(served.engine, *rest).items()):
         assert text(deltas) == text(whole[n:]), f"{name} of {whole}"
         assert served.recorder.ids(name) == ids[n:]
@@ -77,7 +77,7 @@ def test_an_answer_without_room_for_a_token_ends_with_what_was_held_back(served:
     request = chat(served, "a", stop=(said[-3:] + "\0",), max_tokens=17)
     before = undisturbed(served, request)[:16]
     assert text(before) == said[:-3]
-    full = replace(request, max_tokens=16, said=served.recorder.ids("a")[:16])
+    full = replace(request, max_tokens=16, generated_ids=served.recorder.ids("a")[:16])
     assert undisturbed(served, full) == [Delta("a", said[-3:], (), "length")]
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.assets import asset
 from tests.contract.conftest import MODEL
 from worker.chat.vllm_engine.engine import VllmEngine
-from worker.jobs.errors import BadSettings, ModelMissing
+from worker.jobs.errors import ConfigurationError, ModelMissing
 
 
 def start(path: Path, /, **args: Any) -> None:
@@ -34,9 +34,11 @@ def test_no_model_no_start(model: Path) -> None:
 
 
 def test_an_argument_that_vllm_does_not_know_is_named_with_the_one_that_is_meant(model: Path) -> None:
-    with pytest.raises(BadSettings, match="gpu_memory_utilisation; did you mean gpu_memory_utilization"):
+    with pytest.raises(
+        ConfigurationError, match="gpu_memory_utilisation; did you mean gpu_memory_utilization"
+    ):
         start(model, gpu_memory_utilisation=0.5)
-    with pytest.raises(BadSettings, match=r"no engine argument qqq$"):
+    with pytest.raises(ConfigurationError, match=r"no engine argument qqq$"):
         start(model, qqq=1)
 
 
@@ -44,7 +46,7 @@ def test_an_argument_that_vllm_does_not_know_is_named_with_the_one_that_is_meant
     ("name", "where"), [("model", "STOKER_CHAT_MODEL"), ("max_num_seqs", "STOKER_SLOTS")]
 )
 def test_what_a_setting_says_is_not_said_again(model: Path, name: str, where: str) -> None:
-    with pytest.raises(BadSettings, match=f"{name} is set by {where}"):
+    with pytest.raises(ConfigurationError, match=f"{name} is set by {where}"):
         start(model, **{name: 4})
 
 
@@ -55,7 +57,7 @@ def test_a_vllm_without_its_device_says_so_in_one_sentence(
     from vllm.platforms import current_platform
 
     monkeypatch.setattr(type(current_platform), "device_type", "")
-    with pytest.raises(BadSettings, match="vLLM does not take its arguments: Device"):
+    with pytest.raises(ConfigurationError, match="vLLM does not take its arguments: Device"):
         start(model)
 
 
@@ -70,6 +72,6 @@ def test_a_vllm_without_its_device_says_so_in_one_sentence(
     ],
 )
 def test_what_vllm_says_of_a_value_is_one_sentence(model: Path, args: dict[str, Any]) -> None:
-    with pytest.raises(BadSettings, match="vLLM does not take its arguments: ") as refused:
+    with pytest.raises(ConfigurationError, match="vLLM does not take its arguments: ") as refused:
         start(model, **args)
     assert "\n" not in str(refused.value)

@@ -101,7 +101,7 @@ class Audit:
             yield from self._check_files(record)
 
     def _check_files(self, record: Record) -> Iterator[Flaw]:
-        files = JobFiles.of(self._ledger.settings.media_dir, record.id)
+        files = JobFiles.at(self._ledger.settings.media_dir, record.id)
         names = {path.name for path in files.folder.iterdir()} if files.folder.exists() else set()
         succeeded = record.state == "succeeded"
         if record.terminal and names != {files.clip.name} | ({files.result.name} if succeeded else set()):

@@ -56,12 +56,12 @@ class Plan:
 
 def run(plan: Plan, seed: int, home: Path) -> Report:
     """Run the campaign; its processes' logs are in `home`."""
-    with Cluster(plan.settings.updated(home=home), plan.app) as cluster:
+    with Cluster(plan.settings.replace(home=home), plan.app) as cluster:
         with Client(cluster.settings.url) as client:
             expected = plan.undisturbed(client)
             video = client.submit_video(plan.clip)["id"]
             assert list(client.events(video))[-1]["type"] == "succeeded"
-        audit = Audit(cluster.ledger, expected, JobFiles.of(cluster.settings.media_dir, video).result)
+        audit = Audit(cluster.ledger, expected, JobFiles.at(cluster.settings.media_dir, video).result)
         tried = audit.jobs()
         load = Load(
             cluster.settings,

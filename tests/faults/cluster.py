@@ -38,7 +38,7 @@ class Kept:
         self.again_s = AGAIN_S
         self._argv = argv
         self._env = child_env(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        self._log = settings.root / f"{name}.log"
+        self._log = settings.home_dir / f"{name}.log"
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._keep, name=f"keep-{name}")
@@ -102,10 +102,10 @@ class Cluster:
     def __init__(self, settings: Settings, app: str) -> None:
         port, redis_port = free_port(), free_port()
         url, redis_url = f"http://127.0.0.1:{port}", f"redis://127.0.0.1:{redis_port}/0"
-        self.settings = settings.updated(port=port, url=url, redis_url=redis_url)
-        self.settings.root.mkdir(parents=True, exist_ok=True)
+        self.settings = settings.replace(port=port, url=url, redis_url=redis_url)
+        self.settings.home_dir.mkdir(parents=True, exist_ok=True)
         self._app = app
-        self._redis_argv = [*valkey_argv(redis_port, settings.root / "valkey"), "--appendfsync", "always"]
+        self._redis_argv = [*valkey_argv(redis_port, settings.home_dir / "valkey"), "--appendfsync", "always"]
 
     def __enter__(self) -> Self:
         settings = self.settings
@@ -132,7 +132,7 @@ class Cluster:
         self._stop()
 
     def _worker(self, name: str, kind: str) -> Kept:
-        settings = self.settings.updated(worker=kind, devices="cpu")
+        settings = self.settings.replace(worker=kind, devices="cpu")
 
         def argv() -> list[str]:
             return [self._app if part == "worker.app" else part for part in worker_argv(kind, settings)]

@@ -50,7 +50,7 @@ def long(home: Path) -> Plan:
 
 def real(home: Path) -> Plan:
     """The real models, for some minutes; the undisturbed texts are made first, by the same workers."""
-    models = SETTINGS.updated(home=home).models_dir
+    models = SETTINGS.replace(home=home).models_dir
     home.mkdir(parents=True, exist_ok=True)
     models.symlink_to(asset("SmolLM2-135M-Instruct").parent)
     workers = {"kill worker": 22, "freeze worker": 2, "drain worker": 2}
@@ -78,7 +78,7 @@ def _scripted(
     names = {"chat_model": "words", "video_model": model, "batch_size": 4, "segment_batches": 2}
     clip = make_clip(home / "clip.mp4", [numbered(index) for index in range(FRAMES)])
     return Plan(
-        settings=SETTINGS.updated(**names),
+        settings=SETTINGS.replace(**names),
         app="tests.faults.fake_worker",
         chats=chats,
         videos=videos,

@@ -118,8 +118,8 @@ class Worker:
     """A real worker and its processes, which all carry its home in their environment."""
 
     def __init__(self, settings: Settings, kind: str, name: str = "worker") -> None:
-        self.settings = settings.updated(worker=kind)
-        self.log = settings.root / f"{name}.log"
+        self.settings = settings.replace(worker=kind)
+        self.log = settings.home_dir / f"{name}.log"
         if not settings.models_dir.exists():
             settings.models_dir.symlink_to(asset("SmolLM2-135M-Instruct.Q4_1.gguf").parent)
         with self.log.open("wb") as output:
@@ -178,11 +178,11 @@ def test_a_killed_chat_worker_leaves_no_process_and_no_memory(
     gpus = GPUS[:count]
     eventually(lambda: all(now(gpu).free > gpu.total // 2 for gpu in gpus), "what was used before")
     before = used(gpus)
-    settings = settings.updated(devices=",".join(gpu.uuid for gpu in gpus), engine=engine)
+    settings = settings.replace(devices=",".join(gpu.uuid for gpu in gpus), engine=engine)
     if engine == "vllm":
-        settings = settings.updated(vllm_args='{"enforce_eager": true, "gpu_memory_utilization": 0.3}')
+        settings = settings.replace(vllm_args='{"enforce_eager": true, "gpu_memory_utilization": 0.3}')
     if count > 1:
-        settings = settings.updated(chat_model=str(even_model(tmp_path / "even")))
+        settings = settings.replace(chat_model=str(even_model(tmp_path / "even")))
     worker = Worker(settings, "chat")
     try:
         if when == "ready":
@@ -209,7 +209,7 @@ def test_a_killed_chat_worker_leaves_no_process_and_no_memory(
 def test_two_workers_take_two_gpus_and_a_third_is_told_who_has_them(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings.updated(devices="auto")
+    settings = settings.replace(devices="auto")
     pair = GPUS[:2]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(gpu.uuid for gpu in pair))
     workers = [Worker(settings, "video", name) for name in ("a", "b")]

@@ -242,10 +242,10 @@ def test_a_gpu_that_fills_up_ends_one_video_and_not_the_next(
 
 def test_results_come_in_two_pinned_buffers_in_turn() -> None:
     """The encoder reads one while the device fills the other."""
-    from worker.video.inference.model_runner import Stage
+    from worker.video.inference.model_runner import ModelRunner
     from worker.video.models.selfie import SelfieSegmentation
 
-    stage = Stage(SelfieSegmentation.load(asset("selfie_segmentation.tflite"), "cuda"), "cuda", 2)
+    stage = ModelRunner(SelfieSegmentation.load(asset("selfie_segmentation.tflite"), "cuda"), "cuda", 2)
     scene = stage.scene("background", (9, 9, 9), 48, 64)
     frames = stage.buffer((2, 48, 64, 3))
     assert all(buffer.is_pinned() for buffer in stage._buffers)

@@ -33,7 +33,7 @@ from worker.chat.checkpoint import load_model
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.vllm_engine.engine import VllmEngine
 from worker.devices.lease import list_gpus
-from worker.jobs.errors import BadSettings, EngineLost
+from worker.jobs.errors import ConfigurationError, EngineDied
 
 pytestmark = [
     pytest.mark.gpu,
@@ -155,7 +155,7 @@ def test_a_seeded_answer_that_is_cut_goes_on_as_it_would_have(served: Served) ->
     ids = served.recorder.ids("a")
     same = 0
     for n in range(4, 20):
-        rest = ChatRequest(f"from {n}", request.prompt, 24, seed=7, said=ids[:n])
+        rest = ChatRequest(f"from {n}", request.prompt, 24, seed=7, generated_ids=ids[:n])
         served.recorder.run(served.engine, rest)
         same += served.recorder.ids(rest.id)[:1] == ids[n : n + 1]
     print(f"\n{same} of 16 resumed answers go on with the very token")
@@ -204,9 +204,9 @@ def test_a_killed_engine_ends_every_request_and_says_so_once(started: tuple[Serv
     served.recorder.wait_for(lambda: bool(served.recorder.broken))
     ends = [end for name in "abc" for end in served.recorder.ends(name)]
     assert len(ends) == 3
-    assert all(isinstance(end.error, EngineLost) and words in str(end.error) for end in ends)
+    assert all(isinstance(end.error, EngineDied) and words in str(end.error) for end in ends)
     assert len(served.recorder.broken) == 1
-    with pytest.raises(EngineLost):
+    with pytest.raises(EngineDied):
         served.engine.submit(chat(served, "late"))
 
 
@@ -227,5 +227,5 @@ def test_two_gpus_share_a_model(tmp_path: Path) -> None:
 
 @two_gpus
 def test_heads_that_gpus_cannot_share_are_told_in_one_sentence() -> None:
-    with pytest.raises(BadSettings, match="attention heads"):
+    with pytest.raises(ConfigurationError, match="attention heads"):
         start(slots=4, context_length=512, gpus=2)

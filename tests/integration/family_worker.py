@@ -18,7 +18,7 @@ class ParentEngine(FakeEngine):
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         settings = Settings.from_env()
-        beget(settings.root / "book", stubborn=settings.chat_model == "hangs")
+        beget(settings.home_dir / "book", stubborn=settings.chat_model == "hangs")
         if settings.chat_model in ("hangs", "loads"):
             threading.Event().wait()
         if settings.chat_model == "fails":

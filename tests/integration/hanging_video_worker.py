@@ -15,7 +15,7 @@ __all__ = ["app"]
 
 
 def hang(*_: object) -> None:
-    (Settings.from_env().root / "hangs").touch()
+    (Settings.from_env().home_dir / "hangs").touch()
     threading.Event().wait()
 
 

@@ -53,11 +53,11 @@ class Stack:
         self.settings = settings
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.http = httpx.Client(base_url=settings.url, timeout=30)
-        settings.root.mkdir(parents=True, exist_ok=True)
+        settings.home_dir.mkdir(parents=True, exist_ok=True)
         settings.models_dir.symlink_to(asset(MODELS[0]).parent)
 
     def log(self, name: str) -> Path:
-        return self.settings.root / f"{name}.log"
+        return self.settings.home_dir / f"{name}.log"
 
     def start(self, name: str, *command: str) -> None:
         with self.log(name).open("ab") as log:

@@ -23,17 +23,17 @@ def command(kind: str) -> list[str]:
 def test_a_worker_that_is_told_to_end_does_and_its_job_waits_for_another(
     settings: Settings, brokered: Ledger
 ) -> None:
-    weights, log = settings.root / "bars", settings.root / "log"
+    weights, log = settings.home_dir / "bars", settings.home_dir / "log"
     weights.touch()
-    env = child_env(settings.updated(worker="video", devices="cpu", video_model=weights, drain_s=0))
-    files = JobFiles.of(settings.media_dir, "a")
+    env = child_env(settings.replace(worker="video", devices="cpu", video_model=weights, drain_s=0))
+    files = JobFiles.at(settings.media_dir, "a")
     files.folder.mkdir(parents=True)
     write_clip(files.clip)
     brokered.submit("a", "video.bars", validate("video", {"effect": "matte"}))
-    broker.send_hint("video", "a", "video.bars")
+    broker.send_message("video", "a", "video.bars")
     with log.open("wb") as output, subprocess.Popen(command("video"), env=env, stderr=output) as process:
         try:
-            eventually((settings.root / "hangs").exists, "a device that hangs", TIMEOUT_S)
+            eventually((settings.home_dir / "hangs").exists, "a device that hangs", TIMEOUT_S)
             process.send_signal(signal.SIGTERM)
             assert process.wait(TIMEOUT_S) == 1
         finally:
@@ -46,12 +46,12 @@ def test_a_worker_that_is_told_to_end_does_and_its_job_waits_for_another(
 def test_a_worker_whose_engine_takes_no_step_ends_and_its_chats_wait_for_another(
     settings: Settings, brokered: Ledger
 ) -> None:
-    env = child_env(settings.updated(worker="chat", devices="cpu", chat_model="scripted"))
-    chats, log = ("a", "b"), settings.root / "log"
+    env = child_env(settings.replace(worker="chat", devices="cpu", chat_model="scripted"))
+    chats, log = ("a", "b"), settings.home_dir / "log"
     for job_id in chats:
         spec = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
         brokered.submit(job_id, "chat.scripted", spec)
-        broker.send_hint("chat", job_id, "chat.scripted")
+        broker.send_message("chat", job_id, "chat.scripted")
     with log.open("wb") as output, subprocess.Popen(command("chat"), env=env, stderr=output) as process:
         try:
             assert process.wait(TIMEOUT_S) == 1

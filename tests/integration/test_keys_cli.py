@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from tests.integration.webstack import Web
 from webapi.cli.main import main
 from webapi.services.keys import Keys
-from webapi.services.signing_keys import Secret
+from webapi.services.signing_keys import SigningKeys
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 
@@ -69,7 +69,7 @@ def test_an_odd_expiry_is_refused(env: pytest.MonkeyPatch, ledger: Ledger, expir
 
 def test_the_secret_of_webhooks(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
     key = Keys(ledger).create("ci").key
-    secret = Secret(ledger)
+    secret = SigningKeys(ledger)
     assert stoker("keys", "webhook-secret", key.id).stdout == secret.webhook_key(key.id) + "\n"
     assert stoker("keys", "webhook-secret").stdout == secret.webhook_key("") + "\n"
 
@@ -78,7 +78,7 @@ def test_keys_are_where_a_running_stack_has_its_redis(
     env: pytest.MonkeyPatch, settings: Settings, ledger: Ledger
 ) -> None:
     env.delenv("STOKER_REDIS_URL")
-    (settings.root / "up.json").write_text(json.dumps({"redis_url": settings.redis_url}))
+    (settings.home_dir / "up.json").write_text(json.dumps({"redis_url": settings.redis_url}))
     assert stoker("keys", "create", "ci").exit_code == 0
     assert [key.name for key in Keys(ledger).list()] == ["ci"]
 
@@ -87,7 +87,7 @@ def test_the_api_is_where_a_running_stack_says(
     env: pytest.MonkeyPatch, settings: Settings, ledger: Ledger
 ) -> None:
     env.delenv("STOKER_URL", raising=False)
-    (settings.root / "up.json").write_text(json.dumps({"url": "http://127.0.0.1:1"}))
+    (settings.home_dir / "up.json").write_text(json.dumps({"url": "http://127.0.0.1:1"}))
     assert "http://127.0.0.1:1" in stoker("status").stderr
     env.setenv("STOKER_URL", "http://127.0.0.1:2")
     assert "http://127.0.0.1:2" in stoker("status").stderr

@@ -16,7 +16,7 @@ from tests.s3 import S3Server
 from tests.unit.video_fixtures import make_clip, read_clip
 from webapi.local.commands import worker_argv
 from webapi.local.supervisor import spawn
-from worker.jobs.media.object_store import Store
+from worker.jobs.media.object_store import ObjectStore
 from worker.jobs.settings import child_env
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ def workers(
     for name in HOSTS:
         (root / name).mkdir()
         changes = {"home": root / name, "worker": "video", "video_model": root / "bars.safetensors"}
-        settings = api.settings.updated(batch_size=BATCH, segment_batches=SEGMENT, devices="cpu", **changes)
+        settings = api.settings.replace(batch_size=BATCH, segment_batches=SEGMENT, devices="cpu", **changes)
         argv = [
             "tests.faults.fake_worker" if part == "worker.app" else part
             for part in worker_argv("video", settings)
@@ -65,8 +65,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(api: Web) -> Store:
-    return Store(f"s3://media/x/{api.settings.prefix}")
+def store(api: Web) -> ObjectStore:
+    return ObjectStore(f"s3://media/x/{api.settings.prefix}")
 
 
 def submit(api: Web, clip: Path) -> httpx.Response:
@@ -77,7 +77,7 @@ def submit(api: Web, clip: Path) -> httpx.Response:
 
 
 @pytest.fixture(scope="module")
-def film(api: Web, workers: dict[str, "subprocess.Popen[bytes]"], store: Store, clip: Path) -> str:
+def film(api: Web, workers: dict[str, "subprocess.Popen[bytes]"], store: ObjectStore, clip: Path) -> str:
     """A job whose worker was killed once it had finished a segment; it has ended."""
     job_id = str(submit(api, clip).json()["id"])
     eventually(lambda: any("/work/" in key for key in store.list()), "a finished segment")
@@ -89,7 +89,7 @@ def film(api: Web, workers: dict[str, "subprocess.Popen[bytes]"], store: Store, 
 
 
 def test_a_killed_workers_video_is_finished_on_another_host(
-    api: Web, film: str, store: Store, tmp_path: Path
+    api: Web, film: str, store: ObjectStore, tmp_path: Path
 ) -> None:
     events = [event.data for event in api.ledger.events(film)]
     kinds = [kind for kind in course(event["type"] for event in events) if kind not in ("batch", "progress")]
@@ -124,7 +124,7 @@ def test_a_result_is_served_in_parts_as_from_a_disk(api: Web, film: str) -> None
 
 
 def test_a_refused_clip_is_never_stored_and_a_forgotten_job_leaves_nothing(
-    api: Web, store: Store, clip: Path, tmp_path: Path
+    api: Web, store: ObjectStore, clip: Path, tmp_path: Path
 ) -> None:
     text = tmp_path / "in.mp4"
     text.write_text("not a video")

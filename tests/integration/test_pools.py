@@ -25,7 +25,7 @@ main()
 
 def end_of(command: Sequence[str], settings: Settings) -> str:
     """What the worker says as it ends at once."""
-    env = child_env(settings.updated(worker="chat", devices="cpu"))
+    env = child_env(settings.replace(worker="chat", devices="cpu"))
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

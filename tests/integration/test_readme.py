@@ -12,7 +12,7 @@ from tests.integration.stack import Stack, eventually, free_port
 from tests.integration.webstack import HELLO, TIMEOUT_S, Web, write_clip
 from webapi.cli.main import main
 from webapi.services.keys import Keys
-from webapi.services.signing_keys import Secret
+from webapi.services.signing_keys import SigningKeys
 from webapi.webhooks.sender import post
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Progress, Succeeded, Token
@@ -91,7 +91,7 @@ def test_the_pub_sub_client_prints_every_event_while_it_runs_and_afterwards(stac
 
 
 def test_the_webhook_receiver_takes_what_is_signed_with_its_key(ledger: Ledger) -> None:
-    ledger.settings = ledger.settings.updated(webhook_private=True)
+    ledger.settings = ledger.settings.replace(webhook_private=True)
     port = free_port()
     body = {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": f"http://127.0.0.1:{port}/"}
     for job_id, owner in (("good", ""), ("bad", "another")):
@@ -102,7 +102,7 @@ def test_the_webhook_receiver_takes_what_is_signed_with_its_key(ledger: Ledger) 
         "-u",
         "-c",
         block("python", "Webhook"),
-        Secret(ledger).webhook_key(""),
+        SigningKeys(ledger).webhook_key(""),
         str(port),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as receiver:

@@ -25,7 +25,7 @@ POLL_S = 0.02
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 SAMPLE = {"allocated": 1, "reserved": 1}
 MEMORY = {"source": "rss", "before": SAMPLE, "after": SAMPLE, "peak_allocated": 1, "peak_reserved": 1}
-FILM = {"frames": 3, "width": 64, "height": 48, "frame_rate": "25/1", "content_type": "video/mp4"}
+VIDEO_RESPONSES = {"frames": 3, "width": 64, "height": 48, "frame_rate": "25/1", "content_type": "video/mp4"}
 
 
 class Finisher:
@@ -77,7 +77,7 @@ class Finisher:
         folder = self._web.settings.media_dir / record.id
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "result.mp4").write_bytes(self._film)
-        return FILM | {"bytes": len(self._film)}
+        return VIDEO_RESPONSES | {"bytes": len(self._film)}
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def test_cancel_stops_a_running_video_and_leaves_no_partial_file(stack: Stack) -
     ended, events = stack.finished(job)
     assert ended["state"] == "canceled"
     assert len([event for event in events if event["type"] == "batch"]) <= 3
-    folder = JobFiles.of(stack.settings.media_dir, job["id"]).folder
+    folder = JobFiles.at(stack.settings.media_dir, job["id"]).folder
     eventually(lambda: os.listdir(folder) == ["clip"], "a folder with the clip alone")
     assert stack.http.get(f"/v1/jobs/{job['id']}/result").status_code == 409
 
@@ -77,7 +77,7 @@ def test_a_truncated_clip_fails_as_a_job_and_the_worker_lives(
     job, _ = stack.finished(stack.video(broken))
     assert job["state"] == "failed"
     assert job["error"]["code"] == "bad_video"
-    folder = JobFiles.of(stack.settings.media_dir, job["id"]).folder
+    folder = JobFiles.at(stack.settings.media_dir, job["id"]).folder
     eventually(lambda: os.listdir(folder) == ["clip"], "a folder with the clip alone")
     good, _ = stack.finished(stack.video(asset("carphone_pristine.mp4"), effect="matte"))
     assert good["state"] == "succeeded"

@@ -17,15 +17,15 @@ from webapi.local.supervisor import spawn, tail
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings, child_env
-from worker.process.reaper import Ward
+from worker.process.reaper import Leftovers
 
 
 class Parent:
     """A worker with a family; it takes its fate from its model's name."""
 
     def __init__(self, settings: Settings, fate: str) -> None:
-        self.settings = settings.updated(worker="chat", devices="cpu", chat_model=fate, drain_s=1)
-        self.log = settings.root / "log"
+        self.settings = settings.replace(worker="chat", devices="cpu", chat_model=fate, drain_s=1)
+        self.log = settings.home_dir / "log"
         argv = worker_argv("chat", self.settings)
         argv[argv.index("worker.app")] = "tests.integration.family_worker"
         with self.log.open("wb") as output:
@@ -33,7 +33,7 @@ class Parent:
 
     def family(self, state: str) -> list[int]:
         """Who they are, once they are complete and the worker is in that state."""
-        registry, book = Registry(Ledger(self.settings)), self.settings.root / "book"
+        registry, book = Registry(Ledger(self.settings)), self.settings.home_dir / "book"
         eventually(lambda: len(members(book)) == SIZE, "a family", TIMEOUT_S)
         if state:
             eventually(lambda: [card.state for card in registry.workers()] == [state], state, TIMEOUT_S)
@@ -76,7 +76,7 @@ def test_killed_while_it_loads(
 ) -> None:
     family = parent.family("warming")
     assert not gone(family[:1])
-    shared = Path("/dev/shm", (settings.root / "book.shm").read_text())
+    shared = Path("/dev/shm", (settings.home_dir / "book.shm").read_text())
     assert shared.exists()
     parent.process.kill()
     assert parent.code() == -signal.SIGKILL
@@ -114,9 +114,9 @@ def test_it_is_drained(parent: Parent) -> None:
 def test_a_worker_that_does_not_end_by_itself_is_killed() -> None:
     """As by a driver's exit handler that waits for a device; a resource tracker lives as long as it does."""
     code = "import signal; from multiprocessing.resource_tracker import ensure_running as track\n"
-    code += "from worker.jobs.settings import export; from worker.process.reaper import Warden\n"
+    code += "from worker.jobs.settings import set_env; from worker.process.reaper import Reaper\n"
     code += (
-        "warden = Warden(end_s=0.1); export(**warden.environment); track(); warden.dismiss(); signal.pause()"
+        "warden = Reaper(end_s=0.1); set_env(**warden.environment); track(); warden.release(); signal.pause()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
         try:
@@ -130,7 +130,7 @@ def test_a_python_without_pidfds_does(
     stranger: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "pidfd_open")  # one that was built for an old kernel, such as conda's
-    Ward("of another", os.getpid()).send(stranger.pid, signal.SIGTERM)
+    Leftovers("of another", os.getpid()).send(stranger.pid, signal.SIGTERM)
     assert stranger.wait(TIMEOUT_S) == -signal.SIGTERM
 
 
@@ -141,5 +141,5 @@ def test_one_that_may_not_be_ended_saves_no_others(
         raise PermissionError
 
     monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
-    Ward("of another", os.getpid()).send(stranger.pid, signal.SIGTERM)
+    Leftovers("of another", os.getpid()).send(stranger.pid, signal.SIGTERM)
     assert stranger.poll() is None

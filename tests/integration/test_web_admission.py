@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import a_second_later
 from tests.integration.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, Web, Worker, serve, upload, write_clip
-from worker.jobs.broker import hinted_jobs
+from worker.jobs.broker import queued_messages
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.events import Succeeded
 
@@ -35,7 +35,7 @@ def test_fifty_requests_of_one_idempotency_key_make_one_job(web: Web) -> None:
     (job_id,) = {answer.json()["id"] for answer in answers}
     assert [record.id for record in web.ledger.page()] == [job_id]
     assert len(web.ledger.events(job_id)) == 1
-    assert hinted_jobs(web.settings, web.ledger.redis, CHAT) == {job_id}
+    assert queued_messages(web.settings, web.ledger.redis, CHAT) == {job_id}
 
 
 def test_another_body_under_the_same_key_is_refused(web: Web) -> None:
@@ -134,7 +134,7 @@ def test_a_stream_tells_how_the_queue_moves(web: Web) -> None:
         for job_id in jobs[:2]:
             web.worker.claim(job_id)
             a_second_later(web.ledger)
-            recovery.call_waiting()
+            recovery.dispatch_waiting()
             event = next(stream)
             positions.append(event.json()["position"])
             assert event.event == "queued"

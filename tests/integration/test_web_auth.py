@@ -135,13 +135,13 @@ def test_a_keys_cap_is_its_own(web: Web, caller: Caller) -> None:
 
 def test_no_auth_trusts_everyone(settings: Settings, ledger: Ledger) -> None:
     Keys(ledger).create("ci")
-    api = create_app(settings.updated(no_auth=True, host="0.0.0.0")).test_client()
+    api = create_app(settings.replace(no_auth=True, host="0.0.0.0")).test_client()
     for headers in ({}, {"Host": "api.example", "Authorization": "Bearer anything"}):
         assert api.get("/v1/jobs", headers=headers).status_code == 200
 
 
 def test_an_api_that_others_reach_serves_nobody_without_keys(settings: Settings, ledger: Ledger) -> None:
-    api = create_app(settings.updated(host="0.0.0.0")).test_client()
+    api = create_app(settings.replace(host="0.0.0.0")).test_client()
     refused = api.get("/v1/jobs")
     assert (refused.status_code, "no API key yet" in refused.text) == (401, True)
     assert api.get("/livez").status_code == 200
@@ -150,7 +150,7 @@ def test_an_api_that_others_reach_serves_nobody_without_keys(settings: Settings,
 
 
 def test_no_redis_is_no_way_in(settings: Settings) -> None:
-    away = settings.updated(redis_url="redis://127.0.0.1:1/0")
+    away = settings.replace(redis_url="redis://127.0.0.1:1/0")
     api = create_app(away).test_client()
     for headers in ({}, {"Authorization": f"Bearer sk-stoker-{'0' * 12}-{'A' * 43}"}):
         assert api.get("/v1/jobs", headers=headers).status_code == 503

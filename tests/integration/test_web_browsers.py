@@ -6,7 +6,7 @@ from tests.integration.webstack import HELLO, Web
 from webapi.app import create_app
 from webapi.http.security_headers import HEADERS
 from webapi.services.keys import Keys
-from worker.jobs.errors import BadSettings
+from worker.jobs.errors import ConfigurationError
 from worker.jobs.settings import Settings
 
 APP, LOCAL = "https://app.example", "http://localhost:3000"
@@ -84,6 +84,6 @@ def test_cors_is_off_by_default(settings: Settings) -> None:
 )
 def test_only_exact_origins_can_be_set(origins: str) -> None:
     with pytest.raises(
-        BadSettings, match=r"^STOKER_CORS_ORIGINS: .* is not an exact origin such as https://"
+        ConfigurationError, match=r"^STOKER_CORS_ORIGINS: .* is not an exact origin such as https://"
     ):
         Settings.from_env({"STOKER_CORS_ORIGINS": origins})

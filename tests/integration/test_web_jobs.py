@@ -9,7 +9,7 @@ from tests.integration.webstack import (
     write_clip,
     write_image,
 )
-from worker.jobs.broker import hint_key
+from worker.jobs.broker import messages_key
 from worker.jobs.events import Failed, Progress, Succeeded, Token
 from worker.jobs.media.files import JobFiles
 from worker.jobs.specs import VideoJob
@@ -72,7 +72,7 @@ def test_the_hint_is_on_the_broker(web: Web) -> None:
     web.ready_worker("chat", slots=1)
     job_id = web.submit()
     web.submit()  # for which no slot is free
-    (message,) = web.ledger.redis.lrange(hint_key(web.settings, CHAT), 0, -1)
+    (message,) = web.ledger.redis.lrange(messages_key(web.settings, CHAT), 0, -1)
     assert f'"id": "{job_id}"' in message
     assert '"task": "stoker.chat"' in message
 
@@ -148,7 +148,7 @@ def test_a_video_from_upload_to_its_bytes(web: Web, tmp_path: Path) -> None:
     )
     assert response.status_code == 202, response.text
     job_id = response.json()["id"]
-    files = JobFiles.of(web.settings.media_dir, job_id)
+    files = JobFiles.at(web.settings.media_dir, job_id)
     assert (files.clip.read_bytes(), files.background.read_bytes()) == (clip, image)
     assert sorted(path.name for path in files.folder.iterdir()) == ["background", "clip"]
     assert str(web.settings.home) not in response.text

@@ -87,7 +87,7 @@ def test_names_of_uploads_never_reach_a_path(web: Web, clip: bytes, tmp_path: Pa
     folder = f"{response.json()['id']}"
     written = {str(path.relative_to(media)) for path in media.rglob("*")}
     assert written == {folder, f"{folder}/clip", f"{folder}/background"}
-    assert {path.name for path in web.settings.root.iterdir()} == {"media"}
+    assert {path.name for path in web.settings.home_dir.iterdir()} == {"media"}
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -19,7 +19,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from tests.integration.stack import eventually, free_port
 from tests.integration.webstack import TIMEOUT_S, Web, serve
 from webapi.local.commands import valkey_argv, webhooks_argv
-from webapi.services.signing_keys import Secret
+from webapi.services.signing_keys import SigningKeys
 from webapi.webhooks.sender import JITTER, WAIT_MAX_S, post, wait_s
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Failed, Succeeded
@@ -138,8 +138,8 @@ def make_due(ledger: Ledger) -> None:
 def verified(web: Web, got: Received, owner: str = "") -> dict[str, Any]:
     """The payload, once its signature is right: with this owner's key, and with no other's."""
     with pytest.raises(WebhookVerificationError):
-        Webhook(Secret(web.ledger).webhook_key(owner + "x")).verify(got.body, got.headers)
-    return dict(Webhook(Secret(web.ledger).webhook_key(owner)).verify(got.body, got.headers))
+        Webhook(SigningKeys(web.ledger).webhook_key(owner + "x")).verify(got.body, got.headers)
+    return dict(Webhook(SigningKeys(web.ledger).webhook_key(owner)).verify(got.body, got.headers))
 
 
 @pytest.mark.usefixtures("sender")
@@ -223,7 +223,7 @@ def ended(ledger: Ledger, url: str) -> Record:
 @pytest.fixture
 def open_ledger(ledger: Ledger) -> Ledger:
     """A ledger whose webhooks may go to loopback."""
-    ledger.settings = ledger.settings.updated(webhook_private=True)
+    ledger.settings = ledger.settings.replace(webhook_private=True)
     return ledger
 
 

@@ -24,13 +24,13 @@ CELERY += ["--without-mingle", "--without-gossip"]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.updated(worker="chat", devices="cpu", chat_model="scripted", lease_ttl_s=2, drain_s=0)
+    return settings.replace(worker="chat", devices="cpu", chat_model="scripted", lease_ttl_s=2, drain_s=0)
 
 
 @contextmanager
 def working(settings: Settings, *prefix: str) -> "Iterator[subprocess.Popen[bytes]]":
     """A worker that is ready, started by Celery's own command line."""
-    with (settings.root / "log").open("ab") as log:
+    with (settings.home_dir / "log").open("ab") as log:
         process = subprocess.Popen([*prefix, *CELERY], env=child_env(settings), stdout=log, stderr=log)
     registry = Registry(Ledger(settings))
     try:
@@ -44,7 +44,7 @@ def working(settings: Settings, *prefix: str) -> "Iterator[subprocess.Popen[byte
 def submit(ledger: Ledger, job_id: str, queue: str, **body: Any) -> None:
     message: dict[str, Any] = {"messages": [{"role": "user", "content": "long"}], "max_tokens": 2}
     ledger.submit(job_id, queue, validate("chat", message | body))
-    broker.send_hint("chat", job_id, queue)
+    broker.send_message("chat", job_id, queue)
 
 
 def wait_for(ledger: Ledger, job_id: str, kind: str) -> None:
@@ -113,7 +113,7 @@ def test_a_worker_that_was_told_to_ignore_hangups_does(settings: Settings, broke
 def test_an_engine_that_breaks_while_its_worker_drains_keeps_no_job_waiting(
     settings: Settings, brokered: Ledger
 ) -> None:
-    with working(settings.updated(drain_s=10 * TIMEOUT_S)) as process:
+    with working(settings.replace(drain_s=10 * TIMEOUT_S)) as process:
         frail = [{"role": "user", "content": "frail"}]
         submit(brokered, "a", QUEUE, messages=frail, max_tokens=1000)
         wait_for(brokered, "a", "token")

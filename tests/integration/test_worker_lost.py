@@ -21,7 +21,7 @@ COUNT = "Write the numbers from one to forty as words."
 def settings_in(home: Path, **changes: object) -> Settings:
     port = free_port()
     settings = Settings(home=home, port=port, url=f"http://127.0.0.1:{port}", lease_ttl_s=2, devices="cpu")
-    return settings.updated(**changes)
+    return settings.replace(**changes)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_video_is_finished_by_the_next_worker(up: Stack) -> None:
 
 
 def test_up_says_where_it_is_and_refuses_a_second_one_in_its_home(up: Stack) -> None:
-    state = json.loads((up.settings.root / "up.json").read_text())
+    state = json.loads((up.settings.home_dir / "up.json").read_text())
     assert state["url"] == up.settings.url
     second = up.run_cli("up")
     assert second.returncode != 0

@@ -133,7 +133,7 @@ def serve(
     """
     prefix = f"t{uuid.uuid4().hex[:8]}"
     changes = {"lease_ttl_s": 300} | changes  # `Worker` sends no heartbeats
-    settings = Settings.from_env({}).updated(redis_url=redis_url, prefix=prefix, home=home, **changes)
+    settings = Settings.from_env({}).replace(redis_url=redis_url, prefix=prefix, home=home, **changes)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # As gunicorn sets it on sockets of its own; else each answer waits 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

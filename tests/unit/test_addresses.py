@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpcore
 import pytest
 
-from webapi.webhooks.addresses import MAX_URL_CHARS, Network, check_url, is_public
+from webapi.webhooks.addresses import MAX_URL_CHARS, PublicOnlyBackend, check_url, is_public
 from worker.jobs.errors import DeliveryFailed, InvalidInput
 from worker.jobs.settings import Settings
 
@@ -102,14 +102,14 @@ def names(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> Names:
     return names
 
 
-def request(network: Network, url: str) -> None:
+def request(network: PublicOnlyBackend, url: str) -> None:
     with httpcore.ConnectionPool(network_backend=network) as pool:
         pool.request("POST", url)
 
 
 def test_a_name_that_turns_private_reaches_only_what_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     found = names(monkeypatch, ["8.8.8.8"], ["127.0.0.1"])
-    network = Network(private=False, timeout_s=TIMEOUT_S)
+    network = PublicOnlyBackend(private=False, timeout_s=TIMEOUT_S)
     with pytest.raises(DeliveryFailed, match="nobody is there"):
         request(network, "http://rebinds.example/")
     assert (found.connected, found.answers) == (["8.8.8.8"], [["127.0.0.1"]])  # it was asked once
@@ -121,20 +121,20 @@ def test_a_name_that_turns_private_reaches_only_what_was_judged(monkeypatch: pyt
 def test_one_private_address_among_several_is_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     found = names(monkeypatch, ["8.8.8.8", "::ffff:10.0.0.1"])
     with pytest.raises(DeliveryFailed, match="private"):
-        request(Network(private=False, timeout_s=TIMEOUT_S), "http://mixed.example/")
+        request(PublicOnlyBackend(private=False, timeout_s=TIMEOUT_S), "http://mixed.example/")
     assert found.connected == []
 
 
 def test_the_next_address_is_tried_when_one_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     found = names(monkeypatch, ["8.8.8.8", "2606:4700::1111", "8.8.8.8"])
     with pytest.raises(DeliveryFailed, match="nobody is there"):
-        request(Network(private=False, timeout_s=TIMEOUT_S), "http://two.example/")
+        request(PublicOnlyBackend(private=False, timeout_s=TIMEOUT_S), "http://two.example/")
     assert found.connected == ["8.8.8.8", "2606:4700::1111"]
 
 
 def test_a_name_that_is_not_there() -> None:
     with pytest.raises(DeliveryFailed, match=r"nowhere\.invalid"):
-        request(Network(private=True, timeout_s=TIMEOUT_S), "http://nowhere.invalid/")
+        request(PublicOnlyBackend(private=True, timeout_s=TIMEOUT_S), "http://nowhere.invalid/")
 
 
 @pytest.fixture
@@ -162,4 +162,4 @@ def trickle() -> Iterator[str]:
 
 def test_an_answer_that_trickles_in_ends_with_the_time_for_all(trickle: str) -> None:
     with pytest.raises(httpcore.ReadTimeout):
-        request(Network(private=True, timeout_s=0.3), trickle)
+        request(PublicOnlyBackend(private=True, timeout_s=0.3), trickle)

@@ -9,7 +9,7 @@ from tests.integration.stack import eventually
 from worker.chat import runner as chat_runner
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.runner import ChatRunner
-from worker.jobs.errors import EngineLost, OutOfMemory
+from worker.jobs.errors import EngineDied, OutOfMemory
 from worker.jobs.events import Token
 from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
@@ -53,7 +53,7 @@ def said(ledger: Ledger, job_id: str) -> list[tuple[int, int, str]]:
 def test_an_answer_is_told_by_tokens_and_ends_with_its_text_and_usage(ledger: Ledger) -> None:
     submit(ledger, "a")
     with running(ledger, FakeEngine(WORDS, step_s=0.001)) as (runner, outbox):
-        runner.run(claim(ledger, outbox, "a"))
+        runner.run_job(claim(ledger, outbox, "a"))
     job = ledger.get("a")
     assert (job.state, job.done) == ("succeeded", 5)  # the words and the end-of-sequence token
     assert job.result == {"text": "one two three four", "finish_reason": "stop"}
@@ -71,7 +71,7 @@ def stepping(ledger: Ledger, *names: str) -> Iterator[tuple[FakeEngine, Outbox]]
     threads = []
     for name in names:
         submit(ledger, name)
-        threads.append(threading.Thread(target=runner.run, args=(claim(ledger, outbox, name),)))
+        threads.append(threading.Thread(target=runner.run_job, args=(claim(ledger, outbox, name),)))
         threads[-1].start()
     eventually(lambda: len(engine.submitted) == len(names), "the requests")
     yield engine, outbox
@@ -113,9 +113,9 @@ def test_a_next_attempt_goes_on_after_what_was_said(ledger: Ledger) -> None:
     ledger.requeue("a", "dead", "drain")
     engine = FakeEngine(WORDS, step_s=0.001)
     with running(ledger, engine) as (runner, outbox):
-        runner.run(claim(ledger, outbox, "a"))
+        runner.run_job(claim(ledger, outbox, "a"))
     [request] = engine.submitted
-    assert (len(request.prompt), request.said, request.max_tokens) == (3, (0, 1), 5)
+    assert (len(request.prompt), request.generated_ids, request.max_tokens) == (3, (0, 1), 5)
     job = ledger.get("a")
     assert job.done == 5
     assert job.result == {"text": "one two three four", "finish_reason": "stop"}
@@ -139,7 +139,7 @@ def test_an_answer_is_the_same_wherever_its_worker_died(ledger: Ledger, steps: i
     engine = FakeEngine(script=script)
     with running(ledger, engine) as (runner, outbox):
         run = claim(ledger, outbox, "a")
-        thread = threading.Thread(target=runner.run, args=(run,))
+        thread = threading.Thread(target=runner.run_job, args=(run,))
         thread.start()
         assert submitted.wait(WAIT_S)
         for _ in range(steps):
@@ -149,7 +149,7 @@ def test_an_answer_is_the_same_wherever_its_worker_died(ledger: Ledger, steps: i
         thread.join(WAIT_S)
     ledger.requeue("a", "w", "drain")
     with running(ledger, FakeEngine(words, step_s=0.001)) as (runner, outbox):
-        runner.run(claim(ledger, outbox, "a"))
+        runner.run_job(claim(ledger, outbox, "a"))
 
     job = ledger.get("a")
     text = "one two </st three four "
@@ -167,7 +167,7 @@ def test_an_answer_that_met_a_lack_of_memory_says_so(ledger: Ledger) -> None:
     engine = FakeEngine()
     with running(ledger, engine) as (runner, outbox):
         run = claim(ledger, outbox, "a")
-        thread = threading.Thread(target=runner.run, args=(run,), daemon=True)
+        thread = threading.Thread(target=runner.run_job, args=(run,), daemon=True)
         thread.start()
         eventually(lambda: engine.submitted, "the request")
         full = OutOfMemory("the device is full")
@@ -182,7 +182,7 @@ def test_a_cancel_is_heard_while_all_text_is_held_back(ledger: Ledger) -> None:
     with running(ledger, engine) as (runner, outbox):
         run = claim(ledger, outbox, "a")
         ledger.cancel("a")
-        runner.run(run)
+        runner.run_job(run)
     job = ledger.get("a")
     assert job.state == "canceled"
     assert job.done < 150
@@ -194,12 +194,12 @@ def test_a_cancel_stops_the_engine_and_frees_its_slot(ledger: Ledger) -> None:
     engine = FakeEngine(WORDS * 10_000, slots=1, step_s=0.001)
     with running(ledger, engine) as (runner, outbox):
         run = claim(ledger, outbox, "long")
-        thread = threading.Thread(target=runner.run, args=(run,))
+        thread = threading.Thread(target=runner.run_job, args=(run,))
         thread.start()
         ledger.cancel("long")  # the next append is told
         thread.join(WAIT_S)
         assert not thread.is_alive()
-        runner.run(claim(ledger, outbox, "next"))
+        runner.run_job(claim(ledger, outbox, "next"))
     assert ledger.get("long").state == "canceled"
     assert ledger.get("long").usage is not None
     assert ledger.get("next").state == "succeeded"
@@ -218,9 +218,9 @@ def test_an_engine_that_takes_no_step_is_reported_as_broken(
         run.abandon()  # as a worker does that hands it back
 
     runner.start(on_broken)
-    runner.run(run)
+    runner.run_job(run)
     assert [str(error) for error in errors] == ["the chat engine has brought nothing for 0 s"]
-    assert isinstance(errors[0], EngineLost)
+    assert isinstance(errors[0], EngineDied)
 
 
 class Hanging(FakeEngine):
@@ -243,7 +243,7 @@ def test_chats_that_are_canceled_meanwhile_do_not_hide_an_engine_that_hangs(
     for n in range(20):
         submit(ledger, str(n))
         run = claim(ledger, outbox, str(n))
-        thread = threading.Thread(target=runner.run, args=(run,))
+        thread = threading.Thread(target=runner.run_job, args=(run,))
         thread.start()
         broken.wait(0.3)
         run.abandon()
@@ -258,5 +258,5 @@ def test_an_engine_that_takes_steps_may_take_long(ledger: Ledger, monkeypatch: p
     submit(ledger, "a", max_tokens=50)
     with running(ledger, FakeEngine((" word",) * 100, step_s=0.05)) as (runner, outbox):
         monkeypatch.setattr(runner, "_on_broken", pytest.fail)
-        runner.run(claim(ledger, outbox, "a"))
+        runner.run_job(claim(ledger, outbox, "a"))
     assert ledger.get("a").state == "succeeded"

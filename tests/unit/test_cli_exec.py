@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from webapi.cli.main import main
-from worker.jobs.errors import BadSettings
+from worker.jobs.errors import ConfigurationError
 from worker.jobs.limits import ClipSize
 from worker.jobs.settings import Settings
 
@@ -104,5 +104,7 @@ def test_the_sizes_to_warm_up_for() -> None:
     sizes = Settings.from_env({"STOKER_VIDEO_SIZES": "1280x720, 64x48"}).clip_sizes
     assert sizes == [ClipSize(width=1280, height=720), ClipSize(64, 48)]
     for wrong in ("1280", "0x720", "1280x720;64x48", "-1x5", "1280x1000000"):
-        with pytest.raises(BadSettings, match=r"STOKER_VIDEO_SIZES: .* is not a size such as 1280x720"):
+        with pytest.raises(
+            ConfigurationError, match=r"STOKER_VIDEO_SIZES: .* is not a size such as 1280x720"
+        ):
             Settings.from_env({"STOKER_VIDEO_SIZES": wrong})

@@ -7,9 +7,9 @@ import pytest
 
 from tests.conftest import lapse
 from worker.jobs import broker
-from worker.jobs.broker import hint_key
-from worker.jobs.dispatch.recovery import Recovery, queue_again
-from worker.jobs.dispatch.webhook_queue import BACKLOG, LOST_S, QUEUE, Deliveries
+from worker.jobs.broker import messages_key
+from worker.jobs.dispatch.recovery import Recovery, requeue
+from worker.jobs.dispatch.webhook_queue import BACKLOG, LOST_S, QUEUE, WebhookQueue
 from worker.jobs.events import Canceled, Failed, Succeeded
 from worker.jobs.ledger.appends import Append, Ended
 from worker.jobs.ledger.ledger import Ledger
@@ -51,7 +51,7 @@ def canceled_and_its_worker_is_lost(ledger: Ledger) -> None:
     running(ledger)
     ledger.cancel("a")
     lapse(ledger, W)
-    queue_again(ledger, "a", W, "worker_lost")
+    requeue(ledger, "a", W, "worker_lost")
 
 
 def overdue(ledger: Ledger) -> None:
@@ -66,9 +66,9 @@ def overdue_while_running(ledger: Ledger) -> None:
 
 def lost_for_good(ledger: Ledger) -> None:
     for _ in range(ledger.settings.max_attempts):
-        assert ledger.claim("a", W, "cpu", alone=True) is not None
+        assert ledger.claim("a", W, "cpu", exclusive=True) is not None
         lapse(ledger, W)
-        queue_again(ledger, "a", W, "worker_lost")
+        requeue(ledger, "a", W, "worker_lost")
 
 
 ENDINGS: dict[str, tuple[Callable[[Ledger], None], str, str | None]] = {
@@ -93,7 +93,7 @@ def now(ledger: Ledger) -> float:
 
 
 def messages(ledger: Ledger) -> int:
-    return ledger.redis.llen(hint_key(ledger.settings, QUEUE))
+    return ledger.redis.llen(messages_key(ledger.settings, QUEUE))
 
 
 def taken(ledger: Ledger) -> list[tuple[str, int]]:
@@ -129,43 +129,49 @@ def test_a_requeued_job_has_not_ended(brokered: Ledger) -> None:
     submit(brokered)
     running(brokered)
     lapse(brokered, W)
-    queue_again(brokered, "a", W, "worker_lost")
+    requeue(brokered, "a", W, "worker_lost")
     assert (brokered.get("a").state, due(brokered)) == ("queued", {})
 
 
 def test_recoverys_tick_hints_once_until_the_hint_must_be_lost(brokered: Ledger) -> None:
-    deliveries = Deliveries(brokered)
+    webhook_queue = WebhookQueue(brokered)
     brokered.cancel(submit(brokered))
     Recovery(brokered)._tick()
     assert taken(brokered) == [("a", 0)]
     assert due(brokered)["a"] > now(brokered) + LOST_S / 2
-    deliveries.hint(now(brokered))
+    webhook_queue.dispatch_due(now(brokered))
     assert messages(brokered) == 0
-    assert deliveries.take("a", 0)  # a worker began, and died
-    deliveries.hint(now(brokered) + LOST_S + 1)
+    assert webhook_queue.claim_try("a", 0)  # a worker began, and died
+    webhook_queue.dispatch_due(now(brokered) + LOST_S + 1)
     assert taken(brokered) == [("a", 1)]  # the next hint knows of that try
 
 
 def test_each_try_is_made_once(brokered: Ledger) -> None:
-    deliveries = Deliveries(brokered)
+    webhook_queue = WebhookQueue(brokered)
     submit(brokered)
-    assert not deliveries.take("a", 0)  # it has not ended
+    assert not webhook_queue.claim_try("a", 0)  # it has not ended
     brokered.cancel("a")
-    assert [deliveries.take("a", number) for number in (1, 0, 0, 1, 0)] == [False, True, False, True, False]
-    deliveries.done("a")
-    assert not deliveries.take("a", 2)
-    deliveries.put_off("a", 1, retried=False)
+    assert [webhook_queue.claim_try("a", number) for number in (1, 0, 0, 1, 0)] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+    webhook_queue.remove("a")
+    assert not webhook_queue.claim_try("a", 2)
+    webhook_queue.postpone("a", 1, retried=False)
     assert due(brokered) == {}  # what is done stays done
 
 
 def test_a_try_that_is_put_off_is_hinted_at_when_it_is_due(brokered: Ledger) -> None:
-    deliveries = Deliveries(brokered)
+    webhook_queue = WebhookQueue(brokered)
     brokered.cancel(submit(brokered))
     for retried, extra_s in ((False, 0.0), (True, LOST_S)):  # a retry of Celery's own comes first
-        deliveries.put_off("a", 1000, retried=retried)
-        deliveries.hint(now(brokered) + 990 + extra_s)
+        webhook_queue.postpone("a", 1000, retried=retried)
+        webhook_queue.dispatch_due(now(brokered) + 990 + extra_s)
         assert messages(brokered) == 0
-        deliveries.hint(now(brokered) + 1010 + extra_s)
+        webhook_queue.dispatch_due(now(brokered) + 1010 + extra_s)
         assert taken(brokered) == [("a", 0)]
 
 
@@ -178,15 +184,15 @@ def test_a_forgotten_job_is_not_delivered(brokered: Ledger) -> None:
 def test_a_record_that_redis_has_lost_leaves_the_set(brokered: Ledger) -> None:
     brokered.cancel(submit(brokered))
     brokered.redis.delete(brokered.channel("a") + ":record")
-    Deliveries(brokered).hint(now(brokered))
+    WebhookQueue(brokered).dispatch_due(now(brokered))
     assert (due(brokered), messages(brokered)) == ({}, 0)
 
 
 def test_messages_that_nobody_takes_do_not_pile_up(brokered: Ledger) -> None:
-    deliveries = Deliveries(brokered)
+    webhook_queue = WebhookQueue(brokered)
     for number in range(BACKLOG + 1):
         brokered.cancel(submit(brokered, f"job{number}"))
     for minute in range(5):
-        deliveries.hint(now(brokered) + minute * 2 * LOST_S)
+        webhook_queue.dispatch_due(now(brokered) + minute * 2 * LOST_S)
     assert messages(brokered) == BACKLOG
     assert len(due(brokered)) == BACKLOG + 1

@@ -13,7 +13,7 @@ import pytest
 from worker.devices import lease as devices
 from worker.devices.gpus import GIB
 from worker.devices.lease import Gpu, lease
-from worker.jobs.errors import BadSettings, NoDevice
+from worker.jobs.errors import ConfigurationError, NoDevice
 from worker.jobs.ledger.ledger import Ledger
 from worker.runners import make_runner
 from worker.runs.outbox import Outbox
@@ -50,7 +50,7 @@ GPUS = [gpu(0), gpu(1), gpu(2)]
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "as it was")  # and is put back afterwards
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "as it was")
-    monkeypatch.setattr(devices, "LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr(devices, "POLL_S", 0.001)
 
 
 class Worker:
@@ -164,7 +164,7 @@ def test_a_gpu_that_another_worker_holds_only_to_look_at_it_is_not_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str
 ) -> None:
     other = lease("0", tmp_path, lambda: GPUS[:1])
-    monkeypatch.setattr(devices, "LOOK_AGAIN_S", 10.0)
+    monkeypatch.setattr(devices, "POLL_S", 10.0)
     monkeypatch.setattr(time, "sleep", lambda _: other.release())
     held = lease(wanted, tmp_path, lambda: GPUS[:1])
     assert held.label == "GPU-000"
@@ -221,7 +221,7 @@ def test_who_has_patience_says_what_it_waits_for_and_takes_the_first_gpu_that_is
     assert held.label == "GPU-111"
     [said] = caplog.messages  # however often it looked
     assert said.startswith("waiting up to inf s (STOKER_DEVICE_WAIT_S): no GPU is free; GPU 0 is held by pid")
-    assert naps[-1] == devices.LOOK_SELDOM_S
+    assert naps[-1] == devices.SLOW_POLL_S
     held.release()
     holders[0].release()
 
@@ -284,7 +284,7 @@ def test_locks_that_cannot_be_made_are_told(tmp_path: Path) -> None:
 def test_a_process_that_already_uses_cuda_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = SimpleNamespace(cuda=SimpleNamespace(is_initialized=lambda: True))
     monkeypatch.setitem(sys.modules, "torch", torch)
-    with pytest.raises(BadSettings, match="before the worker could choose its GPU"):
+    with pytest.raises(ConfigurationError, match="before the worker could choose its GPU"):
         lease("auto", tmp_path, lambda: GPUS)
 
 
@@ -298,9 +298,9 @@ def test_the_log_has_no_more_than_the_choice(
 
 @pytest.mark.parametrize("kind", ["chat", "video"])
 def test_several_gpus_are_refused_by_what_runs_on_one(ledger: Ledger, kind: str) -> None:
-    home = ledger.settings.root
-    settings = ledger.settings.updated(engine="transformers", chat_model=str(home), video_model=str(home))
+    home = ledger.settings.home_dir
+    settings = ledger.settings.replace(engine="transformers", chat_model=str(home), video_model=str(home))
     device = lease("0,1", home / "locks", lambda: GPUS)
-    with pytest.raises(BadSettings, match="one GPU, not on 2"):
+    with pytest.raises(ConfigurationError, match="one GPU, not on 2"):
         make_runner(kind, settings, device, ledger, Outbox(ledger))
     device.release()

@@ -7,10 +7,10 @@ import pytest
 
 from tests.conftest import a_second_later
 from tests.unit.test_recovery import card
-from worker.jobs.errors import KeyReused, QueueFull
+from worker.jobs.errors import IdempotencyConflict, QueueFull
 from worker.jobs.events import Canceled
 from worker.jobs.ledger.appends import Append, Ended
-from worker.jobs.ledger.ledger import Accepted, Ledger, Once
+from worker.jobs.ledger.ledger import IdempotencyKey, Ledger, Submitted
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.specs import validate
@@ -18,7 +18,7 @@ from worker.jobs.specs import validate
 QUEUE = "chat.test"
 
 
-def submit(ledger: Ledger, job_id: str, once: Once | None = None, priority: int = 5) -> Accepted:
+def submit(ledger: Ledger, job_id: str, once: IdempotencyKey | None = None, priority: int = 5) -> Submitted:
     """The job's owner is its first letter."""
     body = {"messages": [{"role": "user", "content": "Hi"}], "priority": priority}
     return ledger.submit(job_id, QUEUE, validate("chat", body), job_id[0], once)
@@ -31,12 +31,12 @@ def places(ledger: Ledger, *job_ids: str) -> list[int | None]:
 def order(ledger: Ledger) -> Sequence[str]:
     """All that wait, as slots for them would call them."""
     Registry(ledger).renew(card("w1", slots=1000))
-    return Queues(ledger).call(QUEUE)
+    return Queues(ledger).dispatch(QUEUE)
 
 
 def announce(ledger: Ledger) -> None:
     a_second_later(ledger)
-    Queues(ledger).announce(QUEUE)
+    Queues(ledger).broadcast_positions(QUEUE)
 
 
 def told(ledger: Ledger, job_id: str) -> list[int]:
@@ -75,7 +75,7 @@ def test_one_after_the_other_does_not_overtake_for_ever(ledger: Ledger) -> None:
         assert record
         (ended,) = ledger.append([Append(running, 1, record.events + 1, [Canceled()], {})])
         assert isinstance(ended, Ended)
-        (running,) = ended.called
+        (running,) = ended.dispatched
         calls.append(running[0])
         if running[0] == "a":
             submit(ledger, f"a{i}")
@@ -92,7 +92,7 @@ def test_jobs_that_end_together_call_each_of_the_next_once(ledger: Ledger) -> No
         ends.append(Append(job_id, 1, 3, [Canceled()], {}))
     assert ledger.append(ends) == [Ended([]), Ended(["a2", "a3"])]
     assert ledger.append(ends) == ["stale", "stale"]
-    assert Queues(ledger).call(QUEUE) == []
+    assert Queues(ledger).dispatch(QUEUE) == []
 
 
 def test_priorities_count_within_a_key(ledger: Ledger) -> None:
@@ -104,15 +104,15 @@ def test_priorities_count_within_a_key(ledger: Ledger) -> None:
 
 def test_only_as_many_are_called_as_slots_are_free(ledger: Ledger) -> None:
     registry = Registry(ledger)
-    assert submit(ledger, "a1").called == []
+    assert submit(ledger, "a1").dispatched == []
     registry.renew(card("w1", slots=2))
-    assert submit(ledger, "a2").called == ["a1", "a2"]
-    assert submit(ledger, "a3").called == []
-    assert Queues(ledger).call(QUEUE) == []
+    assert submit(ledger, "a2").dispatched == ["a1", "a2"]
+    assert submit(ledger, "a3").dispatched == []
+    assert Queues(ledger).dispatch(QUEUE) == []
     ledger.claim("a1", "w1", "cpu")
-    assert Queues(ledger).call(QUEUE) == []
+    assert Queues(ledger).dispatch(QUEUE) == []
     ledger.cancel("a2")
-    assert Queues(ledger).call(QUEUE) == ["a3"]
+    assert Queues(ledger).dispatch(QUEUE) == ["a3"]
     assert places(ledger, "a1", "a3") == [None, 1]
 
 
@@ -124,7 +124,7 @@ def test_who_was_called_for_slots_that_have_gone_goes_back_to_its_line(ledger: L
     for job_id in flood:
         submit(ledger, job_id)
     registry.renew(replace(card("big", slots=4), state="draining"))
-    assert Queues(ledger).call(QUEUE) == []
+    assert Queues(ledger).dispatch(QUEUE) == []
     submit(ledger, "t1")
     assert places(ledger, "f0", "t1", "f1", "f2", "f9") == [1, 3, 2, 4, 11]
     assert ledger.claim("f2", "other", "cpu")  # by the message that was on its way
@@ -137,9 +137,9 @@ def test_a_key_at_its_cap_is_passed_over(ledger: Ledger) -> None:
         submit(ledger, job_id)
     assert order(ledger) == ["a1", "b1", "b2"]
     ledger.claim("a1", "w1", "cpu")
-    assert Queues(ledger).call(QUEUE) == []
+    assert Queues(ledger).dispatch(QUEUE) == []
     ledger.requeue("a1", "w1", "drain")
-    assert Queues(ledger).call(QUEUE) == ["a1"]
+    assert Queues(ledger).dispatch(QUEUE) == ["a1"]
 
 
 def test_a_key_at_its_cap_saves_no_turns(ledger: Ledger) -> None:
@@ -151,7 +151,7 @@ def test_a_key_at_its_cap_saves_no_turns(ledger: Ledger) -> None:
     for i in range(10):
         submit(ledger, f"b{i}")
     Registry(ledger).renew(card("w1", slots=6))
-    assert Queues(ledger).call(QUEUE) == ["b0", "b1", "b2", "b3", "b4"]
+    assert Queues(ledger).dispatch(QUEUE) == ["b0", "b1", "b2", "b3", "b4"]
     ledger.redis.hdel(ledger.key("key", "a"), "max_running")
     assert order(ledger) == ["a1", "a2", "b5", "a3", "b6", "a4", "b7", "a5", "b8", "b9"]
 
@@ -167,7 +167,7 @@ def test_more_than_may_wait_are_refused(ledger: Ledger) -> None:
     submit(ledger, "b1")
     ledger.claim("a1", "w1", "cpu")
     Queues(ledger).check_room(QUEUE, "a")
-    small = Ledger(ledger.settings.updated(max_waiting=2))
+    small = Ledger(ledger.settings.replace(max_waiting=2))
     with pytest.raises(QueueFull, match=QUEUE):
         submit(small, "b2")
     small.redis.close()
@@ -194,7 +194,7 @@ def test_a_place_is_told_once_a_second(ledger: Ledger) -> None:
         submit(ledger, job_id)
     for job_id in ("a1", "a2"):
         ledger.claim(job_id, "w1", "cpu")
-        Queues(ledger).announce(QUEUE)
+        Queues(ledger).broadcast_positions(QUEUE)
     assert told(ledger, "a3") == [3]
     announce(ledger)
     assert told(ledger, "a3") == [3, 1]
@@ -233,21 +233,21 @@ def test_a_job_that_redis_has_lost_holds_no_place_of_its_key(ledger: Ledger) -> 
         submit(ledger, job_id)
     for job_id in ("a1", "a2"):  # called, and in its line
         ledger.redis.delete(ledger.channel(job_id) + ":record")
-    assert Queues(ledger).call(QUEUE) == []
-    Queues(ledger).drop_called(QUEUE, "a1")
-    assert Queues(ledger).call(QUEUE) == ["a3"]
+    assert Queues(ledger).dispatch(QUEUE) == []
+    Queues(ledger).drop_dispatched(QUEUE, "a1")
+    assert Queues(ledger).dispatch(QUEUE) == ["a3"]
     assert places(ledger, "a3") == [1]
     for job_id in ("a4", "a5"):
         submit(ledger, job_id)
 
 
 def test_one_idempotency_key_makes_one_job_of_its_owner(ledger: Ledger) -> None:
-    once = Once("k", "body")
+    once = IdempotencyKey("k", "body")
     assert submit(ledger, "a1", once).job_id == "a1"
     assert submit(ledger, "a2", once).job_id == "a1"
     assert submit(ledger, "b1", once).job_id == "b1"
-    with pytest.raises(KeyReused):
-        submit(ledger, "a3", Once("k", "other"))
+    with pytest.raises(IdempotencyConflict):
+        submit(ledger, "a3", IdempotencyKey("k", "other"))
     ledger.cancel("a1")
     assert submit(ledger, "a4", once).job_id == "a1"
     ledger.forget("a1")

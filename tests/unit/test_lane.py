@@ -85,7 +85,7 @@ def test_what_runs_is_handed_back_and_what_comes_meanwhile_is_not_claimed(lane: 
     assert types(lane, "late") == ["queued"]
     assert types(lane, "a")[-1] == "requeued"
     assert lane.ledger.events("a")[-1].data["reason"] == "drain"
-    assert broker.hinted_jobs(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"a", "late"}
+    assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"a", "late"}
 
 
 def test_a_free_slot_calls_the_next_job(lane: Lane) -> None:
@@ -94,10 +94,10 @@ def test_a_free_slot_calls_the_next_job(lane: Lane) -> None:
     thread = start(lane, "a")
     submit(lane.ledger, "b")
     submit(lane.ledger, "c")
-    assert broker.hinted_jobs(lane.ledger.settings, lane.ledger.redis, "chat.fake") == set()
+    assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == set()
     lane.ledger.cancel("a")
     thread.join(WAIT_S)
-    assert broker.hinted_jobs(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
+    assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
 
 
 def test_a_hint_that_claims_nothing_leaves_its_slot_to_another(lane: Lane) -> None:
@@ -107,7 +107,7 @@ def test_a_hint_that_claims_nothing_leaves_its_slot_to_another(lane: Lane) -> No
     submit(lane.ledger, "b")
     lane.ledger.cancel("a")
     assert lane.run("a") == "not waiting"
-    assert broker.hinted_jobs(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
+    assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
 
 
 def test_a_message_is_not_spelled_out_for_a_line_that_nobody_reads() -> None:
@@ -140,7 +140,7 @@ def test_a_job_that_may_kill_its_worker_waits_until_it_is_alone(lane: Lane) -> N
     lose_twice(lane.ledger, "suspect")
     suspect = threading.Thread(target=lane.run, args=("suspect",))
     suspect.start()
-    while not lane.waits_apart("suspect"):
+    while not lane.waits_isolated("suspect"):
         assert suspect.is_alive()
     assert lane.run("suspect") == "not waiting"  # a second hint
     submit(lane.ledger, "later")

@@ -5,7 +5,7 @@ import pytest
 from redis.client import PubSub
 
 from tests.conftest import lapse
-from worker.jobs.errors import JobConflict, JobNotFound, MustRunAlone, QueueFull
+from worker.jobs.errors import JobConflict, JobNotFound, NeedsExclusiveWorker, QueueFull
 from worker.jobs.events import Event, Failed, LoggedEvent, Succeeded, Token
 from worker.jobs.ledger.appends import Append, Ended, Reply, json_fields
 from worker.jobs.ledger.ledger import Ledger
@@ -157,7 +157,7 @@ def test_a_job_whose_worker_is_lost_too_often_fails(ledger: Ledger) -> None:
         ledger.claim("a", "w0", "cpu")
         assert ledger.requeue("a", "w0", "drain") == QUEUE
     for worker, queue in (("w1", QUEUE), ("w2", QUEUE), ("w3", None)):
-        ledger.claim("a", worker, "cpu", alone=True)
+        ledger.claim("a", worker, "cpu", exclusive=True)
         lapse(ledger, worker)
         assert ledger.requeue("a", "someone else", "worker_lost") is None
         assert ledger.requeue("a", worker, "worker_lost") == queue
@@ -172,14 +172,14 @@ def test_the_last_attempt_needs_a_worker_to_itself(ledger: Ledger) -> None:
         ledger.claim("a", worker, "cpu")
         lapse(ledger, worker)
         ledger.requeue("a", worker, "worker_lost")
-    with pytest.raises(MustRunAlone):
+    with pytest.raises(NeedsExclusiveWorker):
         ledger.claim("a", "w3", "cpu")
     assert ledger.get("a").state == "queued"
     assert ledger.claim("a", "w4", "cpu") is None  # w3 waits to be alone with it
     lapse(ledger, "w3")
-    with pytest.raises(MustRunAlone):
+    with pytest.raises(NeedsExclusiveWorker):
         ledger.claim("a", "w4", "cpu")
-    assert ledger.claim("a", "w4", "cpu", alone=True) is not None
+    assert ledger.claim("a", "w4", "cpu", exclusive=True) is not None
 
 
 def test_a_claim_can_be_repeated_after_a_lost_reply(ledger: Ledger) -> None:
@@ -225,7 +225,7 @@ def test_the_clock_of_a_job_goes_on_while_it_waits_again(ledger: Ledger) -> None
 
 
 def test_a_cancel_that_its_worker_does_not_hear_ends_the_job(settings: Settings) -> None:
-    ledger = Ledger(settings.updated(lease_ttl_s=1e-6))
+    ledger = Ledger(settings.replace(lease_ttl_s=1e-6))
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
     assert ledger.end_overdue() == []
@@ -254,7 +254,7 @@ def test_a_canceled_job_is_not_queued_again(ledger: Ledger) -> None:
 
 
 def test_the_queue_has_a_cap(redis_url: str, settings: Settings) -> None:
-    small = Ledger(settings.updated(max_waiting=2))
+    small = Ledger(settings.replace(max_waiting=2))
     submit(small, "a", "b")
     with pytest.raises(QueueFull):
         submit(small, "c")

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from tests.conftest import lapse
-from worker.jobs.errors import MustRunAlone
+from worker.jobs.errors import NeedsExclusiveWorker
 from worker.jobs.events import TERMINAL, Canceled, Event, Failed, LoggedEvent, Reason, Succeeded, Token
 from worker.jobs.ledger.appends import Append, Ended
 from worker.jobs.ledger.ledger import Ledger
@@ -50,7 +50,7 @@ class Job:
     state: str = "queued"
     attempt: int = 0
     owner: str | None = None
-    #: Who waits to be alone with it.
+    #: Who waits to be exclusive with it.
     apart: str | None = None
     lost: int = 0
     started: bool = False
@@ -89,7 +89,7 @@ def newest(things: Sequence[T], back: int) -> T:
 class Machine(RuleBasedStateMachine):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self.ledger = Ledger(settings.updated(prefix=f"t{uuid.uuid4().hex[:8]}", lease_ttl_s=1000))
+        self.ledger = Ledger(settings.replace(prefix=f"t{uuid.uuid4().hex[:8]}", lease_ttl_s=1000))
         self.registry = Registry(self.ledger)
         self.jobs: list[Job] = []
         #: Whose turn has come, in order.
@@ -106,13 +106,13 @@ class Machine(RuleBasedStateMachine):
         job = Job(uuid.uuid4().hex, key, priority, len(self.jobs))
         self.jobs.append(job)
         spec = CHAT.model_copy(update={"priority": priority})
-        self._called(self.ledger.submit(job.id, QUEUE, spec, key).called)
+        self._called(self.ledger.submit(job.id, QUEUE, spec, key).dispatched)
 
     @rule()
     def call(self) -> None:
         """The jobs go in the order of the places they were told."""
         order = sorted(self._lines(), key=lambda job: self.ledger.get(job.id).position or 0)
-        called = Queues(self.ledger).call(QUEUE)
+        called = Queues(self.ledger).dispatch(QUEUE)
         assert called == [job.id for job in order[: len(called)]]
         self._called(called)
 
@@ -128,7 +128,7 @@ class Machine(RuleBasedStateMachine):
             self.calls = [other for other in self.calls if other is not job] + [job]
 
     def _send_back(self) -> None:
-        """Those called last, if slots have gone, but for who waits to be alone."""
+        """Those called last, if slots have gone, but for who waits to be exclusive."""
         self.calls = [job for job in self.calls if job.called]
         for job in [job for job in self.calls[::-1] if not job.apart][: max(0, -self._room())]:
             job.called = False
@@ -157,21 +157,21 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=PICK)
     def submit_again(self, pick: int) -> None:
         job = newest(self.jobs, pick)
-        self._called(self.ledger.submit(job.id, QUEUE, CHAT, job.key).called)  # the reply was lost
+        self._called(self.ledger.submit(job.id, QUEUE, CHAT, job.key).dispatched)  # the reply was lost
 
     @precondition(lambda self: self.jobs)
-    @rule(pick=PICK, worker=WORKERS, alone=st.booleans())
-    def claim(self, pick: int, worker: str, alone: bool) -> None:
+    @rule(pick=PICK, worker=WORKERS, exclusive=st.booleans())
+    def claim(self, pick: int, worker: str, exclusive: bool) -> None:
         job, claim = newest(self.jobs, pick), uuid.uuid4().hex
-        if job.state == "queued" and job.lost >= 2 and not alone:
+        if job.state == "queued" and job.lost >= 2 and not exclusive:
             if job.apart != worker and self._leased(job.apart):
                 assert self.ledger.claim(job.id, worker, "cpu", claim=claim) is None
                 return
-            with pytest.raises(MustRunAlone):
+            with pytest.raises(NeedsExclusiveWorker):
                 self.ledger.claim(job.id, worker, "cpu", claim=claim)
             job.apart = worker
             return
-        record = self.ledger.claim(job.id, worker, "cpu", claim=claim, alone=alone)
+        record = self.ledger.claim(job.id, worker, "cpu", claim=claim, exclusive=exclusive)
         assert (record is not None) == (job.state == "queued")
         if record is not None:
             job.state, job.owner, job.started, job.attempt = "running", worker, True, job.attempt + 1
@@ -215,7 +215,7 @@ class Machine(RuleBasedStateMachine):
             job.end(ending.type)
             ended, *again = replies
             assert isinstance(ended, Ended)
-            self._called(ended.called)  # nobody twice
+            self._called(ended.dispatched)  # nobody twice
             assert again == ["stale"] * twice
         else:
             assert set(replies) == {"cancel" if job.cancel else "ok"}

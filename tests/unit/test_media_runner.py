@@ -13,7 +13,7 @@ from tests.unit.video_fixtures import ScriptedModel, read_clip, scripted, with_s
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media import object_store
 from worker.jobs.media.files import JobFiles
-from worker.jobs.media.open import media_of
+from worker.jobs.media.open import open_media_store
 from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
@@ -24,15 +24,15 @@ class FarBench(Bench):
     """Its workers' disks are not shared."""
 
     def submit(self, job_id: str) -> JobFiles:
-        files = media_of(self.ledger.settings).files(job_id)
-        with files.new():
+        files = open_media_store(self.ledger.settings).files(job_id)
+        with files.for_upload():
             with_sound(files.folder / "clip.mp4", "aac").rename(files.clip)
-            with files.kept():
+            with files.store_inputs():
                 self.ledger.submit(job_id, "video.scripted", validate("video", {"effect": "matte"}))
         return files
 
     def stored(self) -> set[str]:
-        return set(object_store.Store(f"s3://media/{self.ledger.settings.prefix}").list())
+        return set(object_store.ObjectStore(f"s3://media/{self.ledger.settings.prefix}").list())
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def bench(
     monkeypatch.setattr(publisher, "PAUSE_S", 0.01)
     model = ScriptedModel()
     with scripted(monkeypatch, model, 3, 2) as video:
-        bench = FarBench(Ledger(settings.updated(media_url="s3://media")), video, model)
+        bench = FarBench(Ledger(settings.replace(media_url="s3://media")), video, model)
         yield bench
         bench.outbox.stop(WAIT_S)
         bench.ledger.redis.close()
@@ -61,7 +61,7 @@ def test_the_next_worker_has_another_disk_and_goes_on(bench: FarBench, tmp_path:
     bench.hand_back("a", 7)
     assert len(bench.stored()) == 5, "a clip and four segments"
 
-    bench.worker(home=tmp_path / "elsewhere").run(bench.claim("a"))
+    bench.worker(home=tmp_path / "elsewhere").run_job(bench.claim("a"))
     assert bench.batches("a", 1) == [0, 1, 2, 3, 4, 5, 6]
     assert bench.batches("a", 2) == [6, 7, 8]
     assert bench.ledger.get("a").state == "succeeded"
@@ -87,7 +87,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(
                 frozen.close()
 
         bench.model.on_call = on_call
-        bench.runner.run(run := bench.claim("a"))
+        bench.runner.run_job(run := bench.claim("a"))
     assert run.outcome == "succeeded"
     assert bench.batches("a", 1) == list(range(9))
 
@@ -100,13 +100,13 @@ def test_a_store_that_stays_away_fails_the_job_and_the_next_is_served(
     with monkeypatch.context() as patch, s3.frozen():
         patch.setattr(object_store, "ANSWER_S", 0.1)
         patch.setattr(publisher, "WAIT_S", 0.2)
-        bench.runner.run(bench.claim("a"))
+        bench.runner.run_job(bench.claim("a"))
     error = bench.ledger.get("a").error
     assert error == {
         "code": "media_unavailable",
         "message": "The media store is not available (FSTimeoutError).",
     }
-    bench.runner.run(bench.claim("b"))
+    bench.runner.run_job(bench.claim("b"))
     assert bench.ledger.get("b").state == "succeeded"
 
 
@@ -126,7 +126,7 @@ def test_a_job_is_canceled_while_the_store_is_away(
 
 def test_a_clip_that_is_in_another_store_is_told(bench: FarBench) -> None:
     bench.submit("a")
-    bench.worker(media_url="s3://media/elsewhere").run(bench.claim("a"))
+    bench.worker(media_url="s3://media/elsewhere").run_job(bench.claim("a"))
     error = bench.ledger.get("a").error
     assert error == {
         "code": "media_unavailable",

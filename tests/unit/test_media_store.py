@@ -12,11 +12,11 @@ import pytest
 
 from tests.s3 import S3Server
 from tests.unit.test_video_disk import ROOM, small_disk
-from worker.jobs.errors import BadSettings, DiskFull, MediaUnavailable, QueueFull, Unanswered
+from worker.jobs.errors import ConfigurationError, DiskFull, MediaUnavailable, QueueFull, SubmitOutcomeUnknown
 from worker.jobs.media import object_store as store_module
 from worker.jobs.media.files import JobFiles, Media
-from worker.jobs.media.object_store import Store
-from worker.jobs.media.open import media_of
+from worker.jobs.media.object_store import ObjectStore
+from worker.jobs.media.open import open_media_store
 from worker.jobs.media.remote import RemoteMedia
 from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.settings import Settings
@@ -29,27 +29,27 @@ def far(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def client(far: Settings) -> Store:
+def client(far: Settings) -> ObjectStore:
     """One for all tests, for it takes its time to begin."""
-    return Store(f"s3://media/{far.prefix}")
+    return ObjectStore(f"s3://media/{far.prefix}")
 
 
 @pytest.fixture
-def store(client: Store) -> Store:
+def store(client: ObjectStore) -> ObjectStore:
     """Empty."""
     client.remove("")
     return client
 
 
 @pytest.fixture(params=["s3", "file", "memory"])
-def any_store(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Store:
+def any_store(request: pytest.FixtureRequest, store: ObjectStore, tmp_path: Path) -> ObjectStore:
     """Also those whose libraries are not asynchronous."""
     urls = {"file": (tmp_path / "store").as_uri(), "memory": f"memory://{tmp_path}"}
-    return Store(urls[request.param]) if request.param in urls else store
+    return ObjectStore(urls[request.param]) if request.param in urls else store
 
 
 @pytest.fixture
-def media(store: Store, far: Settings) -> Media:
+def media(store: ObjectStore, far: Settings) -> Media:
     return RemoteMedia(store, far.staging_dir)
 
 
@@ -62,19 +62,19 @@ def content(stored: Path | StoredFile) -> bytes:
 
 def submitted(media: Media, job_id: str = "job") -> JobFiles:
     files = media.files(job_id)
-    with files.new():
+    with files.for_upload():
         files.clip.write_bytes(b"a clip")
         files.background.write_bytes(b"an image")
-        with files.kept():
+        with files.store_inputs():
             pass
     return files
 
 
-def staged(settings: Settings) -> set[str]:
+def staging_folder(settings: Settings) -> set[str]:
     return {path.name for path in settings.staging_dir.iterdir()}
 
 
-def test_a_file_comes_back_whole_and_in_part(any_store: Store, tmp_path: Path) -> None:
+def test_a_file_comes_back_whole_and_in_part(any_store: ObjectStore, tmp_path: Path) -> None:
     store, path = any_store, tmp_path / "file"
     path.write_bytes(os.urandom(2 * store_module.PART + 1))  # goes in parts, comes in blocks
     store.put(path, "job/clip")
@@ -83,7 +83,7 @@ def test_a_file_comes_back_whole_and_in_part(any_store: Store, tmp_path: Path) -
     assert b"".join(stored.blocks(10, stored.block + 20)) == path.read_bytes()[10 : stored.block + 20]
 
 
-def test_what_is_listed_is_removed_and_no_more(any_store: Store, tmp_path: Path) -> None:
+def test_what_is_listed_is_removed_and_no_more(any_store: ObjectStore, tmp_path: Path) -> None:
     store, path, began = any_store, tmp_path / "file", time.time()
     path.write_bytes(b"four")
     for key in ("a/clip", "a/work/x/1", "ab/clip"):
@@ -102,7 +102,7 @@ def test_what_is_listed_is_removed_and_no_more(any_store: Store, tmp_path: Path)
         store.file("a/clip")
 
 
-OPERATIONS: dict[str, Callable[[Store, Path], object]] = {
+OPERATIONS: dict[str, Callable[[ObjectStore, Path], object]] = {
     "put": lambda store, path: store.put(path, "a/clip"),
     "file": lambda store, path: store.file("a/clip"),
     "read": lambda store, path: list(store.file("a/clip", 4).blocks()),
@@ -113,7 +113,7 @@ OPERATIONS: dict[str, Callable[[Store, Path], object]] = {
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_store_that_does_not_answer_is_not_waited_for_and_used_again(
-    s3: S3Server, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+    s3: S3Server, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"four")
@@ -132,10 +132,10 @@ def test_a_bucket_that_is_not_there_is_a_store_that_is_not(s3: S3Server, tmp_pat
     path = tmp_path / "file"
     path.touch()
     with pytest.raises(MediaUnavailable, match="FileNotFoundError"):
-        Store("s3://nowhere").put(path, "a/clip")
+        ObjectStore("s3://nowhere").put(path, "a/clip")
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_no_whole_one(store: Store, tmp_path: Path) -> None:
+def test_a_file_that_shrinks_while_it_is_read_is_no_whole_one(store: ObjectStore, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"four")
     store.put(path, "a")
@@ -150,56 +150,56 @@ def test_a_file_that_shrinks_while_it_is_read_is_no_whole_one(store: Store, tmp_
     ("url", "reason"), [("nosuch://x", "nosuch"), ("gs://x", "gcsfs"), ("s3:/x", "pattern")]
 )
 def test_a_url_that_nothing_opens_is_a_bad_setting(url: str, reason: str) -> None:
-    with pytest.raises(BadSettings, match=f"STOKER_MEDIA_URL: .*{reason}"):
-        media_of(Settings.from_env({"STOKER_MEDIA_URL": url}))
+    with pytest.raises(ConfigurationError, match=f"STOKER_MEDIA_URL: .*{reason}"):
+        open_media_store(Settings.from_env({"STOKER_MEDIA_URL": url}))
 
 
 def test_what_was_uploaded_is_staged_for_as_long_as_it_is_needed(media: Media, far: Settings) -> None:
     uploaded = submitted(media)
     files = media.files("job")
-    with files.here():
+    with files.checked_out():
         assert (files.clip.read_bytes(), files.background.read_bytes()) == (b"a clip", b"an image")
-        assert staged(far) == {files.folder.name, f"{files.folder.name}.lock"}
-    assert staged(far) == set()
+        assert staging_folder(far) == {files.folder.name, f"{files.folder.name}.lock"}
+    assert staging_folder(far) == set()
     assert not uploaded.folder.exists()
 
 
-@pytest.mark.parametrize("error", [QueueFull("full", 1), KeyboardInterrupt(), Unanswered("?")])
+@pytest.mark.parametrize("error", [QueueFull("full", 1), KeyboardInterrupt(), SubmitOutcomeUnknown("?")])
 def test_a_refused_upload_leaves_nothing_unless_the_job_may_be_there(
     media: Media, far: Settings, error: BaseException
 ) -> None:
     def upload() -> None:
         files = media.files("job")
-        with files.new():
+        with files.for_upload():
             files.clip.write_bytes(b"a clip")
-            with files.kept():
+            with files.store_inputs():
                 raise error
 
     with pytest.raises(type(error)):
         upload()
-    assert staged(far) == set()
+    assert staging_folder(far) == set()
     left = [files.job_id for files in media.older_than(-60)]
-    assert left == (["job"] if isinstance(error, Unanswered) else [])
+    assert left == (["job"] if isinstance(error, SubmitOutcomeUnknown) else [])
 
 
-def test_a_full_disk_is_told_and_left_as_it_was(media: Media, store: Store, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_left_as_it_was(media: Media, store: ObjectStore, tmp_path: Path) -> None:
     files = submitted(media)
     large = tmp_path / "large"
     large.write_bytes(bytes(2 * ROOM))
     store.put(large, "job/clip")
     with small_disk(tmp_path / "small") as disk:
         with pytest.raises(DiskFull, match="There is no room"):
-            RemoteMedia(store, disk / "staging").files("job").here().__enter__()
+            RemoteMedia(store, disk / "staging").files("job").checked_out().__enter__()
         assert list((disk / "staging").iterdir()) == []
     assert not files.folder.exists()
 
 
 def test_another_attempt_has_what_was_published_and_no_half_of_it(
-    media: Media, store: Store, tmp_path: Path
+    media: Media, store: ObjectStore, tmp_path: Path
 ) -> None:
     submitted(media)
     one, other = media.files("job"), RemoteMedia(store, tmp_path / "staging").files("job")
-    with one.here():
+    with one.checked_out():
         one.work.mkdir()
         for name in ("1.nut", "2.nut", "3.complete"):
             partial = one.work / "partial"
@@ -209,24 +209,24 @@ def test_another_attempt_has_what_was_published_and_no_half_of_it(
         half = tmp_path / "half"
         half.write_bytes(b"2.n")
         store.put(half, "job/work/2.nut.5")  # as a killed worker may leave it
-        with other.here():
+        with other.checked_out():
             assert sorted(path.name for path in other.work.iterdir()) == ["1.nut", "3.complete"]
             assert (other.work / "1.nut").read_bytes() == b"1.nut"
     other.remove_work()
-    with other.here():
+    with other.checked_out():
         assert not other.work.exists()
 
 
 def test_a_result_is_seen_when_it_is_published_until_it_is_removed(media: Media) -> None:
     files = submitted(media)
-    with files.here():
+    with files.checked_out():
         with pytest.raises(FileNotFoundError):
             files.video()
         partial = files.folder / "partial"
         partial.write_bytes(b"a video")
         files.publish(partial, files.result)
         assert content(media.files("job").video()) == b"a video"
-        with media.files("job").here():
+        with media.files("job").checked_out():
             pass
     media.files("job").remove_result()
     with pytest.raises(FileNotFoundError):
@@ -246,21 +246,21 @@ def test_a_killed_process_leaves_nothing_once_another_stages(media: Media, far: 
     """And what is in use stays."""
     folder = far.staging_dir / "killed.1"
     code = (
-        "import sys, signal\nfrom pathlib import Path\nfrom worker.jobs.media.staging import staged\n"
-        "with staged(Path(sys.argv[1])):\n"
+        "import sys, signal\nfrom pathlib import Path\nfrom worker.jobs.media.staging import staging_folder\n"
+        "with staging_folder(Path(sys.argv[1])):\n"
         "    (Path(sys.argv[1]) / 'clip').touch()\n    print('here', flush=True)\n    signal.pause()\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
-        with media.files("a").new():
+        with media.files("a").for_upload():
             assert (folder / "clip").exists()
         process.send_signal(signal.SIGKILL)
-    assert staged(far) == {"killed.1", "killed.1.lock"}
+    assert staging_folder(far) == {"killed.1", "killed.1.lock"}
     files = media.files("b")
-    with files.new():
-        assert staged(far) == {files.folder.name, f"{files.folder.name}.lock"}
-    assert staged(far) == set()
+    with files.for_upload():
+        assert staging_folder(far) == {files.folder.name, f"{files.folder.name}.lock"}
+    assert staging_folder(far) == set()
 
 
 #: As under gunicorn: threads are greenlets, in one of which asyncio could run no loop for the others.
@@ -277,11 +277,11 @@ content = os.urandom(100_000)
 
 def upload(job_id):
     files = media.files(job_id)
-    with files.new():
+    with files.for_upload():
         files.clip.write_bytes(content)
-        with files.kept():
+        with files.store_inputs():
             pass
-    with files.here():
+    with files.checked_out():
         assert files.clip.read_bytes() == content
     files.remove()
 

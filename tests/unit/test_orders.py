@@ -6,8 +6,8 @@ import sys
 #: A worker that loads, and a fork of it that is ended.
 FORK = """
 import os, signal
-from worker.process.shutdown_signals import Orders
-Orders(leave=lambda: print("leaves", flush=True))
+from worker.process.shutdown_signals import ShutdownSignals
+ShutdownSignals(leave=lambda: print("leaves", flush=True))
 hears, says = os.pipe()
 if (child := os.fork()) == 0:
     os.write(says, b"!")

@@ -2,9 +2,9 @@ import os
 
 from tests.conftest import lapse
 from worker.jobs import broker
-from worker.jobs.broker import hint_key
-from worker.jobs.dispatch.dispatcher import send
-from worker.jobs.dispatch.recovery import Contact, Recovery
+from worker.jobs.broker import messages_key
+from worker.jobs.dispatch.dispatcher import dispatch
+from worker.jobs.dispatch.recovery import Recovery, RedisUptime
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.media.files import JobFiles
@@ -19,7 +19,7 @@ def submit(ledger: Ledger, job_id: str) -> None:
 
 
 def hints(ledger: Ledger) -> int:
-    return ledger.redis.llen(hint_key(ledger.settings, QUEUE))
+    return ledger.redis.llen(messages_key(ledger.settings, QUEUE))
 
 
 def card(name: str, slots: int = 4) -> WorkerCard:
@@ -52,18 +52,18 @@ def test_lost_hints_are_sent_again_once(brokered: Ledger) -> None:
     Registry(brokered).renew(card("w1", slots=3))
     for job_id in ("a", "b", "c", "waits"):
         submit(brokered, job_id)
-    send(QUEUE, ["b"])
-    Recovery(brokered).repeat_lost_hints()
-    Recovery(brokered).repeat_lost_hints()
+    dispatch(QUEUE, ["b"])
+    Recovery(brokered).resend_lost_messages()
+    Recovery(brokered).resend_lost_messages()
     assert next_hints(brokered, 3) == ["b", "a", "c"]
     assert hints(brokered) == 0
 
 
 def test_the_hint_of_a_job_just_called_may_be_on_its_way(brokered: Ledger) -> None:
-    patient = Ledger(brokered.settings.updated(lease_ttl_s=60))
+    patient = Ledger(brokered.settings.replace(lease_ttl_s=60))
     Registry(patient).renew(card("w1"))
     submit(patient, "a")
-    Recovery(patient).repeat_lost_hints()
+    Recovery(patient).resend_lost_messages()
     assert hints(brokered) == 0
     patient.redis.close()
 
@@ -73,7 +73,7 @@ def test_a_called_id_without_a_job_leaves_the_queue(brokered: Ledger) -> None:
     submit(brokered, "gone")
     submit(brokered, "a")
     brokered.redis.delete(brokered.channel("gone") + ":record")
-    Recovery(brokered).repeat_lost_hints()
+    Recovery(brokered).resend_lost_messages()
     assert next_hints(brokered, 1) == ["a"]
     assert brokered.get("a").position == 1
 
@@ -82,8 +82,8 @@ def test_whoever_has_a_free_slot_is_called_though_nobody_said_so(brokered: Ledge
     submit(brokered, "a")
     submit(brokered, "b")
     Registry(brokered).renew(card("w1", slots=1))
-    Recovery(brokered).call_waiting()
-    Recovery(brokered).call_waiting()
+    Recovery(brokered).dispatch_waiting()
+    Recovery(brokered).dispatch_waiting()
     assert next_hints(brokered, 1) == ["a"]
     assert hints(brokered) == 0
 
@@ -108,7 +108,7 @@ def test_a_lease_renewed_meanwhile_is_not_taken_off_the_list(ledger: Ledger) -> 
 
 
 def test_contact_counts_from_its_last_break() -> None:
-    contact = Contact(longest_break_s=2)
+    contact = RedisUptime(longest_break_s=2)
     assert contact.held_s == 0
     for now in (100, 101, 103):
         contact.made(now)
@@ -141,7 +141,7 @@ def test_jobs_that_are_queued_again_go_first_in_their_old_order(brokered: Ledger
     Recovery(brokered).take_from_lost_workers()
     assert [brokered.get(job_id).position for job_id in ("z", "y", "x", "new")] == [1, 2, 3, 4]
     registry.renew(card("w2"))
-    Recovery(brokered).call_waiting()
+    Recovery(brokered).dispatch_waiting()
     assert next_hints(brokered, 4) == ["z", "y", "x", "new"]
 
 
@@ -163,7 +163,7 @@ def test_expired_jobs_leave_the_list_and_the_disk(brokered: Ledger) -> None:
     submit(brokered, "waits")
     submit(brokered, "old")
     submit(brokered, "new")
-    files = JobFiles.of(brokered.settings.media_dir, "old")
+    files = JobFiles.at(brokered.settings.media_dir, "old")
     files.folder.mkdir(parents=True)
     files.result.write_bytes(b"video")
     brokered.cancel("old")

@@ -3,12 +3,12 @@ import hashlib
 import hmac
 from concurrent.futures import ThreadPoolExecutor
 
-from webapi.services.signing_keys import Secret
+from webapi.services.signing_keys import SigningKeys
 from worker.jobs.ledger.ledger import Ledger
 
 
 def test_each_owner_and_purpose_has_a_key_of_its_own(ledger: Ledger) -> None:
-    secret = Secret(ledger)
+    secret = SigningKeys(ledger)
     keys = [secret.webhook_key(owner) for owner in ("", "a", "b", "token")]
     raw = [base64.b64decode(key.removeprefix("whsec_"), validate=True) for key in keys]
     assert len({*raw, secret.token_key}) == 5
@@ -20,13 +20,13 @@ def test_each_owner_and_purpose_has_a_key_of_its_own(ledger: Ledger) -> None:
 
 def test_all_processes_agree_from_the_first_moment(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as pool:
-        keys = set(pool.map(lambda _: Secret(ledger).webhook_key("a"), range(32)))
+        keys = set(pool.map(lambda _: SigningKeys(ledger).webhook_key("a"), range(32)))
     assert len(keys) == 1
 
 
 def test_it_is_as_old_as_the_data(ledger: Ledger) -> None:
-    secret = Secret(ledger)
+    secret = SigningKeys(ledger)
     before = secret.token_key
-    assert Secret(ledger).token_key == before
+    assert SigningKeys(ledger).token_key == before
     ledger.redis.delete(ledger.key("secret"))
     assert secret.token_key != before

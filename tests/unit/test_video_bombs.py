@@ -15,7 +15,7 @@ import pytest
 from tests.unit.video_fixtures import gradient, make_clip
 from worker.jobs.errors import BadVideo, InvalidInput
 from worker.jobs.limits import Limits
-from worker.jobs.media.probe_process import Field, inspect
+from worker.jobs.media.probe_process import Field, probe_in_process
 from worker.video.decoding.reader import ClipReader
 from worker.video.inference.composite import load_image
 
@@ -136,14 +136,14 @@ CLAIMS: dict[str, tuple[Field, Make, str]] = {
 def test_a_bomb_is_refused_at_upload_in_a_sentence(tmp_path: Path, bomb: str) -> None:
     field, make, message = CLAIMS[bomb]
     with pytest.raises(InvalidInput, match=message) as caught:
-        inspect(field, make(tmp_path / "upload.mp4"), LIMITS)
+        probe_in_process(field, make(tmp_path / "upload.mp4"), LIMITS)
     assert caught.value.field == field
 
 
 def test_what_is_within_the_limits_is_let_in(tmp_path: Path) -> None:
-    inspect("file", make_clip(tmp_path / "clip.mp4", [gradient(i) for i in range(50)]), LIMITS)
-    inspect("file", many_streams(tmp_path / "clip.mkv", 4), LIMITS)
-    inspect("background", png(tmp_path / "image.png", 48), LIMITS)
+    probe_in_process("file", make_clip(tmp_path / "clip.mp4", [gradient(i) for i in range(50)]), LIMITS)
+    probe_in_process("file", many_streams(tmp_path / "clip.mkv", 4), LIMITS)
+    probe_in_process("background", png(tmp_path / "image.png", 48), LIMITS)
 
 
 def test_a_bomb_costs_neither_memory_nor_time(tmp_path: Path) -> None:
@@ -151,9 +151,10 @@ def test_a_bomb_costs_neither_memory_nor_time(tmp_path: Path) -> None:
     script = (
         "import sys, resource; from pathlib import Path\n"
         "from worker.jobs.errors import InvalidInput\n"
-        "from worker.jobs.media.probe_process import inspect; from worker.jobs.limits import Limits\n"
+        "from worker.jobs.media.probe_process import probe_in_process\n"
+        "from worker.jobs.limits import Limits\n"
         "for field, path in zip(('file', 'background'), sys.argv[1:]):\n"
-        "    try: inspect(field, Path(path), Limits())\n"
+        "    try: probe_in_process(field, Path(path), Limits())\n"
         "    except InvalidInput: print('refused')\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"
     )
@@ -180,7 +181,7 @@ def test_an_inspection_that_takes_too_long_is_a_refusal(
         "worker.jobs.media.probe_process.subprocess.run", lambda command, **options: real(died, **options)
     )
     with pytest.raises(InvalidInput, match="too much time"):
-        inspect("file", tmp_path / "clip.mp4", LIMITS)
+        probe_in_process("file", tmp_path / "clip.mp4", LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -206,8 +207,8 @@ def test_a_job_fails_where_its_clip_passes_the_limits(tmp_path: Path, make: Make
 
 
 def test_a_container_that_lies_is_let_in_and_caught_by_the_decoder(tmp_path: Path) -> None:
-    inspect("file", lying(tmp_path / "clip.mkv", 1), LIMITS)
-    inspect("file", growing(tmp_path / "clip.mpg", 640, 480), LIMITS)
+    probe_in_process("file", lying(tmp_path / "clip.mkv", 1), LIMITS)
+    probe_in_process("file", growing(tmp_path / "clip.mpg", 640, 480), LIMITS)
 
 
 @pytest.fixture
@@ -245,7 +246,7 @@ def test_nothing_that_a_text_points_to_is_read(
     path = tmp_path / f"upload.{pointer}"
     path.write_text(POINTERS[pointer].format(url=f"http://127.0.0.1:{port}/a.ts", file=other, port=port))
     with pytest.raises(InvalidInput, match=r"not a video|not an image"):
-        inspect(field, path, Limits())
+        probe_in_process(field, path, Limits())
     with pytest.raises(BadVideo):  # the worker would not either
         load_image(path) if field == "background" else ClipReader(path, 4)
     with pytest.raises(BlockingIOError):

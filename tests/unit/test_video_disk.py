@@ -120,7 +120,7 @@ def test_a_full_disk_fails_the_job_and_the_next_is_served(bench: Bench, blocks: 
         files = bench.submit("a")
         next_files = bench.submit("b")
         fill(media / "ballast", blocks * BLOCK)
-        bench.runner.run(bench.claim("a"))
+        bench.runner.run_job(bench.claim("a"))
         job = bench.ledger.get("a")
         assert job.error == {
             "code": "disk_full",
@@ -128,6 +128,6 @@ def test_a_full_disk_fails_the_job_and_the_next_is_served(bench: Bench, blocks: 
         }
         assert os.listdir(files.folder) == ["clip"]
         (media / "ballast").unlink()
-        bench.runner.run(bench.claim("b"))
+        bench.runner.run_job(bench.claim("b"))
         assert bench.ledger.get("b").state == "succeeded"
         assert sorted(os.listdir(next_files.folder)) == ["clip", "result.mp4"]

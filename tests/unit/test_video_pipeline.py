@@ -12,7 +12,7 @@ from tests.assets import asset
 from tests.unit.test_video_composite import save_png
 from tests.unit.test_video_reader import cut_between_frames, index_cut_off, threads
 from tests.unit.video_fixtures import Picture, gradient, make_clip, read_clip
-from worker.jobs.errors import BadSettings, BadVideo, EngineFailed
+from worker.jobs.errors import BadVideo, ConfigurationError, EngineFailed
 from worker.video.encoding.writer import SegmentWriter
 from worker.video.inference.padding import Pad
 from worker.video.pipeline import VideoPipeline
@@ -159,7 +159,9 @@ def test_run_needs_load_and_load_needs_a_known_model(tmp_path: Path) -> None:
             VideoPipeline(weights),
             VideoRequest(asset("carphone_pristine.mp4"), tmp_path / "out.mp4", tmp_path / "work", "matte"),
         )
-    with pytest.raises(BadSettings, match="no video model is called yolo; there are selfie_segmentation"):
+    with pytest.raises(
+        ConfigurationError, match="no video model is called yolo; there are selfie_segmentation"
+    ):
         VideoPipeline(weights, model="yolo").load()
 
 

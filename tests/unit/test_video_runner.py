@@ -13,7 +13,7 @@ import torch
 from tests.unit.test_video_reader import damaged
 from tests.unit.video_fixtures import ScriptedModel, complaints, read_clip, scripted, with_sound
 from worker.devices.lease import DeviceLease
-from worker.jobs.errors import EngineLost
+from worker.jobs.errors import EngineDied
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.limits import ClipSize
@@ -43,12 +43,12 @@ class Bench:
 
     def worker(self, **settings: object) -> VideoRunner:
         """The runner of another worker: it has one thread, and so one clip at a time."""
-        runner = VideoRunner(self.video, self.ledger.settings.updated(**settings))
+        runner = VideoRunner(self.video, self.ledger.settings.replace(**settings))
         runner.start(self.broken.append)
         return runner
 
     def submit(self, job_id: str) -> JobFiles:
-        files = JobFiles.of(self.ledger.settings.media_dir, job_id)
+        files = JobFiles.at(self.ledger.settings.media_dir, job_id)
         files.folder.mkdir(parents=True)
         with_sound(files.folder / "clip.mp4", "aac").rename(files.clip)
         self.ledger.submit(job_id, "video.scripted", validate("video", {"effect": "matte"}))
@@ -60,7 +60,7 @@ class Bench:
         return Run(record, self.outbox)
 
     def start(self, run: Run, runner: VideoRunner | None = None) -> threading.Thread:
-        thread = threading.Thread(target=(runner or self.worker()).run, args=(run,))
+        thread = threading.Thread(target=(runner or self.worker()).run_job, args=(run,))
         thread.start()
         return thread
 
@@ -96,7 +96,7 @@ def bench(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 def test_a_job_ends_with_its_result_and_nothing_else(bench: Bench) -> None:
     files = bench.submit("a")
-    bench.runner.run(bench.claim("a"))
+    bench.runner.run_job(bench.claim("a"))
     job = bench.ledger.get("a")
     assert (job.state, job.done, job.total) == ("succeeded", 25, 25)
     assert job.usage is not None
@@ -127,7 +127,7 @@ def test_the_next_attempt_goes_on_and_each_batch_counts_once(bench: Bench) -> No
     assert os.listdir(files.work), "what is done is kept for the next attempt"
     assert not files.result.exists()
 
-    bench.runner.run(bench.claim("a"))
+    bench.runner.run_job(bench.claim("a"))
     assert bench.batches("a", 1) == [0, 1, 2, 3, 4, 5, 6]
     assert bench.batches("a", 2) == [6, 7, 8]
     assert bench.progress("a", 2) == [21, 24, 25]
@@ -149,7 +149,7 @@ def test_an_attempt_that_lost_its_job_without_knowing_changes_nothing(bench: Ben
     assert stop.reached.wait(WAIT_S)
     bench.model.on_call = lambda call: None
     bench.ledger.requeue("a", "stopped", "drain")
-    bench.runner.run(bench.claim("a", "other"))
+    bench.runner.run_job(bench.claim("a", "other"))
     content = files.result.read_bytes()
     stop.go_on.set()
     thread.join(WAIT_S)
@@ -192,7 +192,7 @@ def test_a_canceled_job_leaves_nothing(bench: Bench) -> None:
 
     bench.model.on_call = on_call
     files.result.write_bytes(b"of an attempt that was killed before it could say so")
-    bench.runner.run(bench.claim("a"))
+    bench.runner.run_job(bench.claim("a"))
     assert bench.ledger.get("a").state == "canceled"
     assert bench.model.calls == 5
     assert os.listdir(files.folder) == ["clip"]
@@ -201,7 +201,7 @@ def test_a_canceled_job_leaves_nothing(bench: Bench) -> None:
 def test_a_clip_that_turns_out_damaged_late_leaves_nothing(bench: Bench, tmp_path: Path) -> None:
     files = bench.submit("a")
     damaged(tmp_path).rename(files.clip)
-    bench.runner.run(bench.claim("a"))
+    bench.runner.run_job(bench.claim("a"))
     job = bench.ledger.get("a")
     assert job.state == "failed"
     assert job.error is not None
@@ -212,7 +212,7 @@ def test_a_clip_that_turns_out_damaged_late_leaves_nothing(bench: Bench, tmp_pat
 
 def test_a_clip_that_passes_this_workers_limits_is_a_bad_video(ledger: Ledger, bench: Bench) -> None:
     files = bench.submit("a")
-    bench.worker(max_duration_s=0.5).run(bench.claim("a"))
+    bench.worker(max_duration_s=0.5).run_job(bench.claim("a"))
     assert bench.ledger.get("a").error == {
         "code": "bad_video",
         "message": "The clip is longer than 0.5 seconds.",
@@ -263,7 +263,7 @@ def test_a_job_without_enough_memory_fails_and_the_next_is_served(
             shortage(call)
 
     bench.model.on_call = on_call
-    bench.runner.run(bench.claim("a"))
+    bench.runner.run_job(bench.claim("a"))
     job = bench.ledger.get("a")
     assert (job.state, bench.broken) == ("failed", [])
     assert job.error is not None
@@ -273,7 +273,7 @@ def test_a_job_without_enough_memory_fails_and_the_next_is_served(
     assert [tensor() for tensor in held] == [None] * 5
     bench.model.on_call = lambda call: None
     bench.submit("b")
-    bench.runner.run(bench.claim("b"))
+    bench.runner.run_job(bench.claim("b"))
     assert bench.ledger.get("b").state == "succeeded"
 
 
@@ -290,7 +290,7 @@ def test_an_unforeseen_error_fails_the_job_and_leaves_nothing(bench: Bench, erro
             raise error
 
     bench.model.on_call = on_call
-    bench.runner.run(bench.claim("a"))
+    bench.runner.run_job(bench.claim("a"))
     job = bench.ledger.get("a")
     assert job.error is not None
     assert (job.error["code"], bench.model.calls) == ("engine_failed", 5)
@@ -326,7 +326,7 @@ def test_a_lost_device_ends_the_worker_and_not_the_job(bench: Bench, error: Exce
     bench.ledger.requeue("a", "w", "drain")
     thread.join(WAIT_S)
     bench.model.on_call = lambda call: None
-    bench.runner.run(bench.claim("a"))
+    bench.runner.run_job(bench.claim("a"))
     assert bench.batches("a", 2) == [6, 7, 8]
     assert bench.ledger.get("a").state == "succeeded"
     assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
@@ -339,7 +339,7 @@ def test_a_device_that_does_not_come_back_from_a_clip_ends_the_worker(
     bench.submit("a")
     run, stop, broken = bench.claim("a"), Stop(4), threading.Event()
     bench.model.on_call = stop
-    bench.runner.start(lambda error: broken.set() if isinstance(error, EngineLost) else None)
+    bench.runner.start(lambda error: broken.set() if isinstance(error, EngineDied) else None)
     thread = bench.start(run, bench.runner)
     assert stop.reached.wait(WAIT_S)
     run.stop()
@@ -355,7 +355,7 @@ def test_what_a_worker_is_told_reaches_its_pipeline(
     monkeypatch.setattr(pipeline, "VideoPipeline", lambda weights, **how: seen.update(how))
     told = {"pad": False, "compile": True, "video_sizes": "64x48", "batch_size": 3, "video_model": tmp_path}
     make_runner(
-        "video", ledger.settings.updated(**told), DeviceLease("GPU-a", "cuda", []), ledger, Outbox(ledger)
+        "video", ledger.settings.replace(**told), DeviceLease("GPU-a", "cuda", []), ledger, Outbox(ledger)
     )
     assert (seen["pad"], seen["compiled"], seen["sizes"]) == (False, True, [ClipSize(64, 48)])
     assert (seen["batch_size"], seen["device"]) == (3, "cuda")

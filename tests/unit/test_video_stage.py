@@ -12,11 +12,11 @@ from torch import Tensor
 
 from tests.assets import asset
 from tests.unit.video_fixtures import Picture, ScriptedModel, gradient, make_clip, read_clip, scripted
-from worker.jobs.errors import BadSettings
+from worker.jobs.errors import ConfigurationError
 from worker.jobs.limits import ClipSize
 from worker.video.encoding.writer import SegmentWriter
 from worker.video.inference.composite import Effect
-from worker.video.inference.model_runner import SMALL, WARM_UP_BATCHES, Stage
+from worker.video.inference.model_runner import SMALL, WARM_UP_BATCHES, ModelRunner
 from worker.video.models import VideoModel
 from worker.video.models.selfie import SelfieSegmentation
 from worker.video.pipeline import VideoPipeline
@@ -47,8 +47,8 @@ class Watched(ScriptedModel):
         return seen
 
 
-def stage_of(model: ScriptedModel, warms: bool | None = None) -> Stage:
-    return Stage(cast(VideoModel, model), "cpu", BATCH, warms=warms)
+def stage_of(model: ScriptedModel, warms: bool | None = None) -> ModelRunner:
+    return ModelRunner(cast(VideoModel, model), "cpu", BATCH, warms=warms)
 
 
 def blank(height: int, width: int, count: int) -> list[tuple[tuple[int, ...], int]]:
@@ -180,7 +180,7 @@ def test_without_a_compiler_a_compiled_worker_says_what_is_missing(monkeypatch: 
     monkeypatch.setattr(inductor, "force_disable_caches", True)
     video = VideoPipeline(asset("selfie_segmentation.tflite"), batch_size=1, compiled=True)
     with pytest.raises(
-        BadSettings, match=r"^torch cannot compile the video model \(.*no-such-compiler'\)\)$"
+        ConfigurationError, match=r"^torch cannot compile the video model \(.*no-such-compiler'\)\)$"
     ):
         video.load()
 

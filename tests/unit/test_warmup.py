@@ -17,7 +17,7 @@ def assert_warm(ledger: Ledger, card: ModelCard) -> None:
     stoker = Backend.of(ledger.settings)
     WarmUp(stoker).look()
     ledger.redis.delete(ledger.key("model", card.name, "prompt"))
-    assert stoker.prompts.count(card, [Message(role="user", content="Hi")]) == len("<user>Hi")
+    assert stoker.token_counter.count(card, [Message(role="user", content="Hi")]) == len("<user>Hi")
 
 
 def test_what_the_first_client_needs_is_there_before_it_comes(brokered: Ledger) -> None:
@@ -49,7 +49,7 @@ for stoker in stokers:
 card, = stoker.registry.models()
 stoker.ledger.redis.delete(stoker.ledger.key("model", card.name, "prompt"))
 for stoker in stokers:
-    stoker.prompts.prepare(card)
+    stoker.token_counter.prepare(card)
 """
 
 

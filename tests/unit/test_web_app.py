@@ -88,7 +88,7 @@ def test_a_job_whose_hint_is_lost_is_accepted(
     def away(*_: str) -> None:
         raise OperationalError("no broker")
 
-    monkeypatch.setattr(dispatcher, "send_hint", away)
+    monkeypatch.setattr(dispatcher, "send_message", away)
     registry = Registry(ledger)
     registry.publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
     registry.renew(WorkerCard("w1", "chat", "host", 1, "cpu", "tiny", "fake", CHAT, 1, 0, state="ready"))
@@ -127,10 +127,10 @@ def test_a_bad_conversation_is_told_by_its_first_fault(
 
 
 def test_a_prompt_template_is_parsed_again_only_when_it_changes(ledger: Ledger) -> None:
-    from webapi.services.token_counter import Prompts
+    from webapi.services.token_counter import TokenCounter
 
     registry, messages = Registry(ledger), [Message(role="user", content="Hi")]
-    prompts = Prompts(registry)
+    prompts = TokenCounter(registry)
     card = ModelCard("tiny", "chat", CHAT, 64, digest="1")
     registry.publish_model(card, tiny_template().to_json())
     assert prompts.count(card, messages) == len("<user>Hi")
@@ -142,12 +142,12 @@ def test_a_prompt_template_is_parsed_again_only_when_it_changes(ledger: Ledger) 
 
 @pytest.mark.parametrize("contents", [["H" * 5000], [""] * 5000])
 def test_while_a_long_prompt_is_counted_other_requests_go_on(ledger: Ledger, contents: list[str]) -> None:
-    from webapi.services.token_counter import Prompts
+    from webapi.services.token_counter import TokenCounter
 
     registry, card = Registry(ledger), ModelCard("tiny", "chat", CHAT, 64, digest="1")
     registry.publish_model(card, tiny_template().to_json())
     other = gevent.spawn(lambda: None)
-    Prompts(registry).count(card, [Message(role="user", content=content) for content in contents])
+    TokenCounter(registry).count(card, [Message(role="user", content=content) for content in contents])
     assert other.ready()
 
 

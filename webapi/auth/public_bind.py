@@ -3,11 +3,11 @@
 import ipaddress
 
 from webapi.services.keys import Keys
-from worker.jobs.errors import BadSettings
+from worker.jobs.errors import ConfigurationError
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 
-__all__ = ["check", "loopback"]
+__all__ = ["loopback", "require_auth"]
 
 
 def loopback(host: str) -> bool:
@@ -18,8 +18,8 @@ def loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def check(settings: Settings) -> None:
-    """Raise `BadSettings` if the API would listen for others, and trust them all.
+def require_auth(settings: Settings) -> None:
+    """Raise `ConfigurationError` if the API would listen for others, and trust them all.
 
     Raises `redis.exceptions.RedisError` when that cannot be told.
     """
@@ -31,7 +31,7 @@ def check(settings: Settings) -> None:
     finally:
         ledger.redis.close()
     if not closed:
-        raise BadSettings(
+        raise ConfigurationError(
             f"there is no API key, so the API would trust everyone who reaches {settings.host}: make one "
             "with `stoker keys create NAME` (while Redis or `stoker up` runs), or pass --no-auth"
         )

@@ -10,7 +10,7 @@ from itsdangerous import BadData, URLSafeSerializer
 from webapi.auth import access
 from webapi.documents.jobs import TokenDocument
 from webapi.services.backend import Backend, backend
-from webapi.services.signing_keys import Secret
+from webapi.services.signing_keys import SigningKeys
 from worker.jobs.errors import Unauthorized
 
 __all__ = ["COOKIE", "READS", "owner", "routes", "serializer"]
@@ -57,5 +57,5 @@ def owner(stoker: Backend, token: str, job_id: str) -> str:
 def serializer(stoker: Backend) -> URLSafeSerializer:
     """Signs `[job id, key id, epoch seconds of its end]`."""
     # Not the timed one: it refuses what a host whose clock is a little ahead has just signed.
-    key = Secret(stoker.ledger).token_key
+    key = SigningKeys(stoker.ledger).token_key
     return URLSafeSerializer(key, salt="job", signer_kwargs={"digest_method": hashlib.sha256})

@@ -36,7 +36,7 @@ class DemoFailed(StokerError):
 def main() -> None:
     """Run the demo. Exits nonzero, with the ends of the logs, if anything fails."""
     settings = Settings.from_env()
-    logs = settings.root / "logs"
+    logs = settings.home_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -73,7 +73,7 @@ def running_stack(settings: Settings, log: Path) -> Iterator[Client]:
 
 def _ready(process: "subprocess.Popen[bytes]", settings: Settings) -> Client:
     """A client of the stack, once all is warm."""
-    started, client, state = time.monotonic(), None, settings.root / "up.json"
+    started, client, state = time.monotonic(), None, settings.home_dir / "up.json"
     while client is None or not client.ready():
         if process.poll() is not None:
             raise DemoFailed(f"the stack did not start ({process.returncode})")

@@ -22,7 +22,7 @@ _URL = click.option("--url", help="The API; default STOKER_URL, else that of the
 
 
 def _client(url: str | None) -> Client:
-    settings = state_file.follow(Settings.from_env())
+    settings = state_file.apply_to(Settings.from_env())
     return click.get_current_context().with_resource(Client(url or settings.url, settings.api_key))
 
 

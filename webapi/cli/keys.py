@@ -8,7 +8,7 @@ import click
 from webapi.cli import table
 from webapi.local import state_file
 from webapi.services.keys import Key, Keys
-from webapi.services.signing_keys import Secret
+from webapi.services.signing_keys import SigningKeys
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import rfc3339
 from worker.jobs.settings import Settings
@@ -27,7 +27,7 @@ def keys() -> None:
 
 
 def _ledger() -> Ledger:
-    ledger = Ledger(state_file.follow(Settings.from_env()))
+    ledger = Ledger(state_file.apply_to(Settings.from_env()))
     click.get_current_context().call_on_close(ledger.redis.close)
     return ledger
 
@@ -91,4 +91,4 @@ def webhook_secret(key_id: str) -> None:
     ledger = _ledger()
     if key_id:
         Keys(ledger).get(key_id)
-    click.echo(Secret(ledger).webhook_key(key_id))
+    click.echo(SigningKeys(ledger).webhook_key(key_id))

@@ -15,7 +15,7 @@ from webapi.local import commands, stack, state_file
 from worker.jobs.errors import StokerError
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.media.open import media_of
+from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["main"]
@@ -53,7 +53,7 @@ _NO_AUTH = click.option("--no-auth", is_flag=True, default=None, help="Trust eve
 @click.option("--verbose", is_flag=True, help="Show the logs of all processes here.")
 def up(host: str | None, port: int | None, no_auth: bool | None, verbose: bool) -> None:
     """Run the whole stack on this machine until Ctrl-C."""
-    stack.up(Settings.from_env().updated(host=host, port=port, no_auth=no_auth), verbose=verbose)
+    stack.up(Settings.from_env().replace(host=host, port=port, no_auth=no_auth), verbose=verbose)
 
 
 @main.group()
@@ -74,7 +74,7 @@ def _worker_options(command: Callable[..., None]) -> Callable[..., None]:
 def worker_chat(devices: str | None, model: str | None, engine: str | None, slots: int | None) -> None:
     """Serve chats."""
     changes = {"devices": devices, "chat_model": model, "engine": engine, "slots": slots}
-    settings = Settings.from_env().updated(worker="chat", **changes)
+    settings = Settings.from_env().replace(worker="chat", **changes)
     _exec(commands.worker_argv("chat", settings), settings)
 
 
@@ -85,7 +85,7 @@ def worker_chat(devices: str | None, model: str | None, engine: str | None, slot
 @click.option("--compile", is_flag=True, default=None, help="Have torch compile the model.")
 def worker_video(devices: str | None, model: str | None, **changes: int | bool | None) -> None:
     """Serve videos."""
-    settings = Settings.from_env().updated(worker="video", devices=devices, video_model=model, **changes)
+    settings = Settings.from_env().replace(worker="video", devices=devices, video_model=model, **changes)
     _exec(commands.worker_argv("video", settings), settings)
 
 
@@ -99,7 +99,7 @@ def worker_webhooks() -> None:
 @worker.command("health")
 def worker_health() -> None:
     """Tell whether a worker of this host is warm; for containers, where it is the only one."""
-    ledger = Ledger(state_file.follow(Settings.from_env()))
+    ledger = Ledger(state_file.apply_to(Settings.from_env()))
     try:
         cards = [card for card in Registry(ledger).live() if card.host == os.uname().nodename]
     finally:
@@ -116,9 +116,9 @@ def worker_health() -> None:
 @_NO_AUTH
 def web(host: str | None, port: int | None, no_auth: bool | None) -> None:
     """Run the API under gunicorn."""
-    settings = Settings.from_env().updated(host=host, port=port, no_auth=no_auth)
-    public_bind.check(settings)
-    media_of(settings)  # if it cannot work that is told here, and not by each of gunicorn's processes
+    settings = Settings.from_env().replace(host=host, port=port, no_auth=no_auth)
+    public_bind.require_auth(settings)
+    open_media_store(settings)  # if it cannot work that is told here, and not by each of gunicorn's processes
     _exec(commands.web_argv(settings), settings)
 
 

@@ -1,4 +1,4 @@
-"""Answers: what the API said to a client, or why it did not."""
+"""Errors: what the API said to a client, or why it did not."""
 
 from typing import Any
 

@@ -23,7 +23,7 @@ __all__ = [
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
-class Progress(BaseModel):
+class ProgressDocument(BaseModel):
     """How far a job is."""
 
     done: int
@@ -62,7 +62,7 @@ class JobDocument(BaseModel):
     attempt: int
     worker: str | None
     device: str | None
-    progress: Progress
+    progress: ProgressDocument
     usage: dict[str, Any] | None
     result: dict[str, Any] | None
     error: JobError | None
@@ -84,7 +84,7 @@ class JobDocument(BaseModel):
             attempt=record.attempt,
             worker=record.worker,
             device=record.device,
-            progress=Progress(done=record.done, total=record.total, unit=record.unit),
+            progress=ProgressDocument(done=record.done, total=record.total, unit=record.unit),
             usage=record.usage,
             result=record.result,
             error=None if record.error is None else JobError.model_validate(record.error),

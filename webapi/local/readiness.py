@@ -1,4 +1,4 @@
-"""The announcer: says when a process of `stoker up` is ready for work, after a restart too."""
+"""The readiness: says when a process of `stoker up` is ready for work, after a restart too."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from webapi.client import Client
 from webapi.local.supervisor import Child
 from worker.jobs.ledger.registry import Registry
 
-__all__ = ["Announcer"]
+__all__ = ["ReadinessReporter"]
 
 #: Children that have nothing to announce.
 SILENT = ("valkey", "webhooks")
 
 
-class Announcer:
+class ReadinessReporter:
     """Looks at workers in Redis, since the API tells of them to holders of a key only."""
 
     def __init__(self, client: Client, registry: Registry) -> None:
@@ -23,7 +23,7 @@ class Announcer:
         self.registry = registry
         self.ready: set[int] = set()
 
-    def look(self, children: Sequence[Child]) -> None:
+    def poll(self, children: Sequence[Child]) -> None:
         """Ask around, as long as there is something to wait for."""
         pids = {child.name: child.process.pid for child in children if child.process}
         new = {name: pid for name, pid in pids.items() if pid not in self.ready and name not in SILENT}

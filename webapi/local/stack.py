@@ -17,13 +17,13 @@ from webapi.auth import public_bind
 from webapi.client import Client
 from webapi.local import state_file
 from webapi.local.commands import authority, models_argv, valkey_argv, web_argv, webhooks_argv, worker_argv
-from webapi.local.readiness import Announcer
+from webapi.local.readiness import ReadinessReporter
 from webapi.local.supervisor import Child, Supervisor
 from worker.jobs.errors import StokerError
 from worker.jobs.ledger.connection import connect
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.media.open import media_of
+from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings, child_env
 
 __all__ = [
@@ -46,12 +46,12 @@ class CannotStart(StokerError):
 
 
 def up(settings: Settings, *, verbose: bool = False) -> None:
-    """Run the stack until SIGINT or SIGTERM, then drain it. Raises `CannotStart`, `BadSettings`."""
-    media_of(settings)  # if it cannot work that is told here, and not by each process
-    logs = settings.root / "logs"
+    """Run the stack until SIGINT or SIGTERM, then drain it. Raises `CannotStart`, `ConfigurationError`."""
+    open_media_store(settings)  # if it cannot work that is told here, and not by each process
+    logs = settings.home_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    with _only_one(settings.root):
-        settings = settings.updated(port=_free_port(settings.host, settings.port))
+    with _only_one(settings.home_dir):
+        settings = settings.replace(port=_free_port(settings.host, settings.port))
         models = models_argv(settings.chat_model, settings.video_model)
         if code := subprocess.call(models, env=child_env(settings)):  # noqa: S603
             raise SystemExit(code)
@@ -63,7 +63,7 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
         except KeyboardInterrupt:
             click.echo("draining; Ctrl-C again to hand back at once what runs")
         finally:
-            state_file.forget(settings)
+            state_file.remove(settings)
             supervisor.stop(["chat", "video"], settings.drain_s + WORKER_GRACE_S)
             supervisor.stop(["webhooks", "web"], STOP_S)
             supervisor.stop(["valkey"], STOP_S)
@@ -78,25 +78,25 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
 
     if settings.redis_url is None:
         port = _redis_port()
-        settings = settings.updated(redis_url=f"redis://127.0.0.1:{port}/0")
-        start("valkey", valkey_argv(port, settings.root / "valkey"), child_env(settings))
+        settings = settings.replace(redis_url=f"redis://127.0.0.1:{port}/0")
+        start("valkey", valkey_argv(port, settings.home_dir / "valkey"), child_env(settings))
         click.echo(f"valkey: {settings.redis_url}")
     _wait_for_redis(settings, supervisor)
-    public_bind.check(settings)
+    public_bind.require_auth(settings)
     start("web", web_argv(settings), child_env(settings))
     start("webhooks", webhooks_argv(settings), child_env(settings))
     for kind, devices in (("chat", settings.devices), ("video", _spare(settings.devices))):
-        env = child_env(settings.updated(worker=kind, devices=devices))
+        env = child_env(settings.replace(worker=kind, devices=devices))
         start(kind, worker_argv(kind, settings), env)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     url = f"http://{authority(host, settings.port)}"
     state = {"pid": os.getpid(), "url": url, "redis_url": settings.redis_url}
-    state_file.tell(settings, state)
+    state_file.write(settings, state)
     with Client(url, timeout_s=2.0) as client:
-        announcer = Announcer(client, Registry(Ledger(settings)))
+        readiness = ReadinessReporter(client, Registry(Ledger(settings)))
         while True:
             supervisor.tick()
-            announcer.look(supervisor.children)
+            readiness.poll(supervisor.children)
             for child in supervisor.children if verbose else ():
                 child.show()
             time.sleep(TICK_S)

@@ -14,7 +14,7 @@ from webapi.submission.submit import cancel
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import LoggedEvent
 
-__all__ = ["attended", "hung_up"]
+__all__ = ["cancel_on_disconnect", "is_disconnected"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _PEER_CLOSED = getattr(select, "POLLRDHUP", 0)
 _CLOSED = _PEER_CLOSED | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
-def hung_up(environ: Mapping[str, Any]) -> bool:
+def is_disconnected(environ: Mapping[str, Any]) -> bool:
     """Whether the request's client has closed its connection; False under servers that do not show it.
 
     Nothing is read, so what the client sent ahead, on plain or TLS connections, stays and is no hang-up.
@@ -43,7 +43,9 @@ def hung_up(environ: Mapping[str, Any]) -> bool:
     return any(flags & _CLOSED for _, flags in poll.poll(0))
 
 
-def attended(stoker: Backend, job_id: str, environ: Mapping[str, Any]) -> Generator[LoggedEvent, None, None]:
+def cancel_on_disconnect(
+    stoker: Backend, job_id: str, environ: Mapping[str, Any]
+) -> Generator[LoggedEvent, None, None]:
     """The job's events up to its end. Before each, and while there are none, the client must be there.
 
     If it is not, or if the iterator is closed early, the job is canceled.
@@ -51,7 +53,7 @@ def attended(stoker: Backend, job_id: str, environ: Mapping[str, Any]) -> Genera
     ended = False
     try:
         for event in follow(stoker, job_id, 0, LOOK_S):
-            if hung_up(environ):
+            if is_disconnected(environ):
                 return
             if event is not None:
                 ended = event.terminal

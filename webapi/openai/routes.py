@@ -9,14 +9,14 @@ from flask.typing import ResponseReturnValue
 from webapi.http.bodies import json_body
 from webapi.http.problems import problem
 from webapi.http.sse import HEADERS
-from webapi.openai.disconnects import attended
+from webapi.openai.disconnects import cancel_on_disconnect
 from webapi.openai.schema import Model, ModelList
-from webapi.openai.translate import Answer, asked, failure
+from webapi.openai.translate import CompletionBuilder, failure, parse_request
 from webapi.services.backend import Backend, backend
 from webapi.submission.submit import submit
 from worker.jobs.errors import InvalidInput, ModelNotFound
 from worker.jobs.events import LoggedEvent
-from worker.jobs.ledger.ledger import Once
+from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.specs import JobSpec
 
 __all__ = ["JOB_HEADER", "routes", "submit_named"]
@@ -30,11 +30,11 @@ JOB_HEADER = "X-Stoker-Job"
 @routes.post("/v1/chat/completions")
 def complete() -> ResponseReturnValue:
     """Answer a conversation, at once or chunk by chunk."""
-    stoker, wanted = backend(), asked(json_body())
+    stoker, wanted = backend(), parse_request(json_body())
     job_id = submit_named(stoker, uuid.uuid4().hex, wanted.job)
     model = wanted.job.model or str(stoker.ledger.get(job_id).spec.model)
-    answer = Answer(job_id, model, wanted.request.include_usage)
-    events = attended(stoker, job_id, request.environ)
+    answer = CompletionBuilder(job_id, model, wanted.request.include_usage)
+    events = cancel_on_disconnect(stoker, job_id, request.environ)
     awaited = ("token", "succeeded") if wanted.request.stream else ("succeeded",)
     event = next((event for event in events if event.type in awaited or event.terminal), None)
     if event is None or event.type not in awaited:
@@ -44,7 +44,7 @@ def complete() -> ResponseReturnValue:
         response = Response(lines, mimetype="text/event-stream", headers=HEADERS)
         response.call_on_close(events.close)
     else:
-        response = Response(answer.whole(event).model_dump_json(), mimetype="application/json")
+        response = Response(answer.completion(event).model_dump_json(), mimetype="application/json")
     response.headers[JOB_HEADER] = job_id
     return response
 
@@ -57,7 +57,7 @@ def _no_answer(ending: LoggedEvent | None) -> Response:
     return response
 
 
-def submit_named(stoker: Backend, job_id: str, spec: JobSpec, once: Once | None = None) -> str:
+def submit_named(stoker: Backend, job_id: str, spec: JobSpec, once: IdempotencyKey | None = None) -> str:
     """Submit, but for a model that is not served raise `ModelNotFound`, as OpenAI's clients expect."""
     try:
         return submit(stoker, job_id, spec, once)

@@ -14,8 +14,8 @@ __all__ = [
     "ChatCompletionRequest",
     "Choice",
     "ChunkChoice",
+    "ChunkDelta",
     "ChunkWithUsage",
-    "Delta",
     "Model",
     "ModelList",
     "Usage",
@@ -131,7 +131,7 @@ class ChatCompletion(BaseModel):
     system_fingerprint: None = None
 
 
-class Delta(TypedDict, total=False):
+class ChunkDelta(TypedDict, total=False):
     """What is new; the first one tells the role."""
 
     role: Literal["assistant"]
@@ -142,7 +142,7 @@ class ChunkChoice(BaseModel):
     """The only one there is, as it grows."""
 
     index: Literal[0] = 0
-    delta: Delta
+    delta: ChunkDelta
     logprobs: None = None
     finish_reason: str | None = None
 

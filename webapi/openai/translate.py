@@ -17,15 +17,15 @@ from webapi.openai.schema import (
     ChatCompletionRequest,
     Choice,
     ChunkChoice,
+    ChunkDelta,
     ChunkWithUsage,
-    Delta,
     Usage,
 )
 from worker.jobs.errors import InvalidInput
 from worker.jobs.events import LoggedEvent
 from worker.jobs.specs import TO_CONTEXT_END, ChatJob, JobSpec, validate
 
-__all__ = ["Answer", "Asked", "asked", "failure"]
+__all__ = ["CompletionBuilder", "ParsedRequest", "failure", "parse_request"]
 
 #: What cannot be done here, and the values with which a field does not ask for it.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -56,14 +56,14 @@ WORTH_A_RETRY = frozenset({"expired", "out_of_memory"})
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedRequest:
     """A request, and the job that does what it asks for."""
 
     request: ChatCompletionRequest
     job: JobSpec
 
 
-def asked(body: Any) -> Asked:
+def parse_request(body: Any) -> ParsedRequest:
     """What the body asks for. Raises `InvalidInput` naming the first field that is wrong."""
     if not isinstance(body, dict):
         raise InvalidInput("body", "must be a JSON object")
@@ -86,7 +86,7 @@ def asked(body: Any) -> Asked:
         for message in request.messages
     ]
     native["max_tokens"] = request.max_completion_tokens or request.max_tokens or TO_CONTEXT_END
-    return Asked(request, validate("chat", native))
+    return ParsedRequest(request, validate("chat", native))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def failure(ending: LoggedEvent | None) -> Failure:
     return Failure(ENDED.get(data["code"], 500), data["code"], data["message"])
 
 
-class Answer:
+class CompletionBuilder:
     """The answer of one job, by the model of this name, as OpenAI's clients get it."""
 
     def __init__(self, job_id: str, model: str, include_usage: bool = False) -> None:
@@ -124,7 +124,7 @@ class Answer:
         }
         self._include_usage = include_usage
 
-    def whole(self, ending: LoggedEvent) -> ChatCompletion:
+    def completion(self, ending: LoggedEvent) -> ChatCompletion:
         """All of it, once the job has succeeded."""
         data = ending.data
         message = AssistantMessage(content=data["result"]["text"])
@@ -140,7 +140,9 @@ class Answer:
                 return
             if event.type == "token":
                 text = event.data["text"]
-                yield self._line(Delta(role="assistant", content=text) if first else Delta(content=text))
+                yield self._chunk(
+                    ChunkDelta(role="assistant", content=text) if first else ChunkDelta(content=text)
+                )
                 first = False
         yield DONE
 
@@ -148,19 +150,19 @@ class Answer:
         """The last lines, in one piece."""
         if event.type != "succeeded":
             why = failure(event)
-            return _line(error_document(why.status, why.code, why.message)) + DONE
+            return _chunk(error_document(why.status, why.code, why.message)) + DONE
         data = event.data
-        rest = Delta(role="assistant", content="") if first else Delta()
-        text = self._line(rest, data["result"]["finish_reason"])
+        rest = ChunkDelta(role="assistant", content="") if first else ChunkDelta()
+        text = self._chunk(rest, data["result"]["finish_reason"])
         if self._include_usage:
-            text += _line(ChunkWithUsage(**self._head, choices=[], usage=Usage(**data["usage"])))
+            text += _chunk(ChunkWithUsage(**self._head, choices=[], usage=Usage(**data["usage"])))
         return text + DONE
 
-    def _line(self, delta: Delta, finish_reason: str | None = None) -> str:
+    def _chunk(self, delta: ChunkDelta, finish_reason: str | None = None) -> str:
         kind = ChunkWithUsage if self._include_usage else ChatCompletionChunk
-        return _line(kind(**self._head, choices=[ChunkChoice(delta=delta, finish_reason=finish_reason)]))
+        return _chunk(kind(**self._head, choices=[ChunkChoice(delta=delta, finish_reason=finish_reason)]))
 
 
-def _line(document: BaseModel) -> str:
+def _chunk(document: BaseModel) -> str:
     """One event, in ASCII: some clients take U+2028 and its like for the end of a line."""
     return f"data: {document.model_dump_json(ensure_ascii=True)}\n\n"

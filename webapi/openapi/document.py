@@ -36,7 +36,7 @@ from webapi.openapi import native, openai
 from webapi.openapi.parts import (
     JSON,
     RETRY_AFTER,
-    Answer,
+    AnswerSpec,
     Body,
     Json,
     Route,
@@ -158,7 +158,7 @@ def _body(body: Body) -> RequestBody:
     return RequestBody(content={"multipart/form-data": form}, required=True)
 
 
-def _answer(answer: Answer, blueprint: str) -> Response:
+def _answer(answer: AnswerSpec, blueprint: str) -> Response:
     content = {
         media: _media(Schema.model_validate(schema), f"{blueprint} {media}")
         for media, schema in answer.content.items()

@@ -23,7 +23,7 @@ from webapi.openapi.parts import (
     MP4,
     SVG,
     TEXT,
-    Answer,
+    AnswerSpec,
     Body,
     Route,
     events,
@@ -34,12 +34,12 @@ from webapi.openapi.parts import (
 from webapi.submission.uploads import MAX_PARTS
 from worker.jobs.specs import ChatJob, VideoJob
 
-__all__ = ["FILM", "ONCE", "ROUTES", "form_of"]
+__all__ = ["IDEMPOTENCY", "ROUTES", "VIDEO_RESPONSES", "form_of"]
 
 #: What a submit can answer beside what any route can.
 SUBMIT = (400, 413, 415, 422, 429)
 
-ONCE = (
+IDEMPOTENCY = (
     parameter(
         "Idempotency-Key",
         "Requests with the same key and body make one job; the same key with another body is refused (422).",
@@ -49,24 +49,24 @@ ONCE = (
     ),
 )
 PREFERENCES = (
-    *ONCE,
+    *IDEMPOTENCY,
     parameter("Prefer", "`wait=N`: answer once the job has ended, or after N seconds (RFC 7240)."),
 )
 APPLIED = LOCATION | {
     "Preference-Applied": header("The preference that was followed.", required=False, pattern=r"^wait=\d+$")
 }
 SUBMITTED = {
-    202: Answer("The job is queued, or runs already.", JobDocument, APPLIED),
-    200: Answer("The job has ended: it was waited for, or made before.", JobDocument, APPLIED),
+    202: AnswerSpec("The job is queued, or runs already.", JobDocument, APPLIED),
+    200: AnswerSpec("The job has ended: it was waited for, or made before.", JobDocument, APPLIED),
 }
 CURSOR: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{1,15}$"}
 EVENT = {"$ref": "#/components/schemas/EventDocument"}
 RANGE = (parameter("Range", "The bytes that are wanted, of a video: `bytes=0-1023`."),)
 #: A video's answers: whole, in part, and to a range behind its end.
-FILM = {
-    200: Answer("The video.", headers=ACCEPT_RANGES, content={MP4: BINARY}),
-    206: Answer("A part of the video.", headers=ACCEPT_RANGES | CONTENT_RANGE, content={MP4: BINARY}),
-    304: Answer("The client has it already."),
+VIDEO_RESPONSES = {
+    200: AnswerSpec("The video.", headers=ACCEPT_RANGES, content={MP4: BINARY}),
+    206: AnswerSpec("A part of the video.", headers=ACCEPT_RANGES | CONTENT_RANGE, content={MP4: BINARY}),
+    304: AnswerSpec("The client has it already."),
 }
 
 
@@ -105,12 +105,12 @@ ROUTES: dict[str, Route] = {
     "jobs.submit_video": Route(
         SUBMITTED, (*SUBMIT, 507), Body(form=VIDEO_FORM, example="VideoForm"), parameters=PREFERENCES
     ),
-    "jobs.list_jobs": Route({200: Answer("A page of jobs.", JobPage)}, (422,), query=Page),
-    "jobs.show": Route({200: Answer("The job.", JobDocument)}, (404,)),
+    "jobs.list_jobs": Route({200: AnswerSpec("A page of jobs.", JobPage)}, (422,), query=Page),
+    "jobs.show": Route({200: AnswerSpec("The job.", JobDocument)}, (404,)),
     "jobs.result": Route(
-        FILM
+        VIDEO_RESPONSES
         | {
-            200: Answer(
+            200: AnswerSpec(
                 "What a chat said, or the video.",
                 ChatResult,
                 {"Accept-Ranges": header("For a video: that byte ranges can be asked for.", required=False)},
@@ -121,24 +121,24 @@ ROUTES: dict[str, Route] = {
         parameters=RANGE,
         reads=True,
     ),
-    "jobs.memory": Route({200: Answer("The report.", MemoryDocument)}, (404,)),
-    "jobs.memory_picture": Route({200: Answer("The report, drawn.", content={SVG: TEXT})}, (404,)),
+    "jobs.memory": Route({200: AnswerSpec("The report.", MemoryDocument)}, (404,)),
+    "jobs.memory_picture": Route({200: AnswerSpec("The report, drawn.", content={SVG: TEXT})}, (404,)),
     "jobs.cancel": Route(
         {
-            200: Answer("The job has ended; canceled, unless it had ended before.", JobDocument),
-            202: Answer("The job winds up.", JobDocument),
+            200: AnswerSpec("The job has ended; canceled, unless it had ended before.", JobDocument),
+            202: AnswerSpec("The job winds up.", JobDocument),
         },
         (404,),
     ),
-    "jobs.forget": Route({204: Answer("It is forgotten.")}, (404, 409)),
+    "jobs.forget": Route({204: AnswerSpec("It is forgotten.")}, (404, 409)),
     "streams.events": Route(
         {
-            200: Answer(
+            200: AnswerSpec(
                 "Server-Sent Events: `id` is the event's number, `event` its type, `data` an EventDocument "
                 "as JSON. Comment lines come while nothing happens. The stream closes after the ending.",
                 content={EVENT_STREAM: events({"contentMediaType": JSON, "contentSchema": EVENT})},
             ),
-            204: Answer("The client has all events, the ending too: an EventSource comes back no more."),
+            204: AnswerSpec("The client has all events, the ending too: an EventSource comes back no more."),
         },
         (404, 422),
         parameters=(
@@ -149,7 +149,7 @@ ROUTES: dict[str, Route] = {
     ),
     "tokens.issue": Route(
         {
-            200: Answer(
+            200: AnswerSpec(
                 "A token for this job's events and result.",
                 TokenDocument,
                 {"Set-Cookie": header("The same token, for pages of the same site.")},
@@ -157,13 +157,13 @@ ROUTES: dict[str, Route] = {
         },
         (404,),
     ),
-    "ops.livez": Route({200: Answer("It does.", Health)}, free=True),
-    "ops.readyz": Route({200: Answer("They do.", Health)}, free=True),
-    "ops.queues": Route({200: Answer("The queues.", QueuesDocument)}),
-    "ops.workers": Route({200: Answer("The workers.", WorkersDocument)}),
+    "ops.livez": Route({200: AnswerSpec("It does.", Health)}, free=True),
+    "ops.readyz": Route({200: AnswerSpec("They do.", Health)}, free=True),
+    "ops.queues": Route({200: AnswerSpec("The queues.", QueuesDocument)}),
+    "ops.workers": Route({200: AnswerSpec("The workers.", WorkersDocument)}),
     "ops.metrics": Route(
         {
-            200: Answer(
+            200: AnswerSpec(
                 "The exposition format that was asked for.",
                 content={"text/plain": TEXT, "application/openmetrics-text": TEXT},
             )

@@ -8,8 +8,17 @@ from pydantic_core import CoreSchema
 
 from webapi.openai.schema import ChatCompletion, ChatCompletionRequest, Model, ModelList
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
-from webapi.openapi.native import FILM, ONCE, form_of
-from webapi.openapi.parts import BINARY, EVENT_STREAM, X_STOKER_JOB, Answer, Body, Route, events, parameter
+from webapi.openapi.native import IDEMPOTENCY, VIDEO_RESPONSES, form_of
+from webapi.openapi.parts import (
+    BINARY,
+    EVENT_STREAM,
+    X_STOKER_JOB,
+    AnswerSpec,
+    Body,
+    Route,
+    events,
+    parameter,
+)
 from worker.jobs.specs import ChatJob
 
 __all__ = ["ROUTES"]
@@ -59,7 +68,7 @@ VIDEO_FORM = form_of(
 ROUTES: dict[str, Route] = {
     "openai.complete": Route(
         {
-            200: Answer(
+            200: AnswerSpec(
                 "The answer; with `stream`, `data:` lines that are ChatCompletionChunks, then `[DONE]`.",
                 ChatCompletion,
                 X_STOKER_JOB,
@@ -69,23 +78,23 @@ ROUTES: dict[str, Route] = {
         (*SUBMIT, 409, 504),
         Body(ChatCompletionBody),
     ),
-    "openai.models": Route({200: Answer("The models.", ModelList)}),
-    "openai.model": Route({200: Answer("The model.", Model)}, (404,)),
+    "openai.models": Route({200: AnswerSpec("The models.", ModelList)}),
+    "openai.model": Route({200: AnswerSpec("The model.", Model)}, (404,)),
     "openai_videos.create": Route(
-        {200: Answer("The video's job.", Video, X_STOKER_JOB)},
+        {200: AnswerSpec("The video's job.", Video, X_STOKER_JOB)},
         (*SUBMIT, 507),
         Body(form=VIDEO_FORM, example="OpenAIVideoForm"),
-        parameters=ONCE,
+        parameters=IDEMPOTENCY,
     ),
-    "openai_videos.list_videos": Route({200: Answer("A page.", VideoList)}, (400, 404), query=Listing),
-    "openai_videos.show": Route({200: Answer("The video's job.", Video)}, (404,)),
+    "openai_videos.list_videos": Route({200: AnswerSpec("A page.", VideoList)}, (400, 404), query=Listing),
+    "openai_videos.show": Route({200: AnswerSpec("The video's job.", Video)}, (404,)),
     "openai_videos.content": Route(
-        FILM,
+        VIDEO_RESPONSES,
         (400, 404, 409, 416),
         parameters=(
             parameter("variant", "Only the video itself is kept.", "query", type="string", enum=["video"]),
             parameter("Range", "The bytes that are wanted: `bytes=0-1023`."),
         ),
     ),
-    "openai_videos.delete": Route({200: Answer("It is gone.", Deleted)}, (404, 409)),
+    "openai_videos.delete": Route({200: AnswerSpec("It is gone.", Deleted)}, (404, 409)),
 }

@@ -19,7 +19,7 @@ __all__ = [
     "SVG",
     "TEXT",
     "X_STOKER_JOB",
-    "Answer",
+    "AnswerSpec",
     "Body",
     "Route",
     "events",
@@ -81,7 +81,7 @@ def without_null(schema: Json) -> Json:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerSpec:
     """A good answer: a `model`'s JSON, or `content` by media type, or nothing."""
 
     what: str
@@ -107,7 +107,7 @@ class Route:
     no key.
     """
 
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, AnswerSpec]
     errors: Sequence[int] = ()
     body: Body | None = None
     query: type[BaseModel] | None = None

@@ -9,7 +9,7 @@ from flask import current_app
 from webapi.services.feed import Feed
 from webapi.services.gevent_media import open_media
 from webapi.services.keys import Keys
-from webapi.services.token_counter import Prompts
+from webapi.services.token_counter import TokenCounter
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
@@ -35,7 +35,7 @@ class Backend:
     registry: Registry
     queues: Queues
     feed: Feed
-    prompts: Prompts
+    token_counter: TokenCounter
     keys: Keys
     #: The models that workers have served, by kind and name, as the warm-up saw them at its last look.
     served: dict[tuple[str, str], ModelCard] = field(default_factory=dict)
@@ -47,7 +47,9 @@ class Backend:
         registry = Registry(ledger)
         feed = Feed(ledger.redis, ledger.key("feed"))
         media = open_media(settings)
-        return cls(settings, ledger, media, registry, Queues(ledger), feed, Prompts(registry), Keys(ledger))
+        return cls(
+            settings, ledger, media, registry, Queues(ledger), feed, TokenCounter(registry), Keys(ledger)
+        )
 
     def files(self, job_id: str) -> JobFiles:
         """Where the job's files lie."""

@@ -10,20 +10,20 @@ from gevent.monkey import is_module_patched
 from gevent.threadpool import ThreadPool
 
 from worker.jobs.media.files import Media
-from worker.jobs.media.open import media_of
+from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings
 
 __all__ = ["open_media"]
 
 
 def open_media(settings: Settings) -> Media:
-    """The media store that the settings name. Raises `BadSettings`.
+    """The media store that the settings name. Raises `ConfigurationError`.
 
     Under gunicorn threads are greenlets. A loop in one of them would count as the running loop of all the
     others, which asyncio forbids: so it gets a thread of the system's.
     """
     own_loop = settings.media_url is not None and is_module_patched("threading")
-    return media_of(settings, _loop_in_a_thread() if own_loop else None)
+    return open_media_store(settings, _loop_in_a_thread() if own_loop else None)
 
 
 def _loop_in_a_thread() -> asyncio.AbstractEventLoop:

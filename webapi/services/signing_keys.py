@@ -8,10 +8,10 @@ from typing import cast
 
 from worker.jobs.ledger.ledger import Ledger
 
-__all__ = ["Secret"]
+__all__ = ["SigningKeys"]
 
 
-class Secret:
+class SigningKeys:
     """Keys for one purpose each, derived from 32 random bytes that nobody is shown.
 
     They are read anew each time, so that all processes agree even when Redis has lost its data. Raises

@@ -1,4 +1,4 @@
-"""Prompts: counts a conversation's tokens with the served model's own template."""
+"""TokenCounter: counts a conversation's tokens with the served model's own template."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,20 @@ from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard
 from worker.jobs.specs import Message
 
-__all__ = ["Prompts"]
+__all__ = ["TokenCounter"]
 
 #: Characters of a conversation that is counted at once, and what a message costs beside its own.
 SHORT, MESSAGE = 4096, 64
 
 
-class Prompts:
+class TokenCounter:
     """The prompt templates of the served models; parsed once a version, for parsing takes a while."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._parsed: dict[str, tuple[str | None, PromptTemplate]] = {}
 
-    def at_least(self, card: ModelCard, messages: Sequence[Message]) -> int:
+    def lower_bound(self, card: ModelCard, messages: Sequence[Message]) -> int:
         """Tokens that the conversation has at least, by its bytes: known at once, however long it is."""
         size = sum(len(message.content.encode()) for message in messages)
         return size // self._template(card).longest_token
@@ -31,7 +31,7 @@ class Prompts:
     def count(self, card: ModelCard, messages: Sequence[Message]) -> int:
         """Tokens of the conversation. Raises `InvalidInput` when the template refuses it."""
         template, plain = self._template(card), [message.model_dump() for message in messages]
-        if self.short(messages):
+        if self.is_short(messages):
             return len(template.encode(plain))
         # Megabytes take seconds: in a thread, so that all other requests and streams go on meanwhile.
         return len(get_hub().threadpool.apply(template.encode, (plain,)))
@@ -42,7 +42,7 @@ class Prompts:
         get_hub().threadpool.apply(lambda: template.longest_token)  # parses the tokenizer: that takes a while
 
     @staticmethod
-    def short(messages: Sequence[Message]) -> bool:
+    def is_short(messages: Sequence[Message]) -> bool:
         """Whether counting takes no longer than a look at Redis."""
         return sum(MESSAGE + len(message.content) for message in messages) <= SHORT
 

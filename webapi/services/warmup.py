@@ -51,7 +51,7 @@ class WarmUp:
     def _prepare(self, card: ModelCard) -> None:
         try:
             if card.kind == "chat":
-                self._stoker.prompts.prepare(card)
+                self._stoker.token_counter.prepare(card)
         except NotReady:
             return  # its template comes
         except RedisError:

@@ -33,7 +33,7 @@ def submit_clip(
     with receive(request, files, stoker.settings, clip) as fields:
         spec = spec_of(fields, files)
         once = idempotency(spec, files.clip, files.background)
-        with files.kept():
+        with files.store_inputs():
             accepted = submit(stoker, job_id, spec, once)
     if accepted != job_id:
         stoker.remove_files(job_id)  # the job has its own

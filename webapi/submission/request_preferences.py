@@ -12,7 +12,7 @@ from webapi.auth import access
 from webapi.services.backend import Backend
 from webapi.services.follow import follow
 from worker.jobs.errors import InvalidInput
-from worker.jobs.ledger.ledger import Once
+from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.specs import JobSpec
 
 __all__ = ["idempotency", "repeated", "wait_for_end", "wanted_wait_s"]
@@ -22,7 +22,7 @@ MAX_KEY_LENGTH = 255
 MAX_WAIT_S = 600
 
 
-def idempotency(spec: JobSpec, *files: Path) -> Once | None:
+def idempotency(spec: JobSpec, *files: Path) -> IdempotencyKey | None:
     """What makes equal requests of one `Idempotency-Key` one job; None without the header.
 
     The fingerprint covers the route, the validated body and the uploaded files that exist.
@@ -37,13 +37,13 @@ def idempotency(spec: JobSpec, *files: Path) -> Once | None:
         if path.exists():
             with path.open("rb") as file:
                 body.update(hashlib.file_digest(file, "sha256").digest())
-    return Once(key, body.hexdigest())
+    return IdempotencyKey(key, body.hexdigest())
 
 
 def repeated(stoker: Backend) -> bool:
     """Whether the caller has sent an `Idempotency-Key` that has made a job."""
     key = request.headers.get("Idempotency-Key")
-    return key is not None and stoker.ledger.knows(access.owner(), key)
+    return key is not None and stoker.ledger.has_job_for(access.owner(), key)
 
 
 def wanted_wait_s() -> int | None:

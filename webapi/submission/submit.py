@@ -9,9 +9,16 @@ from webapi.auth import access
 from webapi.http.problems import RETRY_AFTER_S
 from webapi.services.backend import Backend
 from webapi.webhooks.addresses import check_url
-from worker.jobs.dispatch.dispatcher import call_next, send
-from worker.jobs.errors import InvalidInput, JobNotFound, NotReady, PromptTooLong, QueueFull, Unanswered
-from worker.jobs.ledger.ledger import Once
+from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next
+from worker.jobs.errors import (
+    InvalidInput,
+    JobNotFound,
+    NotReady,
+    PromptTooLong,
+    QueueFull,
+    SubmitOutcomeUnknown,
+)
+from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.records import JobState, ModelCard
 from worker.jobs.specs import ChatJob, JobSpec
 
@@ -20,10 +27,11 @@ __all__ = ["cancel", "check_room", "submit"]
 logger = logging.getLogger(__name__)
 
 
-def submit(stoker: Backend, job_id: str, spec: JobSpec, once: Once | None = None) -> str:
+def submit(stoker: Backend, job_id: str, spec: JobSpec, once: IdempotencyKey | None = None) -> str:
     """Queue the caller's job; its id, which is another one's if `once` has made that before.
 
-    Raises `InvalidInput`, `NotReady` or `QueueFull`: nothing has happened. Except for `Unanswered`, a
+    Raises `InvalidInput`, `NotReady` or `QueueFull`: nothing has happened. Except for `SubmitOutcomeUnknown`,
+    a
     `NotReady`: then the job may have been queued.
     """
     owner, card = access.owner(), _model(stoker, spec)
@@ -35,13 +43,13 @@ def submit(stoker: Backend, job_id: str, spec: JobSpec, once: Once | None = None
         named = spec.model_copy(update={"model": card.name})
         accepted = stoker.ledger.submit(job_id, card.queue, named, owner, once)
     except RedisError as error:
-        raise Unanswered(
+        raise SubmitOutcomeUnknown(
             "The job store went away while it took the job; it may have been accepted."
         ) from error
     except QueueFull as error:
         raise QueueFull(str(error), _until_a_place_is_free(stoker, card.queue)) from None
     logger.info("job %s: %s submitted to %s", accepted.job_id, spec.kind, card.queue)
-    send(card.queue, accepted.called)
+    dispatch(card.queue, accepted.dispatched)
     return accepted.job_id
 
 
@@ -65,7 +73,7 @@ def cancel(stoker: Backend, job_id: str) -> JobState:
     logger.info("job %s: cancel, now %s", job_id, state)
     if state == "canceled":
         try:
-            call_next(stoker.ledger, stoker.ledger.get(job_id).queue)
+            dispatch_next(stoker.ledger, stoker.ledger.get(job_id).queue)
         except (JobNotFound, RedisError) as error:
             logger.info("job %s: recovery calls who is next: %s", job_id, error)
     return state
@@ -97,14 +105,14 @@ def _model(stoker: Backend, spec: JobSpec) -> ModelCard:
 
 def _check_length(stoker: Backend, card: ModelCard, spec: ChatJob, known: bool) -> None:
     """Raise `PromptTooLong`; `QueueFull` before a long count, unless the job may be there already."""
-    if not (known or stoker.prompts.short(spec.messages)):
+    if not (known or stoker.token_counter.is_short(spec.messages)):
         _check_room(stoker, card)
     context = math.inf if card.context_length is None else card.context_length
     room = f"and must leave room in the context of {context}"
     # Far too long ones would keep the others from being counted.
-    if (tokens := stoker.prompts.at_least(card, spec.messages)) >= context:
+    if (tokens := stoker.token_counter.lower_bound(card, spec.messages)) >= context:
         raise PromptTooLong("messages", f"the prompt has at least {tokens} tokens {room}")
-    if (tokens := stoker.prompts.count(card, spec.messages)) >= context:
+    if (tokens := stoker.token_counter.count(card, spec.messages)) >= context:
         raise PromptTooLong("messages", f"the prompt has {tokens} tokens {room}")
 
 

@@ -16,7 +16,7 @@ from worker.jobs.errors import DiskFull, InvalidInput, TooLarge
 from worker.jobs.limits import Limits
 from worker.jobs.media.durable import publish
 from worker.jobs.media.files import NO_ROOM, JobFiles
-from worker.jobs.media.probe_process import inspect
+from worker.jobs.media.probe_process import probe_in_process
 from worker.jobs.settings import Settings
 
 __all__ = ["receive"]
@@ -53,12 +53,12 @@ def receive(
     """The form's text fields, with the clip (of this name) and the background image checked and in place.
 
     Raises `InvalidInput` naming the field, and `DiskFull`. If that or anything in the block fails, no file
-    stays; unless it is `Unanswered`, for then the job may be in the ledger, and need them.
+    stays; unless it is `SubmitOutcomeUnknown`, for then the job may be in the ledger, and need them.
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the clip as multipart/form-data.")
     try:
-        with files.new():
+        with files.for_upload():
             form, uploads = _parse(request, files.folder, settings.max_upload_bytes)
             yield _place(form, uploads, files, settings.limits, clip)
     except OSError as error:
@@ -107,7 +107,7 @@ def _place(
         if name not in places:
             raise InvalidInput(name, "is not a file of this request")
         publish(Path(upload.stream.name), places[name])
-    inspect("file", files.clip, limits)
+    probe_in_process("file", files.clip, limits)
     if "background" in uploads:
-        inspect("background", files.background, limits)
+        probe_in_process("background", files.background, limits)
     return {**form.to_dict(), "background_image": "background" in uploads}

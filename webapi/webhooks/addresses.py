@@ -17,7 +17,7 @@ import httpx
 from worker.jobs.errors import DeliveryFailed, InvalidInput
 from worker.jobs.settings import Settings
 
-__all__ = ["Network", "check_url", "is_public"]
+__all__ = ["PublicOnlyBackend", "check_url", "is_public"]
 
 #: Longer ones are no addresses of ours to keep.
 MAX_URL_CHARS = 2048
@@ -84,7 +84,7 @@ def _may_be_public(host: str) -> bool:
     return all(is_public(str(entry[4][0])) for entry in found)
 
 
-class Network(httpcore.NetworkBackend):
+class PublicOnlyBackend(httpcore.NetworkBackend):
     """Connections to public addresses only (unless `private`), for `timeout_s` in all.
 
     Raises `DeliveryFailed` for others, and what httpcore raises.
@@ -133,7 +133,7 @@ class Network(httpcore.NetworkBackend):
 class _Timed(httpcore.NetworkStream):
     """A stream whose every operation ends with the network's time."""
 
-    def __init__(self, stream: httpcore.NetworkStream, network: Network) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, network: PublicOnlyBackend) -> None:
         self._stream = stream
         self._network = network
 

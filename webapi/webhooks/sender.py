@@ -18,10 +18,10 @@ from celery.worker.request import Request
 from standardwebhooks import Webhook
 
 from webapi.documents.jobs import JobDocument
-from webapi.services.signing_keys import Secret
-from webapi.webhooks.addresses import Network, check_url
+from webapi.services.signing_keys import SigningKeys
+from webapi.webhooks.addresses import PublicOnlyBackend, check_url
 from worker.jobs.broker import app
-from worker.jobs.dispatch.webhook_queue import TASK, Deliveries
+from worker.jobs.dispatch.webhook_queue import TASK, WebhookQueue
 from worker.jobs.errors import DeliveryFailed, InvalidInput, JobNotFound
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import Record, rfc3339
@@ -57,8 +57,8 @@ class Received(Request):
 def deliver(task: Any, job_id: str) -> None:
     """One try at the job's webhook; the next one is the task's retry."""
     ledger = _ledger()
-    deliveries, tried = Deliveries(ledger), int(task.request.retries)
-    if not deliveries.take(job_id, tried):
+    webhook_queue, tried = WebhookQueue(ledger), int(task.request.retries)
+    if not webhook_queue.claim_try(job_id, tried):
         return  # it is done, or another message has made this try
     try:
         record = ledger.get(job_id)
@@ -67,14 +67,14 @@ def deliver(task: Any, job_id: str) -> None:
     status, problem = _try(ledger, record)
     if problem is None:
         log.info("job %s: its webhook was taken, try %d", job_id, tried + 1)
-        deliveries.done(job_id)
+        webhook_queue.remove(job_id)
     elif status == GONE or tried + 1 >= ledger.settings.webhook_attempts:
         log.error("job %s: its webhook is given up after %d tries: %s", job_id, tried + 1, problem)
-        deliveries.done(job_id)
+        webhook_queue.remove(job_id)
     else:
         pause_s = wait_s(tried, ledger.settings.webhook_backoff_s)
         log.warning("job %s: its webhook fails, again in %.1f s: %s", job_id, pause_s, problem)
-        deliveries.put_off(job_id, pause_s, retried=pause_s <= RETRY_MAX_S)
+        webhook_queue.postpone(job_id, pause_s, retried=pause_s <= RETRY_MAX_S)
         if pause_s <= RETRY_MAX_S:
             raise task.retry(countdown=pause_s)
 
@@ -102,7 +102,7 @@ def post(
     """
     url = check_url(ledger.settings, record.spec.webhook_url or "")
     body, now, message_id = payload(record), datetime.now(UTC), f"msg_{record.id}"
-    key = Secret(ledger).webhook_key(record.owner)
+    key = SigningKeys(ledger).webhook_key(record.owner)
     headers: dict[bytes | str, bytes | str] = {
         "Host": url.netloc,  # httpcore would leave out the brackets of IPv6
         "Content-Type": "application/json",
@@ -112,7 +112,7 @@ def post(
         "webhook-signature": Webhook(key).sign(message_id, now, body),
     }
     target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-    network = Network(private=ledger.settings.webhook_private, timeout_s=timeout_s)
+    network = PublicOnlyBackend(private=ledger.settings.webhook_private, timeout_s=timeout_s)
     try:
         with (
             httpcore.ConnectionPool(ssl_context=tls, network_backend=network) as pool,

@@ -35,7 +35,7 @@ class ChatRequest:
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
-    said: tuple[int, ...] = ()
+    generated_ids: tuple[int, ...] = ()
     min_tokens: int = 0
     ignore_eos: bool = False
 
@@ -46,7 +46,7 @@ class Delta(NamedTuple):  # one is made for each token, and a frozen dataclass t
     `token_ids` are the new tokens: all of them, the end-of-sequence token and those of a stop string
     included (as vLLM counts usage). `text` is what they made certain; it may be empty: held back while it
     may become a stop string or is half a character. The one delta with a `finish_reason` is a request's
-    last; `error` says why when that is "error": EngineLost means that nothing is wrong with the request.
+    last; `error` says why when that is "error": EngineDied means that nothing is wrong with the request.
     """
 
     id: str
@@ -85,7 +85,7 @@ class ChatEngine(Protocol):
         """Load, warm up with the shapes that serving uses, then serve; raises if any of it fails."""
 
     def submit(self, request: ChatRequest) -> None:
-        """Take a request; EngineLost if the engine is not serving.
+        """Take a request; EngineDied if the engine is not serving.
 
         A prompt longer than the context ends as "error", one that leaves no room for a token as "length".
         """

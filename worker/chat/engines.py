@@ -6,8 +6,8 @@ from typing import Literal
 
 from worker import assets
 from worker.chat.engine import ChatEngine
-from worker.jobs.errors import BadSettings
-from worker.jobs.settings import Settings, suggest
+from worker.jobs.errors import ConfigurationError
+from worker.jobs.settings import Settings, set_env_default
 
 __all__ = ["NamedEngine", "make_engine"]
 
@@ -21,12 +21,12 @@ class NamedEngine:
 
 
 def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine:
-    """The engine for "cpu" or "cuda", there on so many GPUs. BadSettings if it cannot be."""
+    """The engine for "cpu" or "cuda", there on so many GPUs. ConfigurationError if it cannot be."""
     name = choose(settings.engine, torch_device)
     model = assets.resolve(settings.models_dir, settings.chat_model)
     if name == "transformers":
         if gpus > 1:
-            raise BadSettings(f"the engine transformers runs on one GPU, not on {gpus}: try vllm")
+            raise ConfigurationError(f"the engine transformers runs on one GPU, not on {gpus}: try vllm")
         from worker.chat.transformers_engine.engine import TransformersEngine
 
         engine = TransformersEngine(model, torch_device, settings.slots, settings.context_length)
@@ -34,7 +34,7 @@ def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine
     from worker.chat.vllm_engine.engine import VllmEngine
 
     # It logs beside us and at length: what INFO is to it is DEBUG to us.
-    suggest(VLLM_LOGGING_LEVEL="INFO" if settings.log_level == "DEBUG" else "WARNING")
+    set_env_default(VLLM_LOGGING_LEVEL="INFO" if settings.log_level == "DEBUG" else "WARNING")
     vllm = VllmEngine(
         model,
         torch_device,
@@ -50,7 +50,9 @@ def choose(engine: str, torch_device: str) -> Literal["transformers", "vllm"]:
     """What "auto" means here, without an import of either."""
     installed = importlib.util.find_spec("vllm") is not None
     if engine == "vllm" and not installed:
-        raise BadSettings("the engine vllm is not installed here: pip install vllm, or use another engine")
+        raise ConfigurationError(
+            "the engine vllm is not installed here: pip install vllm, or use another engine"
+        )
     if engine == "vllm" or (engine == "auto" and installed and torch_device == "cuda"):
         return "vllm"
     return "transformers"

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-class Answer:
+class RequestState:
     """What `request` has been answered so far, from where an earlier attempt left it.
 
-    `read` is the number of tokens it has been extended by, those of `request.said` not among them.
+    `read` is the number of tokens it has been extended by, those of `request.generated_ids` not among them.
     """
 
     def __init__(self, request: ChatRequest, tokenizer: "Tokenizer", eos_tokens: AbstractSet[int]) -> None:
         self.request = request
         self.read = 0
         self._eos_tokens = eos_tokens
-        self._last = request.said[-1] if request.said else None
+        self._last = request.generated_ids[-1] if request.generated_ids else None
         self._detokenizer = Detokenizer(tokenizer, request.stop, request.min_tokens)
-        for token in request.said:
+        for token in request.generated_ids:
             self._detokenizer.push(token)  # its text came then; what was held back then is held back again
 
     def extend(self, tokens: Sequence[int], complete: bool) -> Delta:

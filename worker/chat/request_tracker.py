@@ -7,15 +7,15 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from worker.chat.engine import ChatRequest, Delta
-from worker.chat.request_state import Answer
-from worker.jobs.errors import EngineFailed, EngineLost, JobFailed
+from worker.chat.request_state import RequestState
+from worker.jobs.errors import EngineDied, EngineFailed, JobFailed
 
 if TYPE_CHECKING:
     from worker.chat.checkpoint import ModelFiles
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class AdmittedRequest:
     """A request that was let in: `key` names it inside the engine, at most `room` tokens are to come."""
 
     key: str
@@ -23,7 +23,7 @@ class Ticket:
     room: int
 
 
-class Answers:
+class RequestTracker:
     """What callers and the engine's thread share. Each request gets exactly one last delta from here.
 
     Requests go by keys of our own: an id may come again while what had it last still lingers in the engine.
@@ -34,7 +34,7 @@ class Answers:
         self._keys = count()
         self._files: ModelFiles | None = None  # None while the engine is not serving
         self._context_length = 0
-        self._running: dict[str, Answer] = {}
+        self._running: dict[str, RequestState] = {}
         self._decided: list[Delta] = []
 
     def open(self, files: "ModelFiles", context_length: int) -> None:
@@ -46,21 +46,23 @@ class Answers:
         """Whether requests are let in."""
         return self._files is not None
 
-    def admit(self, request: ChatRequest) -> Ticket | None:
-        """Let a request in; None if no step is needed to know its end. EngineLost if not serving."""
+    def admit(self, request: ChatRequest) -> AdmittedRequest | None:
+        """Let a request in; None if no step is needed to know its end. EngineDied if not serving."""
         files = self._files
         if files is None:
-            raise EngineLost("the chat engine is not running")
-        answer = Answer(request, files.prompt_template.tokenizer, files.eos_tokens)
-        room = min(request.max_tokens, self._context_length - len(request.prompt)) - len(request.said)
+            raise EngineDied("the chat engine is not running")
+        answer = RequestState(request, files.prompt_template.tokenizer, files.eos_tokens)
+        room = min(request.max_tokens, self._context_length - len(request.prompt)) - len(
+            request.generated_ids
+        )
         only = self._only_delta(answer, room)
         with self._lock:
             if self._files is None:
-                raise EngineLost("the chat engine is not running")
+                raise EngineDied("the chat engine is not running")
             if only is not None:
                 self._decided.append(only)
                 return None
-            ticket = Ticket(str(next(self._keys)), request, room)
+            ticket = AdmittedRequest(str(next(self._keys)), request, room)
             self._running[ticket.key] = answer
             return ticket
 
@@ -76,12 +78,12 @@ class Answers:
                 self._decided.append(Delta(request_id, "", (), "canceled"))
             return key
 
-    def get(self, key: str) -> Answer | None:
+    def get(self, key: str) -> RequestState | None:
         """The answer; None if it has ended, by a stop string or a cancel."""
         return self._running.get(key)
 
-    def extend(self, key: str, answer: Answer, tokens: Sequence[int], complete: bool) -> Delta | None:
-        """Let a step's tokens into an answer (`Answer.extend`); None if that has ended."""
+    def extend(self, key: str, answer: RequestState, tokens: Sequence[int], complete: bool) -> Delta | None:
+        """Let a step's tokens into an answer (`RequestState.extend`); None if that has ended."""
         try:
             delta = answer.extend(tokens, complete)
         except Exception as error:  # tokenizers' DecodeStream may raise; the others must not pay for it
@@ -112,7 +114,7 @@ class Answers:
             self._running, self._decided = {}, []
         return deltas
 
-    def _only_delta(self, answer: Answer, room: int) -> Delta | None:
+    def _only_delta(self, answer: RequestState, room: int) -> Delta | None:
         """The delta of a request that takes no step: its prompt is none, or there is no room for a token."""
         size = len(answer.request.prompt)
         if not 1 <= size <= self._context_length:

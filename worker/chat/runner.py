@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 from worker.chat.transcript import Transcript
-from worker.jobs.errors import EngineLost
+from worker.jobs.errors import EngineDied
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.specs import ChatJob
 from worker.runs.outbox import Outbox
@@ -46,7 +46,7 @@ class ChatRunner:
         self._on_broken = on_broken
         self._engine.start(self._on_step, on_broken)
 
-    def run(self, run: Run) -> None:
+    def run_job(self, run: Run) -> None:
         """Put the chat into the engine and wait for its end."""
         transcript, request = self._resumed(run)
         if not self._transcripts:
@@ -68,7 +68,7 @@ class ChatRunner:
         while (left_s := self._silent_since + HANG_S - time.monotonic()) > 0:
             if run.over.wait(left_s):
                 return
-        self._on_broken(EngineLost(f"the chat engine has brought nothing for {HANG_S:.0f} s"))
+        self._on_broken(EngineDied(f"the chat engine has brought nothing for {HANG_S:.0f} s"))
         run.over.wait()
 
     def stop(self) -> None:
@@ -94,7 +94,7 @@ class ChatRunner:
             top_p=spec.top_p,
             seed=spec.seed,
             stop=tuple(spec.stop),
-            said=said,
+            generated_ids=said,
             min_tokens=spec.min_tokens,
             ignore_eos=spec.ignore_eos,
         )
@@ -111,7 +111,7 @@ class ChatRunner:
         urgent: list[Transcript] = []
         for delta in deltas:
             transcript = self._transcripts.get(delta.id)
-            if transcript and not isinstance(delta.error, EngineLost):
+            if transcript and not isinstance(delta.error, EngineDied):
                 if transcript.add(delta):
                     urgent.append(transcript)
                 elif transcript.begins:

@@ -19,7 +19,7 @@ STOPPED: dict[str, Any] = {**GREEDY, "stop": ("\0",), "min_tokens": 1}
 KINDS: Sequence[dict[str, Any]] = (GREEDY, SAMPLED, {}, SEEDED, STOPPED)
 
 
-class Rehearsal:
+class WarmUp:
     """Listens to an engine that is not serving others yet."""
 
     def __init__(self) -> None:
@@ -34,10 +34,10 @@ class Rehearsal:
     def on_broken(self, error: BaseException) -> None:
         """Hear of the engine's death (OnBroken): every request has had its end by then."""
 
-    def run_all(self, engine: ChatEngine, crowds: Iterable[Iterable[ChatRequest]]) -> None:
+    def run_all(self, engine: ChatEngine, warmup_batches: Iterable[Iterable[ChatRequest]]) -> None:
         """Run one crowd after another; an engine that fails at that is stopped."""
         try:
-            for crowd in crowds:
+            for crowd in warmup_batches:
                 self.run(engine, crowd)
         except BaseException:
             engine.stop()
@@ -53,16 +53,18 @@ class Rehearsal:
                 raise EngineFailed(f"the chat engine failed to warm up: {delta.error}")
 
 
-def crowds(slots: int, context_length: int, graphs: Iterable[int] = ()) -> Iterator[Sequence[ChatRequest]]:
+def warmup_batches(
+    slots: int, context_length: int, graphs: Iterable[int] = ()
+) -> Iterator[Sequence[ChatRequest]]:
     """What to run at once, before serving: a long prompt, one of each size that an engine has a CUDA graph
-    for (its first launch is slow), each kind alone, then crowds of all sizes."""
+    for (its first launch is slow), each kind alone, then warmup_batches of all sizes."""
     names = count()
 
     def request(options: Mapping[str, Any], size: int = SHORT_PROMPT) -> ChatRequest:
         n = next(names)
         pairs = max(1, min(size, context_length - 4) // 2)
         prompt = [n % 100, n // 100 % 100] * pairs  # no two begin alike
-        return ChatRequest(f"rehearsal {n}", prompt, 2, **options)
+        return ChatRequest(f"warmup {n}", prompt, 2, **options)
 
     yield from ([request(GREEDY, size)] for size in (LONG_PROMPT, *graphs))
     yield from ([request(kind)] for kind in KINDS)

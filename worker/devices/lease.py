@@ -11,20 +11,20 @@ from typing import IO
 
 from worker.devices.gpus import GIB, Gpu, find, list_gpus
 from worker.devices.locks import take_lock
-from worker.jobs.errors import BadSettings, NoDevice
-from worker.jobs.settings import export
+from worker.jobs.errors import ConfigurationError, NoDevice
+from worker.jobs.settings import set_env
 
 __all__ = ["DeviceLease", "Gpu", "lease", "list_gpus"]
 
 log = logging.getLogger(__name__)
 
 #: How long a GPU that nobody holds may take to get its memory back from a worker that was killed just now.
-RETURN_S = 15.0
-LOOK_AGAIN_S = 0.5
+MEMORY_RELEASE_WAIT_S = 15.0
+POLL_S = 0.5
 #: The same for who waits for another worker's end, maybe for days.
-LOOK_SELDOM_S = 2.0
+SLOW_POLL_S = 2.0
 
-Look = Callable[[], Sequence[Gpu]]
+ListGpus = Callable[[], Sequence[Gpu]]
 
 
 @dataclass(slots=True)
@@ -51,10 +51,10 @@ class DeviceLease:
 def lease(
     devices: str,
     locks_dir: Path,
-    look: Look = list_gpus,
+    list_gpus_now: ListGpus = list_gpus,
     *,
     free_bytes: int | None = None,
-    wait_s: float = RETURN_S,
+    wait_s: float = MEMORY_RELEASE_WAIT_S,
     patience_s: float = 0.0,
 ) -> DeviceLease:
     """Choose, lock and pin: sets `CUDA_VISIBLE_DEVICES`. Raises `NoDevice` saying who holds what.
@@ -62,38 +62,40 @@ def lease(
     A GPU is chosen if `free_bytes` of its memory are free, by default half of it; one that was named is
     taken with less, after `wait_s` seconds. `auto` waits `patience_s` seconds for GPUs that others hold.
     """
-    _refuse_if_late()
+    _require_no_cuda_context()
     chosen: dict[Gpu, IO[str]] = {}
-    found = () if devices == "cpu" else look()
+    found = () if devices == "cpu" else list_gpus_now()
     if devices == "auto" and found:
-        chosen = _first_free(look, locks_dir, free_bytes, wait_s, patience_s)
+        chosen = _first_free(list_gpus_now, locks_dir, free_bytes, wait_s, patience_s)
     elif devices == "spare" and found[1:]:
         try:
-            chosen = _first_free(lambda: look()[1:], locks_dir, free_bytes, wait_s, patience_s=0)
+            chosen = _first_free(lambda: list_gpus_now()[1:], locks_dir, free_bytes, wait_s, patience_s=0)
         except NoDevice as error:
             log.info("%s", error)
     elif devices not in ("auto", "cpu", "spare"):
-        chosen = _named(devices.split(","), look, locks_dir)
-        _await_memory(chosen, look, free_bytes, wait_s)
+        chosen = _named(devices.split(","), list_gpus_now, locks_dir)
+        _await_memory(chosen, list_gpus_now, free_bytes, wait_s)
     if not chosen:
         level = logging.WARNING if devices == "auto" else logging.INFO
         log.log(level, "this worker runs on the CPU: devices=%s, GPUs here: %d", devices, len(found))
-        export(CUDA_VISIBLE_DEVICES="")
+        set_env(CUDA_VISIBLE_DEVICES="")
         return DeviceLease("cpu", "cpu", [])
     uuids = ",".join(gpu.uuid for gpu in chosen)
-    export(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=uuids)
+    set_env(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=uuids)
     return DeviceLease(uuids, "cuda", list(chosen.values()))
 
 
-def _refuse_if_late() -> None:
+def _require_no_cuda_context() -> None:
     """A process that has a CUDA context cannot be pinned any more."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        raise BadSettings("CUDA was initialised before the worker could choose its GPU: import less at start")
+        raise ConfigurationError(
+            "CUDA was initialised before the worker could choose its GPU: import less at start"
+        )
 
 
 def _first_free(
-    look: Look, locks_dir: Path, free_bytes: int | None, wait_s: float, patience_s: float
+    list_gpus_now: ListGpus, locks_dir: Path, free_bytes: int | None, wait_s: float, patience_s: float
 ) -> dict[Gpu, IO[str]]:
     """The first GPU that nobody holds and that has the memory, and its lock.
 
@@ -101,17 +103,17 @@ def _first_free(
     Who finds all held looks again, for another worker may have held one for as long as such a look takes.
     """
     start = time.monotonic()
-    end = start + max(2 * LOOK_AGAIN_S, patience_s)
+    end = start + max(2 * POLL_S, patience_s)
     told: set[str] = set()
     while True:
         reasons = []
-        for gpu in look():
+        for gpu in list_gpus_now():
             try:
                 lock = take_lock(gpu, locks_dir)
             except NoDevice as held:
                 reasons.append(str(held))
                 continue
-            now = find(look(), gpu.uuid)
+            now = find(list_gpus_now(), gpu.uuid)
             if now is not None and now.free >= _wanted(now, free_bytes):
                 return {now: lock}
             lock.close()
@@ -123,16 +125,16 @@ def _first_free(
         none, now_s = "; ".join(["no GPU is free", *reasons]), time.monotonic()
         if now_s >= end:
             raise NoDevice(none)
-        long = patience_s > 0 and now_s >= start + 2 * LOOK_AGAIN_S
+        long = patience_s > 0 and now_s >= start + 2 * POLL_S
         if long and "all" not in told:
             log.warning("waiting up to %.0f s (STOKER_DEVICE_WAIT_S): %s", patience_s, none)
             told.add("all")
-        time.sleep(LOOK_SELDOM_S if long else LOOK_AGAIN_S)
+        time.sleep(SLOW_POLL_S if long else POLL_S)
 
 
-def _named(names: Sequence[str], look: Look, locks_dir: Path) -> dict[Gpu, IO[str]]:
+def _named(names: Sequence[str], list_gpus_now: ListGpus, locks_dir: Path) -> dict[Gpu, IO[str]]:
     """The GPUs of these names and their locks: all or none."""
-    gpus = look()
+    gpus = list_gpus_now()
     chosen: list[Gpu] = []
     for name in (name.strip() for name in names):
         gpu = find(gpus, name)
@@ -147,23 +149,25 @@ def _named(names: Sequence[str], look: Look, locks_dir: Path) -> dict[Gpu, IO[st
     with ExitStack() as undo:
         locks = {}
         for gpu in sorted(chosen, key=lambda gpu: gpu.uuid):  # of two who want the same, one gets them
-            locks[gpu] = undo.enter_context(take_lock(gpu, locks_dir, wait_s=2 * LOOK_AGAIN_S))
+            locks[gpu] = undo.enter_context(take_lock(gpu, locks_dir, wait_s=2 * POLL_S))
         undo.pop_all()
     return {gpu: locks[gpu] for gpu in chosen}
 
 
-def _await_memory(gpus: dict[Gpu, IO[str]], look: Look, free_bytes: int | None, wait_s: float) -> None:
+def _await_memory(
+    gpus: dict[Gpu, IO[str]], list_gpus_now: ListGpus, free_bytes: int | None, wait_s: float
+) -> None:
     """Wait for memory that a killed worker has not returned yet; who named a GPU gets it with less, too."""
     end = time.monotonic() + wait_s
     short: list[Gpu] = []
     while True:
-        now = [gpu for gpu in look() if any(gpu.uuid == held.uuid for held in gpus)]
+        now = [gpu for gpu in list_gpus_now() if any(gpu.uuid == held.uuid for held in gpus)]
         before, short = short, [gpu for gpu in now if gpu.free < _wanted(gpu, free_bytes)]
         if not short or time.monotonic() >= end:
             break
         for gpu in () if before else short:
             log.info("waiting up to %.0f s: %s", wait_s, _shortage(gpu, free_bytes))
-        time.sleep(LOOK_AGAIN_S)
+        time.sleep(POLL_S)
     for gpu in short:
         log.warning("taken, for it was asked for: %s", _shortage(gpu, free_bytes))
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 __all__ = [
     "app",
     "connect",
-    "hint_key",
-    "hinted_jobs",
-    "send_hint",
+    "messages_key",
+    "queued_messages",
+    "send_message",
 ]
 
 
@@ -55,15 +55,15 @@ app = Celery("stoker", set_as_current=False)
 app.add_defaults(_config)  # called on first use, not at import
 
 
-def hint_key(settings: Settings, queue: str) -> str:
+def messages_key(settings: Settings, queue: str) -> str:
     """The Redis list in which kombu keeps the queue's messages."""
     return f"{settings.prefix}:celery:{queue}"
 
 
-def hinted_jobs(settings: Settings, client: "redis.Redis", queue: str) -> set[str]:
+def queued_messages(settings: Settings, client: "redis.Redis", queue: str) -> set[str]:
     """The jobs that the queue's messages are about."""
     found = set()
-    for text in client.lrange(hint_key(settings, queue), 0, -1):
+    for text in client.lrange(messages_key(settings, queue), 0, -1):
         with suppress(ValueError, KeyError, TypeError):  # what is not ours is not for us to judge
             found.add(cast(str, json.loads(text)["headers"]["id"]))
     return found
@@ -76,6 +76,6 @@ def connect() -> None:
     _ = app.amqp.queues, app.amqp.router, app.amqp.send_task_message
 
 
-def send_hint(kind: str, job_id: str, queue: str) -> None:
+def send_message(kind: str, job_id: str, queue: str) -> None:
     """Tell the queue's workers of the job. Raises `kombu.exceptions.OperationalError` if Redis is away."""
     app.send_task(TASKS[kind], args=[job_id], task_id=job_id, queue=queue, retry=False, ignore_result=True)

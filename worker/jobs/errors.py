@@ -65,7 +65,7 @@ class PromptTooLong(InvalidInput):
     code = "context_length_exceeded"
 
 
-class KeyReused(InvalidInput):
+class IdempotencyConflict(InvalidInput):
     """The Idempotency-Key came with another request before."""
 
     code = "idempotency_key_reused"
@@ -84,7 +84,7 @@ class QueueFull(StokerError):
         self.retry_after_s = retry_after_s
 
 
-class MustRunAlone(StokerError):
+class NeedsExclusiveWorker(StokerError):
     """The job's last attempt is left, and it must not endanger other jobs in the same worker."""
 
     code = "must_run_alone"
@@ -96,7 +96,7 @@ class NotReady(StokerError):
     code = "not_ready"
 
 
-class Unanswered(NotReady):
+class SubmitOutcomeUnknown(NotReady):
     """Redis went away in the middle of the submit: the job may have been accepted, or not."""
 
 
@@ -118,7 +118,7 @@ class EngineFailed(JobFailed):
     code = "engine_failed"
 
 
-class EngineLost(EngineFailed):
+class EngineDied(EngineFailed):
     """The engine has died, and with it this attempt; another worker goes on with the job."""
 
 
@@ -152,7 +152,7 @@ class DeliveryFailed(StokerError):
     code = "delivery_failed"
 
 
-class BadSettings(StokerError):
+class ConfigurationError(StokerError):
     """A setting or flag has a value that cannot work."""
 
     code = "bad_settings"

@@ -49,7 +49,7 @@ class Record:
         return self.state not in ("queued", "running")
 
     @classmethod
-    def parse(cls, job_id: str, fields: Mapping[str, str], place: Sequence[Any] | None = None) -> Self:
+    def from_hash(cls, job_id: str, fields: Mapping[str, str], place: Sequence[Any] | None = None) -> Self:
         """From the fields of the job's Redis hash, and its position and estimated wait."""
 
         def number(name: str) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from worker.jobs.errors import BadSettings
+from worker.jobs.errors import ConfigurationError
 from worker.jobs.limits import ClipSize, Limits
 
 PREFIX = "STOKER_"
@@ -138,17 +138,17 @@ class Settings(BaseModel):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read `STOKER_*`; an empty value counts as unset. Raises `BadSettings` naming the variable."""
+        """Read `STOKER_*`; an empty value counts as unset. Raises `ConfigurationError` with the variable."""
         environ = os.environ if environ is None else environ
         values = {name: environ.get(PREFIX + name.upper()) for name in cls.model_fields}
         try:
             return cls.model_validate({name: value for name, value in values.items() if value})
         except ValidationError as error:
             first = error.errors()[0]
-            raise BadSettings(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from None
+            raise ConfigurationError(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from None
 
-    def updated(self, **changes: object) -> Self:
-        """A copy with the changes that are not None, validated. Raises `BadSettings`."""
+    def replace(self, **changes: object) -> Self:
+        """A copy with the changes that are not None, validated. Raises `ConfigurationError`."""
         kept = {name: str(value) for name, value in changes.items() if value is not None}
         return self.from_env(self.to_env() | {PREFIX + name.upper(): value for name, value in kept.items()})
 
@@ -173,24 +173,24 @@ class Settings(BaseModel):
         return [ClipSize.parse(part) for part in _split(self.video_sizes)]
 
     @property
-    def root(self) -> Path:
+    def home_dir(self) -> Path:
         """`home`, absolute."""
         return self.home.expanduser().absolute()
 
     @property
     def models_dir(self) -> Path:
         """Where fetched and converted models lie."""
-        return self.root / "models"
+        return self.home_dir / "models"
 
     @property
     def media_dir(self) -> Path:
         """Where jobs' files lie without a `media_url`, a folder a job; another Stoker has another prefix."""
-        return self.root / "media" / self.prefix
+        return self.home_dir / "media" / self.prefix
 
     @property
     def staging_dir(self) -> Path:
         """Where files of a `media_url` lie while a process of this machine works on them."""
-        return self.root / "staging" / self.prefix
+        return self.home_dir / "staging" / self.prefix
 
     @property
     def broker_url(self) -> str:
@@ -220,14 +220,14 @@ def child_env(settings: Settings) -> dict[str, str]:
     return dict(os.environ) | settings.to_env()
 
 
-def export(**variables: str) -> None:
+def set_env(**variables: str) -> None:
     """Set variables that libraries read at import (`CUDA_VISIBLE_DEVICES`, `HF_HUB_OFFLINE`, …)."""
     os.environ.update(variables)
 
 
-def suggest(**variables: str) -> None:
+def set_env_default(**variables: str) -> None:
     """Set those of these variables that the user has not set."""
-    export(**{name: value for name, value in variables.items() if name not in os.environ})
+    set_env(**{name: value for name, value in variables.items() if name not in os.environ})
 
 
 def visible_devices() -> str | None:

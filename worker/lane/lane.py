@@ -9,13 +9,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.jobs.dispatch.dispatcher import call_next, send
-from worker.jobs.dispatch.recovery import queue_again
-from worker.jobs.errors import EngineLost, JobFailed, MustRunAlone, OutOfMemory, StokerError
+from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next
+from worker.jobs.dispatch.recovery import requeue
+from worker.jobs.errors import EngineDied, JobFailed, NeedsExclusiveWorker, OutOfMemory, StokerError
 from worker.jobs.events import Reason
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import Record
-from worker.lane.shared_lock import Gate
+from worker.lane.shared_lock import SharedLock
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run
 from worker.runs.runner import Runner
@@ -43,9 +43,9 @@ class Lane:
         self._runs: dict[str, Run] = {}
         self._closed = False
         self._draining = threading.Event()
-        self._gate = Gate()
+        self._lock = SharedLock()
         #: Jobs that wait until no other job runs here.
-        self._apart: set[str] = set()
+        self._isolated: set[str] = set()
         self._idle = threading.Condition()
 
     @property
@@ -58,31 +58,31 @@ class Lane:
         with self._idle:
             return {run.record.id: run for run in self._runs.values()}
 
-    def waits_apart(self, job_id: str) -> bool:
+    def waits_isolated(self, job_id: str) -> bool:
         """Whether the job waits for the others to end, to be alone."""
-        return job_id in self._apart
+        return job_id in self._isolated
 
     def run(self, job_id: str) -> str:
         """Claim the job and run it to its end; called from the task's thread. What became of it."""
-        if self.waits_apart(job_id):  # by another hint
+        if self.waits_isolated(job_id):  # by another hint
             return "not waiting"
         try:
-            with self._gate.shared():
-                return self._claim_and_run(job_id, alone=False)
-        except MustRunAlone as error:
+            with self._lock.shared():
+                return self._claim_and_run(job_id, exclusive=False)
+        except NeedsExclusiveWorker as error:
             log.warning("%s", error)
-        self._apart.add(job_id)
+        self._isolated.add(job_id)
         try:
-            with self._gate.alone():
-                return self._claim_and_run(job_id, alone=True)
+            with self._lock.exclusive():
+                return self._claim_and_run(job_id, exclusive=True)
         finally:
-            self._apart.discard(job_id)
+            self._isolated.discard(job_id)
 
-    def _claim_and_run(self, job_id: str, alone: bool) -> str:
-        record = self._claim(job_id, alone)
+    def _claim_and_run(self, job_id: str, exclusive: bool) -> str:
+        record = self._claim(job_id, exclusive)
         if record is None:
             with suppress(StokerError, RedisError):  # it was canceled, say: its slot is for another
-                call_next(self.ledger, self.ledger.get(job_id).queue)
+                dispatch_next(self.ledger, self.ledger.get(job_id).queue)
             return "not waiting"
         run = Run(record, self._outbox)
         with self._idle:
@@ -98,32 +98,32 @@ class Lane:
             with self._idle:
                 del self._runs[run.id]
                 self._idle.notify_all()
-        if run.called is not None:
-            send(record.queue, run.called)
+        if run.dispatched is not None:
+            dispatch(record.queue, run.dispatched)
         else:
             with suppress(RedisError):  # recovery does it too
-                call_next(self.ledger, record.queue)
+                dispatch_next(self.ledger, record.queue)
         return run.outcome or "abandoned"
 
-    def _claim(self, job_id: str, alone: bool) -> Record | None:
+    def _claim(self, job_id: str, exclusive: bool) -> Record | None:
         """Claim the job as soon as Redis answers; None when it is not waiting, or this worker is to end."""
         claim = uuid.uuid4().hex
         while not self._draining.is_set():
             try:
-                return self.ledger.claim(job_id, self.worker, self.device, claim=claim, alone=alone)
+                return self.ledger.claim(job_id, self.worker, self.device, claim=claim, exclusive=exclusive)
             except (RedisConnectionError, RedisTimeoutError) as error:
                 log.warning("job %s is not claimed yet: %s", job_id, error)
                 self._draining.wait(CLAIM_RETRY_S)
         try:
-            send(self.ledger.get(job_id).queue, [job_id])
+            dispatch(self.ledger.get(job_id).queue, [job_id])
         except (RedisError, StokerError) as error:
             log.warning("job %s: its hint comes again from recovery: %s", job_id, error)
         return None
 
     def _run(self, run: Run) -> None:
         try:
-            self._runner.run(run)
-        except EngineLost as error:
+            self._runner.run_job(run)
+        except EngineDied as error:
             log.error("job %s is to be handed back: %s", run.record.id, error)
         except JobFailed as error:
             run.fail(error.code, str(error))
@@ -162,7 +162,7 @@ class Lane:
     def _queue_again(self, run: Run, reason: Reason) -> bool:
         """Put the abandoned run's job back; whether Redis was there to do so."""
         try:
-            queue_again(self.ledger, run.record.id, self.worker, reason, run.record.attempt)
+            requeue(self.ledger, run.record.id, self.worker, reason, run.record.attempt)
         except RedisError as error:
             log.warning("job %s comes back when the lease lapses: %s", run.record.id, error)
             return False

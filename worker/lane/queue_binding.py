@@ -5,20 +5,20 @@ from typing import Any
 
 from celery.worker import control
 
-from worker.jobs.errors import BadSettings
+from worker.jobs.errors import ConfigurationError
 
-__all__ = ["subscribe"]
+__all__ = ["consume_only"]
 
 
-def subscribe(worker: Any, queue: str) -> None:
-    """Have the Celery worker consume `queue` alone. Raises `BadSettings` if it was told to consume others.
+def consume_only(worker: Any, queue: str) -> None:
+    """Have the Celery worker consume `queue` alone. Raises `ConfigurationError` for any other queue.
 
     A message is gone once it is fetched: the ledger knows who waits, and it saves two round trips a job.
     """
     queues = worker.app.amqp.queues
     others = set(queues.consume_from) - {queue, worker.app.conf.task_default_queue}
     if others:
-        raise BadSettings(f"-Q {','.join(sorted(others))} is refused: {_why(queue)}")
+        raise ConfigurationError(f"-Q {','.join(sorted(others))} is refused: {_why(queue)}")
     queues.select(queue)
     queues[queue].no_ack = True
     control.Panel.data["add_consumer"] = partial(_add_consumer, queue)

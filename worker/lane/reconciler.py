@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from contextlib import suppress
 
-from worker.jobs.dispatch.recovery import queue_again
+from worker.jobs.dispatch.recovery import requeue
 from worker.jobs.errors import JobNotFound
 from worker.lane.lane import Lane
 
@@ -34,7 +34,7 @@ class Reconciler:
         orphaned, stale = set(claimed) - runs.keys(), runs.keys() - set(claimed)
         for job_id in orphaned & self._orphaned:
             with suppress(JobNotFound):  # this Redis may have lost data
-                queue_again(lane.ledger, job_id, lane.worker, "redis_lost", lane.ledger.get(job_id).attempt)
+                requeue(lane.ledger, job_id, lane.worker, "redis_lost", lane.ledger.get(job_id).attempt)
         for job_id in stale & self._stale:
             runs[job_id].abandon()
         self._orphaned, self._stale = orphaned, stale

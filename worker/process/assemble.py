@@ -9,12 +9,12 @@ from typing import Any
 from worker import runners
 from worker.devices.lease import DeviceLease, lease
 from worker.jobs.dispatch.recovery import Recovery
-from worker.jobs.errors import BadSettings
+from worker.jobs.errors import ConfigurationError
 from worker.jobs.kinds import kind_of, queue_of
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import WorkerCard
-from worker.jobs.settings import Settings, export
+from worker.jobs.settings import Settings, set_env
 from worker.lane.lane import Lane
 from worker.lane.pool import LanePool
 from worker.lane.reconciler import Reconciler
@@ -41,9 +41,11 @@ class WorkerParts:
 
 
 def queue_of_worker(settings: Settings) -> str:
-    """Return the queue that a worker with these settings serves. Raises `BadSettings` without a kind."""
+    """Return the queue that a worker with these settings serves. Without a kind raises `ConfigurationError`."""
     if settings.worker is None:
-        raise BadSettings("STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`")
+        raise ConfigurationError(
+            "STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`"
+        )
     return queue_of(settings.worker, settings.model_name(settings.worker))
 
 
@@ -51,15 +53,15 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
     """Lease the device, pin the process to it, then build the other parts.
 
     `environment` holds the variables that every process started from here on must inherit. Raises
-    `BadSettings`, `NoDevice` or `ModelMissing` if the settings cannot work on this machine.
+    `ConfigurationError`, `NoDevice` or `ModelMissing` if the settings cannot work on this machine.
     """
     device = lease(
         settings.devices,
-        settings.root / "locks",
+        settings.home_dir / "locks",
         free_bytes=settings.device_free_bytes,
         patience_s=settings.device_wait_s,
     )
-    export(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", **environment)
+    set_env(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", **environment)
     ledger = Ledger(settings)
     outbox = Outbox(ledger)
     runner = runners.make_runner(kind_of(queue), settings, device, ledger, outbox)

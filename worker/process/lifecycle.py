@@ -20,12 +20,12 @@ from worker.devices import memory
 from worker.jobs.errors import StokerError
 from worker.jobs.records import ModelCard, WorkerState
 from worker.jobs.settings import Settings
-from worker.lane.pool_check import refuse_forks
-from worker.lane.queue_binding import subscribe
+from worker.lane.pool_check import require_solo_pool
+from worker.lane.queue_binding import consume_only
 from worker.process.assemble import assemble, queue_of_worker
 from worker.process.heartbeat import Heartbeat
-from worker.process.reaper import Warden
-from worker.process.shutdown_signals import Orders
+from worker.process.reaper import Reaper
+from worker.process.shutdown_signals import ShutdownSignals
 
 __all__ = ["Lifecycle"]
 
@@ -63,31 +63,31 @@ class Lifecycle(bootsteps.StartStopStep):
         if not log.isEnabledFor(logging.DEBUG):  # a line costs a third of a claim; the ledger has all
             for module in ("worker.strategy", "app.trace"):
                 logging.getLogger(f"celery.{module}").setLevel(logging.WARNING)
-        self.warden = Warden()
-        self.orders = Orders(leave=self.warden.dismiss)
+        self.reaper = Reaper()
+        self.shutdown_signals = ShutdownSignals(leave=self.reaper.release)
         try:
             self._create(worker)
         except BaseException as error:
-            self.warden.dismiss()
+            self.reaper.release()
             if isinstance(error, StokerError | RedisError):
                 raise SystemExit(f"stoker: {error}") from error
             raise
 
     def _create(self, worker: Any) -> None:
-        refuse_forks(worker)
+        require_solo_pool(worker)
         settings = Settings.from_env()
         queue = queue_of_worker(settings)
-        subscribe(worker, queue)
-        self.parts = assemble(worker.app, settings, queue, self.warden.environment)
+        consume_only(worker, queue)
+        self.parts = assemble(worker.app, settings, queue, self.reaper.environment)
         self.card = self.parts.card
-        self.heartbeat = Heartbeat(self._beat, settings.lease_ttl_s)
+        self.heartbeat = Heartbeat(self._heartbeat, settings.lease_ttl_s)
         self.broken = False
         self._warm_up(worker)
 
     def _warm_up(self, worker: Any) -> None:
         self.heartbeat.start()
         self.parts.outbox.start()
-        self.parts.runner.start(partial(self._on_broken, worker))
+        self.parts.runner.start(partial(self._on_engine_failure, worker))
         try:
             self._publish_model()
         except RedisError:
@@ -111,17 +111,17 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Ready: the consumer connects next."""
-        self.orders.listen()
-        self._show("ready")
+        self.shutdown_signals.install()
+        self._set_state("ready")
         self.parts.recovery.start()
 
     def stop(self, worker: Any) -> None:
         """Drain: finish what runs, hand back what does not end in time or before a second signal; let go."""
-        self._show("draining")
+        self._set_state("draining")
         self.parts.lane.drain()
         try:
             end = time.monotonic() + self.parts.registry.ledger.settings.drain_s
-            while time.monotonic() < end and not self.orders.hurry and not self.broken:
+            while time.monotonic() < end and not self.shutdown_signals.forced and not self.broken:
                 if self.parts.lane.wait_idle(SIGNAL_POLL_S):
                     break
         finally:
@@ -133,7 +133,7 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def _release(self, worker: Any) -> None:
         with ExitStack() as last:  # every step is taken, whatever the others raise
-            last.callback(self.warden.dismiss)
+            last.callback(self.reaper.release)
             last.callback(self.parts.device.release)
             last.callback(self.heartbeat.stop, LET_GO_S)
             last.callback(self.parts.outbox.stop, FLUSH_S)
@@ -153,16 +153,16 @@ class Lifecycle(bootsteps.StartStopStep):
             log.error("%s hangs and is not waited for: the worker ends all the same", self.parts.device.label)
             worker.exitcode = EX_FAILURE
 
-    def _show(self, new: WorkerState) -> None:
+    def _set_state(self, new: WorkerState) -> None:
         self.card = replace(self.card, state=new)
         self.heartbeat.wake()
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         used = asdict(memory.snapshot(self.parts.device.torch_device))
         self.parts.registry.renew(replace(self.card, running=self.parts.lane.running, memory=used))
         self.parts.reconciler.reconcile(self.parts.registry.jobs_of(self.card.name))
 
-    def _on_broken(self, worker: Any, error: BaseException) -> None:
+    def _on_engine_failure(self, worker: Any, error: BaseException) -> None:
         """A worker without an engine must not take jobs: end, so that a supervisor starts another."""
         if self.broken:  # each chat of an engine that hangs says so
             return

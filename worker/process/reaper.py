@@ -18,7 +18,7 @@ import sys
 import time
 from contextlib import suppress
 
-__all__ = ["Warden"]
+__all__ = ["Reaper"]
 
 #: The variable that holds the mark.
 MARK = "STOKER_MARK"
@@ -31,7 +31,7 @@ GIVE_UP_S = 60.0
 LOOK_AGAIN_S = 0.1
 
 
-class Warden:
+class Reaper:
     """The warden of this process; it must be there before anything is started that it is to end."""
 
     def __init__(self, end_s: float = END_S) -> None:
@@ -48,7 +48,7 @@ class Warden:
                 program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
             )
 
-    def dismiss(self) -> None:
+    def release(self) -> None:
         """End now what was started: Python would wait for it before it lets this process end.
 
         This process has `end_s` seconds more. The driver of a device that hangs may keep it for ever, in exit
@@ -61,7 +61,7 @@ class Warden:
                 pipe.close()
 
 
-class Ward:
+class Leftovers:
     """The processes that the worker has started, and those that they have."""
 
     def __init__(self, mark: str, worker: int) -> None:
@@ -114,7 +114,7 @@ def main(mark: str, worker: int, end_s: float) -> None:
         pass
     ended_at = time.monotonic()
     os.chdir("/")
-    ward = Ward(mark, worker)
+    ward = Leftovers(mark, worker)
     told: dict[int, str] = {}
     quiet = 0
     while quiet < 2 and time.monotonic() < ended_at + GIVE_UP_S:  # twice: one may have been calling exec

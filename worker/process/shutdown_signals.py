@@ -1,4 +1,4 @@
-"""Orders: what a worker is told by signals."""
+"""ShutdownSignals: what a worker is told by signals."""
 
 import os
 import signal
@@ -8,10 +8,10 @@ from typing import Any
 from celery import signals
 from celery.platforms import EX_FAILURE, EX_OK
 
-__all__ = ["Orders"]
+__all__ = ["ShutdownSignals"]
 
 
-class Orders:
+class ShutdownSignals:
     """SIGTERM, Ctrl-C and SIGHUP say to end, a second one at once; a SIGHUP stays ignored that was (nohup).
 
     Made in the main thread, before Celery has its handlers. Until `listen` there is nothing to drain: then
@@ -25,17 +25,17 @@ class Orders:
         self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._handle(self._on_early, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-    def listen(self) -> None:
+    def install(self) -> None:
         """Drain from now on, and count.
 
         To Celery an end by Ctrl-C is a failure, and on SIGHUP it would run itself anew: in an environment
         that is pinned and marked for the worker that has ended.
         """
         self._handle(signal.getsignal(signal.SIGTERM), signal.SIGINT, signal.SIGHUP)
-        signals.worker_shutting_down.connect(self._on_order, weak=False)
+        signals.worker_shutting_down.connect(self._on_signal, weak=False)
 
     @property
-    def hurry(self) -> bool:
+    def forced(self) -> bool:
         """Whether the worker is to end at once."""
         return self._count > 1
 
@@ -44,7 +44,7 @@ class Orders:
             ignored = number == signal.SIGHUP and self._ignores_hangup
             signal.signal(number, signal.SIG_IGN if ignored else handler)
 
-    def _on_order(self, **_: Any) -> None:
+    def _on_signal(self, **_: Any) -> None:
         self._count += 1
 
     def _on_early(self, *_: object) -> None:

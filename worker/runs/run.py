@@ -32,7 +32,7 @@ class Run:
         #: What became of the run: the type of its last event, or "abandoned".
         self.outcome: str | None = None
         #: Whom its end has called; None if somebody is still to ask for that.
-        self.called: Sequence[str] | None = None
+        self.dispatched: Sequence[str] | None = None
         self._acknowledged = threading.Event()
         self._lock = threading.Lock()
         self._outbox = outbox
@@ -87,7 +87,7 @@ class Run:
 
     def _on_reply(self, reply: Reply) -> None:
         if isinstance(reply, Ended):
-            self.called = reply.called
+            self.dispatched = reply.dispatched
             self.over.set()
         elif reply == "stale":
             self.abandon()

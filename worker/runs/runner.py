@@ -27,7 +27,7 @@ class Runner(Protocol):
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load and warm up. `on_broken` is called when the engine cannot go on."""
 
-    def run(self, run: Run) -> None:
+    def run_job(self, run: Run) -> None:
         """Run the job to its last event; called from a thread of its own.
 
         Raises `JobFailed` for what ends the job as `failed`.

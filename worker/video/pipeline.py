@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.devices.memory import free, measure
-from worker.jobs.errors import BadSettings, EngineFailed, EngineLost
+from worker.jobs.errors import ConfigurationError, EngineDied, EngineFailed
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
 from worker.video.decoding.decoder import ClipHeader
 from worker.video.decoding.reader import ClipReader, Frames
@@ -23,13 +23,13 @@ from worker.video.inference.torch_errors import failure_of
 from worker.video.request import BatchDone, Canceled, VideoRequest, VideoResult
 
 if TYPE_CHECKING:  # torch comes in with `load`, after the device has been pinned
-    from worker.video.inference.model_runner import Stage
+    from worker.video.inference.model_runner import ModelRunner
 
 log = logging.getLogger(__name__)
 
 
 class VideoPipeline:
-    """A model kept warm for one clip after another; `load` before `run`, and both in one thread (see Stage).
+    """A model kept warm for one clip after another; `load` before `run`, both in one thread (see ModelRunner).
 
     Every batch has `batch_size` frames, the last one filled up, so that the device sees one shape a clip;
     without `pad` it stays short. What is done becomes durable every `segment_batches` batches. A GPU is warm
@@ -58,17 +58,17 @@ class VideoPipeline:
         self._sizes = sizes
         self._compiled = compiled
         self._pad = pad
-        self._stage: Stage | None = None
+        self._stage: ModelRunner | None = None
 
     def load(self) -> None:
-        """Read the weights and warm up; BadSettings if the model is not known or cannot be compiled."""
-        from worker.video.inference.model_runner import Stage
+        """Read the weights and warm up; ConfigurationError if the model is unknown or cannot be compiled."""
+        from worker.video.inference.model_runner import ModelRunner
         from worker.video.models import MODELS
 
         if self._name not in MODELS:
-            raise BadSettings(f"no video model is called {self._name}; there are {', '.join(MODELS)}")
+            raise ConfigurationError(f"no video model is called {self._name}; there are {', '.join(MODELS)}")
         model = MODELS[self._name].load(self._weights, self._device)
-        stage = Stage(model, self._device, self._batch_size)
+        stage = ModelRunner(model, self._device, self._batch_size)
         try:
             if self._compiled:
                 model.compile()
@@ -77,7 +77,7 @@ class VideoPipeline:
             if not self._compiled or failure_of(error):
                 raise
             reason = str(error).partition("\n")[0]
-            raise BadSettings(f"torch cannot compile the video model ({reason})") from error
+            raise ConfigurationError(f"torch cannot compile the video model ({reason})") from error
         self._stage = stage
 
     def run(
@@ -86,7 +86,7 @@ class VideoPipeline:
         """Do one job, or what earlier runs left of it; the result appears whole or not at all.
 
         `canceled` is asked before each batch, and once more before the result gets its name. Raises Canceled,
-        a JobFailed (BadVideo, DiskFull, EngineFailed, OutOfMemory), or EngineLost: then no job can be done.
+        a JobFailed (BadVideo, DiskFull, EngineFailed, OutOfMemory), or EngineDied: then no job can be done.
         """
         failure = None
         try:
@@ -97,7 +97,7 @@ class VideoPipeline:
                 raise
             log.warning("a video job ends: %s", failure, exc_info=True)
         finally:
-            if self._stage and not isinstance(failure, EngineLost):
+            if self._stage and not isinstance(failure, EngineDied):
                 self._stage.clear()
         free(self._device)  # not before `error` and its traceback are gone: they hold on to the tensors
         raise failure

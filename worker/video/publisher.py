@@ -55,7 +55,7 @@ class Publisher:
         """Raises `MediaUnavailable`, `Canceled`, OSError."""
         if self._last:
             self._last.result()
-        if self._files.far and target != self._files.result:
+        if self._files.remote and target != self._files.result:
             self._last = self._thread.submit(self._publish, partial, target)
         else:
             self._publish(partial, target)

@@ -10,15 +10,15 @@ from threading import Timer
 
 from worker.jobs.errors import (
     BadVideo,
+    EngineDied,
     EngineFailed,
-    EngineLost,
     InvalidInput,
     JobFailed,
     MediaUnavailable,
 )
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
 from worker.jobs.media.files import JobFiles
-from worker.jobs.media.open import media_of
+from worker.jobs.media.open import open_media_store
 from worker.jobs.media.probe import probe
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
@@ -50,7 +50,7 @@ class VideoRunner:
     def __init__(self, video: VideoPipeline, settings: Settings) -> None:
         self._pipeline = video
         self._settings = settings
-        self._media = media_of(settings)
+        self._media = open_media_store(settings)
         self._device = DeviceThread("video")
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
@@ -58,7 +58,7 @@ class VideoRunner:
         self._on_broken = on_broken
         self._device.call(self._pipeline.load)
 
-    def run(self, run: Run) -> None:
+    def run_job(self, run: Run) -> None:
         """Run the clip to its end, good or bad.
 
         What a next attempt would go on with is removed once the ledger has the end, and not before: if this
@@ -67,13 +67,13 @@ class VideoRunner:
         files = self._media.files(run.record.id)
         try:
             with ExitStack() as stack:
-                patiently(run, lambda: stack.enter_context(files.here()))
+                patiently(run, lambda: stack.enter_context(files.checked_out()))
                 publisher = stack.enter_context(Publisher(run, files))
                 with self._watched(run):
                     self._device.call(lambda: self._attempt(run, files, publisher))
         except request.Canceled:
             run.emit(Canceled())
-        except EngineLost as error:
+        except EngineDied as error:
             self._on_broken(error)  # the worker ends, and hands the job back
         except JobFailed as error:
             run.fail(error.code, str(error))
@@ -99,7 +99,7 @@ class VideoRunner:
     @contextmanager
     def _watched(self, run: Run) -> Iterator[None]:
         """End the worker if the clip goes on for too long after it was to stop."""
-        hangs = EngineLost(f"the device has not come back from a clip that was to stop {HANG_S:.0f} s ago")
+        hangs = EngineDied(f"the device has not come back from a clip that was to stop {HANG_S:.0f} s ago")
         watch = Timer(HANG_S, self._on_broken, [hangs])
         watch.daemon = True
         run.on_stop = watch.start

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
-from worker.chat.request_tracker import Answers
-from worker.chat.warmup import Rehearsal
-from worker.jobs.errors import EngineFailed, EngineLost, OutOfMemory
+from worker.chat.request_tracker import RequestTracker
+from worker.chat.warmup import WarmUp
+from worker.jobs.errors import EngineDied, EngineFailed, OutOfMemory
 from worker.jobs.prompt import PromptTemplate
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class TransformersEngine:
         self.context_length = context_length
         self._path = model
         self._device = device
-        self._answers = Answers()
+        self._answers = RequestTracker()
 
     @property
     def prompt_template(self) -> PromptTemplate:
@@ -56,19 +56,19 @@ class TransformersEngine:
         config = batching_config(self._device, self.slots, self.context_length)
         self._manager = StepManager(self._loaded.model, config, self, files.eos_tokens)
         self._manager.warmup()  # captures CUDA graphs; does nothing on the CPU
-        rehearsal = Rehearsal()  # while warming up, a failure is raised from here
-        self._on_step, self._on_broken = rehearsal.on_step, rehearsal.on_broken
+        warmup = WarmUp()  # while warming up, a failure is raised from here
+        self._on_step, self._on_broken = warmup.on_step, warmup.on_broken
         self._answers.open(files, self.context_length)
         self._manager.start()
         step_tokens = self._manager.batch_tokens
         alone, full = self._crowd(1, step_tokens), self._crowd(self.slots, step_tokens // self.slots)
-        rehearsal.run_all(self, [alone, full])
+        warmup.run_all(self, [alone, full])
         self._on_step, self._on_broken = on_step, on_broken
         if not self._answers.serving:
             raise EngineFailed("the chat engine died as soon as it was warm")
 
     def submit(self, request: ChatRequest) -> None:
-        """Take a request; EngineLost if the engine is not serving (any more)."""
+        """Take a request; EngineDied if the engine is not serving (any more)."""
         ticket = self._answers.admit(request)
         if ticket is not None:
             self._manager.add(ticket.key, request, ticket.room)
@@ -107,7 +107,7 @@ class TransformersEngine:
         """End every request that has not ended, then report the error if there is one (StepListener)."""
         reason = f"the chat engine died: {error}" if error else "the chat engine was stopped"
         try:
-            if deltas := self._answers.close(EngineLost(reason)):
+            if deltas := self._answers.close(EngineDied(reason)):
                 self._on_step(deltas)
         finally:
             if error is not None:

@@ -78,7 +78,7 @@ class StepManager(ContinuousBatchingManager):
     def add(self, key: str, request: ChatRequest, max_tokens: int) -> None:
         """Queue a request, its outputs to come under `key`; none come if the thread has ended."""
         self.add_request(
-            [*request.prompt, *request.said],
+            [*request.prompt, *request.generated_ids],
             key,
             max_new_tokens=max_tokens,
             streaming=True,

@@ -10,7 +10,7 @@ from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
 
-from worker.jobs.errors import BadSettings
+from worker.jobs.errors import ConfigurationError
 
 #: What Stoker decides, and where: a second opinion in `STOKER_VLLM_ARGS` would contradict it.
 OURS = {
@@ -23,21 +23,21 @@ OURS = {
 
 
 def check(args: Mapping[str, Any]) -> None:
-    """Raise `BadSettings` for a name that vLLM does not know or that Stoker sets itself."""
+    """Raise `ConfigurationError` for a name that vLLM does not know or that Stoker sets itself."""
     known = {field.name for field in fields(AsyncEngineArgs)}
     for name in args:
         if name in OURS:
-            raise BadSettings(f"STOKER_VLLM_ARGS: {name} is set by {OURS[name]}")
+            raise ConfigurationError(f"STOKER_VLLM_ARGS: {name} is set by {OURS[name]}")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise BadSettings(f"STOKER_VLLM_ARGS: vLLM has no engine argument {name}{hint}")
+            raise ConfigurationError(f"STOKER_VLLM_ARGS: vLLM has no engine argument {name}{hint}")
 
 
 def engine_config(
     args: Mapping[str, Any], folder: Path, device: str, slots: int, context_length: int, gpus: int
 ) -> VllmConfig:
-    """What vLLM makes of all arguments; `BadSettings` with its own words if it does not take them.
+    """What vLLM makes of all arguments; `ConfigurationError` with its own words if it does not take them.
 
     On the CPU the weights are float32, as bfloat16 is about ten times slower there.
     """
@@ -54,7 +54,7 @@ def engine_config(
     try:
         return AsyncEngineArgs(**(ours | dict(args))).create_engine_config(UsageContext.ENGINE_CONTEXT)
     except Exception as error:  # it takes some values apart before it checks them: KeyError, AttributeError
-        raise BadSettings(f"vLLM does not take its arguments: {_sentence(error)}") from error
+        raise ConfigurationError(f"vLLM does not take its arguments: {_sentence(error)}") from error
 
 
 def _sentence(error: Exception) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
-from worker.chat.request_tracker import Answers, Ticket
+from worker.chat.request_tracker import AdmittedRequest, RequestTracker
 from worker.chat.vllm_engine.environment import prepare
-from worker.chat.warmup import Rehearsal, crowds
-from worker.jobs.errors import EngineFailed, EngineLost
+from worker.chat.warmup import WarmUp, warmup_batches
+from worker.jobs.errors import EngineDied, EngineFailed
 from worker.jobs.prompt import PromptTemplate
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class VllmEngine:
         self._device = device
         self._gpus = gpus
         self._args = args or {}
-        self._answers = Answers()
-        self._orders: deque[Ticket | str | None] = deque()  # to take; to abort, by key; None: to end
+        self._answers = RequestTracker()
+        self._orders: deque[AdmittedRequest | str | None] = deque()  # to take; to abort, by key; None: to end
         self._wake = asyncio.Event()
 
     @property
@@ -69,7 +69,8 @@ class VllmEngine:
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         """Load, warm up and serve.
 
-        ModelMissing if there is no model, BadSettings if vLLM refuses `args`, EngineFailed if it cannot run.
+        ModelMissing if there is no model, ConfigurationError if vLLM refuses `args`, EngineFailed
+        if it cannot run.
         """
         prepare(self.slots)
         from worker.chat.checkpoint import read_model
@@ -85,16 +86,16 @@ class VllmEngine:
         started.result()
         self.context_length = self._llm.vllm_config.model_config.max_model_len
         graphs = self._llm.vllm_config.compilation_config.cudagraph_capture_sizes or ()
-        rehearsal = Rehearsal()  # while warming up, a failure is raised from here
-        self._on_step, self._on_broken = rehearsal.on_step, rehearsal.on_broken
+        warmup = WarmUp()  # while warming up, a failure is raised from here
+        self._on_step, self._on_broken = warmup.on_step, warmup.on_broken
         self._answers.open(files, self.context_length)
-        rehearsal.run_all(self, crowds(self.slots, self.context_length, graphs))
+        warmup.run_all(self, warmup_batches(self.slots, self.context_length, graphs))
         self._on_step, self._on_broken = on_step, on_broken
         if not self._answers.serving:
             raise EngineFailed("the chat engine died as soon as it was warm")
 
     def submit(self, request: ChatRequest) -> None:
-        """Take a request; EngineLost if the engine is not serving (any more)."""
+        """Take a request; EngineDied if the engine is not serving (any more)."""
         ticket = self._answers.admit(request)
         self._order([ticket] if ticket else [])
 
@@ -132,7 +133,7 @@ class VllmEngine:
             return
         reason = f"the chat engine died: {error}" if error else "the chat engine was stopped"
         try:
-            self._tell(self._answers.close(EngineLost(reason)))
+            self._tell(self._answers.close(EngineDied(reason)))
         finally:
             if error is not None:
                 self._on_broken(error)
@@ -142,7 +143,7 @@ class VllmEngine:
         if self._llm.output_handler:
             self._llm.output_handler.cancel()  # it would take vLLM's end for a failure, and log it
 
-    def _order(self, orders: Iterable[Ticket | str | None]) -> None:
+    def _order(self, orders: Iterable[AdmittedRequest | str | None]) -> None:
         self._orders.extend(orders)
         with suppress(RuntimeError):  # the loop has ended, and every request with it
             self._loop.call_soon_threadsafe(self._wake.set)
@@ -175,7 +176,7 @@ class VllmEngine:
                 await self._obey(order)
             self._tell([])
 
-    async def _obey(self, order: Ticket | str) -> None:
+    async def _obey(self, order: AdmittedRequest | str) -> None:
         from vllm.inputs import tokens_input
 
         from worker.chat.vllm_engine.sampling import sampling_params
@@ -184,13 +185,13 @@ class VllmEngine:
             if isinstance(order, str):
                 await self._llm.abort(order)
             elif order.key in self._answers:  # else a cancel was faster
-                prompt = tokens_input([*order.request.prompt, *order.request.said])
+                prompt = tokens_input([*order.request.prompt, *order.request.generated_ids])
                 params = sampling_params(order.request, order.room, self._files.eos_tokens)
                 await self._llm.add_request(order.key, prompt, params)
         except Exception as error:
             if self._llm.errored:
                 self.on_end(error)
-            elif isinstance(order, Ticket):
+            elif isinstance(order, AdmittedRequest):
                 failed = self._answers.fail(order.key, EngineFailed(f"vLLM refuses this: {error}"))
                 self._tell([failed] if failed else [])
 

@@ -22,7 +22,7 @@ def sampling_params(request: ChatRequest, room: int, eos_tokens: AbstractSet[int
         top_p=request.top_p,
         seed=INSTEAD if request.seed == NO_SEED else request.seed,
         max_tokens=room,
-        min_tokens=min(room, max(0, request.min_tokens - len(request.said))),
+        min_tokens=min(room, max(0, request.min_tokens - len(request.generated_ids))),
         ignore_eos=request.ignore_eos,
         stop_token_ids=[] if request.ignore_eos else sorted(eos_tokens),
         detokenize=False,

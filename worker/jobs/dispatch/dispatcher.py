@@ -6,25 +6,25 @@ from collections.abc import Iterable
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker.jobs.broker import send_hint
+from worker.jobs.broker import send_message
 from worker.jobs.kinds import kind_of
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 
-__all__ = ["call_next", "send"]
+__all__ = ["dispatch", "dispatch_next"]
 
 log = logging.getLogger(__name__)
 
 
-def call_next(ledger: Ledger, queue: str) -> None:
+def dispatch_next(ledger: Ledger, queue: str) -> None:
     """Call as many jobs as the queue's workers have free slots, in fair order. Raises `RedisError`."""
-    send(queue, Queues(ledger).call(queue))
+    dispatch(queue, Queues(ledger).dispatch(queue))
 
 
-def send(queue: str, job_ids: Iterable[str]) -> None:
+def dispatch(queue: str, job_ids: Iterable[str]) -> None:
     """Hint at these jobs. What cannot be sent now is sent again by recovery."""
     for job_id in job_ids:
         try:
-            send_hint(kind_of(queue), job_id, queue)
+            send_message(kind_of(queue), job_id, queue)
         except (OperationalError, RedisError) as error:
             log.warning("job %s: its hint was not sent, recovery will: %s", job_id, error)

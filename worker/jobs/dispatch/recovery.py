@@ -7,18 +7,18 @@ from collections.abc import Callable
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker.jobs.broker import hinted_jobs
-from worker.jobs.dispatch.dispatcher import call_next, send
-from worker.jobs.dispatch.webhook_queue import Deliveries
+from worker.jobs.broker import queued_messages
+from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next
+from worker.jobs.dispatch.webhook_queue import WebhookQueue
 from worker.jobs.errors import JobNotFound, MediaUnavailable
 from worker.jobs.events import Reason
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.media.files import Media
-from worker.jobs.media.open import media_of
+from worker.jobs.media.open import open_media_store
 
-__all__ = ["Contact", "Recovery", "queue_again"]
+__all__ = ["Recovery", "RedisUptime", "requeue"]
 
 log = logging.getLogger(__name__)
 
@@ -26,19 +26,19 @@ log = logging.getLogger(__name__)
 #: twice a lease.
 TICKS, TICK_MAX_S = 10, 1.0
 #: A place in the queue is told at most so often.
-ANNOUNCE_S = 1.0
+BROADCAST_S = 1.0
 #: How often files are looked for that nobody needs, and how old they must be: an upload may take its time.
 FILES_CHECK_S, FILES_AGE_S = 600.0, 86_400.0
 
 
-def queue_again(ledger: Ledger, job_id: str, worker: str, reason: Reason, attempt: int | None = None) -> None:
+def requeue(ledger: Ledger, job_id: str, worker: str, reason: Reason, attempt: int | None = None) -> None:
     """Take the job from the worker (and attempt) back to the front of its queue, and call who is next."""
     if queue := ledger.requeue(job_id, worker, reason, attempt):
         log.warning("job %s goes back to %s: %s, %s", job_id, queue, worker, reason)
-        call_next(ledger, queue)
+        dispatch_next(ledger, queue)
 
 
-class Contact:
+class RedisUptime:
     """For how long we have been in touch with Redis without a break, in seconds.
 
     While Redis is away no worker can renew its lease. So nobody who has just found it again, or has just
@@ -72,13 +72,13 @@ class Recovery:
 
     def __init__(self, ledger: Ledger, media: Media | None = None) -> None:
         self._ledger = ledger
-        self._media = media or media_of(ledger.settings)
+        self._media = media or open_media_store(ledger.settings)
         self._registry = Registry(ledger)
         self._queues = Queues(ledger)
-        self._deliveries = Deliveries(ledger)
+        self._webhook_queue = WebhookQueue(ledger)
         self._lease_s = ledger.settings.lease_ttl_s
         self._interval_s = min(self._lease_s / TICKS, TICK_MAX_S)
-        self._contact = Contact(max(self._lease_s / 3, 2 * self._interval_s))
+        self._contact = RedisUptime(max(self._lease_s / 3, 2 * self._interval_s))
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -112,13 +112,13 @@ class Recovery:
             return
         for job_id in self._ledger.end_overdue():
             log.warning("job %s: its time was up", job_id)
-        if self._first_within("places", ANNOUNCE_S):
-            self.call_waiting()
+        if self._first_within("places", BROADCAST_S):
+            self.dispatch_waiting()
         if self._contact.held_s >= self._lease_s:
             self.take_from_lost_workers()
-        self._deliveries.hint(now)
+        self._webhook_queue.dispatch_due(now)
         if self._first_within("sweep", self._lease_s / 2):
-            self.repeat_lost_hints()
+            self.resend_lost_messages()
 
     def _tick_files(self) -> None:
         if self._first_within("expired", 0.45 * self._lease_s):
@@ -139,32 +139,32 @@ class Recovery:
         """Queue the jobs again of all workers whose lease has ended."""
         for worker in self._registry.lapsed():
             for job_id in self._registry.jobs_of(worker):
-                queue_again(self._ledger, job_id, worker, "worker_lost")
+                requeue(self._ledger, job_id, worker, "worker_lost")
             self._registry.release(worker, only_lapsed=True)
 
-    def call_waiting(self) -> None:
+    def dispatch_waiting(self) -> None:
         """Call whoever has a free slot, should nobody have done so, and tell the others their places."""
         for queue in self._queues.names():
-            call_next(self._ledger, queue)
-            self._queues.announce(queue)
+            dispatch_next(self._ledger, queue)
+            self._queues.broadcast_positions(queue)
 
-    def repeat_lost_hints(self) -> None:
+    def resend_lost_messages(self) -> None:
         """Hint again at the jobs that were called a lease ago and at which no message hints any more.
 
         A hint too many claims nothing; one that a worker has just taken from the broker may be repeated.
         """
         latest = self._now() - self._lease_s
         for queue in self._queues.names():
-            called = self._queues.called_before(queue, latest)
-            known = hinted_jobs(self._ledger.settings, self._ledger.redis, queue) if called else set()
+            called = self._queues.dispatched_before(queue, latest)
+            known = queued_messages(self._ledger.settings, self._ledger.redis, queue) if called else set()
             for job_id in (job_id for job_id in called if job_id not in known):
                 try:
                     self._ledger.get(job_id)
                 except JobNotFound:  # this Redis has lost data
-                    self._queues.drop_called(queue, job_id)
+                    self._queues.drop_dispatched(queue, job_id)
                     continue
                 log.info("job %s: its hint is sent again", job_id)
-                send(queue, [job_id])
+                dispatch(queue, [job_id])
 
     def drop_expired(self) -> None:
         """Forget jobs that ended long ago, and their files."""

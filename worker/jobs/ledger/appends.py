@@ -15,7 +15,7 @@ __all__ = ["Append", "Ended", "Reply", "json_fields"]
 class Ended:
     """What an append is told that has ended its job: whom to hint at, for whom a slot is free now."""
 
-    called: Sequence[str]
+    dispatched: Sequence[str]
 
 
 #: What other appends are told: go on, end the job because its client asked for it, or another attempt has it.

@@ -10,7 +10,14 @@ from typing import Any, cast
 
 import redis
 
-from worker.jobs.errors import InvalidInput, JobConflict, JobNotFound, KeyReused, MustRunAlone, QueueFull
+from worker.jobs.errors import (
+    IdempotencyConflict,
+    InvalidInput,
+    JobConflict,
+    JobNotFound,
+    NeedsExclusiveWorker,
+    QueueFull,
+)
 from worker.jobs.events import LoggedEvent, Reason
 from worker.jobs.ledger.appends import Append, Ended, Reply
 from worker.jobs.ledger.connection import connect
@@ -20,9 +27,9 @@ from worker.jobs.settings import Settings
 from worker.jobs.specs import JobSpec
 
 __all__ = [
-    "Accepted",
+    "IdempotencyKey",
     "Ledger",
-    "Once",
+    "Submitted",
 ]
 
 
@@ -33,7 +40,7 @@ _ALONE = "alone"
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
+class IdempotencyKey:
     """A client's name for a request that is to make one job however often it is sent (Idempotency-Key).
 
     `fingerprint` tells another request of the same name from a repeated one.
@@ -44,11 +51,11 @@ class Once:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class Submitted:
     """A submitted job, or the one that an earlier request of the same name has made; and whom to hint at."""
 
     job_id: str
-    called: Sequence[str]
+    dispatched: Sequence[str]
 
 
 class Ledger:
@@ -70,58 +77,58 @@ class Ledger:
         """The pub/sub channel that carries the job's events."""
         return self.key("job", f"{{{job_id}}}")
 
-    def head(self, job_id: str) -> tuple[Any, ...]:
+    def common_args(self, job_id: str) -> tuple[Any, ...]:
         """What every script about jobs is told first."""
         now = time.time()
         return self.settings.prefix, rfc3339(now), now, self.settings.retention_s, job_id
 
     def submit(
-        self, job_id: str, queue: str, spec: JobSpec, owner: str = "", once: Once | None = None
-    ) -> Accepted:
+        self, job_id: str, queue: str, spec: JobSpec, owner: str = "", once: IdempotencyKey | None = None
+    ) -> Submitted:
         """Record a new job of this owner and its first event; or find the one of an earlier, equal request.
 
-        Raises `QueueFull`, and `KeyReused` when the earlier request was another one.
+        Raises `QueueFull`, and `IdempotencyConflict` when the earlier request was another one.
         """
         limits = self.settings
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
         asked = spec.kind, queue, spec.model_dump_json(), owner, spec.priority
         known = (self._once(owner, once.key), once.fingerprint) if once else ("", "")
         tail = limits.max_waiting, max_queue_s, timeout_s, *asked, *known, "1" if spec.webhook_url else ""
-        outcome, *ids = self.scripts.run("submit", *self.head(job_id), *tail)
+        outcome, *ids = self.scripts.eval("submit", *self.common_args(job_id), *tail)
         if outcome == "differs":
-            raise KeyReused("this Idempotency-Key came with another request before")
+            raise IdempotencyConflict("this Idempotency-Key came with another request before")
         check_room(outcome, queue, limits.max_waiting)
-        return Accepted(ids[0], ids[1:])
+        return Submitted(ids[0], ids[1:])
 
     def _once(self, owner: str, key: str) -> str:
         return self.key("once", owner, hashlib.sha256(key.encode(errors="replace")).hexdigest())
 
-    def knows(self, owner: str, key: str) -> bool:
+    def has_job_for(self, owner: str, key: str) -> bool:
         """Whether a request of this idempotency key has made a job."""
         return bool(self.redis.exists(self._once(owner, key)))
 
     def claim(
-        self, job_id: str, worker: str, device: str, *, claim: str | None = None, alone: bool = False
+        self, job_id: str, worker: str, device: str, *, claim: str | None = None, exclusive: bool = False
     ) -> Record | None:
         """Take a waiting job for this worker, and renew its lease; None when it is not waiting (any more).
 
-        A claim of the same name may be repeated after an error. Raises `MustRunAlone`, unless it will be,
+        A claim of the same name may be repeated after an error. Raises `NeedsExclusiveWorker`, unless it is,
         for a job that may have been the end of its earlier workers: it must not take others with it.
         """
         settings, name = self.settings, claim or uuid.uuid4().hex
-        tail = worker, device, name, settings.lease_ttl_s, settings.max_attempts, "1" if alone else ""
-        flat = self.scripts.run("claim", *self.head(job_id), *tail)
+        tail = worker, device, name, settings.lease_ttl_s, settings.max_attempts, "1" if exclusive else ""
+        flat = self.scripts.eval("claim", *self.common_args(job_id), *tail)
         if flat == _ALONE:
-            raise MustRunAlone(f"{job_id} has lost too many workers to run beside other jobs")
-        return Record.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
+            raise NeedsExclusiveWorker(f"{job_id} has lost too many workers to run beside other jobs")
+        return Record.from_hash(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
 
     def append(self, appends: Sequence[Append]) -> list[Reply]:
         """Log and publish the events of many jobs in one round trip; safe to repeat after an error."""
-        head, calls = self.head(""), []
+        head, calls = self.common_args(""), []
         for start in range(0, len(appends), _TOGETHER):
             jobs = (item.flat() for item in appends[start : start + _TOGETHER])
             calls.append((*head, *chain.from_iterable(jobs)))
-        replies = chain.from_iterable(self.scripts.run_all("append", calls))
+        replies = chain.from_iterable(self.scripts.eval_all("append", calls))
         return [Ended(reply) if isinstance(reply, list) else reply for reply in replies]
 
     def cancel(self, job_id: str) -> JobState:
@@ -129,7 +136,7 @@ class Ledger:
 
         A worker that has not ended a running job after `lease_ttl_s` has lost it, and the job ends without.
         """
-        state = self.scripts.run("cancel", *self.head(job_id), self.settings.lease_ttl_s)
+        state = self.scripts.eval("cancel", *self.common_args(job_id), self.settings.lease_ttl_s)
         if state is None:
             raise JobNotFound(f"there is no job {job_id}")
         return cast(JobState, state)
@@ -140,12 +147,12 @@ class Ledger:
         None: it is not the worker's any more, it has ended, or the lost worker holds its lease after all.
         """
         tail = worker, reason, self.settings.max_attempts, "" if attempt is None else attempt
-        return cast(str | None, self.scripts.run("requeue", *self.head(job_id), *tail))
+        return cast(str | None, self.scripts.eval("requeue", *self.common_args(job_id), *tail))
 
     def forget(self, job_id: str) -> None:
         """Drop a terminal job. Raises `JobNotFound`, `JobConflict` while it waits or runs."""
         self.get(job_id)
-        if not self.scripts.run("forget", *self.head(job_id)):
+        if not self.scripts.eval("forget", *self.common_args(job_id)):
             raise JobConflict("the job has not ended yet; cancel it first")
 
     def drop_expired(self) -> Sequence[str]:
@@ -153,13 +160,13 @@ class Ledger:
         last = time.time() - self.settings.retention_s
         expired = cast(Sequence[str], self.redis.zrangebyscore(self.key("finished"), "-inf", last))
         if expired:
-            self.scripts.run_all("forget", [self.head(job_id) for job_id in expired])
+            self.scripts.eval_all("forget", [self.common_args(job_id) for job_id in expired])
         return expired
 
     def end_overdue(self) -> Sequence[str]:
         """End the jobs that have waited or run for longer than they may; their ids."""
-        due = cast(Sequence[str], self.scripts.run("due", self.settings.prefix))
-        ended = self.scripts.run_all("expire", [self.head(job_id) for job_id in due]) if due else []
+        due = cast(Sequence[str], self.scripts.eval("due", self.settings.prefix))
+        ended = self.scripts.eval_all("expire", [self.common_args(job_id) for job_id in due]) if due else []
         return [job_id for job_id, done in zip(due, ended, strict=True) if done]
 
     def get(self, job_id: str) -> Record:
@@ -178,9 +185,11 @@ class Ledger:
                 pipe.hgetall(self.channel(job_id) + ":record")
             found = {i: fields for i, fields in zip(job_ids, pipe.execute(), strict=True) if fields}
         queued = [job_id for job_id, fields in found.items() if fields["state"] == "queued"]
-        places = self.scripts.run_all("place", [self.head(job_id) for job_id in queued]) if queued else []
+        places = (
+            self.scripts.eval_all("place", [self.common_args(job_id) for job_id in queued]) if queued else []
+        )
         place_of = dict(zip(queued, places, strict=True))
-        return [Record.parse(job_id, fields, place_of.get(job_id)) for job_id, fields in found.items()]
+        return [Record.from_hash(job_id, fields, place_of.get(job_id)) for job_id, fields in found.items()]
 
     def page(
         self,

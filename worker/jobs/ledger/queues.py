@@ -9,7 +9,7 @@ from worker.jobs.records import QueueInfo
 __all__ = ["Queues"]
 
 #: How many of a queue's first jobs are told their places.
-ANNOUNCED = 1000
+MAX_BROADCAST = 1000
 
 
 class Queues:
@@ -39,7 +39,7 @@ class Queues:
             pipe.zcard(self._key(name, "waiting"))
             pipe.scard(self._key(name, "running"))
             waiting, running = pipe.execute()
-        slots, wait = self._scripts.run("wait", self._prefix, name)
+        slots, wait = self._scripts.eval("wait", self._prefix, name)
         wait_s = float(wait) if wait else None
         return QueueInfo(name, waiting, running, slots, self.ledger.settings.max_waiting, wait_s)
 
@@ -47,21 +47,21 @@ class Queues:
         """Raise `QueueFull` if no more jobs may wait there, or of this owner."""
         empty = ("",) * 4
         most = self.ledger.settings.max_waiting
-        check_room(self._scripts.run("room", self._prefix, *empty, queue, owner, most), queue, most)
+        check_room(self._scripts.eval("room", self._prefix, *empty, queue, owner, most), queue, most)
 
-    def call(self, queue: str) -> Sequence[str]:
+    def dispatch(self, queue: str) -> Sequence[str]:
         """The jobs to hint at now: as many as slots are free, fairly between owners."""
-        return cast(Sequence[str], self._scripts.run("call", self._prefix, queue))
+        return cast(Sequence[str], self._scripts.eval("call", self._prefix, queue))
 
-    def announce(self, queue: str) -> None:
+    def broadcast_positions(self, queue: str) -> None:
         """Tell the jobs that wait their places, where these have changed."""
-        self._scripts.run("announce", *self.ledger.head(""), queue, ANNOUNCED)
+        self._scripts.eval("announce", *self.ledger.common_args(""), queue, MAX_BROADCAST)
 
-    def called_before(self, queue: str, time_s: float) -> Sequence[str]:
+    def dispatched_before(self, queue: str, time_s: float) -> Sequence[str]:
         """Jobs that were called before then (Redis' clock) and that no worker has claimed yet."""
         called = self._key(queue, "called")
         return cast(Sequence[str], self._redis.zrange(called, "-inf", time_s, byscore=True))
 
-    def drop_called(self, queue: str, job_id: str) -> None:
+    def drop_dispatched(self, queue: str, job_id: str) -> None:
         """Take an id off the queue that is no job's."""
-        self._scripts.run("drop", self._prefix, "", "", "", job_id, queue)
+        self._scripts.eval("drop", self._prefix, "", "", "", job_id, queue)

@@ -23,11 +23,11 @@ class Registry:
         """Hold the worker's lease for another `lease_ttl_s` and show its card."""
         settings = self.ledger.settings
         card_json = json.dumps(asdict(card))
-        self.ledger.scripts.run("renew", settings.prefix, card.name, settings.lease_ttl_s, card_json)
+        self.ledger.scripts.eval("renew", settings.prefix, card.name, settings.lease_ttl_s, card_json)
 
     def release(self, name: str, *, only_lapsed: bool = False) -> None:
         """Take the worker off the list, or end its lease now if it still has jobs; recovery queues them."""
-        self.ledger.scripts.run("release", self.ledger.settings.prefix, name, "1" if only_lapsed else "")
+        self.ledger.scripts.eval("release", self.ledger.settings.prefix, name, "1" if only_lapsed else "")
 
     def workers(self) -> Sequence[WorkerCard]:
         """The workers that hold a lease or have just lost one, by name."""
@@ -41,7 +41,7 @@ class Registry:
 
     def lapsed(self) -> Sequence[str]:
         """Names of the workers whose lease has ended."""
-        return cast(Sequence[str], self.ledger.scripts.run("lapsed", self.ledger.settings.prefix))
+        return cast(Sequence[str], self.ledger.scripts.eval("lapsed", self.ledger.settings.prefix))
 
     def jobs_of(self, worker: str) -> Sequence[str]:
         """Jobs that the worker has claimed and not ended, oldest first."""

@@ -32,13 +32,13 @@ class Scripts:
             self._shas[name] = self.client.script_load(self._shared + source)
         return self._shas[name]
 
-    def run(self, name: str, *args: Any) -> Any:
+    def eval(self, name: str, *args: Any) -> Any:
         """Run one script."""
         return self._loaded(lambda: self.client.evalsha(self.sha(name), 0, *args))
 
-    def run_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def eval_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run one script once a call, all in one round trip."""
-        return self._loaded(lambda: self._run_all(name, calls))
+        return self._loaded(lambda: self._eval_all(name, calls))
 
     def _loaded(self, run: Callable[[], T]) -> T:
         try:
@@ -47,7 +47,7 @@ class Scripts:
             self._shas.clear()
             return run()
 
-    def _run_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def _eval_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         sha = self.sha(name)
         with self.client.pipeline(transaction=False) as pipe:
             for args in calls:

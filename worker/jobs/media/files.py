@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from worker.jobs.errors import MediaUnavailable, Unanswered
+from worker.jobs.errors import MediaUnavailable, SubmitOutcomeUnknown
 from worker.jobs.media.durable import publish
 from worker.jobs.media.stored_file import StoredFile
 
-__all__ = ["NO_ROOM", "JobFiles", "Media", "undone"]
+__all__ = ["NO_ROOM", "JobFiles", "Media", "rollback_unless_unknown"]
 
 #: What the operating system says when a file cannot grow: disk, quota or file size limit.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -26,10 +26,10 @@ class JobFiles:
 
     folder: Path
     #: Whether it takes long to publish a file.
-    far: ClassVar[bool] = False
+    remote: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, media_dir: Path, job_id: str) -> JobFiles:
+    def at(cls, media_dir: Path, job_id: str) -> JobFiles:
         """The job's files, whether they exist or not."""
         return cls(media_dir / job_id)
 
@@ -59,22 +59,22 @@ class JobFiles:
         return self.folder / "work"
 
     @contextmanager
-    def new(self) -> Iterator[None]:
-        """A folder for a new job's files to come into; gone if the block fails, but for `Unanswered`."""
+    def for_upload(self) -> Iterator[None]:
+        """Make a folder for a new job's files; remove it if the block fails, but for `SubmitOutcomeUnknown`."""
         self.folder.mkdir(parents=True)
-        with undone(self.remove):
+        with rollback_unless_unknown(self.remove):
             yield
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Workers have what came in; no more if the block fails, but for `Unanswered`.
+    def store_inputs(self) -> Iterator[None]:
+        """Workers have what came in; no more if the block fails, but for `SubmitOutcomeUnknown`.
 
         Raises `MediaUnavailable`.
         """
         yield
 
     @contextmanager
-    def here(self) -> Iterator[None]:
+    def checked_out(self) -> Iterator[None]:
         """The folder with all that the job has, to read and write in.
 
         Raises `MediaUnavailable` (then it may be tried again) and `DiskFull`.
@@ -117,14 +117,14 @@ class Media(Protocol):
 
 
 @contextmanager
-def undone(undo: Callable[[], None]) -> Iterator[None]:
+def rollback_unless_unknown(undo: Callable[[], None]) -> Iterator[None]:
     """What is undone if a submit fails; not if nobody knows, for then the job may be there, and need it.
 
     Nor while the media store is away: recovery does it later.
     """
     try:
         yield
-    except (Unanswered, MediaUnavailable):
+    except (SubmitOutcomeUnknown, MediaUnavailable):
         raise
     except BaseException:
         with suppress(MediaUnavailable):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from worker.jobs.media.files import JobFiles
 
-__all__ = ["Folders"]
+__all__ = ["LocalMedia"]
 
 
-class Folders:
+class LocalMedia:
     """The media store on a disk that API and workers share."""
 
     def __init__(self, root: Path) -> None:
@@ -18,7 +18,7 @@ class Folders:
 
     def files(self, job_id: str) -> JobFiles:
         """The job's files, whether they exist or not."""
-        return JobFiles.of(self._root, job_id)
+        return JobFiles.at(self._root, job_id)
 
     def older_than(self, age_s: float) -> Iterator[JobFiles]:
         """The files of all jobs that have not changed for so long."""

@@ -14,10 +14,10 @@ from typing import Any
 import fsspec
 from fsspec.core import split_protocol, url_to_fs
 
-from worker.jobs.errors import BadSettings, MediaUnavailable
+from worker.jobs.errors import ConfigurationError, MediaUnavailable
 from worker.jobs.media.stored_file import StoredFile
 
-__all__ = ["Entry", "Store"]
+__all__ = ["Entry", "ObjectStore"]
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +35,14 @@ class Entry:
     changed: float | None
 
 
-class Store:
+class ObjectStore:
     """Files by keys such as `job/clip`. Every method raises `MediaUnavailable` if the store does not do it.
 
     Credentials and the like are the library's business: its environment variables and files.
     """
 
     def __init__(self, url: str, loop: AbstractEventLoop | None = None) -> None:
-        """Nothing connects yet. Raises `BadSettings` if there is no library for such a URL.
+        """Nothing connects yet. Raises `ConfigurationError` if there is no library for such a URL.
 
         An asynchronous library runs in `loop`, by default in a thread that fsspec has for all such.
         """
@@ -55,7 +55,7 @@ class Store:
                 options |= {"use_listings_cache": False, "loop": loop}
             self._fs, self._root = url_to_fs(url, **options)
         except (ImportError, ValueError) as error:
-            raise BadSettings(f"STOKER_MEDIA_URL: {error}") from error
+            raise ConfigurationError(f"STOKER_MEDIA_URL: {error}") from error
         self._limited = asynchronous
         parts = asynchronous and "chunksize" in inspect.signature(self._fs._put_file).parameters
         self._parts = {"chunksize": PART} if parts else {}

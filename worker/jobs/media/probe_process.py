@@ -17,7 +17,7 @@ from typing import Literal
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
 
-__all__ = ["Field", "inspect"]
+__all__ = ["Field", "probe_in_process"]
 
 Field = Literal["file", "background"]
 
@@ -28,7 +28,7 @@ MAX_CPU_S = 10
 MAX_WALL_S = 60
 
 
-def inspect(field: Field, path: Path, limits: Limits) -> None:
+def probe_in_process(field: Field, path: Path, limits: Limits) -> None:
     """Raise `InvalidInput(field, ...)` if the upload at `path` could never become part of a job."""
     asked = json.dumps({"field": field, "path": str(path), "limits": asdict(limits)})
     command = [sys.executable, "-m", __name__, asked]

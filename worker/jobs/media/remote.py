@@ -11,9 +11,9 @@ from itertools import groupby
 from pathlib import Path
 
 from worker.jobs.errors import DiskFull
-from worker.jobs.media.files import NO_ROOM, JobFiles, undone
-from worker.jobs.media.object_store import Entry, Store
-from worker.jobs.media.staging import staged
+from worker.jobs.media.files import NO_ROOM, JobFiles, rollback_unless_unknown
+from worker.jobs.media.object_store import Entry, ObjectStore
+from worker.jobs.media.staging import staging_folder
 from worker.jobs.media.stored_file import StoredFile
 
 __all__ = ["RemoteMedia"]
@@ -22,7 +22,7 @@ __all__ = ["RemoteMedia"]
 class RemoteMedia:
     """The media store behind a URL; `staging` is a folder that belongs to this machine's processes."""
 
-    def __init__(self, store: Store, staging: Path) -> None:
+    def __init__(self, store: ObjectStore, staging: Path) -> None:
         self._store = store
         self._staging = staging
 
@@ -46,8 +46,8 @@ class RemoteFiles(JobFiles):
     Each attempt, and each upload, has a folder of its own, so that none can be in the way of another.
     """
 
-    store: Store
-    far = True
+    store: ObjectStore
+    remote = True
 
     @property
     def job_id(self) -> str:
@@ -55,24 +55,24 @@ class RemoteFiles(JobFiles):
         return self.folder.name.partition(".")[0]
 
     @contextmanager
-    def new(self) -> Iterator[None]:
+    def for_upload(self) -> Iterator[None]:
         """A folder for a new job's files to come into."""
-        with staged(self.folder):
+        with staging_folder(self.folder):
             yield
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def store_inputs(self) -> Iterator[None]:
         """Workers have what came in, unless the block fails."""
-        with undone(self.remove):
+        with rollback_unless_unknown(self.remove):
             for path in (self.clip, self.background):
                 if path.exists():
                     self.store.put(path, self._key(path))
             yield
 
     @contextmanager
-    def here(self) -> Iterator[None]:
+    def checked_out(self) -> Iterator[None]:
         """The folder with all that the job has but its result, to read and write in."""
-        with staged(self.folder):
+        with staging_folder(self.folder):
             try:
                 self._fetch()
             except OSError as error:

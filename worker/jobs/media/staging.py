@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["staged"]
+__all__ = ["staging_folder"]
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[None]:
+def staging_folder(folder: Path) -> Iterator[None]:
     """The folder, new and empty; removed in the end, or by the next who stages if this process is killed.
 
     A file beside it is locked meanwhile: the kernel drops the lock however we end. Raises OSError.

@@ -28,7 +28,7 @@ BUFFERS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class FrameBatch:
     """`frames` (B,H,W,3) uint8 RGB of which the first `valid` are real, with their timestamps in ticks.
 
     The buffer is used again: it holds these frames only until the next batch is asked for.
@@ -82,14 +82,14 @@ class ClipReader:
         self._thread.shutdown(cancel_futures=True)
         self._decoder.close()
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[FrameBatch]:
         fills: deque[Future[tuple[Frames, tuple[int, ...]]]] = deque(
             self._thread.submit(self._fill, self._allocate(self._shape)) for _ in range(BUFFERS)
         )
         for index in count():
             frames, pts = fills.popleft().result()
             if pts:
-                yield Batch(index, frames, len(pts), pts)
+                yield FrameBatch(index, frames, len(pts), pts)
             if len(pts) < len(frames):
                 return
             fills.append(self._thread.submit(self._fill, frames))

@@ -27,7 +27,7 @@ SMALL = 16
 RESULTS = 2
 
 
-class Stage:
+class ModelRunner:
     """Where a worker's clips are made, in batches of `batch_size` frames.
 
     On a GPU all of it is called from one thread: cuDNN keeps what its trials showed for the thread that made
@@ -65,7 +65,7 @@ class Stage:
                 log.warning("not warm for clips of %dx%d: %s", *size, str(error).partition("\n")[0])
         self.clear()
 
-    def scene(self, effect: Effect, background: Background, height: int, width: int) -> Scene:
+    def scene(self, effect: Effect, background: Background, height: int, width: int) -> ClipTransform:
         """What does `effect` to the batches of one clip, warmed up. Raises BadVideo for a bad background.
 
         Blank batches go all the way that the clip's will, at least one: the memory of the device may have
@@ -74,7 +74,7 @@ class Stage:
         compose = compositor(effect, background, height, width, self._device)
         shape = (self._batch_size, height, width, 3)
         results = [self._room(shape) for _ in range(RESULTS if self._on_gpu else 0)]
-        scene = Scene(self._model, compose, self._device, cycle(results))
+        scene = ClipTransform(self._model, compose, self._device, cycle(results))
         if self._warms:
             known = (effect, height, width) in self._warm
             self._rehearse(scene, height, width, 1 if known else WARM_UP_BATCHES)
@@ -94,14 +94,14 @@ class Stage:
         self._buffers.append(room)
         return room
 
-    def _rehearse(self, scene: Scene, height: int, width: int, batches: int) -> None:
+    def _rehearse(self, scene: ClipTransform, height: int, width: int, batches: int) -> None:
         blank = self.buffer((self._batch_size, height, width, 3))
         blank[:] = 0
         for _ in range(batches):
             scene(blank, 0)
 
 
-class Scene:
+class ClipTransform:
     """What is done to the batches of one clip; a GPU fills the buffers `results`, on the host, in turn."""
 
     def __init__(

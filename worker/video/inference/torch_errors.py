@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from worker.devices import memory
-from worker.jobs.errors import EngineLost, OutOfMemory
+from worker.jobs.errors import EngineDied, OutOfMemory
 
 
-def failure_of(error: Exception) -> OutOfMemory | EngineLost | None:
+def failure_of(error: Exception) -> OutOfMemory | EngineDied | None:
     """What `error` of the model or around it comes to; None if it says nothing of the device."""
     if memory.is_shortage(error):
         return OutOfMemory("there was not enough memory for this clip")
@@ -15,5 +15,5 @@ def failure_of(error: Exception) -> OutOfMemory | EngineLost | None:
     import torch
 
     if isinstance(error, torch.AcceleratorError) or "cuda error" in str(error).lower():
-        return EngineLost(str(error).partition("\n")[0])  # the rest is advice on how to debug
+        return EngineDied(str(error).partition("\n")[0])  # the rest is advice on how to debug
     return None
