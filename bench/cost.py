@@ -21,7 +21,7 @@ from bench.processes import process, scripted_argv, scripted_settings
 from bench.steady_worker import STEP_S
 from bench.streams import Timing, in_turns, median_ms, stream, tokens_a_second
 from bench.web import Connection, ask_workers
-from tests.integration.stack import eventually
+from tests.support.stack import eventually
 from webapi.local.commands import web_argv
 
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from bench.processes import process, scripted_argv, scripted_settings
-from tests.integration.stack import eventually
+from tests.support.stack import eventually
 from webapi.client import Client
 from webapi.local.commands import web_argv
 from webapi.services.keys import Keys
@@ -59,7 +59,7 @@ def main() -> None:
         settings = stack.enter_context(scripted_settings(slots=args.slots))
         keys = Keys(Ledger(settings))
         flood, trickle = (stack.enter_context(client(settings, keys.create(n).text)) for n in ("a", "b"))
-        argv = scripted_argv("tests.faults.fake_worker", settings)
+        argv = scripted_argv("tests.support.workers.fake", settings)
         stack.enter_context(process(web_argv(settings), settings, settings.home_dir / "web.log"))
         stack.enter_context(process(argv, settings, settings.home_dir / "chat.log"))
         eventually(lambda: flood.alive() and flood.workers(), "a worker")

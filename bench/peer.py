@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 from bench.processes import process
 from tests.clients.run import VLLM
-from tests.integration.stack import eventually, free_port
+from tests.support.stack import eventually, free_port
 from webapi.cli.demo import running_stack
 from worker.assets import resolve
 from worker.chat.gguf import unpacked

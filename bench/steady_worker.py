@@ -1,7 +1,7 @@
 """A chat worker whose engine steps at a fast GPU's pace: a word for every chat, and never an end."""
 
-from tests.contract.fake_engine import FakeEngine
-from tests.faults.stand_ins import serve_chats_with
+from tests.support.fake_engine import FakeEngine
+from tests.support.stand_ins import serve_chats_with
 from worker.app import app
 
 __all__ = ["STEP_S", "app"]

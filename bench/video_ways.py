@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bench.processes import process, scripted_settings
-from tests.integration.stack import eventually
+from tests.support.stack import eventually
 from webapi.client import Client
 from webapi.local.commands import web_argv, worker_argv
 from worker.video.inference.composite import Effect, compositor

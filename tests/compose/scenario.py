@@ -11,14 +11,14 @@ from typing import Any
 import click
 import httpx
 
-from tests.assets import asset
 from tests.compose.leases import check_leases
 from tests.compose.project import NAME, Project
 from tests.compose.traffic import Chat, Traffic
 from tests.faults.audit import pictures, same
-from tests.faults.check import Expected, Flaw, check_log, check_video
 from tests.faults.plans import PROMPTS
-from tests.integration.stack import eventually
+from tests.support.assets import asset
+from tests.support.event_checks import Expected, Flaw, check_log, check_video
+from tests.support.stack import eventually
 from webapi.client import ApiError, Client
 
 __all__ = ["Scenario"]

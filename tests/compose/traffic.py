@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.compose.project import Project
-from tests.faults.check import Expected, Flaw, check_chat, check_log
-from tests.integration.stack import eventually
+from tests.support.event_checks import Expected, Flaw, check_chat, check_log
+from tests.support.stack import eventually
 from webapi.client import ApiError, Client
 from worker.jobs.events import TERMINAL
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.assets import asset
-from tests.contract.fake_engine import FakeEngine
-from tests.contract.recorder import Recorder
+from tests.support.assets import asset
+from tests.support.fake_engine import FakeEngine
+from tests.support.recorder import Recorder
 from worker.chat.engine import ChatEngine, ChatRequest
 from worker.chat.transformers_engine.engine import TransformersEngine
 from worker.chat.vllm_engine.engine import VllmEngine

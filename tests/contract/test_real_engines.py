@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract.conftest import REAL, Served
-from tests.contract.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
+from tests.support.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
 from worker.chat.engine import ChatRequest
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import Served
-from tests.contract.models import tokenized
+from tests.support.tiny_models import tokenized
 from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine.engine import TransformersEngine
 from worker.jobs.errors import EngineFailed, ModelMissing

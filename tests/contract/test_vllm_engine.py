@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.assets import asset
 from tests.contract.conftest import MODEL
+from tests.support.assets import asset
 from worker.chat.vllm_engine.engine import VllmEngine
 from worker.jobs.errors import ConfigurationError, ModelMissing
 

@@ -9,8 +9,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.faults.check import Expected, Flaw, check_chat, check_log, check_video
 from tests.faults.load import Load
+from tests.support.event_checks import Expected, Flaw, check_chat, check_log, check_video
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles
 from worker.jobs.records import Record

@@ -9,11 +9,11 @@ from typing import Any
 
 from tests.faults.audit import Audit
 from tests.faults.chaos import Chaos
-from tests.faults.check import Expected
 from tests.faults.cluster import Cluster
 from tests.faults.load import Load
 from tests.faults.report import Report
-from tests.integration.stack import eventually
+from tests.support.event_checks import Expected
+from tests.support.stack import eventually
 from webapi.client import Client
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.ledger.queues import Queues

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 
 from tests.faults.cluster import AGAIN_S, Cluster, Kept
-from tests.integration.stack import eventually
+from tests.support.stack import eventually
 from worker.jobs.ledger.registry import Registry
 
 __all__ = ["REDIS_FAULTS", "Blow", "Chaos"]

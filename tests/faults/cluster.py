@@ -12,7 +12,7 @@ from typing import Self
 import httpx
 from redis.exceptions import RedisError
 
-from tests.integration.stack import eventually, free_port
+from tests.support.stack import eventually, free_port
 from webapi.local.commands import valkey_argv, web_argv, worker_argv
 from webapi.local.supervisor import spawn, tail
 from worker.jobs.ledger.ledger import Ledger

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from tests.assets import asset
 from tests.faults.campaign import SETTINGS, Plan
-from tests.faults.check import Expected
-from tests.faults.scripted import STOP, expected
-from tests.unit.video_fixtures import Picture, make_clip
+from tests.support.assets import asset
+from tests.support.clips import Picture, make_clip
+from tests.support.event_checks import Expected
+from tests.support.scripted import STOP, expected
 from webapi.client import Client
 from worker.jobs.specs import ChatJob
 
@@ -79,7 +79,7 @@ def _scripted(
     clip = make_clip(home / "clip.mp4", [numbered(index) for index in range(FRAMES)])
     return Plan(
         settings=SETTINGS.replace(**names),
-        app="tests.faults.fake_worker",
+        app="tests.support.workers.fake",
         chats=chats,
         videos=videos,
         chat=digits,

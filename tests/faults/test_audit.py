@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.faults.audit import pictures, same
 from tests.faults.plans import numbered
-from tests.unit.video_fixtures import make_clip
+from tests.support.clips import make_clip
 
 
 def test_a_frame_that_is_missing_or_in_anothers_place_is_seen(tmp_path: Path) -> None:

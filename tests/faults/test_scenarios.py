@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.assets import asset
-from tests.faults.check import check_log
 from tests.faults.cluster import Cluster, Kept
-from tests.faults.stand_ins import LONG
-from tests.integration.stack import course, eventually
+from tests.support.assets import asset
+from tests.support.event_checks import check_log
+from tests.support.stack import course, eventually
+from tests.support.stand_ins import LONG
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings
 
@@ -26,7 +26,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     home = tmp_path_factory.mktemp("unruly")
     (home / "models").symlink_to(asset("selfie_segmentation.tflite").parent)
     settings = Settings(home=home, lease_ttl_s=LEASE_S, drain_s=0.5, slots=SLOTS, chat_model="unruly")
-    with Cluster(settings, "tests.faults.unruly_worker") as cluster:
+    with Cluster(settings, "tests.support.workers.unruly") as cluster:
         yield cluster
     assert not cluster.ends
 

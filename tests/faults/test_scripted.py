@@ -1,9 +1,9 @@
 """What the campaign expects of a chat is what the scripted engine says to it when nothing disturbs it."""
 
-from tests.contract.recorder import Recorder
-from tests.faults.check import Expected
 from tests.faults.plans import digits
-from tests.faults.scripted import ScriptedEngine, expected
+from tests.support.event_checks import Expected
+from tests.support.recorder import Recorder
+from tests.support.scripted import ScriptedEngine, expected
 from worker.chat.engine import ChatRequest
 from worker.jobs.specs import ChatJob, validate
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.assets import asset
-from tests.contract.recorder import Recorder
 from tests.gpu.ballast import take_all
-from tests.integration.stack import Stack, eventually, free_port
+from tests.support.assets import asset
+from tests.support.recorder import Recorder
+from tests.support.stack import Stack, eventually, free_port
 from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine.engine import TransformersEngine
 from worker.devices.lease import list_gpus

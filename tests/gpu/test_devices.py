@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.assets import asset
-from tests.contract.models import even_model
-from tests.integration.stack import eventually
+from tests.support.assets import asset
+from tests.support.stack import eventually
+from tests.support.tiny_models import even_model
 from webapi.local.commands import worker_argv
 from webapi.local.supervisor import spawn, tail
 from worker.devices.gpus import GIB, Gpu, find, list_gpus

@@ -15,8 +15,8 @@ import av
 import numpy as np
 import pytest
 
-from tests.assets import asset
 from tests.gpu.ballast import take_all
+from tests.support.assets import asset
 from worker.devices.lease import list_gpus
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.limits import ClipSize

@@ -10,11 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.assets import asset
 from tests.contract.conftest import LONG, MODEL, Served, chat
-from tests.contract.models import even_model
-from tests.contract.recorder import Recorder
-from tests.contract.reference import nats_short
 from tests.contract.test_chat_engines import (  # noqa: F401  # they run here too, on this file's `served`
     test_an_id_may_come_again,
     test_an_ignored_end_of_sequence_ends_nothing,
@@ -29,6 +25,10 @@ from tests.contract.test_chat_engines import (  # noqa: F401  # they run here to
     test_stop_strings_end_the_text_before_them,
     test_the_context_bounds_the_answer,
 )
+from tests.support.assets import asset
+from tests.support.recorder import Recorder
+from tests.support.reference import nats_short
+from tests.support.tiny_models import even_model
 from worker.chat.checkpoint import load_model
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.vllm_engine.engine import VllmEngine

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.stack import Stack, free_port, running_stack
-from tests.integration.webstack import Web, serve, write_clip
+from tests.support.stack import Stack, free_port, running_stack
+from tests.support.webstack import Web, serve, write_clip
 from worker.jobs.settings import Settings
 
 

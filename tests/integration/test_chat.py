@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.assets import asset
-from tests.contract.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
-from tests.integration.stack import SLOTS, Stack, course, eventually
+from tests.support.assets import asset
+from tests.support.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
+from tests.support.stack import SLOTS, Stack, course, eventually
 from worker.chat.checkpoint import load_model
 from worker.jobs.settings import child_env
 

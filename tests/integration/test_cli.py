@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.integration.stack import eventually
-from tests.integration.webstack import TIMEOUT_S, Web, write_clip
+from tests.support.stack import eventually
+from tests.support.webstack import TIMEOUT_S, Web, write_clip
 from webapi.cli.main import main
 from worker.jobs.events import Canceled, Event, Failed, Progress, Succeeded, Token
 from worker.jobs.settings import Settings, child_env

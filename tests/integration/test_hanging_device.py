@@ -4,8 +4,8 @@ import signal
 import subprocess
 import sys
 
-from tests.integration.stack import eventually
-from tests.integration.webstack import TIMEOUT_S, write_clip
+from tests.support.stack import eventually
+from tests.support.webstack import TIMEOUT_S, write_clip
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles
@@ -16,7 +16,7 @@ ENDED = ["queued", "started", "requeued"]
 
 
 def command(kind: str) -> list[str]:
-    app = f"tests.integration.hanging_{kind}_worker"
+    app = f"tests.support.workers.hanging_{kind}"
     return [sys.executable, "-m", "celery", "-A", app, "worker", "-P", "solo"]
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.integration.webstack import Web
+from tests.support.webstack import Web
 from webapi.cli.main import main
 from webapi.services.keys import Keys
 from webapi.services.signing_keys import SigningKeys

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from tests.faults.plans import numbered
-from tests.integration.stack import course, eventually
-from tests.integration.webstack import Web, serve, upload, write_image
-from tests.s3 import S3Server
-from tests.unit.video_fixtures import make_clip, read_clip
+from tests.support.clips import make_clip, read_clip
+from tests.support.s3 import S3Server
+from tests.support.stack import course, eventually
+from tests.support.webstack import Web, serve, upload, write_image
 from webapi.local.commands import worker_argv
 from webapi.local.supervisor import spawn
 from worker.jobs.media.object_store import ObjectStore
@@ -44,7 +44,7 @@ def workers(
         changes = {"home": root / name, "worker": "video", "video_model": root / "bars.safetensors"}
         settings = api.settings.replace(batch_size=BATCH, segment_batches=SEGMENT, devices="cpu", **changes)
         argv = [
-            "tests.faults.fake_worker" if part == "worker.app" else part
+            "tests.support.workers.fake" if part == "worker.app" else part
             for part in worker_argv("video", settings)
         ]
         with (root / f"{name}.log").open("wb") as log:

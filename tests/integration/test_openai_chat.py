@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.integration.openai_clients import (
+from tests.support.openai_clients import (
     ANSWER,
     HI,
     USAGE,
@@ -19,7 +19,7 @@ from tests.integration.openai_clients import (
     said,
     url_of,
 )
-from tests.integration.webstack import TIMEOUT_S, Web
+from tests.support.webstack import TIMEOUT_S, Web
 from worker.jobs.events import Failed, Succeeded, Token
 from worker.jobs.specs import TO_CONTEXT_END, ChatJob
 

@@ -8,9 +8,9 @@ from typing import Any
 import openai
 import pytest
 
-from tests.integration.openai_clients import HI, answer, ask, client_of, done, new_job, said
-from tests.integration.stack import eventually
-from tests.integration.webstack import TIMEOUT_S, Web
+from tests.support.openai_clients import HI, answer, ask, client_of, done, new_job, said
+from tests.support.stack import eventually
+from tests.support.webstack import TIMEOUT_S, Web
 from worker.jobs.events import Canceled, Token
 
 

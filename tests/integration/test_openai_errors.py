@@ -8,8 +8,8 @@ import openai
 import pytest
 from openai import DefaultHttpxClient
 
-from tests.integration.openai_clients import ANSWER, HI, answer, ask, asking, client_of, new_job
-from tests.integration.webstack import CHAT, CONTEXT_LENGTH, TIMEOUT_S, Web
+from tests.support.openai_clients import ANSWER, HI, answer, ask, asking, client_of, new_job
+from tests.support.webstack import CHAT, CONTEXT_LENGTH, TIMEOUT_S, Web
 from worker.jobs.events import Canceled, Failed
 from worker.jobs.records import ModelCard
 

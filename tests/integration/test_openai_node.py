@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.openai_clients import ANSWER, USAGE, answer, new_job, said, url_of
-from tests.integration.stack import eventually
-from tests.integration.webstack import CHAT, TIMEOUT_S, Web
+from tests.support.openai_clients import ANSWER, USAGE, answer, new_job, said, url_of
+from tests.support.stack import eventually
+from tests.support.webstack import CHAT, TIMEOUT_S, Web
 from worker.jobs.events import Canceled, Failed, Succeeded
 
 CLIENTS = Path(__file__).parents[1] / "clients"

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from tests.assets import asset
-from tests.integration.stack import Stack, eventually
+from tests.support.assets import asset
+from tests.support.stack import Stack, eventually
 
 pytestmark = [
     pytest.mark.slow,

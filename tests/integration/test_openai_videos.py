@@ -5,9 +5,9 @@ from typing import Any
 import openai
 import pytest
 
-from tests.integration.openai_clients import client_of
-from tests.integration.stack import eventually
-from tests.integration.webstack import TIMEOUT_S, Web, upload, write_clip, write_image
+from tests.support.openai_clients import client_of
+from tests.support.stack import eventually
+from tests.support.webstack import TIMEOUT_S, Web, upload, write_clip, write_image
 from worker.jobs.events import Canceled, Failed, Progress, Succeeded
 from worker.jobs.specs import VideoJob
 

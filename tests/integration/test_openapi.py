@@ -11,7 +11,7 @@ from flask import Flask
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.integration.webstack import HELLO, Web, data, started, tokens
+from tests.support.webstack import HELLO, Web, data, started, tokens
 from webapi.app import create_app
 from webapi.http.problems import STATUS
 from webapi.openapi.document import EXAMPLES, ROUTES, build, documented

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.stack import Stack
+from tests.support.stack import Stack
 from worker.jobs.settings import Settings, child_env
 
 #: A worker that tells, when it is to choose its device, whether torch has been imported; it gets none.

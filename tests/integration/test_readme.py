@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.stack import Stack, eventually, free_port
-from tests.integration.webstack import HELLO, TIMEOUT_S, Web, write_clip
+from tests.support.stack import Stack, eventually, free_port
+from tests.support.webstack import HELLO, TIMEOUT_S, Web, write_clip
 from webapi.cli.main import main
 from webapi.services.keys import Keys
 from webapi.services.signing_keys import SigningKeys

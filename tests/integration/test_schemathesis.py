@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.webstack import TIMEOUT_S, Web, tokens, upload, write_image
+from tests.support.webstack import TIMEOUT_S, Web, tokens, upload, write_image
 from webapi.services.keys import Keys
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import Batch, Canceled, Event, Failed, Succeeded

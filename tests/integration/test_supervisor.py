@@ -12,8 +12,8 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from tests.integration.stack import eventually
-from tests.integration.webstack import TIMEOUT_S
+from tests.support.stack import eventually
+from tests.support.webstack import TIMEOUT_S
 from webapi.cli.main import main
 from webapi.local.supervisor import LONG_LIFE_S, Child, Supervisor, spawn, tail
 from worker.jobs.settings import Settings, child_env

@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from tests.assets import asset
-from tests.integration.stack import Stack, eventually
-from tests.integration.webstack import write_image
+from tests.support.assets import asset
+from tests.support.stack import Stack, eventually
+from tests.support.webstack import write_image
 from worker.jobs.media.files import JobFiles
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

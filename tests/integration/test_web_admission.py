@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.conftest import a_second_later
-from tests.integration.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, Web, Worker, serve, upload, write_clip
+from tests.support.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, Web, Worker, serve, upload, write_clip
 from worker.jobs.broker import queued_messages
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.events import Succeeded

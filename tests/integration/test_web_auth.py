@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from tests.integration.stack import course
-from tests.integration.webstack import HELLO, TIMEOUT_S, Web
+from tests.support.stack import course
+from tests.support.webstack import HELLO, TIMEOUT_S, Web
 from webapi.app import create_app
 from webapi.client import ApiError, Client
 from webapi.services.keys import Keys, NewKey

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.webstack import HELLO, Web
+from tests.support.webstack import HELLO, Web
 from webapi.app import create_app
 from webapi.http.security_headers import HEADERS
 from webapi.services.keys import Keys

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.webstack import (
+from tests.support.webstack import (
     CHAT,
     HELLO,
     Web,

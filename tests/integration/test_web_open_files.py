@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from bench.web import open_streams
-from tests.integration.webstack import serve
+from tests.support.webstack import serve
 
 FILES, STREAMS = 128, 200
 

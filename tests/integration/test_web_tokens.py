@@ -9,7 +9,7 @@ from http.cookies import SimpleCookie
 import httpx
 import pytest
 
-from tests.integration.webstack import HELLO, TIMEOUT_S, Web
+from tests.support.webstack import HELLO, TIMEOUT_S, Web
 from webapi.auth.stream_tokens import COOKIE, serializer
 from webapi.services.backend import Backend
 from webapi.services.keys import Keys, NewKey

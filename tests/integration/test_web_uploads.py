@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.webstack import Web, refused, serve, upload, write_clip, write_image
+from tests.support.clips import gradient, make_clip
+from tests.support.webstack import Web, refused, serve, upload, write_clip, write_image
 from tests.unit.test_video_bombs import mp4, png
-from tests.unit.video_fixtures import gradient, make_clip
 
 MAX_UPLOAD_BYTES = 200_000
 #: Of this module's server.

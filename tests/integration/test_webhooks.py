@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.integration.stack import eventually, free_port
-from tests.integration.webstack import TIMEOUT_S, Web, serve
+from tests.support.stack import eventually, free_port
+from tests.support.webstack import TIMEOUT_S, Web, serve
 from webapi.local.commands import valkey_argv, webhooks_argv
 from webapi.services.signing_keys import SigningKeys
 from webapi.webhooks.sender import JITTER, WAIT_MAX_S, post, wait_s

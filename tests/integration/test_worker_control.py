@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.stack import eventually
-from tests.integration.webstack import TIMEOUT_S
+from tests.support.stack import eventually
+from tests.support.webstack import TIMEOUT_S
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
@@ -18,7 +18,7 @@ from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import validate
 
 QUEUE = "chat.scripted"
-CELERY = [sys.executable, "-m", "celery", "-A", "tests.faults.unruly_worker", "worker", "--pool", "solo"]
+CELERY = [sys.executable, "-m", "celery", "-A", "tests.support.workers.unruly", "worker", "--pool", "solo"]
 CELERY += ["--without-mingle", "--without-gossip"]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.assets import asset
-from tests.integration.stack import Stack, course, eventually, free_port
+from tests.support.assets import asset
+from tests.support.stack import Stack, course, eventually, free_port
 from worker.jobs.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

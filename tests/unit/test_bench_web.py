@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from bench.web import open_streams
-from tests.integration.stack import free_port
+from tests.support.stack import free_port
 
 JOBS = [{"links": {"events": f"/v1/jobs/{n}/events"}} for n in range(3)]
 

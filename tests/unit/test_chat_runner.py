@@ -4,8 +4,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.contract.fake_engine import FakeEngine
-from tests.integration.stack import eventually
+from tests.support.fake_engine import FakeEngine
+from tests.support.stack import eventually
 from worker.chat import runner as chat_runner
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.runner import ChatRunner

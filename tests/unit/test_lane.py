@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.conftest import lapse
-from tests.contract.fake_engine import FakeEngine
+from tests.support.fake_engine import FakeEngine
 from worker.chat.engine import ChatRequest
 from worker.chat.runner import ChatRunner
 from worker.jobs import broker

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.s3 import S3Server
+from tests.support.clips import ScriptedModel, read_clip, scripted, with_sound
+from tests.support.s3 import S3Server
 from tests.unit.test_video_runner import WAIT_S, Bench
-from tests.unit.video_fixtures import ScriptedModel, read_clip, scripted, with_sound
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media import object_store
 from worker.jobs.media.files import JobFiles

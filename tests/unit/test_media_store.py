@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.s3 import S3Server
+from tests.support.s3 import S3Server
 from tests.unit.test_video_disk import ROOM, small_disk
 from worker.jobs.errors import ConfigurationError, DiskFull, MediaUnavailable, QueueFull, SubmitOutcomeUnknown
 from worker.jobs.media import object_store as store_module

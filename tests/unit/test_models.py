@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.assets import asset
+from tests.support.assets import asset
 from worker import assets
 from worker.assets import ASSETS, MODELS, fetch, resolve
 from worker.jobs.errors import ModelMissing

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from tests.assets import asset
+from tests.support.assets import asset
 from worker.jobs.errors import InvalidInput
 from worker.jobs.prompt import PromptTemplate
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.unit.video_fixtures import gradient, make_clip
+from tests.support.clips import gradient, make_clip
 from worker.jobs.errors import BadVideo, InvalidInput
 from worker.jobs.limits import Limits
 from worker.jobs.media.probe_process import Field, probe_in_process

@@ -10,7 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from tests.assets import asset
+from tests.support.assets import asset
+from tests.support.clips import cut, gradient, make_clip
 from tests.unit.test_video_composite import save_png
 from tests.unit.test_video_reader import (
     cut_between_frames,
@@ -22,7 +23,6 @@ from tests.unit.test_video_reader import (
     text,
     unknown_codec,
 )
-from tests.unit.video_fixtures import cut, gradient, make_clip
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
 from worker.jobs.media.probe import ClipInfo, probe, probe_image

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.video_fixtures import gradient
+from tests.support.clips import gradient
 from worker.jobs.errors import BadVideo
 from worker.video.inference.composite import blurred, compositor, cover, load_image
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import av
 import pytest
 
+from tests.support.clips import read_clip, with_sound
 from tests.unit.test_video_runner import Bench, bench
-from tests.unit.video_fixtures import read_clip, with_sound
 from worker.jobs.errors import DiskFull, EngineFailed
 from worker.video.encoding.write_errors import writing
 
@@ -91,7 +91,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_FSIZE, setrlimit
-from tests.unit.video_fixtures import ScriptedModel
+from tests.support.clips import ScriptedModel
 from worker.jobs.errors import DiskFull
 from worker.video.models import MODELS
 from worker.video.pipeline import VideoPipeline

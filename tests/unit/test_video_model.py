@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.assets import asset
+from tests.support.assets import asset
 from worker.jobs.errors import ModelMissing
 from worker.video.models import MODELS
 from worker.video.models.selfie import SelfieSegmentation

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.assets import asset
+from tests.support.assets import asset
+from tests.support.clips import Picture, gradient, make_clip, read_clip
 from tests.unit.test_video_composite import save_png
 from tests.unit.test_video_reader import cut_between_frames, index_cut_off, threads
-from tests.unit.video_fixtures import Picture, gradient, make_clip, read_clip
 from worker.jobs.errors import BadVideo, ConfigurationError, EngineFailed
 from worker.video.encoding.writer import SegmentWriter
 from worker.video.inference.padding import Pad

@@ -7,8 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from tests.assets import asset
-from tests.unit.video_fixtures import cut, gradient, make_clip, read_clip, remux
+from tests.support.assets import asset
+from tests.support.clips import cut, gradient, make_clip, read_clip, remux
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import Limits
 from worker.video.decoding.reader import BUFFERS, ClipReader

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.video_fixtures import (
+from tests.support.clips import (
     Clip,
     ScriptedModel,
     complaints,
@@ -262,7 +262,7 @@ CHILD = """
 import sys
 from fractions import Fraction
 from pathlib import Path
-from tests.unit.video_fixtures import ScriptedModel
+from tests.support.clips import ScriptedModel
 from worker.video.encoding import joiner
 from worker.video.models import MODELS
 from worker.video.pipeline import VideoPipeline

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.clips import ScriptedModel, complaints, read_clip, scripted, with_sound
 from tests.unit.test_video_reader import damaged
-from tests.unit.video_fixtures import ScriptedModel, complaints, read_clip, scripted, with_sound
 from worker.devices.lease import DeviceLease
 from worker.jobs.errors import EngineDied
 from worker.jobs.events import LoggedEvent

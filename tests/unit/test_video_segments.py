@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.video_fixtures import complaints, gradient, make_clip
+from tests.support.clips import complaints, gradient, make_clip
 from worker.video.encoding.segments import SegmentFolder
 
 

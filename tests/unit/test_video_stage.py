@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.assets import asset
-from tests.unit.video_fixtures import Picture, ScriptedModel, gradient, make_clip, read_clip, scripted
+from tests.support.assets import asset
+from tests.support.clips import Picture, ScriptedModel, gradient, make_clip, read_clip, scripted
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.limits import ClipSize
 from worker.video.encoding.writer import SegmentWriter

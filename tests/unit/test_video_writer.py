@@ -9,9 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from tests.assets import asset
-from tests.unit.test_video_reader import threads
-from tests.unit.video_fixtures import (
+from tests.support.assets import asset
+from tests.support.clips import (
     complaining,
     complaints,
     gradient,
@@ -20,6 +19,7 @@ from tests.unit.video_fixtures import (
     remux,
     with_sound,
 )
+from tests.unit.test_video_reader import threads
 from worker.jobs.errors import EngineFailed
 from worker.video.decoding.reader import ClipReader
 from worker.video.encoding.joiner import join

@@ -2,7 +2,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from tests.integration.webstack import CHAT, tiny_template
+from tests.support.webstack import CHAT, tiny_template
 from webapi.services.backend import Backend
 from webapi.services.warmup import WarmUp
 from worker.jobs import broker

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from pydantic import ValidationError
 from redis.exceptions import ResponseError
 
-from tests.integration.webstack import CHAT, HELLO, tiny_template
+from tests.support.webstack import CHAT, HELLO, tiny_template
 from webapi.app import create_app
 from webapi.http.problems import STATUS
 from webapi.openai.schema import ChatCompletionRequest

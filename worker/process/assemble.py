@@ -41,7 +41,7 @@ class WorkerParts:
 
 
 def queue_of_worker(settings: Settings) -> str:
-    """Return the queue that a worker with these settings serves. Without a kind raises `ConfigurationError`."""
+    """Return the queue that a worker with these settings serves. Raises `ConfigurationError`."""
     if settings.worker is None:
         raise ConfigurationError(
             "STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`"

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class VideoPipeline:
-    """A model kept warm for one clip after another; `load` before `run`, both in one thread (see ModelRunner).
+    """A model kept warm for one clip after another; `load` before `run`, both in one thread.
 
     Every batch has `batch_size` frames, the last one filled up, so that the device sees one shape a clip;
     without `pad` it stays short. What is done becomes durable every `segment_batches` batches. A GPU is warm

@@ -60,7 +60,7 @@ class JobFiles:
 
     @contextmanager
     def for_upload(self) -> Iterator[None]:
-        """Make a folder for a new job's files; remove it if the block fails, but for `SubmitOutcomeUnknown`."""
+        """Make a folder for a new job's files; remove it if the block fails without doubt."""
         self.folder.mkdir(parents=True)
         with rollback_unless_unknown(self.remove):
             yield

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.assets import asset
 from tests.contract.conftest import MODEL
+from tests.support.assets import asset
 
 
 def even_model(folder: Path) -> Path:

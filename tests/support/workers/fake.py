@@ -1,7 +1,7 @@
-"""A worker with scripted models, `celery -A tests.faults.fake_worker worker`; the rest is the real one."""
+"""A worker with scripted models, `celery -A tests.support.workers.fake worker`; the rest is the real one."""
 
-from tests.faults.scripted import ScriptedEngine, ScriptedModel
-from tests.faults.stand_ins import serve_chats_with
+from tests.support.scripted import ScriptedEngine, ScriptedModel
+from tests.support.stand_ins import serve_chats_with
 from worker.app import app
 from worker.jobs.settings import Settings
 

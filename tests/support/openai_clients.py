@@ -7,8 +7,8 @@ from typing import Any
 
 from openai import OpenAI
 
-from tests.integration.stack import eventually
-from tests.integration.webstack import TIMEOUT_S, Web
+from tests.support.stack import eventually
+from tests.support.webstack import TIMEOUT_S, Web
 from worker.jobs.events import Event, Succeeded, Token
 
 HI: list[Any] = [{"role": "user", "content": "Hi"}]

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from tokenizers import Tokenizer, models
 
-from tests.contract.fake_engine import FakeEngine
-from tests.faults.stand_ins import LONG, serve_chats_with
+from tests.support.fake_engine import FakeEngine
+from tests.support.stand_ins import LONG, serve_chats_with
 from worker.app import app
 from worker.chat.engine import ChatRequest
 from worker.jobs.prompt import PromptTemplate

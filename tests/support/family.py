@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
-from tests.integration.stack import eventually
+from tests.support.stack import eventually
 
 __all__ = ["SIZE", "beget", "gone", "members"]
 
@@ -55,7 +55,7 @@ def _state(pid: int) -> str:
 def _child(book: Path, stubborn: bool) -> None:
     grandchild = _stubborn if stubborn else _sign
     multiprocessing.get_context("spawn").Process(target=grandchild, args=(book,)).start()
-    code = f"from pathlib import Path; from tests.integration.family import _sign; _sign(Path({str(book)!r}))"
+    code = f"from pathlib import Path; from tests.support.family import _sign; _sign(Path({str(book)!r}))"
     subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     _sign(book)
 

@@ -1,7 +1,7 @@
 """A chat worker whose engine takes requests and no step."""
 
-from tests.contract.fake_engine import FakeEngine
-from tests.faults.stand_ins import serve_chats_with
+from tests.support.fake_engine import FakeEngine
+from tests.support.stand_ins import serve_chats_with
 from worker.app import app
 from worker.chat import runner
 

@@ -4,7 +4,7 @@ import threading
 
 from torch import Tensor
 
-from tests.faults.scripted import ScriptedModel
+from tests.support.scripted import ScriptedModel
 from worker.app import app
 from worker.jobs.settings import Settings
 from worker.process import lifecycle

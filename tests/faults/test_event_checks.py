@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.check import Expected, check_chat, check_log, check_video
+from tests.support.event_checks import Expected, check_chat, check_log, check_video
 
 Json = dict[str, Any]
 HELLO = Expected("Hello you", 3, "stop")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import httpx
 from httpx_sse import connect_sse
 
-from tests.assets import asset
+from tests.support.assets import asset
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["SLOTS", "Stack", "course", "eventually", "running_stack"]

@@ -2,9 +2,9 @@
 
 import threading
 
-from tests.contract.fake_engine import FakeEngine
-from tests.faults.stand_ins import serve_chats_with
-from tests.integration.family import beget
+from tests.support.fake_engine import FakeEngine
+from tests.support.family import beget
+from tests.support.stand_ins import serve_chats_with
 from worker.app import app
 from worker.chat.engine import OnBroken, OnStep
 from worker.jobs.errors import EngineFailed

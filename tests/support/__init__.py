@@ -1,0 +1,1 @@
+"""What tests share: fakes, stacks, clients, fixtures and workers of their own."""
