@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up all they need: Python 3.11+ is enough.
+# `make demo` and `make test` install everything that they need. Python 3.11 or newer is enough.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -7,57 +7,75 @@ CLIENTS := .venv-clients
 ENGINE_TESTS ?= tests/contract tests/integration/test_vllm_stack.py
 NODE := tests/clients/node_modules tests/browser/node_modules
 
-.PHONY: demo test test-vllm gpu-test browser-test compose-test faults clients lint clean
+# Processes of pytest. Tests wait for real servers much of the time, so three keep two cores busy.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+.PHONY: demo check test unit test-vllm gpu-test browser-test compose-test faults clients lint docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m webapi.cli.demo
 
-test: lint $(NODE)
-	$(BIN)/python -m pytest
+# Quick feedback while you work: linters, types and unit tests.
+check: $(INSTALLED)
+	$(MAKE) --no-print-directory --jobs 2 --output-sync lint unit
 
-# The vLLM engine, on the CPU with the build of vLLM for it: what every engine keeps, and a worker's chats over HTTP.
+unit: $(INSTALLED)
+	$(BIN)/python -m pytest -q tests/unit
+
+# All that CI runs, apart from vLLM.
+test: lint docs $(NODE)
+	$(PYTEST) --durations=10
+
+# The vLLM engine, with vLLM's build for the CPU: the suite that every engine passes, and a worker's chats over HTTP.
 test-vllm: $(CLIENTS)/vllm/installed
 	VLLM_CPU_NUM_OF_RESERVED_CPU=0 $(CLIENTS)/vllm/bin/python -m pytest -k vllm $(ENGINE_TESTS) \
 	    -W ignore::DeprecationWarning -W ignore::FutureWarning -W "ignore:Unclosed context:ResourceWarning"
 
-# What only a CUDA device can show; the tests that need two are skipped on one, and vLLM's where it is missing
-# (`.venv/bin/pip install -e . vllm`). They have a process of their own, which must not use the GPU itself.
+# Tests that need a CUDA device. Tests that need two devices are skipped on one, and vLLM's tests where vLLM is missing
+# (`.venv/bin/pip install -e . vllm`). vLLM's tests run in a second process, which must not use the GPU itself.
 gpu-test: $(INSTALLED)
 	$(BIN)/python -m pytest -s tests/gpu --ignore tests/gpu/test_vllm.py -W "ignore:Unclosed context:ResourceWarning"
 	$(BIN)/python -m pytest -s tests/gpu/test_vllm.py -W "ignore:Unclosed context:ResourceWarning"
 
-# The same streams in a real browser: Debian's `chromium`, if it is there.
+# Event streams in a real browser: Debian's `chromium`, if it is installed.
 browser-test: $(INSTALLED) $(NODE)
 	$(BIN)/python -m pytest tests/browser
 
-# Images and compose.yaml under a real Docker engine. As root, with dockerd and debootstrap, it needs no registry.
+# The images and compose.yaml under a real Docker engine. As root, with dockerd and debootstrap, no registry is needed.
 compose-test: $(INSTALLED)
 	$(BIN)/python -m tests.compose
 
-# Twenty minutes of kills and outages: thousands of scripted jobs, then the real models.
+# The fault campaign, about twenty minutes: kills and outages under thousands of scripted jobs, then with real models.
 faults: $(INSTALLED)
 	$(BIN)/python -m tests.faults long
 	$(BIN)/python -m tests.faults real
 
-# The heavier foreign clients against a real stack: `vllm bench serve` and AIPerf, each in its own environment.
+# Two benchmark clients against a real stack: `vllm bench serve` and AIPerf, each in an environment of its own.
 clients: $(INSTALLED) $(CLIENTS)/vllm/installed $(CLIENTS)/aiperf/installed
 	$(BIN)/python -m tests.clients.run
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
-clean:
-	rm -rf .venv $(CLIENTS) $(NODE) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+# The documentation's site. It fails on a dead link or anchor.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-# OpenAI's npm client, and an EventSource; without npm their tests say that they are skipped.
+clean:
+	rm -rf .venv $(CLIENTS) $(NODE) demo build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# OpenAI's npm client, and an EventSource. Without npm their tests are skipped, and say so.
 tests/%/node_modules: tests/%/package.json
 	! command -v npm || npm install --silent --prefix $(@D) --no-package-lock --no-audit --no-fund
 	! test -d $@ || touch $@
 
-# Ours beside vLLM for the CPU. It wants an older transformers than we test with, and PyPI's torchvision and its like
-# need CUDA and break it.
+# Stoker beside vLLM for the CPU. vLLM needs an older transformers than the one in constraints.txt. PyPI's builds of
+# torchvision, torchaudio and torchcodec need CUDA and break its import.
 $(CLIENTS)/vllm/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(@D)
 	grep -v ^transformers constraints.txt >$(@D)/constraints.txt

@@ -1,4 +1,4 @@
-"""Real parts for every test: a Redis-protocol server of its own and settings that point at it."""
+"""Fixtures for all tests: a real Redis-protocol server, and settings that point at it."""
 
 import gc
 import logging
@@ -16,10 +16,28 @@ from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 
+#: The group of the tests that use a fixture whose setup takes long. pytest-xdist runs a group in one process.
+GROUPS = {"stack": "stack", "engine_name": "engines", "serve": "engines", "loaded": "engines"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test a group for `--dist loadgroup`: that of its fixtures, else its module.
+
+    A module's tests share its servers, so they stay in one process. A marker of the test's own goes first.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            fixtures = getattr(item, "fixturenames", ())
+            group = next((GROUPS[name] for name in fixtures if name in GROUPS), item.path.stem)
+            item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _freeze_older_objects() -> None:
-    """Else each collection that a video job asks for takes 0.2 s, once torch and transformers are there."""
+    """Exempt older objects from garbage collection.
+
+    A video job asks for a collection, and with torch and transformers loaded each takes 0.2 s.
+    """
     gc.collect()
     gc.freeze()
 
@@ -33,7 +51,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
-    """An S3 server with a bucket `media`; this process and its children find it."""
+    """An S3 server with a bucket `media`. The environment of this process points at it."""
     server = S3Server()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
@@ -44,8 +62,8 @@ def s3() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What this thread has logged; those of apps that other tests made have their own to say."""
+def log_messages(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """The messages that this thread has logged, without those of apps that other tests have made."""
     here = threading.get_ident()
     return lambda: [record.getMessage() for record in caplog.records if record.thread == here]
 
