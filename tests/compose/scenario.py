@@ -14,10 +14,10 @@ import httpx
 from tests.compose.leases import check_leases
 from tests.compose.project import NAME, Project
 from tests.compose.traffic import Chat, Traffic
-from tests.faults.audit import pictures, same
-from tests.faults.plans import PROMPTS
 from tests.support.assets import asset
 from tests.support.event_checks import Expected, Flaw, check_log, check_video
+from tests.support.pictures import pictures, same
+from tests.support.prompts import PROMPTS
 from tests.support.stack import eventually
 from webapi.client import ApiError, Client
 

@@ -5,48 +5,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import av
-import numpy as np
-from numpy.typing import NDArray
-
 from tests.faults.load import Load
 from tests.support.event_checks import Expected, Flaw, check_chat, check_log, check_video
+from tests.support.pictures import pictures, same
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles
 from worker.jobs.records import Record
 from worker.jobs.specs import ChatJob
 
-__all__ = ["Audit", "pictures", "same"]
+__all__ = [
+    "Audit",
+]
 
 Json = dict[str, Any]
-Luma = NDArray[np.float64]
-Pictures = Sequence[tuple[int, Luma]]
-
-#: Side of the blocks that pictures are compared by, in pixels.
-BLOCK = 8
-#: By how much a block's mean luma may differ: x264 does not make quite the same of a picture each time.
-NOISE = 12
-
-
-def pictures(path: Path) -> Pictures:
-    """The time of each frame, and what is in it."""
-    with av.open(path) as container:
-        return [(frame.pts or 0, _blocks(frame)) for frame in container.decode(video=0)]
-
-
-def same(some: Pictures, others: Pictures) -> bool:
-    """Whether these are the same frames at the same times."""
-    if [pts for pts, _ in some] != [pts for pts, _ in others]:
-        return False
-    return all(abs(one - other).max() < NOISE for (_, one), (_, other) in zip(some, others, strict=True))
-
-
-def _blocks(frame: av.VideoFrame) -> Luma:
-    """The mean luma of each block (height,width)."""
-    luma = frame.to_ndarray(format="gray")
-    height, width = (side // BLOCK for side in luma.shape)
-    cut = luma[: height * BLOCK, : width * BLOCK]
-    return np.asarray(cut.reshape(height, BLOCK, width, BLOCK).mean(axis=(1, 3)))
 
 
 class Audit:

@@ -4,32 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tests.faults.campaign import SETTINGS, Plan
 from tests.support.assets import asset
-from tests.support.clips import Picture, make_clip
+from tests.support.clips import make_clip
 from tests.support.event_checks import Expected
+from tests.support.pictures import numbered
+from tests.support.prompts import PROMPTS
 from tests.support.scripted import STOP, expected
 from webapi.client import Client
 from worker.jobs.specs import ChatJob
 
-__all__ = ["digits", "long", "numbered", "real", "short"]
+__all__ = ["digits", "long", "real", "short"]
 
 Json = dict[str, Any]
 
-PROMPTS = (
-    "Write the numbers from one to forty as words.",
-    "Tell me a story about a dragon.",
-    "What is the capital of Japan, and what is it known for?",
-    "Explain why the sky is blue.",
-    "List ten animals.",
-    "Write a letter to a friend about the winter.",
-    "How do I bake bread?",
-    "Who was Isaac Newton?",
-    "Describe a train journey through the mountains.",
-    "Give me five rules for a garden.",
-)
 TOKENS = 60
 FRAMES = 38
 
@@ -90,12 +78,6 @@ def _scripted(
         deck=deck,
         pause_s=pause_s,
     )
-
-
-def numbered(index: int) -> Picture:
-    """A picture (48,64,3) of eight bars, black or white: its number."""
-    bars = np.array([255 * (index >> bit & 1) for bit in range(8)], dtype=np.uint8)
-    return np.broadcast_to(bars.repeat(8)[None, :, None], (48, 64, 3)).copy()
 
 
 def digits(number: int) -> Json:

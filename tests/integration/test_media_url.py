@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults.plans import numbered
 from tests.support.clips import make_clip, read_clip
+from tests.support.pictures import numbered
 from tests.support.s3 import S3Server
 from tests.support.stack import course, eventually
 from tests.support.webstack import Web, serve, upload, write_image
