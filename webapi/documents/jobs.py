@@ -3,16 +3,16 @@
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from worker.jobs.records import JobState, QueueInfo, Record, WorkerCard, rfc3339
 
 __all__ = [
-    "ChatResult",
-    "Health",
+    "ChatResultDocument",
+    "HealthDocument",
     "JobDocument",
-    "JobPage",
-    "PageLinks",
+    "JobPageDocument",
+    "PageLinksDocument",
     "QueuesDocument",
     "Time",
     "TokenDocument",
@@ -26,20 +26,26 @@ Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 class ProgressDocument(BaseModel):
     """How far a job is."""
 
+    model_config = ConfigDict(title="Progress")
+
     done: int
     total: int | None
     unit: str
 
 
-class JobError(BaseModel):
+class JobErrorDocument(BaseModel):
     """Why a job failed."""
+
+    model_config = ConfigDict(title="JobError")
 
     code: str
     message: str
 
 
-class Links(BaseModel):
+class LinksDocument(BaseModel):
     """Where to go on from a job."""
+
+    model_config = ConfigDict(title="Links")
 
     self: str
     events: str
@@ -65,8 +71,8 @@ class JobDocument(BaseModel):
     progress: ProgressDocument
     usage: dict[str, Any] | None
     result: dict[str, Any] | None
-    error: JobError | None
-    links: Links
+    error: JobErrorDocument | None
+    links: LinksDocument
 
     @classmethod
     def of(cls, record: Record) -> "JobDocument":
@@ -87,8 +93,10 @@ class JobDocument(BaseModel):
             progress=ProgressDocument(done=record.done, total=record.total, unit=record.unit),
             usage=record.usage,
             result=record.result,
-            error=None if record.error is None else JobError.model_validate(record.error),
-            links=Links(self=url, events=f"{url}/events", result=f"{url}/result", cancel=f"{url}/cancel"),
+            error=None if record.error is None else JobErrorDocument.model_validate(record.error),
+            links=LinksDocument(
+                self=url, events=f"{url}/events", result=f"{url}/result", cancel=f"{url}/cancel"
+            ),
         )
 
 
@@ -100,43 +108,51 @@ def _time(epoch_s: float | None) -> str | None:
     return None if epoch_s is None else rfc3339(epoch_s)
 
 
-class PageLinks(BaseModel):
+class PageLinksDocument(BaseModel):
     """The next page, if there is one."""
+
+    model_config = ConfigDict(title="PageLinks")
 
     next: str | None
 
 
-class JobPage(BaseModel):
+class JobPageDocument(BaseModel):
     """Jobs, newest first."""
 
+    model_config = ConfigDict(title="JobPage")
+
     jobs: list[JobDocument]
-    links: PageLinks
+    links: PageLinksDocument
 
 
-class ChatReply(BaseModel):
+class ChatReplyDocument(BaseModel):
     """The answer, ready to be appended to the conversation."""
+
+    model_config = ConfigDict(title="ChatReply")
 
     role: Literal["assistant"] = "assistant"
     content: str
 
 
-class ChatResult(BaseModel):
+class ChatResultDocument(BaseModel):
     """What a chat job produced."""
 
+    model_config = ConfigDict(title="ChatResult")
+
     id: str
-    message: ChatReply
+    message: ChatReplyDocument
     text: str
     finish_reason: str | None
     usage: dict[str, Any] | None
 
     @classmethod
-    def of(cls, record: Record) -> "ChatResult":
+    def of(cls, record: Record) -> "ChatResultDocument":
         """From the record of a chat that succeeded."""
         result = record.result or {}
         text = result.get("text", "")
         return cls(
             id=record.id,
-            message=ChatReply(content=text),
+            message=ChatReplyDocument(content=text),
             text=text,
             finish_reason=result.get("finish_reason"),
             usage=record.usage,
@@ -171,7 +187,9 @@ class WorkersDocument(BaseModel):
     workers: list[WorkerCard]
 
 
-class Health(BaseModel):
+class HealthDocument(BaseModel):
     """A probe's good answer; the bad one is a problem."""
+
+    model_config = ConfigDict(title="Health")
 
     status: Literal["alive", "ready"]

@@ -1,25 +1,29 @@
 """The JSON document of a job's memory."""
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from worker.jobs.events import LoggedEvent
 
 __all__ = ["MemoryDocument"]
 
 
-class MemorySample(BaseModel):
+class MemorySampleDocument(BaseModel):
     """Bytes at one moment."""
+
+    model_config = ConfigDict(title="MemorySample")
 
     allocated: int
     reserved: int
 
 
-class BatchMemory(BaseModel):
+class BatchMemoryDocument(BaseModel):
     """One batch: `frames` real ones, `padded` filled in, `size` both; memory in bytes.
 
     `first` and `last` are those of the attempt; `grew` says that a later batch than the first reserved
     more memory, which a warm worker should not need.
     """
+
+    model_config = ConfigDict(title="BatchMemory")
 
     attempt: int
     index: int
@@ -28,8 +32,8 @@ class BatchMemory(BaseModel):
     size: int
     seconds: float
     source: str
-    before: MemorySample
-    after: MemorySample
+    before: MemorySampleDocument
+    after: MemorySampleDocument
     peak_allocated: int
     peak_reserved: int
     first: bool
@@ -41,7 +45,7 @@ class MemoryDocument(BaseModel):
     """The memory report of a job, batch by batch; a chat has no batches."""
 
     id: str
-    batches: list[BatchMemory]
+    batches: list[BatchMemoryDocument]
 
     @classmethod
     def of(cls, job_id: str, events: list[LoggedEvent]) -> "MemoryDocument":
@@ -54,5 +58,5 @@ class MemoryDocument(BaseModel):
             grew = not first and memory["after"]["reserved"] > memory["before"]["reserved"]
             marks = {"first": first, "last": attempts[i + 1] != attempts[i], "grew": grew}
             size = {"size": data["frames"] + data["padded"]}
-            batches.append(BatchMemory.model_validate(data | memory | size | marks))
+            batches.append(BatchMemoryDocument.model_validate(data | memory | size | marks))
         return cls(id=job_id, batches=batches)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from webapi.documents.memory import BatchMemory, MemoryDocument
+from webapi.documents.memory import BatchMemoryDocument, MemoryDocument
 from webapi.documents.plot import Line, Panel, draw
 
 __all__ = ["memory_plot"]
@@ -28,5 +28,5 @@ def memory_plot(report: MemoryDocument) -> str:
     return draw(title, "batch", panels if report.batches else [])
 
 
-def _line(report: MemoryDocument, label: str, value: Callable[[BatchMemory], float]) -> Line:
+def _line(report: MemoryDocument, label: str, value: Callable[[BatchMemoryDocument], float]) -> Line:
     return Line(label, [value(batch) for batch in report.batches])

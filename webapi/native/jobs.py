@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field
 
 from webapi.auth import access
-from webapi.documents.jobs import ChatResult, JobDocument, JobPage, PageLinks
+from webapi.documents.jobs import ChatResultDocument, JobDocument, JobPageDocument, PageLinksDocument
 from webapi.documents.memory import MemoryDocument
 from webapi.documents.memory_plot import memory_plot
 from webapi.http.bodies import json_body, query
@@ -86,7 +86,7 @@ def list_jobs() -> ResponseReturnValue:
     onward = page.model_dump(exclude_none=True) | {"after": jobs[-1].id if jobs else None}
     following = f"{request.path}?{urlencode(onward)}" if more else None
     documents = [JobDocument.of(record) for record in jobs]
-    return JobPage(jobs=documents, links=PageLinks(next=following)).model_dump()
+    return JobPageDocument(jobs=documents, links=PageLinksDocument(next=following)).model_dump()
 
 
 @routes.get("/<job_id>/result")
@@ -96,7 +96,7 @@ def result(job_id: str) -> ResponseReturnValue:
     if record.kind == "video":
         return video_file(record)
     check_succeeded(record)
-    return ChatResult.of(record).model_dump()
+    return ChatResultDocument.of(record).model_dump()
 
 
 @routes.get("/<job_id>/memory")

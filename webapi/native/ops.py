@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from webapi.documents.jobs import Health, QueuesDocument, WorkersDocument
+from webapi.documents.jobs import HealthDocument, QueuesDocument, WorkersDocument
 from webapi.services.backend import Backend, backend
 from worker.jobs.errors import NotReady
 
@@ -25,7 +25,7 @@ KINDS = ("chat", "video")
 @routes.get("/livez")
 def livez() -> ResponseReturnValue:
     """This process answers."""
-    return Health(status="alive").model_dump()
+    return HealthDocument(status="alive").model_dump()
 
 
 @routes.get("/readyz")
@@ -35,7 +35,7 @@ def readyz() -> ResponseReturnValue:
     missing = [kind for kind in KINDS if kind not in ready]
     if missing:
         raise NotReady(f"no worker is ready for: {', '.join(missing)}")
-    return Health(status="ready").model_dump()
+    return HealthDocument(status="ready").model_dump()
 
 
 @routes.get("/v1/queues")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, with_config
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants it until Python 3.12
 
@@ -131,6 +131,7 @@ class ChatCompletion(BaseModel):
     system_fingerprint: None = None
 
 
+@with_config(ConfigDict(title="Delta"))
 class ChunkDelta(TypedDict, total=False):
     """What is new; the first one tells the role."""
 

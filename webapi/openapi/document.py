@@ -40,6 +40,7 @@ from webapi.openapi.parts import (
     Body,
     Json,
     Route,
+    component,
     header,
     parameter,
     reference,
@@ -151,7 +152,9 @@ def _media(schema: Reference | Schema, example: str) -> MediaType:
 
 def _body(body: Body) -> RequestBody:
     if body.model:
-        return RequestBody(content={JSON: _media(reference(body.model), body.model.__name__)}, required=True)
+        return RequestBody(
+            content={JSON: _media(reference(body.model), component(body.model))}, required=True
+        )
     form = _media(Schema.model_validate(body.form), body.example)
     fields = (body.form or {})["properties"]
     form.encoding = {name: Encoding(contentType=kinds) for name, kinds in FILES.items() if name in fields}
@@ -164,7 +167,7 @@ def _answer(answer: AnswerSpec, blueprint: str) -> Response:
         for media, schema in answer.content.items()
     }
     if answer.model:
-        content[JSON] = _media(reference(answer.model), answer.model.__name__)
+        content[JSON] = _media(reference(answer.model), component(answer.model))
     known: Json = {"content": content} if content else {}
     return Response(description=answer.what, headers=dict(answer.headers), **known)
 
@@ -174,7 +177,7 @@ def _error(status: int, path: str) -> Response:
     return Response(
         description=HTTP_STATUS_CODES[status],
         headers=dict(ERROR_HEADERS.get(status, {})),
-        content={media: _media(reference(model), f"{model.__name__} {status}")},
+        content={media: _media(reference(model), f"{component(model)} {status}")},
     )
 
 
@@ -191,4 +194,14 @@ def _schemas() -> Json:
     ]
     wanted.sort(key=lambda each: each[0].__name__)
     _, schemas = models_json_schema(wanted, ref_template="#/components/schemas/{model}")
-    return dict(schemas["$defs"])
+    return _by_title(schemas["$defs"])
+
+
+def _by_title(schemas: Json) -> Json:
+    """Return the schemas under their titles, sorted. Pydantic has named them after their classes."""
+    names = {name: schema.get("title", name) for name, schema in schemas.items()}
+    text = re.sub(r"(?<=#/components/schemas/)\w+", lambda found: names[found.group()], json.dumps(schemas))
+    return {
+        names[name]: schema
+        for name, schema in sorted(json.loads(text).items(), key=lambda each: names[each[0]])
+    }

@@ -3,10 +3,10 @@
 from typing import Any
 
 from webapi.documents.jobs import (
-    ChatResult,
-    Health,
+    ChatResultDocument,
+    HealthDocument,
     JobDocument,
-    JobPage,
+    JobPageDocument,
     QueuesDocument,
     TokenDocument,
     WorkersDocument,
@@ -105,14 +105,14 @@ ROUTES: dict[str, Route] = {
     "jobs.submit_video": Route(
         SUBMITTED, (*SUBMIT, 507), Body(form=VIDEO_FORM, example="VideoForm"), parameters=PREFERENCES
     ),
-    "jobs.list_jobs": Route({200: AnswerSpec("A page of jobs.", JobPage)}, (422,), query=Page),
+    "jobs.list_jobs": Route({200: AnswerSpec("A page of jobs.", JobPageDocument)}, (422,), query=Page),
     "jobs.show": Route({200: AnswerSpec("The job.", JobDocument)}, (404,)),
     "jobs.result": Route(
         VIDEO_RESPONSES
         | {
             200: AnswerSpec(
                 "What a chat said, or the video.",
-                ChatResult,
+                ChatResultDocument,
                 {"Accept-Ranges": header("For a video: that byte ranges can be asked for.", required=False)},
                 {MP4: BINARY},
             )
@@ -157,8 +157,8 @@ ROUTES: dict[str, Route] = {
         },
         (404,),
     ),
-    "ops.livez": Route({200: AnswerSpec("It does.", Health)}, free=True),
-    "ops.readyz": Route({200: AnswerSpec("They do.", Health)}, free=True),
+    "ops.livez": Route({200: AnswerSpec("It does.", HealthDocument)}, free=True),
+    "ops.readyz": Route({200: AnswerSpec("They do.", HealthDocument)}, free=True),
     "ops.queues": Route({200: AnswerSpec("The queues.", QueuesDocument)}),
     "ops.workers": Route({200: AnswerSpec("The workers.", WorkersDocument)}),
     "ops.metrics": Route(

@@ -22,6 +22,7 @@ __all__ = [
     "AnswerSpec",
     "Body",
     "Route",
+    "component",
     "events",
     "header",
     "parameter",
@@ -62,9 +63,17 @@ def parameter(
     return Parameter.model_validate(known | ({"description": description} if description else {}))
 
 
+def component(model: type[BaseModel]) -> str:
+    """Return the name of the model's schema among the document's components.
+
+    It is the title that the model sets, else the name of its class.
+    """
+    return model.model_config.get("title") or model.__name__
+
+
 def reference(model: type[BaseModel]) -> Reference:
-    """To the model's schema."""
-    return Reference.model_validate({"$ref": f"#/components/schemas/{model.__name__}"})
+    """Return a reference to the model's schema among the document's components."""
+    return Reference.model_validate({"$ref": f"#/components/schemas/{component(model)}"})
 
 
 LOCATION = {"Location": header("Where the job is.", format="uri-reference")}
