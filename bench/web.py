@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=32)
     parser.add_argument("--streams", type=int, default=2000)
     args = parser.parse_args()
-    open_files.allow(args.streams)
+    open_files.raise_limit(args.streams)
     with ExitStack() as stack:
         settings = stack.enter_context(scripted_settings(slots=256, max_waiting=1_000_000))
         set_env(**settings.to_env())  # for `apply_async` in this process

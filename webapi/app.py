@@ -12,7 +12,7 @@ from webapi.openai import errors, videos
 from webapi.openai import routes as openai
 from webapi.openapi import routes as openapi
 from webapi.services.backend import Backend
-from webapi.services.warmup import WarmUp
+from webapi.services.warmup import ApiWarmUp
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.settings import Settings, set_env
 
@@ -37,12 +37,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_env()
     set_env(TOKENIZERS_PARALLELISM="false")  # a prompt is one text: threads for it would only be woken
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    open_files.allow()
+    open_files.raise_limit()
     app = Stoker(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
-    app.extensions["stoker"] = stoker = Backend.of(settings)
-    Recovery(stoker.ledger, stoker.media).start()
-    WarmUp(stoker).start()
+    app.extensions["stoker"] = backend = Backend.from_settings(settings)
+    Recovery(backend.ledger, backend.media).start()
+    ApiWarmUp(backend).start()
     for module in (jobs, events, stream_tokens, ops, openai, videos, openapi):
         app.register_blueprint(module.routes)
     authenticate.register(app)

@@ -26,10 +26,10 @@ def test_streams_beyond_the_limit_that_the_api_was_started_with(redis_url: str, 
 def test_no_more_are_asked_for_than_the_system_lets_it_have() -> None:
     program = """
 from resource import RLIMIT_NOFILE as files, getrlimit, setrlimit
-from webapi.http.open_files import allow
+from webapi.http.open_files import raise_limit
 setrlimit(files, (64, 2048))
 for connections in 100, 9999, 9:
-    allow(connections)
+    raise_limit(connections)
     print(getrlimit(files))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

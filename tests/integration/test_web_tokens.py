@@ -94,7 +94,7 @@ def test_a_token_ends_with_its_key(me: Caller, web: Web) -> None:
 
 
 def test_a_token_is_old_after_its_time(me: Caller, web: Web) -> None:
-    job_id, signed = me.job(), serializer(Backend.of(web.settings))
+    job_id, signed = me.job(), serializer(Backend.from_settings(web.settings))
     its_job, key_id, expires_at = signed.loads(me.token(job_id))
     assert (its_job, key_id) == (job_id, me.key.key.id)
     old = signed.dumps([job_id, key_id, expires_at - 101])

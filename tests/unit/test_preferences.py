@@ -3,7 +3,7 @@
 import pytest
 from flask import Flask
 
-from webapi.submission.request_preferences import MAX_WAIT_S, wanted_wait_s
+from webapi.submission.request_preferences import MAX_WAIT_S, preferred_wait_s
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ from webapi.submission.request_preferences import MAX_WAIT_S, wanted_wait_s
 )
 def test_a_wait_is_a_number_up_to_the_most(prefer: str, wait_s: int | None) -> None:
     with Flask("test").test_request_context(headers={"Prefer": prefer}):
-        assert wanted_wait_s() == wait_s
+        assert preferred_wait_s() == wait_s

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tests.support.webstack import CHAT, tiny_template
 from webapi.services.backend import Backend
-from webapi.services.warmup import WarmUp
+from webapi.services.warmup import ApiWarmUp
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
@@ -14,10 +14,10 @@ from worker.jobs.specs import Message
 
 def assert_warm(ledger: Ledger, card: ModelCard) -> None:
     """Its prompts are counted without another look at Redis."""
-    stoker = Backend.of(ledger.settings)
-    WarmUp(stoker).look()
+    backend = Backend.from_settings(ledger.settings)
+    ApiWarmUp(backend).refresh()
     ledger.redis.delete(ledger.key("model", card.name, "prompt"))
-    assert stoker.token_counter.count(card, [Message(role="user", content="Hi")]) == len("<user>Hi")
+    assert backend.token_counter.count(card, [Message(role="user", content="Hi")]) == len("<user>Hi")
 
 
 def test_what_the_first_client_needs_is_there_before_it_comes(brokered: Ledger) -> None:
@@ -41,15 +41,15 @@ UNDER_GEVENT = """
 from gevent import monkey; monkey.patch_all()
 import sys
 from webapi.services.backend import Backend
-from webapi.services.warmup import WarmUp
+from webapi.services.warmup import ApiWarmUp
 from worker.jobs.settings import Settings
-stokers = [Backend.of(Settings.model_validate_json(sys.argv[1])) for _ in range(10)]
-for stoker in stokers:
-    WarmUp(stoker).look()
-card, = stoker.registry.models()
-stoker.ledger.redis.delete(stoker.ledger.key("model", card.name, "prompt"))
-for stoker in stokers:
-    stoker.token_counter.prepare(card)
+backends = [Backend.from_settings(Settings.model_validate_json(sys.argv[1])) for _ in range(10)]
+for backend in backends:
+    ApiWarmUp(backend).refresh()
+card, = backend.registry.models()
+backend.ledger.redis.delete(backend.ledger.key("model", card.name, "prompt"))
+for backend in backends:
+    backend.token_counter.prepare(card)
 """
 
 

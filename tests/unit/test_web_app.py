@@ -17,7 +17,7 @@ from webapi.app import create_app
 from webapi.http.problems import STATUS
 from webapi.openai.schema import ChatCompletionRequest
 from webapi.services.feed import Inbox
-from webapi.services.warmup import WarmUp
+from webapi.services.warmup import ApiWarmUp
 from worker.jobs import errors
 from worker.jobs.dispatch import dispatcher
 from worker.jobs.events import LoggedEvent
@@ -104,7 +104,7 @@ def test_a_job_whose_hint_is_lost_is_accepted(
 def test_a_model_that_is_named_is_known_without_a_look_at_redis(brokered: Ledger) -> None:
     app = create_app(brokered.settings)
     Registry(brokered).publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
-    WarmUp(app.extensions["stoker"]).look()
+    ApiWarmUp(app.extensions["stoker"]).refresh()
     brokered.redis.delete(brokered.key("models"))
     asked = [app.test_client().post("/v1/jobs/chat", json=HELLO | {"model": name}) for name in ("tiny", "x")]
     assert [response.status_code for response in asked] == [202, 503]

@@ -2,7 +2,7 @@
 
 from flask import g
 
-from webapi.services.backend import backend
+from webapi.services.backend import current_backend
 from worker.jobs.errors import JobNotFound
 from worker.jobs.records import Record
 
@@ -16,7 +16,7 @@ def owner() -> str:
 
 def job(job_id: str) -> Record:
     """The caller's job. Raises `JobNotFound`, for the jobs of others too."""
-    record = backend().ledger.get(job_id)
+    record = current_backend().ledger.get(job_id)
     if record.owner != owner():
         raise JobNotFound(f"there is no job {job_id}")
     return record

@@ -7,10 +7,10 @@ from worker.jobs.errors import ConfigurationError
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 
-__all__ = ["loopback", "require_auth"]
+__all__ = ["is_loopback", "require_auth"]
 
 
-def loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the address, or calls itself by this name."""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -23,7 +23,7 @@ def require_auth(settings: Settings) -> None:
 
     Raises `redis.exceptions.RedisError` when that cannot be told.
     """
-    if settings.no_auth or loopback(settings.host):
+    if settings.no_auth or is_loopback(settings.host):
         return
     ledger = Ledger(settings)
     try:

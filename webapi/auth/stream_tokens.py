@@ -9,28 +9,28 @@ from itsdangerous import BadData, URLSafeSerializer
 
 from webapi.auth import access
 from webapi.documents.jobs import TokenDocument
-from webapi.services.backend import Backend, backend
+from webapi.services.backend import Backend, current_backend
 from webapi.services.signing_keys import SigningKeys
 from worker.jobs.errors import Unauthorized
 
-__all__ = ["COOKIE", "READS", "owner", "routes", "serializer"]
+__all__ = ["COOKIE", "READ_ENDPOINTS", "owner", "routes", "serializer"]
 
 routes = Blueprint("tokens", __name__)
 
 COOKIE = "stoker_token"
 #: The endpoints that take a token in a key's place; both only read.
-READS = ("streams.events", "jobs.result")
+READ_ENDPOINTS = ("streams.events", "jobs.result")
 
 
 @routes.post("/v1/jobs/<job_id>/token")
 def issue(job_id: str) -> ResponseReturnValue:
     """A token for this job's events and result, in the answer and as a cookie."""
     access.job(job_id)
-    stoker = backend()
-    lifetime_s = stoker.settings.token_s
+    backend = current_backend()
+    lifetime_s = backend.settings.token_s
     expires_at = time.time() + lifetime_s
-    token = serializer(stoker).dumps([job_id, access.owner(), expires_at])
-    response = make_response(TokenDocument.of(job_id, str(token), expires_at).model_dump())
+    token = serializer(backend).dumps([job_id, access.owner(), expires_at])
+    response = make_response(TokenDocument.for_job(job_id, str(token), expires_at).model_dump())
     response.set_cookie(
         COOKIE,
         str(token),
@@ -43,19 +43,19 @@ def issue(job_id: str) -> ResponseReturnValue:
     return response
 
 
-def owner(stoker: Backend, token: str, job_id: str) -> str:
+def owner(backend: Backend, token: str, job_id: str) -> str:
     """Id of the key that the token was made with. Raises `Unauthorized`, also when that is valid no more."""
     try:
-        its_job, key_id, expires_at = serializer(stoker).loads(token)
+        its_job, key_id, expires_at = serializer(backend).loads(token)
     except BadData:
         raise Unauthorized from None
     if its_job != job_id or expires_at <= time.time():
         raise Unauthorized
-    return stoker.keys.valid(key_id).id
+    return backend.keys.valid(key_id).id
 
 
-def serializer(stoker: Backend) -> URLSafeSerializer:
+def serializer(backend: Backend) -> URLSafeSerializer:
     """Signs `[job id, key id, epoch seconds of its end]`."""
     # Not the timed one: it refuses what a host whose clock is a little ahead has just signed.
-    key = SigningKeys(stoker.ledger).token_key
+    key = SigningKeys(backend.ledger).token_key
     return URLSafeSerializer(key, salt="job", signer_kwargs={"digest_method": hashlib.sha256})

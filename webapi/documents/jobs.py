@@ -75,7 +75,7 @@ class JobDocument(BaseModel):
     links: LinksDocument
 
     @classmethod
-    def of(cls, record: Record) -> "JobDocument":
+    def from_record(cls, record: Record) -> "JobDocument":
         """From the ledger's record."""
         url = f"/v1/jobs/{record.id}"
         return cls(
@@ -146,7 +146,7 @@ class ChatResultDocument(BaseModel):
     usage: dict[str, Any] | None
 
     @classmethod
-    def of(cls, record: Record) -> "ChatResultDocument":
+    def from_record(cls, record: Record) -> "ChatResultDocument":
         """From the record of a chat that succeeded."""
         result = record.result or {}
         text = result.get("text", "")
@@ -168,7 +168,7 @@ class TokenDocument(BaseModel):
     result: str
 
     @classmethod
-    def of(cls, job_id: str, token: str, expires_at: float) -> "TokenDocument":
+    def for_job(cls, job_id: str, token: str, expires_at: float) -> "TokenDocument":
         """For this job."""
         url = f"/v1/jobs/{job_id}"
         events, result = (f"{url}/{part}?token={token}" for part in ("events", "result"))

@@ -48,7 +48,7 @@ class MemoryDocument(BaseModel):
     batches: list[BatchMemoryDocument]
 
     @classmethod
-    def of(cls, job_id: str, events: list[LoggedEvent]) -> "MemoryDocument":
+    def from_events(cls, job_id: str, events: list[LoggedEvent]) -> "MemoryDocument":
         """From the job's events."""
         seen = [event.data for event in events if event.type == "batch"]
         attempts = [None, *(data["attempt"] for data in seen), None]

@@ -3,7 +3,7 @@
 import logging
 import resource
 
-__all__ = ["CONNECTIONS", "allow"]
+__all__ = ["CONNECTIONS", "raise_limit"]
 
 log = logging.getLogger(__name__)
 
@@ -13,7 +13,7 @@ CONNECTIONS = 10_000
 _OTHERS = 1000
 
 
-def allow(connections: int = CONNECTIONS) -> None:
+def raise_limit(connections: int = CONNECTIONS) -> None:
     """Let this process, and those that it starts, have so many, or as many as the hard limit does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHERS

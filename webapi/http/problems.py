@@ -26,10 +26,10 @@ from worker.jobs.errors import (
 )
 
 __all__ = [
-    "ENDED",
     "PROBLEM_JSON",
     "RETRY_AFTER_S",
     "STATUS",
+    "TERMINAL_STATUS",
     "ErrorRenderer",
     "Problem",
     "problem",
@@ -58,7 +58,7 @@ STATUS: dict[type[StokerError], int] = {
 }
 
 #: What it is to a request that waited for a job that the job ended like this; all other codes are 500.
-ENDED = {"expired": 503, "timeout": 504, "canceled": 409}
+TERMINAL_STATUS = {"expired": 503, "timeout": 504, "canceled": 409}
 
 
 class Problem(BaseModel):

@@ -2,7 +2,7 @@
 
 from flask import Response, request, send_file
 
-from webapi.services.backend import backend
+from webapi.services.backend import current_backend
 from worker.jobs.errors import JobConflict, JobNotFound
 from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.records import Record
@@ -30,7 +30,7 @@ def video_file(record: Record) -> Response:
     """
     check_succeeded(record)
     try:
-        video = backend().files(record.id).video()
+        video = current_backend().files(record.id).video()
     except FileNotFoundError:
         raise JobNotFound("the result's file is gone") from None
     if isinstance(video, StoredFile):

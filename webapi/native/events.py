@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 
 from webapi.auth import access
 from webapi.http.sse import HEADERS, frames
-from webapi.services.backend import backend
+from webapi.services.backend import current_backend
 from webapi.services.follow import follow
 from worker.jobs.errors import InvalidInput
 from worker.jobs.events import LoggedEvent
@@ -20,15 +20,15 @@ routes = Blueprint("streams", __name__)
 @routes.get("/v1/jobs/<job_id>/events")
 def events(job_id: str) -> Response:
     """The job's events, from the client's cursor to the end."""
-    stoker = backend()
+    backend = current_backend()
     record = access.job(job_id)
     last = _cursor(record.events)
     if record.terminal and last == record.events and "Last-Event-ID" in request.headers:
         return Response(status=204)  # tells an EventSource to come back no more
     if record.terminal:
-        logged: Iterable[LoggedEvent | None] = stoker.ledger.events(job_id, last)
+        logged: Iterable[LoggedEvent | None] = backend.ledger.events(job_id, last)
     else:
-        logged = follow(stoker, job_id, last)
+        logged = follow(backend, job_id, last)
     return Response(frames(logged), mimetype="text/event-stream", headers=HEADERS)
 
 

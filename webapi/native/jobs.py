@@ -15,9 +15,9 @@ from webapi.documents.memory import MemoryDocument
 from webapi.documents.memory_plot import memory_plot
 from webapi.http.bodies import json_body, query
 from webapi.http.video_response import check_succeeded, video_file
-from webapi.services.backend import backend
+from webapi.services.backend import current_backend
 from webapi.submission.clips import submit_clip
-from webapi.submission.request_preferences import idempotency, wait_for_end, wanted_wait_s
+from webapi.submission.request_preferences import preferred_wait_s, read_idempotency_key, wait_for_end
 from webapi.submission.submit import cancel as cancel_job
 from webapi.submission.submit import submit
 from worker.jobs.records import JobState, Record
@@ -33,13 +33,13 @@ routes = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 def submit_chat() -> ResponseReturnValue:
     """Submit a chat job."""
     spec = validate("chat", json_body())
-    return _accepted(submit(backend(), uuid.uuid4().hex, spec, idempotency(spec)))
+    return _accepted(submit(current_backend(), uuid.uuid4().hex, spec, read_idempotency_key(spec)))
 
 
 @routes.post("/video")
 def submit_video() -> ResponseReturnValue:
     """Submit a video job, with its clip."""
-    return _accepted(submit_clip(backend(), lambda fields, _: validate("video", fields)))
+    return _accepted(submit_clip(current_backend(), lambda fields, _: validate("video", fields)))
 
 
 def _accepted(job_id: str) -> ResponseReturnValue:
@@ -49,15 +49,15 @@ def _accepted(job_id: str) -> ResponseReturnValue:
     """
     headers = {"Location": f"/v1/jobs/{job_id}"}
     repeatable = "Idempotency-Key" in request.headers
-    if wait_s := wanted_wait_s():
-        wait_for_end(backend(), job_id, wait_s)
+    if wait_s := preferred_wait_s():
+        wait_for_end(current_backend(), job_id, wait_s)
         headers["Preference-Applied"] = f"wait={wait_s}"
-    record = backend().ledger.get(job_id)
+    record = current_backend().ledger.get(job_id)
     return _document(record), 200 if record.terminal and (wait_s or repeatable) else 202, headers
 
 
 def _document(record: Record) -> dict[str, Any]:
-    return JobDocument.of(record).model_dump()
+    return JobDocument.from_record(record).model_dump()
 
 
 @routes.get("/<string(length=32):job_id>")  # so that /chat and /video are no jobs
@@ -81,11 +81,11 @@ class Page(BaseModel):
 def list_jobs() -> ResponseReturnValue:
     """The jobs, newest first; `links.next` is the next page."""
     page = query(Page)
-    found = backend().ledger.page(page.kind, page.state, page.limit + 1, page.after, access.owner())
+    found = current_backend().ledger.page(page.kind, page.state, page.limit + 1, page.after, access.owner())
     jobs, more = found[: page.limit], len(found) > page.limit
     onward = page.model_dump(exclude_none=True) | {"after": jobs[-1].id if jobs else None}
     following = f"{request.path}?{urlencode(onward)}" if more else None
-    documents = [JobDocument.of(record) for record in jobs]
+    documents = [JobDocument.from_record(record) for record in jobs]
     return JobPageDocument(jobs=documents, links=PageLinksDocument(next=following)).model_dump()
 
 
@@ -96,7 +96,7 @@ def result(job_id: str) -> ResponseReturnValue:
     if record.kind == "video":
         return video_file(record)
     check_succeeded(record)
-    return ChatResultDocument.of(record).model_dump()
+    return ChatResultDocument.from_record(record).model_dump()
 
 
 @routes.get("/<job_id>/memory")
@@ -113,23 +113,23 @@ def memory_picture(job_id: str) -> ResponseReturnValue:
 
 def _memory_of(job_id: str) -> MemoryDocument:
     access.job(job_id)
-    return MemoryDocument.of(job_id, list(backend().ledger.events(job_id)))
+    return MemoryDocument.from_events(job_id, list(current_backend().ledger.events(job_id)))
 
 
 @routes.post("/<job_id>/cancel")
 def cancel(job_id: str) -> ResponseReturnValue:
     """Ask for the job's end: at once if it waits, with its next step if it runs."""
     access.job(job_id)
-    state = cancel_job(backend(), job_id)
-    return _document(backend().ledger.get(job_id)), 202 if state == "running" else 200
+    state = cancel_job(current_backend(), job_id)
+    return _document(current_backend().ledger.get(job_id)), 202 if state == "running" else 200
 
 
 @routes.delete("/<string(length=32):job_id>")
 def forget(job_id: str) -> ResponseReturnValue:
     """Forget a job that has ended, and its files."""
     access.job(job_id)
-    stoker = backend()
-    stoker.ledger.forget(job_id)
-    stoker.remove_files(job_id)
+    backend = current_backend()
+    backend.ledger.forget(job_id)
+    backend.remove_files(job_id)
     logger.info("job %s: forgotten", job_id)
     return "", 204

@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from webapi.documents.jobs import HealthDocument, QueuesDocument, WorkersDocument
-from webapi.services.backend import Backend, backend
+from webapi.services.backend import Backend, current_backend
 from worker.jobs.errors import NotReady
 
 __all__ = ["routes"]
@@ -31,7 +31,7 @@ def livez() -> ResponseReturnValue:
 @routes.get("/readyz")
 def readyz() -> ResponseReturnValue:
     """Redis answers, and every kind of job has a warmed worker."""
-    ready = {worker.kind for worker in backend().registry.live() if worker.state == "ready"}
+    ready = {worker.kind for worker in current_backend().registry.live() if worker.state == "ready"}
     missing = [kind for kind in KINDS if kind not in ready]
     if missing:
         raise NotReady(f"no worker is ready for: {', '.join(missing)}")
@@ -41,20 +41,20 @@ def readyz() -> ResponseReturnValue:
 @routes.get("/v1/queues")
 def queues() -> ResponseReturnValue:
     """The queues and how full they are."""
-    return QueuesDocument(queues=list(backend().queues.all())).model_dump()
+    return QueuesDocument(queues=list(current_backend().queues.all())).model_dump()
 
 
 @routes.get("/v1/workers")
 def workers() -> ResponseReturnValue:
     """The workers that are alive."""
-    return WorkersDocument(workers=backend().registry.live()).model_dump()
+    return WorkersDocument(workers=current_backend().registry.live()).model_dump()
 
 
 @routes.get("/metrics")
 def metrics() -> ResponseReturnValue:
     """The same for Prometheus."""
     registry = CollectorRegistry()
-    registry.register(LedgerCollector(backend()))
+    registry.register(LedgerCollector(current_backend()))
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return Response(encode(registry), content_type=content_type)
 
@@ -62,18 +62,18 @@ def metrics() -> ResponseReturnValue:
 class LedgerCollector(Collector):
     """Reads the ledger at every scrape, so that all API processes tell the same."""
 
-    def __init__(self, stoker: Backend) -> None:
-        self._stoker = stoker
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     def collect(self) -> Iterator[Metric]:
         """All metrics."""
         yield from self._queues()
         finished = CounterMetricFamily("stoker_jobs_finished", "Jobs that ended.", labels=["queue", "state"])
-        for labels, count in self._stoker.registry.totals().items():
+        for labels, count in self._backend.registry.totals().items():
             finished.add_metric(labels, count)
         yield finished
         workers = GaugeMetricFamily("stoker_workers", "Workers alive.", labels=["kind", "state"])
-        found = Counter((worker.kind, worker.state) for worker in self._stoker.registry.live())
+        found = Counter((worker.kind, worker.state) for worker in self._backend.registry.live())
         for kind_and_state, number in sorted(found.items()):
             workers.add_metric(kind_and_state, number)
         yield workers
@@ -85,7 +85,7 @@ class LedgerCollector(Collector):
         wait = GaugeMetricFamily(
             "stoker_estimated_wait_seconds", "Until a job sent now would start.", labels=["queue"]
         )
-        for queue in self._stoker.queues.all():
+        for queue in self._backend.queues.all():
             waiting.add_metric([queue.name], queue.waiting)
             running.add_metric([queue.name], queue.running)
             slots.add_metric([queue.name], queue.slots)

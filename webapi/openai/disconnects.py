@@ -44,7 +44,7 @@ def is_disconnected(environ: Mapping[str, Any]) -> bool:
 
 
 def cancel_on_disconnect(
-    stoker: Backend, job_id: str, environ: Mapping[str, Any]
+    backend: Backend, job_id: str, environ: Mapping[str, Any]
 ) -> Generator[LoggedEvent, None, None]:
     """The job's events up to its end. Before each, and while there are none, the client must be there.
 
@@ -52,7 +52,7 @@ def cancel_on_disconnect(
     """
     ended = False
     try:
-        for event in follow(stoker, job_id, 0, LOOK_S):
+        for event in follow(backend, job_id, 0, LOOK_S):
             if is_disconnected(environ):
                 return
             if event is not None:
@@ -60,13 +60,13 @@ def cancel_on_disconnect(
                 yield event
     finally:
         if not ended:
-            _cancel(stoker, job_id)
+            _cancel(backend, job_id)
 
 
-def _cancel(stoker: Backend, job_id: str) -> None:
+def _cancel(backend: Backend, job_id: str) -> None:
     try:
         logger.info("job %s: its client hung up", job_id)
-        cancel(stoker, job_id)
+        cancel(backend, job_id)
     except JobNotFound:
         logger.info("job %s: its client hung up after it was forgotten", job_id)
     except RedisError as error:

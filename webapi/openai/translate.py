@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from webapi.http.problems import ENDED
+from webapi.http.problems import TERMINAL_STATUS
 from webapi.openai.errors import error_document
 from webapi.openai.schema import (
     AssistantMessage,
@@ -108,9 +108,9 @@ def failure(ending: LoggedEvent | None) -> Failure:
     if ending is None:
         return Failure(404, "not_found", "the job was forgotten while its answer was waited for")
     if ending.type == "canceled":
-        return Failure(ENDED["canceled"], "canceled", "the job was canceled")
+        return Failure(TERMINAL_STATUS["canceled"], "canceled", "the job was canceled")
     data = ending.data
-    return Failure(ENDED.get(data["code"], 500), data["code"], data["message"])
+    return Failure(TERMINAL_STATUS.get(data["code"], 500), data["code"], data["message"])
 
 
 class CompletionBuilder:

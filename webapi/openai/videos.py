@@ -13,7 +13,7 @@ from webapi.http.bodies import query
 from webapi.http.video_response import video_file
 from webapi.openai.routes import JOB_HEADER, submit_named
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
-from webapi.services.backend import backend
+from webapi.services.backend import current_backend
 from webapi.services.follow import follow
 from webapi.submission.clips import submit_clip
 from webapi.submission.submit import cancel
@@ -36,19 +36,19 @@ PAGE = 100
 @routes.post("")
 def create() -> ResponseReturnValue:
     """Submit a video job, with its clip."""
-    stoker = backend()
+    backend = current_backend()
     try:
-        job_id = submit_clip(stoker, _job, CLIP, submit_named)
+        job_id = submit_clip(backend, _job, CLIP, submit_named)
     except InvalidInput as error:
         if error.field == "file":  # as native clients call it
             error.field = CLIP
         raise
-    return _video(stoker.ledger.get(job_id)), {JOB_HEADER: job_id}
+    return _video(backend.ledger.get(job_id)), {JOB_HEADER: job_id}
 
 
 def _job(fields: dict[str, Any], files: JobFiles) -> JobSpec:
     """The job that the form asks for. Unknown fields are ignored, as OpenAI's clients expect."""
-    clip = probe(files.clip, backend().settings.limits)
+    clip = probe(files.clip, current_backend().settings.limits)
     native = {name: value for name, value in fields.items() if name in VideoJob.model_fields}
     native["requested"] = {
         "prompt": fields.get("prompt"),
@@ -66,7 +66,10 @@ def list_videos() -> ResponseReturnValue:
     if wanted.after is not None:
         after = _record(wanted.after).id
         next(records := dropwhile(lambda record: record.id != after, records), None)
-    found = [Video.of(record, backend().settings.retention_s) for record in islice(records, wanted.limit + 1)]
+    found = [
+        Video.of(record, current_backend().settings.retention_s)
+        for record in islice(records, wanted.limit + 1)
+    ]
     page = VideoList.of(found[: wanted.limit], has_more=len(found) > wanted.limit)
     return page.model_dump()
 
@@ -74,7 +77,7 @@ def list_videos() -> ResponseReturnValue:
 def _mine() -> Iterator[Record]:
     """The caller's videos, newest first."""
     after = None
-    while page := backend().ledger.page("video", limit=PAGE, after=after, owner=access.owner()):
+    while page := current_backend().ledger.page("video", limit=PAGE, after=after, owner=access.owner()):
         yield from page
         after = page[-1].id
 
@@ -97,12 +100,12 @@ def content(video_id: str) -> ResponseReturnValue:
 @routes.delete("/<video_id>")
 def delete(video_id: str) -> ResponseReturnValue:
     """Forget the video and its files; if it is not finished, once it is canceled, which takes a batch."""
-    stoker, record = backend(), _record(video_id)
-    if cancel(stoker, record.id) == "running":
-        for _ in follow(stoker, record.id, record.events):
+    backend, record = current_backend(), _record(video_id)
+    if cancel(backend, record.id) == "running":
+        for _ in follow(backend, record.id, record.events):
             pass  # up to its end
-    stoker.ledger.forget(record.id)
-    stoker.remove_files(record.id)
+    backend.ledger.forget(record.id)
+    backend.remove_files(record.id)
     logger.info("job %s: forgotten", record.id)
     return Deleted(id=video_id).model_dump()
 
@@ -116,4 +119,4 @@ def _record(video_id: str) -> Record:
 
 
 def _video(record: Record) -> dict[str, Any]:
-    return Video.of(record, backend().settings.retention_s).model_dump()
+    return Video.of(record, current_backend().settings.retention_s).model_dump()

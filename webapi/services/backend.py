@@ -18,7 +18,7 @@ from worker.jobs.media.files import JobFiles, Media
 from worker.jobs.records import ModelCard
 from worker.jobs.settings import Settings
 
-__all__ = ["Backend", "backend"]
+__all__ = ["Backend", "current_backend"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ class Backend:
     token_counter: TokenCounter
     keys: Keys
     #: The models that workers have served, by kind and name, as the warm-up saw them at its last look.
-    served: dict[tuple[str, str], ModelCard] = field(default_factory=dict)
+    served_models: dict[tuple[str, str], ModelCard] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, settings: Settings) -> "Backend":
+    def from_settings(cls, settings: Settings) -> "Backend":
         """Everything for these settings; nothing connects yet."""
         ledger = Ledger(settings)
         registry = Registry(ledger)
@@ -63,6 +63,6 @@ class Backend:
             logger.warning("job %s: its files stay for now: %s", job_id, error)
 
 
-def backend() -> Backend:
+def current_backend() -> Backend:
     """The backend of the app that handles the current request."""
     return cast(Backend, current_app.extensions[_NAME])

@@ -13,7 +13,7 @@ __all__ = ["follow"]
 
 
 def follow(
-    stoker: Backend, job_id: str, last: int, idle_s: float | None = None
+    backend: Backend, job_id: str, last: int, idle_s: float | None = None
 ) -> Generator[LoggedEvent | None]:
     """The job's events after number `last`, up to the terminal one; None whenever nothing is new.
 
@@ -22,9 +22,9 @@ def follow(
     Live events are taken as long as their numbers follow on. For everything else (the start, a gap, a
     slow client, a lost connection, and to be sure every heartbeat) there is the log.
     """
-    heartbeat_s = stoker.settings.heartbeat_s
+    heartbeat_s = backend.settings.heartbeat_s
     wait_s, looked = min(idle_s or heartbeat_s, heartbeat_s), time.monotonic()
-    with stoker.feed.join(stoker.ledger.channel(job_id)) as inbox:
+    with backend.feed.join(backend.ledger.channel(job_id)) as inbox:
         while True:
             try:
                 event = inbox.get(wait_s)
@@ -38,7 +38,7 @@ def follow(
             if event is not None and event.n == last + 1:
                 new: Sequence[LoggedEvent] | None = [event]
             else:
-                new, looked = _logged(stoker, job_id, last), time.monotonic()
+                new, looked = _logged(backend, job_id, last), time.monotonic()
             if new is None:
                 return
             for event in new:
@@ -50,12 +50,12 @@ def follow(
                 yield None
 
 
-def _logged(stoker: Backend, job_id: str, last: int) -> Sequence[LoggedEvent] | None:
+def _logged(backend: Backend, job_id: str, last: int) -> Sequence[LoggedEvent] | None:
     """What the log has after `last`: nothing while Redis is away, None when nothing can come any more."""
     try:
-        found = stoker.ledger.events(job_id, last)
+        found = backend.ledger.events(job_id, last)
         if not found:
-            record = stoker.ledger.get(job_id)
+            record = backend.ledger.get(job_id)
             if record.terminal and record.events == last:
                 return None
     except RedisError:

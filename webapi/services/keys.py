@@ -41,7 +41,7 @@ class Key:
         return "expired" if self.expires_at is not None and self.expires_at <= time.time() else "valid"
 
     @classmethod
-    def parse(cls, key_id: str, fields: Mapping[str, str]) -> "Key":
+    def from_hash(cls, key_id: str, fields: Mapping[str, str]) -> "Key":
         """From the hash's fields in Redis."""
         given: dict[str, Any] = {
             name: kind(fields[name]) for name, kind in _OPTIONAL.items() if name in fields
@@ -82,19 +82,19 @@ class Keys:
         given = {"name": name, "created_at": now, **limits}
         fields: dict[Any, str] = {field: str(value) for field, value in given.items() if value is not None}
         with self._redis.pipeline() as pipe:
-            pipe.hset(self._at(key_id), mapping=fields | {"hash": _hash(secret)})
+            pipe.hset(self._redis_key(key_id), mapping=fields | {"hash": _hash(secret)})
             pipe.sadd(self._key("keys"), key_id)
             pipe.execute()
-        return NewKey(Key.parse(key_id, fields), f"sk-stoker-{key_id}-{secret}")
+        return NewKey(Key.from_hash(key_id, fields), f"sk-stoker-{key_id}-{secret}")
 
     def list(self) -> Sequence[Key]:
         """All keys, oldest first; expired and revoked ones too."""
         ids = sorted(cast("set[str]", self._redis.smembers(self._key("keys"))))
         with self._redis.pipeline(transaction=False) as pipe:
             for key_id in ids:
-                pipe.hgetall(self._at(key_id))
+                pipe.hgetall(self._redis_key(key_id))
             found = pipe.execute() if ids else []
-        keys = [Key.parse(key_id, fields) for key_id, fields in zip(ids, found, strict=True)]
+        keys = [Key.from_hash(key_id, fields) for key_id, fields in zip(ids, found, strict=True)]
         return sorted(keys, key=lambda key: key.created_at)
 
     def any(self) -> bool:
@@ -106,12 +106,12 @@ class Keys:
         fields = self._fields(key_id)
         if not fields:
             raise KeyNotFound(f"there is no key {key_id}")
-        return Key.parse(key_id, fields)
+        return Key.from_hash(key_id, fields)
 
     def revoke(self, key_id: str) -> Key:
         """Let the key be valid no more; what it has sent goes on. Raises `KeyNotFound`."""
         self.get(key_id)
-        self._redis.hsetnx(self._at(key_id), "revoked_at", str(time.time()))
+        self._redis.hsetnx(self._redis_key(key_id), "revoked_at", str(time.time()))
         return self.get(key_id)
 
     def check(self, text: str) -> Key:
@@ -130,14 +130,14 @@ class Keys:
 
     @staticmethod
     def _valid(key_id: str, fields: Mapping[str, str]) -> Key:
-        if not fields or (key := Key.parse(key_id, fields)).state != "valid":
+        if not fields or (key := Key.from_hash(key_id, fields)).state != "valid":
             raise Unauthorized
         return key
 
     def _fields(self, key_id: str) -> Mapping[str, str]:
-        return cast("Mapping[str, str]", self._redis.hgetall(self._at(key_id)))
+        return cast("Mapping[str, str]", self._redis.hgetall(self._redis_key(key_id)))
 
-    def _at(self, key_id: str) -> str:
+    def _redis_key(self, key_id: str) -> str:
         return self._key("key", key_id)
 
 

@@ -32,9 +32,9 @@ class SigningKeys:
         return self._derived("token")
 
     def _derived(self, purpose: str) -> bytes:
-        return hmac.digest(self._root(), purpose.encode(), hashlib.sha256)
+        return hmac.digest(self._root_secret(), purpose.encode(), hashlib.sha256)
 
-    def _root(self) -> bytes:
+    def _root_secret(self) -> bytes:
         found = self._redis.get(self._key)
         if found is None:
             self._redis.set(self._key, secrets.token_hex(32), nx=True)  # the first of several wins

@@ -12,7 +12,7 @@ from worker.jobs.broker import connect
 from worker.jobs.errors import NotReady
 from worker.jobs.records import ModelCard
 
-__all__ = ["WarmUp"]
+__all__ = ["ApiWarmUp"]
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 
 
-class WarmUp:
+class ApiWarmUp:
     """Parses the prompt templates of all models that are served, and opens the connection for hints.
 
     Otherwise the first client of each process, and of each new model, would wait for that. And each would ask
     Redis for the model that it names.
     """
 
-    def __init__(self, stoker: Backend) -> None:
-        self._stoker = stoker
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._seen: set[ModelCard] = set()
         self._connected = False
         self._thread = threading.Thread(target=self._loop, name="warm-up", daemon=True)
@@ -37,13 +37,13 @@ class WarmUp:
         """Start the thread that looks."""
         self._thread.start()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Prepare what is new. Raises `RedisError`, `OperationalError`."""
-        cards = self._stoker.registry.models()
+        cards = self._backend.registry.models()
         for card in set(cards) - self._seen:
             self._prepare(card)
-        self._stoker.served.clear()  # who looks just now asks Redis
-        self._stoker.served.update({(card.kind, card.name): card for card in cards})
+        self._backend.served_models.clear()  # who looks just now asks Redis
+        self._backend.served_models.update({(card.kind, card.name): card for card in cards})
         if not self._connected:
             connect()
             self._connected = True
@@ -51,7 +51,7 @@ class WarmUp:
     def _prepare(self, card: ModelCard) -> None:
         try:
             if card.kind == "chat":
-                self._stoker.token_counter.prepare(card)
+                self._backend.token_counter.prepare(card)
         except NotReady:
             return  # its template comes
         except RedisError:
@@ -63,7 +63,7 @@ class WarmUp:
     def _loop(self) -> None:
         while True:
             try:
-                self.look()
+                self.refresh()
             except (RedisError, OperationalError) as error:
                 log.debug("not warm yet: %s", error)
             except Exception:  # what cannot be prepared now may be later

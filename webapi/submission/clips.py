@@ -7,7 +7,7 @@ from typing import Any
 from flask import request
 
 from webapi.services.backend import Backend
-from webapi.submission.request_preferences import idempotency, repeated
+from webapi.submission.request_preferences import is_repeated, read_idempotency_key
 from webapi.submission.submit import check_room, submit
 from webapi.submission.uploads import receive
 from worker.jobs.media.files import JobFiles
@@ -17,7 +17,7 @@ __all__ = ["submit_clip"]
 
 
 def submit_clip(
-    stoker: Backend,
+    backend: Backend,
     spec_of: Callable[[dict[str, Any], JobFiles], JobSpec],
     clip: str = "file",
     submit: Callable[..., str] = submit,
@@ -27,14 +27,14 @@ def submit_clip(
     Raises what `receive` and `submit` raise; then no file stays.
     """
     job_id = uuid.uuid4().hex
-    if not repeated(stoker):
-        check_room(stoker, "video")  # before the upload
-    files = stoker.files(job_id)
-    with receive(request, files, stoker.settings, clip) as fields:
+    if not is_repeated(backend):
+        check_room(backend, "video")  # before the upload
+    files = backend.files(job_id)
+    with receive(request, files, backend.settings, clip) as fields:
         spec = spec_of(fields, files)
-        once = idempotency(spec, files.clip, files.background)
+        once = read_idempotency_key(spec, files.clip, files.background)
         with files.store_inputs():
-            accepted = submit(stoker, job_id, spec, once)
+            accepted = submit(backend, job_id, spec, once)
     if accepted != job_id:
-        stoker.remove_files(job_id)  # the job has its own
+        backend.remove_files(job_id)  # the job has its own
     return accepted

@@ -15,14 +15,14 @@ from worker.jobs.errors import InvalidInput
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.specs import JobSpec
 
-__all__ = ["idempotency", "repeated", "wait_for_end", "wanted_wait_s"]
+__all__ = ["is_repeated", "preferred_wait_s", "read_idempotency_key", "wait_for_end"]
 
 MAX_KEY_LENGTH = 255
 #: Nobody's connection is to be trusted for longer.
 MAX_WAIT_S = 600
 
 
-def idempotency(spec: JobSpec, *files: Path) -> IdempotencyKey | None:
+def read_idempotency_key(spec: JobSpec, *files: Path) -> IdempotencyKey | None:
     """What makes equal requests of one `Idempotency-Key` one job; None without the header.
 
     The fingerprint covers the route, the validated body and the uploaded files that exist.
@@ -40,13 +40,13 @@ def idempotency(spec: JobSpec, *files: Path) -> IdempotencyKey | None:
     return IdempotencyKey(key, body.hexdigest())
 
 
-def repeated(stoker: Backend) -> bool:
+def is_repeated(backend: Backend) -> bool:
     """Whether the caller has sent an `Idempotency-Key` that has made a job."""
     key = request.headers.get("Idempotency-Key")
-    return key is not None and stoker.ledger.has_job_for(access.owner(), key)
+    return key is not None and backend.ledger.has_job_for(access.owner(), key)
 
 
-def wanted_wait_s() -> int | None:
+def preferred_wait_s() -> int | None:
     """N of `Prefer: wait=N`; None without it, or for what is no number: such preferences are ignored."""
     wait = parse_dict_header(request.headers.get("Prefer", "")).get("wait") or ""
     digits = wait.lstrip("0") or "0"  # Python refuses to make a number of thousands
@@ -55,10 +55,10 @@ def wanted_wait_s() -> int | None:
     return MAX_WAIT_S if len(digits) > len(str(MAX_WAIT_S)) else min(int(digits), MAX_WAIT_S)
 
 
-def wait_for_end(stoker: Backend, job_id: str, wait_s: float) -> None:
+def wait_for_end(backend: Backend, job_id: str, wait_s: float) -> None:
     """Return when the job has ended, or after `wait_s` seconds."""
     deadline = time.monotonic() + wait_s
-    with closing(follow(stoker, job_id, 0, idle_s=min(wait_s, 1.0))) as events:
+    with closing(follow(backend, job_id, 0, idle_s=min(wait_s, 1.0))) as events:
         for _ in events:
             if time.monotonic() >= deadline:
                 return

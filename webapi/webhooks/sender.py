@@ -126,7 +126,7 @@ def post(
 def payload(record: Record) -> str:
     """What is sent, as JSON: the job as `GET /v1/jobs/{id}` shows it, and what has happened to it."""
     ended_at = rfc3339(record.finished_at or record.created_at)
-    document = JobDocument.of(record).model_dump()
+    document = JobDocument.from_record(record).model_dump()
     return json.dumps({"type": f"job.{record.state}", "timestamp": ended_at, "data": document})
 
 
