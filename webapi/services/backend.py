@@ -1,4 +1,4 @@
-"""The backend: what the routes of one app share, made once by `create_app`."""
+"""The objects that all routes of one app share. `create_app` makes them once."""
 
 import logging
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ _NAME = "stoker"
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The ledger and what is built on it."""
+    """The settings, the ledger, the media store, and the services built on them."""
 
     settings: Settings
     ledger: Ledger
@@ -37,12 +37,15 @@ class Backend:
     feed: Feed
     token_counter: TokenCounter
     keys: Keys
-    #: The models that workers have served, by kind and name, as the warm-up saw them at its last look.
+    #: The models that workers have served, by kind and name. The warm-up refreshes them every second.
     served_models: dict[tuple[str, str], ModelCard] = field(default_factory=dict)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Backend":
-        """Everything for these settings; nothing connects yet."""
+        """Create the backend for these settings. It connects to nothing yet.
+
+        Raises `ConfigurationError` if the media store cannot be opened.
+        """
         ledger = Ledger(settings)
         registry = Registry(ledger)
         feed = Feed(ledger.redis, ledger.key("feed"))
@@ -52,17 +55,17 @@ class Backend:
         )
 
     def files(self, job_id: str) -> JobFiles:
-        """Where the job's files lie."""
+        """Return the files of the job in the media store."""
         return self.media.files(job_id)
 
     def remove_files(self, job_id: str) -> None:
-        """Remove the job's files; if the media store is away, recovery does so within a day."""
+        """Remove the job's files. If the media store is away, recovery removes them within a day."""
         try:
             self.files(job_id).remove()
         except MediaUnavailable as error:
-            logger.warning("job %s: its files stay for now: %s", job_id, error)
+            logger.warning("job %s: its files stay until the media store is back: %s", job_id, error)
 
 
 def current_backend() -> Backend:
-    """The backend of the app that handles the current request."""
+    """Return the backend of the app that handles the current request."""
     return cast(Backend, current_app.extensions[_NAME])

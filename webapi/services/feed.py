@@ -1,4 +1,4 @@
-"""The feed: one Redis subscription a process, fanned out to any number of clients."""
+"""Fan-out of live events: one Redis subscription a process serves any number of clients."""
 
 import logging
 import queue
@@ -18,28 +18,35 @@ __all__ = ["Feed", "Inbox"]
 
 logger = logging.getLogger(__name__)
 
-#: The reader looks after its subscriptions at least this often, should a wake-up get lost.
+#: Longest time between two checks of the subscriptions, in seconds. A lost wake-up is made good then.
 POLL_S = 5.0
+#: Pause before the reader connects again after an error, in seconds.
 RETRY_S = 0.5
 
 
 class Inbox:
-    """What one client has yet to take: live events, and None wherever only the log has them all."""
+    """Bounded queue of one subscriber.
 
-    #: A client slower than this many events reads the log instead.
+    It yields live events. None means that events may have been missed here, so the subscriber reads the log.
+    """
+
+    #: Events that the inbox holds. A client that falls further behind reads the log instead.
     LIMIT = 256
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[LoggedEvent | None] = queue.SimpleQueue()
 
     def put(self, event: LoggedEvent | None) -> None:
-        """Add the event; when the inbox is full a last None, and then nothing."""
+        """Add the event. A full inbox takes one None instead, and drops everything after it."""
         waiting = self._queue.qsize()
         if waiting <= self.LIMIT:
             self._queue.put(event if waiting < self.LIMIT else None)
 
     def get(self, timeout_s: float) -> LoggedEvent | None:
-        """The next event; None when the log must be read. Raises `TimeoutError`."""
+        """Return the next event, or None if the log must be read.
+
+        Raises `TimeoutError` if nothing arrives within `timeout_s` seconds.
+        """
         try:
             return self._queue.get(timeout=timeout_s)
         except queue.Empty:
@@ -47,25 +54,35 @@ class Inbox:
 
 
 class Feed:
-    """Subscribes to the channels that clients have joined, and hands each its events.
+    """Subscriptions to the channels that clients have joined, and the delivery of their events.
 
-    redis-py locks a PubSub's writes but not its reads or reconnects, so only the reader thread touches
-    it; whoever joins or leaves wakes the reader through a channel of its own. Redis confirms every
-    subscription, again after a reconnect, and each confirmation tells the clients to read the log.
+    redis-py locks the writes of a PubSub, but neither its reads nor its reconnects. Therefore only the reader
+    thread touches the PubSub. A client that joins or leaves wakes the reader through a control channel.
+
+    Redis confirms every subscription, and confirms it again after a reconnect. Each confirmation puts None
+    into the inboxes of its channel, so that their clients read the log.
     """
 
-    def __init__(self, client: "redis.Redis", prefix: str) -> None:
+    def __init__(
+        self, client: "redis.Redis", prefix: str, *, poll_s: float = POLL_S, retry_s: float = RETRY_S
+    ) -> None:
         self._client = client
         self._control = f"{prefix}:{uuid.uuid4().hex}"
+        self._poll_s = poll_s
+        self._retry_s = retry_s
         self._lock = threading.Lock()
         self._inboxes: dict[str, set[Inbox]] = {}
         self._confirmed: set[str] = set()
         self._reader: threading.Thread | None = None
-        self._woken = False
+        self._wake_up_sent = False
 
     @contextmanager
     def join(self, channel: str) -> Iterator[Inbox]:
-        """An inbox for the channel's events; begins with None as soon as no event can be missed."""
+        """Subscribe to the channel for the time of the block, and yield the inbox of its events.
+
+        The inbox begins with None as soon as Redis has confirmed the subscription. From then on it misses no
+        event while the connection lasts.
+        """
         inbox = Inbox()
         with self._lock:
             self._inboxes.setdefault(channel, set()).add(inbox)
@@ -74,7 +91,7 @@ class Feed:
             if self._reader is None:
                 self._reader = threading.Thread(target=self._run, name="feed", daemon=True)
                 self._reader.start()
-        self._wake()
+        self._wake_reader()
         try:
             yield inbox
         finally:
@@ -82,18 +99,18 @@ class Feed:
                 self._inboxes[channel].discard(inbox)
                 if not self._inboxes[channel]:
                     del self._inboxes[channel]
-            self._wake()
+            self._wake_reader()
 
-    def _wake(self) -> None:
-        """Have the reader look after its subscriptions, unless it is about to."""
-        if self._woken:
+    def _wake_reader(self) -> None:
+        """Make the reader check its subscriptions, unless a wake-up is on its way already."""
+        if self._wake_up_sent:
             return
-        self._woken = True
+        self._wake_up_sent = True
         try:
             self._client.publish(self._control, "")
-        except RedisError as error:  # the reader finds out by itself, later
-            logger.debug("feed: no wake-up: %s", error)
-            self._woken = False
+        except RedisError as error:  # the reader checks by itself, `poll_s` seconds later at most
+            logger.debug("feed: the wake-up was not sent: %s", error)
+            self._wake_up_sent = False
 
     def _run(self) -> None:
         while True:
@@ -101,44 +118,47 @@ class Feed:
                 with self._client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
                     self._listen(pubsub)
             except RedisError as error:
-                logger.warning("feed: lost Redis, trying again: %s", error)
+                logger.warning("feed: the connection to Redis was lost, trying again: %s", error)
             except Exception:
-                logger.exception("feed: starting over")
+                logger.exception("feed: unexpected error, starting again")
             with self._lock:
                 self._confirmed.clear()
-                if not self._inboxes:  # whoever joins next starts another
+                if not self._inboxes:  # the next client that joins starts another reader
                     self._reader = None
                     return
-            time.sleep(RETRY_S)
+            time.sleep(self._retry_s)
 
     def _listen(self, pubsub: PubSub) -> None:
         pubsub.subscribe(self._control)
-        asked, looked = {self._control}, time.monotonic()
+        requested, checked_at = {self._control}, time.monotonic()
         while True:
-            message = pubsub.get_message(timeout=POLL_S) or {"type": None, "channel": None}
+            message = pubsub.get_message(timeout=self._poll_s) or {"type": None, "channel": None}
             kind, channel = message["type"], message["channel"]
             if kind == "message" and channel != self._control:
                 self._deliver(channel, self._parse(message["data"]))
-                if time.monotonic() - looked < POLL_S:
+                if time.monotonic() - checked_at < self._poll_s:
                     continue
             if kind == "subscribe":
-                asked.add(channel)
+                requested.add(channel)
                 with self._lock:
                     self._confirmed.add(channel)
                 self._deliver(channel, None)
-            if kind == "unsubscribe":  # a client may have joined since it was asked for
-                asked.discard(channel)
-            asked, looked = self._adjust(pubsub, asked), time.monotonic()
+            if kind == "unsubscribe":  # a client may have joined since the request: subscribe again then
+                requested.discard(channel)
+            requested, checked_at = self._adjust(pubsub, requested), time.monotonic()
 
-    def _adjust(self, pubsub: PubSub, asked: set[str]) -> set[str]:
-        """Subscribe to what clients have joined since, unsubscribe from what the last of them left."""
-        self._woken = False  # before it looks: who joins from now on wakes it again
+    def _adjust(self, pubsub: PubSub, requested: set[str]) -> set[str]:
+        """Subscribe to channels that clients have joined, and unsubscribe from those without clients.
+
+        Returns the channels whose subscription is requested now.
+        """
+        self._wake_up_sent = False  # before the inboxes are read: a client that joins later sends another
         with self._lock:
             wanted = {self._control, *self._inboxes}
             self._confirmed &= wanted
-        if new := wanted - asked:
+        if new := wanted - requested:
             pubsub.subscribe(*new)
-        if gone := asked - wanted:
+        if gone := requested - wanted:
             pubsub.unsubscribe(*gone)  # type: ignore[no-untyped-call]
         return wanted
 
@@ -153,5 +173,5 @@ class Feed:
         try:
             return LoggedEvent.parse(text)
         except (ValueError, KeyError, TypeError):
-            logger.warning("feed: not an event: %.100r", text)
+            logger.warning("feed: a message is not an event: %.100r", text)
             return None

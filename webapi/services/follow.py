@@ -1,4 +1,4 @@
-"""Following a job: its events without a gap, from the log and from the live feed."""
+"""Follow a job's events without a gap, from its log and from the live feed."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -6,8 +6,10 @@ from collections.abc import Generator, Sequence
 from redis.exceptions import RedisError
 
 from webapi.services.backend import Backend
+from webapi.services.feed import Inbox
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import LoggedEvent
+from worker.jobs.ledger.ledger import Ledger
 
 __all__ = ["follow"]
 
@@ -15,51 +17,69 @@ __all__ = ["follow"]
 def follow(
     backend: Backend, job_id: str, last: int, idle_s: float | None = None
 ) -> Generator[LoggedEvent | None]:
-    """The job's events after number `last`, up to the terminal one; None whenever nothing is new.
+    """Yield the job's events after number `last`, up to the terminal event, and None while nothing is new.
 
-    That is so at least every `idle_s` seconds, by default and at most every heartbeat.
-
-    Live events are taken as long as their numbers follow on. For everything else (the start, a gap, a
-    slow client, a lost connection, and to be sure every heartbeat) there is the log.
+    None comes at least every `idle_s` seconds. The default and the maximum of `idle_s` is the heartbeat of
+    the settings.
     """
     heartbeat_s = backend.settings.heartbeat_s
-    wait_s, looked = min(idle_s or heartbeat_s, heartbeat_s), time.monotonic()
+    wait_s = min(idle_s or heartbeat_s, heartbeat_s)
     with backend.feed.join(backend.ledger.channel(job_id)) as inbox:
+        reader = _EventReader(backend.ledger, job_id, inbox, heartbeat_s)
         while True:
-            try:
-                event = inbox.get(wait_s)
-            except TimeoutError:
-                if time.monotonic() - looked < heartbeat_s:
-                    yield None
-                    continue
-                event = None
-            if event is not None and event.n <= last:
-                continue
-            if event is not None and event.n == last + 1:
-                new: Sequence[LoggedEvent] | None = [event]
-            else:
-                new, looked = _logged(backend, job_id, last), time.monotonic()
-            if new is None:
+            events = reader.wait(last, wait_s)
+            if reader.exhausted:
                 return
-            for event in new:
+            for event in events:
                 yield event
                 last = event.n
                 if event.terminal:
                     return
-            if not new:
+            if not events:
                 yield None
 
 
-def _logged(backend: Backend, job_id: str, last: int) -> Sequence[LoggedEvent] | None:
-    """What the log has after `last`: nothing while Redis is away, None when nothing can come any more."""
-    try:
-        found = backend.ledger.events(job_id, last)
-        if not found:
-            record = backend.ledger.get(job_id)
-            if record.terminal and record.events == last:
-                return None
-    except RedisError:
-        return []
-    except JobNotFound:
-        return None
-    return found
+class _EventReader:
+    """A job's events, taken from the live feed where possible and from the log where necessary.
+
+    Live events are used as long as their numbers are consecutive. The log is read at the start, after a gap,
+    after a lost connection, when the client was too slow for its inbox, and at every heartbeat to be safe.
+    """
+
+    def __init__(self, ledger: Ledger, job_id: str, inbox: Inbox, heartbeat_s: float) -> None:
+        self._ledger = ledger
+        self._job_id = job_id
+        self._inbox = inbox
+        self._heartbeat_s = heartbeat_s
+        self._log_read_at = time.monotonic()
+        #: True once the job can have no further events: it has ended, or it is forgotten.
+        self.exhausted = False
+
+    def wait(self, last: int, wait_s: float) -> Sequence[LoggedEvent]:
+        """Return the events after number `last`, or none if nothing comes within `wait_s` seconds."""
+        while True:
+            try:
+                event = self._inbox.get(wait_s)
+            except TimeoutError:
+                heartbeat_due = time.monotonic() - self._log_read_at >= self._heartbeat_s
+                return self._read_log(last) if heartbeat_due else []
+            if event is None or event.n > last + 1:  # events may be missing, or are
+                return self._read_log(last)
+            if event.n == last + 1:
+                return [event]
+            # The log has already delivered this event. Wait for the next one.
+
+    def _read_log(self, last: int) -> Sequence[LoggedEvent]:
+        """Return the log's events after number `last`: none while Redis is away. Sets `exhausted`."""
+        events: Sequence[LoggedEvent] = []
+        try:
+            events = self._ledger.events(self._job_id, last)
+            if not events:
+                record = self._ledger.get(self._job_id)
+                self.exhausted = record.terminal and record.events == last
+        except RedisError:
+            pass
+        except JobNotFound:
+            self.exhausted = True
+        self._log_read_at = time.monotonic()
+        return events

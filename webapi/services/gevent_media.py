@@ -1,4 +1,4 @@
-"""The API's media store: what an asynchronous library needs beside gevent."""
+"""The media store of the API, whose asynchronous library must work beside gevent."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,17 +17,20 @@ __all__ = ["open_media"]
 
 
 def open_media(settings: Settings) -> Media:
-    """The media store that the settings name. Raises `ConfigurationError`.
+    """Open the media store that the settings name. Raises `ConfigurationError`.
 
-    Under gunicorn threads are greenlets. A loop in one of them would count as the running loop of all the
-    others, which asyncio forbids: so it gets a thread of the system's.
+    Under gunicorn, threads are greenlets of one system thread. An event loop in one of them would count as
+    the running loop of all the others, which asyncio forbids. So the loop gets a system thread of its own.
     """
     own_loop = settings.media_url is not None and is_module_patched("threading")
     return open_media_store(settings, _loop_in_a_thread() if own_loop else None)
 
 
 def _loop_in_a_thread() -> asyncio.AbstractEventLoop:
-    """Made there too, for its selector belongs to the thread that makes it."""
+    """Return an event loop that runs in a new system thread.
+
+    That thread also creates the loop, because the loop's selector belongs to the thread that creates it.
+    """
     thread = ThreadPool(1)
     loop: asyncio.AbstractEventLoop = thread.apply(_Loop)
     thread.spawn(loop.run_forever)
@@ -35,15 +38,16 @@ def _loop_in_a_thread() -> asyncio.AbstractEventLoop:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Has others wait in the system's threads.
+    """An event loop that runs blocking functions in gevent's pool of system threads.
 
-    An executor's would be greenlets of this loop's thread, for which the main one would wait in the end.
+    The threads of an executor would be greenlets of this loop's thread, and the main thread would wait for
+    them at exit.
     """
 
-    def run_in_executor(  # type: ignore[override]  # there are no executors here
+    def run_in_executor(  # type: ignore[override]  # it knows no executors
         self, executor: None, function: Callable[..., Any], *args: Any
     ) -> "asyncio.Future[Any]":
-        """What the function returns or raises; to look up names, above all."""
+        """Return a future of the function's result. asyncio uses this mostly for name lookups."""
         future = self.create_future()
         get_hub().threadpool.spawn(function, *args).rawlink(
             lambda result: self.call_soon_threadsafe(_settle, future, result)

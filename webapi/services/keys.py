@@ -1,4 +1,4 @@
-"""API keys: made at random, shown once, kept as hashes, checked in constant time."""
+"""API keys: random, shown once, stored as hashes and checked in constant time."""
 
 import hashlib
 import hmac
@@ -15,34 +15,38 @@ from worker.jobs.ledger.ledger import Ledger
 __all__ = ["Key", "Keys", "NewKey"]
 
 _TEXT = re.compile(r"sk-stoker-([0-9a-f]{12})-([A-Za-z0-9_-]{43})")
-#: What an unknown id is compared with, so that it takes as long as a known one. No secret has this hash.
+#: Stands in for the hash of an unknown id, so that its check takes as long as that of a known id. No secret
+#: has this hash.
 _NO_HASH = "-" * 64
 _OPTIONAL = {"expires_at": float, "max_waiting": int, "max_running": int, "revoked_at": float}
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What is known of a key; its `id` is the owner of the jobs sent with it. Times are in epoch seconds."""
+    """An API key without its secret. Its `id` is the owner of the jobs sent with it.
+
+    Times are in seconds since the epoch.
+    """
 
     id: str
     name: str
     created_at: float
     expires_at: float | None = None
-    #: Caps on this key's jobs, beside those of the settings.
+    #: Limits on this key's waiting and running jobs, in addition to those of the settings.
     max_waiting: int | None = None
     max_running: int | None = None
     revoked_at: float | None = None
 
     @property
     def state(self) -> str:
-        """`valid`, `expired` or `revoked`."""
+        """The state of the key now: `valid`, `expired` or `revoked`."""
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= time.time() else "valid"
 
     @classmethod
     def from_hash(cls, key_id: str, fields: Mapping[str, str]) -> "Key":
-        """From the hash's fields in Redis."""
+        """Return the key with this id and these fields of its Redis hash."""
         given: dict[str, Any] = {
             name: kind(fields[name]) for name, kind in _OPTIONAL.items() if name in fields
         }
@@ -51,16 +55,17 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that was just made. Nobody can find out its text later."""
+    """A key that was just created, and its text. The text cannot be recovered later."""
 
     key: Key
     text: str = field(repr=False)
 
 
 class Keys:
-    """The keys in the ledger's Redis. They are never dropped: once there is one, the API stays closed.
+    """The API keys in the ledger's Redis.
 
-    Raises `redis.exceptions.RedisError` when Redis is away.
+    Keys are never deleted, so the API stays closed once a key exists. Every method raises
+    `redis.exceptions.RedisError` when Redis is away.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -75,7 +80,7 @@ class Keys:
         max_running: int | None = None,
         expires_s: float | None = None,
     ) -> NewKey:
-        """A new key, valid for `expires_s` seconds from now on, or for ever."""
+        """Create a key that is valid for `expires_s` seconds from now, or without limit if that is None."""
         key_id, secret, now = secrets.token_hex(6), secrets.token_urlsafe(32), time.time()
         expires_at = None if expires_s is None else now + expires_s
         limits = {"expires_at": expires_at, "max_waiting": max_waiting, "max_running": max_running}
@@ -88,7 +93,7 @@ class Keys:
         return NewKey(Key.from_hash(key_id, fields), f"sk-stoker-{key_id}-{secret}")
 
     def list(self) -> Sequence[Key]:
-        """All keys, oldest first; expired and revoked ones too."""
+        """Return all keys, oldest first, including expired and revoked ones."""
         ids = sorted(cast("set[str]", self._redis.smembers(self._key("keys"))))
         with self._redis.pipeline(transaction=False) as pipe:
             for key_id in ids:
@@ -98,24 +103,27 @@ class Keys:
         return sorted(keys, key=lambda key: key.created_at)
 
     def any(self) -> bool:
-        """Whether a key was ever made."""
+        """Return whether a key was ever created."""
         return bool(self._redis.scard(self._key("keys")))
 
     def get(self, key_id: str) -> Key:
-        """The key. Raises `KeyNotFound`."""
+        """Return the key with this id, whatever its state. Raises `KeyNotFound`."""
         fields = self._fields(key_id)
         if not fields:
             raise KeyNotFound(f"there is no key {key_id}")
         return Key.from_hash(key_id, fields)
 
     def revoke(self, key_id: str) -> Key:
-        """Let the key be valid no more; what it has sent goes on. Raises `KeyNotFound`."""
+        """Revoke the key and return it. Jobs that it has submitted go on. Raises `KeyNotFound`."""
         self.get(key_id)
         self._redis.hsetnx(self._redis_key(key_id), "revoked_at", str(time.time()))
         return self.get(key_id)
 
     def check(self, text: str) -> Key:
-        """The valid key of this text. Raises `Unauthorized`, and does not tell why."""
+        """Return the valid key with this text.
+
+        Raises `Unauthorized` without a reason, so that a caller cannot learn which ids exist.
+        """
         parts = _TEXT.fullmatch(text)
         if parts is None:
             raise Unauthorized
@@ -125,7 +133,7 @@ class Keys:
         return self._valid(key_id, fields if same else {})
 
     def valid(self, key_id: str) -> Key:
-        """The key with this id, if it is valid. Raises `Unauthorized`."""
+        """Return the key with this id if it is valid. Raises `Unauthorized`."""
         return self._valid(key_id, self._fields(key_id))
 
     @staticmethod
@@ -142,5 +150,5 @@ class Keys:
 
 
 def _hash(secret: str) -> str:
-    """One round is enough: 32 random bytes cannot be guessed."""
+    """Return the SHA-256 of the secret in hex. One round is enough: 32 random bytes cannot be guessed."""
     return hashlib.sha256(secret.encode()).hexdigest()

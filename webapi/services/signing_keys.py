@@ -1,4 +1,4 @@
-"""The secret: what this Stoker signs with, made once and kept in Redis beside what it protects."""
+"""Keys that sign webhooks and stream tokens, derived from one secret in Redis."""
 
 import base64
 import hashlib
@@ -12,10 +12,11 @@ __all__ = ["SigningKeys"]
 
 
 class SigningKeys:
-    """Keys for one purpose each, derived from 32 random bytes that nobody is shown.
+    """Signing keys, one for each purpose, derived from a root secret of 32 random bytes.
 
-    They are read anew each time, so that all processes agree even when Redis has lost its data. Raises
-    `redis.exceptions.RedisError` when Redis is away.
+    The root secret is created once, is kept in Redis beside the data that it protects, and is never shown. It
+    is read for every derivation, so that all processes agree even after Redis has lost its data. Every method
+    raises `redis.exceptions.RedisError` when Redis is away.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -23,12 +24,15 @@ class SigningKeys:
         self._key = ledger.key("secret")
 
     def webhook_key(self, owner: str) -> str:
-        """What the webhooks of this API key (empty: of callers without one) are signed with, `whsec_…`."""
+        """Return the key, `whsec_…`, that signs the webhooks of this owner.
+
+        The owner is the id of an API key, or empty for callers without a key.
+        """
         return "whsec_" + base64.b64encode(self._derived(f"webhook:{owner}")).decode()
 
     @property
     def token_key(self) -> bytes:
-        """What stream tokens are signed with."""
+        """The key that signs stream tokens."""
         return self._derived("token")
 
     def _derived(self, purpose: str) -> bytes:
@@ -37,6 +41,6 @@ class SigningKeys:
     def _root_secret(self) -> bytes:
         found = self._redis.get(self._key)
         if found is None:
-            self._redis.set(self._key, secrets.token_hex(32), nx=True)  # the first of several wins
+            self._redis.set(self._key, secrets.token_hex(32), nx=True)  # the first of several processes wins
             found = self._redis.get(self._key)
         return bytes.fromhex(cast(str, found))

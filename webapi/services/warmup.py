@@ -1,4 +1,4 @@
-"""Warm-up: what an API process has ready before a client needs it."""
+"""Preparation of an API process before its first client needs it."""
 
 import logging
 import threading
@@ -16,15 +16,16 @@ __all__ = ["ApiWarmUp"]
 
 log = logging.getLogger(__name__)
 
-#: How often to look for models that workers have published since.
-LOOK_S = 1.0
+#: Seconds between two checks for models that workers have published.
+POLL_S = 1.0
 
 
 class ApiWarmUp:
-    """Parses the prompt templates of all models that are served, and opens the connection for hints.
+    """A thread that prepares each served model, and opens the connection on which messages are sent.
 
-    Otherwise the first client of each process, and of each new model, would wait for that. And each would ask
-    Redis for the model that it names.
+    Without it, the first client of each process and of each new model would wait until the prompt template is
+    parsed and the connection is open. It also keeps `Backend.served_models` current, so that a request that
+    names a model need not read it from Redis.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -34,15 +35,18 @@ class ApiWarmUp:
         self._thread = threading.Thread(target=self._loop, name="warm-up", daemon=True)
 
     def start(self) -> None:
-        """Start the thread that looks."""
+        """Start the thread. It runs as long as the process."""
         self._thread.start()
 
     def refresh(self) -> None:
-        """Prepare what is new. Raises `RedisError`, `OperationalError`."""
+        """Prepare new models, update `served_models`, and connect once to the broker.
+
+        Raises `RedisError` or kombu's `OperationalError` when Redis is away.
+        """
         cards = self._backend.registry.models()
         for card in set(cards) - self._seen:
             self._prepare(card)
-        self._backend.served_models.clear()  # who looks just now asks Redis
+        self._backend.served_models.clear()  # a request that comes now reads Redis
         self._backend.served_models.update({(card.kind, card.name): card for card in cards})
         if not self._connected:
             connect()
@@ -53,10 +57,10 @@ class ApiWarmUp:
             if card.kind == "chat":
                 self._backend.token_counter.prepare(card)
         except NotReady:
-            return  # its template comes
+            return  # the worker has not published its template yet; the next check finds it
         except RedisError:
             raise
-        except Exception:  # the others must not pay for it
+        except Exception:  # the other models must still be prepared
             log.exception("the prompt template of %s cannot be used", card.name)
         self._seen.add(card)
 
@@ -65,7 +69,7 @@ class ApiWarmUp:
             try:
                 self.refresh()
             except (RedisError, OperationalError) as error:
-                log.debug("not warm yet: %s", error)
-            except Exception:  # what cannot be prepared now may be later
-                log.exception("warming up")
-            time.sleep(LOOK_S)
+                log.debug("the warm-up waits for Redis: %s", error)
+            except Exception:  # the next try may succeed
+                log.exception("the warm-up failed")
+            time.sleep(POLL_S)
