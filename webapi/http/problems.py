@@ -1,4 +1,4 @@
-"""Error responses: one table from error class to HTTP status, and problem documents (RFC 9457)."""
+"""Error responses: the table from error classes to HTTP statuses, and problem documents (RFC 9457)."""
 
 import logging
 from collections.abc import Sequence
@@ -40,10 +40,10 @@ PROBLEM_JSON = "application/problem+json"
 
 logger = logging.getLogger(__name__)
 
-#: When to come back to a service that is not ready, in seconds.
+#: Seconds after which a client may retry when the service is not ready.
 RETRY_AFTER_S = 5
 
-#: Subclasses come before their parents.
+#: HTTP status of each error class. The first class that matches counts, so subclasses precede parents.
 STATUS: dict[type[StokerError], int] = {
     TooLarge: 413,
     ModelNotFound: 404,
@@ -57,12 +57,16 @@ STATUS: dict[type[StokerError], int] = {
     DiskFull: 507,
 }
 
-#: What it is to a request that waited for a job that the job ended like this; all other codes are 500.
+#: HTTP status for a request that waited for a job, by the code of the failed or canceled job. Codes that are
+#: not listed mean 500.
 TERMINAL_STATUS = {"expired": 503, "timeout": 504, "canceled": 409}
 
 
 class Problem(BaseModel):
-    """Why the answer is none (RFC 9457); `code` is stable, `field` names the part of the request at fault."""
+    """A problem document (RFC 9457): why a request failed.
+
+    `code` is stable. `field` names the part of the request that is wrong.
+    """
 
     type: Literal["about:blank"] = "about:blank"
     title: str
@@ -73,9 +77,9 @@ class Problem(BaseModel):
 
 
 class ErrorRenderer(Protocol):
-    """Another form of error documents, for the clients of some paths. A module may be one."""
+    """Another form of error documents, for the clients of some paths. A module can implement it."""
 
-    def speaks(self, path: str) -> bool:
+    def handles(self, path: str) -> bool:
         """Return whether the clients of this path expect this form."""
 
     def response(self, status: int, code: str, message: str, field: str | None = None) -> Response:
@@ -85,7 +89,7 @@ class ErrorRenderer(Protocol):
 def register(app: Flask, renderers: Sequence[ErrorRenderer] = ()) -> None:
     """Answer every error of the app with a document.
 
-    It is the document of the first renderer that speaks for the request's path, else a problem document.
+    It is the document of the first renderer that handles the request's path, else a problem document.
     """
     app.extensions["stoker.error_renderers"] = renderers
     app.register_error_handler(StokerError, _stoker_error)
@@ -101,7 +105,7 @@ def problem(status: int, code: str, detail: str, field: str | None = None) -> Re
     `code` is the stable name of the error, `field` the part of the request at fault.
     """
     renderers: Sequence[ErrorRenderer] = current_app.extensions["stoker.error_renderers"]
-    render = next((each.response for each in renderers if each.speaks(request.path)), _document)
+    render = next((each.response for each in renderers if each.handles(request.path)), _document)
     response = render(status, code, detail, field)
     if status == STATUS[NotReady]:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
@@ -137,7 +141,7 @@ def _http_error(error: HTTPException) -> Response:
     response = problem(status, error.name.lower().replace(" ", "_"), error.description or error.name)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
-            response.headers[name] = value  # Allow of a 405, Content-Range of a 416
+            response.headers[name] = value  # such as Allow of a 405 and Content-Range of a 416
     return response
 
 

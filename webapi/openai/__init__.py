@@ -1,1 +1,1 @@
-"""The API that OpenAI's clients speak, over the same jobs as the native one."""
+"""The API that OpenAI's clients speak; it makes the same jobs as the native API."""

@@ -1,4 +1,4 @@
-"""Attendance: a job whose client waits on this very connection is canceled when the client hangs up."""
+"""Cancels a job if its client disconnects while it waits for the answer on this connection."""
 
 import logging
 import select
@@ -18,20 +18,24 @@ __all__ = ["cancel_on_disconnect", "is_disconnected"]
 
 logger = logging.getLogger(__name__)
 
-#: How often to look at the connection while nothing happens, in seconds.
-LOOK_S = 1.0
+#: How often the connection is checked while the job has no events, in seconds.
+POLL_S = 1.0
 
-#: The system's own, asked not to wait: gevent's knows no hang-up, and would go through its hub.
+#: The operating system's poll, called with a timeout of 0. gevent's poll does not report POLLRDHUP, and it
+#: would switch to the hub.
 _poll = get_original("select", "poll")
-#: Only Linux has it; elsewhere who polls for input is told of the end by POLLHUP.
+#: POLLRDHUP exists on Linux only. Elsewhere POLLHUP reports the closed connection when POLLIN is polled.
 _PEER_CLOSED = getattr(select, "POLLRDHUP", 0)
 _CLOSED = _PEER_CLOSED | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
 def is_disconnected(environ: Mapping[str, Any]) -> bool:
-    """Whether the request's client has closed its connection; False under servers that do not show it.
+    """Return True if the request's client has closed its connection.
 
-    Nothing is read, so what the client sent ahead, on plain or TLS connections, stays and is no hang-up.
+    Servers other than gunicorn do not show the connection. For them the result is always False.
+
+    The check reads nothing from the connection, plain or TLS. So a request that the client has sent ahead
+    (pipelining) is kept, and does not count as a disconnect.
     """
     connection = environ.get("gunicorn.socket")
     if connection is None:
@@ -46,13 +50,14 @@ def is_disconnected(environ: Mapping[str, Any]) -> bool:
 def cancel_on_disconnect(
     backend: Backend, job_id: str, environ: Mapping[str, Any]
 ) -> Generator[LoggedEvent, None, None]:
-    """The job's events up to its end. Before each, and while there are none, the client must be there.
+    """Yield the job's events up to its terminal event while the client stays connected.
 
-    If it is not, or if the iterator is closed early, the job is canceled.
+    The connection is checked before each event, and once a second while there are none. If the client has
+    disconnected, or if this iterator is closed early, the job is canceled.
     """
     ended = False
     try:
-        for event in follow(backend, job_id, 0, LOOK_S):
+        for event in follow(backend, job_id, 0, POLL_S):
             if is_disconnected(environ):
                 return
             if event is not None:
@@ -65,9 +70,11 @@ def cancel_on_disconnect(
 
 def _cancel(backend: Backend, job_id: str) -> None:
     try:
-        logger.info("job %s: its client hung up", job_id)
+        logger.info("job %s: the client disconnected, canceling the job", job_id)
         cancel(backend, job_id)
     except JobNotFound:
-        logger.info("job %s: its client hung up after it was forgotten", job_id)
+        logger.info("job %s: the client disconnected, but the job was already deleted", job_id)
     except RedisError as error:
-        logger.warning("job %s: its client hung up, but it goes on: %s", job_id, error)
+        logger.warning(
+            "job %s: the client disconnected, but the job could not be canceled: %s", job_id, error
+        )

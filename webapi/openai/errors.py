@@ -1,13 +1,13 @@
-"""OpenAI's error object: what its clients make their exceptions of."""
+"""The error object of OpenAI's API, from which its clients make their exceptions."""
 
 import re
 
 from flask import Response
 from pydantic import BaseModel
 
-__all__ = ["ErrorDocument", "error_document", "response", "speaks"]
+__all__ = ["ErrorDocument", "error_document", "handles", "response"]
 
-#: The paths, and all below them, whose errors are these.
+#: Errors on these paths, and on all paths below them, have this form.
 PATHS = ("/v1/chat/completions", "/v1/models", "/v1/videos")
 
 TYPES = {
@@ -20,7 +20,7 @@ TYPES = {
 
 
 class Error(BaseModel):
-    """`param` is the part of the request at fault, `code` the stable name."""
+    """One error. `code` is its stable name; `param` names the request's faulty field, if there is one."""
 
     message: str
     type: str
@@ -29,25 +29,28 @@ class Error(BaseModel):
 
 
 class ErrorDocument(BaseModel):
-    """The body of every answer that is none, and the last line of a stream that broke."""
+    """The body of every error response, and the last chunk of a stream that fails."""
 
     error: Error
 
 
-def speaks(path: str) -> bool:
-    """Whether the path's clients expect this object."""
+def handles(path: str) -> bool:
+    """Return True if the clients of this path expect OpenAI's error object."""
     return any(f"{path}/".startswith(f"{known}/") for known in PATHS)
 
 
 def error_document(status: int, code: str, message: str, field: str | None = None) -> ErrorDocument:
-    """The object; `messages.0.role` is `messages[0].role` there."""
+    """Return the error object for an HTTP status, a stable code and a message.
+
+    OpenAI's API writes list indexes in brackets: the field `messages.0.role` becomes `messages[0].role`.
+    """
     kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     param = None if field is None else re.sub(r"\.(\d+)", r"[\1]", field)
     return ErrorDocument(error=Error(message=message, type=kind, param=param, code=code))
 
 
 def response(status: int, code: str, message: str, field: str | None = None) -> Response:
-    """The object as a response; what is not acceptable is a bad request (400) there."""
+    """Return the error object as a response. OpenAI's API answers 400 where the native API answers 422."""
     status = 400 if status == 422 else status
     document = error_document(status, code, message, field)
     return Response(document.model_dump_json(), status, content_type="application/json")

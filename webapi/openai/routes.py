@@ -1,4 +1,4 @@
-"""OpenAI's chat and model routes."""
+"""The routes `/v1/chat/completions` and `/v1/models` of OpenAI's API."""
 
 import uuid
 from itertools import chain
@@ -23,42 +23,46 @@ __all__ = ["JOB_HEADER", "routes", "submit_named"]
 
 routes = Blueprint("openai", __name__)
 
-#: Under which name a job is found at /v1/jobs/{id}.
+#: The response header with the job's id, for the native routes under /v1/jobs/{id}.
 JOB_HEADER = "X-Stoker-Job"
 
 
 @routes.post("/v1/chat/completions")
 def complete() -> ResponseReturnValue:
-    """Answer a conversation, at once or chunk by chunk."""
-    backend, wanted = current_backend(), parse_request(json_body())
-    job_id = submit_named(backend, uuid.uuid4().hex, wanted.job)
-    model = wanted.job.model or str(backend.ledger.get(job_id).spec.model)
-    answer = CompletionBuilder(job_id, model, wanted.request.include_usage)
+    """Answer a conversation, in one response or as a stream of chunks."""
+    backend, parsed = current_backend(), parse_request(json_body())
+    job_id = submit_named(backend, uuid.uuid4().hex, parsed.job)
+    model = parsed.job.model or str(backend.ledger.get(job_id).spec.model)
+    builder = CompletionBuilder(job_id, model, parsed.request.include_usage)
     events = cancel_on_disconnect(backend, job_id, request.environ)
-    awaited = ("token", "succeeded") if wanted.request.stream else ("succeeded",)
+    awaited = ("token", "succeeded") if parsed.request.stream else ("succeeded",)
     event = next((event for event in events if event.type in awaited or event.terminal), None)
     if event is None or event.type not in awaited:
-        response = _no_answer(event)
-    elif wanted.request.stream:
-        lines = answer.stream(chain([event], events))
-        response = Response(lines, mimetype="text/event-stream", headers=HEADERS)
+        response = _error_response(event)
+    elif parsed.request.stream:
+        chunks = builder.stream(chain([event], events))
+        response = Response(chunks, mimetype="text/event-stream", headers=HEADERS)
         response.call_on_close(events.close)
     else:
-        response = Response(answer.completion(event).model_dump_json(), mimetype="application/json")
+        response = Response(builder.completion(event).model_dump_json(), mimetype="application/json")
     response.headers[JOB_HEADER] = job_id
     return response
 
 
-def _no_answer(ending: LoggedEvent | None) -> Response:
-    why = failure(ending)
+def _error_response(terminal_event: LoggedEvent | None) -> Response:
+    why = failure(terminal_event)
     response = problem(why.status, why.code, why.message)
-    if not why.worth_a_retry:
-        response.headers["X-Should-Retry"] = "false"  # OpenAI's clients would submit another job
+    if not why.retryable:
+        response.headers["X-Should-Retry"] = "false"  # else OpenAI's clients would submit another job
     return response
 
 
 def submit_named(backend: Backend, job_id: str, spec: JobSpec, once: IdempotencyKey | None = None) -> str:
-    """Submit, but for a model that is not served raise `ModelNotFound`, as OpenAI's clients expect."""
+    """Submit the job and return its id.
+
+    Raises `ModelNotFound` if no worker serves the model, because OpenAI's clients expect status 404.
+    All other errors are those of `webapi.submission.submit.submit`.
+    """
     try:
         return submit(backend, job_id, spec, once)
     except InvalidInput as error:
@@ -69,13 +73,13 @@ def submit_named(backend: Backend, job_id: str, spec: JobSpec, once: Idempotency
 
 @routes.get("/v1/models")
 def models() -> ResponseReturnValue:
-    """The models that workers serve, of all kinds."""
+    """List the models that workers serve, of all kinds."""
     return ModelList(data=list(_models(current_backend()).values())).model_dump()
 
 
 @routes.get("/v1/models/<path:name>")
 def model(name: str) -> ResponseReturnValue:
-    """One of them."""
+    """Show a model."""
     found = _models(current_backend()).get(name)
     if found is None:
         raise ModelNotFound("model", f"The model {name!r} does not exist.")
@@ -83,6 +87,6 @@ def model(name: str) -> ResponseReturnValue:
 
 
 def _models(backend: Backend) -> dict[str, Model]:
-    """By name; a chat and a video model may share one."""
+    """Return the models by name. If a chat and a video model share a name, the chat model is returned."""
     cards = backend.registry.models()
     return {card.name: Model(id=card.name, max_model_len=card.context_length) for card in reversed(cards)}

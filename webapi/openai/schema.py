@@ -1,10 +1,13 @@
-"""What OpenAI's chat clients send and get, as far as it is not the same as in a native chat job."""
+"""The documents of OpenAI's chat and model routes.
+
+`worker.jobs.specs` has the fields that are the same in native jobs.
+"""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, with_config
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypedDict  # pydantic wants it until Python 3.12
+from typing_extensions import TypedDict  # before Python 3.12 pydantic does not accept typing.TypedDict
 
 from worker.jobs.specs import Text
 
@@ -45,20 +48,20 @@ def _parts(content: Any) -> Any:
 
 
 class _Request(BaseModel):
-    """Unknown fields are ignored, as OpenAI's clients expect of servers that are older than they are."""
+    """A part of a request. Unknown fields are ignored: OpenAI's clients may be newer than this server."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
 class TextPart(_Request):
-    """A piece of a message."""
+    """One part of a message. Only text is supported."""
 
     type: Annotated[Literal["text"], BeforeValidator(_text_only)]
     text: Text
 
 
 class ChatMessage(_Request):
-    """One turn of a conversation; a developer is a system."""
+    """One message of a conversation. The role `developer` means the same as `system`."""
 
     role: Annotated[Literal["system", "developer", "user", "assistant"], BeforeValidator(_no_tools)]
     content: Annotated[
@@ -71,15 +74,16 @@ class ChatMessage(_Request):
 
 
 class StreamOptions(_Request):
-    """With `include_usage` a last chunk tells the usage."""
+    """Options of a stream. `include_usage` adds a last chunk with the token counts."""
 
     include_usage: bool | None = None
 
 
 class ChatCompletionRequest(_Request):
-    """The fields that a native chat job does not have, or has otherwise; null is as good as left out.
+    """The fields that a native chat job lacks or defines differently. Null means the same as no value.
 
-    Without `max_completion_tokens` and its old name the answer may go on until the context ends.
+    Without `max_completion_tokens`, or `max_tokens` as it was called before, an answer may fill the model's
+    context.
     """
 
     messages: Annotated[list[ChatMessage], FailFast()] = Field(min_length=1)
@@ -90,12 +94,12 @@ class ChatCompletionRequest(_Request):
 
     @property
     def include_usage(self) -> bool:
-        """Whether the stream is to end with the usage."""
+        """Whether the stream ends with a chunk that holds the token counts."""
         return bool(self.stream_options.include_usage)
 
 
 class Usage(BaseModel):
-    """Tokens; those of ends and stop strings count too."""
+    """Token counts. End-of-text tokens and the tokens of stop strings are counted too."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -103,7 +107,7 @@ class Usage(BaseModel):
 
 
 class AssistantMessage(BaseModel):
-    """The whole answer."""
+    """The complete text of the answer."""
 
     role: Literal["assistant"] = "assistant"
     content: str
@@ -111,7 +115,7 @@ class AssistantMessage(BaseModel):
 
 
 class Choice(BaseModel):
-    """The only one there is."""
+    """The answer and the reason for its end. A completion has exactly one choice."""
 
     index: Literal[0] = 0
     message: AssistantMessage
@@ -120,7 +124,7 @@ class Choice(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """The answer to a request that did not want a stream."""
+    """The answer to a request without `stream`."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -133,14 +137,14 @@ class ChatCompletion(BaseModel):
 
 @with_config(ConfigDict(title="Delta"))
 class ChunkDelta(TypedDict, total=False):
-    """What is new; the first one tells the role."""
+    """The new text of a chunk. The first chunk also has the role."""
 
     role: Literal["assistant"]
     content: str
 
 
 class ChunkChoice(BaseModel):
-    """The only one there is, as it grows."""
+    """The next part of the answer. A chunk has exactly one choice."""
 
     index: Literal[0] = 0
     delta: ChunkDelta
@@ -149,7 +153,7 @@ class ChunkChoice(BaseModel):
 
 
 class ChatCompletionChunk(BaseModel):
-    """One line of a stream."""
+    """One chunk of a streamed answer."""
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
@@ -160,13 +164,19 @@ class ChatCompletionChunk(BaseModel):
 
 
 class ChunkWithUsage(ChatCompletionChunk):
-    """The same where the usage was asked for: null but in the last chunk, which has no choice."""
+    """A chunk of a stream with `include_usage`.
+
+    `usage` is null in all chunks but the last one, which has no choices.
+    """
 
     usage: Usage | None = None
 
 
 class Model(BaseModel):
-    """A model that workers serve; `max_model_len`, as vLLM has it, is a chat model's context in tokens."""
+    """A model that workers serve.
+
+    `max_model_len` is the context length of a chat model in tokens. vLLM's server has this field too.
+    """
 
     id: str
     object: Literal["model"] = "model"
@@ -176,7 +186,7 @@ class Model(BaseModel):
 
 
 class ModelList(BaseModel):
-    """All of them."""
+    """All models that workers serve."""
 
     object: Literal["list"] = "list"
     data: list[Model]

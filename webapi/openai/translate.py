@@ -1,4 +1,4 @@
-"""Translation: OpenAI's chat requests into native jobs, the jobs' events into OpenAI's answers."""
+"""Translates OpenAI's chat requests into native jobs, and the jobs' events into OpenAI's responses."""
 
 import json
 import time
@@ -27,7 +27,7 @@ from worker.jobs.specs import TO_CONTEXT_END, ChatJob, JobSpec, validate
 
 __all__ = ["CompletionBuilder", "ParsedRequest", "failure", "parse_request"]
 
-#: What cannot be done here, and the values with which a field does not ask for it.
+#: Fields of unsupported features, each with the values that are accepted because they change nothing.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
@@ -48,23 +48,28 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "web_search_options": (),
 }
 
-#: What ends every stream.
+#: The end of every stream.
 DONE = "data: [DONE]\n\n"
 
-#: Failures worth another try by the client. Jobs with the others have had their attempts here.
-WORTH_A_RETRY = frozenset({"expired", "out_of_memory"})
+#: Error codes after which the client may retry. For all other codes the job has used its attempts here.
+RETRYABLE = frozenset({"expired", "out_of_memory"})
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """A request, and the job that does what it asks for."""
+    """A request, and the native job that answers it."""
 
     request: ChatCompletionRequest
     job: JobSpec
 
 
 def parse_request(body: Any) -> ParsedRequest:
-    """What the body asks for. Raises `InvalidInput` naming the first field that is wrong."""
+    """Parse the JSON value of a request's body.
+
+    Null means the same as no value. Unknown fields are ignored.
+
+    Raises `InvalidInput` for the first field that is invalid or asks for an unsupported feature.
+    """
     if not isinstance(body, dict):
         raise InvalidInput("body", "must be a JSON object")
     given = {name: value for name, value in body.items() if value is not None}
@@ -91,52 +96,61 @@ def parse_request(body: Any) -> ParsedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no answer: an HTTP status, a stable code and a sentence."""
+    """The reason why a job has no answer: an HTTP status, a stable code and a message."""
 
     status: int
     code: str
     message: str
 
     @property
-    def worth_a_retry(self) -> bool:
-        """Whether the client may as well try again."""
-        return self.code in WORTH_A_RETRY
+    def retryable(self) -> bool:
+        """Whether another request may succeed."""
+        return self.code in RETRYABLE
 
 
-def failure(ending: LoggedEvent | None) -> Failure:
-    """Of a job that ended like this; None: it was forgotten before its end."""
-    if ending is None:
-        return Failure(404, "not_found", "the job was forgotten while its answer was waited for")
-    if ending.type == "canceled":
+def failure(terminal_event: LoggedEvent | None) -> Failure:
+    """Return the failure that the event `failed` or `canceled` means for a waiting client.
+
+    None stands for a job that was deleted before its terminal event could be read.
+    """
+    if terminal_event is None:
+        return Failure(404, "not_found", "the job was deleted before its answer could be read")
+    if terminal_event.type == "canceled":
         return Failure(TERMINAL_STATUS["canceled"], "canceled", "the job was canceled")
-    data = ending.data
+    data = terminal_event.data
     return Failure(TERMINAL_STATUS.get(data["code"], 500), data["code"], data["message"])
 
 
 class CompletionBuilder:
-    """The answer of one job, by the model of this name, as OpenAI's clients get it."""
+    """A builder of the responses to one request: a completion, or the chunks of a stream.
+
+    `include_usage` adds a last chunk with the token counts to the stream.
+    """
 
     def __init__(self, job_id: str, model: str, include_usage: bool = False) -> None:
-        self._head: dict[str, Any] = {
+        self._common_fields: dict[str, Any] = {
             "id": f"chatcmpl-{job_id}",
             "created": int(time.time()),
             "model": model,
         }
         self._include_usage = include_usage
 
-    def completion(self, ending: LoggedEvent) -> ChatCompletion:
-        """All of it, once the job has succeeded."""
-        data = ending.data
+    def completion(self, succeeded: LoggedEvent) -> ChatCompletion:
+        """Return the complete answer, from the job's event `succeeded`."""
+        data = succeeded.data
         message = AssistantMessage(content=data["result"]["text"])
         choice = Choice(message=message, finish_reason=data["result"]["finish_reason"])
-        return ChatCompletion(**self._head, choices=[choice], usage=Usage(**data["usage"]))
+        return ChatCompletion(**self._common_fields, choices=[choice], usage=Usage(**data["usage"]))
 
     def stream(self, events: Iterable[LoggedEvent]) -> Iterator[str]:
-        """Its chunks as lines of a stream. The role comes with the first text, for clients measure when."""
+        """Yield the answer as Server-Sent Events, one chunk for each token event.
+
+        The role is in the same chunk as the first text, because clients measure the time to the first chunk.
+        """
         first = True
         for event in events:
             if event.terminal:
-                yield self._ending(event, first)
+                yield self._last_chunks(event, first)
                 return
             if event.type == "token":
                 text = event.data["text"]
@@ -146,23 +160,27 @@ class CompletionBuilder:
                 first = False
         yield DONE
 
-    def _ending(self, event: LoggedEvent, first: bool) -> str:
-        """The last lines, in one piece."""
+    def _last_chunks(self, event: LoggedEvent, first: bool) -> str:
+        """Return the end of the stream as one string, so that the server sends it in one piece."""
         if event.type != "succeeded":
             why = failure(event)
-            return _chunk(error_document(why.status, why.code, why.message)) + DONE
+            return _sse(error_document(why.status, why.code, why.message)) + DONE
         data = event.data
-        rest = ChunkDelta(role="assistant", content="") if first else ChunkDelta()
-        text = self._chunk(rest, data["result"]["finish_reason"])
+        delta = ChunkDelta(role="assistant", content="") if first else ChunkDelta()
+        text = self._chunk(delta, data["result"]["finish_reason"])
         if self._include_usage:
-            text += _chunk(ChunkWithUsage(**self._head, choices=[], usage=Usage(**data["usage"])))
+            text += _sse(ChunkWithUsage(**self._common_fields, choices=[], usage=Usage(**data["usage"])))
         return text + DONE
 
     def _chunk(self, delta: ChunkDelta, finish_reason: str | None = None) -> str:
-        kind = ChunkWithUsage if self._include_usage else ChatCompletionChunk
-        return _chunk(kind(**self._head, choices=[ChunkChoice(delta=delta, finish_reason=finish_reason)]))
+        document = ChunkWithUsage if self._include_usage else ChatCompletionChunk
+        choice = ChunkChoice(delta=delta, finish_reason=finish_reason)
+        return _sse(document(**self._common_fields, choices=[choice]))
 
 
-def _chunk(document: BaseModel) -> str:
-    """One event, in ASCII: some clients take U+2028 and its like for the end of a line."""
+def _sse(document: BaseModel) -> str:
+    """Return the document as one Server-Sent Event.
+
+    The JSON is ASCII: some clients take U+2028 and similar characters for the end of a line.
+    """
     return f"data: {document.model_dump_json(ensure_ascii=True)}\n\n"

@@ -1,4 +1,4 @@
-"""What OpenAI's video clients get, and what they may list."""
+"""The documents of OpenAI's video routes."""
 
 from fractions import Fraction
 from typing import Any, Literal
@@ -21,14 +21,14 @@ STATUS: dict[JobState, Status] = {
 
 
 class VideoError(BaseModel):
-    """Why there is no video."""
+    """The reason why a video failed."""
 
     code: str
     message: str
 
 
 class Video(BaseModel):
-    """A video job. `progress` is in per cent, times are seconds since the epoch."""
+    """A video job. `progress` is a percentage; times are in seconds since the epoch."""
 
     id: str
     object: Literal["video"] = "video"
@@ -45,8 +45,8 @@ class Video(BaseModel):
     remixed_from_video_id: None = None
 
     @classmethod
-    def of(cls, record: Record, retention_s: int) -> "Video":
-        """From the ledger's record."""
+    def from_record(cls, record: Record, retention_s: int) -> "Video":
+        """Return the document of the job's record. A finished video expires after `retention_s` seconds."""
         completed = int(record.finished_at or 0) if record.state == "succeeded" else None
         requested = _requested(record)
         return cls(
@@ -65,14 +65,17 @@ class Video(BaseModel):
 
 
 def _requested(record: Record) -> Requested:
-    """What the client said; of a native job what its result tells, once there is one."""
+    """Return the client's own prompt, seconds and size.
+
+    A job of the native API has none. Its seconds and size come from its result, and are empty until then.
+    """
     if isinstance(record.spec, VideoJob) and record.spec.requested:
         return record.spec.requested
-    found: dict[str, Any] = record.result or {}
-    if not found:
+    result: dict[str, Any] = record.result or {}
+    if not result:
         return Requested(seconds="", size="")
-    seconds = float(found["frames"] / Fraction(found["frame_rate"]))
-    return Requested(seconds=f"{seconds:g}", size=f"{found['width']}x{found['height']}")
+    seconds = float(result["frames"] / Fraction(result["frame_rate"]))
+    return Requested(seconds=f"{seconds:g}", size=f"{result['width']}x{result['height']}")
 
 
 def _progress(record: Record) -> int:
@@ -88,7 +91,7 @@ def _error(record: Record) -> VideoError | None:
 
 
 class Listing(BaseModel):
-    """What to list: from the one behind `after` on."""
+    """The query of a listing. The page starts with the video that follows `after`."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -98,7 +101,7 @@ class Listing(BaseModel):
 
 
 class VideoList(BaseModel):
-    """A page."""
+    """A page of videos."""
 
     object: Literal["list"] = "list"
     data: list[Video]
@@ -107,14 +110,14 @@ class VideoList(BaseModel):
     has_more: bool
 
     @classmethod
-    def of(cls, videos: list[Video], has_more: bool) -> "VideoList":
-        """With the ids of its ends."""
+    def from_videos(cls, videos: list[Video], has_more: bool) -> "VideoList":
+        """Return the page of these videos. `has_more` tells that another page follows."""
         first, last = (videos[0].id, videos[-1].id) if videos else (None, None)
         return cls(data=videos, first_id=first, last_id=last, has_more=has_more)
 
 
 class Deleted(BaseModel):
-    """It is gone, and its files."""
+    """The confirmation that a video and its files were deleted."""
 
     id: str
     object: Literal["video.deleted"] = "video.deleted"

@@ -1,4 +1,4 @@
-"""OpenAI's video routes: a clip as `input_reference`, for our models make videos out of videos."""
+"""The routes `/v1/videos` of OpenAI's API. A request uploads a clip, which the models here transform."""
 
 import logging
 from collections.abc import Iterator
@@ -28,26 +28,27 @@ __all__ = ["routes"]
 logger = logging.getLogger(__name__)
 routes = Blueprint("openai_videos", __name__, url_prefix="/v1/videos")
 
+#: The form field of the clip.
 CLIP = "input_reference"
-#: How many records to read from the ledger at a time.
+#: Number of records that are read from the ledger at a time.
 PAGE = 100
 
 
 @routes.post("")
 def create() -> ResponseReturnValue:
-    """Submit a video job, with its clip."""
+    """Submit a video job and upload its clip."""
     backend = current_backend()
     try:
         job_id = submit_clip(backend, _job, CLIP, submit_named)
     except InvalidInput as error:
-        if error.field == "file":  # as native clients call it
+        if error.field == "file":  # the native API's name of the field
             error.field = CLIP
         raise
     return _video(backend.ledger.get(job_id)), {JOB_HEADER: job_id}
 
 
 def _job(fields: dict[str, Any], files: JobFiles) -> JobSpec:
-    """The job that the form asks for. Unknown fields are ignored, as OpenAI's clients expect."""
+    """Return the job of a submitted form. Unknown fields are ignored, as OpenAI's clients expect."""
     clip = probe(files.clip, current_backend().settings.limits)
     native = {name: value for name, value in fields.items() if name in VideoJob.model_fields}
     native["requested"] = {
@@ -60,22 +61,22 @@ def _job(fields: dict[str, Any], files: JobFiles) -> JobSpec:
 
 @routes.get("")
 def list_videos() -> ResponseReturnValue:
-    """The caller's videos, newest first or last."""
-    wanted = query(Listing)
-    records = _mine() if wanted.order == "desc" else iter(list(_mine())[::-1])
-    if wanted.after is not None:
-        after = _record(wanted.after).id
+    """List the caller's videos, newest first (`desc`) or oldest first (`asc`)."""
+    listing = query(Listing)
+    records = _own_records() if listing.order == "desc" else iter(list(_own_records())[::-1])
+    if listing.after is not None:
+        after = _record(listing.after).id
         next(records := dropwhile(lambda record: record.id != after, records), None)
     found = [
-        Video.of(record, current_backend().settings.retention_s)
-        for record in islice(records, wanted.limit + 1)
+        Video.from_record(record, current_backend().settings.retention_s)
+        for record in islice(records, listing.limit + 1)
     ]
-    page = VideoList.of(found[: wanted.limit], has_more=len(found) > wanted.limit)
+    page = VideoList.from_videos(found[: listing.limit], has_more=len(found) > listing.limit)
     return page.model_dump()
 
 
-def _mine() -> Iterator[Record]:
-    """The caller's videos, newest first."""
+def _own_records() -> Iterator[Record]:
+    """Yield the records of the caller's videos, newest first."""
     after = None
     while page := current_backend().ledger.page("video", limit=PAGE, after=after, owner=access.owner()):
         yield from page
@@ -84,13 +85,13 @@ def _mine() -> Iterator[Record]:
 
 @routes.get("/<video_id>")
 def show(video_id: str) -> ResponseReturnValue:
-    """The video."""
+    """Show a video."""
     return _video(_record(video_id))
 
 
 @routes.get("/<video_id>/content")
 def content(video_id: str) -> ResponseReturnValue:
-    """The finished video itself, by byte ranges."""
+    """Download a finished video, whole or in byte ranges."""
     record = _record(video_id)
     if request.args.get("variant", "video") != "video":
         raise InvalidInput("variant", "only the video itself is kept: leave it out")
@@ -99,19 +100,26 @@ def content(video_id: str) -> ResponseReturnValue:
 
 @routes.delete("/<video_id>")
 def delete(video_id: str) -> ResponseReturnValue:
-    """Forget the video and its files; if it is not finished, once it is canceled, which takes a batch."""
+    """Delete a video and its files.
+
+    A job that has not ended is canceled first. If it is running, the response waits until it has ended, which
+    takes up to one batch.
+    """
     backend, record = current_backend(), _record(video_id)
     if cancel(backend, record.id) == "running":
         for _ in follow(backend, record.id, record.events):
-            pass  # up to its end
+            pass  # wait for the terminal event
     backend.ledger.forget(record.id)
     backend.remove_files(record.id)
-    logger.info("job %s: forgotten", record.id)
+    logger.info("job %s: deleted", record.id)
     return Deleted(id=video_id).model_dump()
 
 
 def _record(video_id: str) -> Record:
-    """The caller's video, by its id with OpenAI's prefix or by the job's own. Raises `JobNotFound`."""
+    """Return the caller's video job. `video_id` is the job's id, with or without the prefix `video_`.
+
+    Raises `JobNotFound`.
+    """
     record = access.job(video_id.removeprefix("video_"))
     if record.kind != "video":
         raise JobNotFound(f"there is no video {video_id}")
@@ -119,4 +127,4 @@ def _record(video_id: str) -> Record:
 
 
 def _video(record: Record) -> dict[str, Any]:
-    return Video.of(record, current_backend().settings.retention_s).model_dump()
+    return Video.from_record(record, current_backend().settings.retention_s).model_dump()

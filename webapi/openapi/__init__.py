@@ -1,1 +1,1 @@
-"""The OpenAPI 3.1 document of all routes, made from the models that serve them, and a page to read it."""
+"""The OpenAPI 3.1 document of all routes, built from the routes' own models, and the page that shows it."""

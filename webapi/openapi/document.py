@@ -1,4 +1,4 @@
-"""Builds the document: paths from the app's own rules, words from its docstrings, schemas from models."""
+"""Builds the OpenAPI document: paths from the app's rules, summaries from docstrings, schemas from models."""
 
 import json
 import re
@@ -24,14 +24,11 @@ from openapi_pydantic import (
     Server,
 )
 from pydantic import BaseModel
-from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import Rule
 
-from webapi.documents.events import EventDocument
 from webapi.http.problems import PROBLEM_JSON, Problem
-from webapi.openai.errors import ErrorDocument, speaks
-from webapi.openai.schema import ChatCompletionChunk, ChunkWithUsage
+from webapi.openai.errors import ErrorDocument, handles
 from webapi.openapi import native, openai
 from webapi.openapi.parts import (
     JSON,
@@ -46,7 +43,8 @@ from webapi.openapi.parts import (
     reference,
     without_null,
 )
-from webapi.openapi.webhooks import WEBHOOKS, Notice
+from webapi.openapi.schemas import schemas_of
+from webapi.openapi.webhooks import WEBHOOKS
 
 __all__ = ["EXAMPLES", "build", "documented"]
 
@@ -54,14 +52,15 @@ ROUTES: dict[str, Route] = native.ROUTES | openai.ROUTES
 EXAMPLES: Json = json.loads(files("webapi.openapi").joinpath("examples.json").read_text("utf-8"))
 
 ABOUT = (
-    "Chat and video jobs on warm GPUs. Every job is a stream of numbered events that has exactly one ending."
+    "Chat and video jobs on GPUs whose models stay loaded. "
+    "Every job has a stream of numbered events, which ends with exactly one terminal event."
 )
 
-#: Errors that any route may answer with, and those that only routes with keys do.
+#: Error statuses of all routes, and of the routes that need a key.
 ALWAYS, GUARDED = (500, 503), (401,)
 ERROR_HEADERS: Mapping[int, Mapping[str, Header]] = {
-    401: {"WWW-Authenticate": header("How to say who one is.", const="Bearer")},
-    416: {"Content-Range": header("How many bytes there are.", pattern=r"^bytes \*/\d+$")},
+    401: {"WWW-Authenticate": header("The authentication scheme.", const="Bearer")},
+    416: {"Content-Range": header("The size of the video in bytes.", pattern=r"^bytes \*/\d+$")},
     429: RETRY_AFTER,
     503: RETRY_AFTER,
 }
@@ -69,28 +68,34 @@ SECURITY: Json = {
     "key": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An API key (`stoker keys create`). Until there is one, this machine alone is served.",
+        "description": (
+            "An API key (`stoker keys create`). As long as no key exists, the API serves only this machine."
+        ),
     },
     "token": {
         "type": "apiKey",
         "in": "query",
         "name": "token",
-        "description": "A stream token of `POST /v1/jobs/{job_id}/token`, which is a cookie too.",
+        "description": (
+            "A stream token from `POST /v1/jobs/{job_id}/token`. Browsers may send it as a cookie instead."
+        ),
     },
 }
 
-
-#: Media types of the files in forms. Nobody looks at them: what counts is what is in the files.
+#: Media types of the files in forms. The API ignores them and checks the contents of the files instead.
 FILES = {"file": "video/*", "input_reference": "video/*", "background": "text/plain, image/*"}
 
 
 def documented(app: Flask) -> Iterable[Rule]:
-    """The rules that the document is about: all but those that show it."""
+    """Return the app's rules that the document describes: all except those that show the document."""
     return (rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith("openapi."))
 
 
 def build(app: Flask) -> Json:
-    """The document of this app's routes. Raises KeyError for one that nothing is written about."""
+    """Return the OpenAPI document of the app's routes as JSON values.
+
+    Raises `KeyError` for a route that is missing in `ROUTES`.
+    """
     paths: dict[str, PathItem] = {}
     for rule in documented(app):
         path = re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule)
@@ -104,7 +109,7 @@ def build(app: Flask) -> Json:
         paths=paths,
         webhooks=WEBHOOKS,
     ).model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return document | {"components": {"schemas": _schemas(), "securitySchemes": SECURITY}}
+    return document | {"components": {"schemas": schemas_of(ROUTES.values()), "securitySchemes": SECURITY}}
 
 
 def _operation(app: Flask, rule: Rule, path: str) -> Operation:
@@ -113,7 +118,7 @@ def _operation(app: Flask, rule: Rule, path: str) -> Operation:
     summary, _, more = (app.view_functions[rule.endpoint].__doc__ or "").partition("\n")
     ids = [_id(name) for name in re.findall(r"{(\w+)}", path)]
     statuses = {*route.errors, *ALWAYS, *(() if route.free else GUARDED)}
-    answers = {status: _answer(answer, blueprint) for status, answer in route.answers.items()}
+    answers = {status: _success(answer, blueprint) for status, answer in route.answers.items()}
     errors = {status: _error(status, path) for status in statuses}
     return Operation(
         tags=[blueprint],
@@ -128,7 +133,7 @@ def _operation(app: Flask, rule: Rule, path: str) -> Operation:
 
 
 def _security(route: Route) -> list[dict[str, list[str]]]:
-    """In any one of these ways."""
+    """Return the alternative ways to authenticate."""
     key: list[dict[str, list[str]]] = [] if route.free else [{"key": []}]
     token: list[dict[str, list[str]]] = [{"token": []}] if route.reads else []
     return [*key, *token]
@@ -161,7 +166,7 @@ def _body(body: Body) -> RequestBody:
     return RequestBody(content={"multipart/form-data": form}, required=True)
 
 
-def _answer(answer: AnswerSpec, blueprint: str) -> Response:
+def _success(answer: AnswerSpec, blueprint: str) -> Response:
     content = {
         media: _media(Schema.model_validate(schema), f"{blueprint} {media}")
         for media, schema in answer.content.items()
@@ -169,39 +174,13 @@ def _answer(answer: AnswerSpec, blueprint: str) -> Response:
     if answer.model:
         content[JSON] = _media(reference(answer.model), component(answer.model))
     known: Json = {"content": content} if content else {}
-    return Response(description=answer.what, headers=dict(answer.headers), **known)
+    return Response(description=answer.description, headers=dict(answer.headers), **known)
 
 
 def _error(status: int, path: str) -> Response:
-    model, media = (ErrorDocument, JSON) if speaks(path) else (Problem, PROBLEM_JSON)
+    model, media = (ErrorDocument, JSON) if handles(path) else (Problem, PROBLEM_JSON)
     return Response(
         description=HTTP_STATUS_CODES[status],
         headers=dict(ERROR_HEADERS.get(status, {})),
         content={media: _media(reference(model), f"{component(model)} {status}")},
     )
-
-
-def _schemas() -> Json:
-    """Those of all models that are named anywhere, as they are sent or as they are received."""
-    received = {route.body.model for route in ROUTES.values() if route.body and route.body.model}
-    answered = {
-        answer.model for route in ROUTES.values() for answer in route.answers.values() if answer.model
-    }
-    answered |= {ErrorDocument, Problem, EventDocument, Notice, ChatCompletionChunk, ChunkWithUsage}
-    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [
-        *((model, "validation") for model in received),
-        *((model, "serialization") for model in answered),
-    ]
-    wanted.sort(key=lambda each: each[0].__name__)
-    _, schemas = models_json_schema(wanted, ref_template="#/components/schemas/{model}")
-    return _by_title(schemas["$defs"])
-
-
-def _by_title(schemas: Json) -> Json:
-    """Return the schemas under their titles, sorted. Pydantic has named them after their classes."""
-    names = {name: schema.get("title", name) for name, schema in schemas.items()}
-    text = re.sub(r"(?<=#/components/schemas/)\w+", lambda found: names[found.group()], json.dumps(schemas))
-    return {
-        names[name]: schema
-        for name, schema in sorted(json.loads(text).items(), key=lambda each: names[each[0]])
-    }

@@ -1,4 +1,4 @@
-"""The routes that OpenAI's clients speak, by Flask's endpoints."""
+"""Describes the routes of OpenAI's API, by their Flask endpoints."""
 
 from typing import Any
 
@@ -23,42 +23,42 @@ from worker.jobs.specs import ChatJob
 
 __all__ = ["ROUTES"]
 
-
-#: The keywords of a schema that only tell of it.
-WORDS = {"title", "description", "default"}
+#: The keywords of a schema that only annotate it; they stay outside of `anyOf`.
+ANNOTATIONS = {"title", "description", "default"}
 
 
 class ChatCompletionBody(ChatCompletionRequest, ChatJob):
-    """All that is read: OpenAI's fields, and a native job's. Null is as good as left out.
+    """The body of a chat request: OpenAI's fields, and those of a native chat job.
 
-    What is not listed is ignored, or refused if it would change the answer.
+    Null means the same as no value. Other fields are ignored, or refused if they would change the answer.
     """
 
     model_config = ConfigDict(extra="ignore")
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """With null for all that may be left out."""
+        """Return the schema with null as a further type of every optional field."""
         schema = handler.resolve_ref_schema(handler(core))
         null = {"type": "null"}
         for name, field in schema["properties"].items():
-            kinds = field.pop("anyOf", None) or [{key: field.pop(key) for key in set(field) - WORDS}]
+            kinds = field.pop("anyOf", None) or [{key: field.pop(key) for key in set(field) - ANNOTATIONS}]
             if name not in schema["required"]:
                 kinds = [kind for kind in kinds if kind != null] + [null]
             field["anyOf"] = kinds
         return schema
 
 
+#: Error statuses of a submit, besides those of every route.
 SUBMIT = (400, 404, 413, 415, 429)
-#: Of a form's field, which may be any text.
+#: The schema of a form field that may be any text.
 TEXT: dict[str, Any] = {}
 VIDEO_FORM = form_of(
     {
-        "input_reference": BINARY | {"description": "The clip that the video is made of."},
-        "background": {"anyOf": [TEXT, BINARY], "description": "A colour, or an image as a file."},
-        "prompt": TEXT | {"description": "Shown again; the models here take none."},
-        "seconds": TEXT | {"description": "Shown again; the clip's length counts."},
-        "size": TEXT | {"description": "Shown again; the clip's size counts."},
+        "input_reference": BINARY | {"description": "The clip from which the video is made."},
+        "background": {"anyOf": [TEXT, BINARY], "description": "A colour, or an image file."},
+        "prompt": TEXT | {"description": "Returned with the video, but not used by the models here."},
+        "seconds": TEXT | {"description": "Returned with the video. Its real length is that of the clip."},
+        "size": TEXT | {"description": "Returned with the video. Its real size is that of the clip."},
     },
     required="input_reference",
     omitted=("background_image", "requested"),
@@ -69,7 +69,7 @@ ROUTES: dict[str, Route] = {
     "openai.complete": Route(
         {
             200: AnswerSpec(
-                "The answer; with `stream`, `data:` lines that are ChatCompletionChunks, then `[DONE]`.",
+                "The answer. With `stream`, `data:` lines with one ChatCompletionChunk each, then `[DONE]`.",
                 ChatCompletion,
                 X_STOKER_JOB,
                 {EVENT_STREAM: events({"description": "A ChatCompletionChunk as JSON, or `[DONE]`."})},
@@ -86,15 +86,19 @@ ROUTES: dict[str, Route] = {
         Body(form=VIDEO_FORM, example="OpenAIVideoForm"),
         parameters=IDEMPOTENCY,
     ),
-    "openai_videos.list_videos": Route({200: AnswerSpec("A page.", VideoList)}, (400, 404), query=Listing),
+    "openai_videos.list_videos": Route(
+        {200: AnswerSpec("A page of videos.", VideoList)}, (400, 404), query=Listing
+    ),
     "openai_videos.show": Route({200: AnswerSpec("The video's job.", Video)}, (404,)),
     "openai_videos.content": Route(
         VIDEO_RESPONSES,
         (400, 404, 409, 416),
         parameters=(
-            parameter("variant", "Only the video itself is kept.", "query", type="string", enum=["video"]),
-            parameter("Range", "The bytes that are wanted: `bytes=0-1023`."),
+            parameter(
+                "variant", "Only the video itself is available.", "query", type="string", enum=["video"]
+            ),
+            parameter("Range", "The range of bytes: `bytes=0-1023`."),
         ),
     ),
-    "openai_videos.delete": Route({200: AnswerSpec("It is gone.", Deleted)}, (404, 409)),
+    "openai_videos.delete": Route({200: AnswerSpec("The video is deleted.", Deleted)}, (404, 409)),
 }

@@ -1,4 +1,4 @@
-"""What routes are described with: their answers, errors, bodies, headers and parameters."""
+"""The parts of a route's description: responses, errors, bodies, headers and parameters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,12 +34,12 @@ Json = dict[str, Any]
 
 JSON, MP4, EVENT_STREAM, SVG = "application/json", "video/mp4", "text/event-stream", "image/svg+xml"
 TEXT: Json = {"type": "string"}
-#: OpenAPI 3.1: raw bytes need no schema but a place for one.
+#: Raw bytes. OpenAPI 3.1 needs no schema for them; this one stands where a schema is required.
 BINARY: Json = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
 def events(data: Json) -> Json:
-    """The schema of each event of a stream, whose `data` are such a string."""
+    """Return the schema of one event of a stream. `data` are the schema keywords of its data string."""
     name: Json = {"type": "string"}
     return {
         "type": "object",
@@ -50,7 +50,7 @@ def events(data: Json) -> Json:
 
 
 def header(description: str, required: bool = True, **schema: Any) -> Header:
-    """A header of answers; a string if `schema` does not say otherwise."""
+    """Return a response header. It is a string unless `schema` gives another type."""
     shape = Schema.model_validate({"type": "string"} | schema)
     return Header(description=description, required=required, param_schema=shape)
 
@@ -58,7 +58,10 @@ def header(description: str, required: bool = True, **schema: Any) -> Header:
 def parameter(
     name: str, description: str, place: str = "header", required: bool = False, **schema: Any
 ) -> Parameter:
-    """A parameter of requests; a string if `schema` does not say otherwise."""
+    """Return a request parameter. `place` is `header`, `query` or `path`.
+
+    The parameter is a string unless `schema` gives another type.
+    """
     known = {"name": name, "in": place, "required": required, "schema": schema or {"type": "string"}}
     return Parameter.model_validate(known | ({"description": description} if description else {}))
 
@@ -76,24 +79,26 @@ def reference(model: type[BaseModel]) -> Reference:
     return Reference.model_validate({"$ref": f"#/components/schemas/{component(model)}"})
 
 
-LOCATION = {"Location": header("Where the job is.", format="uri-reference")}
-RETRY_AFTER = {"Retry-After": header("Seconds until a retry is worth while.", type="integer", minimum=1)}
-ACCEPT_RANGES = {"Accept-Ranges": header("That byte ranges can be asked for.", const="bytes")}
-CONTENT_RANGE = {"Content-Range": header("Which bytes these are.", pattern=r"^bytes (\d+-\d+|\*)/\d+$")}
-X_STOKER_JOB = {"X-Stoker-Job": header("The job's id, for the native routes.", required=False)}
+LOCATION = {"Location": header("The URL of the job.", format="uri-reference")}
+RETRY_AFTER = {"Retry-After": header("Seconds to wait before a retry.", type="integer", minimum=1)}
+ACCEPT_RANGES = {"Accept-Ranges": header("The route supports byte ranges.", const="bytes")}
+CONTENT_RANGE = {
+    "Content-Range": header("The range of bytes in this response.", pattern=r"^bytes (\d+-\d+|\*)/\d+$")
+}
+X_STOKER_JOB = {"X-Stoker-Job": header("The job's id in the native API.", required=False)}
 
 
 def without_null(schema: Json) -> Json:
-    """A field's schema for forms and queries, where what is null is left out."""
+    """Return a field's schema for forms and queries. There, clients omit a field instead of sending null."""
     (shape,) = (each for each in schema.get("anyOf", [schema]) if each.get("type") != "null")
     return {name: value for name, value in shape.items() if name != "default" or value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerSpec:
-    """A good answer: a `model`'s JSON, or `content` by media type, or nothing."""
+    """A response of success: the JSON of a `model`, `content` by media type, both, or no body at all."""
 
-    what: str
+    description: str
     model: type[BaseModel] | None = None
     headers: Mapping[str, Header] = field(default_factory=dict)
     content: Mapping[str, Json] = field(default_factory=dict)
@@ -101,7 +106,10 @@ class AnswerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What is sent: a `model`'s JSON, or a form with this `schema`, whose example is the one of that name."""
+    """A request body: the JSON of a `model`, or a multipart form with the schema `form`.
+
+    `example` is the name of the form's example in `examples.json`.
+    """
 
     model: type[BaseModel] | None = None
     form: Json | None = None
@@ -110,10 +118,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """All that its view's name and docstring do not tell.
+    """The parts of a route's description that its view's name and docstring do not give.
 
-    `errors` come beside those that any route has; `reads` takes a stream token in a key's place; `free` needs
-    no key.
+    `errors` are the error statuses besides those of every route. A route with `reads` accepts a stream token
+    instead of a key. A route with `free` needs no key.
     """
 
     answers: Mapping[int, AnswerSpec]

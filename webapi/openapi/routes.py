@@ -1,4 +1,4 @@
-"""The routes of the document and its page, which needs nothing from other hosts."""
+"""The routes of the OpenAPI document and of its page, which loads nothing from other hosts."""
 
 import json
 from functools import cache
@@ -13,7 +13,7 @@ __all__ = ["routes"]
 
 routes = Blueprint("openapi", __name__)
 
-#: The page's scripts and styles are our own host's; Swagger UI writes styles and small images into the page.
+#: Scripts and styles come from this host only. Swagger UI adds inline styles and `data:` images to the page.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -37,24 +37,24 @@ START = """SwaggerUIBundle({
 
 @routes.get("/openapi.json")
 def document() -> ResponseReturnValue:
-    """This API's OpenAPI 3.1 document."""
-    return Response(_text(current_app._get_current_object()), mimetype="application/json")  # type: ignore[attr-defined]
+    """Show this API's OpenAPI 3.1 document."""
+    return Response(_json_of(current_app._get_current_object()), mimetype="application/json")  # type: ignore[attr-defined]
 
 
 @cache
-def _text(app: Flask) -> str:
+def _json_of(app: Flask) -> str:
     return json.dumps(build(app), ensure_ascii=False)
 
 
 @routes.get("/docs")
 def page() -> ResponseReturnValue:
-    """The document, to read and to try."""
+    """Show the page on which users read the document and try the routes."""
     return Response(PAGE, mimetype="text/html", headers={"Content-Security-Policy": POLICY})
 
 
 @routes.get("/docs/<name>")
 def asset(name: str) -> ResponseReturnValue:
-    """What the page is made of."""
+    """Send a script, style or image of the page."""
     if name == "start.js":
         return Response(START, mimetype="text/javascript")
     return send_from_directory(str(files("flask_swagger_ui") / "dist"), name)

@@ -1,4 +1,4 @@
-"""What is sent to a job's `webhook_url` at its end."""
+"""Describes the webhook: the request that Stoker sends to a job's `webhook_url` when the job has ended."""
 
 from typing import Literal
 
@@ -19,7 +19,10 @@ __all__ = ["WEBHOOKS", "Notice"]
 
 
 class Notice(BaseModel):
-    """A job has ended, at `timestamp`; `data` is the job as `GET /v1/jobs/{job_id}` shows it."""
+    """The payload of a webhook: a job ended at `timestamp`.
+
+    `data` is the job's document, as `GET /v1/jobs/{job_id}` returns it.
+    """
 
     type: Literal["job.succeeded", "job.failed", "job.canceled"]
     timestamp: Time
@@ -31,20 +34,31 @@ WEBHOOKS: dict[str, PathItem | Reference] = {
         post=Operation(
             tags=["webhooks"],
             summary="A job with a `webhook_url` has ended.",
-            description="Signed as Standard Webhooks says; sent again, later and later, until it is taken.",
+            description=(
+                "The request is signed according to Standard Webhooks. It is repeated after longer and "
+                "longer waits, until a response accepts it or the maximum number of attempts is reached."
+            ),
             operationId="job_ended",
             parameters=[
-                parameter("webhook-id", "The same for every try of one message.", required=True),
-                parameter("webhook-timestamp", "Seconds since the epoch, of this try.", required=True),
+                parameter("webhook-id", "The message's id, the same in all attempts.", required=True),
                 parameter(
-                    "webhook-signature", "`v1,` and an HMAC-SHA256 of id, timestamp and body.", required=True
+                    "webhook-timestamp",
+                    "The time of this attempt, in seconds since the epoch.",
+                    required=True,
+                ),
+                parameter(
+                    "webhook-signature",
+                    "`v1,` followed by the HMAC-SHA256 of id, timestamp and body.",
+                    required=True,
                 ),
             ],
             requestBody=RequestBody(
                 content={"application/json": MediaType(media_type_schema=reference(Notice))},
                 required=True,
             ),
-            responses={"2XX": Response(description="It was taken, and is not sent again.")},
+            responses={
+                "2XX": Response(description="The receiver accepts the webhook. It is not sent again.")
+            },
         )
     )
 }
