@@ -1,1 +1,1 @@
-"""Webhooks: the worker that delivers the final state of jobs, and the addresses it may connect to."""
+"""The worker that delivers webhooks, and the check of the addresses to which it may connect."""

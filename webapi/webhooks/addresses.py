@@ -1,7 +1,7 @@
-"""Addresses: which URLs webhooks may go to, and a network that connects to no others.
+"""Guards webhooks against server-side request forgery (SSRF): checks their URLs and their hosts' addresses.
 
-What a URL's name stands for may change between two looks at it. So it is looked up once, and the connection
-goes to the very address that was judged; the TLS certificate is still checked against the name.
+A host name may resolve to another address at each lookup (DNS rebinding). So the sender looks a name up once,
+checks the addresses, and connects to a checked address. The TLS certificate is still verified for the name.
 """
 
 import ipaddress
@@ -19,21 +19,25 @@ from worker.jobs.settings import Settings
 
 __all__ = ["PublicOnlyBackend", "check_url", "is_public"]
 
-#: Longer ones are no addresses of ours to keep.
+#: The longest URL that a job may have.
 MAX_URL_CHARS = 2048
 _HOST = re.compile(r"[a-z0-9_.:-]+")
-#: What is left for one operation when the time is up; 0 would mean not to wait at all, in another way.
-_LEAST_S = 0.001
+#: The timeout of an operation that starts after the deadline. With a timeout of 0 the sockets would be
+#: non-blocking, and fail in another way.
+_MIN_TIMEOUT_S = 0.001
 
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 _UNICAST = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-#: Within 2000::/3, and yet not: documentation (RFC 9637), which Python does not know of everywhere.
+#: Documentation addresses (RFC 9637). They are within 2000::/3, but not every Python version excludes them.
 _DOCUMENTATION = ipaddress.ip_network("3fff::/20")
 
 
 def is_public(address: str) -> bool:
-    """Whether the numeric address is one host's on the internet, and leads to none of ours."""
+    """Return True if the numeric address belongs to one host on the public internet.
+
+    Addresses of tunnels (6to4, Teredo) are not public, because the tunnel may lead into the local network.
+    """
     ip = _unwrapped(ipaddress.ip_address(address))
     if isinstance(ip, ipaddress.IPv4Address):
         return ip.is_global and not (ip.is_multicast or ip.is_reserved)
@@ -42,7 +46,7 @@ def is_public(address: str) -> bool:
 
 
 def _unwrapped(ip: _Ip) -> _Ip:
-    """The IPv4 address that an IPv6 address only carries."""
+    """Return the IPv4 address inside an IPv4-mapped or NAT64 address, else the address itself."""
     if isinstance(ip, ipaddress.IPv6Address):
         if ip in _NAT64:
             return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
@@ -51,7 +55,11 @@ def _unwrapped(ip: _Ip) -> _Ip:
 
 
 def check_url(settings: Settings, url: str) -> httpx.URL:
-    """The URL, parsed, as far as it can be judged without asking the DNS. Raises `InvalidInput`."""
+    """Return the parsed URL after all checks that need no DNS lookup.
+
+    Raises `InvalidInput` with the field `webhook_url` if the URL is malformed, or if its host is a private
+    address and the setting `webhook_private` is off.
+    """
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
@@ -77,17 +85,18 @@ def _refused(message: str) -> InvalidInput:
 def _may_be_public(host: str) -> bool:
     if host.rstrip(".").rpartition(".")[2] == "localhost":
         return False
-    try:  # as the resolver reads it: 127.1, 0x7f.1 and 2130706433 are numbers too
+    try:  # parsed as the resolver does it: 127.1, 0x7f.1 and 2130706433 are numeric addresses too
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except OSError:
-        return True  # a name
+        return True  # a host name
     return all(is_public(str(entry[4][0])) for entry in found)
 
 
 class PublicOnlyBackend(httpcore.NetworkBackend):
-    """Connections to public addresses only (unless `private`), for `timeout_s` in all.
+    """A network backend of httpcore that connects to public addresses only, unless `private` is set.
 
-    Raises `DeliveryFailed` for others, and what httpcore raises.
+    All operations together may take `timeout_s` seconds from the creation of the backend. The methods raise
+    `DeliveryFailed` for addresses that are not allowed or not reachable, and the exceptions of httpcore.
     """
 
     def __init__(self, *, private: bool, timeout_s: float) -> None:
@@ -95,9 +104,9 @@ class PublicOnlyBackend(httpcore.NetworkBackend):
         self._deadline = time.monotonic() + timeout_s
         self._sockets = httpcore.SyncBackend()
 
-    def left_s(self) -> float:
-        """Until the time is up."""
-        return max(_LEAST_S, self._deadline - time.monotonic())
+    def remaining_s(self) -> float:
+        """Return the seconds until the deadline, but always more than 0."""
+        return max(_MIN_TIMEOUT_S, self._deadline - time.monotonic())
 
     def connect_tcp(
         self,
@@ -107,19 +116,22 @@ class PublicOnlyBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect to the first of the host's addresses that answers; all must be allowed."""
+        """Connect to the first of the host's addresses that answers.
+
+        Raises `DeliveryFailed` if any of the addresses is not allowed, or if none answers.
+        """
         problem = "it has no address"
-        for address in self._look_up(host, port):
+        for address in self._resolve(host, port):
             try:
                 stream = self._sockets.connect_tcp(
-                    address, port, self.left_s(), local_address, socket_options
+                    address, port, self.remaining_s(), local_address, socket_options
                 )
-                return _Timed(stream, self)
+                return _DeadlineStream(stream, self)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 problem = str(error)
         raise DeliveryFailed(f"{host}: {problem}")
 
-    def _look_up(self, host: str, port: int) -> Sequence[str]:
+    def _resolve(self, host: str, port: int) -> Sequence[str]:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
@@ -130,18 +142,18 @@ class PublicOnlyBackend(httpcore.NetworkBackend):
         return addresses
 
 
-class _Timed(httpcore.NetworkStream):
-    """A stream whose every operation ends with the network's time."""
+class _DeadlineStream(httpcore.NetworkStream):
+    """A stream whose operations time out at the backend's deadline."""
 
-    def __init__(self, stream: httpcore.NetworkStream, network: PublicOnlyBackend) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, backend: PublicOnlyBackend) -> None:
         self._stream = stream
-        self._network = network
+        self._backend = backend
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._network.left_s())
+        return self._stream.read(max_bytes, self._backend.remaining_s())
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._network.left_s())
+        self._stream.write(buffer, self._backend.remaining_s())
 
     def close(self) -> None:
         self._stream.close()
@@ -149,8 +161,8 @@ class _Timed(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        secured = self._stream.start_tls(ssl_context, server_hostname, self._network.left_s())
-        return _Timed(secured, self._network)
+        secured = self._stream.start_tls(ssl_context, server_hostname, self._backend.remaining_s())
+        return _DeadlineStream(secured, self._backend)
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)

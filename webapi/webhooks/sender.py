@@ -1,4 +1,6 @@
-"""Webhooks: a job's ending, signed as Standard Webhooks says, to the URL that its client gave.
+"""Delivers webhooks: sends the final state of each job that has a `webhook_url` to that URL.
+
+The requests are signed according to Standard Webhooks (https://www.standardwebhooks.com).
 
 This module is the Celery app of the worker that sends them:
 `celery -A webapi.webhooks.sender worker -Q webhooks --pool threads`.
@@ -31,21 +33,22 @@ __all__ = ["app", "deliver", "payload", "post", "wait_s"]
 
 log = logging.getLogger(__name__)
 
-#: For one try, from the look-up of the name to the answer's head.
+#: Time limit of one delivery attempt, from the DNS lookup to the head of the response.
 TIMEOUT_S = 10.0
-#: Each wait is so many times the one before it, up to this many seconds, and up to a fifth more or less.
+#: Each wait is GROWTH times as long as the one before, but at most WAIT_MAX_S seconds. JITTER then makes it
+#: up to a fifth longer or shorter.
 GROWTH, WAIT_MAX_S, JITTER = 5, 6 * 3600.0, 0.2
-#: A longer wait is not the worker's, which would hold a message in its memory: recovery hints at the try when
-#: it is due.
+#: The longest wait, in seconds, for which this worker keeps a Celery message in memory. After longer waits,
+#: recovery sends the message of the next attempt when it is due.
 RETRY_MAX_S = 900.0
 GONE = 410
 
 
-class Received(Request):
-    """A message that is acknowledged when it is received, not when its time has come.
+class AcknowledgedOnReceipt(Request):
+    """A Celery request that acknowledges its message when it is received, not when it is executed.
 
-    What it is about is in the ledger. And a Celery worker that holds messages ends with a restart of Redis:
-    kombu would give them back over the connection that is gone.
+    The message may be lost, because the ledger knows which webhooks are due. If a worker held unacknowledged
+    messages, a restart of Redis would end it: kombu returns them over the connection that is gone.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -53,42 +56,45 @@ class Received(Request):
         self.acknowledge()
 
 
-@app.task(name=TASK, bind=True, max_retries=None, Request=Received)
+@app.task(name=TASK, bind=True, max_retries=None, Request=AcknowledgedOnReceipt)
 def deliver(task: Any, job_id: str) -> None:
-    """One try at the job's webhook; the next one is the task's retry."""
+    """Make one attempt to deliver the job's webhook. The next attempt is a retry of this task."""
     ledger = _ledger()
     webhook_queue, tried = WebhookQueue(ledger), int(task.request.retries)
     if not webhook_queue.claim_try(job_id, tried):
-        return  # it is done, or another message has made this try
+        return  # the webhook is done, or another message has made this attempt
     try:
         record = ledger.get(job_id)
-    except JobNotFound:  # forgotten just now, and the delivery with it
+    except JobNotFound:  # the job was deleted meanwhile, and its webhook with it
         return
-    status, problem = _try(ledger, record)
+    status, problem = _attempt(ledger, record)
     if problem is None:
-        log.info("job %s: its webhook was taken, try %d", job_id, tried + 1)
+        log.info("job %s: webhook delivered in attempt %d", job_id, tried + 1)
         webhook_queue.remove(job_id)
     elif status == GONE or tried + 1 >= ledger.settings.webhook_attempts:
-        log.error("job %s: its webhook is given up after %d tries: %s", job_id, tried + 1, problem)
+        log.error("job %s: webhook given up after %d attempts: %s", job_id, tried + 1, problem)
         webhook_queue.remove(job_id)
     else:
         pause_s = wait_s(tried, ledger.settings.webhook_backoff_s)
-        log.warning("job %s: its webhook fails, again in %.1f s: %s", job_id, pause_s, problem)
+        log.warning("job %s: webhook failed, next attempt in %.1f s: %s", job_id, pause_s, problem)
         webhook_queue.postpone(job_id, pause_s, retried=pause_s <= RETRY_MAX_S)
         if pause_s <= RETRY_MAX_S:
             raise task.retry(countdown=pause_s)
 
 
 def wait_s(tried: int, first_s: float) -> float:
-    """Seconds to wait after the try number `tried` (from 0)."""
+    """Return the seconds to wait after attempt number `tried`, counting from 0.
+
+    `first_s` is the wait after the first attempt, before jitter.
+    """
     return min(first_s * float(GROWTH) ** tried, WAIT_MAX_S) * random.uniform(1 - JITTER, 1 + JITTER)
 
 
-def _try(ledger: Ledger, record: Record) -> tuple[int | None, str | None]:
-    """The answer's status, and what is wrong."""
+def _attempt(ledger: Ledger, record: Record) -> tuple[int | None, str | None]:
+    """Return the response's status, None if there is no response, and the problem, None if there is none."""
     try:
         status = post(ledger, record)
-    except (DeliveryFailed, InvalidInput) as error:  # settings may have changed since the URL was taken
+    except (DeliveryFailed, InvalidInput) as error:  # settings may have changed since the URL was accepted
         return None, str(error)
     return status, None if 200 <= status < 300 else f"status {status}"
 
@@ -96,15 +102,19 @@ def _try(ledger: Ledger, record: Record) -> tuple[int | None, str | None]:
 def post(
     ledger: Ledger, record: Record, timeout_s: float = TIMEOUT_S, tls: ssl.SSLContext | None = None
 ) -> int:
-    """The status that the job's URL answers its ending with. Raises `DeliveryFailed`, `InvalidInput`.
+    """Send the job's webhook once and return the response's HTTP status.
 
-    No redirect is followed, no proxy used, and nothing read behind the answer's head.
+    Redirects are not followed, proxies are not used, and only the head of the response is read. `tls` is the
+    context for https URLs, by default httpcore's.
+
+    Raises `InvalidInput` if the settings do not allow the job's URL. Raises `DeliveryFailed` if the host's
+    address is not allowed or not reachable, or if there is no response within `timeout_s` seconds.
     """
     url = check_url(ledger.settings, record.spec.webhook_url or "")
     body, now, message_id = payload(record), datetime.now(UTC), f"msg_{record.id}"
     key = SigningKeys(ledger).webhook_key(record.owner)
     headers: dict[bytes | str, bytes | str] = {
-        "Host": url.netloc,  # httpcore would leave out the brackets of IPv6
+        "Host": url.netloc,  # httpcore's own Host header lacks the brackets of an IPv6 address
         "Content-Type": "application/json",
         "User-Agent": f"stoker/{version('stoker')}",
         "webhook-id": message_id,
@@ -124,7 +134,7 @@ def post(
 
 
 def payload(record: Record) -> str:
-    """What is sent, as JSON: the job as `GET /v1/jobs/{id}` shows it, and what has happened to it."""
+    """Return the webhook's body as JSON: its type, the time of the end, and the job as the API shows it."""
     ended_at = rfc3339(record.finished_at or record.created_at)
     document = JobDocument.from_record(record).model_dump()
     return json.dumps({"type": f"job.{record.state}", "timestamp": ended_at, "data": document})
