@@ -1,7 +1,7 @@
-"""A small client of the HTTP API: for programs, the command line and the demo."""
+"""The client of the HTTP API that programs, the command line and the demo use."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -15,10 +15,22 @@ __all__ = ["Client"]
 
 
 class Client:
-    """The API at `url`, and a context manager that closes its connections. Methods raise `ApiError`."""
+    """A client of the API at `url`. As a context manager it closes its connections at the end.
 
-    def __init__(self, url: str, api_key: str | None = None, timeout_s: float = 30.0) -> None:
-        self.url, self.timeout_s = url.rstrip("/"), timeout_s
+    A request times out after `timeout_s` seconds without data. `retry_waits_s` are the waits before each new
+    attempt at a broken event stream. The methods return the API's JSON documents.
+
+    All methods raise `ApiError` if the API cannot be reached or refuses the request.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        retry_waits_s: Sequence[float] = event_source.RETRY_WAITS_S,
+    ) -> None:
+        self.url, self.timeout_s, self.retry_waits_s = url.rstrip("/"), timeout_s, retry_waits_s
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s)
 
@@ -31,7 +43,11 @@ class Client:
     def submit_chat(
         self, body: Mapping[str, Any], *, idempotency_key: str | None = None, wait: int = 0
     ) -> Json:
-        """Submit a chat; the job, ended if that takes no longer than `wait` seconds."""
+        """Submit a chat and return its job.
+
+        `body` has the fields of `POST /v1/jobs/chat`. With `wait`, the API answers when the job has ended, at
+        the latest after `wait` seconds. Requests with the same `idempotency_key` and body create one job.
+        """
         return self._submit("/v1/jobs/chat", idempotency_key, wait, json=body)
 
     def submit_video(
@@ -43,7 +59,11 @@ class Client:
         wait: int = 0,
         **form: str | None,
     ) -> Json:
-        """Upload a clip; `background` is a colour or the path of an image. The job, as for a chat."""
+        """Upload a clip and return the video job that it makes.
+
+        `background` is a colour (`#rrggbb`) or the path of an image file. `form` holds the other fields of
+        `POST /v1/jobs/video`. `idempotency_key` and `wait` work as for a chat.
+        """
         with ExitStack() as stack:
             files = {"file": stack.enter_context(clip.open("rb"))}
             if background and not background.startswith("#"):
@@ -59,42 +79,48 @@ class Client:
         return self._json("POST", path, headers=headers, timeout=self.timeout_s + wait, **body)
 
     def job(self, job_id: str) -> Json:
-        """The job as it stands."""
+        """Return the job's current document."""
         return self._json("GET", f"/v1/jobs/{job_id}")
 
     def jobs(self, state: str, limit: int = 100) -> list[Json]:
-        """Jobs in this state, newest first."""
+        """Return up to `limit` jobs in this state, newest first."""
         return list(self._json("GET", "/v1/jobs", params={"state": state, "limit": limit})["jobs"])
 
     def queues(self) -> list[Json]:
-        """The queues."""
+        """Return all queues, with their numbers of waiting and running jobs."""
         return list(self._json("GET", "/v1/queues")["queues"])
 
     def workers(self) -> list[Json]:
-        """The live workers."""
+        """Return all live workers."""
         return list(self._json("GET", "/v1/workers")["workers"])
 
     def memory(self, job_id: str) -> Json:
-        """The memory figures of the job's batches."""
+        """Return the time and memory figures of a video job's batches."""
         return self._json("GET", f"/v1/jobs/{job_id}/memory")
 
     def cancel(self, job_id: str) -> Json:
-        """Ask for the job's end."""
+        """Cancel the job and return it.
+
+        A waiting job ends at once. A running one ends at its next step, so it may still be `running` here.
+        """
         return self._json("POST", f"/v1/jobs/{job_id}/cancel")
 
     def alive(self, path: str = "/livez") -> bool:
-        """Whether the API answers."""
+        """Return True if the API answers a request of `path` with success."""
         try:
             return self.http.get(path).is_success
         except httpx.TransportError:
             return False
 
     def ready(self) -> bool:
-        """Whether the API, Redis and a worker of each kind are ready."""
+        """Return True if the API, Redis and a worker of each kind are ready."""
         return self.alive("/readyz")
 
     def download(self, job_id: str, target: Path) -> None:
-        """Save the result; `target` appears whole or not at all."""
+        """Save the job's result as the file `target`.
+
+        The data goes to a temporary file beside it first, so `target` is complete or does not exist.
+        """
         part = target.with_name(f".{target.name}.part-{os.getpid()}")
         try:
             with part.open("wb") as file, self.http.stream("GET", f"/v1/jobs/{job_id}/result") as response:
@@ -108,11 +134,14 @@ class Client:
             part.unlink(missing_ok=True)
 
     def events(self, job_id: str, after: int = 0) -> Iterator[Json]:
-        """The job's events to its end, from the one after `after`; a broken stream is resumed."""
-        return event_source.events(self.http, job_id, after)
+        """Yield the job's events after number `after`, up to the terminal event.
+
+        A broken stream is resumed after the last event received. Raises `ApiError` if that fails repeatedly.
+        """
+        return event_source.events(self.http, job_id, after, self.retry_waits_s)
 
     def follow(self, job_id: str) -> Iterator[Json]:
-        """The events of a job that succeeds; raises `ApiError` for any other end."""
+        """Yield the events of a job until it succeeds. Raises `ApiError` if it fails or is canceled."""
         for event in self.events(job_id):
             if event["type"] == "failed":
                 raise ApiError(f"the job failed: {event['code']}: {event['message']}")

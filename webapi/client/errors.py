@@ -1,4 +1,4 @@
-"""Errors: what the API said to a client, or why it did not."""
+"""The error of the API client, and the check of responses that raises it."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ Json = dict[str, Any]
 
 
 class ApiError(StokerError):
-    """The API cannot be reached, or refused the request; the message is the problem's detail."""
+    """The API cannot be reached, or it refused the request. The message is the problem document's detail."""
 
     code = "api_error"
 
 
 def check(response: httpx.Response) -> None:
-    """Raise `ApiError` with the problem's detail unless the response is a good one."""
+    """Raise `ApiError` with the problem document's detail unless the response is a success."""
     if response.is_success:
         return
     response.read()
@@ -26,5 +26,5 @@ def check(response: httpx.Response) -> None:
         problem = response.json()
         field = f"{problem['field']}: " if "field" in problem else ""
         raise ApiError(field + str(problem.get("detail") or problem.get("title")))
-    url = response.request.url.copy_with(query=None)  # which may hold a token
+    url = response.request.url.copy_with(query=None)  # the query may hold a token
     raise ApiError(f"{url} answered {response.status_code} {response.reason_phrase}")

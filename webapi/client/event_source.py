@@ -1,8 +1,8 @@
-"""The event source: a job's events as a client reads them, over broken connections too."""
+"""Reads a job's Server-Sent Events, and resumes the stream after a broken connection."""
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import httpx
 from httpx_sse import connect_sse
@@ -12,14 +12,21 @@ from worker.jobs.events import TERMINAL
 
 __all__ = ["events"]
 
-#: Event streams send a comment every 15 s: one silent for longer is broken.
+#: A stream without data for this time is broken: the API sends at least a comment every 15 s.
 STREAM_TIMEOUT_S = 45.0
-#: Waits before each new try at a broken event stream; one event resets them.
-RETRIES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
+#: Waits in seconds before each new attempt at a broken event stream. An event starts them from the beginning.
+RETRY_WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
 
 
-def events(http: httpx.Client, job_id: str, after: int = 0) -> Iterator[Json]:
-    """The job's events to its end, from the one after `after`; a broken stream is resumed."""
+def events(
+    http: httpx.Client, job_id: str, after: int = 0, retry_waits_s: Sequence[float] = RETRY_WAITS_S
+) -> Iterator[Json]:
+    """Yield the job's events after number `after`, up to the terminal event.
+
+    A broken stream is resumed after the last event received.
+
+    Raises `ApiError` if the API refuses the stream, or if the stream is still broken after all waits.
+    """
     failures = 0
     while True:
         try:
@@ -29,9 +36,9 @@ def events(http: httpx.Client, job_id: str, after: int = 0) -> Iterator[Json]:
                 if event["type"] in TERMINAL:
                     return
         except httpx.TransportError as error:
-            if failures == len(RETRIES_S):
+            if failures == len(retry_waits_s):
                 raise ApiError(f"the event stream at {_root(http)} is broken: {error}") from error
-        time.sleep(RETRIES_S[failures])
+        time.sleep(retry_waits_s[failures])
         failures += 1
 
 
@@ -41,10 +48,10 @@ def _stream(http: httpx.Client, job_id: str, after: int) -> Iterator[Json]:
         if source.response.status_code >= 500:  # the API is being restarted
             raise httpx.RemoteProtocolError(f"status {source.response.status_code}")
         check(source.response)
-        if source.response.status_code == httpx.codes.NO_CONTENT:  # nothing comes after `after`
+        if source.response.status_code == httpx.codes.NO_CONTENT:  # there are no events after `after`
             return
         for sse in source.iter_sse():
-            if sse.data:  # httpx-sse makes an empty event of a heartbeat
+            if sse.data:  # httpx-sse turns a heartbeat comment into an event without data
                 yield json.loads(sse.data)
     raise httpx.RemoteProtocolError("it ended before the job did")
 

@@ -1,4 +1,4 @@
-"""The timeline of one job, read off its events."""
+"""The timeline of a job, computed from its events."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ __all__ = ["Timeline"]
 
 @dataclass(slots=True)
 class Timeline:
-    """When a job was queued, started, gave its first result and ended, by the clock of its events."""
+    """The times at which a job was queued, started, gave its first result and ended.
+
+    They are the times in its events, in seconds since the epoch, and 0 until there is such an event.
+    """
 
     queued: float = 0.0
     started: float = 0.0
@@ -22,13 +25,13 @@ class Timeline:
     done: int = 0
 
     def watch(self, events: Iterable[Json]) -> Iterator[Json]:
-        """The same events, taken into account on their way."""
+        """Yield the same events, and add each of them first."""
         for event in events:
             self.add(event)
             yield event
 
     def add(self, event: Json) -> None:
-        """Take the next event into account."""
+        """Record the time of the job's next event, and its progress."""
         at = datetime.fromisoformat(event["time"]).timestamp()
         match event["type"]:
             case "queued":
@@ -44,11 +47,14 @@ class Timeline:
 
     @property
     def rate(self) -> float:
-        """Tokens or frames a second, from the start of the job to its end."""
+        """Tokens or frames per second, from the job's start to its end."""
         return self.done / max(self.ended - self.started, 1e-3)
 
     def summary(self, unit: str) -> str:
-        """One line: waited, first result, total, rate."""
+        """Return one line with the count, the rate, the time to the first result, in the queue and in all.
+
+        `unit` is `tokens` or `frames`.
+        """
         return (
             f"{self.done} {unit}, {self.rate:.1f} {unit}/s, first after {self.first - self.queued:.2f} s, "
             f"{self.started - self.queued:.2f} s queued, {self.ended - self.queued:.2f} s in all"
