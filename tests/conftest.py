@@ -21,6 +21,7 @@ from worker.jobs.settings import Settings
 GROUPS = {"stack": "stack", "engine_name": "engines", "serve": "engines", "loaded": "engines"}
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test a group for `--dist loadgroup`: that of its fixtures, else its module.
 
