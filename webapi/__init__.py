@@ -1,1 +1,1 @@
-"""The HTTP side of Stoker: takes jobs, shows the queue, streams events; never imports torch."""
+"""The HTTP API of Stoker, its command line, client and webhook sender. Nothing here imports torch."""

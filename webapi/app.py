@@ -1,4 +1,4 @@
-"""The Flask app: `gunicorn -k gevent 'webapi.app:create_app()'`."""
+"""The Flask app of the HTTP API. Serve it with `gunicorn -k gevent 'webapi.app:create_app()'`."""
 
 import logging
 
@@ -20,22 +20,26 @@ __all__ = ["create_app"]
 
 
 class JSON(DefaultJSONProvider):
-    """Fields in the order of their documents, text as it is."""
+    """JSON that keeps the order of fields and does not escape non-ASCII text."""
 
     ensure_ascii = False
     sort_keys = False
 
 
 class Stoker(Flask):
-    """Flask with our JSON."""
+    """A Flask app that answers with `JSON`."""
 
     json_provider_class = JSON
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """An app for these settings, by default those of the environment; it takes part in recovery."""
+    """Create the app for these settings, by default those of the environment.
+
+    It starts the threads of recovery and of the warm-up, and raises this process's limit of open files.
+    Raises `ConfigurationError` if the settings are wrong.
+    """
     settings = settings or Settings.from_env()
-    set_env(TOKENIZERS_PARALLELISM="false")  # a prompt is one text: threads for it would only be woken
+    set_env(TOKENIZERS_PARALLELISM="false")  # threads tokenize several texts, but a prompt is one
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     open_files.raise_limit()
     app = Stoker(__name__, static_folder=None)

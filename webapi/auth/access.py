@@ -1,4 +1,4 @@
-"""Access: who calls, and which jobs are theirs to see."""
+"""Ownership: the caller of the current request, and the jobs that the caller may see."""
 
 from flask import g
 
@@ -10,12 +10,12 @@ __all__ = ["job", "owner"]
 
 
 def owner() -> str:
-    """Id of the caller's API key; empty when the API asks for none."""
+    """Return the id of the caller's API key, or an empty string if the API requires no key."""
     return str(g.get("owner", ""))
 
 
 def job(job_id: str) -> Record:
-    """The caller's job. Raises `JobNotFound`, for the jobs of others too."""
+    """Return the caller's job. Raises `JobNotFound`, also for the jobs of other callers."""
     record = current_backend().ledger.get(job_id)
     if record.owner != owner():
         raise JobNotFound(f"there is no job {job_id}")

@@ -1,4 +1,4 @@
-"""Authentication: before each request, whose it is."""
+"""Authentication of every request, by API key or stream token."""
 
 from urllib.parse import urlsplit
 
@@ -11,22 +11,26 @@ from worker.jobs.errors import Unauthorized
 
 __all__ = ["register"]
 
-#: For load balancers and readers of the documentation.
+#: Paths that need no key: the probes of load balancers, and the API's description.
 PUBLIC_PATHS = ("/livez", "/readyz", "/openapi.json", "/docs")
 
 _NO_KEY_YET = (
-    "There is no API key yet: until then the API answers only this machine, by a loopback name, and no "
-    "pages of other origins. Make one with `stoker keys create NAME`, or start the API with --no-auth."
+    "There is no API key yet. Until there is one, the API answers only requests from this machine to a "
+    "loopback name, and none from pages of other origins. Make a key with `stoker keys create NAME`, or "
+    "start the API with --no-auth."
 )
 
 
 def register(app: Flask) -> None:
-    """Let nobody in without a valid key, once there are keys."""
+    """Refuse requests without a valid key, as soon as any key exists."""
     app.before_request(_authenticate)
 
 
 def _authenticate() -> None:
-    """Set `g.owner`. A preflight has no key, and OPTIONS tells no secrets. Raises `Unauthorized`."""
+    """Set `g.owner` to the id of the caller's key. Raises `Unauthorized`.
+
+    OPTIONS needs no key: a browser sends none with a preflight request, and the answer tells no secrets.
+    """
     backend = current_backend()
     if backend.settings.no_auth or request.method == "OPTIONS":
         return
@@ -42,9 +46,10 @@ def _authenticate() -> None:
 
 
 def _key_id(backend: Backend) -> str:
+    """Return the id of the key in the request, or of the key that made the request's stream token."""
     try:
         given = request.authorization
-    except ValueError:  # Basic with what is not even ASCII
+    except ValueError:  # a Basic header that is not ASCII
         raise Unauthorized from None
     if given is not None and given.type == "bearer":
         return backend.keys.check(given.token or "").id
@@ -55,10 +60,10 @@ def _key_id(backend: Backend) -> str:
 
 
 def _is_local(backend: Backend) -> bool:
-    """Whether this machine's user calls us, and not a page elsewhere through the user's browser.
+    """Return whether a user of this machine sends the request, and not a foreign page in the user's browser.
 
-    Such a page may send requests to loopback addresses, with its own origin; or name its own host as ours
-    (DNS rebinding), but then the Host header tells.
+    A foreign page can send requests to loopback addresses, but the browser adds the page's origin. It can
+    also point its own host name at a loopback address (DNS rebinding), but then the Host header shows it.
     """
     settings, origin = backend.settings, request.headers.get("Origin")
     own = {None, request.host_url.rstrip("/"), *settings.origins}

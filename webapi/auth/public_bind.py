@@ -1,4 +1,4 @@
-"""Exposure: while there is no key, the API is for this machine only."""
+"""The check that an API without keys listens on a loopback address only."""
 
 import ipaddress
 
@@ -11,7 +11,7 @@ __all__ = ["is_loopback", "require_auth"]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address, or calls itself by this name."""
+    """Return whether the host is a loopback address or `localhost`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -19,9 +19,9 @@ def is_loopback(host: str) -> bool:
 
 
 def require_auth(settings: Settings) -> None:
-    """Raise `ConfigurationError` if the API would listen for others, and trust them all.
+    """Raise `ConfigurationError` if the API would listen on a public address without any API key.
 
-    Raises `redis.exceptions.RedisError` when that cannot be told.
+    Raises `redis.exceptions.RedisError` if Redis, which holds the keys, is away.
     """
     if settings.no_auth or is_loopback(settings.host):
         return

@@ -1,4 +1,4 @@
-"""Stream tokens: for browsers, whose `EventSource` and `<video>` cannot send a key."""
+"""Stream tokens for browsers, because `EventSource` and `<video>` cannot send an API key."""
 
 import hashlib
 import time
@@ -18,13 +18,13 @@ __all__ = ["COOKIE", "READ_ENDPOINTS", "owner", "routes", "serializer"]
 routes = Blueprint("tokens", __name__)
 
 COOKIE = "stoker_token"
-#: The endpoints that take a token in a key's place; both only read.
+#: The endpoints that accept a token instead of a key. Both only read.
 READ_ENDPOINTS = ("streams.events", "jobs.result")
 
 
 @routes.post("/v1/jobs/<job_id>/token")
 def issue(job_id: str) -> ResponseReturnValue:
-    """A token for this job's events and result, in the answer and as a cookie."""
+    """Issue a token for this job's events and result, in the response body and as a cookie."""
     access.job(job_id)
     backend = current_backend()
     lifetime_s = backend.settings.token_s
@@ -44,7 +44,11 @@ def issue(job_id: str) -> ResponseReturnValue:
 
 
 def owner(backend: Backend, token: str, job_id: str) -> str:
-    """Id of the key that the token was made with. Raises `Unauthorized`, also when that is valid no more."""
+    """Return the id of the key that the job's token was made with.
+
+    Raises `Unauthorized` if the token is forged, has expired or belongs to another job, and if the key is no
+    longer valid.
+    """
     try:
         its_job, key_id, expires_at = serializer(backend).loads(token)
     except BadData:
@@ -55,7 +59,7 @@ def owner(backend: Backend, token: str, job_id: str) -> str:
 
 
 def serializer(backend: Backend) -> URLSafeSerializer:
-    """Signs `[job id, key id, epoch seconds of its end]`."""
-    # Not the timed one: it refuses what a host whose clock is a little ahead has just signed.
+    """Return the serializer that signs tokens, `[job id, key id, expiry in seconds since the epoch]`."""
+    # URLSafeTimedSerializer would refuse a token that a host with a slightly faster clock has just signed.
     key = SigningKeys(backend.ledger).token_key
     return URLSafeSerializer(key, salt="job", signer_kwargs={"digest_method": hashlib.sha256})

@@ -1,1 +1,1 @@
-"""The JSON documents that leave the API."""
+"""The JSON documents of the API's responses and of its events."""

@@ -1,4 +1,4 @@
-"""The JSON documents of a job's events, as streams, channels and logs carry them."""
+"""The JSON documents of a job's events, as streams, pub/sub channels and logs carry them."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,7 @@ __all__ = ["EventDocument"]
 
 
 class _Event(BaseModel):
-    """`n` counts from 1 without gaps; `attempt` is 0 until the job's first start."""
+    """The fields of every event. `n` counts from 1 without gaps. `attempt` is 0 until the first start."""
 
     n: int
     job: str
@@ -20,14 +20,14 @@ class _Event(BaseModel):
 
 
 class QueuedEvent(_Event):
-    """The job waits; `position` counts from 1. It comes again when the place changes."""
+    """The event that the job waits in its queue. It is repeated when `position`, from 1, changes."""
 
     type: Literal["queued"]
     position: int
 
 
 class StartedEvent(_Event):
-    """A worker has begun the job's next attempt."""
+    """The event that a worker has started the job's next attempt."""
 
     type: Literal["started"]
     worker: str
@@ -35,7 +35,7 @@ class StartedEvent(_Event):
 
 
 class TokenEvent(_Event):
-    """New text of a chat: `count` tokens, the first of which is number `index` of the answer, from 0."""
+    """The event of new text in a chat: `count` tokens, the first of which is token `index`, from 0."""
 
     type: Literal["token"]
     text: str
@@ -44,7 +44,10 @@ class TokenEvent(_Event):
 
 
 class BatchEvent(_Event):
-    """A batch of a video is done: `frames` real ones, `padded` filled in; `memory` in bytes."""
+    """The event that a batch of a video is done.
+
+    The batch had `frames` frames of the clip and `padded` frames of padding. `memory` is in bytes.
+    """
 
     type: Literal["batch"]
     index: int
@@ -55,7 +58,7 @@ class BatchEvent(_Event):
 
 
 class ProgressEvent(_Event):
-    """How far the job is; null is not known."""
+    """The event of progress: `done` of `total` units. A `total` of null is unknown."""
 
     type: Literal["progress"]
     done: int
@@ -64,14 +67,14 @@ class ProgressEvent(_Event):
 
 
 class RequeuedEvent(_Event):
-    """The job waits again, and will go on where it stopped."""
+    """The event that the job waits again. Its next attempt goes on where this one stopped."""
 
     type: Literal["requeued"]
     reason: Reason
 
 
 class SucceededEvent(_Event):
-    """The job's good end."""
+    """The terminal event of a job that has succeeded."""
 
     type: Literal["succeeded"]
     result: dict[str, Any]
@@ -79,7 +82,7 @@ class SucceededEvent(_Event):
 
 
 class FailedEvent(_Event):
-    """The job's bad end."""
+    """The terminal event of a job that has failed. `code` is stable, `message` is for people."""
 
     type: Literal["failed"]
     code: str
@@ -87,7 +90,7 @@ class FailedEvent(_Event):
 
 
 class CanceledEvent(_Event):
-    """The end that the client asked for."""
+    """The terminal event of a job that was canceled at the client's request."""
 
     type: Literal["canceled"]
 
@@ -108,4 +111,4 @@ class EventDocument(
         ]
     ]
 ):
-    """One event: the `data:` of a Server-Sent Event, a message of the channel, an entry of the log."""
+    """An event of a job: the `data:` of a Server-Sent Event, a channel's message or an entry of the log."""

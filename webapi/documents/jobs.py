@@ -1,4 +1,4 @@
-"""The JSON documents that the API answers with."""
+"""The JSON documents of jobs, results, stream tokens, queues, workers and health."""
 
 import time
 from typing import Annotated, Any, Literal
@@ -19,12 +19,12 @@ __all__ = [
     "WorkersDocument",
 ]
 
-#: RFC 3339, in UTC.
+#: A time as in RFC 3339, in UTC.
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 class ProgressDocument(BaseModel):
-    """How far a job is."""
+    """The progress of a job: `done` of `total` units. A `total` of null is unknown."""
 
     model_config = ConfigDict(title="Progress")
 
@@ -34,7 +34,7 @@ class ProgressDocument(BaseModel):
 
 
 class JobErrorDocument(BaseModel):
-    """Why a job failed."""
+    """The reason why a job failed. `code` is stable, `message` is for people."""
 
     model_config = ConfigDict(title="JobError")
 
@@ -43,7 +43,7 @@ class JobErrorDocument(BaseModel):
 
 
 class LinksDocument(BaseModel):
-    """Where to go on from a job."""
+    """The URLs of a job, its events and its result, and the URL that cancels it."""
 
     model_config = ConfigDict(title="Links")
 
@@ -54,7 +54,7 @@ class LinksDocument(BaseModel):
 
 
 class JobDocument(BaseModel):
-    """A job, as clients see it."""
+    """A job as clients see it."""
 
     id: str
     kind: str
@@ -63,7 +63,7 @@ class JobDocument(BaseModel):
     started_at: Time | None
     finished_at: Time | None
     queue_position: int | None
-    #: From the measured rate; None unless queued, or if nothing was measured yet.
+    #: Estimate from the measured rate. None unless the job is queued, and until a rate was measured.
     estimated_start: Time | None
     attempt: int
     worker: str | None
@@ -76,7 +76,7 @@ class JobDocument(BaseModel):
 
     @classmethod
     def from_record(cls, record: Record) -> "JobDocument":
-        """From the ledger's record."""
+        """Return the document of the ledger's record."""
         url = f"/v1/jobs/{record.id}"
         return cls(
             id=record.id,
@@ -109,7 +109,7 @@ def _time(epoch_s: float | None) -> str | None:
 
 
 class PageLinksDocument(BaseModel):
-    """The next page, if there is one."""
+    """The URL of the next page, or null on the last page."""
 
     model_config = ConfigDict(title="PageLinks")
 
@@ -117,7 +117,7 @@ class PageLinksDocument(BaseModel):
 
 
 class JobPageDocument(BaseModel):
-    """Jobs, newest first."""
+    """A page of jobs, newest first."""
 
     model_config = ConfigDict(title="JobPage")
 
@@ -126,7 +126,7 @@ class JobPageDocument(BaseModel):
 
 
 class ChatReplyDocument(BaseModel):
-    """The answer, ready to be appended to the conversation."""
+    """The answer as a message that can be appended to the conversation."""
 
     model_config = ConfigDict(title="ChatReply")
 
@@ -135,7 +135,7 @@ class ChatReplyDocument(BaseModel):
 
 
 class ChatResultDocument(BaseModel):
-    """What a chat job produced."""
+    """The result of a chat job. `text` is the content of `message`."""
 
     model_config = ConfigDict(title="ChatResult")
 
@@ -147,7 +147,7 @@ class ChatResultDocument(BaseModel):
 
     @classmethod
     def from_record(cls, record: Record) -> "ChatResultDocument":
-        """From the record of a chat that succeeded."""
+        """Return the result in the record of a chat that has succeeded."""
         result = record.result or {}
         text = result.get("text", "")
         return cls(
@@ -160,7 +160,7 @@ class ChatResultDocument(BaseModel):
 
 
 class TokenDocument(BaseModel):
-    """A stream token, and the URLs to use it with."""
+    """A stream token, and the URLs of the job's events and result that contain it."""
 
     token: str
     expires_at: Time
@@ -169,26 +169,26 @@ class TokenDocument(BaseModel):
 
     @classmethod
     def for_job(cls, job_id: str, token: str, expires_at: float) -> "TokenDocument":
-        """For this job."""
+        """Return the document of this job's token. `expires_at` is in seconds since the epoch."""
         url = f"/v1/jobs/{job_id}"
         events, result = (f"{url}/{part}?token={token}" for part in ("events", "result"))
         return cls(token=token, expires_at=rfc3339(expires_at), events=events, result=result)
 
 
 class QueuesDocument(BaseModel):
-    """All queues."""
+    """The list of all queues."""
 
     queues: list[QueueInfo]
 
 
 class WorkersDocument(BaseModel):
-    """All workers that are alive."""
+    """The list of the workers that are alive."""
 
     workers: list[WorkerCard]
 
 
 class HealthDocument(BaseModel):
-    """A probe's good answer; the bad one is a problem."""
+    """The response of a successful probe. A probe that fails answers with a problem document."""
 
     model_config = ConfigDict(title="Health")
 

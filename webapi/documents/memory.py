@@ -1,4 +1,4 @@
-"""The JSON document of a job's memory."""
+"""The JSON document of the memory that a job used."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -8,7 +8,7 @@ __all__ = ["MemoryDocument"]
 
 
 class MemorySampleDocument(BaseModel):
-    """Bytes at one moment."""
+    """Memory at one moment, in bytes."""
 
     model_config = ConfigDict(title="MemorySample")
 
@@ -17,10 +17,10 @@ class MemorySampleDocument(BaseModel):
 
 
 class BatchMemoryDocument(BaseModel):
-    """One batch: `frames` real ones, `padded` filled in, `size` both; memory in bytes.
+    """A batch of `size` frames: `frames` of the clip and `padded` of padding. Memory is in bytes.
 
-    `first` and `last` are those of the attempt; `grew` says that a later batch than the first reserved
-    more memory, which a warm worker should not need.
+    `first` and `last` mark the first and the last batch of an attempt. `grew` marks a later batch than the
+    first one that reserved more memory. A warmed-up worker should not need that.
     """
 
     model_config = ConfigDict(title="BatchMemory")
@@ -42,14 +42,14 @@ class BatchMemoryDocument(BaseModel):
 
 
 class MemoryDocument(BaseModel):
-    """The memory report of a job, batch by batch; a chat has no batches."""
+    """The memory report of a job, batch by batch. A chat has no batches."""
 
     id: str
     batches: list[BatchMemoryDocument]
 
     @classmethod
     def from_events(cls, job_id: str, events: list[LoggedEvent]) -> "MemoryDocument":
-        """From the job's events."""
+        """Return the report of the batch events among the job's events."""
         seen = [event.data for event in events if event.type == "batch"]
         attempts = [None, *(data["attempt"] for data in seen), None]
         batches = []

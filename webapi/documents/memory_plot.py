@@ -1,4 +1,4 @@
-"""Draws what a job's batches took: their time, and the memory of the device."""
+"""A plot of the time and the memory of a job's batches."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,11 @@ MIB = 2**20
 
 
 def memory_plot(report: MemoryDocument) -> str:
-    """The report as SVG, a spot for each batch in the order of their making, over all attempts."""
+    """Return the report as the text of an SVG file.
+
+    It has a marker for each batch of all attempts, in the order of their completion. A GPU has four lines of
+    memory. A CPU has one, because all four values are the same figure there.
+    """
     title = f"job {report.id}: {len(report.batches)} batches"
     panels = [Panel("time of a batch, ms", [_line(report, "time", lambda batch: batch.seconds * 1000)])]
     if any(batch.source == "cuda" for batch in report.batches):
@@ -22,7 +26,7 @@ def memory_plot(report: MemoryDocument) -> str:
             _line(report, "peak allocated", lambda batch: batch.peak_allocated / MIB),
         ]
         panels.append(Panel("memory of the GPU, MiB", memory))
-    else:  # where all four are one figure
+    else:
         resident = _line(report, "resident set", lambda batch: batch.peak_allocated / MIB)
         panels.append(Panel("memory of the worker, MiB", [resident]))
     return draw(title, "batch", panels if report.batches else [])

@@ -1,4 +1,4 @@
-"""Draws figures of a run, one panel above the other, over the same batches; SVG without any library."""
+"""Line charts as SVG, without a library: panels one above the other, over the same batches."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,15 +11,15 @@ WIDTH, PANEL, TOP, GAP = 860, 220, 56, 64
 LEFT, RIGHT = 76, 200
 INK, FAINT = "#333", "#ddd"
 COLOURS = ("#0068b5", "#d1495b", "#2a9d8f", "#e9a03b")
-#: A line of more values has no spots, each of which would tell its value.
-SPOTS = 300
-#: Beyond this factor between the largest and the smallest value, a panel counts in powers of ten.
+#: A line with more values has no markers. A marker's tooltip shows its value.
+MAX_MARKERS = 300
+#: A panel whose largest value exceeds the smallest by more than this factor has a logarithmic scale.
 LINEAR_UP_TO = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One value a batch."""
+    """A line of the chart, with one value for each batch."""
 
     label: str
     values: Sequence[float]
@@ -27,14 +27,18 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Lines in one unit, the same place in every panel; all but the first are dashed: they may meet."""
+    """A panel of lines with the same unit.
+
+    Line N has the same colour in every panel. All lines but the first are dashed, so that lines which overlap
+    can be told apart.
+    """
 
     title: str
     lines: Sequence[Line]
 
 
 def draw(title: str, x_title: str, panels: Sequence[Panel]) -> str:
-    """The picture as the text of an SVG file."""
+    """Return the chart as the text of an SVG file."""
     height = TOP + len(panels) * (PANEL + GAP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}"'
@@ -48,7 +52,7 @@ def draw(title: str, x_title: str, panels: Sequence[Panel]) -> str:
 
 
 def _panel(panel: Panel, top: float, x_title: str) -> list[str]:
-    place, ticks = _scale([value for line in panel.lines for value in line.values])
+    height_of, ticks = _scale([value for line in panel.lines for value in line.values])
     count = max(len(line.values) for line in panel.lines)
     right, bottom = WIDTH - RIGHT, top + PANEL
 
@@ -56,7 +60,7 @@ def _panel(panel: Panel, top: float, x_title: str) -> list[str]:
         return LEFT + 12 + (right - LEFT - 24) * index / max(count - 1, 1)
 
     def y(value: float) -> float:
-        return bottom - PANEL * place(value)
+        return bottom - PANEL * height_of(value)
 
     parts = [_text(LEFT, top - 10, panel.title, "start", 'font-weight="bold"')]
     for tick in ticks:
@@ -66,13 +70,13 @@ def _panel(panel: Panel, top: float, x_title: str) -> list[str]:
     parts += [_text(x(index), bottom + 16, str(index), "middle") for index in marked]
     parts.append(_text((LEFT + right) / 2, bottom + 32, x_title, "middle"))
     for n, line in enumerate(panel.lines):
-        spots = [(x(index), y(value)) for index, value in enumerate(line.values)]
-        parts += [*_line(line, n, spots), *_legend(line, n, right + 16, top + 10 + 20 * n)]
+        points = [(x(index), y(value)) for index, value in enumerate(line.values)]
+        parts += [*_line(line, n, points), *_legend(line, n, right + 16, top + 10 + 20 * n)]
     return parts
 
 
 def _scale(values: Sequence[float]) -> tuple[Callable[[float], float], list[float]]:
-    """Where a value is between the bottom, 0, and the top, 1; and the values to mark."""
+    """Return a panel's scale: a function from a value to its height, 0 to 1, and the values of the ticks."""
     low, high = min(values), max(values) or 1.0
     if low > 0 and high / low > LINEAR_UP_TO:
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
@@ -84,12 +88,12 @@ def _scale(values: Sequence[float]) -> tuple[Callable[[float], float], list[floa
     return lambda value: value / ticks[-1], ticks
 
 
-def _line(line: Line, number: int, spots: Sequence[tuple[float, float]]) -> list[str]:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
+def _line(line: Line, number: int, points: Sequence[tuple[float, float]]) -> list[str]:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     parts = [f'<polyline points="{path}" fill="none" {_style(number)}/>']
-    for (x, y), value in zip(spots, line.values, strict=True) if len(spots) <= SPOTS else ():
-        hint = f"<title>{escape(line.label)}: {value:g}</title>"
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{_colour(number)}">{hint}</circle>')
+    for (x, y), value in zip(points, line.values, strict=True) if len(points) <= MAX_MARKERS else ():
+        tooltip = f"<title>{escape(line.label)}: {value:g}</title>"
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{_colour(number)}">{tooltip}</circle>')
     return parts
 
 

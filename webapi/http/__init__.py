@@ -1,1 +1,1 @@
-"""What every route shares of HTTP: bodies, problems, headers, files and event streams."""
+"""HTTP parts that all routes share: request bodies, error documents, headers, files and event streams."""

@@ -1,4 +1,4 @@
-"""Bodies and queries: what clients send, out of requests."""
+"""Parsers of request bodies and query strings."""
 
 from typing import Any, TypeVar
 
@@ -12,12 +12,16 @@ __all__ = ["json_body", "query"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
-#: A conversation is text: far beyond any model's context already.
+#: Largest JSON body. A conversation of that many bytes exceeds the context of any model by far.
 MAX_CHAT_BYTES = 4 * 2**20
 
 
 def json_body() -> Any:
-    """The current request's body, parsed. Raises `TooLarge`, and `BadRequest` for what is no JSON."""
+    """Return the parsed JSON body of the current request.
+
+    Raises `TooLarge` beyond `MAX_CHAT_BYTES`, `BadRequest` if the body is not valid JSON, and
+    `UnsupportedMediaType` if its content type is not JSON.
+    """
     request.max_content_length = MAX_CHAT_BYTES
     try:
         return request.get_json()
@@ -30,7 +34,10 @@ def json_body() -> Any:
 
 
 def query(model: type[Model]) -> Model:
-    """The current request's query. Raises `InvalidInput` naming the first parameter that is wrong."""
+    """Return the query string of the current request as the model.
+
+    Raises `InvalidInput` that names the first wrong parameter.
+    """
     try:
         return model.model_validate(request.args.to_dict())
     except ValidationError as error:

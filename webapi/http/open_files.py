@@ -1,4 +1,4 @@
-"""Open files: each connection of an API process is one, and systems begin with 1024."""
+"""The limit of open files. Every connection is an open file, and systems allow a process 1024 by default."""
 
 import logging
 import resource
@@ -7,14 +7,17 @@ __all__ = ["CONNECTIONS", "raise_limit"]
 
 log = logging.getLogger(__name__)
 
-#: Of clients, streams included, to an API process.
+#: Connections that clients may have to one API process, including event streams.
 CONNECTIONS = 10_000
-#: What it opens beside them: Redis, uploads, results.
+#: Files that the process opens beside them: connections to Redis, uploads, results.
 _OTHERS = 1000
 
 
 def raise_limit(connections: int = CONNECTIONS) -> None:
-    """Let this process, and those that it starts, have so many, or as many as the hard limit does."""
+    """Raise the soft limit of open files so that this process can hold so many connections.
+
+    The limit also applies to processes that it starts. It never exceeds the hard limit and is never lowered.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHERS
     if hard != resource.RLIM_INFINITY:
@@ -24,4 +27,4 @@ def raise_limit(connections: int = CONNECTIONS) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError) as error:  # macOS has a lower limit of its own
-        log.warning("no more than %d open files: %s", soft, error)
+        log.warning("the limit of open files stays at %d: %s", soft, error)

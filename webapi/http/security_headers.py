@@ -1,4 +1,4 @@
-"""Browsers: which pages may read our answers, and what browsers may do with them."""
+"""Security headers of every response, and CORS for the configured origins."""
 
 from flask import Flask, Response
 from flask_cors import CORS
@@ -7,15 +7,16 @@ from worker.jobs.settings import Settings
 
 __all__ = ["register"]
 
-#: A route may say otherwise of itself. Pages of other origins show a video with CORS: `<video crossorigin>`.
+#: Defaults that a route can override. A page of another origin needs CORS to show a video:
+#: `<video crossorigin>`.
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",  # URLs may hold a token
+    "Referrer-Policy": "no-referrer",  # a URL may contain a token
     "X-Frame-Options": "DENY",
-    # A video that is opened by its URL is the medium of a document that the browser makes of it.
+    # When a video's URL is opened, the browser shows it in a document of its own, which must load it.
     "Content-Security-Policy": "default-src 'none'; media-src 'self'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",  # answers are private, and change
+    "Cache-Control": "no-store",  # responses are private, and change
 }
 EXPOSED = ["Location", "Retry-After", "Preference-Applied", "X-Stoker-Job", "Content-Range"]
 ALLOWED = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "Range"]
@@ -23,7 +24,7 @@ PREFLIGHT_S = 600
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Security headers on every answer; CORS for the origins that the settings allow."""
+    """Add security headers to every response, and CORS headers for the origins that the settings allow."""
     app.after_request(_harden)
     if settings.origins:
         app.after_request(_vary)
@@ -33,11 +34,11 @@ def register(app: Flask, settings: Settings) -> None:
             expose_headers=EXPOSED,
             allow_headers=ALLOWED,
             methods=["GET", "HEAD", "POST", "DELETE"],
-            supports_credentials=True,  # the tokens' cookie
+            supports_credentials=True,  # the cookie of stream tokens
             max_age=PREFLIGHT_S,
-            always_send=False,  # to who does not ask
+            always_send=False,  # no CORS headers without an Origin header
             vary_header=False,
-            intercept_exceptions=False,  # our handlers have answered them
+            intercept_exceptions=False,  # `problems` has turned exceptions into responses already
         )
 
 
@@ -48,6 +49,9 @@ def _harden(response: Response) -> Response:
 
 
 def _vary(response: Response) -> Response:
-    """Even where no Origin was sent: a cached answer without CORS headers must not serve who sends one."""
+    """Vary by origin, even without an Origin header.
+
+    Otherwise a cached response without CORS headers could be served to a page that sends an origin.
+    """
     response.vary.add("Origin")
     return response

@@ -1,4 +1,4 @@
-"""Results: the finished video of a job, by byte ranges."""
+"""The response with a job's finished video, which supports byte ranges."""
 
 from flask import Response, request, send_file
 
@@ -13,7 +13,7 @@ MP4 = "video/mp4"
 
 
 def check_succeeded(record: Record) -> None:
-    """Raise `JobConflict`, which says why, if the job has no result."""
+    """Raise `JobConflict` with the reason if the job has no result."""
     if record.state == "failed":
         reason = record.error["message"] if record.error else "no reason was given"
         raise JobConflict(f"the job failed: {reason}")
@@ -24,9 +24,10 @@ def check_succeeded(record: Record) -> None:
 
 
 def video_file(record: Record) -> Response:
-    """The finished video. Raises `JobConflict` while there is none, `JobNotFound` if the file is gone.
+    """Return the response with the job's finished video.
 
-    And `MediaUnavailable`.
+    Raises `JobConflict` if the job has no result, `JobNotFound` if its file is gone, and `MediaUnavailable`
+    if the media store is away.
     """
     check_succeeded(record)
     try:
@@ -35,18 +36,18 @@ def video_file(record: Record) -> Response:
         raise JobNotFound("the result's file is gone") from None
     if isinstance(video, StoredFile):
         return _from_store(record, video)
-    _ignore_odd_ranges(video.stat().st_size)
+    _ignore_unserved_ranges(video.stat().st_size)
     return send_file(video, MP4, download_name=f"{record.id}.mp4", conditional=True)
 
 
 def _from_store(record: Record, video: StoredFile) -> Response:
-    """The part of the video that is asked for, a block at a time; the store is not asked for more."""
+    """Return the requested part of the video. Only that part is read from the store, block by block."""
     response = Response(mimetype=MP4)
     response.headers.set("Content-Disposition", "inline", filename=f"{record.id}.mp4")
     response.cache_control.no_cache = True
     response.set_etag(f"{record.id}-{record.attempt}-{video.size}")
     response.content_length = video.size
-    _ignore_odd_ranges(video.size)
+    _ignore_unserved_ranges(video.size)
     response.make_conditional(request, accept_ranges=True, complete_length=video.size)
     part = response.content_range
     if request.method == "GET" and response.status_code in (200, 206):
@@ -54,10 +55,12 @@ def _from_store(record: Record, video: StoredFile) -> Response:
     return response
 
 
-def _ignore_odd_ranges(size: int) -> None:
-    """Werkzeug answers 416 to any Range that it does not serve; RFC 9110 (14.2) has all but one ignored.
+def _ignore_unserved_ranges(size: int) -> None:
+    """Remove the Range header from the request if the whole video is the right response to it.
 
-    That one is a single range that begins behind the end.
+    Werkzeug answers 416 to every Range that it does not serve. By RFC 9110 (14.2) a server ignores other
+    units, several ranges and wrong syntax. A suffix longer than the video means all of it. Only a single
+    range that begins behind the end remains an error.
     """
     wanted = request.range
     plain = wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1

@@ -1,4 +1,4 @@
-"""Streams: a job's events over Server-Sent Events, gapless from any cursor."""
+"""The route that streams a job's events as Server-Sent Events, without a gap from any cursor."""
 
 import re
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ routes = Blueprint("streams", __name__)
 
 @routes.get("/v1/jobs/<job_id>/events")
 def events(job_id: str) -> Response:
-    """The job's events, from the client's cursor to the end."""
+    """Stream the job's events, from the client's cursor up to the terminal event."""
     backend = current_backend()
     record = access.job(job_id)
     last = _cursor(record.events)
     if record.terminal and last == record.events and "Last-Event-ID" in request.headers:
-        return Response(status=204)  # tells an EventSource to come back no more
+        return Response(status=204)  # makes an EventSource stop reconnecting
     if record.terminal:
         logged: Iterable[LoggedEvent | None] = backend.ledger.events(job_id, last)
     else:
@@ -33,7 +33,11 @@ def events(job_id: str) -> Response:
 
 
 def _cursor(newest: int) -> int:
-    """The number of the last event the client has; a reconnecting client's header is the newer."""
+    """Return the number of the last event that the client has, or 0.
+
+    The header of a reconnecting client is newer than the query of its URL, so the header wins.
+    Raises `InvalidInput` if either is not the number of one of the job's `newest` events.
+    """
     cursor = 0
     for name, given in (("starting_after", request.args), ("Last-Event-ID", request.headers)):
         text = given.get(name, str(cursor))

@@ -1,4 +1,4 @@
-"""Jobs: the native routes to submit, look at, cancel and forget them."""
+"""The native routes that submit, show, list, cancel and delete jobs."""
 
 import logging
 import uuid
@@ -38,14 +38,15 @@ def submit_chat() -> ResponseReturnValue:
 
 @routes.post("/video")
 def submit_video() -> ResponseReturnValue:
-    """Submit a video job, with its clip."""
+    """Submit a video job, with its clip as a file."""
     return _accepted(submit_clip(current_backend(), lambda fields, _: validate("video", fields)))
 
 
 def _accepted(job_id: str) -> ResponseReturnValue:
-    """The job as it stands, or as it ended if the client prefers to wait and that comes about.
+    """Return the response to a submit: the job's document, its status and its headers.
 
-    Who neither waits nor repeats a request gets 202, however soon it ended.
+    A client that prefers to wait gets the job when it has ended, or as it stands when the wait is over. The
+    status is 200 for an ended job if the client waits or sends an idempotency key, and 202 otherwise.
     """
     headers = {"Location": f"/v1/jobs/{job_id}"}
     repeatable = "Idempotency-Key" in request.headers
@@ -60,14 +61,14 @@ def _document(record: Record) -> dict[str, Any]:
     return JobDocument.from_record(record).model_dump()
 
 
-@routes.get("/<string(length=32):job_id>")  # so that /chat and /video are no jobs
+@routes.get("/<string(length=32):job_id>")  # the length keeps /chat and /video apart
 def show(job_id: str) -> ResponseReturnValue:
-    """The job."""
+    """Show a job."""
     return _document(access.job(job_id))
 
 
 class Page(BaseModel):
-    """What to list."""
+    """The query of the list of jobs."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -79,7 +80,10 @@ class Page(BaseModel):
 
 @routes.get("")
 def list_jobs() -> ResponseReturnValue:
-    """The jobs, newest first; `links.next` is the next page."""
+    """List the jobs, newest first.
+
+    `links.next` is the URL of the next page, or null on the last page.
+    """
     page = query(Page)
     found = current_backend().ledger.page(page.kind, page.state, page.limit + 1, page.after, access.owner())
     jobs, more = found[: page.limit], len(found) > page.limit
@@ -91,7 +95,7 @@ def list_jobs() -> ResponseReturnValue:
 
 @routes.get("/<job_id>/result")
 def result(job_id: str) -> ResponseReturnValue:
-    """What the job produced."""
+    """Return the result of a job: the answer of a chat, or the finished video."""
     record = access.job(job_id)
     if record.kind == "video":
         return video_file(record)
@@ -101,13 +105,13 @@ def result(job_id: str) -> ResponseReturnValue:
 
 @routes.get("/<job_id>/memory")
 def memory(job_id: str) -> ResponseReturnValue:
-    """The job's memory, batch by batch."""
+    """Report the memory that a video job used, batch by batch."""
     return _memory_of(job_id).model_dump()
 
 
 @routes.get("/<job_id>/memory.svg")
 def memory_picture(job_id: str) -> ResponseReturnValue:
-    """The time and memory of the job's batches, as a picture."""
+    """Draw the time and memory of the job's batches as SVG."""
     return Response(memory_plot(_memory_of(job_id)), mimetype="image/svg+xml")
 
 
@@ -118,7 +122,7 @@ def _memory_of(job_id: str) -> MemoryDocument:
 
 @routes.post("/<job_id>/cancel")
 def cancel(job_id: str) -> ResponseReturnValue:
-    """Ask for the job's end: at once if it waits, with its next step if it runs."""
+    """Cancel a job. A waiting job ends at once, a running one at its next step."""
     access.job(job_id)
     state = cancel_job(current_backend(), job_id)
     return _document(current_backend().ledger.get(job_id)), 202 if state == "running" else 200
@@ -126,7 +130,7 @@ def cancel(job_id: str) -> ResponseReturnValue:
 
 @routes.delete("/<string(length=32):job_id>")
 def forget(job_id: str) -> ResponseReturnValue:
-    """Forget a job that has ended, and its files."""
+    """Delete an ended job and its files."""
     access.job(job_id)
     backend = current_backend()
     backend.ledger.forget(job_id)

@@ -1,4 +1,4 @@
-"""Operations: health, queues, workers and metrics."""
+"""The operational routes: health, queues, workers and metrics."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,19 +18,19 @@ __all__ = ["routes"]
 
 routes = Blueprint("ops", __name__)
 
-#: The kinds of job that a ready service can run.
+#: The kinds of job that must have a ready worker before the service is ready.
 KINDS = ("chat", "video")
 
 
 @routes.get("/livez")
 def livez() -> ResponseReturnValue:
-    """This process answers."""
+    """Report that this process is alive."""
     return HealthDocument(status="alive").model_dump()
 
 
 @routes.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """Redis answers, and every kind of job has a warmed worker."""
+    """Report that the service is ready: Redis answers, and every kind of job has a warmed-up worker."""
     ready = {worker.kind for worker in current_backend().registry.live() if worker.state == "ready"}
     missing = [kind for kind in KINDS if kind not in ready]
     if missing:
@@ -40,19 +40,19 @@ def readyz() -> ResponseReturnValue:
 
 @routes.get("/v1/queues")
 def queues() -> ResponseReturnValue:
-    """The queues and how full they are."""
+    """List the queues with their waiting and running jobs."""
     return QueuesDocument(queues=list(current_backend().queues.all())).model_dump()
 
 
 @routes.get("/v1/workers")
 def workers() -> ResponseReturnValue:
-    """The workers that are alive."""
+    """List the workers that are alive."""
     return WorkersDocument(workers=current_backend().registry.live()).model_dump()
 
 
 @routes.get("/metrics")
 def metrics() -> ResponseReturnValue:
-    """The same for Prometheus."""
+    """Export the state of queues and workers as Prometheus metrics."""
     registry = CollectorRegistry()
     registry.register(LedgerCollector(current_backend()))
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
@@ -60,13 +60,13 @@ def metrics() -> ResponseReturnValue:
 
 
 class LedgerCollector(Collector):
-    """Reads the ledger at every scrape, so that all API processes tell the same."""
+    """A collector that reads the ledger at every scrape, so that all API processes report the same values."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics."""
+        """Yield the metrics of queues, finished jobs and workers."""
         yield from self._queues()
         finished = CounterMetricFamily("stoker_jobs_finished", "Jobs that ended.", labels=["queue", "state"])
         for labels, count in self._backend.registry.totals().items():

@@ -1,1 +1,1 @@
-"""Submission: from a request to a job in the ledger."""
+"""The way of a submit from its request to a job in the ledger."""

@@ -1,4 +1,4 @@
-"""Clip submission: an upload becomes a video job, whichever route it came by."""
+"""Submission of video jobs with their clips, for the native and the OpenAI routes."""
 
 import uuid
 from collections.abc import Callable
@@ -18,23 +18,26 @@ __all__ = ["submit_clip"]
 
 def submit_clip(
     backend: Backend,
-    spec_of: Callable[[dict[str, Any], JobFiles], JobSpec],
+    make_spec: Callable[[dict[str, Any], JobFiles], JobSpec],
     clip: str = "file",
     submit: Callable[..., str] = submit,
 ) -> str:
-    """Queue the job that the form asks for, with its file of the name `clip`; the job's id.
+    """Submit the video job of the current request's form, and return its id.
 
-    Raises what `receive` and `submit` raise; then no file stays.
+    `clip` is the name of the form's field with the clip. `make_spec` makes the job's spec from the text
+    fields and the received files. `submit` submits it, as `webapi.submission.submit.submit` does.
+
+    Raises the errors of `receive` and of `submit`. The received files are deleted then.
     """
     job_id = uuid.uuid4().hex
     if not is_repeated(backend):
-        check_room(backend, "video")  # before the upload
+        check_room(backend, "video")  # refuse before a long upload, not after it
     files = backend.files(job_id)
     with receive(request, files, backend.settings, clip) as fields:
-        spec = spec_of(fields, files)
-        once = read_idempotency_key(spec, files.clip, files.background)
+        spec = make_spec(fields, files)
+        key = read_idempotency_key(spec, files.clip, files.background)
         with files.store_inputs():
-            accepted = submit(backend, job_id, spec, once)
+            accepted = submit(backend, job_id, spec, key)
     if accepted != job_id:
-        backend.remove_files(job_id)  # the job has its own
+        backend.remove_files(job_id)  # an earlier request made the job, with files of its own
     return accepted

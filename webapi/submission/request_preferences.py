@@ -1,4 +1,4 @@
-"""Preferences: what a submit's headers ask for, `Idempotency-Key` and `Prefer: wait` (RFC 7240)."""
+"""The headers `Idempotency-Key` and `Prefer: wait` (RFC 7240) of a submit."""
 
 import hashlib
 import time
@@ -18,14 +18,17 @@ from worker.jobs.specs import JobSpec
 __all__ = ["is_repeated", "preferred_wait_s", "read_idempotency_key", "wait_for_end"]
 
 MAX_KEY_LENGTH = 255
-#: Nobody's connection is to be trusted for longer.
+#: Longest wait that a request can ask for, in seconds. Connections do not last longer reliably.
 MAX_WAIT_S = 600
 
 
 def read_idempotency_key(spec: JobSpec, *files: Path) -> IdempotencyKey | None:
-    """What makes equal requests of one `Idempotency-Key` one job; None without the header.
+    """Return the request's idempotency key with its fingerprint, or None without `Idempotency-Key`.
 
-    The fingerprint covers the route, the validated body and the uploaded files that exist.
+    Requests with the same key and fingerprint make one job. The fingerprint is a hash of the route, of the
+    validated body and of those uploaded files that exist.
+
+    Raises `InvalidInput` if the key is empty or too long.
     """
     key = request.headers.get("Idempotency-Key")
     if key is None:
@@ -41,22 +44,25 @@ def read_idempotency_key(spec: JobSpec, *files: Path) -> IdempotencyKey | None:
 
 
 def is_repeated(backend: Backend) -> bool:
-    """Whether the caller has sent an `Idempotency-Key` that has made a job."""
+    """Return whether the request's `Idempotency-Key` has made a job of this caller before."""
     key = request.headers.get("Idempotency-Key")
     return key is not None and backend.ledger.has_job_for(access.owner(), key)
 
 
 def preferred_wait_s() -> int | None:
-    """N of `Prefer: wait=N`; None without it, or for what is no number: such preferences are ignored."""
+    """Return N of `Prefer: wait=N`, at most `MAX_WAIT_S`.
+
+    Returns None without the preference. A value that is not a number is ignored too, as RFC 7240 asks.
+    """
     wait = parse_dict_header(request.headers.get("Prefer", "")).get("wait") or ""
-    digits = wait.lstrip("0") or "0"  # Python refuses to make a number of thousands
+    digits = wait.lstrip("0") or "0"  # int() refuses more than 4300 digits
     if not wait.isascii() or not wait.isdigit():
         return None
     return MAX_WAIT_S if len(digits) > len(str(MAX_WAIT_S)) else min(int(digits), MAX_WAIT_S)
 
 
 def wait_for_end(backend: Backend, job_id: str, wait_s: float) -> None:
-    """Return when the job has ended, or after `wait_s` seconds."""
+    """Wait until the job has ended, for `wait_s` seconds at most."""
     deadline = time.monotonic() + wait_s
     with closing(follow(backend, job_id, 0, idle_s=min(wait_s, 1.0))) as events:
         for _ in events:

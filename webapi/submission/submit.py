@@ -1,4 +1,4 @@
-"""Submission: a validated job onto the queue of the model that it asks for."""
+"""Submission of validated jobs to the queue of their model, and their cancellation."""
 
 import logging
 import math
@@ -27,34 +27,38 @@ __all__ = ["cancel", "check_room", "submit"]
 logger = logging.getLogger(__name__)
 
 
-def submit(backend: Backend, job_id: str, spec: JobSpec, once: IdempotencyKey | None = None) -> str:
-    """Queue the caller's job; its id, which is another one's if `once` has made that before.
+def submit(backend: Backend, job_id: str, spec: JobSpec, key: IdempotencyKey | None = None) -> str:
+    """Queue the caller's job and return its id.
 
-    Raises `InvalidInput`, `NotReady` or `QueueFull`: nothing has happened. Except for `SubmitOutcomeUnknown`,
-    a
-    `NotReady`: then the job may have been queued.
+    That is `job_id`, or the id of the earlier job if the caller's idempotency key has made one before.
+
+    Raises `InvalidInput`, `NotReady` or `QueueFull` if the job was not queued, and `SubmitOutcomeUnknown`, a
+    `NotReady`, if Redis was lost meanwhile and the job may have been queued.
     """
     owner, card = access.owner(), _model(backend, spec)
     if spec.webhook_url is not None:
         check_url(backend.settings, spec.webhook_url)
     if isinstance(spec, ChatJob):
-        _check_length(backend, card, spec, known=once is not None)
+        _check_length(backend, card, spec, known=key is not None)
     try:
         named = spec.model_copy(update={"model": card.name})
-        accepted = backend.ledger.submit(job_id, card.queue, named, owner, once)
+        accepted = backend.ledger.submit(job_id, card.queue, named, owner, key)
     except RedisError as error:
         raise SubmitOutcomeUnknown(
             "The job store went away while it took the job; it may have been accepted."
         ) from error
     except QueueFull as error:
-        raise QueueFull(str(error), _until_a_place_is_free(backend, card.queue)) from None
+        raise QueueFull(str(error), _retry_after_s(backend, card.queue)) from None
     logger.info("job %s: %s submitted to %s", accepted.job_id, spec.kind, card.queue)
     dispatch(card.queue, accepted.dispatched)
     return accepted.job_id
 
 
 def check_room(backend: Backend, kind: str) -> None:
-    """Raise `QueueFull` if no queue of this kind takes another job of the caller's; before a long upload."""
+    """Raise `QueueFull` if no queue of this kind has room for another job of the caller.
+
+    A route checks this before it reads a long upload.
+    """
     full = None
     for card in backend.registry.models():
         if card.kind == kind:
@@ -68,14 +72,17 @@ def check_room(backend: Backend, kind: str) -> None:
 
 
 def cancel(backend: Backend, job_id: str) -> JobState:
-    """Cancel the job; its state afterwards. Whom it made room for is called at once."""
+    """Cancel the job and return its state afterwards.
+
+    If it was waiting, the next job of its queue is dispatched at once. Raises `JobNotFound`.
+    """
     state = backend.ledger.cancel(job_id)
-    logger.info("job %s: cancel, now %s", job_id, state)
+    logger.info("job %s: cancel requested, state %s", job_id, state)
     if state == "canceled":
         try:
             dispatch_next(backend.ledger, backend.ledger.get(job_id).queue)
         except (JobNotFound, RedisError) as error:
-            logger.info("job %s: recovery calls who is next: %s", job_id, error)
+            logger.info("job %s: recovery will dispatch the next job: %s", job_id, error)
     return state
 
 
@@ -83,11 +90,16 @@ def _check_room(backend: Backend, card: ModelCard) -> None:
     try:
         backend.queues.check_room(card.queue, access.owner())
     except QueueFull as error:
-        raise QueueFull(str(error), _until_a_place_is_free(backend, card.queue)) from None
+        raise QueueFull(str(error), _retry_after_s(backend, card.queue)) from None
 
 
 def _model(backend: Backend, spec: JobSpec) -> ModelCard:
-    """The model that the spec names, else the configured one, else the only one."""
+    """Return the model that the spec names.
+
+    Without a name it is the only model of the spec's kind, or the configured one if there are several.
+
+    Raises `NotReady` if no model of the kind is served, and `InvalidInput` if this one is not.
+    """
     if known := backend.served_models.get((spec.kind, spec.model or "")):
         return known
     served = {card.name: card for card in backend.registry.models() if card.kind == spec.kind}
@@ -104,20 +116,24 @@ def _model(backend: Backend, spec: JobSpec) -> ModelCard:
 
 
 def _check_length(backend: Backend, card: ModelCard, spec: ChatJob, known: bool) -> None:
-    """Raise `PromptTooLong`; `QueueFull` before a long count, unless the job may be there already."""
+    """Raise `PromptTooLong` if the conversation does not fit into the model's context.
+
+    Raises `QueueFull` before a long count, unless the request's idempotency key may have made the job already
+    (`known`).
+    """
     if not (known or backend.token_counter.is_short(spec.messages)):
         _check_room(backend, card)
     context = math.inf if card.context_length is None else card.context_length
     room = f"and must leave room in the context of {context}"
-    # Far too long ones would keep the others from being counted.
+    # A conversation that is far too long is not counted, for it would delay the counts of others.
     if (tokens := backend.token_counter.lower_bound(card, spec.messages)) >= context:
         raise PromptTooLong("messages", f"the prompt has at least {tokens} tokens {room}")
     if (tokens := backend.token_counter.count(card, spec.messages)) >= context:
         raise PromptTooLong("messages", f"the prompt has {tokens} tokens {room}")
 
 
-def _until_a_place_is_free(backend: Backend, name: str) -> int:
-    """Seconds until one of the waiting jobs starts, at the rate that was measured."""
+def _retry_after_s(backend: Backend, name: str) -> int:
+    """Return the seconds until one of the queue's waiting jobs starts, at the measured rate."""
     queue = backend.queues.get(name)
     if queue.estimated_wait_s is None:
         return RETRY_AFTER_S

@@ -1,4 +1,4 @@
-"""Uploads: a multipart body into the job's folder, or nothing at all."""
+"""Reception of multipart uploads into a job's folder, as a whole or not at all."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -21,14 +21,17 @@ from worker.jobs.settings import Settings
 
 __all__ = ["receive"]
 
-#: Of one text field, in bytes; must be well above the 64 KiB that the parser reads at a time.
+#: Largest text field, in bytes. It must be well above the 64 KiB that the parser reads at a time.
 MAX_FIELD_BYTES = 2**19
 MAX_PARTS = 16
 
 
 @dataclass(slots=True)
-class Parts:
-    """Gives each file of the body a file in the folder, named by its place and not by the client."""
+class PartFiles:
+    """A source of files in `folder`, one for each file of the body.
+
+    Their names count the files. Names that the client sends are never used.
+    """
 
     folder: Path
     stack: ExitStack
@@ -41,7 +44,7 @@ class Parts:
         filename: str | None,
         content_length: int | None = None,
     ) -> IO[bytes]:
-        """A new file for the parser to write to; what the client says of it counts for nothing."""
+        """Open a new file for the parser to write to. It ignores all that the client says about the file."""
         self.count += 1
         return self.stack.enter_context((self.folder / f"part{self.count}").open("wb+"))
 
@@ -50,10 +53,13 @@ class Parts:
 def receive(
     request: Request, files: JobFiles, settings: Settings, clip: str = "file"
 ) -> Iterator[dict[str, Any]]:
-    """The form's text fields, with the clip (of this name) and the background image checked and in place.
+    """Receive the form, check the clip and the background image, and yield the form's text fields.
 
-    Raises `InvalidInput` naming the field, and `DiskFull`. If that or anything in the block fails, no file
-    stays; unless it is `SubmitOutcomeUnknown`, for then the job may be in the ledger, and need them.
+    `clip` is the name of the form's field with the clip. In the block both files lie in their places.
+
+    Raises `InvalidInput` naming the field, `TooLarge`, `DiskFull`, `UnsupportedMediaType` or `BadRequest`.
+    If receiving or the block fails, the files are deleted. After `SubmitOutcomeUnknown` they stay, because
+    the job may be in the ledger and need them.
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the clip as multipart/form-data.")
@@ -72,7 +78,7 @@ def _parse(
 ) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
     with ExitStack() as stack:
         parser = FormDataParser(
-            stream_factory=Parts(folder, stack).open,
+            stream_factory=PartFiles(folder, stack).open,
             max_form_memory_size=MAX_FIELD_BYTES,
             max_content_length=max_bytes,
             max_form_parts=MAX_PARTS,
