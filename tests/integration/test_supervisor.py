@@ -37,7 +37,7 @@ def clock() -> Clock:
 def supervisor(clock: Clock) -> Iterator[Supervisor]:
     supervisor = Supervisor(clock)
     yield supervisor
-    supervisor.stop([child.name for child in supervisor.children], 0.0)
+    supervisor.stop_children([child.name for child in supervisor.children], 0.0)
 
 
 def child(tmp_path: Path, code: str, name: str = "c") -> Child:
@@ -71,7 +71,7 @@ def test_a_dead_child_is_started_again_a_little_later_each_time(
     supervisor: Supervisor, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dying = child(tmp_path, "print('up: out of luck', flush=True); raise SystemExit(3)")
-    supervisor.start(dying)
+    supervisor.start_child(dying)
     for attempt, wait_s in enumerate((1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0), 1):
         started(dying, attempt).wait(TIMEOUT_S)
         supervisor.tick()
@@ -89,7 +89,7 @@ def test_a_long_life_makes_the_next_wait_short(
 ) -> None:
     sleeper = child(tmp_path, SLEEP)
     sleeper.backoff_s = 16.0
-    supervisor.start(sleeper)
+    supervisor.start_child(sleeper)
     clock.now += LONG_LIFE_S
     process = started(sleeper)
     process.kill()
@@ -100,9 +100,9 @@ def test_a_long_life_makes_the_next_wait_short(
 
 def test_stop_lets_a_child_finish(supervisor: Supervisor, tmp_path: Path) -> None:
     polite = child(tmp_path, POLITE)
-    supervisor.start(polite)
+    supervisor.start_child(polite)
     process = started(polite)
-    supervisor.stop(["c"], TIMEOUT_S)
+    supervisor.stop_children(["c"], TIMEOUT_S)
     assert (process.returncode, tail(polite.log, 1), supervisor.children) == (0, "bye", [])
 
 
@@ -110,10 +110,10 @@ def test_stop_kills_what_does_not_end_in_time_and_leaves_the_others(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:
     stubborn, other = child(tmp_path, STUBBORN), child(tmp_path, SLEEP, "other")
-    supervisor.start(stubborn)
-    supervisor.start(other)
+    supervisor.start_child(stubborn)
+    supervisor.start_child(other)
     process = started(stubborn)
-    supervisor.stop(["c"], 0.0)
+    supervisor.stop_children(["c"], 0.0)
     assert process.returncode == -signal.SIGKILL
     assert started(other).poll() is None
 
@@ -132,9 +132,9 @@ DRAINS = (
 
 def test_a_second_ctrl_c_has_a_worker_hand_back_at_once(supervisor: Supervisor, tmp_path: Path) -> None:
     draining = child(tmp_path, DRAINS)
-    supervisor.start(draining)
+    supervisor.start_child(draining)
     process = started(draining)
-    supervisor.stop(["c"], TIMEOUT_S)  # meanwhile the child presses Ctrl-C
+    supervisor.stop_children(["c"], TIMEOUT_S)  # meanwhile the child presses Ctrl-C
     assert (process.returncode, tail(draining.log, 1)) == (0, "handed back")
 
 
@@ -142,7 +142,7 @@ def test_what_a_dead_child_had_started_is_ended(supervisor: Supervisor, tmp_path
     pause = "import signal; signal.pause()"
     engine = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {pause!r}]).pid); "
     dying = child(tmp_path, engine + SLEEP)
-    supervisor.start(dying)
+    supervisor.start_child(dying)
     process = started(dying)
     pid = int(dying.log.read_text().split()[0])
     assert alive(pid)

@@ -22,7 +22,7 @@ def sse(*numbers: int, last: str = "token") -> httpx.Response:
 
 
 def client(handler: Handler) -> Client:
-    """Return a client whose requests `handler` answers. It retries a broken stream three times, without waits."""
+    """Return a client whose requests `handler` answers. It retries a broken stream three times at once."""
     made = Client("http://stoker", retry_waits_s=(0.0, 0.0, 0.0))
     made.http = httpx.Client(base_url="http://stoker", transport=httpx.MockTransport(handler))
     return made

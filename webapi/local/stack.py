@@ -1,4 +1,4 @@
-"""`stoker up`: the whole stack on this machine, as child processes kept alive and stopped in order."""
+"""`stoker up`: runs the whole stack on this machine, as child processes under a supervisor."""
 
 import fcntl
 import os
@@ -26,28 +26,34 @@ from worker.jobs.ledger.registry import Registry
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings, child_env
 
-__all__ = [
-    "up",
-]
+__all__ = ["up"]
 
-#: Beyond the drain that settings allow, for handing back jobs and letting the model go.
+#: Seconds that a worker has after its drain to hand back jobs and to release the model.
 WORKER_GRACE_S = 10.0
-#: For the API's open streams (clients resume them) and the embedded server's last write.
+#: Seconds that the API has to close its open streams, which clients resume, and that the embedded server has
+#: for its last write.
 STOP_S = 10.0
+#: Seconds that Redis has to answer after its start.
 REDIS_START_S = 30.0
+#: Preferred port of the embedded server.
 REDIS_PORT = 6390
+#: Seconds between two checks of the children.
 TICK_S = 0.2
 
 
 class CannotStart(StokerError):
-    """The stack cannot be started here."""
+    """The stack cannot start: a port is taken, Redis does not answer, or another stack runs in its home."""
 
     code = "cannot_start"
 
 
 def up(settings: Settings, *, verbose: bool = False) -> None:
-    """Run the stack until SIGINT or SIGTERM, then drain it. Raises `CannotStart`, `ConfigurationError`."""
-    open_media_store(settings)  # if it cannot work that is told here, and not by each process
+    """Run the stack until SIGINT or SIGTERM, then drain it.
+
+    With `verbose`, the lines of all logs are printed too. Raises `CannotStart` if the stack cannot start, and
+    `ConfigurationError` if its settings cannot work.
+    """
+    open_media_store(settings)  # so that this process, and not each child, reports a store that cannot work
     logs = settings.home_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with _only_one(settings.home_dir):
@@ -56,25 +62,25 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
         if code := subprocess.call(models, env=child_env(settings)):  # noqa: S603
             raise SystemExit(code)
         supervisor = Supervisor()
-        for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+        for number in (signal.SIGINT, signal.SIGTERM):  # shells ignore SIGINT in background jobs
             signal.signal(number, signal.default_int_handler)
         try:
             _run(settings, supervisor, logs, verbose)
         except KeyboardInterrupt:
-            click.echo("draining; Ctrl-C again to hand back at once what runs")
+            click.echo("draining; press Ctrl-C again to hand running jobs back at once")
         finally:
             state_file.remove(settings)
-            supervisor.stop(["chat", "video"], settings.drain_s + WORKER_GRACE_S)
-            supervisor.stop(["webhooks", "web"], STOP_S)
-            supervisor.stop(["valkey"], STOP_S)
+            supervisor.stop_children(["chat", "video"], settings.drain_s + WORKER_GRACE_S)
+            supervisor.stop_children(["webhooks", "web"], STOP_S)
+            supervisor.stop_children(["valkey"], STOP_S)
     click.echo("stopped")
 
 
 def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) -> None:
-    """Start Redis, then the rest; look after them for ever."""
+    """Start Redis, then all other processes, and supervise them until a signal raises KeyboardInterrupt."""
 
     def start(name: str, argv: Sequence[str], env: Mapping[str, str]) -> None:
-        supervisor.start(Child(name, argv, env, logs / f"{name}.log"))
+        supervisor.start_child(Child(name, argv, env, logs / f"{name}.log"))
 
     if settings.redis_url is None:
         port = _redis_port()
@@ -98,12 +104,16 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
             supervisor.tick()
             readiness.poll(supervisor.children)
             for child in supervisor.children if verbose else ():
-                child.show()
+                child.print_new_lines()
             time.sleep(TICK_S)
 
 
 def _spare(devices: str) -> str:
-    """What the chats leave to the video worker: they take all that is named, and of one GPU that one."""
+    """Return the devices setting of the video worker.
+
+    The chat worker takes all devices that the user names, so the video worker gets the CPU. With `auto`, the
+    chat worker takes one GPU, and the video worker gets another one or, if there is none, the CPU.
+    """
     return "spare" if devices == "auto" else "cpu"
 
 
@@ -114,7 +124,7 @@ def _wait_for_redis(settings: Settings, supervisor: Supervisor) -> None:
             supervisor.tick()
             try:
                 client.ping()
-            except RedisError as error:  # it may still be loading
+            except RedisError as error:  # the server may still be loading its data
                 if time.monotonic() > deadline:
                     raise CannotStart(f"Redis does not answer: {error}") from error
                 time.sleep(TICK_S)
@@ -123,7 +133,7 @@ def _wait_for_redis(settings: Settings, supervisor: Supervisor) -> None:
 
 
 def _free_port(host: str, port: int) -> int:
-    """`port`, or any free one for 0. Raises `CannotStart`."""
+    """Return `port`, or any free port for 0. Raises `CannotStart` if the port is not free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.create_server((host, port), family=family) as probe:
@@ -133,7 +143,7 @@ def _free_port(host: str, port: int) -> int:
 
 
 def _redis_port() -> int:
-    """Always the same if it can be, for those who connect to Redis themselves."""
+    """Return the embedded server's port: always the same if it is free, for users who connect to it."""
     try:
         return _free_port("127.0.0.1", REDIS_PORT)
     except CannotStart:
@@ -142,7 +152,10 @@ def _redis_port() -> int:
 
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
-    """Two stacks must not share an embedded server's data; the kernel frees the lock if we die."""
+    """Hold the lock of the stack's home folder. Raises `CannotStart` if another stack holds it.
+
+    Two stacks must not share the data of an embedded server. The kernel frees the lock if this process dies.
+    """
     with (root / "up.lock").open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

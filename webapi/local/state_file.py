@@ -1,4 +1,4 @@
-"""The whereabouts of a running `stoker up`: a file in its home, for the other commands to find it."""
+"""The state file of a running `stoker up`. The other commands read the addresses of the stack from it."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ FILE = "up.json"
 
 
 def write(settings: Settings, state: Mapping[str, object]) -> None:
-    """Write where the stack is, for its user alone: the Redis URL may hold a password."""
+    """Write the state file. Only its user may read it, because the Redis URL may hold a password."""
     path = settings.home_dir / FILE
     part = path.with_suffix(".part")
     part.touch(mode=0o600)
@@ -20,12 +20,15 @@ def write(settings: Settings, state: Mapping[str, object]) -> None:
 
 
 def remove(settings: Settings) -> None:
-    """The stack has ended."""
+    """Remove the state file, if there is one."""
     (settings.home_dir / FILE).unlink(missing_ok=True)
 
 
 def apply_to(settings: Settings) -> Settings:
-    """These settings, with the addresses of the stack that runs here where the environment names none."""
+    """Return the settings, completed from the state file.
+
+    The URLs of the API and of Redis come from the file unless the environment gives them.
+    """
     path = settings.home_dir / FILE
     state = json.loads(path.read_text()) if path.exists() else {}
     given = settings.model_fields_set

@@ -1,4 +1,4 @@
-"""The supervisor: child processes that are kept alive, and stopped in order."""
+"""Starts child processes, restarts them when they die, and stops them in order."""
 
 import ctypes
 import os
@@ -16,15 +16,19 @@ import click
 
 __all__ = ["Child", "Supervisor", "spawn", "tail"]
 
-#: Wait before a dead child is started again: doubled at each death, back to the first after a long life.
+#: Shortest and longest wait before a dead child is restarted, in seconds. The wait doubles at each death.
 BACKOFF_S = (1.0, 30.0)
+#: After a life of this many seconds the next wait is the shortest again.
 LONG_LIFE_S = 60.0
-#: For children that were told a second time.
+#: Seconds that children have to end after a second SIGTERM.
 HAND_BACK_S = 10.0
 
 
 def spawn(argv: Sequence[str], env: Mapping[str, str], output: IO[bytes] | None) -> "subprocess.Popen[bytes]":
-    """A child in a session of its own: Ctrl-C does not reach it, and on Linux it ends when we die."""
+    """Start a child process in a new session, so that a Ctrl-C in the terminal does not reach it.
+
+    On Linux the child gets SIGTERM when this process dies. `output` is the file for stdout and stderr.
+    """
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
     pr_set_pdeathsig = 1
     return subprocess.Popen(  # noqa: S603
@@ -39,54 +43,58 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], output: IO[bytes] | None)
 
 
 def tail(log: Path, lines: int) -> str:
-    """The log's last lines."""
+    """Return the last `lines` lines of the log file."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """A process to be kept alive, and how it fares."""
+    """A child process that the supervisor keeps alive, and its current state."""
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str]
     log: Path
     process: "subprocess.Popen[bytes] | None" = None
-    #: When it was last started, or is to be started again.
+    #: Time of the last start or, while there is no process, of the next one, by the supervisor's clock.
     at: float = 0.0
+    #: The wait before the next restart, in seconds.
     backoff_s: float = BACKOFF_S[0]
-    #: How much of its log was shown.
-    shown: int = 0
+    #: Number of bytes of the log that were printed already.
+    printed: int = 0
 
     def start(self, now: float) -> None:
-        """Start the process; its output goes to the end of the log."""
+        """Start the process at the time `now`. Its output is appended to the log."""
         with self.log.open("ab") as output:
             self.process, self.at = spawn(self.argv, self.env, output), now
 
-    def show(self) -> None:
-        """Print the log's new lines."""
+    def print_new_lines(self) -> None:
+        """Print the lines of the log that are complete and were not printed yet."""
         with self.log.open("rb") as log:
-            log.seek(self.shown)
+            log.seek(self.printed)
             new, newline, _ = log.read().rpartition(b"\n")
-        self.shown += len(new + newline)
+        self.printed += len(new + newline)
         for line in new.decode(errors="replace").splitlines():
             click.echo(f"{self.name} | {line}")
 
 
 class Supervisor:
-    """Keeps children alive: one that dies is started again, each time a little later."""
+    """A supervisor of child processes: it restarts a child that dies, after a wait that grows at each death.
+
+    `clock` returns the time in seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.children: list[Child] = []
 
-    def start(self, child: Child) -> None:
-        """Start the child and keep it alive from now on."""
+    def start_child(self, child: Child) -> None:
+        """Start the child and keep it alive until `stop_children` names it."""
         child.start(self.clock())
         self.children.append(child)
 
     def tick(self) -> None:
-        """Look after the children once."""
+        """Check all children once: schedule the restart of dead ones, and start the ones that are due."""
         for child in self.children:
             now = self.clock()
             if child.process is None:
@@ -96,16 +104,19 @@ class Supervisor:
                 if now - child.at >= LONG_LIFE_S:
                     child.backoff_s = BACKOFF_S[0]
                 why = f"{tail(child.log, 1)} ({child.log})"
-                # What it has started must keep neither port nor device; a worker's warden sees to that, too.
+                # Processes that the child started must not keep a port or a device. The processes of a worker
+                # are also ended by its reaper.
                 _signal_group(child.process, signal.SIGTERM)
                 click.echo(f"{child.name} ended ({code}), again in {child.backoff_s:.0f} s: {why}")
                 child.process, child.at = None, now + child.backoff_s
                 child.backoff_s = min(2 * child.backoff_s, BACKOFF_S[1])
 
-    def stop(self, names: Sequence[str], wait_s: float) -> None:
-        """End these children: SIGTERM, another one after a Ctrl-C, then SIGKILL for what is still left.
+    def stop_children(self, names: Sequence[str], wait_s: float) -> None:
+        """Stop the children with these names, and stop supervising them.
 
-        A worker takes the first to drain, and the second to hand its jobs back at once.
+        They get SIGTERM and `wait_s` seconds to end; a worker drains. On a Ctrl-C meanwhile they get a second
+        SIGTERM and `HAND_BACK_S` seconds; a worker then hands its jobs back at once. Finally SIGKILL ends all
+        processes that are left in their process groups.
         """
         running = [c.process for c in self.children if c.name in names and c.process]
         self.children = [c for c in self.children if c.name not in names]
@@ -131,6 +142,6 @@ class Supervisor:
 
 
 def _signal_group(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    """Signal what is left of the group that the process leads: itself, or what it has started."""
+    """Send the signal to the process and the processes it started, as far as they are still running."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
