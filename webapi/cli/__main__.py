@@ -1,4 +1,4 @@
-"""`python -m webapi.cli` runs the command line."""
+"""Runs the command line, as `python -m webapi.cli`."""
 
 from webapi.cli.main import main
 

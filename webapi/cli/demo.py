@@ -1,4 +1,4 @@
-"""`make demo`: starts the stack, runs one chat and one video through it, shows what they took, stops it."""
+"""`make demo`: starts the stack, runs a chat and a video, prints their times and memory, and stops it."""
 
 import json
 import signal
@@ -23,18 +23,18 @@ from worker.jobs.settings import Settings, child_env
 QUESTION = "What is the capital of Japan?"
 CLIP = "carphone_pristine.mp4"
 RESULT = Path("demo/result.mp4")
-#: From the first process to warmed models; a cold disk makes it long.
+#: Seconds from the first process to warm models. A cold disk makes it long.
 START_S = 180.0
 
 
 class DemoFailed(StokerError):
-    """The stack did not start, or did not stop, as it should."""
+    """The stack failed to start or to stop."""
 
     code = "demo_failed"
 
 
 def main() -> None:
-    """Run the demo. Exits nonzero, with the ends of the logs, if anything fails."""
+    """Run the demo. If anything fails, print the last lines of the logs and exit with an error."""
     settings = Settings.from_env()
     logs = settings.home_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def main() -> None:
         if code := subprocess.call(files, env=child_env(settings)):  # noqa: S603
             raise SystemExit(code)
         with running_stack(settings, logs / "up.log") as client:
-            _show(client, settings.models_dir / CLIP)
+            _run_jobs(client, settings.models_dir / CLIP)
     except (StokerError, OSError) as error:
         for log in sorted(logs.glob("*.log")):
             click.echo(f"--- {log}\n{tail(log, 15)}", err=True)
@@ -55,7 +55,11 @@ def main() -> None:
 
 @contextmanager
 def running_stack(settings: Settings, log: Path) -> Iterator[Client]:
-    """A ready stack on a free port; afterwards it must drain and exit 0."""
+    """Start `stoker up` on a free port, and yield a client when all is warm. Stop it at the end.
+
+    `log` is the file for its output. Raises `DemoFailed` if the stack does not start, or if it does not exit
+    with 0 after its drain.
+    """
     argv = [sys.executable, "-m", "webapi.cli", "up", "--port", "0"]
     with log.open("wb") as output:
         process = spawn(argv, child_env(settings), output)
@@ -72,7 +76,7 @@ def running_stack(settings: Settings, log: Path) -> Iterator[Client]:
 
 
 def _ready(process: "subprocess.Popen[bytes]", settings: Settings) -> Client:
-    """A client of the stack, once all is warm."""
+    """Wait until all models are warm, and return a client of the stack."""
     started, client, state = time.monotonic(), None, settings.home_dir / "up.json"
     while client is None or not client.ready():
         if process.poll() is not None:
@@ -81,7 +85,7 @@ def _ready(process: "subprocess.Popen[bytes]", settings: Settings) -> Client:
             raise DemoFailed(f"the stack was not ready after {START_S:.0f} s")
         if client is None and state.exists():
             found = json.loads(state.read_text())
-            if found["pid"] == process.pid:  # a killed stack leaves its file behind
+            if found["pid"] == process.pid:  # a killed stack leaves its state file behind
                 client = Client(found["url"], settings.api_key)
                 click.echo(f"starting: API {found['url']}, Redis {found['redis_url']}")
         if sys.stdout.isatty():
@@ -91,8 +95,11 @@ def _ready(process: "subprocess.Popen[bytes]", settings: Settings) -> Client:
     return client
 
 
-def _show(client: Client, clip: Path) -> None:
-    """Both jobs run at once; their events are numbered and kept, so one can be shown after the other."""
+def _run_jobs(client: Client, clip: Path) -> None:
+    """Run both jobs at the same time, and print one after the other.
+
+    Events are numbered and kept, so those of the video can be read after the chat has ended.
+    """
     chat_times, video_times = Timeline(), Timeline()
     video = client.submit_video(clip, "#00b140", effect="background")
     body = {"messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 64}

@@ -1,4 +1,4 @@
-"""`stoker chat`, `stoker video` and `stoker status`: what talks to an API, here or elsewhere."""
+"""`stoker chat`, `stoker video` and `stoker status`: the commands that are clients of an API."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from webapi.cli import table
+from webapi.cli.table import print_table
 from webapi.client import Client
 from webapi.client.errors import Json
 from webapi.client.timeline import Timeline
@@ -18,7 +18,7 @@ from worker.jobs.settings import Settings
 
 __all__ = ["chat", "show_progress", "status", "video"]
 
-_URL = click.option("--url", help="The API; default STOKER_URL, else that of the running `stoker up`.")
+_URL = click.option("--url", help="URL of the API. Default: STOKER_URL, or else the running `stoker up`.")
 
 
 def _client(url: str | None) -> Client:
@@ -29,15 +29,15 @@ def _client(url: str | None) -> Client:
 @click.command()
 @_URL
 @click.argument("prompt")
-@click.option("--system", help="A system message to put first.")
-@click.option("--model")
-@click.option("--max-tokens", type=int)
-@click.option("--temperature", type=float, help="0 is greedy.")
-@click.option("--top-p", type=float)
-@click.option("--seed", type=int)
-@click.option("--stop", multiple=True, help="End the answer before this text; may be given again.")
+@click.option("--system", help="System message before the prompt.")
+@click.option("--model", help="Name of the model. Needed if several are served.")
+@click.option("--max-tokens", type=int, help="Maximum length of the answer in tokens.")
+@click.option("--temperature", type=float, help="Sampling temperature; 0 takes the likeliest token.")
+@click.option("--top-p", type=float, help="Probability mass from which tokens are sampled.")
+@click.option("--seed", type=int, help="Seed of the sampling.")
+@click.option("--stop", multiple=True, help="Text before which the answer ends. May be repeated.")
 def chat(url: str | None, prompt: str, system: str | None, stop: Sequence[str], **options: Any) -> None:
-    """Ask one thing and stream the answer. Ctrl-C cancels it."""
+    """Submit PROMPT as a chat and print the answer as it arrives. Ctrl-C cancels the job."""
     messages = [{"role": "system", "content": system}] if system else []
     body = {"messages": [*messages, {"role": "user", "content": prompt}], "stop": list(stop), **options}
     client = _client(url)
@@ -53,13 +53,19 @@ def chat(url: str | None, prompt: str, system: str | None, stop: Sequence[str], 
 @click.command()
 @_URL
 @click.argument("clip", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--effect", type=click.Choice(["background", "blur", "matte"]))
-@click.option("--background", help="A colour as #rrggbb, or an image file.")
-@click.option("--pad", type=click.Choice(["last", "zeros"]), help="What fills the last batch.")
-@click.option("--model")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File for the finished video.",
+)
+@click.option("--effect", type=click.Choice(["background", "blur", "matte"]), help="Effect of the video.")
+@click.option("--background", help="Background: a colour as #rrggbb, or an image file.")
+@click.option("--pad", type=click.Choice(["last", "zeros"]), help="Frames that fill up the last batch.")
+@click.option("--model", help="Name of the model. Needed if several are served.")
 def video(url: str | None, clip: Path, output: Path, background: str | None, **form: Any) -> None:
-    """Put CLIP through the model and save the result. Ctrl-C cancels it."""
+    """Upload CLIP as a video job and save the result. Ctrl-C cancels the job."""
     if not output.absolute().parent.is_dir():
         raise click.ClickException(f"there is no folder {output.absolute().parent}")
     if background and not background.startswith("#") and not Path(background).is_file():
@@ -74,7 +80,7 @@ def video(url: str | None, clip: Path, output: Path, background: str | None, **f
 
 
 def show_progress(events: Iterator[Json]) -> None:
-    """A progress bar for a video job, to its end."""
+    """Show a progress bar for the events of a video job, until they end."""
     with tqdm(unit="frame", disable=None) as bar:
         for event in events:
             if event["type"] == "progress":
@@ -84,7 +90,7 @@ def show_progress(events: Iterator[Json]) -> None:
 
 @contextmanager
 def _canceling(client: Client, job: Json) -> Iterator[None]:
-    """Cancel the job when the user interrupts us, or the reader of our output leaves."""
+    """Cancel the job if the user presses Ctrl-C, or if the reader of the output closes it."""
     try:
         yield
     except (KeyboardInterrupt, BrokenPipeError):
@@ -94,13 +100,15 @@ def _canceling(client: Client, job: Json) -> Iterator[None]:
 
 @click.command()
 @_URL
-@click.option("--json", "as_json", is_flag=True, help="The API's own answers, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the API's documents as JSON.")
 def status(url: str | None, as_json: bool) -> None:
-    """Show queues, the jobs in them, and workers."""
+    """Show the queues, their jobs, and the workers."""
     client = _client(url)
     queues, workers = client.queues(), client.workers()
     listed = client.jobs("queued")[::-1] + client.jobs("running")
-    jobs = list({job["id"]: job for job in listed}.values())  # one may have started in between
+    jobs = list(
+        {job["id"]: job for job in listed}.values()
+    )  # a job may have started between the two requests
     if as_json:
         click.echo(json.dumps({"queues": queues, "jobs": jobs, "workers": workers}, indent=2))
         return
@@ -109,7 +117,7 @@ def status(url: str | None, as_json: bool) -> None:
         ("JOB KIND STATE PROGRESS ATTEMPT WORKER", map(_job_row, jobs)),
         ("WORKER STATE DEVICE MODEL ENGINE RUNNING MEMORY", map(_worker_row, workers)),
     ):
-        table.show(title, rows)
+        print_table(title, rows)
         click.echo()
 
 
@@ -123,11 +131,11 @@ def _job_row(job: Json) -> Sequence[object]:
     done = job["progress"]
     progress = f"{done['done']}/{done['total'] or '?'} {done['unit']}"
     if job["state"] == "queued":
-        progress = f"position {job['queue_position'] or '?'}"  # it may have just left the queue
+        progress = f"position {job['queue_position'] or '?'}"  # the job may just have left the queue
     return [job["id"], job["kind"], job["state"], progress, job["attempt"], job["worker"] or "-"]
 
 
 def _worker_row(card: Json) -> Sequence[object]:
-    memory, places = card["memory"], f"{card['running']}/{card['slots']}"
+    memory, slots = card["memory"], f"{card['running']}/{card['slots']}"
     used = f"{memory['allocated'] / 2**20:.0f} MiB ({memory['source']})" if memory else "-"
-    return [card["name"], card["state"], card["device"], card["model"], card["engine"], places, used]
+    return [card["name"], card["state"], card["device"], card["model"], card["engine"], slots, used]

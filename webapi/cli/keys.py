@@ -1,11 +1,11 @@
-"""`stoker keys`: makes, lists and revokes API keys, straight in Redis."""
+"""`stoker keys`: creates, lists and revokes API keys directly in Redis."""
 
 import re
 from collections.abc import Sequence
 
 import click
 
-from webapi.cli import table
+from webapi.cli.table import print_table
 from webapi.local import state_file
 from webapi.services.keys import Key, Keys
 from webapi.services.signing_keys import SigningKeys
@@ -20,9 +20,9 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke API keys.
+    """Create, list and revoke API keys.
 
-    They are in the Redis of STOKER_REDIS_URL, else of the running `stoker up`.
+    The keys are in the Redis of STOKER_REDIS_URL, or else of the running `stoker up`.
     """
 
 
@@ -43,31 +43,33 @@ def _seconds(_: click.Context, __: click.Parameter, text: str | None) -> int | N
 
 @keys.command()
 @click.argument("name")
-@click.option("--max-waiting", type=click.IntRange(1), help="Cap on this key's waiting jobs.")
-@click.option("--max-running", type=click.IntRange(1), help="Cap on this key's running jobs.")
+@click.option("--max-waiting", type=click.IntRange(1), help="Limit of the key's waiting jobs.")
+@click.option("--max-running", type=click.IntRange(1), help="Limit of the key's running jobs.")
 @click.option(
-    "--expires", callback=_seconds, help="How long it is valid, such as 30d or 12h; default for ever."
+    "--expires",
+    callback=_seconds,
+    help="Time until the key expires, such as 30d or 12h. By default it never does.",
 )
-@click.option("--if-none", is_flag=True, help="Only if there is no key yet.")
+@click.option("--if-none", is_flag=True, help="Create the key only if none exists.")
 def create(
     name: str, max_waiting: int | None, max_running: int | None, expires: int | None, if_none: bool
 ) -> None:
-    """Make a key for NAME, and show it this once."""
+    """Create a key for NAME and print it. It is shown only this once."""
     if not name.isprintable() or not name.strip():
         raise click.BadParameter("must have characters, and only such as can be printed", param_hint="NAME")
-    known = Keys(_ledger())
-    if if_none and known.any():
+    api_keys = Keys(_ledger())
+    if if_none and api_keys.any():
         click.echo("There are keys already: `stoker keys create NAME` makes another.", err=True)
         return
-    new = known.create(name, max_waiting=max_waiting, max_running=max_running, expires_s=expires)
+    new = api_keys.create(name, max_waiting=max_waiting, max_running=max_running, expires_s=expires)
     click.echo(new.text)
     click.echo("Keep it now: it is stored as a hash, and will not be shown again.", err=True)
 
 
 @keys.command("list")
 def list_keys() -> None:
-    """List the keys, without what is secret in them."""
-    table.show("ID NAME STATE CREATED EXPIRES MAX-WAITING MAX-RUNNING", map(_row, Keys(_ledger()).list()))
+    """List the keys without their secrets."""
+    print_table("ID NAME STATE CREATED EXPIRES MAX-WAITING MAX-RUNNING", map(_row, Keys(_ledger()).list()))
 
 
 def _row(key: Key) -> Sequence[object]:
@@ -79,7 +81,7 @@ def _row(key: Key) -> Sequence[object]:
 @keys.command()
 @click.argument("key_id", metavar="ID")
 def revoke(key_id: str) -> None:
-    """Refuse the key with this ID from now on; jobs sent with it go on."""
+    """Revoke the key with this ID. Jobs that were submitted with it go on."""
     key = Keys(_ledger()).revoke(key_id)
     click.echo(f"{key.id} ({key.name}) is revoked")
 
@@ -87,7 +89,10 @@ def revoke(key_id: str) -> None:
 @keys.command("webhook-secret")
 @click.argument("key_id", metavar="[ID]", default="")
 def webhook_secret(key_id: str) -> None:
-    """Print what this key's webhooks are signed with; without ID, those of jobs sent without a key."""
+    """Print the secret that signs the webhooks of the key with this ID.
+
+    Without ID, print the secret for jobs that were submitted without a key.
+    """
     ledger = _ledger()
     if key_id:
         Keys(ledger).get(key_id)

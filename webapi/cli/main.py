@@ -1,4 +1,4 @@
-"""The command line: `stoker up`, `worker`, `web`, `chat`, `video`, `status`, `keys`, `models`."""
+"""The command `stoker`: `up`, `worker`, `web` and `models`, and the other modules' commands."""
 
 import os
 import sys
@@ -21,13 +21,13 @@ from worker.jobs.settings import Settings, child_env
 __all__ = ["main"]
 
 
-class _OneSentence(click.Group):
-    """Turns what goes wrong on purpose, or on the disk, into one sentence and a nonzero exit."""
+class _CommandGroup(click.Group):
+    """A group of commands that reports expected errors as one sentence, with exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever read our output has left; click ends quietly
+        except BrokenPipeError:  # the reader of the output closed it; click exits without a message
             raise
         except (StokerError, OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
@@ -35,22 +35,27 @@ class _OneSentence(click.Group):
             raise click.ClickException(f"Redis does not answer: {error}") from error
 
 
-@click.group(cls=_OneSentence, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Stoker keeps GPUs warm and fed: chat and video jobs through Flask, Redis and Celery solo workers."""
+    """Run chat and video jobs on GPUs whose models stay loaded.
+
+    The API is a Flask app, the job store is Redis, and the workers are Celery workers with the solo pool.
+    """
 
 
 for command in (chat, video, status, keys):
     main.add_command(command)
 
-_NO_AUTH = click.option("--no-auth", is_flag=True, default=None, help="Trust everyone who reaches the API.")
+_NO_AUTH = click.option(
+    "--no-auth", is_flag=True, default=None, help="Trust every client that reaches the API."
+)
 
 
 @main.command()
-@click.option("--host", help="Address of the API.")
-@click.option("--port", type=int, help="Port of the API; 0 takes any free one.")
+@click.option("--host", help="Address on which the API listens.")
+@click.option("--port", type=int, help="Port of the API. 0 takes any free port.")
 @_NO_AUTH
-@click.option("--verbose", is_flag=True, help="Show the logs of all processes here.")
+@click.option("--verbose", is_flag=True, help="Print the logs of all processes.")
 def up(host: str | None, port: int | None, no_auth: bool | None, verbose: bool) -> None:
     """Run the whole stack on this machine until Ctrl-C."""
     stack.up(Settings.from_env().replace(host=host, port=port, no_auth=no_auth), verbose=verbose)
@@ -58,21 +63,23 @@ def up(host: str | None, port: int | None, no_auth: bool | None, verbose: bool) 
 
 @main.group()
 def worker() -> None:
-    """Run one worker."""
+    """Run a worker, or check the workers of this host."""
 
 
 def _worker_options(command: Callable[..., None]) -> Callable[..., None]:
     devices = click.option("--devices", help="auto, cpu, GPU indexes such as 0 or 0,1, or a GPU UUID.")
-    model = click.option("--model", help="A default model's name, or a path.")
+    model = click.option("--model", help="Name of a default model, or a path.")
     return devices(model(command))
 
 
 @worker.command("chat")
 @_worker_options
-@click.option("--engine", type=click.Choice(["auto", "transformers", "vllm"]), help="What runs the model.")
-@click.option("--slots", type=int, help="Chats that run at once.")
+@click.option(
+    "--engine", type=click.Choice(["auto", "transformers", "vllm"]), help="Engine that runs the model."
+)
+@click.option("--slots", type=int, help="Number of chats that run at the same time.")
 def worker_chat(devices: str | None, model: str | None, engine: str | None, slots: int | None) -> None:
-    """Serve chats."""
+    """Run a chat worker."""
     changes = {"devices": devices, "chat_model": model, "engine": engine, "slots": slots}
     settings = Settings.from_env().replace(worker="chat", **changes)
     _exec(commands.worker_argv("chat", settings), settings)
@@ -80,25 +87,28 @@ def worker_chat(devices: str | None, model: str | None, engine: str | None, slot
 
 @worker.command("video")
 @_worker_options
-@click.option("--batch-size", type=int, help="Frames in a batch.")
-@click.option("--pad/--no-pad", default=None, help="Whether the short last batch is filled up.")
-@click.option("--compile", is_flag=True, default=None, help="Have torch compile the model.")
+@click.option("--batch-size", type=int, help="Number of frames in a batch.")
+@click.option("--pad/--no-pad", default=None, help="Whether to fill up a short last batch.")
+@click.option("--compile", is_flag=True, default=None, help="Compile the model with torch.")
 def worker_video(devices: str | None, model: str | None, **changes: int | bool | None) -> None:
-    """Serve videos."""
+    """Run a video worker."""
     settings = Settings.from_env().replace(worker="video", devices=devices, video_model=model, **changes)
     _exec(commands.worker_argv("video", settings), settings)
 
 
 @worker.command("webhooks")
 def worker_webhooks() -> None:
-    """Send webhooks; needs no GPU."""
+    """Run the worker that sends webhooks. It needs no GPU."""
     settings = Settings.from_env()
     _exec(commands.webhooks_argv(settings), settings)
 
 
 @worker.command("health")
 def worker_health() -> None:
-    """Tell whether a worker of this host is warm; for containers, where it is the only one."""
+    """Check that a worker of this host is warm.
+
+    This is the health check of containers, in which the worker is the only one.
+    """
     ledger = Ledger(state_file.apply_to(Settings.from_env()))
     try:
         cards = [card for card in Registry(ledger).live() if card.host == os.uname().nodename]
@@ -111,25 +121,27 @@ def worker_health() -> None:
 
 
 @main.command()
-@click.option("--host", help="Address to bind to.")
-@click.option("--port", type=int, help="Port to bind to.")
+@click.option("--host", help="Address on which the API listens.")
+@click.option("--port", type=int, help="Port of the API.")
 @_NO_AUTH
 def web(host: str | None, port: int | None, no_auth: bool | None) -> None:
     """Run the API under gunicorn."""
     settings = Settings.from_env().replace(host=host, port=port, no_auth=no_auth)
     public_bind.require_auth(settings)
-    open_media_store(settings)  # if it cannot work that is told here, and not by each of gunicorn's processes
+    open_media_store(
+        settings
+    )  # so that this process, and not each of gunicorn's, reports a store that cannot work
     _exec(commands.web_argv(settings), settings)
 
 
 def _exec(argv: list[str], settings: Settings) -> None:
-    """Become that program, so that signals reach it and not a parent in between."""
+    """Replace this process by the program, so that signals reach the program directly."""
     sys.stdout.flush()
-    os.execve(argv[0], argv, child_env(settings))  # noqa: S606  # no shell is wanted
+    os.execve(argv[0], argv, child_env(settings))  # noqa: S606  # starts without a shell on purpose
 
 
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def models(arguments: Sequence[str]) -> None:
-    """Fetch and verify the default models; --list, --check, --help."""
+    """Download and verify the default models. Its options are --list, --check and --help."""
     _exec(commands.models_argv(*arguments), Settings.from_env())
