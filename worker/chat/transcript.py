@@ -1,4 +1,4 @@
-"""The transcript of one chat: the answer as it grows, and the events that it becomes."""
+"""The transcript of one chat: it turns the engine's deltas into events of the job."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -7,66 +7,82 @@ from typing import Any
 from worker.chat.engine import Delta
 from worker.jobs.errors import EngineFailed
 from worker.jobs.events import Canceled, Event, Failed, Succeeded, Token
-from worker.runs.outbox import Letter
+from worker.jobs.ledger.appends import Append, Reply
 from worker.runs.run import Run
 
 __all__ = ["Transcript"]
 
 
 class Transcript:
-    """One chat's answer as it grows, over all attempts at the job."""
+    """The answer of one chat as it grows, over all attempts at the job.
+
+    A transcript is an `EventProducer`. The engine's thread adds deltas, and the outbox's thread drains them:
+    the deltas that have come since the last flush become one token event.
+
+    `text` and `tokens` are the text that earlier attempts have logged and the number of its tokens.
+    """
 
     def __init__(self, run: Run, prompt_tokens: int, text: str, tokens: int) -> None:
         self.run = run
         self._prompt_tokens = prompt_tokens
         self._texts = [text]
-        self._logged = tokens
-        self._unlogged: list[int] = []
-        self._flows = False
-        self._deltas: deque[Delta] = deque()  # the engine's thread puts them in, the outbox' takes them out
+        self._logged_tokens = tokens
+        #: Ids of the tokens whose text the engine still holds back.
+        self._held_back_ids: list[int] = []
+        self._streaming = False
+        self._deltas: deque[Delta] = deque()
 
     def add(self, delta: Delta) -> bool:
-        """Take a step's delta; whether somebody waits for it: the first text, the end."""
+        """Add the delta of a step. Return whether it is urgent: it brings the first text or the end."""
         self._deltas.append(delta)
-        if self._flows and not delta.finish_reason:
+        if self._streaming and not delta.finish_reason:
             return False
-        self._flows = bool(delta.text)
-        return self._flows or bool(delta.finish_reason)
+        self._streaming = bool(delta.text)
+        return self._streaming or bool(delta.finish_reason)
 
     @property
-    def begins(self) -> bool:
-        """Whether no delta waits beside the last one: with others, the outbox knows to ask for them."""
+    def newly_pending(self) -> bool:
+        """True if at most one delta is pending, so that the outbox may not know of this transcript yet."""
         return len(self._deltas) <= 1
 
-    def collect(self) -> Sequence[Letter]:
-        """What the deltas so far mean for the job's log (Source): no event yet for text that is held back."""
+    def drain(self) -> Sequence[Append]:
+        """Return the append of all pending deltas, if there are any (`EventProducer`).
+
+        Text that the engine still holds back makes no event yet. Its tokens count as progress.
+        """
         text, events, ids, delta = "", list[Event](), list[int](), None
-        while self._deltas:  # to the last, as one that finds others here is not told of
+        # To the last delta: the outbox is not notified of a delta that joins others here (`newly_pending`).
+        while self._deltas:
             delta = self._deltas.popleft()
-            self._unlogged += delta.token_ids
+            self._held_back_ids += delta.token_ids
             if delta.text:
                 text += delta.text
-                ids += self._unlogged
-                self._unlogged = []
+                ids += self._held_back_ids
+                self._held_back_ids = []
         if delta is None:
             return []
         if text:
             self._texts.append(text)
-            events.append(Token(text, self._logged, tuple(ids)))
-            self._logged += len(ids)
+            events.append(Token(text, self._logged_tokens, tuple(ids)))
+            self._logged_tokens += len(ids)
         fields: dict[str, Any] = {"done": self._tokens}
         if delta.finish_reason:
-            ending, outcome = self._ending(delta)
-            events.append(ending)
+            terminal, outcome = self._terminal_event(delta)
+            events.append(terminal)
             fields |= outcome
-        letter = self.run.letter(*events, **fields)
-        return [letter] if letter else []
+        append = self.run.next_append(*events, **fields)
+        return [] if append is None else [append]
+
+    def on_reply(self, reply: Reply) -> None:
+        """Pass the ledger's reply on to the run (`EventProducer`)."""
+        self.run.on_reply(reply)
 
     @property
     def _tokens(self) -> int:
-        return self._logged + len(self._unlogged)
+        return self._logged_tokens + len(self._held_back_ids)
 
-    def _ending(self, delta: Delta) -> tuple[Event, dict[str, Any]]:
+    def _terminal_event(self, delta: Delta) -> tuple[Event, dict[str, Any]]:
+        """Return the event that ends the job, and the fields of the record that change with it."""
         prompt, completion = self._prompt_tokens, self._tokens
         usage = {
             "prompt_tokens": prompt,

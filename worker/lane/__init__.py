@@ -1,1 +1,1 @@
-"""The lane: many jobs at once in one solo worker, and its binding to Celery."""
+"""The lane, which runs many jobs at once in one solo worker, and its binding to Celery."""

@@ -1,4 +1,4 @@
-"""The binding: Celery's tasks and requests as the lane wants them."""
+"""The Celery task and request classes that pass messages to the lane."""
 
 from contextlib import suppress
 from typing import Any
@@ -15,34 +15,37 @@ __all__ = ["LaneTask"]
 
 
 class LaneRequest(Request):
-    """A request that `celery control revoke` and `terminate` end as any client's cancel would."""
+    """A Celery request. `celery control revoke` and `terminate` cancel its job, as a client's cancel does."""
 
     def acknowledge(self) -> None:
-        """Nothing: the broker does not wait for it (see `Lifecycle`)."""
+        """Do nothing but note it: the broker expects no acknowledgement (see `consume_only`)."""
         self.acknowledged = True
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
-        """Cancel the job; its run then ends by itself, and only then is its slot free."""
+        """Cancel the job. Its slot becomes free only when its run has ended, as it does by itself."""
         self._cancel_job()
 
     def revoked(self) -> bool:
-        """Whether the message is not to be run; then its job must not wait for ever."""
+        """Return whether the message was revoked.
+
+        If so, cancel the job: without a message it would wait for ever.
+        """
         revoked = bool(super().revoked())
         if revoked:
             self._cancel_job()
         return revoked
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
-        """Nothing: Celery calls it when it shuts down cold, and `Lifecycle` hands the jobs back."""
+        """Do nothing. Celery calls this in a cold shutdown, in which `Lifecycle` hands the jobs back."""
 
     def _cancel_job(self) -> None:
-        lane: Lane = self.task.lane  # type: ignore[attr-defined]  # only LaneTasks have lane requests
+        lane: Lane = self.task.lane  # type: ignore[attr-defined]  # only a LaneTask has LaneRequests
         with suppress(JobNotFound):
             lane.ledger.cancel(self.id)
 
 
 class _LaneConsumer:
-    """The consumer as the default strategy sees it: with the lane's pool."""
+    """A Celery consumer whose pool is the lane's."""
 
     def __init__(self, consumer: Any, pool: LanePool) -> None:
         self._consumer = consumer
@@ -53,16 +56,16 @@ class _LaneConsumer:
 
 
 class LaneTask(Task[Any, Any]):
-    """A task whose messages go to the worker's lane."""
+    """A Celery task whose messages go to the worker's lane."""
 
     abstract = True
-    Request = LaneRequest  # type: ignore[assignment]  # a class does as well as its name
-    #: Set when the consumer starts.
+    Request = LaneRequest  # type: ignore[assignment]  # Celery accepts the class as well as its name
+    #: The worker's lane. `Strategy` sets it when the consumer starts.
     lane: Lane
 
     def Strategy(self, task: Any, app: Any, consumer: Any) -> Any:  # type: ignore[override]  # noqa: N802
-        """The default strategy, bound to the lane; called again after each reconnect."""
+        """Return Celery's default strategy, bound to the lane. Celery asks again after each reconnect."""
         type(self).lane, pool = consumer.controller.lane, consumer.controller.lane_pool
-        # Without a wake-up the hub's poll would sleep on for up to a second before it saw the free slot.
+        # The hub polls in intervals of up to a second. Without this wake-up it would see the free slot late.
         pool.on_slot_free = lambda: consumer.hub.call_soon(lambda: None)
         return default_strategy(task, app, _LaneConsumer(consumer, pool))

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next
-from worker.jobs.dispatch.recovery import requeue
+from worker.jobs.dispatch.dispatcher import requeue
 from worker.jobs.errors import EngineDied, JobFailed, NeedsExclusiveWorker, OutOfMemory, StokerError
 from worker.jobs.events import Reason
 from worker.jobs.ledger.ledger import Ledger
@@ -24,14 +24,14 @@ __all__ = ["Lane"]
 
 log = logging.getLogger(__name__)
 
-#: Before a claim is tried again that Redis has not answered.
+#: Pause before the lane repeats a claim that Redis has not answered, in seconds.
 CLAIM_RETRY_S = 0.5
 
 
 class Lane:
     """Claims jobs for this worker, and runs up to `runner.slots` of them at once.
 
-    Each job has a waiting thread of the pool; all compute happens in the engine's own thread.
+    Each job has a waiting thread of the pool. All computation happens in the engine's own thread.
     """
 
     def __init__(self, ledger: Ledger, outbox: Outbox, runner: Runner, worker: str, device: str) -> None:
@@ -40,31 +40,38 @@ class Lane:
         self.device = device
         self._outbox = outbox
         self._runner = runner
+        #: The current runs, by run id. `_idle` guards them.
         self._runs: dict[str, Run] = {}
-        self._closed = False
-        self._draining = threading.Event()
-        self._lock = SharedLock()
-        #: Jobs that wait until no other job runs here.
-        self._isolated: set[str] = set()
         self._idle = threading.Condition()
+        #: Set by `drain`: the lane claims no more jobs.
+        self._draining = threading.Event()
+        #: True after `hand_back`: a run that starts now is handed back as well.
+        self._closed = False
+        self._lock = SharedLock()
+        #: Ids of jobs that wait for exclusive execution, or run exclusively.
+        self._isolated: set[str] = set()
 
     @property
     def running(self) -> int:
-        """The number of runs that go on."""
+        """The number of current runs."""
         return len(self._runs)
 
     def runs_by_job(self) -> dict[str, Run]:
-        """Return the runs that go on, by job id."""
+        """Return the current runs by job id."""
         with self._idle:
             return {run.record.id: run for run in self._runs.values()}
 
-    def waits_isolated(self, job_id: str) -> bool:
-        """Whether the job waits for the others to end, to be alone."""
+    def is_isolated(self, job_id: str) -> bool:
+        """Return whether the job waits for all others to end, to run exclusively, or already runs so."""
         return job_id in self._isolated
 
-    def run(self, job_id: str) -> str:
-        """Claim the job and run it to its end; called from the task's thread. What became of it."""
-        if self.waits_isolated(job_id):  # by another hint
+    def run_job(self, job_id: str) -> str:
+        """Claim the job and run it until its run is over. A thread of the pool calls this for each message.
+
+        Return the type of the job's terminal event, "abandoned" if another worker continues the job, or
+        "not waiting" if this worker could not claim it.
+        """
+        if self.is_isolated(job_id):  # another message has started it
             return "not waiting"
         try:
             with self._lock.shared():
@@ -78,10 +85,32 @@ class Lane:
         finally:
             self._isolated.discard(job_id)
 
+    def drain(self) -> None:
+        """Claim no more jobs."""
+        self._draining.set()
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until no job runs, for at most `timeout_s` seconds. Return whether none runs."""
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._runs, timeout_s)
+
+    def hand_back(self, reason: Reason = "drain") -> None:
+        """Abandon all current runs and requeue their jobs, so that other workers continue them."""
+        self.drain()
+        with self._idle:
+            self._closed = True
+            runs = list(self._runs.values())
+        for run in runs:
+            run.abandon()
+        for run in runs:
+            if not self._requeue(run, reason):
+                return  # Redis is away: do not wait for it again for each job
+
     def _claim_and_run(self, job_id: str, exclusive: bool) -> str:
         record = self._claim(job_id, exclusive)
         if record is None:
-            with suppress(StokerError, RedisError):  # it was canceled, say: its slot is for another
+            # The job may have been canceled, for example. Its slot then goes to the next job.
+            with suppress(StokerError, RedisError):
                 dispatch_next(self.ledger, self.ledger.get(job_id).queue)
             return "not waiting"
         run = Run(record, self._outbox)
@@ -89,11 +118,11 @@ class Lane:
             self._runs[run.id] = run
             closed = self._closed
         try:
-            if closed:  # claimed while the others were handed back
+            if closed:  # the claim succeeded while `hand_back` dealt with the other runs
                 run.abandon()
-                self._queue_again(run, "drain")
+                self._requeue(run, "drain")
             else:
-                self._run(run)
+                self._run_to_end(run)
         finally:
             with self._idle:
                 del self._runs[run.id]
@@ -101,12 +130,12 @@ class Lane:
         if run.dispatched is not None:
             dispatch(record.queue, run.dispatched)
         else:
-            with suppress(RedisError):  # recovery does it too
+            with suppress(RedisError):  # recovery dispatches jobs, too
                 dispatch_next(self.ledger, record.queue)
         return run.outcome or "abandoned"
 
     def _claim(self, job_id: str, exclusive: bool) -> Record | None:
-        """Claim the job as soon as Redis answers; None when it is not waiting, or this worker is to end."""
+        """Claim the job as soon as Redis answers. Return None if it is not waiting, or if the lane drains."""
         claim = uuid.uuid4().hex
         while not self._draining.is_set():
             try:
@@ -117,14 +146,19 @@ class Lane:
         try:
             dispatch(self.ledger.get(job_id).queue, [job_id])
         except (RedisError, StokerError) as error:
-            log.warning("job %s: its hint comes again from recovery: %s", job_id, error)
+            log.warning("job %s: recovery will send its message again: %s", job_id, error)
         return None
 
-    def _run(self, run: Run) -> None:
+    def _run_to_end(self, run: Run) -> None:
+        """Have the runner run the job. Give the job a terminal event for every error, then wait for it.
+
+        Two errors end no job: after `EngineDied` the worker ends and hands the job back, and after a Redis
+        error the reconciler requeues it.
+        """
         try:
             self._runner.run_job(run)
         except EngineDied as error:
-            log.error("job %s is to be handed back: %s", run.record.id, error)
+            log.error("job %s will be handed back: %s", run.record.id, error)
         except JobFailed as error:
             run.fail(error.code, str(error))
         except MemoryError:
@@ -132,38 +166,17 @@ class Lane:
             run.fail(OutOfMemory.code, "the worker ran out of memory")
         except RedisError:
             log.exception("job %s", run.record.id)
-            run.abandon()  # the reconciler queues it again
-        except Exception:  # whatever happens, a job has an ending
+            run.abandon()
+        except Exception:
             log.exception("job %s", run.record.id)
             run.fail("internal_error", "the worker met an error of its own; its log says which")
         run.over.wait()
 
-    def drain(self) -> None:
-        """Claim no more jobs."""
-        self._draining.set()
-
-    def wait_idle(self, timeout_s: float) -> bool:
-        """Wait until nothing runs; whether that came about."""
-        with self._idle:
-            return self._idle.wait_for(lambda: not self._runs, timeout_s)
-
-    def hand_back(self, reason: Reason = "drain") -> None:
-        """Put what still runs back into its queue, for another worker to go on with."""
-        self.drain()
-        with self._idle:
-            self._closed = True
-            runs = list(self._runs.values())
-        for run in runs:
-            run.abandon()
-        for run in runs:
-            if not self._queue_again(run, reason):
-                return  # Redis is away; one such wait is enough
-
-    def _queue_again(self, run: Run, reason: Reason) -> bool:
-        """Put the abandoned run's job back; whether Redis was there to do so."""
+    def _requeue(self, run: Run, reason: Reason) -> bool:
+        """Requeue the job of the abandoned run. Return whether Redis could be reached."""
         try:
             requeue(self.ledger, run.record.id, self.worker, reason, run.record.attempt)
         except RedisError as error:
-            log.warning("job %s comes back when the lease lapses: %s", run.record.id, error)
+            log.warning("job %s will be requeued when the worker's lease expires: %s", run.record.id, error)
             return False
         return True

@@ -1,4 +1,4 @@
-"""Forks: ways of starting a worker that would fork after CUDA, or share its model, are refused."""
+"""A check of the command line: a worker must neither fork after CUDA has started, nor share its model."""
 
 from typing import Any
 
@@ -10,7 +10,10 @@ __all__ = ["require_solo_pool"]
 
 
 def require_solo_pool(worker: Any) -> None:
-    """Raise `ConfigurationError` for a Celery worker that is not one process with one model."""
+    """Raise `ConfigurationError` unless the Celery worker is one process with one model.
+
+    It refuses every pool but solo, and the options `--beat` and `--autoscale`.
+    """
     if not issubclass(worker.pool_cls, SoloPool):
         name = worker.pool_cls.__module__.rsplit(".", 1)[-1]
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""The subscription: a worker takes the messages of its model's queue, and of no other."""
+"""The binding of a worker to one queue: it consumes the messages for its own model only."""
 
 from functools import partial
 from typing import Any
@@ -11,9 +11,11 @@ __all__ = ["consume_only"]
 
 
 def consume_only(worker: Any, queue: str) -> None:
-    """Have the Celery worker consume `queue` alone. Raises `ConfigurationError` for any other queue.
+    """Make the Celery worker consume `queue` alone, without acknowledgements.
 
-    A message is gone once it is fetched: the ledger knows who waits, and it saves two round trips a job.
+    The broker forgets a message once a worker fetches it. Nothing is lost, because the ledger knows which
+    jobs wait, and each job costs two round trips less. Raises `ConfigurationError` if the worker was started
+    with `-Q` and another queue.
     """
     queues = worker.app.amqp.queues
     others = set(queues.consume_from) - {queue, worker.app.conf.task_default_queue}
@@ -25,7 +27,7 @@ def consume_only(worker: Any, queue: str) -> None:
 
 
 def _add_consumer(own: str, state: Any, queue: str, **_: Any) -> dict[str, str]:
-    """Celery's `control add_consumer`, which may only take back a `cancel_consumer`."""
+    """Replace Celery's `control add_consumer`: it may only undo a `cancel_consumer` of the worker's queue."""
     if queue != own:
         return {"error": f"refused: {_why(own)}"}
     return control.add_consumer(state, queue)  # type: ignore[attr-defined, no-any-return]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from contextlib import suppress
 
-from worker.jobs.dispatch.recovery import requeue
+from worker.jobs.dispatch.dispatcher import requeue
 from worker.jobs.errors import JobNotFound
 from worker.lane.lane import Lane
 

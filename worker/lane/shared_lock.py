@@ -1,4 +1,4 @@
-"""The gate: many runs pass it side by side, and now and then one has to be alone."""
+"""A readers-writer lock for jobs: many hold it together, or one job alone."""
 
 import threading
 from collections.abc import Iterator
@@ -8,39 +8,43 @@ __all__ = ["SharedLock"]
 
 
 class SharedLock:
-    """A lock for many or one. Who waits to be alone goes before those who come later."""
+    """A lock with many shared holders or one exclusive holder.
+
+    A thread that waits to hold the lock exclusively goes before the shared holders that come later.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._inside = 0
-        self._waiting_exclusive = 0
+        self._holders = 0
+        #: Threads that hold the lock exclusively, or wait to.
+        self._exclusive = 0
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Be inside with others."""
+        """Hold the lock together with other shared holders."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting_exclusive)
-            self._inside += 1
+            self._changed.wait_for(lambda: not self._exclusive)
+            self._holders += 1
         try:
             yield
         finally:
-            self._leave()
+            self._release()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Be inside with nobody else."""
+        """Hold the lock alone."""
         with self._changed:
-            self._waiting_exclusive += 1
-            self._changed.wait_for(lambda: not self._inside)
-            self._inside += 1
+            self._exclusive += 1
+            self._changed.wait_for(lambda: not self._holders)
+            self._holders += 1
         try:
             yield
         finally:
             with self._changed:
-                self._waiting_exclusive -= 1
-            self._leave()
+                self._exclusive -= 1
+            self._release()
 
-    def _leave(self) -> None:
+    def _release(self) -> None:
         with self._changed:
-            self._inside -= 1
+            self._holders -= 1
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""The tasks: a hint comes in, the lane runs the job it names."""
+"""The Celery tasks. The message of each one names a job, which the lane then runs."""
 
 from worker.jobs.broker import app
 from worker.jobs.kinds import TASKS
@@ -9,11 +9,11 @@ __all__ = ["chat", "video"]
 
 @app.task(base=LaneTask, bind=True, name=TASKS["chat"])
 def chat(self: LaneTask, job_id: str) -> str:
-    """Continue a conversation."""
-    return self.lane.run(job_id)
+    """Run a chat job. Return the outcome for Celery's log."""
+    return self.lane.run_job(job_id)
 
 
 @app.task(base=LaneTask, bind=True, name=TASKS["video"])
 def video(self: LaneTask, job_id: str) -> str:
-    """Put a clip through the model."""
-    return self.lane.run(job_id)
+    """Run a video job. Return the outcome for Celery's log."""
+    return self.lane.run_job(job_id)

@@ -1,4 +1,4 @@
-"""Threads that are used again: to start one takes longer than all else that a worker does to start a chat."""
+"""Reusable threads: starting a thread would take longer than all other steps of starting a chat together."""
 
 import threading
 from collections.abc import Callable
@@ -8,15 +8,18 @@ __all__ = ["Threads"]
 
 
 class Threads:
-    """As many as were ever needed at once; daemons, so that one that hangs does not keep the worker alive."""
+    """A set of reusable daemon threads, as many as were ever busy at once.
+
+    They are daemons so that a thread that hangs does not keep the worker alive.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._free = threading.Semaphore(0)
 
-    def run(self, work: Callable[[], None]) -> None:
-        """Run `work`, which must not raise, in a thread of its own."""
+    def run_in_thread(self, work: Callable[[], None]) -> None:
+        """Run `work` in a free thread, or in a new one. `work` must not raise."""
         if not self._free.acquire(blocking=False):
             threading.Thread(target=self._serve, name=self._name, daemon=True).start()
         self._work.put(work)
@@ -25,5 +28,5 @@ class Threads:
         while True:
             work = self._work.get()
             work()
-            del work  # or what it holds would be kept until the next one comes
+            del work  # otherwise the objects that it refers to would live until the next call
             self._free.release()

@@ -1,1 +1,1 @@
-"""The worker process: its start, its heartbeat, its shutdown, and the reaper of what it leaves."""
+"""The worker process: its start, heartbeat and shutdown, and the reaper of processes it leaves behind."""

@@ -1,4 +1,4 @@
-"""The heartbeat: renews the worker's lease and shows its card, from a thread of its own."""
+"""The heartbeat: a thread that renews the worker's lease and publishes its card."""
 
 import logging
 import threading
@@ -12,7 +12,10 @@ log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Calls `beat` every third of the lease, and at once when woken."""
+    """A thread that calls `beat` every third of the lease, and at once after `wake`.
+
+    A beat that fails is repeated after a ninth of the lease.
+    """
 
     def __init__(self, beat: Callable[[], None], lease_ttl_s: float) -> None:
         self._beat = beat
@@ -22,16 +25,19 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Beat in the caller's thread first, so that Redis' absence is an error here; then go on."""
+        """Beat once in the caller's thread, then start the heartbeat's own.
+
+        Raises the error of the first beat, such as a `RedisError` if Redis is away.
+        """
         self._beat()
         self._thread.start()
 
     def wake(self) -> None:
-        """Beat now."""
+        """Beat now, in the heartbeat's thread."""
         self._woken.set()
 
     def stop(self, timeout_s: float) -> None:
-        """Beat no more; a beat that hangs, for its device does, is waited for no longer than this."""
+        """Stop beating. Wait for a beat under way for at most `timeout_s`: it hangs if its device does."""
         self._stopped.set()
         self._woken.set()
         if self._thread.is_alive():
@@ -42,7 +48,7 @@ class Heartbeat:
         while not self._stopped.is_set():
             self._woken.wait(wait_s)
             self._woken.clear()
-            wait_s = self._interval_s / 3  # sooner, if this one fails
+            wait_s = self._interval_s / 3  # in case this beat fails
             try:
                 if not self._stopped.is_set():
                     self._beat()

@@ -1,4 +1,4 @@
-"""The life of a worker: pin → load → warm up → ready → drain → release."""
+"""The life cycle of a worker: pin the device, load, warm up, get ready, drain, release."""
 
 import gc
 import hashlib
@@ -31,40 +31,43 @@ __all__ = ["Lifecycle"]
 
 log = logging.getLogger(__name__)
 
-#: How often a draining worker looks for a second signal.
+#: How often a draining worker checks for a second signal, in seconds.
 SIGNAL_POLL_S = 0.2
-#: How long a thread may keep the interpreter from others: a tenth of the default, for which the hub and every
-#: starting job would wait, several times each, whenever the engine's thread or the outbox has much to do.
+#: How long a thread may keep the interpreter from others, in seconds: a tenth of Python's default. With the
+#: default, the hub and every starting job would wait that long several times, whenever the engine's thread or
+#: the outbox has much to do.
 SWITCH_S = 0.0005
-#: How many new objects there must be before the garbage collector looks through them. Hundreds of chats hold
-#: some thousands, which go by themselves: with the default of 700 it would take a twentieth of the time.
+#: How many new objects start a garbage collection. Hundreds of chats hold some thousands of objects, which
+#: are freed without it. With Python's default of 700, collections would take a twentieth of the time.
 GC_OBJECTS = 20_000
-#: For runs that were handed back, and the heartbeat, to stop: what is still in native code when Python ends
-#: aborts the process.
-LET_GO_S = 5.0
-#: How long the outbox may go on sending once nothing runs any more.
-FLUSH_S = 10.0
-#: How long letting go of the model may take: a device that hangs takes for ever.
-STOP_S = 15.0
 
 
 class Lifecycle(bootsteps.StartStopStep):
-    """Gives the worker its lane.
+    """The Celery bootstep that gives a solo worker its lane, and that releases everything at the end.
 
-    Everything that can go wrong before the first job goes wrong in `create`, before the broker is
-    connected: an error here ends the process, while one in a signal handler would be swallowed.
+    All checks, the lease of the device and the loading of the model belong in `create`, before the broker is
+    connected. An error there ends the process. Celery would swallow an error in one of its signal handlers.
     """
+
+    #: How long handed-back runs, and then the heartbeat, may take to stop. A thread that is still in native
+    #: code when Python ends would abort the process.
+    threads_stop_s = 5.0
+    #: How long the outbox may go on sending after the last run.
+    outbox_flush_s = 10.0
+    #: How long the runner may take to release the model. On a device that hangs it never ends.
+    runner_stop_s = 15.0
 
     requires = ("celery.worker.components:Pool",)
 
     def create(self, worker: Any) -> None:
-        """Pin the device, load the model, warm it up."""
+        """Pin the device, load the model and warm it up. Raises SystemExit with the reason if it cannot."""
         sys.setswitchinterval(SWITCH_S)
-        if not log.isEnabledFor(logging.DEBUG):  # a line costs a third of a claim; the ledger has all
+        # Each of these lines would cost a third of a claim, and the ledger has their content.
+        if not log.isEnabledFor(logging.DEBUG):
             for module in ("worker.strategy", "app.trace"):
                 logging.getLogger(f"celery.{module}").setLevel(logging.WARNING)
         self.reaper = Reaper()
-        self.shutdown_signals = ShutdownSignals(leave=self.reaper.release)
+        self.shutdown_signals = ShutdownSignals(before_exit=self.reaper.release)
         try:
             self._create(worker)
         except BaseException as error:
@@ -91,10 +94,10 @@ class Lifecycle(bootsteps.StartStopStep):
         try:
             self._publish_model()
         except RedisError:
-            self.parts.runner.stop()  # its thread would keep the process alive
+            self.parts.runner.stop()  # otherwise its thread would keep the process alive
             raise
         gc.collect()
-        gc.freeze()  # what a loaded model is made of need not be looked through again
+        gc.freeze()  # later collections can skip the objects of the loaded model
         gc.set_threshold(GC_OBJECTS)
         worker.lane, worker.lane_pool = self.parts.lane, self.parts.pool
         worker.max_concurrency = self.parts.runner.slots  # the hub fetches a message only when a slot is free
@@ -110,13 +113,17 @@ class Lifecycle(bootsteps.StartStopStep):
         )
 
     def start(self, worker: Any) -> None:
-        """Ready: the consumer connects next."""
+        """Show the worker as ready. Celery connects the consumer next."""
         self.shutdown_signals.install()
         self._set_state("ready")
         self.parts.recovery.start()
 
     def stop(self, worker: Any) -> None:
-        """Drain: finish what runs, hand back what does not end in time or before a second signal; let go."""
+        """Drain, then release everything.
+
+        Running jobs may finish until `drain_s` has passed, a second signal comes, or the engine breaks. The
+        lane hands the others back.
+        """
         self._set_state("draining")
         self.parts.lane.drain()
         try:
@@ -128,27 +135,27 @@ class Lifecycle(bootsteps.StartStopStep):
             self._release(worker)
 
     def terminate(self, worker: Any) -> None:
-        """Hand back what runs and let go, at once."""
+        """Hand the running jobs back and release everything, at once."""
         self._release(worker)
 
     def _release(self, worker: Any) -> None:
-        with ExitStack() as last:  # every step is taken, whatever the others raise
+        with ExitStack() as last:  # in reverse order; each step is taken even if others raise
             last.callback(self.reaper.release)
             last.callback(self.parts.device.release)
-            last.callback(self.heartbeat.stop, LET_GO_S)
-            last.callback(self.parts.outbox.stop, FLUSH_S)
+            last.callback(self.heartbeat.stop, self.threads_stop_s)
+            last.callback(self.parts.outbox.stop, self.outbox_flush_s)
             last.callback(self._stop_runner, worker)
             self.parts.recovery.stop()
-            # Unlike a drain, a lost engine counts against its jobs: one may have broken it.
+            # Unlike a drain, a lost engine counts against its jobs, because one of them may have broken it.
             self.parts.lane.hand_back("engine_lost" if self.broken else "drain")
-            self.parts.lane.wait_idle(LET_GO_S)
+            self.parts.lane.wait_idle(self.threads_stop_s)
         with suppress(RedisError):
             self.parts.registry.release(self.card.name)
 
     def _stop_runner(self, worker: Any) -> None:
         stopping = threading.Thread(target=self.parts.runner.stop, name="stop", daemon=True)
         stopping.start()
-        stopping.join(STOP_S)
+        stopping.join(self.runner_stop_s)
         if stopping.is_alive():
             log.error("%s hangs and is not waited for: the worker ends all the same", self.parts.device.label)
             worker.exitcode = EX_FAILURE
@@ -163,12 +170,12 @@ class Lifecycle(bootsteps.StartStopStep):
         self.parts.reconciler.reconcile(self.parts.registry.jobs_of(self.card.name))
 
     def _on_engine_failure(self, worker: Any, error: BaseException) -> None:
-        """A worker without an engine must not take jobs: end, so that a supervisor starts another."""
-        if self.broken:  # each chat of an engine that hangs says so
+        """End the worker: without an engine it must not take jobs. A supervisor then starts another."""
+        if self.broken:  # each chat of an engine that hangs reports it
             return
         self.broken = True
         log.critical("the engine is broken, the worker ends", exc_info=error)
         self.parts.lane.drain()
         worker.exitcode = EX_FAILURE
-        vars(state)["should_terminate"] = True  # seen by the hub
-        self.parts.pool.on_slot_free()  # wakes it
+        vars(state)["should_terminate"] = True  # the hub checks it
+        self.parts.pool.on_slot_free()  # wakes the hub

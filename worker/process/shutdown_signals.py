@@ -1,4 +1,4 @@
-"""ShutdownSignals: what a worker is told by signals."""
+"""The signals that end a worker."""
 
 import os
 import signal
@@ -12,31 +12,32 @@ __all__ = ["ShutdownSignals"]
 
 
 class ShutdownSignals:
-    """SIGTERM, Ctrl-C and SIGHUP say to end, a second one at once; a SIGHUP stays ignored that was (nohup).
+    """The handling of SIGTERM, SIGINT and SIGHUP: the first requests a drain, the second an immediate stop.
 
-    Made in the main thread, before Celery has its handlers. Until `listen` there is nothing to drain: then
-    `leave` is called, and SystemExit raised in whatever the main thread does.
+    SIGHUP stays ignored if it was ignored at the start, as under nohup. Create this object in the main thread
+    before Celery installs its handlers. Until `install` is called the worker has nothing to drain: a signal
+    then calls `before_exit` and raises SystemExit in the main thread.
     """
 
-    def __init__(self, leave: Callable[[], None]) -> None:
-        self._leave = leave
+    def __init__(self, before_exit: Callable[[], None]) -> None:
+        self._before_exit = before_exit
         self._pid = os.getpid()
         self._count = 0
         self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        self._handle(self._on_early, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        self._handle(self._on_early_signal, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def install(self) -> None:
-        """Drain from now on, and count.
+        """Drain on a signal from now on: give SIGINT and SIGHUP Celery's handler of SIGTERM, and count.
 
-        To Celery an end by Ctrl-C is a failure, and on SIGHUP it would run itself anew: in an environment
-        that is pinned and marked for the worker that has ended.
+        With Celery's own handlers, Ctrl-C would end the worker with an error code. A SIGHUP would make it
+        execute itself again, in an environment that is pinned and marked for the process that has ended.
         """
         self._handle(signal.getsignal(signal.SIGTERM), signal.SIGINT, signal.SIGHUP)
         signals.worker_shutting_down.connect(self._on_signal, weak=False)
 
     @property
     def forced(self) -> bool:
-        """Whether the worker is to end at once."""
+        """Whether a second signal has come, so that the worker must stop at once."""
         return self._count > 1
 
     def _handle(self, handler: Any, *numbers: signal.Signals) -> None:
@@ -47,8 +48,8 @@ class ShutdownSignals:
     def _on_signal(self, **_: Any) -> None:
         self._count += 1
 
-    def _on_early(self, *_: object) -> None:
-        if os.getpid() != self._pid:  # a fork that was ended: the worker goes on
+    def _on_early_signal(self, *_: object) -> None:
+        if os.getpid() != self._pid:  # this is a fork that inherited the handler: the worker goes on
             os._exit(EX_FAILURE)
-        self._leave()
+        self._before_exit()
         raise SystemExit(EX_OK)

@@ -1,1 +1,1 @@
-"""A run: one attempt at one job, and the outbox that writes its events."""
+"""One attempt at one job (a run), and the outbox, which writes the events of all runs."""

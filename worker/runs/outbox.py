@@ -1,153 +1,144 @@
-"""The outbox: takes events from engines without making them wait, and logs them in order."""
+"""The outbox: one thread that appends the events of all runs to the ledger, so that engines never wait."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Protocol
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from worker.jobs.events import Event
 from worker.jobs.ledger.appends import Append, Reply
 from worker.jobs.ledger.ledger import Ledger
 
-__all__ = ["Letter", "Outbox", "Sender", "Source"]
+__all__ = ["EventProducer", "Outbox"]
 
 log = logging.getLogger(__name__)
 
+#: The first and the longest pause before a failed round trip is repeated, in seconds.
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 2.0
-#: What Redis refuses now may be taken later.
+#: Errors of a Redis that answers, but that cannot write for the moment. Later it may take the same append.
 CANNOT_WRITE = (OutOfMemoryError, ReadOnlyError)
-#: Tokens that follow others wait for so many times what sending all took the last time, and at most so many
-#: seconds: under load they travel together, and the engine has the interpreter for most of the time.
-REST, REST_MAX_S = 12.0, 0.25
 
 
-@dataclass(eq=False, slots=True)
-class Sender:
-    """One attempt at one job, as the outbox sees it.
+class EventProducer(Protocol):
+    """A source of one attempt's events: a run, or the transcript of a chat.
 
-    `on_reply` is called from the outbox's thread.
+    Producers that share an attempt also share the counter of its events, so the events of an attempt are
+    numbered in the order in which its producers are drained. Only the outbox's thread calls these methods.
     """
 
-    job_id: str
-    attempt: int
-    #: Number of the attempt's next event.
-    next: int
-    on_reply: Callable[[Reply], None]
+    def drain(self) -> Sequence[Append]:
+        """Return the appends of all events since the last call, numbered in this order."""
 
-
-class Letter(NamedTuple):  # one is made for each token event
-    """Events for one job's log, perhaps none, with the record fields that change with them."""
-
-    sender: Sender
-    events: tuple[Event, ...]
-    fields: dict[str, Any]
-
-    def append(self) -> Append:
-        """What it adds to the job, numbered on from its last event."""
-        sender, first = self.sender, self.sender.next
-        sender.next += len(self.events)
-        return Append(sender.job_id, sender.attempt, first, self.events, self.fields)
-
-
-class Source(Protocol):
-    """Who has something to say, and is asked for it when it can be sent."""
-
-    def collect(self) -> Sequence[Letter]:
-        """All there is to say by now; called from the outbox's thread."""
+    def on_reply(self, reply: Reply) -> None:
+        """Act on the ledger's reply to an append. Each append gets one reply, in the order of the appends."""
 
 
 class Outbox:
-    """Sends what there is to say since the last round trip in one pipeline.
+    """Appends the events of all producers that have some, in one pipeline per round trip.
 
-    What is urgent goes at once, the rest when the outbox has rested: meanwhile it grows together. While Redis
-    is away letters are kept and sent again: an append is safe to repeat.
+    Urgent producers are drained at once. The others wait for a coalescing delay: if the last full flush took
+    t seconds, the next one starts min(`coalesce_factor` * t, `coalesce_max_s`) seconds later. Tokens of many
+    steps then share one round trip, and the outbox holds the interpreter for at most about 1/13 of the time.
+
+    While Redis is away, the outbox keeps its appends and sends them again. An append is safe to repeat.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(
+        self, ledger: Ledger, *, coalesce_factor: float = 12.0, coalesce_max_s: float = 0.25
+    ) -> None:
         self._ledger = ledger
-        self._sources: dict[Source, None] = {}  # a dict keeps their order
-        self._urgent: dict[Source, None] = {}
-        self._everything = True  # is being sent, not only what is urgent
-        self._rested_at = 0.0
+        self._coalesce_factor = coalesce_factor
+        self._coalesce_max_s = coalesce_max_s
+        # Dicts serve as ordered sets: producers are drained in the order in which they were put.
+        self._deferred: dict[EventProducer, None] = {}
+        self._urgent: dict[EventProducer, None] = {}
+        #: Whether the flush under way drains all producers, and not only the urgent ones.
+        self._flush_all = True
+        #: When the next full flush may start, on the monotonic clock.
+        self._next_flush_at = 0.0
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="outbox", daemon=True)
 
     def start(self) -> None:
-        """Start the sending thread."""
+        """Start the outbox's thread."""
         self._thread.start()
 
-    def put(self, sources: Collection[Source] = (), urgent: Collection[Source] = ()) -> None:
-        """Queue the sources, some of them to be asked at once; returns without waiting."""
+    def put(self, deferred: Collection[EventProducer] = (), urgent: Collection[EventProducer] = ()) -> None:
+        """Queue producers: `urgent` ones are drained at once, `deferred` ones in the next full flush.
+
+        Return at once, from any thread.
+        """
         with self._changed:
-            if urgent or (sources and not self._sources):  # else it rests, and wakes by itself
+            # Otherwise the thread already waits for the end of the coalescing delay, and wakes by itself.
+            if urgent or (deferred and not self._deferred):
                 self._changed.notify()
-            self._sources.update(dict.fromkeys(sources))
+            self._deferred.update(dict.fromkeys(deferred))
             self._urgent.update(dict.fromkeys(urgent))
 
     def stop(self, timeout_s: float) -> None:
-        """Send what is left, for at most `timeout_s` seconds."""
+        """Send the remaining events, then end the thread. Wait for that for at most `timeout_s` seconds."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
         self._thread.join(timeout_s)
 
     def _loop(self) -> None:
-        while sources := self._take():
+        while producers := self._next_producers():
             began = time.monotonic()
-            letters = list(_collect(sources))
-            appends = [letter.append() for letter in letters]
+            drained = list(_drain(producers))
             try:
-                replies = self._send(appends)
-            except Exception:  # no reason to leave all other jobs without their events
+                replies = self._send([append for _, append in drained])
+            except Exception:  # all other jobs still need their events
                 log.exception("these events cannot be logged; their jobs go back to the queue")
-                replies = ["stale"] * len(appends)
-            for letter, reply in zip(letters, replies, strict=True):
+                replies = ["stale"] * len(drained)
+            for (producer, append), reply in zip(drained, replies, strict=True):
                 try:
-                    letter.sender.on_reply(reply)
-                except Exception:  # likewise
-                    log.exception("job %s did not take the ledger's answer", letter.sender.job_id)
-            if self._everything:
+                    producer.on_reply(reply)
+                except Exception:  # all other jobs still need their replies
+                    log.exception("job %s failed to handle the ledger's reply", append.job_id)
+            if self._flush_all:
                 now = time.monotonic()
-                self._rested_at = now + min(REST * (now - began), REST_MAX_S)
+                delay_s = min(self._coalesce_factor * (now - began), self._coalesce_max_s)
+                self._next_flush_at = now + delay_s
 
-    def _take(self) -> Iterable[Source]:
-        """Who is to be asked now; waits for it. None left and stopping: nobody."""
+    def _next_producers(self) -> Iterable[EventProducer]:
+        """Wait until producers are due, and return them. Return none if the outbox stops and none is left."""
         with self._changed:
-            while not (self._stopping or self._urgent or (self._sources and self._rest_s() <= 0)):
-                self._changed.wait(self._rest_s() if self._sources else None)
-            self._everything = self._stopping or self._rest_s() <= 0
-            taken, self._urgent = self._urgent, {}
-            if self._everything:
-                taken, self._sources = self._sources | taken, {}
-            for source in taken if self._sources else ():
-                self._sources.pop(source, None)
-            return taken
+            while not (self._stopping or self._urgent or (self._deferred and self._delay_s() <= 0)):
+                self._changed.wait(self._delay_s() if self._deferred else None)
+            self._flush_all = self._stopping or self._delay_s() <= 0
+            due, self._urgent = self._urgent, {}
+            if self._flush_all:
+                due, self._deferred = self._deferred | due, {}
+            for producer in due if self._deferred else ():
+                self._deferred.pop(producer, None)
+            return due
 
-    def _rest_s(self) -> float:
-        """How long what is not urgent still waits, in seconds."""
-        return self._rested_at - time.monotonic()
+    def _delay_s(self) -> float:
+        """Return the seconds until the next full flush; negative once it is due."""
+        return self._next_flush_at - time.monotonic()
 
     def _send(self, appends: list[Append]) -> list[Reply]:
+        """Append to the ledger, again and again while Redis is away. Raise errors that would come again."""
         delay_s = RETRY_MIN_S
         while True:
             try:
                 return self._ledger.append(appends)
             except RedisError as error:
                 if isinstance(error, ResponseError) and not isinstance(error, CANNOT_WRITE):
-                    raise  # the same answer would come again
-                log.warning("Redis is away, %d jobs' events wait: %s", len(appends), error)
+                    raise
+                log.warning("Redis is away, %d appends wait: %s", len(appends), error)
                 time.sleep(delay_s)
                 delay_s = min(2 * delay_s, RETRY_MAX_S)
 
 
-def _collect(sources: Iterable[Source]) -> Iterator[Letter]:
-    for source in sources:
+def _drain(producers: Iterable[EventProducer]) -> Iterator[tuple[EventProducer, Append]]:
+    for producer in producers:
         try:
-            yield from source.collect()
-        except Exception:  # the others must not pay for it
+            for append in producer.drain():
+                yield producer, append
+        except Exception:  # one broken producer must not cost the others their events
             log.exception("events are lost; their job ends when its time is up")

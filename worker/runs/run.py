@@ -1,4 +1,4 @@
-"""A run: one attempt at one claimed job, from its claim to its one ending."""
+"""One attempt at one claimed job, from its claim to its terminal event."""
 
 import threading
 from collections import deque
@@ -6,78 +6,88 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from worker.jobs.events import TERMINAL, Event, Failed
-from worker.jobs.ledger.appends import Ended, Reply, json_fields
+from worker.jobs.ledger.appends import Append, Ended, Reply, json_fields
 from worker.jobs.records import Record
-from worker.runs.outbox import Letter, Outbox, Sender
+from worker.runs.outbox import Outbox
 
 __all__ = ["Run"]
 
 
 class Run:
-    """What a runner needs of its job: the record, a way to emit events, and whether to stop.
+    """An attempt at a job, as its runner sees it: the record, a way to emit events, and a request to stop.
 
-    `on_stop` is called once, from any thread, when the run must stop early: its client canceled it,
-    another attempt owns the job, or the worker hands it back.
+    A run is an `EventProducer`. It numbers the events of its attempt when the outbox drains them, so their
+    numbers follow the order in which they are sent. A terminal event is the last one: the run drops all
+    events that come after it, and all events after `abandon`.
+
+    `on_stop` is called once, from any thread, when the run must stop early: the client has canceled the job,
+    another attempt owns it, or the worker hands it back.
     """
 
     def __init__(self, record: Record, outbox: Outbox) -> None:
         self.record = record
-        #: Unique to the attempt, so that an engine never mixes two attempts at one job.
+        #: Unique to the attempt, so that an engine never mixes up two attempts at one job.
         self.id = f"{record.id}.{record.attempt}"
         self.on_stop: Callable[[], None] = lambda: None
         #: Set when the run must stop early.
         self.stopping = threading.Event()
-        #: Set when the ledger has the run's last event, or will not take it.
+        #: Set when the ledger has the terminal event, or takes no more events of this attempt.
         self.over = threading.Event()
-        #: What became of the run: the type of its last event, or "abandoned".
+        #: The type of the terminal event, or "abandoned"; None while the run goes on.
         self.outcome: str | None = None
-        #: Whom its end has called; None if somebody is still to ask for that.
+        #: Ids of the jobs that the ledger dispatched when this one ended; None if the lane must still ask for
+        #: the next job.
         self.dispatched: Sequence[str] | None = None
         self._acknowledged = threading.Event()
         self._lock = threading.Lock()
         self._outbox = outbox
-        self._unsent: deque[Letter] = deque()
-        self._sender = Sender(record.id, record.attempt, record.events + 1, self._on_reply)
-
-    def letter(self, *events: Event, **fields: Any) -> Letter | None:
-        """The events as a letter for the outbox; None once the run has ended or was taken away.
-
-        Also a letter without events brings an answer: whether the client has canceled the job.
-        """
-        with self._lock:
-            if self.outcome:
-                return None
-            if events and events[-1].type in TERMINAL:
-                self.outcome = events[-1].type
-        return Letter(self._sender, events, json_fields(**fields))
+        self._emitted: deque[tuple[tuple[Event, ...], dict[str, Any]]] = deque()
+        #: The number of the attempt's next event. Only the outbox's thread uses it.
+        self._next_number = record.events + 1
 
     def emit(self, *events: Event, **fields: Any) -> None:
-        """Log the events; fields of the record change with them."""
-        if letter := self.letter(*events, **fields):
+        """Have the outbox log the events at once. `fields` of the record change together with them."""
+        values = json_fields(**fields)
+        with self._lock:
+            if not self._accepts(events):
+                return
             self._acknowledged.clear()
-            self._unsent.append(letter)
-            self._outbox.put(urgent=[self])
+            self._emitted.append((events, values))
+        self._outbox.put(urgent=[self])
 
-    def collect(self) -> Sequence[Letter]:
-        """What was emitted since the last time (Source)."""
-        return [self._unsent.popleft() for _ in range(len(self._unsent))]
+    def next_append(self, *events: Event, **fields: Any) -> Append | None:
+        """Return the events, numbered, as the attempt's next append; None if the run takes no more events.
+
+        Another producer of the attempt calls this in its `drain`, and so only in the outbox's thread. It must
+        return every append that it gets here: a missing one would leave a gap in the numbers. An append
+        without events is useful, too, because its reply tells whether the client has canceled the job.
+        """
+        values = json_fields(**fields)
+        with self._lock:
+            if not self._accepts(events):
+                return None
+        return self._number(events, values)
+
+    def drain(self) -> Sequence[Append]:
+        """Return the appends of what was emitted since the last call (`EventProducer`)."""
+        return [self._number(*self._emitted.popleft()) for _ in range(len(self._emitted))]
 
     def fail(self, code: str, message: str) -> None:
         """End the job as `failed`."""
         self.emit(Failed(code, message), error={"code": code, "message": message})
 
     def wait_logged(self, timeout_s: float) -> None:
-        """Wait until what was emitted is in the ledger, so that a cancel is known; not for longer."""
+        """Wait until the ledger has the emitted events, and has told of a cancel; at most `timeout_s`."""
         self._acknowledged.wait(timeout_s)
 
     def stop(self) -> None:
-        """Ask the runner to stop; it ends the job as `canceled` unless the run was abandoned."""
+        """Ask the runner to stop. It then ends the job as `canceled`, unless the run has been abandoned."""
         if not self.stopping.is_set():
             self.stopping.set()
             self.on_stop()
 
     def abandon(self) -> None:
-        """Log nothing more: the job is not this attempt's any longer."""
+        """Log no more events, and stop: the job no longer belongs to this attempt."""
         with self._lock:
             if self.over.is_set():
                 return
@@ -85,7 +95,8 @@ class Run:
         self.over.set()
         self.stop()
 
-    def _on_reply(self, reply: Reply) -> None:
+    def on_reply(self, reply: Reply) -> None:
+        """Act on the ledger's reply to one of the attempt's appends (`EventProducer`)."""
         if isinstance(reply, Ended):
             self.dispatched = reply.dispatched
             self.over.set()
@@ -93,5 +104,20 @@ class Run:
             self.abandon()
         elif reply == "cancel":
             self.stop()
-        if not self._acknowledged.is_set():  # which costs less than to set it for each token event
-            self._acknowledged.set()  # last, so that who waits for it finds `stopping` set
+        # Set last, so that `wait_logged` returns only after `stopping` is set. The check comes first because
+        # it is cheaper than setting the event for each token.
+        if not self._acknowledged.is_set():
+            self._acknowledged.set()
+
+    def _accepts(self, events: Sequence[Event]) -> bool:
+        """Return whether the events may still be logged; note a terminal event. Needs the lock."""
+        if self.outcome:
+            return False
+        if events and events[-1].type in TERMINAL:
+            self.outcome = events[-1].type
+        return True
+
+    def _number(self, events: Sequence[Event], fields: dict[str, Any]) -> Append:
+        first = self._next_number
+        self._next_number += len(events)
+        return Append(self.record.id, self.record.attempt, first, events, fields)

@@ -1,4 +1,4 @@
-"""What a runner is: between a run's events on one side and an engine that knows none of it on the other."""
+"""The interface of a runner, which connects a run to an engine that knows nothing of jobs and events."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,27 +11,33 @@ __all__ = ["Runner"]
 class Runner(Protocol):
     """Runs the jobs of one kind."""
 
-    #: Jobs that run at once.
+    #: How many jobs may run at once.
     slots: int
-    #: What makes the runs go: "transformers", "torch".
+    #: The library that executes the model, for example "transformers" or "torch".
     engine_name: str
 
     @property
     def context_length(self) -> int | None:
-        """Most tokens a sequence may have, for clients' input to be checked; None if it does not apply."""
+        """The most tokens that a sequence may have, or None for a kind without tokens.
+
+        The API checks requests against it.
+        """
 
     @property
     def prompt(self) -> str | None:
-        """The model's prompt template, serialised, for clients' input to be checked; None likewise."""
+        """The model's serialised prompt template, or None for a kind without prompts.
+
+        The API counts the tokens of requests with it.
+        """
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
-        """Load and warm up. `on_broken` is called when the engine cannot go on."""
+        """Load the model and warm it up. The runner calls `on_broken` when its engine cannot go on."""
 
     def run_job(self, run: Run) -> None:
-        """Run the job to its last event; called from a thread of its own.
+        """Run the job to its terminal event. The lane calls this in a thread for each job.
 
-        Raises `JobFailed` for what ends the job as `failed`.
+        Raises `JobFailed` for an error that ends the job as `failed`.
         """
 
     def stop(self) -> None:
-        """Let go of the model."""
+        """Release the model and the memory of its device."""

@@ -1,12 +1,9 @@
-"""A chat worker whose engine takes requests and no step."""
+"""A chat worker whose engine accepts requests, but takes no step."""
 
 from tests.support.fake_engine import FakeEngine
 from tests.support.stand_ins import serve_chats_with
 from worker.app import app
-from worker.chat import runner
 
 __all__ = ["app"]
 
-runner.HANG_S = 0.5
-
-serve_chats_with(lambda slots: FakeEngine(slots=slots))
+serve_chats_with(lambda slots: FakeEngine(slots=slots), hang_s=0.5)

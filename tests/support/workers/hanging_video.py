@@ -1,4 +1,4 @@
-"""A video worker whose device hangs: the first batch never comes back, nor does what frees its memory."""
+"""A video worker whose device hangs: neither the first batch nor the release of its memory ever returns."""
 
 import threading
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from tests.support.scripted import ScriptedModel
 from worker.app import app
 from worker.jobs.settings import Settings
-from worker.process import lifecycle
+from worker.process.lifecycle import Lifecycle
 from worker.video import pipeline
 from worker.video.models import MODELS
 
@@ -15,12 +15,13 @@ __all__ = ["app"]
 
 
 def hang(*_: object) -> None:
+    """Create the file `hangs` in the home directory, then never return."""
     (Settings.from_env().home_dir / "hangs").touch()
     threading.Event().wait()
 
 
 class HangingModel(ScriptedModel):
-    """Wakes up, and then hangs."""
+    """A model that warms up, and then hangs."""
 
     def __call__(self, frames: Tensor, valid: int) -> Tensor:
         if valid:
@@ -30,4 +31,4 @@ class HangingModel(ScriptedModel):
 
 MODELS["bars"] = HangingModel
 vars(pipeline)["free"] = hang
-lifecycle.STOP_S = lifecycle.LET_GO_S = 0.1
+Lifecycle.runner_stop_s = Lifecycle.threads_stop_s = 0.1
