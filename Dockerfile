@@ -1,8 +1,9 @@
-# The API without torch (`web`), workers on the CPU (`worker-cpu`) and on GPUs (`worker-cuda`); README.md, "Containers".
+# Targets: the API without torch (`web`), workers on the CPU (`worker-cpu`), workers on GPUs (`worker-cuda`), and
+# Celery's monitor (`flower`). See docs/deployment.md.
 
-# Any image with Python 3.11 or newer, its venv and, for GPUs, its headers, and apt-get.
+# The base image. It needs apt-get, and Python 3.11 or newer with venv; for GPUs also Python's headers.
 ARG BASE=python:3.11-slim-bookworm
-# An image whose files are wheels that pip prefers to those of its index, such as a torch of your own.
+# An image that holds wheels, such as your own build of torch. pip prefers them to those of its index.
 ARG WHEELS=scratch
 
 FROM ${WHEELS} AS wheels
@@ -12,22 +13,22 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --home-dir /var/lib/stoker --create-home --shell /usr/sbin/nologin stoker
-# A new volume takes over the owner of the folder that it is mounted on.
+# A new volume gets the owner of the folder on which it is mounted.
 RUN cd /var/lib/stoker && install --directory --owner stoker --group stoker models media locks keys .cache
 ENV PATH=/opt/stoker/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     STOKER_HOME=/var/lib/stoker
-# Signals reach the worker, which drains, and nothing else: what it has started ends when it does.
+# tini passes signals to the worker only. The worker drains, and the processes it started end with it.
 ENTRYPOINT ["tini", "--"]
 
-# What we need is installed before we are, so that a change of ours is a small layer.
+# The dependencies are installed before Stoker itself, so a change of Stoker makes a small layer only.
 FROM base AS build
 ARG PIP_EXTRA_INDEX_URL=
-# More packages for all images: s3fs, for a media store with s3://.
+# More packages for all images, such as s3fs for a media store with s3://.
 ARG PACKAGES=
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
-RUN touch README.md && python3 -m venv /opt/stoker
+RUN touch LICENSE README.md && python3 -m venv /opt/stoker
 
 FROM build AS web-needs
 RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
@@ -37,15 +38,15 @@ FROM build AS cpu-needs
 RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
     pip install --find-links /wheels --constraint constraints.txt '.[worker]' ${PACKAGES}
 
-# PyPI's torch has CUDA. Without VLLM it is the one that we test with; VLLM=vllm brings its own, and VLLM=torch==2.11.0
-# would be one for an older driver.
+# PyPI's torch supports CUDA. Without VLLM, the version of constraints.txt is installed, with which Stoker is tested.
+# VLLM=vllm installs vLLM and the torch it needs. VLLM=torch==2.11.0 would install a torch for an older driver.
 FROM build AS cuda-needs
 ARG VLLM=
 RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
     pip install --find-links /wheels '.[worker]' ${PACKAGES} ${VLLM:---constraint constraints.txt}
 
 FROM build AS package
-COPY README.md ./
+COPY LICENSE README.md ./
 COPY webapi webapi
 COPY worker worker
 RUN --mount=type=cache,target=/root/.cache/pip pip wheel --no-deps --wheel-dir /package .
@@ -83,14 +84,14 @@ RUN --mount=from=package,source=/package,target=/package \
 USER stoker
 WORKDIR /var/lib/stoker
 ENV STOKER_DEVICES=cpu
-# Warm, or draining; loading a model may take minutes.
+# Healthy is a worker that is warm or draining. Loading a model may take minutes.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=300s CMD ["stoker", "worker", "health"]
 CMD ["stoker", "worker", "chat"]
 ARG REVISION=
 LABEL org.opencontainers.image.title="stoker worker-cpu" org.opencontainers.image.revision=${REVISION}
 
 FROM base AS worker-cuda
-# Triton, and torch's compiler, build what they launch kernels with.
+# Triton and torch's compiler need a C++ compiler to build the code that launches kernels.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
@@ -99,11 +100,11 @@ RUN --mount=from=package,source=/package,target=/package \
     pip install --no-cache-dir --no-deps --force-reinstall /package/*.whl
 USER stoker
 WORKDIR /var/lib/stoker
-# What is compiled for a GPU, or learnt of a model, goes where vLLM keeps it too: replicas share that volume.
+# Compiled GPU code and what is learnt of a model are kept in vLLM's cache folder, a volume that replicas share.
 ENV TRITON_HOME=/var/lib/stoker/.cache \
     TORCHINDUCTOR_CACHE_DIR=/var/lib/stoker/.cache/inductor \
     CUDA_CACHE_PATH=/var/lib/stoker/.cache/nv
-# For NVIDIA's container runtime: `utility` is NVML, by which a worker chooses its GPU.
+# For NVIDIA's container runtime. `utility` provides NVML, with which a worker chooses its GPU.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 HEALTHCHECK --interval=30s --timeout=15s --start-period=600s CMD ["stoker", "worker", "health"]
 CMD ["stoker", "worker", "chat"]
