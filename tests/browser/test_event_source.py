@@ -16,7 +16,8 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-from tests.support.webstack import HELLO, TIMEOUT_S, Web, in_log, serve, tokens, write_clip
+from tests.support.uploads import write_clip
+from tests.support.webstack import HELLO, TIMEOUT_S, Web, logged_events, serve, token_events
 from webapi.services.keys import Keys
 from worker.jobs.events import Succeeded
 
@@ -84,7 +85,7 @@ def running_job(api: Web, key: str) -> str:
     response = api.http.post("/v1/jobs/chat", json=HELLO, headers={"Authorization": f"Bearer {key}"})
     job_id = str(response.json()["id"])
     api.worker.claim(job_id)
-    api.worker.append(job_id, *tokens(0, 2))
+    api.worker.append(job_id, *token_events(0, 2))
     return job_id
 
 
@@ -94,11 +95,11 @@ def follows(api: Web, job_id: str, reports: "queue.SimpleQueue[Seen]") -> None:
     (server,) = psutil.Process(api.process.pid).children()
     server.kill()  # gunicorn starts another
     seen.append(reports.get(timeout=TIMEOUT_S))
-    api.worker.append(job_id, *tokens(2, 2), DONE)
+    api.worker.append(job_id, *token_events(2, 2), DONE)
     while seen[-1].get("error") != "closed":
         seen.append(reports.get(timeout=TIMEOUT_S))
     events = [one for one in seen if "error" not in one]
-    assert [event["data"] for event in events] == in_log(api.ledger, job_id)
+    assert [event["data"] for event in events] == logged_events(api.ledger, job_id)
     assert [event["id"] for event in events] == [str(n) for n in range(1, 8)]
     assert {"error": "reconnecting"} in seen[4:5]
 

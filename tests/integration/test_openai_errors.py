@@ -70,7 +70,7 @@ def test_a_bad_request_names_its_parameter(web: Web, param: str, request_: dict[
         ask(client, **request_)
     assert (caught.value.param, caught.value.type) == (param, "invalid_request_error")
     assert caught.value.body["message"]  # type: ignore[index]
-    assert web.nothing_happened()
+    assert web.is_untouched()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_body_that_is_no_request_is_refused(web: Web, status: int, content: by
     error = response.json()["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error"
-    assert web.nothing_happened()
+    assert web.is_untouched()
 
 
 def test_other_paths_and_methods(web: Web) -> None:
@@ -109,7 +109,7 @@ def test_a_model_that_is_not_served_is_not_found(web: Web, model: str) -> None:
     with client_of(web) as client, pytest.raises(openai.NotFoundError, match=model) as caught:
         ask(client, model=model)
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
-    assert web.nothing_happened()
+    assert web.is_untouched()
 
 
 def test_a_service_that_is_not_ready_says_when_to_come_back(web: Web) -> None:

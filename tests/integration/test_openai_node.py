@@ -87,7 +87,7 @@ def test_a_refusal_is_the_clients_own_error(
 ) -> None:
     error = Conversation(web, "chat", request=request_).said()["error"]
     assert (error["name"], error["status"], error["code"], error["param"]) == (name, status, code, param)
-    assert web.nothing_happened()
+    assert web.is_untouched()
 
 
 def test_a_failure_is_the_clients_own_error_and_not_tried_again(web: Web) -> None:
@@ -131,4 +131,4 @@ def test_a_video_from_its_clip_to_its_end(web: Web, clip: bytes, tmp_path: Path)
     assert result["content"] == "the video"
     assert result["listed"] == [f"video_{job_id}"]
     assert result["deleted"] == {"id": f"video_{job_id}", "object": "video.deleted", "deleted": True}
-    assert web.nothing_happened()
+    assert web.is_untouched()

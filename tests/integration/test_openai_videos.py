@@ -7,7 +7,8 @@ import pytest
 
 from tests.support.openai_clients import client_of
 from tests.support.stack import eventually
-from tests.support.webstack import TIMEOUT_S, Web, upload, write_clip, write_image
+from tests.support.uploads import write_clip, write_image
+from tests.support.webstack import TIMEOUT_S, Web, upload
 from worker.jobs.events import Canceled, Failed, Progress, Succeeded
 from worker.jobs.specs import VideoJob
 
@@ -61,7 +62,7 @@ def test_a_video_from_its_clip_to_its_end(web: Web, clip: bytes) -> None:
         assert (deleted.id, deleted.deleted, deleted.object) == (video.id, True, "video.deleted")
         with pytest.raises(openai.NotFoundError):
             client.videos.retrieve(video.id)
-    assert web.nothing_happened()
+    assert web.is_untouched()
 
 
 def test_what_is_asked_for_reaches_the_job(web: Web, clip: bytes) -> None:
@@ -103,7 +104,7 @@ def test_a_bad_request_names_its_parameter(
     with client_of(web) as client, pytest.raises(openai.BadRequestError) as caught:
         create(client, clip, **options)
     assert (caught.value.param, caught.value.type) == (param, "invalid_request_error")
-    assert web.nothing_happened()
+    assert web.is_untouched()
 
 
 def test_other_refusals(web: Web, clip: bytes, tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_other_refusals(web: Web, clip: bytes, tmp_path: Path) -> None:
         with pytest.raises(openai.NotFoundError) as unknown:
             create(client, clip, model="sora-2")
         assert unknown.value.code == "model_not_found"
-        assert web.nothing_happened()
+        assert web.is_untouched()
         chat = web.submit()
         for name in ("video_nobody", "nobody", f"video_{chat}"):
             with pytest.raises(openai.NotFoundError):
@@ -163,7 +164,7 @@ def test_a_video_that_waits_is_deleted_at_once_and_one_that_runs_with_its_batch(
         assert not deleted.done()
         web.worker.append(job_of(running), Canceled())
         assert deleted.result(TIMEOUT_S).deleted
-    assert web.nothing_happened()
+    assert web.is_untouched()
 
 
 def test_the_list_goes_both_ways_page_by_page(web: Web, clip: bytes) -> None:

@@ -11,7 +11,7 @@ from flask import Flask
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.support.webstack import HELLO, Web, data, started, tokens
+from tests.support.webstack import HELLO, Web, event_data, start_job, token_events
 from webapi.app import create_app
 from webapi.http.problems import STATUS
 from webapi.openapi.document import EXAMPLES, ROUTES, build, documented
@@ -96,14 +96,14 @@ def test_every_good_answer_and_body_in_json_has_an_example(document: Json) -> No
 
 def test_every_event_is_described(web: Web, document: Json) -> None:
     ends = [Succeeded({}, {}), Failed("timeout", "It took too long."), Canceled()]
-    jobs = [started(web) for _ in ends]
-    web.worker.append(jobs[0], *tokens(0, 2), Batch(0, 1, 1, 0.1, {}), Progress(1, None, "frames"))
+    jobs = [start_job(web) for _ in ends]
+    web.worker.append(jobs[0], *token_events(0, 2), Batch(0, 1, 1, 0.1, {}), Progress(1, None, "frames"))
     for job_id, end in zip(jobs, ends, strict=True):
         web.worker.append(job_id, end)
     seen = set()
     for job_id in jobs:
         with web.events(job_id) as events:
-            for text in data(list(events)):
+            for text in event_data(list(events)):
                 fits(document, {"$ref": "#/components/schemas/EventDocument"}, json.loads(text))
                 seen.add(json.loads(text)["type"])
     mapping = document["components"]["schemas"]["EventDocument"]["discriminator"]["mapping"]

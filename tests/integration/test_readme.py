@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.stack import Stack, eventually, free_port
-from tests.support.webstack import HELLO, TIMEOUT_S, Web, write_clip
+from tests.support.uploads import write_clip
+from tests.support.webstack import HELLO, TIMEOUT_S, Web
 from webapi.cli.main import main
 from webapi.services.keys import Keys
 from webapi.services.signing_keys import SigningKeys

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.webstack import TIMEOUT_S, Web, tokens, upload, write_image
+from tests.support.uploads import write_image
+from tests.support.webstack import TIMEOUT_S, Web, token_events, upload
 from webapi.services.keys import Keys
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import Batch, Canceled, Event, Failed, Succeeded
@@ -69,7 +70,7 @@ class Finisher:
         elif way == 3:
             append(record.id, Canceled())
         else:
-            steps: list[Event] = [Batch(0, 3, 13, 0.1, MEMORY)] if film else tokens(0, 2)
+            steps: list[Event] = [Batch(0, 3, 13, 0.1, MEMORY)] if film else token_events(0, 2)
             result = self._film_of(record) if film else {"text": "Hi.", "finish_reason": "stop"}
             append(record.id, *steps, Succeeded(result, USAGE), result=result, usage=USAGE)
 

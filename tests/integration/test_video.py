@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.assets import asset
 from tests.support.stack import Stack, eventually
-from tests.support.webstack import write_image
+from tests.support.uploads import write_image
 from worker.jobs.media.files import JobFiles
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

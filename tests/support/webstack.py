@@ -13,9 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import av
 import httpx
-import numpy as np
 from httpx_sse import ServerSentEvent, connect_sse
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
@@ -42,7 +40,7 @@ def tiny_template() -> PromptTemplate:
 
 
 @dataclass
-class Worker:
+class ScriptedWorker:
     """What a worker does to the ledger, step by step as the test says."""
 
     ledger: Ledger
@@ -70,7 +68,7 @@ class Web:
     settings: Settings
     ledger: Ledger
     http: httpx.Client
-    worker: Worker
+    worker: ScriptedWorker
     process: "subprocess.Popen[bytes]"
 
     @property
@@ -101,7 +99,7 @@ class Web:
     def subscribers(self, job_id: str) -> int:
         return int(self.ledger.redis.pubsub_numsub(self.ledger.channel(job_id))[0][1])
 
-    def nothing_happened(self) -> bool:
+    def is_untouched(self) -> bool:
         media = self.settings.media_dir
         return self.ledger.page() == [] and not (media.exists() and list(media.iterdir()))
 
@@ -132,7 +130,7 @@ def serve(
     `soft_limits` (`resource.RLIMIT_…`: value) are those that the server begins with.
     """
     prefix = f"t{uuid.uuid4().hex[:8]}"
-    changes = {"lease_ttl_s": 300} | changes  # `Worker` sends no heartbeats
+    changes = {"lease_ttl_s": 300} | changes  # `ScriptedWorker` sends no heartbeats
     settings = Settings.from_env({}).replace(redis_url=redis_url, prefix=prefix, home=home, **changes)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # As gunicorn sets it on sockets of its own; else each answer waits 40 ms for an acknowledgement.
@@ -147,7 +145,7 @@ def serve(
     ledger = Ledger(settings)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_S) as http:
         try:
-            web = Web(settings, ledger, http, Worker(ledger), server)
+            web = Web(settings, ledger, http, ScriptedWorker(ledger), server)
             assert http.get("/livez").json() == {"status": "alive"}  # waits in the backlog until accepted
             web.reset()
             yield web
@@ -170,7 +168,7 @@ def _inherited(soft_limits: Mapping[int, int]) -> Iterator[None]:
             resource.setrlimit(kind, limits)
 
 
-def refused(web: Web, response: httpx.Response, status: int, field: str | None = None) -> str:
+def assert_refused(web: Web, response: httpx.Response, status: int, field: str | None = None) -> str:
     """The refusal is a problem document that names the field, and nothing else happened."""
     problem = response.json()
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -179,7 +177,7 @@ def refused(web: Web, response: httpx.Response, status: int, field: str | None =
     assert problem["type"] == "about:blank"
     assert problem["title"]
     assert problem["code"]
-    assert web.nothing_happened()
+    assert web.is_untouched()
     return str(problem["detail"])
 
 
@@ -192,47 +190,24 @@ def upload(web: Web, clip: bytes | None, **fields: Any) -> httpx.Response:
     return web.http.post("/v1/jobs/video", data=data, files=files or {"nothing": b""})
 
 
-def tokens(first: int, count: int) -> list[Event]:
+def token_events(first: int, count: int) -> list[Event]:
     return [Token(f"{i}\u2028\x85é ", i, (0,)) for i in range(first, first + count)]
 
 
-def started(web: Web) -> str:
+def start_job(web: Web) -> str:
     """A running job: events 1, queued, and 2, started."""
     job_id = web.submit()
     web.worker.claim(job_id)
     return job_id
 
 
-def in_log(ledger: Ledger, job_id: str, after: int = 0) -> list[str]:
+def logged_events(ledger: Ledger, job_id: str, after: int = 0) -> list[str]:
     return [event.text for event in ledger.events(job_id, after)]
 
 
-def data(events: list[ServerSentEvent]) -> list[str]:
+def event_data(events: list[ServerSentEvent]) -> list[str]:
     """What the events carry, once their ids, names and numbers agree."""
     for event in events:
         fields = json.loads(event.data)
         assert (event.id, event.event) == (str(fields["n"]), fields["type"])
     return [event.data for event in events]
-
-
-def write_clip(path: Path, frames: int = 3, width: int = 64, height: int = 48) -> bytes:
-    """A real H.264 clip, in 4:4:4 because that may have odd sides."""
-    with av.open(path, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
-        for i in range(frames):
-            picture = np.full((height, width, 3), 40 * i % 255, dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        container.mux(stream.encode(None))
-    return path.read_bytes()
-
-
-def write_image(path: Path, width: int = 64, height: int = 48) -> bytes:
-    """A real PNG."""
-    with av.open(path, "w", format="image2pipe") as container:
-        stream = container.add_stream("png", rate=1)
-        stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
-        picture = np.arange(width * height * 3, dtype=np.uint32).reshape(height, width, 3).astype(np.uint8)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        container.mux(stream.encode(None))
-    return path.read_bytes()

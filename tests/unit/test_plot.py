@@ -15,7 +15,7 @@ def circles(*values: list[float]) -> list[tuple[float, float]]:
     return [(float(c.attrib["cx"]), float(c.attrib["cy"])) for c in picture.iter(f"{SVG}circle")]
 
 
-def test_equal_steps_are_equally_far_apart_and_zero_is_at_the_bottom() -> None:
+def test_plot_linear_scale_starts_at_zero() -> None:
     spots = circles([0, 10, 20, 40])
     steps = [right[0] - left[0] for left, right in pairwise(spots)]
     assert steps == pytest.approx([steps[0]] * 3, abs=0.2)
@@ -24,13 +24,13 @@ def test_equal_steps_are_equally_far_apart_and_zero_is_at_the_bottom() -> None:
     assert bottom - forty == pytest.approx(4 * (bottom - ten), abs=0.2)
 
 
-def test_a_batch_that_is_much_slower_leaves_the_others_apart() -> None:
+def test_plot_wide_range_has_a_logarithmic_scale() -> None:
     """In powers of ten: ten times as much is as much further up, wherever it begins."""
     one, ten, thousand = (y for _, y in circles([1.0, 10.0, 1000.0]))
     assert one - thousand == pytest.approx(3 * (one - ten), abs=0.2)
 
 
-def test_every_line_has_its_values_its_name_and_its_look() -> None:
+def test_plot_lines_have_tooltips_names_and_styles() -> None:
     lines = [Line("padded <&>", [3, 4, 5]), Line("short", [3, 4])]
     picture = ElementTree.fromstring(draw("title", "batch", [Panel("ms", lines), Panel("MiB", lines)]))
     hints = [title.text for title in picture.iter(f"{SVG}title")]
@@ -42,11 +42,11 @@ def test_every_line_has_its_values_its_name_and_its_look() -> None:
     assert {"title", "ms", "MiB", "batch", "padded <&>", "short"} <= set(texts)
 
 
-def test_values_that_are_all_zero_are_drawn() -> None:
+def test_plot_draws_zeros() -> None:
     assert len(circles([0.0], [0.0])) == 2
 
 
-def test_a_long_line_is_drawn_without_spots() -> None:
+def test_plot_long_line_has_no_markers() -> None:
     picture = draw("title", "batch", [Panel("ms", [Line("long", [1.0, 2.0] * 1000)])])
     [line] = ElementTree.fromstring(picture).iter(f"{SVG}polyline")
     assert len(line.attrib["points"].split()) == 2000

@@ -5,7 +5,7 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -64,11 +64,14 @@ class NewKey:
 class Keys:
     """The API keys in the ledger's Redis.
 
-    Keys are never deleted, so the API stays closed once a key exists. Every method raises
-    `redis.exceptions.RedisError` when Redis is away.
+    Keys are never deleted, so the API stays closed once a key exists. `compare` compares two hashes in a time
+    that does not depend on their text. Every method raises `redis.exceptions.RedisError` when Redis is away.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(
+        self, ledger: Ledger, *, compare: Callable[[str, str], bool] = hmac.compare_digest
+    ) -> None:
+        self._compare = compare
         self._redis = ledger.redis
         self._key = ledger.key
 
@@ -129,7 +132,7 @@ class Keys:
             raise Unauthorized
         key_id, secret = parts.groups()
         fields = self._fields(key_id)
-        same = hmac.compare_digest(_hash(secret), fields.get("hash", _NO_HASH))
+        same = self._compare(_hash(secret), fields.get("hash", _NO_HASH))
         return self._valid(key_id, fields if same else {})
 
     def valid(self, key_id: str) -> Key:

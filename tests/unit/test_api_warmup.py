@@ -20,7 +20,7 @@ def assert_warm(ledger: Ledger, card: ModelCard) -> None:
     assert backend.token_counter.count(card, [Message(role="user", content="Hi")]) == len("<user>Hi")
 
 
-def test_what_the_first_client_needs_is_there_before_it_comes(brokered: Ledger) -> None:
+def test_api_warmup_prepares_models_and_connects_to_the_broker(brokered: Ledger) -> None:
     card, registry = ModelCard("tiny", "chat", CHAT, 64, digest="1"), Registry(brokered)
     registry.publish_model(card, tiny_template().to_json())
     assert_warm(brokered, card)
@@ -28,7 +28,7 @@ def test_what_the_first_client_needs_is_there_before_it_comes(brokered: Ledger) 
         assert producer.connection.connected
 
 
-def test_a_model_that_cannot_be_prepared_keeps_no_other_from_being(brokered: Ledger) -> None:
+def test_api_warmup_skips_a_broken_model(brokered: Ledger) -> None:
     registry = Registry(brokered)
     registry.publish_model(ModelCard("broken", "chat", "chat.broken", 64, digest="1"), "{}")
     card = ModelCard("tiny", "chat", CHAT, 64, digest="1")
@@ -53,7 +53,7 @@ for backend in backends:
 """
 
 
-def test_it_warms_up_a_process_whose_sockets_are_gevents(brokered: Ledger) -> None:
+def test_api_warmup_works_under_gevent(brokered: Ledger) -> None:
     template = tiny_template()
     long = replace(template, chat_template=template.chat_template + "{# " + 3_000_000 * "x" + " #}")
     Registry(brokered).publish_model(ModelCard("tiny", "chat", CHAT, 64, digest="1"), long.to_json())

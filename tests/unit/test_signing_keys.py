@@ -7,7 +7,7 @@ from webapi.services.signing_keys import SigningKeys
 from worker.jobs.ledger.ledger import Ledger
 
 
-def test_each_owner_and_purpose_has_a_key_of_its_own(ledger: Ledger) -> None:
+def test_signing_keys_differ_by_owner_and_purpose(ledger: Ledger) -> None:
     secret = SigningKeys(ledger)
     keys = [secret.webhook_key(owner) for owner in ("", "a", "b", "token")]
     raw = [base64.b64decode(key.removeprefix("whsec_"), validate=True) for key in keys]
@@ -18,13 +18,13 @@ def test_each_owner_and_purpose_has_a_key_of_its_own(ledger: Ledger) -> None:
     assert raw[1] == hmac.digest(root, b"webhook:a", hashlib.sha256)
 
 
-def test_all_processes_agree_from_the_first_moment(ledger: Ledger) -> None:
+def test_signing_keys_agree_between_concurrent_first_uses(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as pool:
         keys = set(pool.map(lambda _: SigningKeys(ledger).webhook_key("a"), range(32)))
     assert len(keys) == 1
 
 
-def test_it_is_as_old_as_the_data(ledger: Ledger) -> None:
+def test_signing_keys_change_when_redis_loses_the_secret(ledger: Ledger) -> None:
     secret = SigningKeys(ledger)
     before = secret.token_key
     assert SigningKeys(ledger).token_key == before

@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import a_second_later
-from tests.support.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, Web, Worker, serve, upload, write_clip
+from tests.support.ledger import a_second_later
+from tests.support.uploads import write_clip
+from tests.support.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, ScriptedWorker, Web, serve, upload
 from worker.jobs.broker import queued_messages
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.events import Succeeded
@@ -21,7 +22,7 @@ def submit(web: Web, path: str = "chat", **headers: str) -> httpx.Response:
     return web.http.post(f"/v1/jobs/{path}", json=HELLO, headers=headers)
 
 
-def test_fifty_requests_of_one_idempotency_key_make_one_job(web: Web) -> None:
+def test_idempotency_key_of_fifty_requests_makes_one_job(web: Web) -> None:
     web.ready_worker("chat", slots=100)
     together = threading.Barrier(50)
 
@@ -38,7 +39,7 @@ def test_fifty_requests_of_one_idempotency_key_make_one_job(web: Web) -> None:
     assert queued_messages(web.settings, web.ledger.redis, CHAT) == {job_id}
 
 
-def test_another_body_under_the_same_key_is_refused(web: Web) -> None:
+def test_idempotency_key_with_another_body_is_refused(web: Web) -> None:
     job_id = submit(web, Idempotency_Key="k").json()["id"]
     other = web.http.post("/v1/jobs/chat", json=HELLO | {"seed": 1}, headers={"Idempotency-Key": "k"})
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
@@ -48,7 +49,7 @@ def test_another_body_under_the_same_key_is_refused(web: Web) -> None:
     assert submit(web, Idempotency_Key="k" * 256).json()["field"] == "Idempotency-Key"
 
 
-def test_a_clip_sent_twice_under_one_key_is_one_job_with_its_files(web: Web, tmp_path: Path) -> None:
+def test_idempotency_key_of_two_uploads_makes_one_job(web: Web, tmp_path: Path) -> None:
     clips = [write_clip(tmp_path / f"{frames}.mp4", frames) for frames in (3, 4)]
     web.http.headers["Idempotency-Key"] = "clip"
     try:
@@ -61,7 +62,7 @@ def test_a_clip_sent_twice_under_one_key_is_one_job_with_its_files(web: Web, tmp
     assert [folder.name for folder in web.settings.media_dir.iterdir()] == [first.json()["id"]]
 
 
-def test_a_client_may_wait_for_the_end(web: Web) -> None:
+def test_prefer_wait_answers_when_the_job_ends(web: Web) -> None:
     subscribed = web.ledger.redis.pubsub()  # type: ignore[no-untyped-call]
     subscribed.psubscribe(web.ledger.channel("*").replace("{*}", "*"))
 
@@ -84,16 +85,16 @@ def test_a_client_may_wait_for_the_end(web: Web) -> None:
 
 
 @pytest.mark.parametrize("prefer", ["wait=1", "wait=soon", "wait=-1", "wait", "handling=lenient"])
-def test_who_has_waited_long_enough_gets_the_job_as_it_stands(web: Web, prefer: str) -> None:
+def test_prefer_wait_answers_with_the_queued_job_after_the_wait(web: Web, prefer: str) -> None:
     answer = submit(web, Prefer=prefer)
     assert (answer.status_code, answer.json()["state"]) == (202, "queued")
     assert answer.headers.get("Preference-Applied") == ("wait=1" if prefer == "wait=1" else None)
 
 
-def test_a_full_queue_says_when_to_come_back(redis_url: str, tmp_path: Path) -> None:
+def test_full_queue_retry_after_follows_the_measured_rate(redis_url: str, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4")
     with serve(redis_url, tmp_path, max_waiting=2) as web:
-        worker = Worker(web.ledger, web.ready_worker("chat", slots=2).name)
+        worker = ScriptedWorker(web.ledger, web.ready_worker("chat", slots=2).name)
         web.ready_worker("video", slots=1)
         for _ in range(2):
             worker.claim(web.submit())
@@ -126,7 +127,7 @@ def test_a_full_queue_says_when_to_come_back(redis_url: str, tmp_path: Path) -> 
         }  # fmt: skip
 
 
-def test_a_stream_tells_how_the_queue_moves(web: Web) -> None:
+def test_queue_position_events_follow_the_queue(web: Web) -> None:
     jobs = [web.submit() for _ in range(3)]
     recovery = Recovery(web.ledger)
     with web.events(jobs[2]) as stream:
@@ -142,8 +143,8 @@ def test_a_stream_tells_how_the_queue_moves(web: Web) -> None:
     assert web.job(jobs[2])["queue_position"] == 1
 
 
-def test_the_estimated_start_comes_from_what_jobs_took(web: Web) -> None:
-    worker = Worker(web.ledger, web.ready_worker("chat", slots=1).name)
+def test_estimated_start_comes_from_measured_service_times(web: Web) -> None:
+    worker = ScriptedWorker(web.ledger, web.ready_worker("chat", slots=1).name)
     worker.claim(web.submit())
     job_id = web.submit()
     assert web.job(job_id)["estimated_start"] is None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.webstack import CHAT, CONTEXT_LENGTH, HELLO, TIMEOUT_S, Web, refused, upload
+from tests.support.webstack import CHAT, CONTEXT_LENGTH, HELLO, TIMEOUT_S, Web, assert_refused, upload
 from worker.jobs.events import Succeeded
 from worker.jobs.records import ModelCard
 
@@ -49,24 +49,24 @@ SETTINGS = {"max_waiting": 2}
         ("body", None),
     ],
 )
-def test_a_bad_chat_is_refused_by_field(web: Web, field: str, body: Any) -> None:
+def test_submit_chat_refusal_names_the_field(web: Web, field: str, body: Any) -> None:
     headers = {"Content-Type": "application/json"}
     response = web.http.post("/v1/jobs/chat", content=json.dumps(body), headers=headers)
-    refused(web, response, 422, field)
+    assert_refused(web, response, 422, field)
 
 
-def test_the_refusal_of_a_long_prompt_names_both_numbers(web: Web) -> None:
+def test_submit_chat_long_prompt_refusal_names_both_lengths(web: Web) -> None:
     fits = "x" * (CONTEXT_LENGTH - len(PROMPT) - 1)
     response = web.http.post("/v1/jobs/chat", json={"messages": [USER | {"content": fits + "x"}]})
-    detail = refused(web, response, 422, "messages")
+    detail = assert_refused(web, response, 422, "messages")
     assert f"{CONTEXT_LENGTH} tokens" in detail
     assert f"context of {CONTEXT_LENGTH}" in detail
     web.submit(messages=[USER | {"content": fits}])
 
 
-def test_a_prompt_that_no_tokens_make_short_enough_is_not_counted(web: Web) -> None:
+def test_submit_chat_huge_prompt_is_refused_without_a_count(web: Web) -> None:
     response = web.http.post("/v1/jobs/chat", json={"messages": [USER | {"content": "x" * 2**20}]})
-    assert "at least" in refused(web, response, 422, "messages")
+    assert "at least" in assert_refused(web, response, 422, "messages")
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,11 @@ def test_a_prompt_that_no_tokens_make_short_enough_is_not_counted(web: Web) -> N
         (415, b"{}", "text/plain"),
     ],
 )
-def test_a_body_that_is_no_json_is_refused(web: Web, status: int, content: bytes, kind: str) -> None:
+def test_submit_chat_refuses_bodies_that_are_not_json(
+    web: Web, status: int, content: bytes, kind: str
+) -> None:
     response = web.http.post("/v1/jobs/chat", content=content, headers={"Content-Type": kind})
-    refused(web, response, status)
+    assert_refused(web, response, status)
 
 
 @pytest.mark.parametrize(
@@ -93,18 +95,18 @@ def test_a_body_that_is_no_json_is_refused(web: Web, status: int, content: bytes
         ("/v1/jobs/video", "multipart/form-data; boundary=b"),
     ],
 )
-def test_a_body_of_broken_chunks_is_refused(web: Web, path: str, kind: str) -> None:
+def test_submit_refuses_broken_chunked_bodies(web: Web, path: str, kind: str) -> None:
     url = web.http.base_url
     with closing(HTTPConnection(url.host, url.port, timeout=TIMEOUT_S)) as connection:
         headers = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
         connection.request("POST", path, b"no size\r\n", headers)
         assert connection.getresponse().status == 400
-    assert web.nothing_happened()
+    assert web.is_untouched()
 
 
-def test_a_conversation_that_is_no_text_but_a_dump_is_refused(web: Web) -> None:
+def test_submit_chat_refuses_bodies_over_the_limit(web: Web) -> None:
     response = web.http.post("/v1/jobs/chat", json=HELLO | {"model": "x" * (17 * 2**20)})
-    refused(web, response, 413, "body")
+    assert_refused(web, response, 413, "body")
 
 
 @pytest.mark.parametrize(
@@ -119,14 +121,16 @@ def test_a_conversation_that_is_no_text_but_a_dump_is_refused(web: Web) -> None:
         ("PUT", "/v1/jobs/chat", 405, "method_not_allowed"),
     ],
 )
-def test_what_is_not_there_is_a_problem_too(web: Web, method: str, path: str, status: int, code: str) -> None:
+def test_unknown_resources_answer_with_problems(
+    web: Web, method: str, path: str, status: int, code: str
+) -> None:
     response = web.http.request(method, path)
-    refused(web, response, status)
+    assert_refused(web, response, status)
     assert response.json()["code"] == code
     assert ("Allow" in response.headers) == (status == 405)
 
 
-def test_a_full_queue_says_when_to_come_back(web: Web, clip: bytes) -> None:
+def test_full_queue_refuses_chats_and_uploads(web: Web, clip: bytes) -> None:
     web.ready_worker("chat", slots=1)
     done = web.submit()
     web.worker.claim(done)
@@ -144,23 +148,23 @@ def test_a_full_queue_says_when_to_come_back(web: Web, clip: bytes) -> None:
     assert len(web.ledger.page(kind="video")) == 2
 
 
-def test_without_a_model_the_service_is_not_ready(web: Web, clip: bytes) -> None:
+def test_submit_without_a_served_model_answers_503(web: Web, clip: bytes) -> None:
     web.ledger.redis.delete(web.ledger.key("models"))
     for response in (web.http.post("/v1/jobs/chat", json=HELLO), upload(web, clip)):
-        refused(web, response, 503)
+        assert_refused(web, response, 503)
         assert int(response.headers["Retry-After"]) > 0
 
 
-def test_several_models_and_none_is_the_default(web: Web) -> None:
+def test_submit_chat_with_several_models_requires_a_name(web: Web) -> None:
     web.registry.publish_model(ModelCard("other", "chat", "chat.other", CONTEXT_LENGTH))
-    detail = refused(web, web.http.post("/v1/jobs/chat", json=HELLO), 422, "model")
+    detail = assert_refused(web, web.http.post("/v1/jobs/chat", json=HELLO), 422, "model")
     assert "other, tiny" in detail
-    refused(web, web.http.post("/v1/jobs/chat", json=HELLO | {"model": "other"}), 503)
+    assert_refused(web, web.http.post("/v1/jobs/chat", json=HELLO | {"model": "other"}), 503)
     web.submit(model="tiny")
 
 
 @pytest.mark.parametrize(
     "url", ["x", "http://127.0.0.1/", "https://0x7f.1/", "http://localhost/", "http://u:p@a.com/"]
 )
-def test_a_webhook_that_leads_to_us_is_refused(web: Web, url: str) -> None:
-    refused(web, web.http.post("/v1/jobs/chat", json=HELLO | {"webhook_url": url}), 422, "webhook_url")
+def test_submit_chat_refuses_internal_webhook_urls(web: Web, url: str) -> None:
+    assert_refused(web, web.http.post("/v1/jobs/chat", json=HELLO | {"webhook_url": url}), 422, "webhook_url")

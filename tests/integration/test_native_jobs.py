@@ -2,13 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.webstack import (
-    CHAT,
-    HELLO,
-    Web,
-    write_clip,
-    write_image,
-)
+from tests.support.uploads import write_clip, write_image
+from tests.support.webstack import CHAT, HELLO, Web
 from worker.jobs.broker import messages_key
 from worker.jobs.events import Failed, Progress, Succeeded, Token
 from worker.jobs.media.files import JobFiles
@@ -18,7 +13,7 @@ TEXT = "To\u2028kyo é"
 DONE = Succeeded({"text": TEXT, "finish_reason": "stop"}, {"total_tokens": 3})
 
 
-def test_a_chat_from_submit_to_its_end(web: Web) -> None:
+def test_chat_job_from_submit_to_result(web: Web) -> None:
     response = web.http.post("/v1/jobs/chat", json=HELLO | {"stop": "x", "seed": 7})
     queued = response.json()
     job_id = queued["id"]
@@ -68,7 +63,7 @@ def test_a_chat_from_submit_to_its_end(web: Web) -> None:
     }
 
 
-def test_the_hint_is_on_the_broker(web: Web) -> None:
+def test_chat_job_message_is_on_the_broker(web: Web) -> None:
     web.ready_worker("chat", slots=1)
     job_id = web.submit()
     web.submit()  # for which no slot is free
@@ -77,7 +72,7 @@ def test_the_hint_is_on_the_broker(web: Web) -> None:
     assert '"task": "stoker.chat"' in message
 
 
-def test_positions_and_pages(web: Web) -> None:
+def test_job_list_positions_and_pages(web: Web) -> None:
     jobs = [web.submit() for _ in range(3)]
     assert [web.job(job)["queue_position"] for job in jobs] == [1, 2, 3]
     web.worker.claim(jobs[0])
@@ -96,12 +91,12 @@ def test_positions_and_pages(web: Web) -> None:
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=x", "kind=audio", "state=lost", "after=nobody", "pgae=2"]
 )
-def test_a_bad_page_is_refused(web: Web, query: str) -> None:
+def test_job_list_refuses_bad_queries(web: Web, query: str) -> None:
     response = web.http.get(f"/v1/jobs?{query}")
     assert (response.status_code, response.json()["field"]) == (422, query.split("=")[0])
 
 
-def test_cancel_a_waiting_job(web: Web) -> None:
+def test_cancel_waiting_job_ends_at_once(web: Web) -> None:
     job_id = web.submit()
     for _ in range(2):
         response = web.http.post(f"/v1/jobs/{job_id}/cancel")
@@ -111,7 +106,7 @@ def test_cancel_a_waiting_job(web: Web) -> None:
     assert (result.status_code, result.json()["detail"]) == (409, "the job was canceled")
 
 
-def test_cancel_a_running_job(web: Web) -> None:
+def test_cancel_running_job_notifies_the_worker(web: Web) -> None:
     job_id = web.submit()
     web.worker.claim(job_id)
     for _ in range(2):
@@ -120,7 +115,7 @@ def test_cancel_a_running_job(web: Web) -> None:
     assert web.worker.append(job_id, Token("a", 0, (0,))) == "cancel"
 
 
-def test_a_failed_job_says_why(web: Web) -> None:
+def test_failed_job_reports_its_error(web: Web) -> None:
     job_id = web.submit()
     web.worker.claim(job_id)
     error = {"code": "engine_failed", "message": "out of memory"}
@@ -130,7 +125,7 @@ def test_a_failed_job_says_why(web: Web) -> None:
     assert (result.status_code, result.json()["detail"]) == (409, "the job failed: out of memory")
 
 
-def test_only_an_ended_job_is_forgotten(web: Web) -> None:
+def test_delete_accepts_ended_jobs_only(web: Web) -> None:
     job_id = web.submit()
     assert web.http.delete(f"/v1/jobs/{job_id}").status_code == 409
     web.http.post(f"/v1/jobs/{job_id}/cancel")
@@ -139,7 +134,7 @@ def test_only_an_ended_job_is_forgotten(web: Web) -> None:
     assert web.http.get(f"/v1/jobs/{job_id}").json()["code"] == "not_found"
 
 
-def test_a_video_from_upload_to_its_bytes(web: Web, tmp_path: Path) -> None:
+def test_video_job_from_upload_to_byte_ranges(web: Web, tmp_path: Path) -> None:
     clip, image = write_clip(tmp_path / "in.mp4"), write_image(tmp_path / "in.png")
     response = web.http.post(
         "/v1/jobs/video",

@@ -20,6 +20,6 @@ from webapi.submission.request_preferences import MAX_WAIT_S, preferred_wait_s
         ("", None),
     ],
 )
-def test_a_wait_is_a_number_up_to_the_most(prefer: str, wait_s: int | None) -> None:
+def test_preferred_wait_s_is_a_number_up_to_the_maximum(prefer: str, wait_s: int | None) -> None:
     with Flask("test").test_request_context(headers={"Prefer": prefer}):
         assert preferred_wait_s() == wait_s

@@ -52,7 +52,7 @@ def unauthorized(response: httpx.Response) -> str:
     return str(response.json()["detail"])
 
 
-def test_without_keys_everyone_on_this_machine_is_welcome(web: Web) -> None:
+def test_auth_without_keys_accepts_loopback_requests(web: Web) -> None:
     assert web.http.get("/v1/jobs", headers={"Authorization": "Bearer anything"}).status_code == 200
     for host in ("localhost", "localhost:99", "[::1]:8000"):
         assert web.http.get("/v1/jobs", headers={"Host": host}).status_code == 200
@@ -63,9 +63,7 @@ def test_without_keys_everyone_on_this_machine_is_welcome(web: Web) -> None:
     [{"Host": "evil.example"}, {"Host": "127.0.0.1.evil.example:80"}, {"Host": "10.0.0.1"},
      {"Origin": "https://evil.example"}, {"Origin": "null"}],
 )  # fmt: skip
-def test_without_keys_a_page_elsewhere_cannot_use_its_visitors_loopback(
-    web: Web, headers: dict[str, str]
-) -> None:
+def test_auth_without_keys_refuses_foreign_hosts_and_origins(web: Web, headers: dict[str, str]) -> None:
     for response in (
         web.http.post("/v1/jobs/video", files={"file": b"x"}, headers=headers),
         web.http.get("/v1/jobs", headers=headers),
@@ -75,7 +73,7 @@ def test_without_keys_a_page_elsewhere_cannot_use_its_visitors_loopback(
     assert web.http.post("/v1/jobs/chat", json=HELLO, headers=own).status_code == 202
 
 
-def test_from_the_first_key_on_every_route_asks_for_one(web: Web, caller: Caller) -> None:
+def test_auth_with_keys_is_required_by_every_route(web: Web, caller: Caller) -> None:
     key = Keys(web.ledger).create("ci")
     headers = [{}, {"Authorization": "Bearer"}, {"Authorization": "Bearer sk-stoker-x"},
                {"Authorization": f"Basic {key.text}"}, {"Authorization": key.text}]  # fmt: skip
@@ -90,7 +88,7 @@ def test_from_the_first_key_on_every_route_asks_for_one(web: Web, caller: Caller
     assert web.http.get("/v1/queues", headers=lower).status_code == 200
 
 
-def test_a_revoked_and_an_expired_key_are_refused_at_once(web: Web, caller: Caller) -> None:
+def test_auth_refuses_revoked_and_expired_keys_at_once(web: Web, caller: Caller) -> None:
     keys = Keys(web.ledger)
     revoked, expired = keys.create("a"), keys.create("b", expires_s=3600)
     clients = [caller(revoked), caller(expired)]
@@ -101,7 +99,7 @@ def test_a_revoked_and_an_expired_key_are_refused_at_once(web: Web, caller: Call
         unauthorized(client.get("/v1/queues"))
 
 
-def test_a_job_is_there_for_its_own_key_only(web: Web, caller: Caller) -> None:
+def test_access_hides_jobs_of_other_keys(web: Web, caller: Caller) -> None:
     before = web.submit()
     keys = Keys(web.ledger)
     mine, other = caller(keys.create("mine")), caller(keys.create("other"))
@@ -124,7 +122,7 @@ def test_a_job_is_there_for_its_own_key_only(web: Web, caller: Caller) -> None:
         assert mine.request(method, f"/v1/jobs/{job_id}{path}").is_success
 
 
-def test_a_keys_cap_is_its_own(web: Web, caller: Caller) -> None:
+def test_auth_key_limit_applies_to_its_key_only(web: Web, caller: Caller) -> None:
     keys = Keys(web.ledger)
     capped, free = caller(keys.create("a", max_waiting=1)), caller(keys.create("b"))
     answers = [
@@ -133,14 +131,14 @@ def test_a_keys_cap_is_its_own(web: Web, caller: Caller) -> None:
     assert answers == [202, 429, 202, 202]
 
 
-def test_no_auth_trusts_everyone(settings: Settings, ledger: Ledger) -> None:
+def test_auth_no_auth_accepts_every_request(settings: Settings, ledger: Ledger) -> None:
     Keys(ledger).create("ci")
     api = create_app(settings.replace(no_auth=True, host="0.0.0.0")).test_client()
     for headers in ({}, {"Host": "api.example", "Authorization": "Bearer anything"}):
         assert api.get("/v1/jobs", headers=headers).status_code == 200
 
 
-def test_an_api_that_others_reach_serves_nobody_without_keys(settings: Settings, ledger: Ledger) -> None:
+def test_auth_public_host_without_keys_refuses_requests(settings: Settings, ledger: Ledger) -> None:
     api = create_app(settings.replace(host="0.0.0.0")).test_client()
     refused = api.get("/v1/jobs")
     assert (refused.status_code, "no API key yet" in refused.text) == (401, True)
@@ -149,14 +147,14 @@ def test_an_api_that_others_reach_serves_nobody_without_keys(settings: Settings,
     assert api.get("/v1/queues", headers=headers).status_code == 200
 
 
-def test_no_redis_is_no_way_in(settings: Settings) -> None:
+def test_auth_without_redis_answers_503(settings: Settings) -> None:
     away = settings.replace(redis_url="redis://127.0.0.1:1/0")
     api = create_app(away).test_client()
     for headers in ({}, {"Authorization": f"Bearer sk-stoker-{'0' * 12}-{'A' * 43}"}):
         assert api.get("/v1/jobs", headers=headers).status_code == 503
 
 
-def test_the_client_sends_its_key_and_what_goes_with_a_submit(web: Web, caller: Caller) -> None:
+def test_client_sends_key_idempotency_key_and_wait(web: Web, caller: Caller) -> None:
     key = Keys(web.ledger).create("ci")
     with Client(str(web.http.base_url)) as stranger, pytest.raises(ApiError, match="Send a valid API key"):
         stranger.submit_chat(HELLO)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.support.clips import gradient, make_clip
-from tests.support.webstack import Web, refused, serve, upload, write_clip, write_image
+from tests.support.uploads import write_clip, write_image
+from tests.support.webstack import Web, assert_refused, serve, upload
 from tests.unit.test_video_bombs import mp4, png
 
 MAX_UPLOAD_BYTES = 200_000
@@ -31,16 +32,16 @@ SETTINGS = {"max_upload_bytes": MAX_UPLOAD_BYTES, "max_duration_s": 1}
         ("mask", {"mask": b"a file"}),
     ],
 )
-def test_a_bad_video_field_is_refused(web: Web, clip: bytes, field: str, fields: dict[str, Any]) -> None:
-    refused(web, upload(web, clip, **fields), 422, field)
+def test_upload_refusal_names_the_field(web: Web, clip: bytes, field: str, fields: dict[str, Any]) -> None:
+    assert_refused(web, upload(web, clip, **fields), 422, field)
 
 
-def test_a_background_that_breaks_off_is_refused(web: Web, clip: bytes, tmp_path: Path) -> None:
+def test_upload_refuses_a_truncated_background(web: Web, clip: bytes, tmp_path: Path) -> None:
     image = write_image(tmp_path / "image.png")
-    refused(web, upload(web, clip, background=image[:60]), 422, "background")
+    assert_refused(web, upload(web, clip, background=image[:60]), 422, "background")
 
 
-def test_a_clip_that_cannot_be_one_is_refused(web: Web, tmp_path: Path) -> None:
+def test_upload_refuses_files_that_are_not_clips(web: Web, tmp_path: Path) -> None:
     odd = write_clip(tmp_path / "odd.mp4", width=63)
     tiny = write_image(tmp_path / "1x1.png", 1, 1)
     image = write_image(tmp_path / "image.png")
@@ -54,31 +55,33 @@ def test_a_clip_that_cannot_be_one_is_refused(web: Web, tmp_path: Path) -> None:
     }.items():
         response = upload(web, clip)
         assert response.status_code == 422, name
-        refused(web, response, 422, "file")
+        assert_refused(web, response, 422, "file")
 
 
-def test_the_clip_as_text_and_a_body_that_is_no_form(web: Web, clip: bytes) -> None:
-    refused(web, upload(web, None, file="clip"), 422, "file")
-    refused(web, web.http.post("/v1/jobs/video", content=clip, headers={"Content-Type": "video/mp4"}), 415)
+def test_upload_refuses_text_clips_and_other_bodies(web: Web, clip: bytes) -> None:
+    assert_refused(web, upload(web, None, file="clip"), 422, "file")
+    assert_refused(
+        web, web.http.post("/v1/jobs/video", content=clip, headers={"Content-Type": "video/mp4"}), 415
+    )
     for form in ("multipart/form-data; boundary=x", "multipart/form-data"):
         headers = {"Content-Type": form}
-        refused(web, web.http.post("/v1/jobs/video", content=b"nonsense", headers=headers), 400)
+        assert_refused(web, web.http.post("/v1/jobs/video", content=b"nonsense", headers=headers), 400)
 
 
-def test_a_bomb_is_refused_and_leaves_nothing(web: Web, clip: bytes, tmp_path: Path) -> None:
-    assert "50000000 frames" in refused(
+def test_upload_refuses_decompression_bombs(web: Web, clip: bytes, tmp_path: Path) -> None:
+    assert "50000000 frames" in assert_refused(
         web, upload(web, mp4(tmp_path / "a", 50_000_000).read_bytes()), 422, "file"
     )
     image = png(tmp_path / "b", 8_000).read_bytes()
-    assert "pixels" in refused(web, upload(web, clip, background=image), 422, "background")
+    assert "pixels" in assert_refused(web, upload(web, clip, background=image), 422, "background")
     long = make_clip(tmp_path / "c.mp4", [gradient(0)] * 26).read_bytes()
-    assert "longer than 1 sec" in refused(web, upload(web, long), 422, "file")
+    assert "longer than 1 sec" in assert_refused(web, upload(web, long), 422, "file")
 
 
 @pytest.mark.parametrize(
     "name", ["../../clip.mp4", "/etc/passwd", "..", "a\\..\\b", "x" * 5000, "\u202egpj.exe"]
 )
-def test_names_of_uploads_never_reach_a_path(web: Web, clip: bytes, tmp_path: Path, name: str) -> None:
+def test_upload_names_never_reach_a_path(web: Web, clip: bytes, tmp_path: Path, name: str) -> None:
     image = write_image(tmp_path / "image.png")
     files = {"file": (name, clip, "text/html"), "background": (name, image, name.encode().hex())}
     response = web.http.post("/v1/jobs/video", files=files)
@@ -92,7 +95,7 @@ def test_names_of_uploads_never_reach_a_path(web: Web, clip: bytes, tmp_path: Pa
 
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("part", ["file", "field"])
-def test_an_upload_over_the_cap_is_refused(web: Web, chunked: bool, part: str) -> None:
+def test_upload_over_the_limit_is_refused(web: Web, chunked: bool, part: str) -> None:
     boundary, filename = uuid.uuid4().hex, '; filename="a.mp4"' if part == "file" else ""
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"{filename}\r\n\r\n'
     pieces = [head.encode(), *[b"x" * 50_000] * 5, f"\r\n--{boundary}--\r\n".encode()]
@@ -100,25 +103,25 @@ def test_an_upload_over_the_cap_is_refused(web: Web, chunked: bool, part: str) -
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     response = web.http.post("/v1/jobs/video", content=content, headers=headers)
     assert ("Content-Length" in response.request.headers) != chunked
-    refused(web, response, 413, "file")
+    assert_refused(web, response, 413, "file")
 
 
-def test_a_form_of_too_many_parts_is_refused(web: Web, clip: bytes) -> None:
-    refused(web, upload(web, clip, **{f"field{i}": "x" for i in range(20)}), 413, "file")
+def test_upload_with_too_many_parts_is_refused(web: Web, clip: bytes) -> None:
+    assert_refused(web, upload(web, clip, **{f"field{i}": "x" for i in range(20)}), 413, "file")
 
 
-def test_a_clip_that_breaks_off_is_taken_and_fails_later(web: Web, clip: bytes) -> None:
+def test_upload_accepts_a_truncated_clip(web: Web, clip: bytes) -> None:
     assert upload(web, clip[:-100]).status_code == 202
 
 
-def test_a_job_brings_its_own_limits_of_time(web: Web, clip: bytes) -> None:
+def test_upload_sets_the_jobs_timeouts(web: Web, clip: bytes) -> None:
     response = upload(web, clip, timeout_s="90", max_queue_s="7.5")
     assert response.status_code == 202, response.text
     spec = web.ledger.get(response.json()["id"]).spec
     assert (spec.timeout_s, spec.max_queue_s) == (90, 7.5)
 
 
-def test_a_clip_larger_than_any_buffer_arrives_whole(web: Web, clip: bytes) -> None:
+def test_upload_larger_than_all_buffers_arrives_whole(web: Web, clip: bytes) -> None:
     size = MAX_UPLOAD_BYTES - len(clip) - 1000  # the rest is for the form around it
     padded = clip + size.to_bytes(4) + b"free" + b"\r\n--" * (size // 4)  # which may begin a boundary
     response = upload(web, padded)
@@ -126,10 +129,10 @@ def test_a_clip_larger_than_any_buffer_arrives_whole(web: Web, clip: bytes) -> N
     assert (web.settings.media_dir / response.json()["id"] / "clip").read_bytes() == padded
 
 
-def test_an_upload_that_finds_no_room_is_refused(redis_url: str, clip: bytes, tmp_path: Path) -> None:
+def test_upload_without_disk_space_answers_507(redis_url: str, clip: bytes, tmp_path: Path) -> None:
     with serve(redis_url, tmp_path / "home", {resource.RLIMIT_FSIZE: 50_000}) as web:
         size = 100_000
         response = upload(web, clip + size.to_bytes(4) + b"free" + b"x" * (size - 8))
-        detail = refused(web, response, 507)
+        detail = assert_refused(web, response, 507)
         assert detail == "There is no room for the upload."
         assert upload(web, clip).status_code == 202

@@ -12,7 +12,7 @@ from tests.support.webstack import serve
 FILES, STREAMS = 128, 200
 
 
-def test_streams_beyond_the_limit_that_the_api_was_started_with(redis_url: str, tmp_path: Path) -> None:
+def test_open_files_streams_exceed_the_initial_limit(redis_url: str, tmp_path: Path) -> None:
     with serve(redis_url, tmp_path, {resource.RLIMIT_NOFILE: FILES}) as web:
         jobs = [web.job(web.submit()) for _ in range(STREAMS)]
 
@@ -23,7 +23,7 @@ def test_streams_beyond_the_limit_that_the_api_was_started_with(redis_url: str, 
         asyncio.run(asyncio.wait_for(open_streams(str(web.http.base_url), jobs, cancel), 60))
 
 
-def test_no_more_are_asked_for_than_the_system_lets_it_have() -> None:
+def test_open_files_limit_stays_within_the_hard_limit() -> None:
     program = """
 from resource import RLIMIT_NOFILE as files, getrlimit, setrlimit
 from webapi.http.open_files import raise_limit

@@ -15,7 +15,7 @@ APP, LOCAL = "https://app.example", "http://localhost:3000"
 SETTINGS = {"cors_origins": f"{APP}, {LOCAL}"}
 
 
-def test_every_answer_has_the_security_headers(web: Web) -> None:
+def test_security_headers_on_every_response(web: Web) -> None:
     job_id = web.submit()
     web.http.post(f"/v1/jobs/{job_id}/cancel")
     for path in ("/livez", "/readyz", "/v1/jobs", f"/v1/jobs/{job_id}/events", "/nowhere", "/metrics"):
@@ -27,7 +27,7 @@ def test_every_answer_has_the_security_headers(web: Web) -> None:
 
 
 @pytest.mark.parametrize("origin", [APP, LOCAL])
-def test_a_page_on_the_list_may_ask_and_read(web: Web, origin: str) -> None:
+def test_cors_allows_configured_origins(web: Web, origin: str) -> None:
     key = Keys(web.ledger).create("ci").text
     asked = {
         "Origin": origin,
@@ -60,7 +60,7 @@ def test_a_page_on_the_list_may_ask_and_read(web: Web, origin: str) -> None:
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "https://app.example.evil.example", "http://app.example", "null", None]
 )
-def test_other_pages_may_not_read(web: Web, origin: str | None) -> None:
+def test_cors_refuses_other_origins(web: Web, origin: str | None) -> None:
     Keys(web.ledger).create("ci")
     headers = {"Access-Control-Request-Method": "POST"} | ({"Origin": origin} if origin else {})
     for response in (
@@ -82,7 +82,7 @@ def test_cors_is_off_by_default(settings: Settings) -> None:
     "origins",
     ["*", "https://*.example", "null", "app.example", "https://app.example/", f"{APP},https://a b"],
 )
-def test_only_exact_origins_can_be_set(origins: str) -> None:
+def test_cors_setting_accepts_exact_origins_only(origins: str) -> None:
     with pytest.raises(
         ConfigurationError, match=r"^STOKER_CORS_ORIGINS: .* is not an exact origin such as https://"
     ):

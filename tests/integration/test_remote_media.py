@@ -13,7 +13,8 @@ from tests.support.clips import make_clip, read_clip
 from tests.support.pictures import numbered
 from tests.support.s3 import S3Server
 from tests.support.stack import course, eventually
-from tests.support.webstack import Web, serve, upload, write_image
+from tests.support.uploads import write_image
+from tests.support.webstack import Web, serve, upload
 from webapi.local.commands import worker_argv
 from webapi.local.supervisor import spawn
 from worker.jobs.media.object_store import ObjectStore
@@ -88,7 +89,7 @@ def film(api: Web, workers: dict[str, "subprocess.Popen[bytes]"], store: ObjectS
     return job_id
 
 
-def test_a_killed_workers_video_is_finished_on_another_host(
+def test_remote_media_job_of_a_killed_worker_finishes_on_another_host(
     api: Web, film: str, store: ObjectStore, tmp_path: Path
 ) -> None:
     events = [event.data for event in api.ledger.events(film)]
@@ -101,7 +102,7 @@ def test_a_killed_workers_video_is_finished_on_another_host(
     assert len(read_clip(tmp_path / "out.mp4").times) == FRAMES
 
 
-def test_a_result_is_served_in_parts_as_from_a_disk(api: Web, film: str) -> None:
+def test_remote_media_result_supports_byte_ranges(api: Web, film: str) -> None:
     url = f"/v1/jobs/{film}/result"
     whole = api.http.get(url)
     size = len(whole.content)
@@ -123,7 +124,7 @@ def test_a_result_is_served_in_parts_as_from_a_disk(api: Web, film: str) -> None
     assert (head.headers["Content-Length"], head.content) == (str(size), b"")
 
 
-def test_a_refused_clip_is_never_stored_and_a_forgotten_job_leaves_nothing(
+def test_remote_media_stores_no_refused_clip_and_deletes_with_the_job(
     api: Web, store: ObjectStore, clip: Path, tmp_path: Path
 ) -> None:
     text = tmp_path / "in.mp4"
@@ -140,9 +141,7 @@ def test_a_refused_clip_is_never_stored_and_a_forgotten_job_leaves_nothing(
     assert not list(api.settings.staging_dir.iterdir())
 
 
-def test_while_the_store_is_away_nothing_is_accepted_and_all_else_goes_on(
-    api: Web, s3: S3Server, film: str, clip: Path
-) -> None:
+def test_remote_media_outage_refuses_uploads_only(api: Web, s3: S3Server, film: str, clip: Path) -> None:
     with s3.away():
         for answer in (submit(api, clip), api.http.get(f"/v1/jobs/{film}/result")):
             assert (answer.status_code, answer.json()["code"]) == (503, "media_unavailable")

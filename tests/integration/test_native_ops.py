@@ -7,7 +7,7 @@ from worker.jobs.events import Batch
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_memory_marks_the_first_the_last_and_what_grew(web: Web) -> None:
+def test_memory_report_marks_first_last_and_grown_batches(web: Web) -> None:
     def batch(index: int, before: int, after: int) -> Batch:
         samples = {name: {"allocated": 1, "reserved": size} for name, size in
                    {"before": before, "after": after}.items()}  # fmt: skip
@@ -49,7 +49,7 @@ def test_memory_marks_the_first_the_last_and_what_grew(web: Web) -> None:
     }
 
 
-def test_queues_workers_readiness_and_metrics(web: Web) -> None:
+def test_ops_queues_workers_readiness_and_metrics(web: Web) -> None:
     assert web.http.get("/readyz").status_code == 503
     chat = web.ready_worker("chat", slots=2)
     response = web.http.get("/readyz")

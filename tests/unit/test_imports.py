@@ -33,7 +33,7 @@ def allowed(module: str, *packages: str) -> bool:
     return any(f"{module}.".startswith(f"{package}.") for package in packages)
 
 
-def test_the_arrows_between_the_packages() -> None:
+def test_imports_between_packages_go_one_way() -> None:
     found = {name: ours(name) for name in ("webapi", "worker", "worker/jobs")}
     assert all(found.values())
     assert [pair for pair in found["webapi"] if not allowed(pair[1], "webapi", "worker.jobs")] == []
@@ -42,7 +42,7 @@ def test_the_arrows_between_the_packages() -> None:
 
 
 @pytest.mark.parametrize("module", ["webapi", "webapi.app", "webapi.cli", "webapi.webhooks.sender"])
-def test_the_api_imports_no_torch_and_does_no_work(module: str) -> None:
+def test_imports_of_the_api_load_no_torch_and_start_no_thread(module: str) -> None:
     code = (
         f"import sys, threading, {module}\n"
         "assert threading.active_count() == 1\n"

@@ -47,7 +47,7 @@ def me(web: Web) -> Iterator[Caller]:
         yield Caller(web, key, http)
 
 
-def test_a_token_opens_the_jobs_events_and_result(me: Caller, web: Web) -> None:
+def test_stream_token_reads_events_and_result(me: Caller, web: Web) -> None:
     job_id = me.job()
     answer = me.http.post(f"/v1/jobs/{job_id}/token").json()
     assert web.http.get(answer["events"]).text.count("data: ") == 3
@@ -59,7 +59,7 @@ def test_a_token_opens_the_jobs_events_and_result(me: Caller, web: Web) -> None:
     assert 0 < from_now_s <= 101
 
 
-def test_a_token_opens_nothing_else(me: Caller, web: Web) -> None:
+def test_stream_token_opens_no_other_route(me: Caller, web: Web) -> None:
     job_id, other = me.job(), me.job()
     query = {"token": me.token(job_id)}
     for method, path in [
@@ -76,7 +76,7 @@ def test_a_token_opens_nothing_else(me: Caller, web: Web) -> None:
         assert web.http.request(method, path, params=query).status_code == 401, (method, path)
 
 
-def test_a_token_that_was_changed_is_refused(me: Caller, web: Web) -> None:
+def test_stream_token_refuses_changes(me: Caller, web: Web) -> None:
     job_id = me.job()
     payload, _, signature = me.token(job_id).rpartition(".")
     other, _, _ = me.token(me.job()).rpartition(".")
@@ -85,7 +85,7 @@ def test_a_token_that_was_changed_is_refused(me: Caller, web: Web) -> None:
         assert web.http.get(url, params={"token": token}).status_code == 401, token
 
 
-def test_a_token_ends_with_its_key(me: Caller, web: Web) -> None:
+def test_stream_token_ends_with_its_key(me: Caller, web: Web) -> None:
     job_id = me.job()
     url, token = f"/v1/jobs/{job_id}/result", me.token(job_id)
     assert web.http.get(url, params={"token": token}).status_code == 200
@@ -93,7 +93,7 @@ def test_a_token_ends_with_its_key(me: Caller, web: Web) -> None:
     assert web.http.get(url, params={"token": token}).status_code == 401
 
 
-def test_a_token_is_old_after_its_time(me: Caller, web: Web) -> None:
+def test_stream_token_expires(me: Caller, web: Web) -> None:
     job_id, signed = me.job(), serializer(Backend.from_settings(web.settings))
     its_job, key_id, expires_at = signed.loads(me.token(job_id))
     assert (its_job, key_id) == (job_id, me.key.key.id)
@@ -101,7 +101,7 @@ def test_a_token_is_old_after_its_time(me: Caller, web: Web) -> None:
     assert web.http.get(f"/v1/jobs/{job_id}/events", params={"token": old}).status_code == 401
 
 
-def test_the_cookie_does_as_well(me: Caller, web: Web) -> None:
+def test_stream_token_cookie_replaces_the_query(me: Caller, web: Web) -> None:
     job_id = me.job()
     response = me.http.post(f"/v1/jobs/{job_id}/token")
     cookie = SimpleCookie(response.headers["Set-Cookie"])[COOKIE]
@@ -115,7 +115,7 @@ def test_the_cookie_does_as_well(me: Caller, web: Web) -> None:
     assert web.http.get(f"/v1/jobs/{job_id}", headers=headers).status_code == 401
 
 
-def test_without_keys_a_token_is_given_and_not_needed(web: Web) -> None:
+def test_stream_token_without_keys_is_issued_but_not_required(web: Web) -> None:
     job_id = web.submit()
     answer = web.http.post(f"/v1/jobs/{job_id}/token").json()
     web.worker.claim(job_id)
@@ -125,7 +125,7 @@ def test_without_keys_a_token_is_given_and_not_needed(web: Web) -> None:
     assert web.http.get(answer["result"]).status_code == 401
 
 
-def test_an_event_source_is_told_when_to_come_back_no_more(me: Caller) -> None:
+def test_event_stream_answers_204_after_the_last_event(me: Caller) -> None:
     url = f"/v1/jobs/{me.job()}/events"
     assert me.http.get(url, headers={"Last-Event-ID": "3"}).status_code == 204
     assert me.http.get(url, headers={"Last-Event-ID": "2"}).text.startswith("id: 3\n")
