@@ -24,7 +24,7 @@ from tests.support.stack import eventually, free_port
 from tests.support.vllm_cli import VLLM
 from webapi.cli.demo import running_stack
 from worker.assets import resolve
-from worker.chat.gguf import unpacked
+from worker.chat.gguf import unpack_gguf
 from worker.jobs.settings import Settings
 
 #: Chats to a client that is alone, and to each of many.
@@ -43,7 +43,7 @@ class Server:
 def folder_of(settings: Settings) -> Path:
     """The model as a Hugging Face directory, which is what vLLM reads."""
     path = resolve(settings.models_dir, settings.chat_model)
-    return unpacked(path) if path.is_file() else path
+    return unpack_gguf(path) if path.is_file() else path
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What is unpacked of a GGUF file, beside the weights themselves (tests/contract has these)."""
+"""Tests of unpacking a GGUF file. tests/contract covers the weights themselves."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from worker.chat import gguf
+from worker.chat.gguf import unpack_gguf
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
     os.umask(before)
 
 
-def unpack(source: Path, folder: Path) -> None:
-    """As transformers leaves it."""
+def convert(source: Path, folder: Path) -> None:
+    """Write files with the access rights that transformers gives them."""
     (folder / "config.json").touch()
     save_file({"weight": torch.zeros(1)}, folder / "model.safetensors")
 
@@ -27,13 +27,12 @@ def unpack(source: Path, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("umask", "modes"), [(0o022, (0o755, 0o644)), (0o027, (0o750, 0o640))], indirect=["umask"]
 )
-def test_others_may_read_it_as_far_as_the_umask_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: None, modes: tuple[int, int]
+def test_unpack_gguf_grants_access_rights_of_umask(
+    tmp_path: Path, umask: None, modes: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr(gguf, "_unpack", unpack)
     source = tmp_path / "model.gguf"
     source.touch()
-    folder = gguf.unpacked(source)
+    folder = unpack_gguf(source, convert)
     assert folder.stat().st_mode & 0o777 == modes[0]
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {modes[1]}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.gguf", folder.name]

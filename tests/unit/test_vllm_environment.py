@@ -1,4 +1,4 @@
-"""What a worker sets for vLLM, and what it leaves to its user."""
+"""Tests of the environment variables that a worker sets for vLLM, and of those that it leaves to the user."""
 
 import importlib.util
 import os
@@ -6,19 +6,19 @@ from importlib.machinery import ModuleSpec
 
 import pytest
 
-from worker.chat.vllm_engine.environment import prepare
+from worker.chat.vllm_engine.environment import prepare_environment
 
 
-def prepared(monkeypatch: pytest.MonkeyPatch, *, flashinfer: bool, **users: str) -> dict[str, str]:
-    """The environment of a worker that had the user's."""
+def prepared(monkeypatch: pytest.MonkeyPatch, *, flashinfer: bool, **user_environment: str) -> dict[str, str]:
+    """Return the environment after `prepare_environment`, if `user_environment` was set before."""
     spec = ModuleSpec("flashinfer", None) if flashinfer else None
     monkeypatch.setattr(importlib.util, "find_spec", {"flashinfer": spec}.__getitem__)
-    monkeypatch.setattr(os, "environ", users)
-    prepare(slots=256)
-    return users
+    monkeypatch.setattr(os, "environ", user_environment)
+    prepare_environment(slots=256)
+    return user_environment
 
 
-def test_vllm_spawns_and_its_steps_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm_environment_sets_spawn_and_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
     environ = prepared(monkeypatch, flashinfer=True, VLLM_WORKER_MULTIPROC_METHOD="fork")
     assert environ == {
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -27,7 +27,7 @@ def test_vllm_spawns_and_its_steps_are_whole(monkeypatch: pytest.MonkeyPatch) ->
     }
 
 
-def test_flashinfer_samples_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm_environment_disables_flashinfer_where_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "VLLM_USE_FLASHINFER_SAMPLER"
     assert prepared(monkeypatch, flashinfer=False)[name] == "0"
     assert prepared(monkeypatch, flashinfer=False, **{name: "1"})[name] == "1"

@@ -1,1 +1,1 @@
-"""Chat: engines that run many conversations at once, a token each in turn."""
+"""Chat: the runner of chat jobs, and engines that generate the answers of many chats at once."""

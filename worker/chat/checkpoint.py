@@ -1,4 +1,4 @@
-"""Loads a chat model, from a GGUF file or a Hugging Face directory, and never from a hub."""
+"""Loads a chat model from a GGUF file or a Hugging Face directory. It never downloads from a hub."""
 
 import sys
 from dataclasses import dataclass
@@ -16,16 +16,19 @@ from transformers import (
     TokenizersBackend,
 )
 
-from worker.chat.gguf import unpacked
+from worker.chat.gguf import unpack_gguf
 from worker.jobs.errors import ModelMissing
 from worker.jobs.prompt import PromptTemplate
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What a model's files say of how to talk to it; `context_length` is the model's own limit.
+    """All that a model's files contain apart from the weights.
 
-    With ALiBi or without attention a model may have none.
+    - `folder`: the Hugging Face directory of the model.
+    - `eos_tokens`: the ids of the tokens that end an answer.
+    - `context_length`: the model's own limit in tokens. Models with ALiBi or without attention may have no
+      limit; then it is `sys.maxsize`.
     """
 
     folder: Path
@@ -36,25 +39,26 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model on its device, and its files."""
+    """A model with its weights on a device, and its files."""
 
     model: PreTrainedModel
     files: ModelFiles
 
     @property
     def prompt_template(self) -> PromptTemplate:
-        """How messages become prompts for this model."""
+        """The template that turns messages into a prompt for this model."""
         return self.files.prompt_template
 
 
 def read_model(path: Path) -> ModelFiles:
-    """Read all but the weights of `path`, a .gguf file or a directory; ModelMissing if it is not whole.
+    """Read all files of a model but its weights. Nothing here uses a GPU.
 
-    A .gguf file is unpacked first, if it has not been. Nothing here touches a GPU.
+    `path` is a directory or a .gguf file. A .gguf file is unpacked first, unless that was done earlier.
+    Raises `ModelMissing` if there is no model, or if it has no tokenizer.json.
     """
     if not path.exists():
         raise ModelMissing(f"no model at {path}")
-    folder = unpacked(path) if path.is_file() else path
+    folder = unpack_gguf(path) if path.is_file() else path
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if not isinstance(tokenizer, TokenizersBackend):
         raise ModelMissing(f"the model at {path} has no tokenizer.json")
@@ -68,15 +72,16 @@ def read_model(path: Path) -> ModelFiles:
 
 
 def load_model(path: Path, device: str) -> LoadedModel:
-    """Load `path` on `device` ("cpu" or "cuda"); ModelMissing if there is nothing to load.
+    """Load the model at `path` on `device` ("cpu" or "cuda").
 
-    float32 on the CPU, where bfloat16 is about ten times slower, and bfloat16 on CUDA.
+    The weights are bfloat16 on CUDA and float32 on the CPU, where bfloat16 is about ten times slower. Raises
+    `ModelMissing` if there is nothing to load.
     """
     files = read_model(path)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     loaded = AutoModelForCausalLM.from_pretrained(files.folder, local_files_only=True, dtype=dtype)
     model = cast(PreTrainedModel, loaded)
-    return LoadedModel(model.to(device), files)  # type: ignore[arg-type]  # mypy takes a wrapped `to` for a function
+    return LoadedModel(model.to(device), files)  # type: ignore[arg-type]  # mypy takes the wrapped `to` for a function
 
 
 def _prompt_template(tokenizer: TokenizersBackend) -> PromptTemplate:
@@ -88,7 +93,7 @@ def _prompt_template(tokenizer: TokenizersBackend) -> PromptTemplate:
 
 
 def _eos_tokens(folder: Path, config: PretrainedConfig, tokenizer: TokenizersBackend) -> frozenset[int]:
-    """Ids that end an answer: the generation config may name several, the tokenizer names one."""
+    """Return the ids that end an answer: the generation config may name several, the tokenizer names one."""
     if (folder / "generation_config.json").exists():
         generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
     else:

@@ -1,4 +1,4 @@
-"""From token ids to text, as they come: whole characters only, and nothing of a stop string."""
+"""Turns token ids into text as they arrive: whole characters only, and no part of a stop string."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,9 +8,10 @@ if TYPE_CHECKING:
 
 
 class StopStrings:
-    """Lets text through up to the one of `stop` that is complete first, in whatever pieces the text comes.
+    """A filter that passes text up to the first stop string.
 
-    `found` is True once one was; no text comes after that.
+    Of several stop strings, the one that is complete first counts. The result does not depend on how the
+    text is cut into pieces. `found` becomes True with the first stop string; after it no text passes.
     """
 
     def __init__(self, stop: Sequence[str]) -> None:
@@ -19,7 +20,10 @@ class StopStrings:
         self._held = ""
 
     def push(self, text: str) -> str:
-        """What is certain after `text`: an end that may be the start of a stop string is held back."""
+        """Add text and return the text that is final now.
+
+        An end that may be the start of a stop string is held back.
+        """
         if self.found or not text:
             return ""
         if not self._stop:
@@ -27,14 +31,14 @@ class StopStrings:
         self._held += text
         found = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         self.found = bool(found)
-        return self._release(min(found)[1] if found else len(self._held) - self._undecided())
+        return self._release(min(found)[1] if found else len(self._held) - self._partial_match_length())
 
     def finish(self) -> str:
-        """What was held back for a stop string that will not come any more."""
+        """Return the text that was held back, because no further text can complete a stop string."""
         return "" if self.found else self._release(len(self._held))
 
-    def _undecided(self) -> int:
-        """Length of the longest end of the held text that may be the start of a stop string."""
+    def _partial_match_length(self) -> int:
+        """Return the length of the longest end of the held text that may be the start of a stop string."""
         longest = 0
         for stop in self._stop:
             for length in range(min(len(stop) - 1, len(self._held)), longest, -1):
@@ -49,31 +53,31 @@ class StopStrings:
 
 
 class Detokenizer:
-    """The text of one answer, in pieces.
+    """The text of one answer, produced token by token.
 
-    Special tokens give no text. Bytes that never become a character (an answer cut off inside an emoji)
-    are dropped. In the text of the first `unstopped` tokens no stop string is looked for.
+    Special tokens give no text. Bytes that never become a character (the answer ends inside an emoji) are
+    dropped. Stop strings are looked for only behind the text of the first `min_tokens` tokens.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", stop: Sequence[str] = (), unstopped: int = 0) -> None:
+    def __init__(self, tokenizer: "Tokenizer", stop: Sequence[str] = (), min_tokens: int = 0) -> None:
         from tokenizers.decoders import DecodeStream
 
         self._tokenizer = tokenizer
-        self._unstopped = unstopped
+        self._tokens_before_stop = min_tokens
         self._stream = DecodeStream(skip_special_tokens=True)
         self._stop_strings = StopStrings(stop)
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop string has ended the answer."""
+        """True after a stop string has ended the answer."""
         return self._stop_strings.found
 
     def push(self, token: int) -> str:
-        """The text that is certain after one more token; often "", sometimes several tokens' worth."""
+        """Add a token and return the text that is final now: often "", sometimes that of several tokens."""
         text = self._stream.step(self._tokenizer, token) or ""
-        self._unstopped -= 1
-        return text if self._unstopped >= 0 else self._stop_strings.push(text)
+        self._tokens_before_stop -= 1
+        return text if self._tokens_before_stop >= 0 else self._stop_strings.push(text)
 
     def finish(self) -> str:
-        """What was held back for a stop string that will not come any more."""
+        """Return the text that was held back as a possible start of a stop string."""
         return self._stop_strings.finish()

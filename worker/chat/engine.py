@@ -1,4 +1,4 @@
-"""What a chat engine is: requests in, one batch of deltas out for each step of all running requests."""
+"""The interface of chat engines: an engine takes requests and reports the new tokens of each step."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,23 +9,29 @@ from worker.jobs.prompt import PromptTemplate
 
 FinishReason = Literal["stop", "length", "canceled", "error"]
 
-#: Under this a temperature means greedy, as in vLLM: dividing by it would overflow.
+#: A temperature below this value means greedy, as in vLLM. Dividing the logits by it would overflow.
 GREEDY_BELOW = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A prompt and how to continue it.
+    """A prompt and the options for its answer.
 
-    `id` is unique among running requests. `prompt` holds token ids, and `said` those of the answer that
-    an earlier attempt has come to: the sequence goes on behind both. Of their text, what was certain then
-    does not come again, and what was held back then comes as soon as it is certain. `max_tokens` counts
-    the whole answer, `said` included; the model's context may end it earlier. A `temperature` under 1e-5
-    means greedy; `seed` None means a random one. The same seed draws the same token at the same position
-    of the sequence, whatever else runs, so a resumed request goes on as it would have gone.
-
-    The first `min_tokens` of the answer, `said` included, are no end-of-sequence token, and no stop string
-    is looked for in their text. With `ignore_eos` such a token is one like any other.
+    - `id`: unique among running requests.
+    - `prompt`: token ids.
+    - `max_tokens`: the most tokens of the whole answer, `generated_ids` included. The model's context may
+      end the answer earlier.
+    - `temperature`: a value below 1e-5 means greedy.
+    - `top_p`: the engine draws from the smallest set of tokens with at least this probability.
+    - `seed`: None means a random seed. The same seed draws the same token at the same position of the
+      sequence, whatever else runs. So a resumed request continues as it would have without the interruption.
+    - `stop`: strings that end the answer. The text ends before the first one.
+    - `generated_ids`: the token ids that an earlier attempt generated. The engine continues after them.
+      Text that the earlier attempt already emitted is not repeated. Text it held back (half a character, the
+      start of a stop string) is emitted once it is decided.
+    - `min_tokens`: the first `min_tokens` tokens of the answer, `generated_ids` included, are no
+      end-of-sequence tokens, and the engine looks for no stop string in their text.
+    - `ignore_eos`: an end-of-sequence token does not end the answer.
     """
 
     id: str
@@ -41,12 +47,16 @@ class ChatRequest:
 
 
 class Delta(NamedTuple):  # one is made for each token, and a frozen dataclass takes three times as long
-    """What one step added to one request.
+    """The addition of one step to the answer of one request.
 
-    `token_ids` are the new tokens: all of them, the end-of-sequence token and those of a stop string
-    included (as vLLM counts usage). `text` is what they made certain; it may be empty: held back while it
-    may become a stop string or is half a character. The one delta with a `finish_reason` is a request's
-    last; `error` says why when that is "error": EngineDied means that nothing is wrong with the request.
+    - `id`: the id of the request.
+    - `text`: the text that is final after this step. It is empty while the engine holds text back: half a
+      character, or text that may become a stop string.
+    - `token_ids`: all new tokens. The end-of-sequence token and the tokens of a stop string are included, as
+      in vLLM's usage counts.
+    - `finish_reason`: set in the last delta of a request, and only there.
+    - `error`: the cause if `finish_reason` is "error". `EngineDied` means that the engine failed and the
+      request itself is sound.
     """
 
     id: str
@@ -56,42 +66,53 @@ class Delta(NamedTuple):  # one is made for each token, and a frozen dataclass t
     error: JobFailed | None = None
 
 
-#: Called from the engine's thread, once a step, with all requests' deltas; must neither block nor raise.
+#: The engine's thread calls it once per step with the deltas of all requests. It must not block or raise.
 OnStep = Callable[[Sequence[Delta]], None]
 
-#: Called from the engine's thread, once, when it has died; every request has had its last delta by then.
+#: The engine's thread calls it once, after the engine has died and every request has had its last delta.
 OnBroken = Callable[[BaseException], None]
 
 
 class ChatEngine(Protocol):
-    """Runs up to `slots` requests at once, a token each a step; every request gets exactly one last delta.
+    """An engine that runs up to `slots` requests at once and gives each one token per step.
 
-    A step for which there is not enough memory ends requests with OutOfMemory, and the engine goes on.
+    Every request gets exactly one delta with a finish reason. If there is not enough memory for a step, the
+    engine ends requests with `OutOfMemory` and continues to serve.
     """
 
     @property
     def slots(self) -> int:
-        """How many requests run at once; more than these wait inside."""
+        """The number of requests that run at once; further requests wait inside the engine."""
 
     @property
     def context_length(self) -> int:
-        """Most tokens a sequence may have, prompt and answer together; known once started."""
+        """The most tokens of a sequence, prompt and answer together; known after `start`."""
 
     @property
     def prompt_template(self) -> PromptTemplate:
-        """How messages become prompts for this model; known once started."""
+        """The template that turns messages into a prompt for this model; known after `start`."""
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
-        """Load, warm up with the shapes that serving uses, then serve; raises if any of it fails."""
+        """Load the model, warm up with the shapes that serving uses, then serve.
+
+        Raises if any of these steps fails.
+        """
 
     def submit(self, request: ChatRequest) -> None:
-        """Take a request; EngineDied if the engine is not serving.
+        """Accept a request. Raises `EngineDied` if the engine is not serving.
 
-        A prompt longer than the context ends as "error", one that leaves no room for a token as "length".
+        A prompt that is empty or longer than the context ends with "error". A prompt that leaves no room for
+        a token ends with "length".
         """
 
     def cancel(self, request_id: str) -> None:
-        """End a request as "canceled", its slot free within one step; unknown or finished ids are ignored."""
+        """End a request with "canceled" and free its slot within one step.
+
+        Unknown and finished ids are ignored.
+        """
 
     def stop(self) -> None:
-        """End what still runs as "error", stop the thread and let go of the model; not from a callback."""
+        """End the running requests with "error", stop the thread and release the model.
+
+        Must not be called from a callback.
+        """

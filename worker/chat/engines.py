@@ -1,4 +1,4 @@
-"""Which chat engine runs: what the settings say, or what is there."""
+"""Chooses and makes the chat engine of a worker."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -9,20 +9,25 @@ from worker.chat.engine import ChatEngine
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.settings import Settings, set_env_default
 
-__all__ = ["NamedEngine", "make_engine"]
+__all__ = ["NamedEngine", "choose_engine", "make_engine"]
+
+EngineName = Literal["transformers", "vllm"]
 
 
 @dataclass(frozen=True, slots=True)
 class NamedEngine:
-    """An engine that is not started yet, and the name that is shown for it."""
+    """An engine that is not started yet, with the name that the worker publishes for it."""
 
-    name: Literal["transformers", "vllm"]
+    name: EngineName
     engine: ChatEngine
 
 
 def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine:
-    """The engine for "cpu" or "cuda", there on so many GPUs. ConfigurationError if it cannot be."""
-    name = choose(settings.engine, torch_device)
+    """Make the engine that the settings name, for `torch_device` ("cpu" or "cuda") and `gpus` GPUs.
+
+    Raises `ConfigurationError` if the engine is not installed or cannot run on that many GPUs.
+    """
+    name = choose_engine(settings.engine, torch_device)
     model = assets.resolve(settings.models_dir, settings.chat_model)
     if name == "transformers":
         if gpus > 1:
@@ -33,7 +38,7 @@ def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine
         return NamedEngine(name, engine)
     from worker.chat.vllm_engine.engine import VllmEngine
 
-    # It logs beside us and at length: what INFO is to it is DEBUG to us.
+    # vLLM writes many lines to the same log at INFO, so they are shown only if Stoker logs at DEBUG.
     set_env_default(VLLM_LOGGING_LEVEL="INFO" if settings.log_level == "DEBUG" else "WARNING")
     vllm = VllmEngine(
         model,
@@ -46,8 +51,12 @@ def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine
     return NamedEngine(name, vllm)
 
 
-def choose(engine: str, torch_device: str) -> Literal["transformers", "vllm"]:
-    """What "auto" means here, without an import of either."""
+def choose_engine(engine: str, torch_device: str) -> EngineName:
+    """Return the name of the engine to run; imports neither engine.
+
+    "auto" means vLLM on CUDA where vLLM is installed, and transformers everywhere else. Raises
+    `ConfigurationError` if `engine` is "vllm" and vLLM is not installed.
+    """
     installed = importlib.util.find_spec("vllm") is not None
     if engine == "vllm" and not installed:
         raise ConfigurationError(

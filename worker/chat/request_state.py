@@ -1,4 +1,4 @@
-"""One request's answer as it grows: tokens in, deltas out."""
+"""The state of one running request: it takes the engine's tokens and makes deltas of them."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -13,25 +13,26 @@ if TYPE_CHECKING:
 
 
 class RequestState:
-    """What `request` has been answered so far, from where an earlier attempt left it.
+    """The answer to `request` so far. It starts from the tokens that an earlier attempt generated.
 
-    `read` is the number of tokens it has been extended by, those of `request.generated_ids` not among them.
+    `tokens_read` counts the tokens of this attempt that were added, without `request.generated_ids`.
     """
 
     def __init__(self, request: ChatRequest, tokenizer: "Tokenizer", eos_tokens: AbstractSet[int]) -> None:
         self.request = request
-        self.read = 0
+        self.tokens_read = 0
         self._eos_tokens = eos_tokens
         self._last = request.generated_ids[-1] if request.generated_ids else None
         self._detokenizer = Detokenizer(tokenizer, request.stop, request.min_tokens)
         for token in request.generated_ids:
-            self._detokenizer.push(token)  # its text came then; what was held back then is held back again
+            # The earlier attempt emitted the text that this returns, and held back what is held back here.
+            self._detokenizer.push(token)
 
-    def extend(self, tokens: Sequence[int], complete: bool) -> Delta:
-        """The delta of `tokens`, which follow those that it has read.
+    def add_tokens(self, tokens: Sequence[int], complete: bool) -> Delta:
+        """Append the engine's new tokens and return the delta that they make.
 
-        It is the last one if the answer is `complete` with them, or if a stop string ends it here; the
-        tokens behind that are not read.
+        The delta has a finish reason if the engine says that the answer is `complete`, or if a stop string
+        ends it. Tokens behind a stop string are not read.
         """
         text, taken, reason = "", 0, None
         for token in tokens:
@@ -40,16 +41,16 @@ class RequestState:
             self._last = token
             if self._detokenizer.stopped:
                 break
-        self.read += taken
+        self.tokens_read += taken
         if complete or self._detokenizer.stopped:
             text += self._detokenizer.finish()
-            reason = self._reason()
+            reason = self._finish_reason()
         return Delta(self.request.id, text, tuple(tokens[:taken]), reason)
 
-    def fail(self, error: JobFailed) -> Delta:
-        """The last delta, if something went wrong."""
+    def error_delta(self, error: JobFailed) -> Delta:
+        """Return the last delta of a request that failed with `error`."""
         return Delta(self.request.id, "", (), "error", error)
 
-    def _reason(self) -> FinishReason:
+    def _finish_reason(self) -> FinishReason:
         ended = self._last in self._eos_tokens and not self.request.ignore_eos
         return "stop" if self._detokenizer.stopped or ended else "length"

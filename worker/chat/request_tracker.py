@@ -1,4 +1,4 @@
-"""The answers that an engine works on, and the last deltas that no step of it brings."""
+"""The requests that an engine is working on, shared by its callers and its thread."""
 
 import threading
 from collections.abc import Sequence
@@ -16,17 +16,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AdmittedRequest:
-    """A request that was let in: `key` names it inside the engine, at most `room` tokens are to come."""
+    """A request for the engine to run.
+
+    `key` identifies it inside the engine. The engine may generate at most `max_new_tokens` more tokens.
+    """
 
     key: str
     request: ChatRequest
-    room: int
+    max_new_tokens: int
 
 
 class RequestTracker:
-    """What callers and the engine's thread share. Each request gets exactly one last delta from here.
+    """The running requests of one engine. It gives each request exactly one last delta.
 
-    Requests go by keys of our own: an id may come again while what had it last still lingers in the engine.
+    The tracker gives each request a key of its own, because a caller may use an id again while the engine
+    still works on the previous request with that id.
+
+    A pending finish is a last delta that no engine step produces, such as that of a canceled request. The
+    engine reports pending finishes together with its next step.
     """
 
     def __init__(self) -> None:
@@ -35,89 +42,104 @@ class RequestTracker:
         self._files: ModelFiles | None = None  # None while the engine is not serving
         self._context_length = 0
         self._running: dict[str, RequestState] = {}
-        self._decided: list[Delta] = []
+        self._pending_finishes: list[Delta] = []
 
     def open(self, files: "ModelFiles", context_length: int) -> None:
-        """Let requests in, up to `context_length` tokens of prompt and answer together."""
+        """Admit requests from now on, up to `context_length` tokens of prompt and answer together."""
         self._files, self._context_length = files, context_length
 
     @property
     def serving(self) -> bool:
-        """Whether requests are let in."""
+        """True between `open` and `close`."""
         return self._files is not None
 
     def admit(self, request: ChatRequest) -> AdmittedRequest | None:
-        """Let a request in; None if no step is needed to know its end. EngineDied if not serving."""
+        """Admit a request, or return None if it needs no engine step.
+
+        In the second case its only delta becomes a pending finish. Raises `EngineDied` if the engine is not
+        serving.
+        """
         files = self._files
         if files is None:
             raise EngineDied("the chat engine is not running")
-        answer = RequestState(request, files.prompt_template.tokenizer, files.eos_tokens)
-        room = min(request.max_tokens, self._context_length - len(request.prompt)) - len(
-            request.generated_ids
-        )
-        only = self._only_delta(answer, room)
+        state = RequestState(request, files.prompt_template.tokenizer, files.eos_tokens)
+        longest = min(request.max_tokens, self._context_length - len(request.prompt))
+        max_new_tokens = longest - len(request.generated_ids)
+        only_delta = self._only_delta(state, max_new_tokens)
         with self._lock:
             if self._files is None:
                 raise EngineDied("the chat engine is not running")
-            if only is not None:
-                self._decided.append(only)
+            if only_delta is not None:
+                self._pending_finishes.append(only_delta)
                 return None
-            ticket = AdmittedRequest(str(next(self._keys)), request, room)
-            self._running[ticket.key] = answer
-            return ticket
+            admitted = AdmittedRequest(str(next(self._keys)), request, max_new_tokens)
+            self._running[admitted.key] = state
+            return admitted
 
     def __contains__(self, key: str) -> bool:
         return key in self._running
 
-    def cancel(self, request_id: str) -> str | None:
-        """End a request as "canceled" and give its key; None if it is unknown or has ended."""
+    def cancel_request(self, request_id: str) -> str | None:
+        """End a request with "canceled" and return its key; None if the id is unknown or has ended."""
         with self._lock:
-            key = next((k for k, answer in self._running.items() if answer.request.id == request_id), None)
+            key = next((k for k, state in self._running.items() if state.request.id == request_id), None)
             if key is not None:
                 del self._running[key]
-                self._decided.append(Delta(request_id, "", (), "canceled"))
+                self._pending_finishes.append(Delta(request_id, "", (), "canceled"))
             return key
 
-    def get(self, key: str) -> RequestState | None:
-        """The answer; None if it has ended, by a stop string or a cancel."""
+    def get_state(self, key: str) -> RequestState | None:
+        """Return the state of a request; None if the request has ended, by a stop string or a cancel."""
         return self._running.get(key)
 
-    def extend(self, key: str, answer: RequestState, tokens: Sequence[int], complete: bool) -> Delta | None:
-        """Let a step's tokens into an answer (`RequestState.extend`); None if that has ended."""
+    def add_tokens(
+        self, key: str, state: RequestState, tokens: Sequence[int], complete: bool
+    ) -> Delta | None:
+        """Add a step's tokens to a request (`RequestState.add_tokens`); None if it ended meanwhile.
+
+        If the tokens cannot be decoded, the request ends with `EngineFailed`.
+        """
         try:
-            delta = answer.extend(tokens, complete)
-        except Exception as error:  # tokenizers' DecodeStream may raise; the others must not pay for it
-            delta = answer.fail(EngineFailed(f"the answer cannot be decoded: {error}"))
+            delta = state.add_tokens(tokens, complete)
+        except Exception as error:  # tokenizers' DecodeStream may raise; other requests must not fail with it
+            delta = state.error_delta(EngineFailed(f"the answer cannot be decoded: {error}"))
         if delta.finish_reason:
             with self._lock:
-                if self._running.pop(key, None) is None:  # cancelled just now: one end is enough
+                if self._running.pop(key, None) is None:  # canceled meanwhile: it has its last delta already
                     return None
         return delta
 
-    def fail(self, key: str, error: JobFailed) -> Delta | None:
-        """End a request; None if it has ended."""
+    def fail_request(self, key: str, error: JobFailed) -> Delta | None:
+        """End a request with an error and return its last delta; None if it has ended already."""
         with self._lock:
-            answer = self._running.pop(key, None)
-        return answer.fail(error) if answer else None
+            state = self._running.pop(key, None)
+        return state.error_delta(error) if state else None
 
-    def take_decided(self) -> Sequence[Delta]:
-        """The last deltas that no step brings, each once."""
+    def take_pending_finishes(self) -> Sequence[Delta]:
+        """Remove and return the pending finishes."""
         with self._lock:
-            decided, self._decided = self._decided, []
-        return decided
+            finishes, self._pending_finishes = self._pending_finishes, []
+        return finishes
 
     def close(self, error: JobFailed) -> Sequence[Delta]:
-        """Let nothing more in and end everything; none when that has been done."""
+        """Admit nothing more and end every request with `error`.
+
+        Returns the last deltas, pending finishes included. A second call returns none.
+        """
         with self._lock:
             self._files = None
-            deltas = [*self._decided, *(answer.fail(error) for answer in self._running.values())]
-            self._running, self._decided = {}, []
+            ended = [state.error_delta(error) for state in self._running.values()]
+            deltas = [*self._pending_finishes, *ended]
+            self._running, self._pending_finishes = {}, []
         return deltas
 
-    def _only_delta(self, answer: RequestState, room: int) -> Delta | None:
-        """The delta of a request that takes no step: its prompt is none, or there is no room for a token."""
-        size = len(answer.request.prompt)
+    def _only_delta(self, state: RequestState, max_new_tokens: int) -> Delta | None:
+        """Return the only delta of a request that needs no engine step; None for all other requests.
+
+        It is an error if the prompt is empty or longer than the context, and "length" if no token fits.
+        """
+        size = len(state.request.prompt)
         if not 1 <= size <= self._context_length:
             reason = f"a prompt must have 1 to {self._context_length} tokens, not {size}"
-            return answer.fail(EngineFailed(reason))
-        return answer.extend((), complete=True) if room <= 0 else None
+            return state.error_delta(EngineFailed(reason))
+        return state.add_tokens((), complete=True) if max_new_tokens <= 0 else None

@@ -1,4 +1,4 @@
-"""An engine's own first requests, run before anyone else's so that these find everything warm."""
+"""Requests that an engine runs before it serves, so that the first real request finds it warm."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
@@ -8,67 +8,74 @@ from typing import Any
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 from worker.jobs.errors import EngineFailed
 
-#: Tokens of prompts that are rehearsed: one that is long, and all others.
+#: Lengths of warm-up prompts in tokens: that of one long prompt, and that of the others.
 LONG_PROMPT, SHORT_PROMPT = 512, 32
 
-#: What requests ask for, as far as vLLM or we go other ways for it.
+#: Request options for which vLLM or our engines run different code.
 GREEDY: dict[str, Any] = {"temperature": 0.0}
 SAMPLED: dict[str, Any] = {"top_p": 0.9}
 SEEDED: dict[str, Any] = {**SAMPLED, "seed": 1}
 STOPPED: dict[str, Any] = {**GREEDY, "stop": ("\0",), "min_tokens": 1}
-KINDS: Sequence[dict[str, Any]] = (GREEDY, SAMPLED, {}, SEEDED, STOPPED)
+OPTIONS: Sequence[dict[str, Any]] = (GREEDY, SAMPLED, {}, SEEDED, STOPPED)
 
 
 class WarmUp:
-    """Listens to an engine that is not serving others yet."""
+    """The listener of an engine while it warms up. `run_batches` runs the warm-up requests."""
 
     def __init__(self) -> None:
         self._ended: SimpleQueue[Delta] = SimpleQueue()
 
     def on_step(self, deltas: Sequence[Delta]) -> None:
-        """Hear of a step (OnStep)."""
+        """Note the requests that a step has ended (`OnStep`)."""
         for delta in deltas:
             if delta.finish_reason:
                 self._ended.put(delta)
 
     def on_broken(self, error: BaseException) -> None:
-        """Hear of the engine's death (OnBroken): every request has had its end by then."""
+        """Do nothing (`OnBroken`): the last deltas of the requests have already reported the failure."""
 
-    def run_all(self, engine: ChatEngine, warmup_batches: Iterable[Iterable[ChatRequest]]) -> None:
-        """Run one crowd after another; an engine that fails at that is stopped."""
+    def run_batches(self, engine: ChatEngine, batches: Iterable[Iterable[ChatRequest]]) -> None:
+        """Run one batch after another, the requests of a batch at once.
+
+        If a request fails, stop the engine and raise `EngineFailed`.
+        """
         try:
-            for crowd in warmup_batches:
-                self.run(engine, crowd)
+            for batch in batches:
+                self._run_batch(engine, batch)
         except BaseException:
             engine.stop()
             raise
 
-    def run(self, engine: ChatEngine, requests: Iterable[ChatRequest]) -> None:
-        """Run these at once to their ends; EngineFailed if one does not get there."""
-        crowd = list(requests)
-        for request in crowd:
+    def _run_batch(self, engine: ChatEngine, requests: Iterable[ChatRequest]) -> None:
+        batch = list(requests)
+        for request in batch:
             engine.submit(request)
-        for _ in crowd:
+        for _ in batch:
             if (delta := self._ended.get()).finish_reason == "error":
                 raise EngineFailed(f"the chat engine failed to warm up: {delta.error}")
 
 
 def warmup_batches(
-    slots: int, context_length: int, graphs: Iterable[int] = ()
+    slots: int, context_length: int, graph_sizes: Iterable[int] = ()
 ) -> Iterator[Sequence[ChatRequest]]:
-    """What to run at once, before serving: a long prompt, one of each size that an engine has a CUDA graph
-    for (its first launch is slow), each kind alone, then warmup_batches of all sizes."""
+    """Yield batches of requests; an engine runs the requests of a batch at once.
+
+    1. A long prompt alone, then a prompt of each size in tokens for which the engine has a CUDA graph
+       (`graph_sizes`), because the first launch of a graph is slow.
+    2. A request with each kind of options, alone.
+    3. Batches of 2, 4, 8 … `slots` requests: all greedy, all sampled, and with mixed options.
+    """
     names = count()
 
     def request(options: Mapping[str, Any], size: int = SHORT_PROMPT) -> ChatRequest:
         n = next(names)
         pairs = max(1, min(size, context_length - 4) // 2)
-        prompt = [n % 100, n // 100 % 100] * pairs  # no two begin alike
+        prompt = [n % 100, n // 100 % 100] * pairs  # no two begin alike, so none reuses another's cache
         return ChatRequest(f"warmup {n}", prompt, 2, **options)
 
-    yield from ([request(GREEDY, size)] for size in (LONG_PROMPT, *graphs))
-    yield from ([request(kind)] for kind in KINDS)
+    yield from ([request(GREEDY, size)] for size in (LONG_PROMPT, *graph_sizes))
+    yield from ([request(options)] for options in OPTIONS)
     sizes = [2**n for n in range(1, slots.bit_length())]
     for size in sorted({*sizes, slots} - {1}):
-        for kinds in ([GREEDY], [SAMPLED], KINDS):
-            yield [request(kinds[n % len(kinds)]) for n in range(size)]
+        for mix in ([GREEDY], [SAMPLED], OPTIONS):
+            yield [request(mix[n % len(mix)]) for n in range(size)]

@@ -1,1 +1,1 @@
-"""The chat engine on transformers' continuous batching."""
+"""The chat engine on transformers' continuous batching, its scheduler thread and its samplers."""

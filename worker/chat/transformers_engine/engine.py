@@ -1,6 +1,7 @@
-"""The chat engine on transformers' continuous batching: CPU or CUDA, GGUF file or Hugging Face directory.
+"""The chat engine on transformers' continuous batching, for the CPU and CUDA.
 
-Importing this imports neither torch nor transformers: the device is pinned before they are.
+Importing this module imports neither torch nor transformers, because the worker must pin its device before
+torch is imported.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 
 class TransformersEngine:
-    """A ChatEngine that runs `model`, a .gguf file or a directory, on `device` ("cpu" or "cuda").
+    """A `ChatEngine` that runs `model` on `device` ("cpu" or "cuda").
 
-    `context_length` is the most tokens a sequence may have, prompt and answer together; the cache holds
-    `slots` of them. With CUDA graphs transformers works one step ahead: deltas come a step late, and what
-    a request still produces after its end is dropped.
+    `model` is a .gguf file or a Hugging Face directory. `context_length` is the most tokens of a sequence,
+    prompt and answer together. The cache holds `slots` sequences of that length. With CUDA graphs
+    transformers works one step ahead. Deltas then arrive one step late, and the engine drops the tokens that
+    a request still produces after its end.
     """
 
     _loaded: "LoadedModel"
@@ -38,15 +40,18 @@ class TransformersEngine:
         self.context_length = context_length
         self._path = model
         self._device = device
-        self._answers = RequestTracker()
+        self._tracker = RequestTracker()
 
     @property
     def prompt_template(self) -> PromptTemplate:
-        """How messages become prompts for this model; known once started."""
+        """The template that turns messages into a prompt for this model; known after `start`."""
         return self._loaded.prompt_template
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
-        """Load, warm up and serve; ModelMissing if there is no model, EngineFailed if it cannot run."""
+        """Load the model, warm up, then serve.
+
+        Raises `ModelMissing` if there is no model, and `EngineFailed` if the model cannot run.
+        """
         from worker.chat.checkpoint import load_model
         from worker.chat.transformers_engine.manager import StepManager, batching_config
 
@@ -55,78 +60,83 @@ class TransformersEngine:
         self.context_length = min(self.context_length, files.context_length)
         config = batching_config(self._device, self.slots, self.context_length)
         self._manager = StepManager(self._loaded.model, config, self, files.eos_tokens)
-        self._manager.warmup()  # captures CUDA graphs; does nothing on the CPU
-        warmup = WarmUp()  # while warming up, a failure is raised from here
+        self._manager.warmup()  # captures CUDA graphs, and does nothing on the CPU
+        warmup = WarmUp()  # it raises a failure of the warm-up from this method
         self._on_step, self._on_broken = warmup.on_step, warmup.on_broken
-        self._answers.open(files, self.context_length)
+        self._tracker.open(files, self.context_length)
         self._manager.start()
         step_tokens = self._manager.batch_tokens
-        alone, full = self._crowd(1, step_tokens), self._crowd(self.slots, step_tokens // self.slots)
-        warmup.run_all(self, [alone, full])
+        one_request = self._warmup_batch(1, step_tokens)
+        all_slots = self._warmup_batch(self.slots, step_tokens // self.slots)
+        warmup.run_batches(self, [one_request, all_slots])
         self._on_step, self._on_broken = on_step, on_broken
-        if not self._answers.serving:
+        if not self._tracker.serving:
             raise EngineFailed("the chat engine died as soon as it was warm")
 
     def submit(self, request: ChatRequest) -> None:
-        """Take a request; EngineDied if the engine is not serving (any more)."""
-        ticket = self._answers.admit(request)
-        if ticket is not None:
-            self._manager.add(ticket.key, request, ticket.room)
+        """Accept a request. Raises `EngineDied` if the engine is not serving, or no longer."""
+        admitted = self._tracker.admit(request)
+        if admitted is not None:
+            self._manager.enqueue(admitted)
         self._manager.wake()
 
     def cancel(self, request_id: str) -> None:
-        """End a request as "canceled"; unknown or finished ids are ignored."""
-        key = self._answers.cancel(request_id)
+        """End a request with "canceled". Unknown and finished ids are ignored."""
+        key = self._tracker.cancel_request(request_id)
         if key is not None:
             self._manager.cancel_request(key)
 
     def stop(self) -> None:
-        """End what still runs as "error", stop the thread and let go of the model; not from a callback."""
+        """End the running requests with "error", stop the thread and release the model.
+
+        Must not be called from a callback.
+        """
         if hasattr(self, "_manager"):
             self._manager.stop(hard_stop=True)
             del self._manager, self._loaded
 
     def before_step(self) -> None:
-        """Bring the last deltas that were decided outside of a step (StepListener)."""
-        if decided := self._answers.take_decided():
-            self._on_step(decided)
+        """Report the pending finishes (`GenerationListener`)."""
+        if finishes := self._tracker.take_pending_finishes():
+            self._on_step(finishes)
 
     def on_outputs(self, outputs: "Sequence[GenerationOutput]") -> None:
-        """Turn a step's outputs into deltas (StepListener)."""
-        deltas = [delta for output in outputs if (delta := self._advance(output)) is not None]
+        """Turn the outputs of a step into deltas and report them (`GenerationListener`)."""
+        deltas = [delta for output in outputs if (delta := self._to_delta(output)) is not None]
         if deltas:
             self._on_step(deltas)
 
     def on_out_of_memory(self, keys: Sequence[str]) -> None:
-        """End the requests that a step had no memory for (StepListener)."""
+        """End the requests for which a step had no memory (`GenerationListener`)."""
         reason = OutOfMemory("there was not enough memory for this chat beside the others")
-        if deltas := [delta for key in keys if (delta := self._answers.fail(key, reason))]:
+        if deltas := [delta for key in keys if (delta := self._tracker.fail_request(key, reason))]:
             self._on_step(deltas)
 
     def on_end(self, error: BaseException | None) -> None:
-        """End every request that has not ended, then report the error if there is one (StepListener)."""
+        """End all running requests, then report the error if there is one (`GenerationListener`)."""
         reason = f"the chat engine died: {error}" if error else "the chat engine was stopped"
         try:
-            if deltas := self._answers.close(EngineDied(reason)):
+            if deltas := self._tracker.close(EngineDied(reason)):
                 self._on_step(deltas)
         finally:
             if error is not None:
                 self._on_broken(error)
 
-    def _advance(self, output: "GenerationOutput") -> Delta | None:
-        """The delta of one output; None if its request has ended, by a stop string or a cancel."""
-        answer, delta = self._answers.get(output.request_id), None
+    def _to_delta(self, output: "GenerationOutput") -> Delta | None:
+        """Return the delta of one output; None if its request has ended, by a stop string or a cancel."""
+        state, delta = self._tracker.get_state(output.request_id), None
         if output.error is not None:
-            delta = self._answers.fail(output.request_id, EngineFailed(output.error))
-        elif answer is not None:
-            tokens = output.generated_tokens[answer.read :]
-            delta = self._answers.extend(output.request_id, answer, tokens, output.is_finished())
+            delta = self._tracker.fail_request(output.request_id, EngineFailed(output.error))
+        elif state is not None:
+            tokens = output.generated_tokens[state.tokens_read :]
+            delta = self._tracker.add_tokens(output.request_id, state, tokens, output.is_finished())
         if (delta is None or delta.finish_reason) and not output.is_finished():
-            # A stop string; or one step too many; or a cancel that had overtaken the request on its way in.
+            # The request has ended for us but still runs in transformers. It met a stop string, or ran one
+            # step longer than its end, or was canceled before transformers had it.
             self._manager.cancel_request(output.request_id)
         return delta
 
-    def _crowd(self, size: int, prompt_tokens: int) -> list[ChatRequest]:
-        """`size` requests, greedy and sampled, for all that serving runs."""
+    def _warmup_batch(self, size: int, prompt_tokens: int) -> list[ChatRequest]:
+        """Make `size` requests, greedy and sampled in turn, so that all code of serving runs once."""
         prompt = [0] * max(1, min(prompt_tokens, self.context_length - 4))
         return [ChatRequest(f"{i}", prompt, 4, temperature=float(i % 2), top_p=0.9) for i in range(size)]

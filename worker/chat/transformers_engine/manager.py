@@ -1,4 +1,8 @@
-"""transformers' continuous batching manager, made to report once a step and to outlive a lack of memory."""
+"""transformers' continuous batching manager, changed to report once per step and to survive memory shortages.
+
+Together with `sampling.py` this is the only module that subclasses transformers' continuous batching
+classes, which are not a public interface. A new version of transformers may need changes here.
+"""
 
 import logging
 import secrets
@@ -15,52 +19,54 @@ from transformers.generation.continuous_batching.continuous_api import (
 )
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
-from worker.chat.engine import ChatRequest
+from worker.chat.request_tracker import AdmittedRequest
 from worker.chat.transformers_engine.sampling import sampling_options, sampling_processors
 from worker.devices import memory
 from worker.jobs.errors import EngineFailed
 
 log = logging.getLogger(__name__)
 
-#: Tokens of one block of the cache, and the granularity at which prompts share a prefix.
+#: Tokens per block of the cache. Prompts share prefixes in whole blocks.
 PAGE_TOKENS = 32
 
-#: Tokens one step may take in. A longer prompt is split, so that the others wait no longer than this takes;
-#: and each step moves an attention mask of this many rows.
+#: The most input tokens of one step. A longer prompt is split over several steps, so that other requests wait
+#: no longer than one such step takes. Each step also moves an attention mask with this many rows.
 STEP_TOKENS = 256
 
 
-class StepListener(Protocol):
-    """Who hears of the generation thread; all of it is called from there."""
+class GenerationListener(Protocol):
+    """A listener of the generation thread, which calls all methods."""
 
     def before_step(self) -> None:
-        """A step, or a wait for work, is about to begin."""
+        """Prepare for a step, or for a wait for work."""
 
     def on_outputs(self, outputs: Sequence[GenerationOutput]) -> None:
-        """Everything that one step produced, or a request that failed alone."""
+        """Receive all outputs of one step, or the output of a single request that failed."""
 
     def on_out_of_memory(self, keys: Sequence[str]) -> None:
-        """There was no memory for these requests; all others go on."""
+        """End the requests with these keys: there was no memory for them. All others continue."""
 
     def on_end(self, error: BaseException | None) -> None:
-        """The thread ends: by an error, or because it was told to."""
+        """Learn that the thread ends: because of an error, or because it was stopped."""
 
 
 class StepManager(ContinuousBatchingManager):
-    """The stock manager with its output routed to one listener, and our samplers.
+    """transformers' manager with our samplers and with one listener for all outputs.
 
-    The stock one delivers to a queue or to asyncio callbacks, a request each; says nothing when a
-    request was cancelled; and when its thread dies, as it does of any error, only logs it.
+    transformers' own manager differs in three ways. It delivers outputs to a queue or to asyncio callbacks,
+    request by request. It reports nothing when a request is canceled. Its thread dies of any error, and then
+    it only logs the error.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         config: ContinuousBatchingConfig,
-        listener: StepListener,
+        listener: GenerationListener,
         eos_tokens: frozenset[int],
     ) -> None:
-        if not model._can_set_attn_implementation():  # transformers only warns; a step would see itself alone
+        # transformers only warns about such a model. Its attention would see nothing of earlier steps.
+        if not model._can_set_attn_implementation():
             name = type(model).__name__
             raise EngineFailed(f"transformers does not batch {name} continuously: try the engine vllm")
         greedy = GenerationConfig(do_sample=False)  # type: ignore[no-untyped-call]
@@ -72,22 +78,23 @@ class StepManager(ContinuousBatchingManager):
 
     @property
     def batch_tokens(self) -> int:
-        """Most tokens that one step takes in."""
+        """The most input tokens of one step."""
         return self.continuous_batching_config.max_batch_tokens or 1
 
-    def add(self, key: str, request: ChatRequest, max_tokens: int) -> None:
-        """Queue a request, its outputs to come under `key`; none come if the thread has ended."""
+    def enqueue(self, admitted: AdmittedRequest) -> None:
+        """Queue a request. Its outputs carry `admitted.key`; there are none if the thread has ended."""
+        request = admitted.request
         self.add_request(
             [*request.prompt, *request.generated_ids],
-            key,
-            max_new_tokens=max_tokens,
+            admitted.key,
+            max_new_tokens=admitted.max_new_tokens,
             streaming=True,
             eos_token_id=[] if request.ignore_eos else self._eos_tokens,
             **sampling_options(request, random_seed=secrets.randbits(63)),
         )
 
     def wake(self) -> None:
-        """End the idle thread's wait for work."""
+        """Wake the thread if it waits for work."""
         self._wake_up_loop.set()
 
     def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
@@ -102,49 +109,49 @@ class StepManager(ContinuousBatchingManager):
             if not memory.is_shortage(error):
                 raise
             log.exception("not enough memory for a step")
-        self._recover()  # out here the error is gone, and with its traceback the step's tensors
+        # Outside of the except block the traceback is gone, and with it the references to the step's tensors.
+        self._recover_from_shortage()
 
-    def _recover(self) -> None:
-        """Give up some requests, and begin anew with the prompts and answers so far of all others.
+    def _recover_from_shortage(self) -> None:
+        """Drop some requests, and requeue all others with their prompts and the answers so far.
 
-        Given up are those without a token since they were (re)queued: the step was larger for them; or all
-        that run, if there are none such. So every failure leaves fewer requests. Nothing that the step may
-        have left half done is kept: neither the cache nor, on CUDA, the step in flight.
+        Dropped are the running requests without a token since they were last queued, because they made the
+        step larger. If there are none, all running requests are dropped. So each failure leaves fewer
+        requests. The cache and, on CUDA, the step in flight are discarded, because the failed step may have
+        left them incomplete.
         """
-        processor = cast(ContinuousBatchProcessor, self.batch_processor)  # there is one: it took the step
+        processor = cast(ContinuousBatchProcessor, self.batch_processor)  # not None: it ran the failed step
         scheduler = processor.scheduler
         running, waiting = scheduler.active_requests, scheduler.waiting_requests
-        lost = [key for key, state in running.items() if not state.generated_tokens] or list(running)
+        dropped = [key for key, state in running.items() if not state.generated_tokens] or list(running)
         processor.reset()
         processor.cache.reset()
         for key, state in (running | waiting).items():
-            if key not in lost:
+            if key not in dropped:
                 scheduler.add_waiting_request(state.create_equivalent_initial_request())
         memory.free(self.model.device.type)
         if self.model.device.type == "cuda":
-            torch.cuda.synchronize()  # the reset ran on another stream than the next step
-        self._listener.on_out_of_memory(lost)
+            torch.cuda.synchronize()  # the reset and the next step use different streams
+        self._listener.on_out_of_memory(dropped)
 
     def _fail_all_remaining_requests(
         self, error: Exception, batch_processor: ContinuousBatchProcessor | None
     ) -> None:
-        """Leave it to the listener's `on_end`, which tells a lost engine from a request that failed."""
+        """Do nothing: the listener's `on_end` ends these requests, as lost with the engine (`EngineDied`)."""
 
     def _run_generation_loop(self) -> None:
         error: BaseException | None = None
         try:
             super()._run_generation_loop()
-        except (
-            BaseException
-        ) as escaped:  # the stock loop handles Exception; what else ends the thread counts too
+        except BaseException as escaped:  # transformers' loop handles only Exception
             error = escaped
         self._listener.on_end(error or self.background_thread_status.fatal_error)
 
 
 class _StepRouter(OutputRouter):
-    """Hands a step's outputs over together."""
+    """An output router that gives all outputs of a step to the listener in one call."""
 
-    def __init__(self, listener: StepListener) -> None:
+    def __init__(self, listener: GenerationListener) -> None:
         super().__init__()
         self._listener = listener
 
@@ -156,13 +163,16 @@ class _StepRouter(OutputRouter):
 
 
 def batching_config(device: str, slots: int, context_length: int) -> ContinuousBatchingConfig:
-    """A cache that holds `slots` sequences of `context_length` tokens and one step's input more.
+    """Make a configuration for `slots` sequences of `context_length` tokens.
 
-    The margin is that step's share: under it, transformers drops the blocks it keeps only to share
-    them, so that these never make a new request wait. On CUDA, graphs and working a step ahead must be
-    asked for without flash attention (H200, 64 at once: 14 ms a step instead of 77). Sharing stays off
-    there: a cancelled request may be in flight, and transformers 5.23 dies when its block completes
-    (KeyError in mark_complete_blocks, seen).
+    - Cache: all these sequences and the input of one more step.
+
+    - Safety margin: the share of that one step's input in the cache. When less is free, transformers drops
+      the blocks that it keeps only for sharing, so these never make a new request wait.
+    - CUDA graphs and working one step ahead: on CUDA transformers uses them without flash attention only on
+      request. With 64 requests at once on an H200, a step takes 14 ms with them instead of 77 ms.
+    - Sharing of blocks: off on CUDA. A canceled request may still be in flight there, and transformers 5.23
+      dies when such a request completes a block (observed: KeyError in mark_complete_blocks).
     """
     cuda = device != "cpu"
     step_tokens = max(slots, min(STEP_TOKENS, context_length))

@@ -1,13 +1,14 @@
-"""Least length, temperature, top-p and seed of each request, for transformers' continuous batching.
+"""Minimum length, temperature, top-p and seed per request, for transformers' continuous batching.
 
-Sampling is the Gumbel-max trick (Gumbel 1954; Maddison, Tarlow and Minka, "A* Sampling", 2014): the argmax
-of logits plus independent Gumbel noise is a draw from softmax(logits). So the engine takes the argmax for
-every row, and rows that sample get noise that depends only on (seed, position, token): a request draws the
-same tokens alone, in a crowd and in a later attempt.
+Sampling uses the Gumbel-max trick (Gumbel 1954; Maddison, Tarlow and Minka, "A* Sampling", 2014): the argmax
+of logits plus independent Gumbel noise is a draw from softmax(logits). The engine takes the argmax of every
+row, and rows that sample get noise first. The noise depends only on (seed, position, token), so a request
+draws the same tokens alone, beside other requests, and in a later attempt.
+
+The processors subclass classes of transformers' continuous batching that are not a public interface.
 """
 
 from collections.abc import Collection
-from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -25,40 +26,47 @@ from transformers.generation.logits_process import (
 )
 
 from worker.chat.engine import GREEDY_BELOW, ChatRequest
+from worker.chat.transformers_engine.gumbel import GREEDY, gumbel_noise, noise_key
 
-#: Among how many of the likeliest tokens a nucleus is looked for on the CPU.
+#: On the CPU, top-p looks for the nucleus among this many of the likeliest tokens.
 HEAD_TOKENS = 1024
-
-#: The key of a row that takes the argmax of its logits as they are.
-GREEDY = 0
 
 
 def sampling_options(request: ChatRequest, random_seed: int) -> dict[str, Any]:
-    """The options of `add_request` that sample as the request asks; without a seed that is greedy."""
-    least = {"eos_from": len(request.prompt) + request.min_tokens} if request.min_tokens else {}
+    """Return the options of `add_request` that make the processors below sample as the request asks.
+
+    Without the option "seed" a request is greedy. A request that samples but has no seed gets `random_seed`.
+    """
+    length = {"eos_from": len(request.prompt) + request.min_tokens} if request.min_tokens else {}
     if request.temperature < GREEDY_BELOW:
-        return least
+        return length
     seed = random_seed if request.seed is None else request.seed
-    return least | {"temperature": float(request.temperature), "top_p": float(request.top_p), "seed": seed}
+    return length | {"temperature": float(request.temperature), "top_p": float(request.top_p), "seed": seed}
 
 
 def sampling_processors(
     eos_tokens: Collection[int], device: torch.device | None = None
 ) -> ContinuousBatchingLogitsProcessorList:
-    """No early end, temperature, top-p, noise: each takes its arguments from the request's options."""
+    """Make the processors, in this order: minimum length, temperature, top-p, noise.
+
+    Each reads its arguments from the options of the request.
+    """
     processors = [
-        NoEarlyEnd(torch.tensor(sorted(eos_tokens), dtype=torch.int64, device=device)),
+        MinLength(torch.tensor(sorted(eos_tokens), dtype=torch.int64, device=device)),
         ContinuousBatchingTemperatureLogitsWarper(TemperatureLogitsWarper(1.0)),
         TopP(TopPLogitsWarper(1.0)),
         GumbelNoise(),
     ]
     batch = ContinuousBatchingLogitsProcessorList(LogitsProcessorList(processors))
-    batch.tensors_required = len(processors)  # it counts only those that it converts itself
+    batch.tensors_required = len(processors)  # the list itself counts only processors that it has converted
     return batch
 
 
-class NoEarlyEnd(ContinuousBatchingLogitsProcessor):
-    """Lets no token end the sequence before the position `eos_from`, for requests that have one."""
+class MinLength(ContinuousBatchingLogitsProcessor):
+    """A processor that suppresses end-of-sequence tokens before the position `eos_from` of a request.
+
+    Requests without that option may end at any position.
+    """
 
     supported_kwargs = {"eos_from": int}  # noqa: RUF012
     ignored_kwargs = ()
@@ -69,18 +77,18 @@ class NoEarlyEnd(ContinuousBatchingLogitsProcessor):
         self._eos_tokens = eos_tokens
 
     def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
-        """Rows that are padding may end."""
+        """Fill in the arguments of padding rows, which may end."""
         int32_tensor.fill_(0)
 
     def prepare_tensor_args(self, requests_with_new_token: list[FutureRequestState]) -> torch.Tensor:
-        """1 for each row that must not end yet, shape (rows,), int32."""
+        """Return 1 for each row that must not end yet and 0 for all others, shape (rows,), int32."""
         states = [request.state for request in requests_with_new_token]
         early = [state.position_offset < state.logit_processor_kwargs.get("eos_from", 0) for state in states]
         self._idle = not any(early)
         return torch.tensor(early, dtype=torch.int32)
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
-        """Scores (rows, vocabulary), those of ends at minus infinity where it is too early."""
+        """Return scores of shape (rows, vocabulary), with early end-of-sequence tokens at minus infinity."""
         if self._idle and _is_host(scores):
             return scores
         early = tensor_arg[: scores.size(0)].unsqueeze(-1) != 0
@@ -89,27 +97,31 @@ class NoEarlyEnd(ContinuousBatchingLogitsProcessor):
 
 
 class TopP(ContinuousBatchingTopPLogitsWarper):
-    """The stock one, which sorts the whole vocabulary of every row, made cheap on the CPU.
+    """transformers' top-p processor with a faster way on the CPU.
 
-    For 16 rows of 49,152 the stock one takes 30 ms there, a quarter of a step, and this 5 ms.
+    transformers sorts the whole vocabulary of every row. For 16 rows of 49,152 tokens that takes 30 ms on the
+    CPU, a quarter of a step. This class takes 5 ms.
     """
 
     _idle = False
 
     def prepare_tensor_args(self, requests_with_new_token: list[FutureRequestState]) -> torch.Tensor:
-        """Top-p of each row, shape (rows,), float32 seen as int32."""
+        """Return the top-p of each row, shape (rows,), as the bits of a float32 in an int32."""
         arguments = super().prepare_tensor_args(requests_with_new_token)
         self._idle = bool((arguments.view(torch.float32) >= 1.0).all())
         return arguments
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
-        """Scores (rows, vocabulary), those outside the nucleus at minus infinity."""
+        """Return scores of shape (rows, vocabulary), with tokens outside of the nucleus at minus infinity."""
         if not _is_host(scores):
             return super().__call__(scores, tensor_arg)
         return scores if self._idle else self._by_head(scores, tensor_arg[: scores.size(0)])
 
     def _by_head(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
-        """Look for each nucleus among the likeliest tokens; rows where it is larger go the stock way."""
+        """Look for the nucleus of each row among the likeliest `HEAD_TOKENS` tokens.
+
+        Rows with a larger nucleus go to transformers' own processor.
+        """
         top_p = tensor_arg.view(torch.float32).unsqueeze(-1)
         head = scores.topk(min(HEAD_TOKENS, scores.size(-1))).values
         mass = (head - scores.logsumexp(-1, keepdim=True)).exp().cumsum(-1)
@@ -123,7 +135,7 @@ class TopP(ContinuousBatchingTopPLogitsWarper):
 
 
 class GumbelNoise(ContinuousBatchingLogitsProcessor):
-    """Adds Gumbel noise to the rows of requests that have a seed, and nothing to the others."""
+    """A processor that adds Gumbel noise to the rows of requests with a seed. Other rows stay greedy."""
 
     supported_kwargs = {"seed": int}  # noqa: RUF012
     ignored_kwargs = ()
@@ -131,61 +143,34 @@ class GumbelNoise(ContinuousBatchingLogitsProcessor):
     _idle = False
 
     def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
-        """Rows that are padding are greedy."""
+        """Fill in the arguments of padding rows, which are greedy."""
         int32_tensor.fill_(GREEDY)
 
     def prepare_tensor_args(self, requests_with_new_token: list[FutureRequestState]) -> torch.Tensor:
-        """The noise key of each row, shape (rows,), int32.
+        """Return the noise key of each row, shape (rows,), int32.
 
-        `position_offset` has already moved past this step's input, so it is the absolute position of
-        the token about to be drawn: also with split prefills, shared prefixes and asynchronous batches.
+        transformers has already moved `position_offset` past this step's input. So it is the absolute
+        position of the token about to be drawn, also with split prefills, shared prefixes and asynchronous
+        batches.
         """
         states = [request.state for request in requests_with_new_token]
-        keys = [_key(state.logit_processor_kwargs.get("seed"), state.position_offset) for state in states]
+        keys = [
+            noise_key(state.logit_processor_kwargs.get("seed"), state.position_offset) for state in states
+        ]
         self._idle = all(key == GREEDY for key in keys)
         return torch.tensor(keys, dtype=torch.int32)
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
-        """Scores (rows, vocabulary), float32, plus noise."""
+        """Return scores plus noise, shape (rows, vocabulary), float32."""
         if self._idle and _is_host(scores):
             return scores
         keys = tensor_arg[: scores.size(0)].unsqueeze(-1)
         return torch.where(keys == GREEDY, scores, scores + gumbel_noise(keys, scores.size(-1)))
 
 
-def gumbel_noise(keys: torch.Tensor, vocabulary: int) -> torch.Tensor:
-    """Standard Gumbel noise, float32, shape (rows, vocabulary), from int32 keys of shape (rows, 1).
-
-    -log(E) with E = -log(1 - U): the draws that win have U near 0, where float32 is finest. U has 31 bits
-    of a counter-based hash, and stays under 1 - 2^-24 so that the noise is finite. Plain tensor
-    operations without state: they run on any device and inside CUDA graphs.
-    """
-    tokens = torch.arange(vocabulary, dtype=torch.int32, device=keys.device)
-    bits = _lowbias32(_lowbias32(tokens + 1) ^ keys)
-    uniform = ((_shift(bits, 1)).float() + 0.5) * 2.0**-31
-    return -torch.log(-torch.log1p(-uniform.clamp(max=1 - 2.0**-24)))
-
-
-def _key(seed: int | None, position: int) -> int:
-    """32 bits of BLAKE2b over seed and position; never GREEDY, which is what no seed gives."""
-    if seed is None:
-        return GREEDY
-    digest = blake2b(f"{seed} {position}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "little", signed=True) or 1
-
-
-def _lowbias32(x: torch.Tensor) -> torch.Tensor:
-    """Chris Wellons' lowbias32 (github.com/skeeto/hash-prospector, 2018) on int32, whose products wrap."""
-    x = (x ^ _shift(x, 16)) * 0x7FEB352D
-    x = (x ^ _shift(x, 15)) * (0x846CA68B - 2**32)
-    return x ^ _shift(x, 16)
-
-
-def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
-    """Logical right shift of int32 (`>>` copies the sign)."""
-    return torch.bitwise_and(x >> bits, 2 ** (32 - bits) - 1)
-
-
 def _is_host(scores: torch.Tensor) -> bool:
-    """Whether work may be skipped by what the host knows: a CUDA graph has to replay for any batch."""
+    """Return True on the CPU, where a processor may skip idle work.
+
+    On CUDA it may not: a captured graph must be right for every later batch.
+    """
     return scores.device.type == "cpu"

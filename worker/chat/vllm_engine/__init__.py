@@ -1,1 +1,1 @@
-"""The chat engine on vLLM."""
+"""The chat engine on vLLM: its event loop thread, its arguments and its output processor."""

@@ -1,4 +1,4 @@
-"""The arguments of vLLM's engine: ours, and those of `STOKER_VLLM_ARGS` on top."""
+"""Makes vLLM's engine configuration from Stoker's own arguments and those of `STOKER_VLLM_ARGS`."""
 
 import difflib
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from vllm.usage.usage_lib import UsageContext
 
 from worker.jobs.errors import ConfigurationError
 
-#: What Stoker decides, and where: a second opinion in `STOKER_VLLM_ARGS` would contradict it.
-OURS = {
+#: Arguments that Stoker sets, with the setting that decides each. `STOKER_VLLM_ARGS` may not contain them.
+RESERVED = {
     "model": "STOKER_CHAT_MODEL",
     "tokenizer": "STOKER_CHAT_MODEL",
     "max_num_seqs": "STOKER_SLOTS",
@@ -22,12 +22,12 @@ OURS = {
 }
 
 
-def check(args: Mapping[str, Any]) -> None:
+def check_names(args: Mapping[str, Any]) -> None:
     """Raise `ConfigurationError` for a name that vLLM does not know or that Stoker sets itself."""
     known = {field.name for field in fields(AsyncEngineArgs)}
     for name in args:
-        if name in OURS:
-            raise ConfigurationError(f"STOKER_VLLM_ARGS: {name} is set by {OURS[name]}")
+        if name in RESERVED:
+            raise ConfigurationError(f"STOKER_VLLM_ARGS: {name} is set by {RESERVED[name]}")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -37,12 +37,13 @@ def check(args: Mapping[str, Any]) -> None:
 def engine_config(
     args: Mapping[str, Any], folder: Path, device: str, slots: int, context_length: int, gpus: int
 ) -> VllmConfig:
-    """What vLLM makes of all arguments; `ConfigurationError` with its own words if it does not take them.
+    """Return vLLM's configuration for the model in `folder`. Values in `args` override Stoker's defaults.
 
-    On the CPU the weights are float32, as bfloat16 is about ten times slower there.
+    On the CPU the default type of the weights is float32, because bfloat16 is about ten times slower there.
+    Raises `ConfigurationError` with vLLM's own message if vLLM refuses the arguments.
     """
-    check(args)
-    ours = {
+    check_names(args)
+    defaults = {
         "model": str(folder),
         "max_num_seqs": slots,
         "tensor_parallel_size": gpus,
@@ -52,12 +53,12 @@ def engine_config(
         "dtype": "float32" if device == "cpu" else "auto",
     }
     try:
-        return AsyncEngineArgs(**(ours | dict(args))).create_engine_config(UsageContext.ENGINE_CONTEXT)
-    except Exception as error:  # it takes some values apart before it checks them: KeyError, AttributeError
-        raise ConfigurationError(f"vLLM does not take its arguments: {_sentence(error)}") from error
+        return AsyncEngineArgs(**(defaults | dict(args))).create_engine_config(UsageContext.ENGINE_CONTEXT)
+    except Exception as error:  # some values raise KeyError or AttributeError, before vLLM checks them
+        raise ConfigurationError(f"vLLM does not take its arguments: {_one_line(error)}") from error
 
 
-def _sentence(error: Exception) -> str:
-    """The error in one line."""
+def _one_line(error: Exception) -> str:
+    """Return the error's message as one line."""
     text, name = " ".join(str(error).split()), type(error).__name__
     return f"{name}: {text}" if isinstance(error, KeyError | AttributeError) else text or name

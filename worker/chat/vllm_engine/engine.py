@@ -1,22 +1,26 @@
-"""The chat engine on vLLM: its AsyncLLM on an event loop in a thread of ours, its engine in its own process.
+"""The chat engine on vLLM.
 
-Importing this imports neither torch nor vllm: the device is pinned before they are.
+vLLM's `AsyncLLM` runs on an event loop in a thread of the worker, and vLLM's engine runs in its own process.
+
+Importing this module imports neither torch nor vllm, because the worker must pin its device before they are
+imported.
 """
 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
+from worker.chat.engine import ChatRequest, OnBroken, OnStep
 from worker.chat.request_tracker import AdmittedRequest, RequestTracker
-from worker.chat.vllm_engine.environment import prepare
+from worker.chat.vllm_engine.environment import prepare_environment
+from worker.chat.vllm_engine.reporter import StepReporter
 from worker.chat.warmup import WarmUp, warmup_batches
-from worker.jobs.errors import EngineDied, EngineFailed
+from worker.jobs.errors import EngineFailed
 from worker.jobs.prompt import PromptTemplate
 
 if TYPE_CHECKING:
@@ -24,23 +28,26 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from worker.chat.checkpoint import ModelFiles
-    from worker.chat.vllm_engine.output import Output
+
+
+#: A command to the event loop's thread: a request to add, the key of a request to abort, or None to stop.
+Command = AdmittedRequest | str | None
 
 
 class VllmEngine:
-    """A ChatEngine that runs `model`, a .gguf file or a directory, on `device`: "cpu", or "cuda" and `gpus`.
+    """A `ChatEngine` that runs `model` on the CPU (`device` "cpu") or on `gpus` GPUs ("cuda").
 
-    `args` are arguments of vLLM's engine; its `max_model_len` goes before `context_length`. Text and stop
-    strings are made here, of token ids: so they are those of the other engine, also behind what was `said`.
-    A lack of memory, which vLLM sets aside beforehand, breaks its engine.
+    `model` is a .gguf file or a Hugging Face directory. `args` are arguments of vLLM's engine; a
+    `max_model_len` in it overrides `context_length`. Stoker makes text from the token ids and looks for stop
+    strings itself. So the text is the same as that of the transformers engine, also in resumed answers.
+
+    vLLM reserves its memory when it starts. A later shortage of memory ends the engine.
     """
 
     _llm: "AsyncLLM"
     _files: "ModelFiles"
     _loop: asyncio.AbstractEventLoop
     _thread: threading.Thread
-    _on_step: OnStep
-    _on_broken: OnBroken
 
     def __init__(
         self,
@@ -57,22 +64,23 @@ class VllmEngine:
         self._device = device
         self._gpus = gpus
         self._args = args or {}
-        self._answers = RequestTracker()
-        self._orders: deque[AdmittedRequest | str | None] = deque()  # to take; to abort, by key; None: to end
+        self._tracker = RequestTracker()
+        self._reporter = StepReporter(self._tracker)
+        self._commands: deque[Command] = deque()
         self._wake = asyncio.Event()
 
     @property
     def prompt_template(self) -> PromptTemplate:
-        """How messages become prompts for this model; known once started."""
+        """The template that turns messages into a prompt for this model; known after `start`."""
         return self._files.prompt_template
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
-        """Load, warm up and serve.
+        """Load the model, warm up, then serve.
 
-        ModelMissing if there is no model, ConfigurationError if vLLM refuses `args`, EngineFailed
-        if it cannot run.
+        Raises `ModelMissing` if there is no model, `ConfigurationError` if vLLM refuses `args`, and
+        `EngineFailed` if the engine cannot run.
         """
-        prepare(self.slots)
+        prepare_environment(self.slots)
         from worker.chat.checkpoint import read_model
         from worker.chat.vllm_engine.args import engine_config
 
@@ -85,67 +93,48 @@ class VllmEngine:
         self._thread.start()
         started.result()
         self.context_length = self._llm.vllm_config.model_config.max_model_len
-        graphs = self._llm.vllm_config.compilation_config.cudagraph_capture_sizes or ()
-        warmup = WarmUp()  # while warming up, a failure is raised from here
-        self._on_step, self._on_broken = warmup.on_step, warmup.on_broken
-        self._answers.open(files, self.context_length)
-        warmup.run_all(self, warmup_batches(self.slots, self.context_length, graphs))
-        self._on_step, self._on_broken = on_step, on_broken
-        if not self._answers.serving:
+        graph_sizes = self._llm.vllm_config.compilation_config.cudagraph_capture_sizes or ()
+        warmup = WarmUp()  # it raises a failure of the warm-up from this method
+        self._reporter.on_step, self._reporter.on_broken = warmup.on_step, warmup.on_broken
+        self._tracker.open(files, self.context_length)
+        warmup.run_batches(self, warmup_batches(self.slots, self.context_length, graph_sizes))
+        self._reporter.on_step, self._reporter.on_broken = on_step, on_broken
+        if not self._tracker.serving:
             raise EngineFailed("the chat engine died as soon as it was warm")
 
     def submit(self, request: ChatRequest) -> None:
-        """Take a request; EngineDied if the engine is not serving (any more)."""
-        ticket = self._answers.admit(request)
-        self._order([ticket] if ticket else [])
+        """Accept a request. Raises `EngineDied` if the engine is not serving, or no longer."""
+        admitted = self._tracker.admit(request)
+        self._enqueue([admitted] if admitted else [])
 
     def cancel(self, request_id: str) -> None:
-        """End a request as "canceled"; unknown or finished ids are ignored."""
-        key = self._answers.cancel(request_id)
+        """End a request with "canceled". Unknown and finished ids are ignored."""
+        key = self._tracker.cancel_request(request_id)
         if key is not None:
-            self._order([key])
+            self._enqueue([key])
 
     def stop(self) -> None:
-        """End what still runs as "error", stop the thread and let go of the model; not from a callback."""
+        """End the running requests with "error", stop the thread and release the model.
+
+        Must not be called from a callback.
+        """
         if hasattr(self, "_llm"):
             with suppress(RuntimeError):  # the loop has ended by itself
-                self._loop.call_soon_threadsafe(self._end)
-            self._llm.shutdown()  # while the loop runs, for it has the sockets
-            self._order([None])
+                self._loop.call_soon_threadsafe(self._end_requests)
+            self._llm.shutdown()  # while the loop still runs, because it owns the sockets
+            self._enqueue([None])
             self._thread.join()
             del self._llm, self._files
 
-    def on_outputs(self, outputs: "Sequence[Output]") -> Iterable[str]:
-        """Turn a step's outputs into deltas (StepListener)."""
-        deltas, unwanted = list[Delta](), list[str]()
-        for output in outputs:
-            delta = self._advance(output)
-            if delta is not None:
-                deltas.append(delta)
-            if not output.finished and (delta is None or delta.finish_reason):
-                unwanted.append(output.key)
-        self._tell(deltas)
-        return unwanted
-
-    def on_end(self, error: BaseException | None) -> None:
-        """End every request that has not ended, then report the error if there is one (StepListener)."""
-        if not self._answers.serving:
-            return
-        reason = f"the chat engine died: {error}" if error else "the chat engine was stopped"
-        try:
-            self._tell(self._answers.close(EngineDied(reason)))
-        finally:
-            if error is not None:
-                self._on_broken(error)
-
-    def _end(self) -> None:
-        self.on_end(None)
+    def _end_requests(self) -> None:
+        self._reporter.on_end(None)
         if self._llm.output_handler:
-            self._llm.output_handler.cancel()  # it would take vLLM's end for a failure, and log it
+            self._llm.output_handler.cancel()  # it would log the shutdown of vLLM as a failure
 
-    def _order(self, orders: Iterable[AdmittedRequest | str | None]) -> None:
-        self._orders.extend(orders)
-        with suppress(RuntimeError):  # the loop has ended, and every request with it
+    def _enqueue(self, commands: Iterable[Command]) -> None:
+        """Queue commands and wake the event loop, also for pending finishes if there are no commands."""
+        self._commands.extend(commands)
+        with suppress(RuntimeError):  # the loop has ended, and all requests with it
             self._loop.call_soon_threadsafe(self._wake.set)
 
     def _run(self, config: "VllmConfig", started: Future[None]) -> None:
@@ -153,57 +142,46 @@ class VllmEngine:
         from worker.chat.vllm_engine.output import start_llm
 
         try:
-            self._llm = start_llm(config, self)
+            self._llm = start_llm(config, self._reporter)
         except BaseException as error:
             self._loop.close()
             started.set_exception(error)
             return
-        started.set_result(None)  # not vLLM itself: somebody might keep it for longer than `stop` does
+        started.set_result(None)  # not `self._llm`: the future would keep vLLM alive after `stop`
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._serve())
         except BaseException as error:
-            self.on_end(error)
+            self._reporter.on_end(error)
 
     async def _serve(self) -> None:
-        """Pass orders on to vLLM as they come, and bring the last deltas that no step does."""
+        """Execute commands as they come, and report pending finishes."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._orders:
-                if (order := self._orders.popleft()) is None:
+            while self._commands:
+                if (command := self._commands.popleft()) is None:
                     return
-                await self._obey(order)
-            self._tell([])
+                await self._execute(command)
+            self._reporter.report([])
 
-    async def _obey(self, order: AdmittedRequest | str) -> None:
+    async def _execute(self, command: AdmittedRequest | str) -> None:
+        """Add or abort a request. If vLLM refuses a request, only that request fails."""
         from vllm.inputs import tokens_input
 
         from worker.chat.vllm_engine.sampling import sampling_params
 
         try:
-            if isinstance(order, str):
-                await self._llm.abort(order)
-            elif order.key in self._answers:  # else a cancel was faster
-                prompt = tokens_input([*order.request.prompt, *order.request.generated_ids])
-                params = sampling_params(order.request, order.room, self._files.eos_tokens)
-                await self._llm.add_request(order.key, prompt, params)
+            if isinstance(command, str):
+                await self._llm.abort(command)
+            elif command.key in self._tracker:  # otherwise it was canceled meanwhile
+                prompt = tokens_input([*command.request.prompt, *command.request.generated_ids])
+                params = sampling_params(command, self._files.eos_tokens)
+                await self._llm.add_request(command.key, prompt, params)
         except Exception as error:
             if self._llm.errored:
-                self.on_end(error)
-            elif isinstance(order, AdmittedRequest):
-                failed = self._answers.fail(order.key, EngineFailed(f"vLLM refuses this: {error}"))
-                self._tell([failed] if failed else [])
-
-    def _advance(self, output: "Output") -> Delta | None:
-        answer = self._answers.get(output.key)
-        if answer is None:
-            return None
-        if output.failed:
-            return self._answers.fail(output.key, EngineFailed("vLLM gave this chat up"))
-        return self._answers.extend(output.key, answer, output.tokens, output.finished)
-
-    def _tell(self, deltas: Sequence[Delta]) -> None:
-        """One report of these deltas and those that no step brings."""
-        if every := [*deltas, *self._answers.take_decided()]:
-            self._on_step(every)
+                self._reporter.on_end(error)
+            elif isinstance(command, AdmittedRequest):
+                refused = EngineFailed(f"vLLM refuses this request: {error}")
+                failed = self._tracker.fail_request(command.key, refused)
+                self._reporter.report([failed] if failed else [])

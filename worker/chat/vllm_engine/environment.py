@@ -1,18 +1,18 @@
-"""What vLLM finds in its environment, and what its processes inherit."""
+"""Sets the environment variables that vLLM and its processes read."""
 
 import importlib.util
 
 from worker.jobs.settings import set_env, set_env_default
 
-__all__ = ["prepare"]
+__all__ = ["prepare_environment"]
 
 
-def prepare(slots: int) -> None:
-    """Set what an engine of so many slots needs; called before vLLM is imported."""
+def prepare_environment(slots: int) -> None:
+    """Set the variables that an engine with `slots` slots needs. Must be called before vLLM is imported."""
     set_env(
-        VLLM_WORKER_MULTIPROC_METHOD="spawn",  # CUDA cannot be re-initialised in a forked subprocess
+        VLLM_WORKER_MULTIPROC_METHOD="spawn",  # CUDA cannot be initialised again in a forked process
         VLLM_NO_USAGE_STATS="1",
-        VLLM_V1_OUTPUT_PROC_CHUNK_SIZE=str(max(slots, 128)),  # a step is never cut in pieces
+        VLLM_V1_OUTPUT_PROC_CHUNK_SIZE=str(max(slots, 128)),  # vLLM reports a whole step at once
     )
-    if importlib.util.find_spec("flashinfer") is None:  # vLLM takes it for granted on CUDA, to sample with
+    if importlib.util.find_spec("flashinfer") is None:  # vLLM samples with it on CUDA and does not check
         set_env_default(VLLM_USE_FLASHINFER_SAMPLER="0")

@@ -1,7 +1,9 @@
-"""vLLM's AsyncLLM, made to report once a step. All that we use of its inner parts is in here.
+"""vLLM's AsyncLLM, changed to report once per step.
 
-The stock one makes two objects of each token, puts them into its request's queue and wakes the task that
-waits there. The output processor is where a step's tokens arrive together: ours hands them on as they are.
+This is the only module that uses vLLM's private classes. A new version of vLLM may need changes here.
+
+vLLM itself makes two objects for each token, puts them into the queue of the request and wakes the task that
+waits there. The tokens of a step arrive together at the output processor. Ours passes them on unchanged.
 """
 
 import multiprocessing.resource_tracker
@@ -18,8 +20,11 @@ from vllm.v1.executor import Executor
 from worker.jobs.errors import EngineFailed
 
 
-class Output(NamedTuple):
-    """A request's new tokens; `finished` if no more will come, `failed` if that is an error inside vLLM."""
+class StepOutput(NamedTuple):
+    """The new tokens of one request in one step.
+
+    `finished` is True if no more tokens follow, and `failed` if the cause is an error inside vLLM.
+    """
 
     key: str
     tokens: Sequence[int]
@@ -27,66 +32,74 @@ class Output(NamedTuple):
     failed: bool
 
 
-class StepListener(Protocol):
-    """Who hears of the engine; all of it is called from the event loop's thread."""
+class StepOutputListener(Protocol):
+    """A listener of vLLM's engine. The thread of the event loop calls all methods."""
 
-    def on_outputs(self, outputs: Sequence[Output]) -> Iterable[str]:
-        """Everything that one step produced. Gives the keys of requests that shall not go on."""
+    def on_outputs(self, outputs: Sequence[StepOutput]) -> Iterable[str]:
+        """Receive all outputs of one step and return the keys of the requests to abort."""
 
     def on_end(self, error: BaseException | None) -> None:
-        """The engine has died."""
+        """Learn that the engine has died."""
 
 
-class StepOutputs(OutputProcessor):  # type: ignore[misc]  # vLLM is not there when mypy runs
-    """Takes the place of vLLM's output processor, whose methods AsyncLLM calls on its event loop."""
+class StepOutputProcessor(OutputProcessor):  # type: ignore[misc]  # vLLM is not installed where mypy runs
+    """The replacement for vLLM's output processor. AsyncLLM calls its methods on its event loop.
 
-    def __init__(self, listener: StepListener) -> None:
+    vLLM gives each request an id of its own. The processor maps between these ids and our keys.
+    """
+
+    def __init__(self, listener: StepOutputListener) -> None:
         super().__init__(None, log_stats=False)
         self._listener = listener
-        self._keys: dict[str, str] = {}  # ours by vLLM's own id of the request
-        self._ids: dict[str, str] = {}  # and the other way round
+        self._keys: dict[str, str] = {}  # our key by vLLM's id
+        self._ids: dict[str, str] = {}  # vLLM's id by our key
 
     def add_request(self, request: EngineCoreRequest, *_: Any, **__: Any) -> None:
-        """Register a request before the engine hears of it."""
+        """Register a request. AsyncLLM calls this before it sends the request to the engine."""
         key = request.external_req_id or request.request_id
         self._keys[request.request_id], self._ids[key] = key, request.request_id
 
     def process_outputs(self, outputs: list[EngineCoreOutput], *_: Any, **__: Any) -> OutputProcessorOutput:
-        """Hand a step on; what shall not go on is aborted by our caller."""
+        """Pass the outputs of a step to the listener, and return the requests that AsyncLLM must abort."""
         keys = self._keys
-        told = [self._output(key, output) for output in outputs if (key := keys.get(output.request_id))]
-        unwanted = self._listener.on_outputs(told)
-        return OutputProcessorOutput(request_outputs=[], reqs_to_abort=self.abort_requests(unwanted))
+        known = [self._step_output(key, output) for output in outputs if (key := keys.get(output.request_id))]
+        to_abort = self._listener.on_outputs(known)
+        return OutputProcessorOutput(request_outputs=[], reqs_to_abort=self.abort_requests(to_abort))
 
     def abort_requests(self, request_ids: Iterable[str], internal: bool = False) -> list[str]:
-        """Forget requests by our keys; gives vLLM's ids of those that the engine still runs."""
+        """Forget requests by our keys, and return vLLM's ids of those that the engine still runs."""
         ids = [self._ids.pop(key, None) for key in request_ids]
         return [id_ for id_ in ids if id_ is not None and self._keys.pop(id_, "")]
 
     def propagate_error(self, e: Exception) -> None:
-        """Hear that the engine has died."""
+        """Report to the listener that the engine has died."""
         self._listener.on_end(e)
 
     def has_request(self, request_id: str) -> bool:
-        """Whether a request of vLLM's id is known."""
+        """Return True if the request with this id of vLLM is known."""
         return request_id in self._keys
 
-    def _output(self, key: str, output: EngineCoreOutput) -> Output:
+    def _step_output(self, key: str, output: EngineCoreOutput) -> StepOutput:
         reason = output.finish_reason
         if reason is None:
-            return Output(key, output.new_token_ids, False, False)
+            return StepOutput(key, output.new_token_ids, False, False)
         del self._keys[output.request_id], self._ids[key]
-        return Output(key, output.new_token_ids, True, reason in (FinishReason.ABORT, FinishReason.ERROR))
+        failed = reason in (FinishReason.ABORT, FinishReason.ERROR)
+        return StepOutput(key, output.new_token_ids, True, failed)
 
 
-def start_llm(config: VllmConfig, listener: StepListener) -> AsyncLLM:
-    """Start vLLM's engine in its own process, to report to `listener`. EngineFailed if it does not start.
+def start_llm(config: VllmConfig, listener: StepOutputListener) -> AsyncLLM:
+    """Start vLLM's engine in its own process and make it report to `listener`.
 
-    Called from the thread that will run the event loop, before it does: on a loop AsyncLLM would start to
-    report to its own output processor. That thread, and with it all that vLLM starts, never sees Ctrl-C:
-    this is for the worker, which drains and needs its engine. The tracker comes first: it resets the mask.
+    The thread that will run the event loop must call this before the loop runs. On a running loop AsyncLLM
+    would start to report to its own output processor at once.
+
+    The function blocks SIGINT (Ctrl-C) in this thread and in all processes that vLLM starts. Only the worker
+    handles that signal: it drains, and needs its engine for that.
+
+    Raises `EngineFailed` if the engine does not start, or if this version of vLLM is built differently.
     """
-    multiprocessing.resource_tracker.ensure_running()
+    multiprocessing.resource_tracker.ensure_running()  # before the signal is blocked: this resets the mask
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         llm = AsyncLLM(config, Executor.get_class(config), log_stats=False, log_requests=False)
@@ -94,6 +107,8 @@ def start_llm(config: VllmConfig, listener: StepListener) -> AsyncLLM:
         raise EngineFailed(f"vLLM does not start: {error}") from error
     if not isinstance(getattr(llm, "output_processor", None), OutputProcessor) or llm.output_handler:
         llm.shutdown()
-        raise EngineFailed("this vLLM is not put together as those that Stoker knows: use 0.24 to 0.33")
-    llm.output_processor = StepOutputs(listener)
+        raise EngineFailed(
+            "this version of vLLM is built differently from those that Stoker knows: use 0.24 to 0.33"
+        )
+    llm.output_processor = StepOutputProcessor(listener)
     return llm

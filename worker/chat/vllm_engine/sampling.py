@@ -1,33 +1,37 @@
-"""What vLLM is told of a request: how to draw its tokens, and where its sequence may end."""
+"""Translates a chat request into vLLM's sampling parameters."""
 
 from collections.abc import Set as AbstractSet
 
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
-from worker.chat.engine import GREEDY_BELOW, ChatRequest
+from worker.chat.engine import GREEDY_BELOW
+from worker.chat.request_tracker import AdmittedRequest
 
-#: The seed that vLLM takes for none, and what stands for it.
-NO_SEED, INSTEAD = -1, 2**63 - 1
+#: vLLM takes the seed -1 as "no seed". A request with that seed gets the other one instead.
+NO_SEED, REPLACEMENT_SEED = -1, 2**63 - 1
 
 
-def sampling_params(request: ChatRequest, room: int, eos_tokens: AbstractSet[int]) -> SamplingParams:
-    """The parameters of a request of which `room` tokens may still come.
+def sampling_params(admitted: AdmittedRequest, eos_tokens: AbstractSet[int]) -> SamplingParams:
+    """Return vLLM's parameters for a request.
 
-    Text, and with it stop strings, are not vLLM's affair. Where vLLM draws by seed and position (its model
-    runner V2), a resumed request goes on as it would have gone; its older runner begins a seed's draws anew.
+    vLLM gets no stop strings and makes no text; Stoker does both. vLLM's model runner V2 draws by seed and
+    position, so a resumed request continues as it would have without the interruption. Its older runner
+    starts the draws of a seed again from the beginning.
     """
+    request, max_tokens = admitted.request, admitted.max_new_tokens
     params = SamplingParams(
         temperature=request.temperature if request.temperature >= GREEDY_BELOW else 0.0,
         top_p=request.top_p,
-        seed=INSTEAD if request.seed == NO_SEED else request.seed,
-        max_tokens=room,
-        min_tokens=min(room, max(0, request.min_tokens - len(request.generated_ids))),
+        seed=REPLACEMENT_SEED if request.seed == NO_SEED else request.seed,
+        max_tokens=max_tokens,
+        min_tokens=min(max_tokens, max(0, request.min_tokens - len(request.generated_ids))),
         ignore_eos=request.ignore_eos,
         stop_token_ids=[] if request.ignore_eos else sorted(eos_tokens),
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
-        skip_clone=True,  # nobody else has it
+        skip_clone=True,  # no other code holds these parameters
     )
-    params.all_stop_token_ids.update(eos_tokens)  # none of these before `min_tokens`, ignored or not
+    # vLLM allows none of these tokens before `min_tokens`, also if `ignore_eos` is set.
+    params.all_stop_token_ids.update(eos_tokens)
     return params

@@ -1,19 +1,19 @@
-"""An answer that goes on behind what an earlier attempt said: as if it had never been cut."""
+"""Tests of the request state: a resumed answer continues as if it had never been interrupted."""
 
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.test_chat_detokenizer import END, STOPS, TEXT, TOKENIZER
+from tests.support.byte_tokenizer import END, STOPS, TEXT, TOKENIZER
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.request_state import RequestState
 
 
 def deltas(request: ChatRequest, generated: list[int]) -> list[Delta]:
-    answer, found = RequestState(request, TOKENIZER, {END}), []
+    state, found = RequestState(request, TOKENIZER, {END}), []
     for n, token in enumerate(generated, 1):
-        found.append(answer.extend([token], complete=n == len(generated)))
+        found.append(state.add_tokens([token], complete=n == len(generated)))
         if found[-1].finish_reason:
             break
     return found
@@ -21,7 +21,7 @@ def deltas(request: ChatRequest, generated: list[int]) -> list[Delta]:
 
 @given(TEXT, st.booleans(), STOPS, st.data())
 @settings(deadline=None)
-def test_the_rest_is_the_same_wherever_it_was_cut(
+def test_request_state_resumes_identically_at_any_cut(
     text: str, ended: bool, stop: list[str], data: st.DataObject
 ) -> None:
     ids = [*TOKENIZER.encode(f"the{text}").ids, *([END] if ended else [])]
@@ -31,7 +31,8 @@ def test_the_rest_is_the_same_wherever_it_was_cut(
     assert deltas(replace(request, generated_ids=tuple(ids[:cut])), ids[cut:]) == whole[cut:]
 
 
-def test_no_room_brings_what_was_held_back() -> None:
-    said = tuple(TOKENIZER.encode("the cat").ids)
-    full = ChatRequest("a", (1,), len(said), stop=("cats",), generated_ids=said)
-    assert RequestState(full, TOKENIZER, {END}).extend((), complete=True) == Delta("a", "cat", (), "length")
+def test_request_state_without_room_emits_held_back_text() -> None:
+    generated = tuple(TOKENIZER.encode("the cat").ids)
+    full = ChatRequest("a", (1,), len(generated), stop=("cats",), generated_ids=generated)
+    delta = RequestState(full, TOKENIZER, {END}).add_tokens((), complete=True)
+    assert delta == Delta("a", "cat", (), "length")

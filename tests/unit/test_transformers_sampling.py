@@ -1,4 +1,4 @@
-"""The samplers alone, without a model: the right distribution, and each row by itself."""
+"""Tests of the samplers without a model: the distribution is right, and rows do not affect each other."""
 
 import math
 from types import SimpleNamespace
@@ -11,7 +11,8 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 from transformers.generation.logits_process import TopPLogitsWarper
 
 from worker.chat.engine import ChatRequest
-from worker.chat.transformers_engine.sampling import TopP, gumbel_noise, sampling_options, sampling_processors
+from worker.chat.transformers_engine.gumbel import gumbel_noise
+from worker.chat.transformers_engine.sampling import TopP, sampling_options, sampling_processors
 
 VOCABULARY = 8
 EOS = (0, 2)
@@ -22,7 +23,7 @@ CHI_SQUARE_7 = 24.322
 
 
 def draw(rows: list[tuple[dict[str, float | int], int]], logits: torch.Tensor = LOGITS) -> list[int]:
-    """The next token of each (options, position), all in one batch of the same logits."""
+    """Return the next token of each (options, position) in one batch. All rows have the same logits."""
     processors = sampling_processors(EOS)
     states = [SimpleNamespace(logit_processor_kwargs=options, position_offset=at) for options, at in rows]
     batch = [SimpleNamespace(state=state, has_new_token=True) for state in states]
@@ -47,7 +48,7 @@ def chi_square(tokens: list[int], expected: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_draws_follow_the_softmax(temperature: float) -> None:
+def test_sampling_follows_softmax(temperature: float) -> None:
     by_seed = draw([(options(temperature, seed=seed), 5) for seed in range(20_000)])
     by_position = draw([(options(temperature, seed=3), at) for at in range(20_000)])
     expected = (LOGITS / temperature).softmax(-1)
@@ -55,7 +56,7 @@ def test_draws_follow_the_softmax(temperature: float) -> None:
     assert chi_square(by_position, expected) < CHI_SQUARE_7
 
 
-def test_top_p_keeps_the_likeliest_and_their_proportions() -> None:
+def test_sampling_top_p_keeps_likeliest_in_proportion() -> None:
     probabilities = LOGITS.softmax(-1)
     kept = torch.where(probabilities.cumsum(-1) - probabilities < 0.8, probabilities, torch.zeros(()))
     tokens = draw([(options(top_p=0.8, seed=seed), 5) for seed in range(20_000)])
@@ -64,25 +65,27 @@ def test_top_p_keeps_the_likeliest_and_their_proportions() -> None:
 
 
 @pytest.mark.parametrize("spread", [0.01, 0.5, 3.0, 20.0])
-def test_top_p_on_the_cpu_keeps_what_the_stock_one_keeps(spread: float) -> None:
+def test_top_p_on_cpu_keeps_same_tokens_as_transformers(spread: float) -> None:
     scores = torch.randn(6, 5000, generator=torch.Generator().manual_seed(0)) * spread
     arguments = torch.tensor([0.0, 0.1, 0.5, 0.9, 0.99, 1.0]).view(torch.int32)
     ours = TopP(TopPLogitsWarper(1.0))(scores, arguments)
-    stock = ContinuousBatchingTopPLogitsWarper(TopPLogitsWarper(1.0))(scores, arguments)
-    differ = ours.isneginf() != stock.isneginf()
-    likely = scores.softmax(-1) > 1e-7  # the stock one drops what underflows even at top_p = 1
-    assert (differ & likely).sum(-1).max() <= 1  # the sums are in another order: one token at the edge
+    theirs = ContinuousBatchingTopPLogitsWarper(TopPLogitsWarper(1.0))(scores, arguments)
+    differ = ours.isneginf() != theirs.isneginf()
+    likely = scores.softmax(-1) > 1e-7  # theirs drops tokens whose probability underflows, even at top_p = 1
+    assert (differ & likely).sum(
+        -1
+    ).max() <= 1  # the sums are in another order, so one token at the edge may differ
     assert torch.equal(ours[~ours.isneginf()], scores[~ours.isneginf()])
 
 
-def test_a_row_draws_the_same_in_any_company() -> None:
+def test_sampling_of_row_ignores_other_rows() -> None:
     rows = [(options(0.3 + seed / 9, 0.5 + seed / 16, seed), 40 + seed) for seed in range(8)]
     together = draw(rows)
     assert [draw([row])[0] for row in rows] == together
     assert draw([({}, 1), *reversed(rows)])[1:] == together[::-1]
 
 
-def test_greedy_rows_take_the_largest_logit_among_sampled_ones() -> None:
+def test_sampling_greedy_rows_take_largest_logit_among_sampled_rows() -> None:
     rows = [(options(temperature=0.0), at) if at % 2 else (options(5.0), at) for at in range(200)]
     tokens = draw(rows)
     assert set(tokens[1::2]) == {0}
@@ -90,7 +93,7 @@ def test_greedy_rows_take_the_largest_logit_among_sampled_ones() -> None:
     assert options(temperature=1e-6) == {}
 
 
-def test_neighbouring_tokens_positions_and_seeds_are_unrelated() -> None:
+def test_gumbel_noise_has_right_moments_and_no_correlation() -> None:
     keys = torch.arange(1, 2001, dtype=torch.int32).unsqueeze(-1)
     noise = gumbel_noise(keys, 2000)
     assert torch.isfinite(noise).all()
@@ -102,8 +105,8 @@ def test_neighbouring_tokens_positions_and_seeds_are_unrelated() -> None:
         assert abs(float((own * shifted).mean())) < 0.005
 
 
-def test_noise_never_changes_between_versions() -> None:
-    """A resumed request may be on another worker: pinned against the hash in plain Python."""
+def test_gumbel_noise_is_pinned_between_versions() -> None:
+    """Compare the noise with the hash in plain Python. A request may resume on another version."""
 
     def mixed(x: int) -> int:
         x = (x ^ (x >> 16)) * 0x7FEB352D % 2**32
@@ -118,19 +121,19 @@ def test_noise_never_changes_between_versions() -> None:
             assert value == pytest.approx(-math.log(-math.log1p(-uniform)), rel=1e-4, abs=1e-4)
 
 
-def test_without_a_seed_each_request_draws_its_own() -> None:
+def test_sampling_options_without_seed_use_random_seed() -> None:
     assert options(seed=None)["seed"] == 77
     assert options(seed=-(2**70))["seed"] == -(2**70)
     assert draw([(options(seed=-(2**70)), 1)]) == draw([(options(seed=-(2**70)), 1)])
 
 
-def test_no_row_ends_before_its_own_least_length() -> None:
-    def least(min_tokens: int, seed: int) -> dict[str, float | int]:
+def test_min_length_allows_no_earlier_end_per_row() -> None:
+    def min_length(min_tokens: int, seed: int) -> dict[str, float | int]:
         request = ChatRequest("a", [1] * 10, 50, seed=seed, min_tokens=min_tokens)
         return sampling_options(request, random_seed=0)
 
-    early = set(draw([(least(5, seed), 10 + seed % 5) for seed in range(500)]))
+    early = set(draw([(min_length(5, seed), 10 + seed % 5) for seed in range(500)]))
     assert early == set(range(VOCABULARY)) - set(EOS)
-    assert set(draw([(least(5, seed), 15) for seed in range(500)])) == set(range(VOCABULARY))
+    assert set(draw([(min_length(5, seed), 15) for seed in range(500)])) == set(range(VOCABULARY))
     greedy = sampling_options(ChatRequest("a", [1], 9, temperature=0.0, min_tokens=3), random_seed=0)
     assert draw([(greedy, 3), (greedy, 4), ({}, 3)]) == [1, 0, 0]

@@ -1,0 +1,33 @@
+"""A small tokenizer that splits characters into bytes, and Hypothesis strategies for its texts."""
+
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+__all__ = ["END", "STOPS", "TEXT", "TOKENIZER"]
+
+
+def _byte_tokenizer() -> Tokenizer:
+    """Make a tokenizer with one token per byte, a few merges, and one special token.
+
+    Characters are split into several tokens, as in the vocabularies of real models.
+    """
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("ã", "ģ"), ("ð", "Ł")]
+    names = [*letters, *("".join(pair) for pair in merges)]
+    vocabulary = {name: n for n, name in enumerate(names)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|end|>"])
+    return tokenizer
+
+
+TOKENIZER = _byte_tokenizer()
+#: The id of the special token, which ends an answer.
+END = TOKENIZER.get_vocab()["<|end|>"]
+TEXT = st.text(
+    st.sampled_from("the cat 日本語🎉é\n")
+    | st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"),
+    max_size=40,
+)
+STOPS = st.lists(st.text("the ca日🎉", min_size=1, max_size=4), max_size=3)

@@ -1,0 +1,64 @@
+"""Turns the outputs of vLLM's steps into deltas and reports them."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from worker.chat.engine import Delta, OnBroken, OnStep
+from worker.chat.request_tracker import RequestTracker
+from worker.jobs.errors import EngineDied, EngineFailed
+
+if TYPE_CHECKING:
+    from worker.chat.vllm_engine.output import StepOutput
+
+
+class StepReporter:
+    """The listener of vLLM's outputs (`StepOutputListener`). It calls `on_step` and `on_broken`.
+
+    The event loop's thread calls all methods.
+    """
+
+    on_step: OnStep
+    on_broken: OnBroken
+
+    def __init__(self, tracker: RequestTracker) -> None:
+        self._tracker = tracker
+
+    def on_outputs(self, outputs: "Sequence[StepOutput]") -> Iterable[str]:
+        """Report the deltas of a step.
+
+        Returns the keys of requests that have ended for us but still run in vLLM.
+        """
+        deltas, to_abort = list[Delta](), list[str]()
+        for output in outputs:
+            delta = self._to_delta(output)
+            if delta is not None:
+                deltas.append(delta)
+            if not output.finished and (delta is None or delta.finish_reason):
+                to_abort.append(output.key)
+        self.report(deltas)
+        return to_abort
+
+    def on_end(self, error: BaseException | None) -> None:
+        """End all running requests, then report the error if there is one. A second call does nothing."""
+        if not self._tracker.serving:
+            return
+        reason = f"the chat engine died: {error}" if error else "the chat engine was stopped"
+        try:
+            self.report(self._tracker.close(EngineDied(reason)))
+        finally:
+            if error is not None:
+                self.on_broken(error)
+
+    def report(self, deltas: Sequence[Delta]) -> None:
+        """Report these deltas and the pending finishes in one call of `on_step`."""
+        if all_deltas := [*deltas, *self._tracker.take_pending_finishes()]:
+            self.on_step(all_deltas)
+
+    def _to_delta(self, output: "StepOutput") -> Delta | None:
+        """Return the delta of one output; None if its request has ended, by a stop string or a cancel."""
+        state = self._tracker.get_state(output.key)
+        if state is None:
+            return None
+        if output.failed:
+            return self._tracker.fail_request(output.key, EngineFailed("vLLM aborted this chat"))
+        return self._tracker.add_tokens(output.key, state, output.tokens, output.finished)
