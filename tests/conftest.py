@@ -84,17 +84,6 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
     ledger.redis.close()
 
 
-def lapse(ledger: Ledger, *workers: str) -> None:
-    """End the workers' leases, as silence would."""
-    ledger.redis.zadd(ledger.key("workers"), dict.fromkeys(workers, 0))
-
-
-def a_second_later(ledger: Ledger) -> None:
-    """As far as it matters to who was just told its place."""
-    for key in ledger.redis.scan_iter(f"{ledger.key('job')}:*:record"):
-        ledger.redis.hdel(key, "told_at")
-
-
 @pytest.fixture
 def brokered(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     """A ledger whose leases end at once, with the Celery app on the same Redis."""

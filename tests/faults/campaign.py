@@ -84,4 +84,4 @@ def run(plan: Plan, seed: int, home: Path) -> Report:
 def _settle(queues: Queues) -> None:
     """Wait until nothing waits or runs; if that does not come about the audit tells what is lost."""
     with suppress(TimeoutError):
-        eventually(lambda: not any(q.waiting + q.running for q in queues.all()), "the end", SETTLE_S)
+        eventually(lambda: not any(q.waiting + q.running for q in queues.all_info()), "the end", SETTLE_S)

@@ -1,4 +1,4 @@
-"""Which jobs are let in, which wait, and what their clients are told meanwhile."""
+"""Submission: idempotency keys, waiting for the end, full queues and estimated starts."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +18,7 @@ DONE = Succeeded({"text": "Hi"}, {})
 
 
 def submit(web: Web, path: str = "chat", **headers: str) -> httpx.Response:
+    """Submit the chat `HELLO` with these headers, whose names have `_` for `-`."""
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     return web.http.post(f"/v1/jobs/{path}", json=HELLO, headers=headers)
 
@@ -43,7 +44,7 @@ def test_idempotency_key_with_another_body_is_refused(web: Web) -> None:
     job_id = submit(web, Idempotency_Key="k").json()["id"]
     other = web.http.post("/v1/jobs/chat", json=HELLO | {"seed": 1}, headers={"Idempotency-Key": "k"})
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
-    same = {"messages": [{"content": "Hi", "role": "user"}], "temperature": 1.0}  # spelled another way
+    same = {"messages": [{"content": "Hi", "role": "user"}], "temperature": 1.0}  # equal after validation
     again = web.http.post("/v1/jobs/chat", json=same, headers={"Idempotency-Key": "k"})
     assert again.json()["id"] == job_id
     assert submit(web, Idempotency_Key="k" * 256).json()["field"] == "Idempotency-Key"
@@ -100,7 +101,7 @@ def test_full_queue_retry_after_follows_the_measured_rate(redis_url: str, tmp_pa
             worker.claim(web.submit())
         for _ in range(2):
             web.submit()
-        assert submit(web).headers["Retry-After"] == "5"  # nothing was measured yet
+        assert submit(web).headers["Retry-After"] == "5"  # the default: nothing was measured yet
         web.ledger.redis.hset(web.ledger.key("service"), mapping={CHAT: 30, VIDEO: 7.5})
         full = submit(web)
         assert (full.status_code, full.json()["code"], full.headers["Retry-After"]) == (
@@ -115,7 +116,9 @@ def test_full_queue_retry_after_follows_the_measured_rate(redis_url: str, tmp_pa
         web.http.headers["Idempotency-Key"] = "k"
         try:
             web.ledger.cancel(web.ledger.page(kind="video")[0].id)
-            known = [upload(web, clip).json()["id"] for _ in range(2)]  # once accepted, it is found again
+            known = [
+                upload(web, clip).json()["id"] for _ in range(2)
+            ]  # the second request finds the job of the first
         finally:
             del web.http.headers["Idempotency-Key"]
         assert known[0] == known[1]

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from redis.client import PubSub
 
-from tests.conftest import lapse
+from tests.support.ledger import QUEUE, lapse
 from worker.jobs.errors import JobConflict, JobNotFound, NeedsExclusiveWorker, QueueFull
 from worker.jobs.events import Event, Failed, LoggedEvent, Succeeded, Token
 from worker.jobs.ledger.appends import Append, Ended, Reply, json_fields
@@ -12,7 +12,6 @@ from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, VideoJob, validate
 
-QUEUE = "chat.test"
 CHAT = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
 
 
@@ -34,7 +33,7 @@ def types(ledger: Ledger, job_id: str) -> list[str]:
 DONE = Succeeded(result={"text": "hello"}, usage={"total_tokens": 3})
 
 
-def test_a_job_from_submit_to_its_end(ledger: Ledger) -> None:
+def test_job_from_submit_to_terminal_event(ledger: Ledger) -> None:
     submit(ledger, "a")
     queued = ledger.get("a")
     assert (queued.state, queued.position, queued.attempt, queued.worker) == ("queued", 1, 0, None)
@@ -54,7 +53,7 @@ def test_a_job_from_submit_to_its_end(ledger: Ledger) -> None:
     assert ledger.redis.ttl(ledger.channel("a") + ":events") > 0
 
 
-def test_events_carry_the_envelope_and_are_published_as_they_are_logged(ledger: Ledger) -> None:
+def test_events_have_envelope_and_are_published(ledger: Ledger) -> None:
     listener: PubSub = ledger.redis.pubsub()  # type: ignore[no-untyped-call]
     listener.subscribe(ledger.channel("a"))
     assert listener.get_message(timeout=5) is not None
@@ -76,17 +75,17 @@ def test_events_carry_the_envelope_and_are_published_as_they_are_logged(ledger: 
         "index": 0,
         "count": 1,
     }
-    assert LoggedEvent.parse(heard[3]).terminal
+    assert LoggedEvent.from_json(heard[3]).terminal
 
 
-def test_only_one_claim_wins_and_a_duplicate_hint_claims_nothing(ledger: Ledger) -> None:
+def test_claim_succeeds_once(ledger: Ledger) -> None:
     submit(ledger, "a")
     assert ledger.claim("a", "w1", "cpu") is not None
     assert ledger.claim("a", "w2", "cpu") is None
     assert ledger.claim("missing", "w2", "cpu") is None
 
 
-def test_a_stale_attempt_is_refused(ledger: Ledger) -> None:
+def test_append_refuses_stale_attempt(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
     assert ledger.requeue("a", "w1", "worker_lost") is None  # it holds its lease
@@ -102,7 +101,7 @@ def test_a_stale_attempt_is_refused(ledger: Ledger) -> None:
     assert types(ledger, "a") == ["queued", "started", "requeued", "started", "succeeded"]
 
 
-def test_an_append_that_is_repeated_after_a_lost_reply_logs_nothing_twice(ledger: Ledger) -> None:
+def test_append_repeated_logs_nothing_twice(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
     first = [Token("a", 0, (0,)), Token("b", 1, (0,))]
@@ -114,14 +113,14 @@ def test_an_append_that_is_repeated_after_a_lost_reply_logs_nothing_twice(ledger
     assert texts == ["a", "b", "c"]
 
 
-def test_an_append_beyond_what_the_log_holds_is_refused(ledger: Ledger) -> None:
+def test_append_refuses_gap_in_log(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
     assert append(ledger, "a", 1, 9, Token("x", 0, (0,)), done=7) == "stale"
     assert types(ledger, "a") == ["queued", "started"]
 
 
-def test_a_letter_without_events_changes_fields_and_hears_of_a_cancel(ledger: Ledger) -> None:
+def test_append_without_events_sets_fields_and_reports_cancel(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
     assert append(ledger, "a", 1, 3, done=5) == "ok"
@@ -130,7 +129,7 @@ def test_a_letter_without_events_changes_fields_and_hears_of_a_cancel(ledger: Le
     assert (ledger.get("a").done, types(ledger, "a")) == (6, ["queued", "started"])
 
 
-def test_cancel_ends_a_waiting_job_and_tells_a_running_one(ledger: Ledger) -> None:
+def test_cancel_ends_waiting_job_and_flags_running_job(ledger: Ledger) -> None:
     submit(ledger, "a", "b")
     assert ledger.cancel("a") == "canceled"
     assert ledger.claim("a", "w1", "cpu") is None
@@ -144,16 +143,16 @@ def test_cancel_ends_a_waiting_job_and_tells_a_running_one(ledger: Ledger) -> No
         ledger.cancel("missing")
 
 
-def test_a_requeued_job_keeps_its_place_ahead_of_newer_ones(ledger: Ledger) -> None:
+def test_requeue_puts_job_first(ledger: Ledger) -> None:
     submit(ledger, "old", "new")
     ledger.claim("old", "w1", "cpu")
     ledger.requeue("old", "w1", "drain")
     assert [ledger.get(i).position for i in ("old", "new")] == [1, 2]
 
 
-def test_a_job_whose_worker_is_lost_too_often_fails(ledger: Ledger) -> None:
+def test_requeue_fails_job_after_max_attempts(ledger: Ledger) -> None:
     submit(ledger, "a")
-    for _ in range(5):  # hand-overs do not count
+    for _ in range(5):  # a drain does not count as a lost worker
         ledger.claim("a", "w0", "cpu")
         assert ledger.requeue("a", "w0", "drain") == QUEUE
     for worker, queue in (("w1", QUEUE), ("w2", QUEUE), ("w3", None)):
@@ -166,7 +165,7 @@ def test_a_job_whose_worker_is_lost_too_often_fails(ledger: Ledger) -> None:
     assert types(ledger, "a")[-1] == "failed"
 
 
-def test_the_last_attempt_needs_a_worker_to_itself(ledger: Ledger) -> None:
+def test_claim_last_attempt_needs_exclusive_worker(ledger: Ledger) -> None:
     submit(ledger, "a")
     for worker in ("w1", "w2"):
         ledger.claim("a", worker, "cpu")
@@ -175,14 +174,14 @@ def test_the_last_attempt_needs_a_worker_to_itself(ledger: Ledger) -> None:
     with pytest.raises(NeedsExclusiveWorker):
         ledger.claim("a", "w3", "cpu")
     assert ledger.get("a").state == "queued"
-    assert ledger.claim("a", "w4", "cpu") is None  # w3 waits to be alone with it
+    assert ledger.claim("a", "w4", "cpu") is None  # w3 waits to run it in isolation
     lapse(ledger, "w3")
     with pytest.raises(NeedsExclusiveWorker):
         ledger.claim("a", "w4", "cpu")
     assert ledger.claim("a", "w4", "cpu", exclusive=True) is not None
 
 
-def test_a_claim_can_be_repeated_after_a_lost_reply(ledger: Ledger) -> None:
+def test_claim_repeated_returns_same_record(ledger: Ledger) -> None:
     submit(ledger, "a")
     first = ledger.claim("a", "w1", "cpu", claim="c1")
     assert first is not None
@@ -190,7 +189,7 @@ def test_a_claim_can_be_repeated_after_a_lost_reply(ledger: Ledger) -> None:
     assert ledger.claim("a", "w1", "cpu", claim="c2") is None
 
 
-def test_a_job_that_waits_too_long_expires(ledger: Ledger) -> None:
+def test_end_overdue_expires_waiting_job(ledger: Ledger) -> None:
     ledger.submit("a", QUEUE, CHAT.model_copy(update={"max_queue_s": 1e-6}))
     submit(ledger, "b")
     assert ledger.end_overdue() == ["a"]
@@ -200,13 +199,13 @@ def test_a_job_that_waits_too_long_expires(ledger: Ledger) -> None:
     assert ledger.end_overdue() == []
 
 
-def test_a_job_that_has_waited_too_long_is_not_claimed(ledger: Ledger) -> None:
+def test_claim_expires_overdue_job(ledger: Ledger) -> None:
     ledger.submit("a", QUEUE, CHAT.model_copy(update={"max_queue_s": 1e-6}))
     assert ledger.claim("a", "w1", "cpu") is None
     assert types(ledger, "a") == ["queued", "failed"]
 
 
-def test_a_job_that_takes_too_long_ends_without_its_worker(ledger: Ledger) -> None:
+def test_end_overdue_times_out_running_job(ledger: Ledger) -> None:
     ledger.submit("a", QUEUE, CHAT.model_copy(update={"timeout_s": 1e-6}))
     ledger.claim("a", "w1", "cpu")
     assert ledger.end_overdue() == ["a"]
@@ -216,7 +215,7 @@ def test_a_job_that_takes_too_long_ends_without_its_worker(ledger: Ledger) -> No
     assert ledger.redis.smembers(ledger.key("worker", "w1", "jobs")) == set()
 
 
-def test_the_clock_of_a_job_goes_on_while_it_waits_again(ledger: Ledger) -> None:
+def test_timeout_includes_waiting_after_requeue(ledger: Ledger) -> None:
     ledger.submit("a", QUEUE, CHAT.model_copy(update={"timeout_s": 1e-6}))
     ledger.claim("a", "w1", "cpu")
     ledger.requeue("a", "w1", "drain")
@@ -224,7 +223,7 @@ def test_the_clock_of_a_job_goes_on_while_it_waits_again(ledger: Ledger) -> None
     assert (ledger.get("a").error or {})["code"] == "timeout"
 
 
-def test_a_cancel_that_its_worker_does_not_hear_ends_the_job(settings: Settings) -> None:
+def test_end_overdue_cancels_without_worker(settings: Settings) -> None:
     ledger = Ledger(settings.replace(lease_ttl_s=1e-6))
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
@@ -235,7 +234,7 @@ def test_a_cancel_that_its_worker_does_not_hear_ends_the_job(settings: Settings)
     ledger.redis.close()
 
 
-def test_a_requeue_that_comes_too_late_takes_no_newer_attempt(ledger: Ledger) -> None:
+def test_requeue_ignores_newer_attempt(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
     assert ledger.requeue("a", "w1", "drain", 1) == QUEUE
@@ -244,7 +243,7 @@ def test_a_requeue_that_comes_too_late_takes_no_newer_attempt(ledger: Ledger) ->
     assert ledger.get("a").state == "running"
 
 
-def test_a_canceled_job_is_not_queued_again(ledger: Ledger) -> None:
+def test_requeue_ends_canceled_job(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
     ledger.cancel("a")
@@ -253,7 +252,7 @@ def test_a_canceled_job_is_not_queued_again(ledger: Ledger) -> None:
     assert ledger.get("a").state == "canceled"
 
 
-def test_the_queue_has_a_cap(redis_url: str, settings: Settings) -> None:
+def test_submit_refuses_full_queue(redis_url: str, settings: Settings) -> None:
     small = Ledger(settings.replace(max_waiting=2))
     submit(small, "a", "b")
     with pytest.raises(QueueFull):
@@ -267,7 +266,7 @@ def test_the_queue_has_a_cap(redis_url: str, settings: Settings) -> None:
     small.redis.close()
 
 
-def test_pages_are_newest_first_and_filtered(ledger: Ledger) -> None:
+def test_page_is_newest_first_and_filtered(ledger: Ledger) -> None:
     names = [f"job{i}" for i in range(5)]
     submit(ledger, *names)
     ledger.submit("clip", "video.test", VideoJob())
@@ -278,7 +277,7 @@ def test_pages_are_newest_first_and_filtered(ledger: Ledger) -> None:
     assert [r.id for r in ledger.page(kind="video")] == ["clip"]
 
 
-def test_only_a_terminal_job_can_be_forgotten(ledger: Ledger) -> None:
+def test_forget_requires_terminal_job(ledger: Ledger) -> None:
     submit(ledger, "a")
     with pytest.raises(JobConflict):
         ledger.forget("a")
@@ -289,7 +288,7 @@ def test_only_a_terminal_job_can_be_forgotten(ledger: Ledger) -> None:
         ledger.forget("a")
 
 
-def test_a_restarted_redis_gets_its_scripts_again(ledger: Ledger) -> None:
+def test_scripts_are_loaded_again_after_flush(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.redis.script_flush()
     submit(ledger, "b")

@@ -60,4 +60,4 @@ def test_submit_validation_stops_at_the_first_bad_message(
 ) -> None:
     with pytest.raises(ValidationError) as caught:
         schema.model_validate({"messages": messages})
-    assert caught.value.error_count() == 1  # millions would hold up the whole API
+    assert caught.value.error_count() == 1  # a million errors would block the whole API

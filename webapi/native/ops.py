@@ -41,7 +41,7 @@ def readyz() -> ResponseReturnValue:
 @routes.get("/v1/queues")
 def queues() -> ResponseReturnValue:
     """List the queues with their waiting and running jobs."""
-    return QueuesDocument(queues=list(current_backend().queues.all())).model_dump()
+    return QueuesDocument(queues=list(current_backend().queues.all_info())).model_dump()
 
 
 @routes.get("/v1/workers")
@@ -85,7 +85,7 @@ class LedgerCollector(Collector):
         wait = GaugeMetricFamily(
             "stoker_estimated_wait_seconds", "Until a job sent now would start.", labels=["queue"]
         )
-        for queue in self._backend.queues.all():
+        for queue in self._backend.queues.all_info():
             waiting.add_metric([queue.name], queue.waiting)
             running.add_metric([queue.name], queue.running)
             slots.add_metric([queue.name], queue.slots)

@@ -171,7 +171,7 @@ class Feed:
     @staticmethod
     def _parse(text: str) -> LoggedEvent | None:
         try:
-            return LoggedEvent.parse(text)
+            return LoggedEvent.from_json(text)
         except (ValueError, KeyError, TypeError):
             logger.warning("feed: a message is not an event: %.100r", text)
             return None

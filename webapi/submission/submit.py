@@ -134,7 +134,7 @@ def _check_length(backend: Backend, card: ModelCard, spec: ChatJob, known: bool)
 
 def _retry_after_s(backend: Backend, name: str) -> int:
     """Return the seconds until one of the queue's waiting jobs starts, at the measured rate."""
-    queue = backend.queues.get(name)
+    queue = backend.queues.info(name)
     if queue.estimated_wait_s is None:
         return RETRY_AFTER_S
     return max(1, math.ceil(queue.estimated_wait_s / (queue.waiting + 1)))

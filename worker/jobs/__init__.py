@@ -1,1 +1,1 @@
-"""The contract between the API and the workers; imports neither torch nor flask."""
+"""The contract between the API and the workers. It imports neither torch nor Flask."""

@@ -1,4 +1,4 @@
-"""The Celery app: carries hints, by task name, that a job waits in the ledger."""
+"""The Celery app, whose messages tell workers that a job waits in the ledger."""
 
 import json
 from contextlib import suppress
@@ -26,25 +26,26 @@ def _config() -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url,
         "broker_transport_options": {
-            "priority_steps": [0],  # the ledger has priorities, so a queue needs no list for each
+            "priority_steps": [0],  # the ledger orders jobs by priority, so one list a queue is enough
             "global_keyprefix": f"{settings.prefix}:celery:",
             "socket_keepalive": True,
             "health_check_interval": 15,
-            "socket_timeout": 5,  # a Redis that hangs must not hang the hub
+            "socket_timeout": 5,  # if Redis hangs, the hub must not
             "socket_connect_timeout": 5,
         },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "task_ignore_result": True,  # the ledger holds results
-        "result_backend_thread_safe": True,  # there is none to be made anew for every job's thread
+        "result_backend_thread_safe": True,  # or Celery would create the unused backend in every job's thread
         "task_default_queue": "default",
-        # A message leaves the broker only when a slot is free, and for good: the ledger, not the message,
-        # survives a dead worker.
+        # A worker fetches a message only when a slot is free, and the broker then deletes it. If the worker
+        # dies, recovery finds the job in the ledger.
         "task_acks_late": False,
         "worker_disable_prefetch": True,
         "worker_prefetch_multiplier": 0,
         "worker_enable_remote_control": True,
-        # Three messages a task, of which the ledger tells more. Flower switches them on while it looks.
+        # Task events are three messages a task, and the ledger has more detail. Flower switches them on when
+        # it needs them.
         "worker_send_task_events": False,
         "worker_hijack_root_logger": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -56,26 +57,32 @@ app.add_defaults(_config)  # called on first use, not at import
 
 
 def messages_key(settings: Settings, queue: str) -> str:
-    """The Redis list in which kombu keeps the queue's messages."""
+    """Return the key of the Redis list in which kombu keeps the queue's messages."""
     return f"{settings.prefix}:celery:{queue}"
 
 
 def queued_messages(settings: Settings, client: "redis.Redis", queue: str) -> set[str]:
-    """The jobs that the queue's messages are about."""
+    """Return the ids of the jobs that have a message in the queue."""
     found = set()
     for text in client.lrange(messages_key(settings, queue), 0, -1):
-        with suppress(ValueError, KeyError, TypeError):  # what is not ours is not for us to judge
+        with suppress(ValueError, KeyError, TypeError):  # skip messages that Stoker did not send
             found.add(cast(str, json.loads(text)["headers"]["id"]))
     return found
 
 
 def connect() -> None:
-    """Open this process' connection for hints. Raises `kombu.exceptions.OperationalError`."""
+    """Open this process' connection for sending messages, so that the first message does not wait for it.
+
+    Raises `kombu.exceptions.OperationalError` if Redis cannot be reached.
+    """
     with app.producer_or_acquire() as producer:
         producer.connection.ensure_connection(max_retries=1)
     _ = app.amqp.queues, app.amqp.router, app.amqp.send_task_message
 
 
 def send_message(kind: str, job_id: str, queue: str) -> None:
-    """Tell the queue's workers of the job. Raises `kombu.exceptions.OperationalError` if Redis is away."""
+    """Send the message that brings the job to a worker of the queue. The task's id is the job's id.
+
+    Raises `kombu.exceptions.OperationalError` if Redis cannot be reached.
+    """
     app.send_task(TASKS[kind], args=[job_id], task_id=job_id, queue=queue, retry=False, ignore_result=True)

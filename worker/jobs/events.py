@@ -1,4 +1,4 @@
-"""The event types: the whole vocabulary between workers and clients."""
+"""The event types: everything that a worker can tell a client about a job."""
 
 import json
 from dataclasses import dataclass, field, fields
@@ -19,29 +19,29 @@ __all__ = [
     "Token",
 ]
 
-#: The types that end a job; every job's log ends in exactly one of them.
+#: The types of terminal events. The log of every ended job has exactly one of them, as its last event.
 TERMINAL = frozenset({"succeeded", "failed", "canceled"})
 
-#: Why a job goes back to its queue.
+#: Why a job goes back to its queue. The ledger logs it in the event `requeued`.
 Reason = Literal["worker_lost", "engine_lost", "redis_lost", "drain"]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Root of what a worker appends; the ledger itself adds `queued`, `started` and `requeued`."""
+    """The base class of a worker's events. The ledger logs `queued`, `started` and `requeued` itself."""
 
     type: ClassVar[str]
 
     def fields(self) -> bytes:
-        """This event's own fields as a JSON object; the ledger adds n, type, job, attempt and time."""
+        """Return the event's own fields as a JSON object. The ledger adds n, type, job, attempt and time."""
         public = self._public()
         try:
-            return to_json(public)  # in a tenth of the time that `json` takes
-        except PydanticSerializationError:  # lone surrogates, which would not go over the wire
+            return to_json(public)  # takes a tenth of the time of `json`
+        except PydanticSerializationError:  # lone surrogates, which UTF-8 cannot encode
             return json.dumps(public, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
     def resume(self) -> str:
-        """What the job's next attempt needs beyond `fields`; kept in the log, never sent to clients."""
+        """Return data for the job's next attempt. It is kept in the log and never published."""
         return ""
 
     def _public(self) -> dict[str, Any]:
@@ -50,9 +50,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Token(Event):
-    """New text of a chat: `count` tokens of which the first is number `index` (from 0) of the answer.
+    """New text of a chat, from `count` tokens; the first one has the number `index` (from 0) in the answer.
 
-    `ids` are those tokens; text may lag behind them (half a character, the beginning of a stop string).
+    `ids` are the token ids. The text can lag behind them: half a character and the start of a stop string are
+    held back until they are decided.
     """
 
     type: ClassVar[str] = "token"
@@ -62,11 +63,11 @@ class Token(Event):
 
     @property
     def count(self) -> int:
-        """How many tokens they are."""
+        """The number of tokens."""
         return len(self.ids)
 
     def resume(self) -> str:
-        """The token ids."""
+        """Return the token ids, separated by spaces."""
         return " ".join(map(str, self.ids))
 
     def _public(self) -> dict[str, Any]:
@@ -75,7 +76,7 @@ class Token(Event):
 
 @dataclass(frozen=True, slots=True)
 class Batch(Event):
-    """One batch of a video is done: `frames` real ones, `padded` filled in; `memory` in bytes."""
+    """A finished batch of a video: `frames` real frames and `padded` filled-in ones. `memory` is in bytes."""
 
     type: ClassVar[str] = "batch"
     index: int
@@ -87,7 +88,7 @@ class Batch(Event):
 
 @dataclass(frozen=True, slots=True)
 class Progress(Event):
-    """How far the job is: `done` of `total` (None: unknown) `unit`s."""
+    """The progress of a job: `done` of `total` (None: unknown) units. `unit` names the unit."""
 
     type: ClassVar[str] = "progress"
     done: int
@@ -97,7 +98,7 @@ class Progress(Event):
 
 @dataclass(frozen=True, slots=True)
 class Succeeded(Event):
-    """The job's good end."""
+    """The terminal event of a job that has a result."""
 
     type: ClassVar[str] = "succeeded"
     result: dict[str, Any]
@@ -106,7 +107,7 @@ class Succeeded(Event):
 
 @dataclass(frozen=True, slots=True)
 class Failed(Event):
-    """The job's bad end: `code` is one of the codes in `errors`, `message` one sentence."""
+    """The terminal event of a failed job: one of the codes in `errors`, and one sentence."""
 
     type: ClassVar[str] = "failed"
     code: str
@@ -115,30 +116,31 @@ class Failed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Canceled(Event):
-    """The end that the client asked for."""
+    """The terminal event of a job that its client canceled."""
 
     type: ClassVar[str] = "canceled"
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """An event as it stands in a job's log: numbered 1, 2, 3 … and serialised."""
+    """An event of a job's log: numbered 1, 2, 3 … and serialised."""
 
     n: int
     type: str
+    #: The event as JSON.
     text: str = field(repr=False)
-    #: All fields.
+    #: The same, parsed: all fields of the event.
     data: dict[str, Any] = field(repr=False, compare=False)
-    #: `Event.resume` of it; empty when it came over the channel.
+    #: The reply of `Event.resume`; empty if the event was received over the channel.
     resume: str = field(default="", repr=False)
 
     @classmethod
-    def parse(cls, text: str, resume: str = "") -> Self:
-        """From the JSON that the log and the channel carry."""
+    def from_json(cls, text: str, resume: str = "") -> Self:
+        """Return the event of this JSON, as the log and the channel carry it."""
         data = json.loads(text)
         return cls(int(data["n"]), str(data["type"]), text, data, resume)
 
     @property
     def terminal(self) -> bool:
-        """Whether this event ends the job."""
+        """Whether this is a terminal event."""
         return self.type in TERMINAL

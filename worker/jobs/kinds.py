@@ -2,16 +2,15 @@
 
 __all__ = ["TASKS", "kind_of", "queue_of"]
 
-
-#: Task name by kind of job; the API submits by name and needs no worker code.
+#: Celery task by kind of job. Messages are sent by task name, so the API imports no code of a task.
 TASKS = {"chat": "stoker.chat", "video": "stoker.video"}
 
 
 def queue_of(kind: str, model: str) -> str:
-    """The queue of a model's jobs."""
+    """Return the name of the queue for jobs of this kind and model."""
     return f"{kind}.{model}"
 
 
 def kind_of(queue: str) -> str:
-    """The kind of the queue's jobs."""
+    """Return the kind of the jobs in this queue."""
     return queue.partition(".")[0]

@@ -1,4 +1,4 @@
-"""What the ledger holds of jobs, queues, workers and models, as typed values."""
+"""The records of jobs, queues, workers and models, as typed values."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ WorkerState = Literal["warming", "ready", "draining"]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One job. Times are seconds since the epoch; `events` is how many its log holds."""
+    """The state of one job. Times are seconds since the epoch. `events` counts its logged events."""
 
     id: str
     kind: str
     queue: str
-    #: Id of the API key that submitted it; empty when the API asks for none.
+    #: Id of the API key that submitted the job; empty if the API asks for none.
     owner: str
     spec: JobSpec
     state: JobState
@@ -38,19 +38,22 @@ class Record:
     usage: dict[str, Any] | None
     result: dict[str, Any] | None
     error: dict[str, str] | None
-    #: Place among the waiting, from 1; None unless queued.
+    #: Position in the queue, from 1; None unless the job is queued.
     position: int | None = None
-    #: Until its start, in seconds; None unless queued, or if nothing was measured.
+    #: Estimated seconds until the job starts; None unless it is queued and a run time was measured.
     estimated_wait_s: float | None = None
 
     @property
     def terminal(self) -> bool:
-        """Whether the job has ended."""
+        """Whether the job has reached a final state."""
         return self.state not in ("queued", "running")
 
     @classmethod
-    def from_hash(cls, job_id: str, fields: Mapping[str, str], place: Sequence[Any] | None = None) -> Self:
-        """From the fields of the job's Redis hash, and its position and estimated wait."""
+    def from_hash(cls, job_id: str, fields: Mapping[str, str], position: Sequence[Any] | None = None) -> Self:
+        """Return the record in the fields of the job's Redis hash.
+
+        `position` is the reply of `position.lua`: the position and the estimated wait.
+        """
 
         def number(name: str) -> float | None:
             return float(fields[name]) if name in fields else None
@@ -79,14 +82,14 @@ class Record:
             usage=loaded("usage"),
             result=loaded("result"),
             error=loaded("error"),
-            position=place[0] if place else None,
-            estimated_wait_s=float(place[1]) if place and place[1] else None,
+            position=position[0] if position else None,
+            estimated_wait_s=float(position[1]) if position and position[1] else None,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerCard:
-    """What a live worker says of itself with each renewal of its lease; `memory` in bytes."""
+    """The description that a worker publishes with each renewal of its lease. `memory` is in bytes."""
 
     name: str
     kind: str
@@ -104,7 +107,7 @@ class WorkerCard:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A model that some worker has served; `digest` names the version of its prompt template."""
+    """A model that a worker has served. `digest` identifies the version of its prompt template."""
 
     name: str
     kind: str
@@ -115,17 +118,18 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
-    """A queue: jobs waiting and running, slots of its ready workers, and how many jobs may wait."""
+    """A queue: numbers of waiting and running jobs, slots of its ready workers, and limit of waiting jobs."""
 
     name: str
     waiting: int
     running: int
     slots: int
     max_waiting: int
-    #: Until a job sent now would start, in seconds; None while no worker is ready or nothing was measured.
+    #: Estimated seconds until a job that is submitted now starts; None if no worker is ready or no run time
+    #: was measured.
     estimated_wait_s: float | None
 
 
 def rfc3339(epoch_s: float) -> str:
-    """The time in UTC with milliseconds, as RFC 3339 writes it."""
+    """Format the time in UTC with milliseconds, as in RFC 3339: `2026-01-31T12:00:00.000Z`."""
     return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

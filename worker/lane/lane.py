@@ -9,8 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next
-from worker.jobs.dispatch.dispatcher import requeue
+from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next, requeue
 from worker.jobs.errors import EngineDied, JobFailed, NeedsExclusiveWorker, OutOfMemory, StokerError
 from worker.jobs.events import Reason
 from worker.jobs.ledger.ledger import Ledger

@@ -1,1 +1,1 @@
-"""Dispatch: Celery messages that bring waiting jobs to workers, and the recovery of what is lost."""
+"""Dispatch of waiting jobs by Celery messages, and recovery from lost messages and workers."""

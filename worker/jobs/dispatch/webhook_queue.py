@@ -1,4 +1,4 @@
-"""WebhookQueue: the endings of jobs with a webhook, kept beside the ledger until they have been delivered."""
+"""The webhook queue: deliveries that are due, kept in Redis until they are made or given up."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -9,19 +9,21 @@ from worker.jobs.ledger.ledger import Ledger
 
 __all__ = ["QUEUE", "TASK", "WebhookQueue"]
 
-#: The Celery queue and task of webhooks; recovery sends by name and needs no code of the API.
+#: The Celery queue and task of webhooks. Messages name the task, so recovery imports no code of the API.
 QUEUE, TASK = "webhooks", "stoker.webhook"
 
-#: As many messages may wait before no more are sent: when nobody takes them, they must not pile up.
+#: No message is sent while this many wait. Otherwise they would pile up when no sender runs.
 BACKLOG = 200
-#: Longer than a try may take. A delivery whose message, or worker, is lost is hinted at again after this.
+#: Longer than one try can take, in seconds. If a try has had no outcome after this time, its message or its
+#: sender is lost, and recovery sends another message.
 LOST_S = 60.0
 
 
 class WebhookQueue:
-    """A set of job ids, each with the time (of Redis' clock) at which recovery is to hint at it.
+    """A sorted set of job ids, each with the time (of Redis' clock) at which recovery sends its next message.
 
-    The ledger's scripts put a job in with its ending, and count its tries in the record's field `webhook`.
+    The ledger's scripts add a job with its terminal event, and count its tries in the field `webhook` of its
+    record.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -39,24 +41,30 @@ class WebhookQueue:
                 pipe.hget(self._ledger.channel(job_id) + ":record", "webhook")
             tries = pipe.execute()
         for job_id, tried in zip(due, tries, strict=True):
-            if tried is None:  # forgotten, or this Redis has lost data
+            if tried is None:  # the job was forgotten, or this Redis has lost data
                 self.remove(job_id)
                 continue
-            # As a retry of that number: so Celery's own count goes on where the lost message was.
+            # Sent as the retry with this number, so Celery continues its own count from the lost message.
             broker.app.send_task(TASK, args=[job_id], retries=int(tried), queue=QUEUE, retry=False)
             self._redis.zadd(self._due, {job_id: now + LOST_S}, xx=True)
 
     def claim_try(self, job_id: str, tried: int) -> bool:
-        """Whether the try after `tried` others is the caller's: each is made once, whoever asks."""
-        head = self._ledger.settings.prefix, "", "", "", job_id  # nothing here is logged, so no times
-        return bool(self._ledger.scripts.eval("deliver", *head, tried, LOST_S))
+        """Claim the try that follows `tried` earlier ones. Return False if the caller must not make it.
+
+        Each try is made once, even if several messages lead to it.
+        """
+        head = self._ledger.settings.prefix, "", "", "", job_id  # no times, because no event is logged
+        return bool(self._ledger.scripts.eval("claim_webhook_try", *head, tried, LOST_S))
 
     def postpone(self, job_id: str, seconds: float, *, retried: bool) -> None:
-        """The next try is due in so many seconds; `retried` says that a message for it is on its way."""
+        """Set the next try to be due in this many seconds.
+
+        `retried` says that Celery has a message for this try already; recovery then waits `LOST_S` longer.
+        """
         now, microseconds = self._redis.time()
         due = now + microseconds / 1e6 + seconds + (LOST_S if retried else 0.0)
         self._redis.zadd(self._due, {job_id: due}, xx=True)
 
     def remove(self, job_id: str) -> None:
-        """It was delivered, or given up."""
+        """Remove a delivery that was made or given up."""
         self._redis.zrem(self._due, job_id)

@@ -1,1 +1,1 @@
-"""The ledger in Redis: records, claims, event logs, queues, workers and models."""
+"""State in Redis: job records, claims, event logs, queues, workers and models."""

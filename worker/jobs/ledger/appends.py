@@ -1,4 +1,4 @@
-"""Appends: what a worker adds to a job's log and record, and what it is told."""
+"""Appends: the events and record fields that a worker adds to jobs, and the replies to them."""
 
 import json
 from collections.abc import Sequence
@@ -13,19 +13,24 @@ __all__ = ["Append", "Ended", "Reply", "json_fields"]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What an append is told that has ended its job: whom to hint at, for whom a slot is free now."""
+    """The reply to an append that has ended its job.
+
+    The job's slot is free now. `dispatched` are the jobs whose Celery messages the caller must send.
+    """
 
     dispatched: Sequence[str]
 
 
-#: What other appends are told: go on, end the job because its client asked for it, or another attempt has it.
+#: The reply to an append. "ok": go on. "cancel": the client has asked to cancel the job, so end it. "stale":
+#: nothing was logged, because the job has ended or another attempt owns it.
 Reply = Literal["ok", "cancel", "stale"] | Ended
 
 
-class Append(NamedTuple):  # one is made for each token event
-    """Events for one job's log, the first of them number `first`, by the attempt that owns the job.
+class Append(NamedTuple):  # a tuple, because one is made for each token event
+    """A batch of events for one job's log, sent by the attempt that owns the job.
 
-    `fields` of the record change with them: progress, usage, result, error.
+    `first` is the number of the first event. `fields` of the record (progress, usage, result, error) change
+    in the same step.
     """
 
     job_id: str
@@ -34,17 +39,17 @@ class Append(NamedTuple):  # one is made for each token event
     events: Sequence[Event]
     fields: dict[str, Any]
 
-    def flat(self) -> list[Any]:
-        """As the script takes it."""
-        flat = [self.job_id, self.attempt, self.first, len(self.fields), len(self.events)]
-        flat += chain.from_iterable(self.fields.items())
+    def script_args(self) -> list[Any]:
+        """Return the arguments that `append.lua` takes for this job."""
+        args = [self.job_id, self.attempt, self.first, len(self.fields), len(self.events)]
+        args += chain.from_iterable(self.fields.items())
         for event in self.events:
-            flat += event.type, event.fields(), event.resume()
-        return flat
+            args += event.type, event.fields(), event.resume()
+        return args
 
 
 def json_fields(**values: Any) -> dict[str, Any]:
-    """Record fields as the ledger stores them: objects as JSON, None left out."""
+    """Return the values as fields of a record: dicts become JSON, and None is left out."""
     return {
         name: json.dumps(value) if isinstance(value, dict) else value
         for name, value in values.items()

@@ -1,4 +1,4 @@
-"""The connection: how API and workers talk to Redis."""
+"""The connection of the API and the workers to Redis."""
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
@@ -9,26 +9,27 @@ from worker.jobs.settings import Settings
 
 __all__ = ["connect"]
 
-#: Of one process to Redis; more requests at once than these take turns.
+#: Connections of one process. Further requests wait until one is free.
 MAX_CONNECTIONS = 64
 
 
 def connect(settings: Settings) -> "redis.Redis":
-    """A Redis client for the ledger. Connections open on first use.
+    """Return a Redis client for the ledger. It opens connections on first use.
 
-    It tries again for about a second, for a quick restart of Redis: all that the ledger asks may be repeated.
-    A Redis that hangs is given up before a lease could lapse for it.
+    The client repeats a failed command for about a second, which covers a quick restart of Redis. This is
+    safe, because every script of the ledger may be repeated. If Redis hangs, the client gives up after a
+    third of the lease (at least 1 s, at most 5 s), before the lease can lapse for it.
     """
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
-    patience_s = max(1.0, min(5.0, settings.lease_ttl_s / 3))
+    timeout_s = max(1.0, min(5.0, settings.lease_ttl_s / 3))
     pool = redis.BlockingConnectionPool.from_url(  # a burst of requests waits for a connection
         settings.broker_url,
         max_connections=MAX_CONNECTIONS,
-        timeout=patience_s,
+        timeout=timeout_s,
         decode_responses=True,
         health_check_interval=15,
         retry=Retry(backoff, retries=3, supported_errors=(RedisConnectionError,)),
-        socket_timeout=patience_s,
-        socket_connect_timeout=patience_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
     )
     return redis.Redis.from_pool(pool)

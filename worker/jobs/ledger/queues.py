@@ -1,19 +1,19 @@
-"""The queues: who waits for which model's slots, who is next, and how long it takes."""
+"""The queues: their lengths, the dispatch of waiting jobs, and positions."""
 
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from worker.jobs.ledger.ledger import Ledger, check_room
+from worker.jobs.ledger.ledger import Ledger, raise_if_full
 from worker.jobs.records import QueueInfo
 
 __all__ = ["Queues"]
 
-#: How many of a queue's first jobs are told their places.
+#: Number of jobs at the head of a queue that get position events.
 MAX_BROADCAST = 1000
 
 
 class Queues:
-    """The ledger's queues; each has its model's jobs, in an order that is fair between their owners."""
+    """The queues of the ledger, one for each served model. Their order is fair between the owners of jobs."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -25,43 +25,50 @@ class Queues:
         return self.ledger.key("queue", queue, part)
 
     def names(self) -> Sequence[str]:
-        """The queues that have had a job or have a worker's model."""
+        """Return the names of the queues that have had a job or whose model was served, sorted."""
         jobs = cast("set[str]", self._redis.smembers(self.ledger.key("queues")))
         return sorted(jobs | set(cast("list[str]", self._redis.hkeys(self.ledger.key("models")))))
 
-    def all(self) -> Iterator[QueueInfo]:
-        """Every queue as it is now."""
-        return map(self.get, self.names())
+    def all_info(self) -> Iterator[QueueInfo]:
+        """Yield the `QueueInfo` of every queue."""
+        return map(self.info, self.names())
 
-    def get(self, name: str) -> QueueInfo:
-        """The queue as it is now."""
+    def info(self, queue: str) -> QueueInfo:
+        """Return the queue's numbers of waiting and running jobs and of slots, and its estimated wait."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.zcard(self._key(name, "waiting"))
-            pipe.scard(self._key(name, "running"))
+            pipe.zcard(self._key(queue, "waiting"))
+            pipe.scard(self._key(queue, "running"))
             waiting, running = pipe.execute()
-        slots, wait = self._scripts.eval("wait", self._prefix, name)
+        slots, wait = self._scripts.eval("load", self._prefix, queue)
         wait_s = float(wait) if wait else None
-        return QueueInfo(name, waiting, running, slots, self.ledger.settings.max_waiting, wait_s)
+        return QueueInfo(queue, waiting, running, slots, self.ledger.settings.max_waiting, wait_s)
 
     def check_room(self, queue: str, owner: str = "") -> None:
-        """Raise `QueueFull` if no more jobs may wait there, or of this owner."""
-        empty = ("",) * 4
+        """Raise `QueueFull` if the queue is full or the owner may have no more waiting jobs."""
+        unused = ("",) * 4
         most = self.ledger.settings.max_waiting
-        check_room(self._scripts.eval("room", self._prefix, *empty, queue, owner, most), queue, most)
+        outcome = self._scripts.eval("check_room", self._prefix, *unused, queue, owner, most)
+        raise_if_full(outcome, queue, most)
 
-    def dispatch(self, queue: str) -> Sequence[str]:
-        """The jobs to hint at now: as many as slots are free, fairly between owners."""
-        return cast(Sequence[str], self._scripts.eval("call", self._prefix, queue))
+    def dispatch_jobs(self, queue: str) -> Sequence[str]:
+        """Dispatch as many jobs as slots are free, in fair order, and return their ids.
+
+        The caller sends their Celery messages.
+        """
+        return cast(Sequence[str], self._scripts.eval("dispatch", self._prefix, queue))
 
     def broadcast_positions(self, queue: str) -> None:
-        """Tell the jobs that wait their places, where these have changed."""
-        self._scripts.eval("announce", *self.ledger.common_args(""), queue, MAX_BROADCAST)
+        """Log a `queued` event for each waiting job whose position has changed.
+
+        Only the first `MAX_BROADCAST` jobs of the queue get one.
+        """
+        self._scripts.eval("broadcast_positions", *self.ledger.common_args(""), queue, MAX_BROADCAST)
 
     def dispatched_before(self, queue: str, time_s: float) -> Sequence[str]:
-        """Jobs that were called before then (Redis' clock) and that no worker has claimed yet."""
-        called = self._key(queue, "called")
-        return cast(Sequence[str], self._redis.zrange(called, "-inf", time_s, byscore=True))
+        """Return the jobs that were dispatched before this time (of Redis' clock) and are not claimed yet."""
+        dispatched = self._key(queue, "called")
+        return cast(Sequence[str], self._redis.zrange(dispatched, "-inf", time_s, byscore=True))
 
     def drop_dispatched(self, queue: str, job_id: str) -> None:
-        """Take an id off the queue that is no job's."""
-        self._scripts.eval("drop", self._prefix, "", "", "", job_id, queue)
+        """Remove an id from the queue whose record Redis has lost."""
+        self._scripts.eval("drop_dispatched", self._prefix, "", "", "", job_id, queue)

@@ -1,4 +1,4 @@
-"""The Lua scripts: what the ledger does atomically, run by their hashes."""
+"""The Lua scripts, which make each change of the ledger one atomic step."""
 
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -11,12 +11,12 @@ __all__ = ["Scripts"]
 
 T = TypeVar("T")
 
-#: What all scripts share, in this order: a job's keys and events, the queues, the endings.
-SHARED = ("prelude", "queue", "ending")
+#: Files that precede every script, in this order: keys and events, the order of waiting jobs, final states.
+SHARED = ("prelude", "queue", "final")
 
 
 class Scripts:
-    """The Lua scripts, each behind the shared ones."""
+    """The scripts of the folder `lua`, by file name. They run in Redis by their SHA-1 hashes (EVALSHA)."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self.client = client
@@ -26,24 +26,24 @@ class Scripts:
         self._shas: dict[str, str] = {}
 
     def sha(self, name: str) -> str:
-        """The script's hash, loading it into Redis on first use."""
+        """Return the script's hash. The first call loads the script into Redis."""
         if name not in self._shas:
             source = self._folder.joinpath(f"{name}.lua").read_text()
             self._shas[name] = self.client.script_load(self._shared + source)
         return self._shas[name]
 
     def eval(self, name: str, *args: Any) -> Any:
-        """Run one script."""
-        return self._loaded(lambda: self.client.evalsha(self.sha(name), 0, *args))
+        """Run one script and return its reply."""
+        return self._retry_unloaded(lambda: self.client.evalsha(self.sha(name), 0, *args))
 
     def eval_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run one script once a call, all in one round trip."""
-        return self._loaded(lambda: self._eval_all(name, calls))
+        """Run one script once for each tuple of arguments, all in one round trip. Return the replies."""
+        return self._retry_unloaded(lambda: self._eval_all(name, calls))
 
-    def _loaded(self, run: Callable[[], T]) -> T:
+    def _retry_unloaded(self, run: Callable[[], T]) -> T:
         try:
             return run()
-        except NoScriptError:  # Redis was restarted; nothing of this was run
+        except NoScriptError:  # Redis was restarted and has lost the scripts, so none of the calls has run
             self._shas.clear()
             return run()
 

@@ -1,8 +1,10 @@
--- … grace (s) → the state afterwards: a waiting job ends here, a running one is told with its next append,
--- and ends without its worker if that does not hear within the grace
+-- … grace (s) → the state afterwards, or nothing if there is no such job
+--
+-- A waiting job ends here. The worker of a running job reads the request in the reply to its next append. If the
+-- job has not ended after the grace, it ends without its worker.
 local state, queue, attempt, owner = unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'attempt', 'owner'))
 if state == 'queued' then
-  leave(queue, owner)
+  remove_waiting(queue, owner)
   finish('canceled', queue, attempt, '{}')
   return 'canceled'
 end

@@ -1,2 +1,2 @@
--- → 1 if the job's time was up and it has been ended
+-- … → 1 if the job's deadline had passed and the job was ended, else 0
 return expire() and 1 or 0

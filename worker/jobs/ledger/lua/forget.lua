@@ -1,8 +1,8 @@
--- → 1 when forgotten, 0 when the job is not terminal
-local state, owner, once = unpack(redis.call('HMGET', RECORD, 'state', 'owner', 'once'))
+-- … → 1 if the job was deleted, 0 if it has not ended
+local state, owner, idempotency_key = unpack(redis.call('HMGET', RECORD, 'state', 'owner', 'once'))
 if state == 'queued' or state == 'running' then return 0 end
 redis.call('DEL', RECORD, LOG)
-if once then redis.call('DEL', once) end
+if idempotency_key then redis.call('DEL', idempotency_key) end
 if owner then redis.call('ZREM', P .. ':owner:' .. owner .. ':jobs', ID) end
 redis.call('ZREM', P .. ':jobs', ID)
 redis.call('ZREM', P .. ':finished', ID)

@@ -1,2 +1,2 @@
--- prefix → workers whose lease has ended
+-- prefix → names of the workers whose lease has ended
 return redis.call('ZRANGEBYSCORE', WORKERS, '-inf', clock())

@@ -1,23 +1,83 @@
--- Shared by the scripts: ARGV = prefix, time (RFC 3339), time (epoch s), retention (s), job id, …
--- (those about workers have prefix, …). One Redis, not a Cluster: the scripts reach a job's keys and its
--- queue's keys together.
+-- Shared by all scripts: the keys, the clock, leases and the event log.
+--
+-- Arguments. A script about a job gets ARGV = prefix, time (RFC 3339), time (s since the epoch), retention (s),
+-- job id, and then its own arguments. The header of such a script writes "…" for these five. A script about a
+-- queue or a worker gets the prefix and then its own arguments. Scripts get no KEYS: one script reaches the keys
+-- of a job and the keys of its queue together, so Stoker needs one Redis server and not a Cluster.
+--
+-- Keys, all behind "<prefix>:". A key with the parts <owner>, <queue> or <worker> exists once for each of them.
+-- An owner is the id of an API key, or '' if the API asks for none. Redis removes a set or sorted set with its
+-- last member. docs/architecture.md has these keys in tables too; change both together.
+--
+--   job                            type    contents; written by; removed
+--   job:{<id>}:record              hash    the job; by every script about it; by `forget`, and by its expiry
+--   job:{<id>}:events              stream  entry <n>-0: event (JSON), resume; by `emit`; with the record
+--   job:{<id>}                     channel every event (JSON) when it is logged; by `emit`
+--   once:<owner>:<sha256>          hash    job, fingerprint: an idempotency key; by `submit`; with the record
+--   seq                            string  sequence number of the newest job; by `submit`; never
+--   jobs                           zset    job id -> sequence number; by `submit`; by `forget`
+--   owner:<owner>:jobs             zset    the same for one owner; by `submit`; by `forget`
+--   deadlines                      zset    job id -> time (s) at which the job expires, times out, or is canceled
+--                                          without its worker; by `submit`, `claim`, `cancel`; with the final state
+--   finished                       zset    job id -> time (s) of the end; by `finish`; by `forget`
+--   webhooks                       zset    job id -> time (s) at which the webhook is due; by `finish`, the sender
+--                                          and recovery; on delivery, after the last try, or by `forget`
+--
+--   queue                          type    contents; written by; removed
+--   queues                         set     queues that have had a job; by `submit`; never
+--   queue:<queue>:waiting          zset    job id -> sequence number: waiting jobs, dispatched ones included;
+--                                          by `add_waiting`; by `remove_waiting`
+--   queue:<queue>:line:<owner>     zset    a flow: job id -> rank (priority, then age); by `enqueue`; by `dequeue`
+--   queue:<queue>:turns            zset    start tags: owner -> start tag of the flow's first job; by `enqueue`,
+--                                          `charge` and `dispatch`; when the flow is empty
+--   queue:<queue>:fair             hash    scheduler state: now (virtual time), last:<owner> (next start tag of a
+--                                          flow that is empty), called (time of the last dispatch), version and
+--                                          told (queue version now, and at the last broadcast); never
+--   queue:<queue>:called           zset    dispatched jobs: job id -> time (s) of the dispatch; by `dispatch`;
+--                                          by `remove_waiting` or `undispatch`
+--   queue:<queue>:running          set     running jobs; by `claim`; by `detach`
+--   owner:<owner>:waiting          set     the owner's waiting jobs, for its limit max_waiting; as `waiting` above
+--   owner:<owner>:active           set     the owner's dispatched and running jobs, for its limit max_running;
+--                                          by `dispatch` and `claim`; by `remove_waiting`, `undispatch`, `detach`
+--   service                        hash    queue -> moving average of run times (s); by `finish`; never
+--   totals                         hash    "<queue> <state>" -> number of ended jobs; by `finish`; never
+--
+--   worker, model                  type    contents; written by; removed
+--   workers                        zset    worker -> time (s) at which its lease ends; by `lease`; by `release`
+--   worker:cards                   hash    worker -> card (JSON); by `renew`; by `release`
+--   worker:<worker>:jobs           set     jobs that the worker has claimed; by `claim`; by `detach` and `requeue`
+--   models                         hash    queue -> model card (JSON); by registry.py; never
+--   model:<name>:prompt            string  prompt template of a chat model (JSON); by registry.py; never
+--   recovery:<task>                string  a round of this task has been taken; by recovery.py; by its expiry
+--
+--   API                            type    contents; written by; removed
+--   keys                           set     ids of all API keys; by `stoker keys create`; never
+--   key:<owner>                    hash    the API key with its limits max_waiting and max_running;
+--                                          by `stoker keys create` and `revoke`; never
+--   secret                         string  root of the signing keys; by the first process that needs it; never
+--   feed:<random>                  channel wake-up calls to the feed of one API process; by that process
+--
+-- Some stored names are older than the words in this code: `line` is a flow, `turns` the start tags, `fair` the
+-- scheduler state, `called` the dispatched jobs, `told` the last version that was broadcast. In a record, `apart`
+-- is the worker that waits to run the job in isolation, `place` the last position that was logged, and `told_at`
+-- the time of that event. The stored names stay, so that the data of an older version remains readable.
 local P, TIME, NOW, RETENTION, ID = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] or ''
-local CHANNEL, RECORD, LOG
+local CHANNEL, RECORD, LOG -- keys of the job in hand, see `use_job`
 local WORKERS, DEADLINES = P .. ':workers', P .. ':deadlines'
 
--- What follows is about this job.
-local function about(id)
+-- Make this job the one that the functions below act on.
+local function use_job(id)
   ID = id
   CHANNEL = P .. ':job:{' .. ID .. '}'
   RECORD, LOG = CHANNEL .. ':record', CHANNEL .. ':events'
 end
-about(ID)
+use_job(ID)
 
 local function waiting(queue) return P .. ':queue:' .. queue .. ':waiting' end
 local function running(queue) return P .. ':queue:' .. queue .. ':running' end
 local function worker_jobs(name) return P .. ':worker:' .. name .. ':jobs' end
 
--- Leases and deadlines are measured by Redis' own clock (s): hosts may disagree.
+-- Return the time of the Redis server (s). Leases and deadlines use it, because the clocks of hosts can differ.
 local function clock()
   local time = redis.call('TIME')
   return time[1] + time[2] / 1e6
@@ -30,8 +90,8 @@ local function holds_lease(worker)
   return deadline and tonumber(deadline) > clock()
 end
 
--- Number, store and publish one event; `fields` is a JSON object. `resume`, if any, is for the job's next
--- attempt only: it lies beside the event in the log.
+-- Number, log and publish one event. `fields` is a JSON object. `resume` is optional: data for the job's next
+-- attempt, which is kept beside the event in the log and never published.
 local function emit(kind, attempt, fields, resume)
   local n = redis.call('HINCRBY', RECORD, 'events', 1)
   local event = '{"n":' .. n .. ',"type":"' .. kind .. '","job":"' .. ID .. '","attempt":' .. attempt

@@ -1,65 +1,78 @@
--- Who of the waiting is next. An owner's jobs stand in a line of their own, by priority and age; between the
--- lines turns are dealt by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996), each job at cost 1:
--- the j-th job of a line has the tag turn + j, the smallest tag is next, and a line that was empty begins at the
--- tag of the job that was called last. Only as many jobs are called (have a Celery message) as slots are free,
--- so that one that comes later, from another owner, need not wait behind a flood of messages.
-local CLASS = 2 ^ 40 -- of a priority; within one the `seq` decides
+-- The order of waiting jobs: start-time fair queueing (SFQ; P. Goyal, H. M. Vin and H. Cheng, "Start-time Fair
+-- Queueing", SIGCOMM 1996).
+--
+-- A flow is the line of waiting jobs of one owner in one queue, ordered by priority and then by age. Every job
+-- has length 1 and every flow has weight 1, so the finish tag of a job is its start tag plus 1. In the paper's
+-- terms:
+--   * The start tag of a job is max(virtual time at its arrival, finish tag of the flow's previous job).
+--   * Jobs are dispatched in the order of their start tags.
+--   * The virtual time is the start tag of the job that was dispatched last.
+-- Only the start tag S of a flow's first job is stored. The job j places behind it has the start tag S + j.
+--
+-- A dispatched job has a Celery message, and no worker has claimed it yet. Only as many jobs are dispatched as
+-- slots are free. So a job of another owner that arrives later does not wait behind a flood of messages.
+local PRIORITY_CLASS = 2 ^ 40 -- the rank of one priority is this far from the next; `seq` orders the jobs within
 
-local function called(queue) return P .. ':queue:' .. queue .. ':called' end
-local function turns(queue) return P .. ':queue:' .. queue .. ':turns' end
-local function fair(queue) return P .. ':queue:' .. queue .. ':fair' end
-local function line(queue, owner) return P .. ':queue:' .. queue .. ':line:' .. owner end
--- An owner's jobs that are called or run, and those that wait, in all queues.
+local function dispatched(queue) return P .. ':queue:' .. queue .. ':called' end
+local function start_tags(queue) return P .. ':queue:' .. queue .. ':turns' end
+local function sched(queue) return P .. ':queue:' .. queue .. ':fair' end
+local function flow(queue, owner) return P .. ':queue:' .. queue .. ':line:' .. owner end
+-- An owner's jobs in all queues: `active` are dispatched or running, `pending` are waiting.
 local function active(owner) return P .. ':owner:' .. owner .. ':active' end
 local function pending(owner) return P .. ':owner:' .. owner .. ':waiting' end
 
-local function moved(queue) redis.call('HINCRBY', fair(queue), 'version', 1) end
+-- Note that positions may have changed, for the next broadcast.
+local function bump_version(queue) redis.call('HINCRBY', sched(queue), 'version', 1) end
 
--- `again`: with the turn that it had.
-local function stand_in_line(queue, owner, id, rank, again)
-  redis.call('ZADD', line(queue, owner), rank, id)
-  if not redis.call('ZSCORE', turns(queue), owner) then
-    local now, last = unpack(redis.call('HMGET', fair(queue), 'now', 'last:' .. owner))
-    redis.call('ZADD', turns(queue), math.max(now or 0, last or 0), owner)
+-- Put a job into its owner's flow. With `refund` the job was charged before: the flow's start tag goes back by 1.
+local function enqueue(queue, owner, id, rank, refund)
+  redis.call('ZADD', flow(queue, owner), rank, id)
+  if not redis.call('ZSCORE', start_tags(queue), owner) then
+    local virtual_time, finish_tag = unpack(redis.call('HMGET', sched(queue), 'now', 'last:' .. owner))
+    redis.call('ZADD', start_tags(queue), math.max(virtual_time or 0, finish_tag or 0), owner)
   end
-  if again then redis.call('ZINCRBY', turns(queue), -1, owner) end
+  if refund then redis.call('ZINCRBY', start_tags(queue), -1, owner) end
 end
 
--- Put the job into its owner's line. `again`: it was there before, and gets its turn back, ahead of all others.
-local function enqueue(queue, owner, priority, seq, again)
+-- Add the job in hand to the waiting jobs. `again` means that a worker had it already: it goes ahead of all other
+-- jobs of its owner, whatever their priority, and its charge is refunded.
+local function add_waiting(queue, owner, priority, seq, again)
   redis.call('ZADD', waiting(queue), seq, ID)
   redis.call('SADD', pending(owner), ID)
-  local rank = ((again and -1 or 9 - priority) * CLASS) + seq
+  local rank = ((again and -1 or 9 - priority) * PRIORITY_CLASS) + seq
   redis.call('HSET', RECORD, 'rank', string.format('%d', rank))
-  stand_in_line(queue, owner, ID, rank, again)
-  moved(queue)
+  enqueue(queue, owner, ID, rank, again)
+  bump_version(queue)
 end
 
-local function leave_line(queue, owner, id)
-  if redis.call('ZREM', line(queue, owner), id) == 0 or redis.call('EXISTS', line(queue, owner)) == 1 then return end
-  redis.call('HSET', fair(queue), 'last:' .. owner, redis.call('ZSCORE', turns(queue), owner))
-  redis.call('ZREM', turns(queue), owner)
+-- Take a job out of its flow, if it is there. An empty flow leaves its next start tag in the scheduler state.
+local function dequeue(queue, owner, id)
+  if redis.call('ZREM', flow(queue, owner), id) == 0 or redis.call('EXISTS', flow(queue, owner)) == 1 then return end
+  redis.call('HSET', sched(queue), 'last:' .. owner, redis.call('ZSCORE', start_tags(queue), owner))
+  redis.call('ZREM', start_tags(queue), owner)
 end
 
--- The job waits no longer.
-local function leave(queue, owner)
+-- Remove the job in hand from the waiting jobs, dispatched or not.
+local function remove_waiting(queue, owner)
   redis.call('ZREM', waiting(queue), ID)
   redis.call('SREM', pending(owner), ID)
-  if redis.call('ZREM', called(queue), ID) == 1 then redis.call('SREM', active(owner), ID) end
-  leave_line(queue, owner, ID)
-  moved(queue)
+  if redis.call('ZREM', dispatched(queue), ID) == 1 then redis.call('SREM', active(owner), ID) end
+  dequeue(queue, owner, ID)
+  bump_version(queue)
 end
 
--- One of the owner's jobs goes; the tag of the turn that it takes.
-local function take_turn(queue, owner)
-  local tag = redis.call('ZINCRBY', turns(queue), 1, owner) - 1
-  redis.call('HSET', fair(queue), 'now', math.max(redis.call('HGET', fair(queue), 'now') or 0, tag))
+-- Charge the owner's flow for one job: advance its start tag by 1, and the virtual time to the job's start tag.
+-- Return that start tag.
+local function charge(queue, owner)
+  local tag = redis.call('ZINCRBY', start_tags(queue), 1, owner) - 1
+  redis.call('HSET', sched(queue), 'now', math.max(redis.call('HGET', sched(queue), 'now') or 0, tag))
   return tag
 end
 
--- Slots of the queue's ready workers, and those of them that are free and for which no job is called yet.
+-- Return the number of slots of the queue's ready workers, and how many slots are free and have no dispatched job
+-- yet. The second number is negative if there are more dispatched jobs than free slots.
 local function slots(queue)
-  local all, free = 0, -redis.call('ZCARD', called(queue))
+  local all, free = 0, -redis.call('ZCARD', dispatched(queue))
   local cards = redis.call('HGETALL', P .. ':worker:cards')
   for i = 1, #cards, 2 do
     local card = cjson.decode(cards[i + 1])
@@ -71,101 +84,107 @@ local function slots(queue)
   return all, free
 end
 
--- Call the next job, passing over owners who run as many as they may; its id, or nothing. Those save no turns
--- meanwhile: otherwise they would have all slots for as long, once they may.
-local function call(queue)
-  local passed = {}
-  for _, owner in ipairs(redis.call('ZRANGE', turns(queue), 0, -1)) do
+-- Dispatch the next job and return its id, or nil if there is none. Owners at their running cap are skipped, and
+-- their start tag is advanced to the current one. Otherwise they would accumulate credit and take every slot once
+-- they fall below the cap.
+local function dispatch(queue)
+  local skipped = {}
+  for _, owner in ipairs(redis.call('ZRANGE', start_tags(queue), 0, -1)) do
     local cap = redis.call('HGET', P .. ':key:' .. owner, 'max_running')
     if cap and redis.call('SCARD', active(owner)) >= tonumber(cap) then
-      passed[#passed + 1] = owner
+      skipped[#skipped + 1] = owner
     else
-      local id = redis.call('ZRANGE', line(queue, owner), 0, 0)[1]
+      local id = redis.call('ZRANGE', flow(queue, owner), 0, 0)[1]
       if redis.call('EXISTS', P .. ':job:{' .. id .. '}:record') == 0 then -- this Redis has lost data
-        about(id)
-        leave(queue, owner)
-        return call(queue)
+        use_job(id)
+        remove_waiting(queue, owner)
+        return dispatch(queue)
       end
-      local tag = take_turn(queue, owner)
-      leave_line(queue, owner, id)
-      for _, other in ipairs(passed) do redis.call('ZADD', turns(queue), 'GT', tag, other) end
-      local last = redis.call('HGET', fair(queue), 'called') or 0
-      local at = string.format('%.6f', math.max(clock(), last + 1e-6)) -- their order is that of their times
-      redis.call('HSET', fair(queue), 'called', at)
-      redis.call('ZADD', called(queue), at, id)
+      local tag = charge(queue, owner)
+      dequeue(queue, owner, id)
+      for _, other in ipairs(skipped) do redis.call('ZADD', start_tags(queue), 'GT', tag, other) end
+      local last = redis.call('HGET', sched(queue), 'called') or 0
+      local at = string.format('%.6f', math.max(clock(), last + 1e-6)) -- strictly rising: it orders the set
+      redis.call('HSET', sched(queue), 'called', at)
+      redis.call('ZADD', dispatched(queue), at, id)
       redis.call('SADD', active(owner), id)
       return id
     end
   end
 end
 
--- Slots have gone, with a worker that drains, say: send back to its line who was called last. Its message is a
--- hint too many then. Who waits for a worker to be alone is there already.
-local function send_back(queue)
-  for _, id in ipairs(redis.call('ZRANGE', called(queue), 0, -1, 'REV')) do
+-- There are fewer free slots than dispatched jobs, for example because a worker drains. Return the most recently
+-- dispatched job to its owner's flow. Its Celery message cannot be taken back: a worker that receives it claims the
+-- job before its turn. A job that waits to run in isolation stays dispatched, because a worker holds its message.
+-- Return true if a job was returned.
+local function undispatch(queue)
+  for _, id in ipairs(redis.call('ZRANGE', dispatched(queue), 0, -1, 'REV')) do
     local record = P .. ':job:{' .. id .. '}:record'
-    local owner, rank, apart = unpack(redis.call('HMGET', record, 'owner', 'rank', 'apart'))
-    if owner and not apart then
-      redis.call('ZREM', called(queue), id)
+    local owner, rank, isolated_by = unpack(redis.call('HMGET', record, 'owner', 'rank', 'apart'))
+    if owner and not isolated_by then
+      redis.call('ZREM', dispatched(queue), id)
       redis.call('SREM', active(owner), id)
-      stand_in_line(queue, owner, id, rank, true)
-      local now, tag = redis.call('HGET', fair(queue), 'now'), redis.call('ZSCORE', turns(queue), owner)
-      redis.call('HSET', fair(queue), 'now', math.min(now, tag))
-      moved(queue)
+      enqueue(queue, owner, id, rank, true)
+      local virtual_time = redis.call('HGET', sched(queue), 'now')
+      local tag = redis.call('ZSCORE', start_tags(queue), owner)
+      redis.call('HSET', sched(queue), 'now', math.min(virtual_time, tag))
+      bump_version(queue)
       return true
     end
   end
 end
 
--- Call as many jobs as slots are free; their ids.
-local function call_all(queue)
+-- Dispatch as many jobs as slots are free, and return their ids. The caller sends their Celery messages.
+local function dispatch_all(queue)
   local _, free = slots(queue)
-  while free < 0 and send_back(queue) do free = free + 1 end
+  while free < 0 and undispatch(queue) do free = free + 1 end
   local ids = {}
   while #ids < free do
-    local id = call(queue)
+    local id = dispatch(queue)
     if not id then break end
     ids[#ids + 1] = id
   end
   return ids
 end
 
--- The waiting job's place, from 1.
+-- Return the position of the job in hand, from 1, or nil if it does not wait. Dispatched jobs come first, then the
+-- flows by start tag. Jobs with the same start tag are ordered by their owners' names, as Redis orders members.
 local function position(queue, owner)
-  local rank = redis.call('ZRANK', called(queue), ID)
+  local rank = redis.call('ZRANK', dispatched(queue), ID)
   if rank then return rank + 1 end
-  local place = redis.call('ZRANK', line(queue, owner), ID)
-  if not place then return nil end
-  local tag = redis.call('ZSCORE', turns(queue), owner) + place
-  local found = redis.call('ZCARD', called(queue)) + place + 1
-  local others = redis.call('ZRANGE', turns(queue), 0, -1, 'WITHSCORES')
+  local ahead_in_flow = redis.call('ZRANK', flow(queue, owner), ID)
+  if not ahead_in_flow then return nil end
+  local tag = redis.call('ZSCORE', start_tags(queue), owner) + ahead_in_flow
+  local found = redis.call('ZCARD', dispatched(queue)) + ahead_in_flow + 1
+  local others = redis.call('ZRANGE', start_tags(queue), 0, -1, 'WITHSCORES')
   for i = 1, #others, 2 do
     local other, ahead = others[i], tag - others[i + 1]
     if other ~= owner then
       if other < owner then ahead = ahead + 1 end
-      if ahead > 0 then found = found + math.min(ahead, redis.call('ZCARD', line(queue, other))) end
+      if ahead > 0 then found = found + math.min(ahead, redis.call('ZCARD', flow(queue, other))) end
     end
   end
   return found
 end
 
--- Until the job at this place starts, in seconds: its slot is free, or `place` jobs must end before, of which
--- the slots end one each in the time that one takes (a moving average). '' if nothing was measured.
+-- Estimate the seconds until the job at this position starts: 0 if a slot is free for it. Otherwise `place` jobs
+-- must end first, and in the average run time each slot ends one. Return '' if no run time was measured or no
+-- worker is ready.
 local function estimate(queue, place)
   local all, free = slots(queue)
-  if place <= free + redis.call('ZCARD', called(queue)) then return '0' end
+  if place <= free + redis.call('ZCARD', dispatched(queue)) then return '0' end
   local service = redis.call('HGET', P .. ':service', queue)
   return all > 0 and service and string.format('%.3f', place * service / all) or ''
 end
 
--- Log the waiting job's place.
-local function tell(place, attempt)
+-- Log the position of the job in hand as a `queued` event.
+local function emit_position(place, attempt)
   redis.call('HSET', RECORD, 'place', place, 'told_at', string.format('%.3f', clock()))
   emit('queued', attempt, '{"position":' .. place .. '}')
 end
 
--- Whether no more jobs may wait, in the queue or of this owner.
-local function no_room(queue, owner, max_waiting)
+-- Return 'queue' if the queue is full, 'key' if the owner may have no more waiting jobs, nil if there is room.
+local function full(queue, owner, max_waiting)
   if redis.call('ZCARD', waiting(queue)) >= tonumber(max_waiting) then return 'queue' end
   local cap = redis.call('HGET', P .. ':key:' .. owner, 'max_waiting')
   if cap and redis.call('SCARD', pending(owner)) >= tonumber(cap) then return 'key' end

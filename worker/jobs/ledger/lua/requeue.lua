@@ -1,12 +1,13 @@
--- … worker, reason, max_attempts, attempt (or '') → its queue, or nothing: the job is not this worker's any
--- more, or has ended; or the worker is said to be lost and holds its lease after all. It goes back to the
--- front of its queue. A drain hands the job over in good order and does not count towards
--- max_attempts.
-local worker, reason, max_attempts, meant = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
+-- … worker, reason, max_attempts, attempt (or '') → the job's queue if the job went back to its front, else nothing
+--
+-- Nothing happens if this worker (or attempt) does not have the job any more, or if the reason is 'worker_lost'
+-- and the worker still holds its lease. A job with a cancel request ends as canceled. A job that has lost
+-- max_attempts workers fails. A drain does not count: the worker gives the job back in good order.
+local worker, reason, max_attempts, only_attempt = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
 local state, holder, queue, attempt, seq, cancel, owner =
   unpack(redis.call('HMGET', RECORD, 'state', 'worker', 'queue', 'attempt', 'seq', 'cancel', 'owner'))
 if reason == 'worker_lost' and holds_lease(worker) then return nil end
-if meant ~= '' and meant ~= attempt then return nil end -- a request that was on its way for too long
+if only_attempt ~= '' and only_attempt ~= attempt then return nil end -- the request was on its way for too long
 redis.call('SREM', worker_jobs(worker), ID)
 if state ~= 'running' or holder ~= worker then return nil end
 detach(queue)
@@ -20,6 +21,6 @@ if reason ~= 'drain' and redis.call('HINCRBY', RECORD, 'lost', 1) >= max_attempt
 end
 redis.call('HSET', RECORD, 'state', 'queued')
 redis.call('HDEL', RECORD, 'worker', 'device')
-enqueue(queue, owner, nil, seq, true)
+add_waiting(queue, owner, nil, seq, true)
 emit('requeued', attempt, '{"reason":"' .. reason .. '"}')
 return queue

@@ -1,33 +1,36 @@
--- … max_waiting, max_queue (s), timeout (s), kind, queue, spec, owner, priority, once (key of the idempotency
--- key, or ''), fingerprint, webhook ('1' or '') → 'ok', job id, and the ids of jobs to hint at; or 'queue', 'key' (as many jobs wait
--- there as may) or 'differs' (the idempotency key came with another request). A repeated request finds its job.
-local max_waiting, max_queue, timeout, kind, queue, spec, owner, priority, once, fingerprint, webhook =
+-- … max_waiting, max_queue (s), timeout (s), kind, queue, spec, owner, priority, Redis key of the idempotency key
+-- (or ''), fingerprint, webhook ('1' or '')
+-- → 'ok', the job's id, and the ids of the jobs that are now dispatched; or 'queue' or 'key' if that is full; or
+--   'differs' if the idempotency key belongs to another request
+--
+-- A repeated request gets the job that the first one made.
+local max_waiting, max_queue, timeout, kind, queue, spec, owner, priority, idempotency_key, fingerprint, webhook =
   unpack(ARGV, 6, 16)
-local function accepted() return { 'ok', ID, unpack(call_all(queue)) } end
+local function accepted() return { 'ok', ID, unpack(dispatch_all(queue)) } end
 if redis.call('EXISTS', RECORD) == 1 then return accepted() end -- a retry after a lost reply
-if once ~= '' then
-  local id, was = unpack(redis.call('HMGET', once, 'job', 'fingerprint'))
+if idempotency_key ~= '' then
+  local id, earlier = unpack(redis.call('HMGET', idempotency_key, 'job', 'fingerprint'))
   if id and redis.call('EXISTS', P .. ':job:{' .. id .. '}:record') == 1 then
-    if was ~= fingerprint then return { 'differs' } end
-    about(id)
+    if earlier ~= fingerprint then return { 'differs' } end
+    use_job(id)
     return accepted()
   end
 end
-local full = no_room(queue, owner, max_waiting)
-if full then return { full } end
+local refusal = full(queue, owner, max_waiting)
+if refusal then return { refusal } end
 local seq = redis.call('INCR', P .. ':seq')
 redis.call('HSET', RECORD, 'kind', kind, 'queue', queue, 'owner', owner, 'spec', spec, 'state', 'queued',
   'seq', seq, 'created_at', NOW, 'attempt', 0, 'timeout_s', timeout)
-if once ~= '' then
-  redis.call('HSET', RECORD, 'once', once)
-  redis.call('DEL', once)
-  redis.call('HSET', once, 'job', ID, 'fingerprint', fingerprint)
+if idempotency_key ~= '' then
+  redis.call('HSET', RECORD, 'once', idempotency_key)
+  redis.call('DEL', idempotency_key)
+  redis.call('HSET', idempotency_key, 'job', ID, 'fingerprint', fingerprint)
 end
-if webhook == '1' then redis.call('HSET', RECORD, 'webhook', 0) end -- so often was its end delivered
+if webhook == '1' then redis.call('HSET', RECORD, 'webhook', 0) end -- counts the tries at the webhook
 redis.call('ZADD', P .. ':jobs', seq, ID)
 redis.call('ZADD', P .. ':owner:' .. owner .. ':jobs', seq, ID)
 redis.call('SADD', P .. ':queues', queue)
-enqueue(queue, owner, priority, seq)
+add_waiting(queue, owner, priority, seq)
 redis.call('ZADD', DEADLINES, clock() + max_queue, ID)
-tell(position(queue, owner), 0)
+emit_position(position(queue, owner), 0)
 return accepted()

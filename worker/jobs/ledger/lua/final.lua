@@ -1,5 +1,6 @@
--- How jobs end.
--- Take a running job off its worker.
+-- Final states: how a job leaves its worker and ends.
+
+-- Remove the running job in hand from its worker, its queue and its owner.
 local function detach(queue)
   local worker, owner = unpack(redis.call('HMGET', RECORD, 'worker', 'owner'))
   redis.call('SREM', running(queue), ID)
@@ -7,12 +8,13 @@ local function detach(queue)
   redis.call('SREM', active(owner), ID)
 end
 
+-- End the job in hand: log the terminal event `kind`, which is also the job's final state.
 local function finish(kind, queue, attempt, fields)
   emit(kind, attempt, fields)
   redis.call('HSET', RECORD, 'state', kind, 'finished_at', NOW)
-  local once = redis.call('HGET', RECORD, 'once')
-  for _, key in ipairs({ RECORD, LOG, once or nil }) do -- should nobody be there to sweep
-    redis.call('EXPIRE', key, RETENTION + 3600)
+  local idempotency_key = redis.call('HGET', RECORD, 'once')
+  for _, key in ipairs({ RECORD, LOG, idempotency_key or nil }) do
+    redis.call('EXPIRE', key, RETENTION + 3600) -- in case no process is there to call `forget`
   end
   redis.call('ZREM', DEADLINES, ID)
   redis.call('ZADD', P .. ':finished', NOW, ID)
@@ -20,8 +22,8 @@ local function finish(kind, queue, attempt, fields)
   redis.call('HINCRBY', P .. ':totals', queue .. ' ' .. kind, 1)
   local started = redis.call('HGET', RECORD, 'started_at')
   if started then -- a moving average of the run time, for estimated waits
-    local took, known = NOW - started, redis.call('HGET', P .. ':service', queue)
-    redis.call('HSET', P .. ':service', queue, known and 0.8 * known + 0.2 * took or took)
+    local took, average = NOW - started, redis.call('HGET', P .. ':service', queue)
+    redis.call('HSET', P .. ':service', queue, average and 0.8 * average + 0.2 * took or took)
   end
 end
 
@@ -31,7 +33,8 @@ local function fail(code, message, queue, attempt)
   finish('failed', queue, attempt, fields)
 end
 
--- End the job if its time is up, whatever its worker does: that finds its next append refused.
+-- End the job in hand if its deadline has passed, and return whether it was ended. The job's worker is not asked:
+-- the reply to its next append is 'stale'.
 local function expire()
   local deadline = redis.call('ZSCORE', DEADLINES, ID)
   if not deadline or tonumber(deadline) > clock() then return false end
@@ -39,7 +42,7 @@ local function expire()
   local state, queue, attempt, cancel, started, owner =
     unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'attempt', 'cancel', 'started_at', 'owner'))
   if state == 'queued' then
-    leave(queue, owner)
+    remove_waiting(queue, owner)
   elseif state == 'running' then
     detach(queue)
   else

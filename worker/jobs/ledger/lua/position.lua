@@ -1,4 +1,5 @@
--- … → place in the queue, from 1, and the estimated wait for its start (s, or ''); nothing unless it waits
+-- … → the job's position in its queue, from 1, and the estimated seconds until it starts ('' if unknown); nothing
+-- if the job does not wait
 local queue, owner = unpack(redis.call('HMGET', RECORD, 'queue', 'owner'))
 local place = queue and position(queue, owner)
 return place and { place, estimate(queue, place) }

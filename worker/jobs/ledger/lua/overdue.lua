@@ -1,2 +1,2 @@
--- prefix → jobs whose time is up
+-- prefix → ids of the jobs whose deadline has passed
 return redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', clock())

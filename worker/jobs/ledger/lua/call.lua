@@ -1,2 +1,0 @@
--- prefix, queue → ids of the jobs to hint at
-return call_all(ARGV[2])
