@@ -17,93 +17,135 @@ PREFIX = "STOKER_"
 
 
 class Settings(BaseModel):
-    """The settings of one process. Each field is read from `STOKER_<FIELD>`; units are in the names."""
+    """The settings of one process. Each field is read from `STOKER_<FIELD>`.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    The docstring below a field is its text in docs/settings.md, which `docs/generate_settings.py` writes.
+    """
 
-    #: State of `stoker up`: models, media, device locks, the embedded server's data.
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
     home: Path = Path("~/.stoker")
-    #: Where clips, segments and results lie, as fsspec opens it: s3://bucket/path; unset, a folder in `home`.
+    """The folder that holds the models, the media (or the staged copies of a remote media store), the device
+    locks, the logs and the data of the embedded Redis server."""
     media_url: str | None = Field(None, repr=False, pattern=r"^[a-z][a-z0-9+.-]*://.")
-    #: The Redis that holds the ledger and the queues; unset, `stoker up` starts an embedded Valkey.
+    """The media store that hosts without a common disk share, as a URL that fsspec opens, such as
+    `s3://bucket/path`. If it is unset, clips, segments and results are stored in the folder `media` of
+    `STOKER_HOME`. See [Media store](deployment.md#media-store)."""
     redis_url: str | None = Field(None, pattern=r"^(rediss?|unix)://")
-    #: First part of every Redis key and channel, so that several Stokers can share one Redis.
+    """The Redis of the ledger and the Celery queues: one server, not a Redis Cluster. If it is unset, `stoker
+    up` starts an embedded Valkey, and all other commands use `redis://127.0.0.1:6379/0`. `stoker keys` and
+    `stoker worker health` first look for the Redis of a running `stoker up`."""
     prefix: str = Field("stoker", pattern=r"^[A-Za-z0-9_.-]+$")
-    #: Where the command line finds the API.
+    """The first part of every Redis key and channel, so that several installations can share one Redis."""
     url: str = "http://127.0.0.1:8000"
-    #: The key that the command line sends.
+    """The URL at which the command line finds the API. If it is unset and `stoker up` runs on this machine,
+    the command line uses that API."""
     api_key: str | None = Field(None, repr=False, pattern=r"^[!-~]+$")
-    #: Address the API binds to.
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
-    #: API processes; each holds any number of streams.
-    web_processes: int = Field(1, ge=1)
-    #: Whether the API trusts everyone, whatever keys there are.
-    no_auth: bool = False
-    #: Origins whose pages may use the API, separated by commas.
-    cors_origins: str = ""
-    #: How long a stream token is valid.
-    token_s: int = Field(600, ge=1)
-
-    #: What this worker serves; set by `stoker worker chat` and `stoker worker video`.
-    worker: Literal["chat", "video"] | None = None
-    #: `auto`, `cpu`, GPU indexes such as `0` or `0,1`, a GPU UUID, or `spare`: a free GPU but the first, else
-    #: the CPU.
-    devices: str = "auto"
-    #: Memory that a GPU must have free to be chosen; unset, half of what it has.
-    device_free_bytes: int | None = Field(None, ge=0)
-    #: How long `auto` waits for a GPU while other workers hold them all; `inf`: for ever.
-    device_wait_s: float = Field(0.0, ge=0)
-    #: `auto`: vLLM where it is installed and a GPU was leased, else transformers.
-    engine: Literal["auto", "transformers", "vllm"] = "auto"
-    #: Arguments of vLLM's engine, as a JSON object.
-    vllm_args: str = "{}"
-    #: A default model's name, a Hugging Face directory, or a .gguf file.
-    chat_model: str = "SmolLM2-135M-Instruct"
-    video_model: str = "selfie_segmentation"
-    #: Chats that run at once in one worker.
-    slots: int = Field(8, ge=1)
-    #: Prompt and answer together, in tokens; the model's own limit holds too.
-    context_length: int = Field(2048, ge=16)
-    #: Frames in a batch; the last, short batch is padded to it.
-    batch_size: int = Field(16, ge=1)
-    #: Whether the short last batch of a clip is padded at all; without, what that saves can be measured.
-    pad: bool = True
-    #: Sizes of clips that a video worker on a GPU warms up for when it starts, separated by commas.
-    video_sizes: str = "640x360,1280x720,1920x1080"
-    #: Whether torch compiles the video model; it needs a C++ compiler then.
-    compile: bool = False
-    #: Batches in a segment of a video: what is in a finished segment is not done again.
-    segment_batches: int = Field(4, ge=1)
-
-    #: A worker silent for this long has lost its jobs.
-    lease_ttl_s: float = Field(10.0, gt=0)
-    max_attempts: int = Field(3, ge=1)
-    #: How long a job may take from its first start on, unless it says so itself; then it fails.
-    timeout_s: float = Field(3600.0, gt=0)
-    #: How long a job may wait for its first start, unless it says so itself; then it fails.
-    max_queue_s: float = Field(86_400.0, gt=0)
-    #: How long a worker told to stop may go on with what it runs.
-    drain_s: float = Field(30.0, ge=0)
-    #: Jobs that may wait in one queue before submits get 429.
-    max_waiting: int = Field(1000, ge=1)
-    max_upload_bytes: int = Field(512 * 2**20, ge=1)
-    #: Width times height of a clip.
-    max_pixels: int = Field(3840 * 2160, ge=256)
-    #: Frames, seconds and streams of a clip: what its container says of them, and then what it really has.
-    max_frames: int = Field(100_000, ge=1)
-    max_duration_s: float = Field(3600.0, gt=0)
-    max_streams: int = Field(16, ge=1)
-    #: Finished jobs, their events and their files are kept for this long.
-    retention_s: int = Field(86_400, ge=1)
-    #: Comment lines on an idle event stream, so that proxies keep it open.
-    heartbeat_s: float = Field(15.0, gt=0)
-    #: Whether webhooks may go to loopback and private addresses.
-    webhook_private: bool = False
-    #: Tries at a webhook, and how long the second waits for; each later one waits five times as long.
-    webhook_attempts: int = Field(8, ge=1, le=100)
-    webhook_backoff_s: float = Field(5.0, gt=0)
+    """The API key that the command line sends. See [Keys](security.md#keys)."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The lowest level that is logged: `DEBUG` (two lines for each job), `INFO`, `WARNING` or `ERROR`."""
+
+    host: str = "127.0.0.1"
+    """The address that the API listens on. Without a key the API accepts loopback addresses only. See [Before
+    the first key](security.md#before-the-first-key)."""
+    port: int = Field(8000, ge=0, le=65535)
+    """The port that the API listens on. `stoker up` takes any free port for `0`."""
+    web_processes: int = Field(1, ge=1)
+    """The number of API processes. Each of them can hold any number of event streams, up to its limit of
+    connections."""
+    no_auth: bool = False
+    """`True` makes the API trust every caller, even if there are keys."""
+    cors_origins: str = ""
+    """The origins whose web pages may use the API, with scheme and port, separated by commas. Patterns are
+    not allowed. See [CORS and headers](security.md#cors-and-headers)."""
+    token_s: int = Field(600, ge=1)
+    """The lifetime of a stream token, in seconds. See [Browser tokens](security.md#browser-tokens)."""
+    heartbeat_s: float = Field(15.0, gt=0)
+    """The seconds between two comment lines on an idle event stream, which keep proxies from closing it."""
+
+    worker: Literal["chat", "video"] | None = None
+    """The kind of job that this worker serves, `chat` or `video`. `stoker worker` sets it."""
+    devices: str = "auto"
+    """The devices of this worker. `auto` takes the first GPU that no worker holds and that has enough free
+    memory, and the CPU if the machine has no GPU. `spare` does the same but never takes the first GPU, and
+    takes the CPU if no other one is free (`stoker up` gives this value to its video worker). `cpu` takes no
+    GPU. A list such as `0` or `0,1` names GPUs by index or UUID. See [Devices](workers.md#devices)."""
+    device_free_bytes: int | None = Field(None, ge=0)
+    """The memory, in bytes, that a GPU must have free to be chosen by `auto` or `spare`. If it is unset, half
+    of the GPU's memory must be free."""
+    device_wait_s: float = Field(0.0, ge=0)
+    """The seconds that `auto` waits for a GPU while other workers hold all of them. `inf` waits for ever."""
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    """The engine of a chat worker: `transformers`, `vllm`, or `auto`, which takes vLLM if it is installed and
+    the worker has leased a GPU. See [Chat engines](workers.md#chat-engines)."""
+    vllm_args: str = "{}"
+    """The arguments of vLLM's engine, as a JSON object."""
+    chat_model: str = "SmolLM2-135M-Instruct"
+    """The chat model: the name of a default model, a Hugging Face directory, or a `.gguf` file. The API sends
+    a chat that names no model to this model."""
+    video_model: str = "selfie_segmentation"
+    """The video model: the name of a default model, or a file of weights. The API sends a video that names no
+    model to this model."""
+    slots: int = Field(8, ge=1)
+    """The number of chats that run at once in one worker."""
+    context_length: int = Field(2048, ge=16)
+    """The largest number of tokens of a prompt and its answer together. The model's own limit applies too."""
+    batch_size: int = Field(16, ge=1)
+    """The number of frames in a batch of a video. The last, short batch of a clip is padded to it."""
+    pad: bool = True
+    """Whether the last, short batch of a clip is padded. `False` (`--no-pad`) lets a benchmark measure what
+    the padding saves."""
+    video_sizes: str = "640x360,1280x720,1920x1080"
+    """The clip sizes, in pixels and separated by commas, that a video worker on a GPU warms up for when it
+    starts. For a clip of another size it warms up before the clip's first batch."""
+    compile: bool = False
+    """`True` (`--compile`) lets torch compile the video model. This needs a C++ compiler and makes the start
+    half a minute longer."""
+    segment_batches: int = Field(4, ge=1)
+    """The number of batches in a segment of a video. After the loss of a worker, at most this many batches
+    are computed again."""
+    drain_s: float = Field(30.0, ge=0)
+    """The seconds that a stopping worker may continue its jobs before it hands them over. See [Signals and
+    draining](workers.md#signals-and-draining)."""
+
+    lease_ttl_s: float = Field(10.0, gt=0)
+    """The lifetime of a worker's lease, in seconds. A worker that is silent for longer loses its jobs. It is
+    also the time that a running job's cancel may take if the worker does not react. Keep it at 2 s or
+    more."""
+    max_attempts: int = Field(3, ge=1)
+    """The number of lost workers after which a job fails with `worker_lost`."""
+    timeout_s: float = Field(3600.0, gt=0)
+    """The seconds from a job's first start to its end, unless the job has its own `timeout_s`. A job that
+    takes longer fails with `timeout`. See [Timeouts](queueing.md#timeouts)."""
+    max_queue_s: float = Field(86_400.0, gt=0)
+    """The seconds that a job may wait for its first start, unless the job has its own `max_queue_s`. A job
+    that waits longer fails with `expired`. See [Timeouts](queueing.md#timeouts)."""
+    max_waiting: int = Field(1000, ge=1)
+    """The number of jobs that may wait in one queue. The API refuses more with 429. See [Caps and
+    429](queueing.md#caps-and-429)."""
+    max_upload_bytes: int = Field(512 * 2**20, ge=1)
+    """The largest size of one upload, in bytes."""
+    max_pixels: int = Field(3840 * 2160, ge=256)
+    """The largest width times height of a clip, and of a background image."""
+    max_frames: int = Field(100_000, ge=1)
+    """The largest number of frames of a clip."""
+    max_duration_s: float = Field(3600.0, gt=0)
+    """The longest duration of a clip, in seconds."""
+    max_streams: int = Field(16, ge=1)
+    """The largest number of streams of all kinds in the file of a clip. The API checks what the file declares
+    about pixels, frames, duration and streams. The worker checks what it decodes. See
+    [Upload checks](security.md#upload-checks)."""
+    retention_s: int = Field(86_400, ge=1)
+    """The seconds that a job, its events and its files are kept after its end."""
+
+    webhook_private: bool = False
+    """`True` lets webhooks go to loopback and private addresses. See [Private
+    addresses](webhooks.md#private-addresses)."""
+    webhook_attempts: int = Field(8, ge=1, le=100)
+    """The number of tries at a webhook, from 1 to 100. See [Retries](webhooks.md#retries)."""
+    webhook_backoff_s: float = Field(5.0, gt=0)
+    """The approximate wait before the second try, in seconds. Each later wait is five times as long as the
+    one before it, up to 6 h."""
 
     @field_validator("vllm_args")
     @classmethod
