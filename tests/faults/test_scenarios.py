@@ -11,7 +11,7 @@ import pytest
 from tests.faults.cluster import Cluster, Kept
 from tests.support.assets import asset
 from tests.support.event_checks import check_log
-from tests.support.stack import course, eventually
+from tests.support.stack import eventually, main_event_types
 from tests.support.stand_ins import LONG
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings
@@ -54,7 +54,7 @@ def submit(cluster: Cluster, word: str, **options: Any) -> str:
 
 
 def types(cluster: Cluster, job_id: str) -> list[str]:
-    return course(event.type for event in cluster.ledger.events(job_id))
+    return main_event_types(event.type for event in cluster.ledger.events(job_id))
 
 
 def wait_for(cluster: Cluster, job_id: str, kind: str, count: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""What schemathesis cannot know: what clips and images look like."""
+"""Gives schemathesis samples of clips and images, which it cannot generate."""
 
 import os
 from pathlib import Path

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from tests.support.stack import course
+from tests.support.stack import main_event_types
 from tests.support.webstack import HELLO, TIMEOUT_S, Web
 from webapi.app import create_app
 from webapi.client import ApiError, Client
@@ -166,7 +166,7 @@ def test_client_sends_key_idempotency_key_and_wait(web: Web, caller: Caller) -> 
         web.worker.claim(job["id"])
         web.worker.append(job["id"], DONE, result=DONE.result)
         types = (event["type"] for event in client.follow(job["id"]))
-        assert course(types) == ["queued", "started", "succeeded"]
+        assert main_event_types(types) == ["queued", "started", "succeeded"]
         assert next(client.events(job["id"], after=2))["type"] == "succeeded"
     assert (sent[0].headers["Idempotency-Key"], sent[0].headers["Prefer"]) == ("once", "wait=1")
     assert "Prefer" not in sent[1].headers

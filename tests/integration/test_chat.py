@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.assets import asset
 from tests.support.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
-from tests.support.stack import SLOTS, Stack, course, eventually
+from tests.support.stack import SLOTS, Stack, eventually, main_event_types
 from worker.chat.checkpoint import load_model
 from worker.jobs.settings import child_env
 
@@ -44,7 +44,7 @@ def test_the_capital_of_japan(stack: Stack) -> None:
     assert job["state"] == "succeeded"
     assert "Tokyo" in job["result"]["text"]
     assert text_of(events) == job["result"]["text"]
-    assert course(event["type"] for event in events) == ["queued", "started", "succeeded"]
+    assert main_event_types(event["type"] for event in events) == ["queued", "started", "succeeded"]
     assert events[-1]["usage"] == job["usage"]
     assert job["usage"]["completion_tokens"] == job["progress"]["done"]
     assert (job["attempt"], job["device"], job["queue_position"]) == (1, "cpu", None)
@@ -115,7 +115,7 @@ def test_a_canceled_waiting_job_never_starts(stack: Stack, full_lane: list[dict[
     response = stack.cancel(waiting)
     assert (response.status_code, response.json()["state"]) == (200, "canceled")
     _, events = stack.finished(waiting)
-    assert course(event["type"] for event in events) == ["queued", "canceled"]
+    assert main_event_types(event["type"] for event in events) == ["queued", "canceled"]
 
 
 def test_control_answers_while_the_lane_is_full(stack: Stack, full_lane: list[dict[str, Any]]) -> None:
@@ -157,7 +157,7 @@ def test_a_revoked_waiting_job_is_canceled(stack: Stack, full_lane: list[dict[st
     stack.cancel(full_lane[0])  # its slot takes the next message
     ended, events = stack.finished(waiting)
     assert ended["state"] == "canceled"
-    assert course(event["type"] for event in events) == ["queued", "canceled"]
+    assert main_event_types(event["type"] for event in events) == ["queued", "canceled"]
 
 
 def test_characters_of_many_bytes_never_come_out_broken(stack: Stack) -> None:

@@ -1,3 +1,5 @@
+"""Tests of chat completions, as one response and as a stream, with OpenAI's Python client."""
+
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +13,12 @@ from tests.support.openai_clients import (
     HI,
     USAGE,
     answer,
-    ask,
-    asking,
+    answer_tokens,
     client_of,
-    done,
     new_job,
-    said,
+    pending_completion,
+    request_completion,
+    success_event,
     url_of,
 )
 from tests.support.webstack import TIMEOUT_S, Web
@@ -30,8 +32,8 @@ def spec_of(web: Web, job_id: str) -> ChatJob:
     return spec
 
 
-def test_an_answer_is_what_the_client_takes_for_one(web: Web) -> None:
-    with asking(web) as (job_id, future):
+def test_completion_is_parsed_by_client(web: Web) -> None:
+    with pending_completion(web) as (job_id, future):
         answer(web, job_id)
         completion = future.result(TIMEOUT_S)
     assert completion.id == f"chatcmpl-{job_id}"
@@ -43,7 +45,7 @@ def test_an_answer_is_what_the_client_takes_for_one(web: Web) -> None:
     assert completion.usage.to_dict() == USAGE
 
 
-def test_the_answer_names_its_job(web: Web) -> None:
+def test_completion_header_names_job(web: Web) -> None:
     with client_of(web) as client:
 
         def raw() -> Any:
@@ -57,8 +59,8 @@ def test_the_answer_names_its_job(web: Web) -> None:
     assert web.job(job_id)["state"] == "succeeded"
 
 
-def test_a_stream_is_what_the_client_takes_for_one(web: Web) -> None:
-    with asking(web, stream=True, stream_options={"include_usage": True}) as (job_id, future):
+def test_stream_is_parsed_by_client(web: Web) -> None:
+    with pending_completion(web, stream=True, stream_options={"include_usage": True}) as (job_id, future):
         answer(web, job_id)
         chunks = future.result(TIMEOUT_S)
     assert {chunk.id for chunk in chunks} == {f"chatcmpl-{job_id}"}
@@ -71,13 +73,13 @@ def test_a_stream_is_what_the_client_takes_for_one(web: Web) -> None:
 
 
 @pytest.mark.parametrize("include_usage", [None, True])
-def test_a_stream_is_nothing_but_data(web: Web, include_usage: bool | None) -> None:
+def test_stream_has_only_data_lines(web: Web, include_usage: bool | None) -> None:
     body = {"messages": HI, "stream": True, "stream_options": include_usage and {"include_usage": True}}
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(web.http.post, "/v1/chat/completions", json=body)
         job_id = new_job(web, future)
         web.worker.claim(job_id)
-        web.worker.append(job_id, *said(), done())
+        web.worker.append(job_id, *answer_tokens(), success_event())
         response = future.result(TIMEOUT_S)
     assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert response.headers["Cache-Control"] == "no-store"
@@ -97,8 +99,8 @@ def test_a_stream_is_nothing_but_data(web: Web, include_usage: bool | None) -> N
     assert usages == ([None] * 4 + [USAGE] if include_usage else ["none"] * 4)
 
 
-def test_an_answer_without_a_word_has_a_role(web: Web) -> None:
-    with asking(web, stream=True) as (job_id, future):
+def test_stream_of_empty_answer_has_role(web: Web) -> None:
+    with pending_completion(web, stream=True) as (job_id, future):
         web.worker.claim(job_id)
         web.worker.append(job_id, Succeeded({"text": "", "finish_reason": "stop"}, USAGE))
         [chunk] = future.result(TIMEOUT_S)
@@ -106,19 +108,19 @@ def test_an_answer_without_a_word_has_a_role(web: Web) -> None:
     assert chunk.choices[0].finish_reason == "stop"
 
 
-def test_the_loss_of_a_worker_is_only_a_pause(web: Web) -> None:
-    with asking(web, stream=True) as (job_id, future):
+def test_stream_continues_after_requeue(web: Web) -> None:
+    with pending_completion(web, stream=True) as (job_id, future):
         web.worker.claim(job_id)
-        web.worker.append(job_id, *said()[:2])
+        web.worker.append(job_id, *answer_tokens()[:2])
         web.ledger.requeue(job_id, web.worker.name, "drain")
         web.worker.claim(job_id)
-        web.worker.append(job_id, *said()[2:], done(reason="length"))
+        web.worker.append(job_id, *answer_tokens()[2:], success_event(reason="length"))
         *texts, end = future.result(TIMEOUT_S)
     assert [chunk.choices[0].delta.content for chunk in texts] == list(ANSWER)
     assert end.choices[0].finish_reason == "length"
 
 
-def test_a_failure_in_the_middle_of_a_stream_is_the_clients_error(web: Web) -> None:
+def test_stream_failure_raises_client_error(web: Web) -> None:
     with client_of(web) as client, ThreadPoolExecutor(1) as pool:
         future = pool.submit(client.chat.completions.create, model="tiny", messages=HI, stream=True)
         job_id = new_job(web, future)
@@ -132,7 +134,7 @@ def test_a_failure_in_the_middle_of_a_stream_is_the_clients_error(web: Web) -> N
     assert (caught.value.code, caught.value.type) == ("out_of_memory", "server_error")
 
 
-def test_what_is_asked_for_reaches_the_job(web: Web) -> None:
+def test_completion_parameters_reach_job(web: Web) -> None:
     messages = [
         {"role": "developer", "content": "Be brief.", "name": "dev"},
         {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "text", "text": "you"}]},
@@ -143,7 +145,7 @@ def test_what_is_asked_for_reaches_the_job(web: Web) -> None:
         "messages": messages, "max_completion_tokens": 7, "max_tokens": 9, "temperature": 0, "top_p": 0.5,
         "seed": 3, "stop": "end", "extra_body": {"ignore_eos": True, "min_tokens": 2, "priority": 9},
     }  # fmt: skip
-    with asking(web, **request) as (job_id, future):
+    with pending_completion(web, **request) as (job_id, future):
         spec = spec_of(web, job_id)
         answer(web, job_id)
         future.result(TIMEOUT_S)
@@ -154,7 +156,7 @@ def test_what_is_asked_for_reaches_the_job(web: Web) -> None:
     assert (spec.stop, spec.ignore_eos, spec.min_tokens, spec.priority) == (["end"], True, 2, 9)
 
 
-def test_what_is_left_out_null_or_unknown_asks_for_nothing(web: Web) -> None:
+def test_completion_ignores_neutral_null_and_unknown_fields(web: Web) -> None:
     neutral: dict[str, Any] = {
         "n": 1, "logprobs": False, "tools": [], "tool_choice": "none", "response_format": {"type": "text"},
         "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "modalities": ["text"],
@@ -165,7 +167,7 @@ def test_what_is_left_out_null_or_unknown_asks_for_nothing(web: Web) -> None:
     )  # fmt: skip
     unknown = {"user": "me", "store": True, "metadata": {"a": "b"}, "reasoning_effort": "low", "shiny": [1]}
     for extra in (neutral, nulls, unknown):
-        with asking(web, extra_body=extra) as (job_id, future):
+        with pending_completion(web, extra_body=extra) as (job_id, future):
             spec = spec_of(web, job_id)
             answer(web, job_id)
             future.result(TIMEOUT_S)
@@ -173,7 +175,7 @@ def test_what_is_left_out_null_or_unknown_asks_for_nothing(web: Web) -> None:
         assert spec == bare
 
 
-def test_the_models(web: Web) -> None:
+def test_models_are_listed_and_retrieved(web: Web) -> None:
     with client_of(web) as client:
         listed = {model.id: model for model in client.models.list()}
         assert listed.keys() == {"tiny", "matte"}
@@ -185,7 +187,7 @@ def test_the_models(web: Web) -> None:
             assert caught.value.code == "model_not_found"
 
 
-def test_the_asynchronous_client_too(web: Web) -> None:
+def test_stream_works_with_async_client(web: Web) -> None:
     async def chat() -> str:
         async with openai.AsyncOpenAI(base_url=url_of(web), api_key="none", max_retries=0) as client:
             stream = await client.chat.completions.create(model="tiny", messages=HI, stream=True)
@@ -197,17 +199,19 @@ def test_the_asynchronous_client_too(web: Web) -> None:
         assert future.result(TIMEOUT_S) == "".join(ANSWER)
 
 
-def test_many_clients_at_once_get_each_its_own(web: Web) -> None:
+def test_completion_concurrent_clients_get_own_answers(web: Web) -> None:
     with client_of(web) as client, ThreadPoolExecutor(8) as pool:
         futures = {
-            n: pool.submit(ask, client, messages=[{"role": "user", "content": str(n)}], stream=bool(n % 2))
+            n: pool.submit(
+                request_completion, client, messages=[{"role": "user", "content": str(n)}], stream=bool(n % 2)
+            )
             for n in range(8)
         }
         for _ in futures:
             job_id = new_job(web)
             text = (f"answer {spec_of(web, job_id).messages[0].content}",)
             web.worker.claim(job_id)
-            web.worker.append(job_id, *said(text), done(text))
+            web.worker.append(job_id, *answer_tokens(text), success_event(text))
         for n, future in futures.items():
             got = future.result(TIMEOUT_S)
             text = (got[0].choices[0].delta if n % 2 else got.choices[0].message).content

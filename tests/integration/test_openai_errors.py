@@ -1,4 +1,4 @@
-"""Errors become the exceptions of OpenAI's client, which tries again what is worth it."""
+"""Tests that errors become the exceptions of OpenAI's client, and that it retries where that can help."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,19 +8,27 @@ import openai
 import pytest
 from openai import DefaultHttpxClient
 
-from tests.support.openai_clients import ANSWER, HI, answer, ask, asking, client_of, new_job
+from tests.support.openai_clients import (
+    ANSWER,
+    HI,
+    answer,
+    client_of,
+    new_job,
+    pending_completion,
+    request_completion,
+)
 from tests.support.webstack import CHAT, CONTEXT_LENGTH, TIMEOUT_S, Web
 from worker.jobs.events import Canceled, Failed
 from worker.jobs.records import ModelCard
 
-#: Of this module's server.
+#: Settings of this module's server.
 SETTINGS = {"max_waiting": 1}
 COMPLETIONS = "/v1/chat/completions"
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 
 
-def says(content: Any, role: str = "user", **fields: Any) -> dict[str, Any]:
+def message(content: Any, role: str = "user", **fields: Any) -> dict[str, Any]:
     return {"messages": [*HI, {"role": role, "content": content, **fields}]}
 
 
@@ -40,16 +48,16 @@ def says(content: Any, role: str = "user", **fields: Any) -> dict[str, Any]:
         ("messages", {"messages": []}),
         ("messages", {"messages": "Hi"}),
         ("messages[0]", {"messages": ["Hi"]}),
-        ("messages[1].role", says("4", "tool", tool_call_id="a")),
-        ("messages[1].role", says("4", "wizard")),
-        ("messages[1].content", says(None, "assistant")),
-        ("messages[1].content", says(7)),
-        ("messages[1].content", says([])),
-        ("messages[1].content[0].type", says([IMAGE])),
-        ("messages[1].content[1].type", says([{"type": "text", "text": "a"}, {"type": "input_audio"}])),
-        ("messages[1].content[0].text", says([{"type": "text"}])),
-        ("messages[1].tool_calls", says("a", "assistant", tool_calls=[{"id": "a"}])),
-        ("messages", says("x" * CONTEXT_LENGTH)),
+        ("messages[1].role", message("4", "tool", tool_call_id="a")),
+        ("messages[1].role", message("4", "wizard")),
+        ("messages[1].content", message(None, "assistant")),
+        ("messages[1].content", message(7)),
+        ("messages[1].content", message([])),
+        ("messages[1].content[0].type", message([IMAGE])),
+        ("messages[1].content[1].type", message([{"type": "text", "text": "a"}, {"type": "input_audio"}])),
+        ("messages[1].content[0].text", message([{"type": "text"}])),
+        ("messages[1].tool_calls", message("a", "assistant", tool_calls=[{"id": "a"}])),
+        ("messages", message("x" * CONTEXT_LENGTH)),
         ("max_completion_tokens", {"max_completion_tokens": 0}),
         ("max_tokens", {"max_tokens": 1.5}),
         ("temperature", {"temperature": 2.1}),
@@ -65,9 +73,9 @@ def says(content: Any, role: str = "user", **fields: Any) -> dict[str, Any]:
         ("model", {"model": 7}),
     ],
 )
-def test_a_bad_request_names_its_parameter(web: Web, param: str, request_: dict[str, Any]) -> None:
+def test_completion_invalid_request_names_parameter(web: Web, param: str, request_: dict[str, Any]) -> None:
     with client_of(web) as client, pytest.raises(openai.BadRequestError) as caught:
-        ask(client, **request_)
+        request_completion(client, **request_)
     assert (caught.value.param, caught.value.type) == (param, "invalid_request_error")
     assert caught.value.body["message"]  # type: ignore[index]
     assert web.is_untouched()
@@ -85,7 +93,7 @@ def test_a_bad_request_names_its_parameter(web: Web, param: str, request_: dict[
         (415, b"messages=Hi", "application/x-www-form-urlencoded"),
     ],
 )
-def test_a_body_that_is_no_request_is_refused(web: Web, status: int, content: bytes, kind: str) -> None:
+def test_completion_refuses_unparsable_body(web: Web, status: int, content: bytes, kind: str) -> None:
     response = web.http.post(COMPLETIONS, content=content, headers={"Content-Type": kind})
     assert response.status_code == status
     error = response.json()["error"]
@@ -94,7 +102,7 @@ def test_a_body_that_is_no_request_is_refused(web: Web, status: int, content: by
     assert web.is_untouched()
 
 
-def test_other_paths_and_methods(web: Web) -> None:
+def test_errors_by_path_and_method(web: Web) -> None:
     wrong = web.http.get(COMPLETIONS)
     assert wrong.status_code == 405
     assert sorted(wrong.headers["Allow"].split(", ")) == ["OPTIONS", "POST"]
@@ -105,17 +113,17 @@ def test_other_paths_and_methods(web: Web) -> None:
 
 
 @pytest.mark.parametrize("model", ["gpt-5", "matte"])
-def test_a_model_that_is_not_served_is_not_found(web: Web, model: str) -> None:
+def test_completion_unknown_model_is_not_found(web: Web, model: str) -> None:
     with client_of(web) as client, pytest.raises(openai.NotFoundError, match=model) as caught:
-        ask(client, model=model)
+        request_completion(client, model=model)
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
     assert web.is_untouched()
 
 
-def test_a_service_that_is_not_ready_says_when_to_come_back(web: Web) -> None:
+def test_completion_not_ready_has_retry_after(web: Web) -> None:
     web.ledger.redis.delete(web.ledger.key("models"))
     with client_of(web) as client, pytest.raises(openai.InternalServerError) as caught:
-        ask(client, model=None)  # one that is named may be known for a second more
+        request_completion(client, model=None)  # the API may still know a named model for a second
     assert (caught.value.status_code, caught.value.code, caught.value.type) == (
         503, "not_ready", "server_error"
     )  # fmt: skip
@@ -123,7 +131,7 @@ def test_a_service_that_is_not_ready_says_when_to_come_back(web: Web) -> None:
 
 
 def fill(web: Web) -> str:
-    """As many waiting jobs as may be, of a queue that is quick."""
+    """Fill the chat queue, whose jobs are short. Return the id of the only waiting job."""
     web.ready_worker("chat", slots=1)
     web.ledger.redis.hset(web.ledger.key("service"), CHAT, 1)
     web.worker.claim(web.submit())
@@ -131,26 +139,26 @@ def fill(web: Web) -> str:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_full_queue_is_a_rate_limit(web: Web, stream: bool) -> None:
+def test_completion_full_queue_is_rate_limit(web: Web, stream: bool) -> None:
     fill(web)
     with client_of(web) as client, pytest.raises(openai.RateLimitError) as caught:
-        ask(client, stream=stream)
+        request_completion(client, stream=stream)
     assert (caught.value.code, caught.value.type) == ("queue_full", "rate_limit_error")
     assert int(caught.value.response.headers["Retry-After"]) > 0
     assert len(web.ledger.page()) == 2
 
 
-def test_the_client_comes_back_when_it_was_told_to(web: Web) -> None:
+def test_completion_client_retries_after_rate_limit(web: Web) -> None:
     waiting, statuses = fill(web), []
 
     def look(response: httpx2.Response) -> None:
         statuses.append(response.status_code)
         if response.status_code == 429:
-            web.ledger.cancel(waiting)  # so there is a place when the client comes back
+            web.ledger.cancel(waiting)  # so that the queue has room when the client retries
 
     http = DefaultHttpxClient(event_hooks={"response": [look]})
     with client_of(web, max_retries=1, http_client=http) as client, ThreadPoolExecutor(1) as pool:
-        future = pool.submit(ask, client)
+        future = pool.submit(request_completion, client)
         answer(web, new_job_after(web, waiting, future))
         assert future.result(TIMEOUT_S).choices[0].message.content == "".join(ANSWER)
     assert statuses == [429, 200]
@@ -168,10 +176,10 @@ def new_job_after(web: Web, waiting: str, future: Any) -> str:
     [("engine_failed", 500, False), ("out_of_memory", 500, True), ("timeout", 504, False),
      ("expired", 503, True)],
 )  # fmt: skip
-def test_a_job_that_fails_before_its_first_word_is_a_server_error(
+def test_completion_failed_job_is_server_error(
     web: Web, stream: bool, code: str, status: int, retried: bool
 ) -> None:
-    with asking(web, stream=stream) as (job_id, future):
+    with pending_completion(web, stream=stream) as (job_id, future):
         web.worker.claim(job_id)
         web.worker.append(job_id, Failed(code, "It could not be done."))
         with pytest.raises(openai.InternalServerError, match="could not be done") as caught:
@@ -183,9 +191,9 @@ def test_a_job_that_fails_before_its_first_word_is_a_server_error(
     assert ("Retry-After" in headers) == (status == 503)
 
 
-def test_a_job_that_someone_canceled_is_a_conflict_and_not_asked_for_again(web: Web) -> None:
+def test_completion_canceled_job_is_conflict_without_retry(web: Web) -> None:
     with client_of(web, max_retries=2) as client, ThreadPoolExecutor(1) as pool:
-        future = pool.submit(ask, client)
+        future = pool.submit(request_completion, client)
         job_id = new_job(web, future)
         web.worker.claim(job_id)
         web.worker.append(job_id, Canceled())
@@ -195,10 +203,10 @@ def test_a_job_that_someone_canceled_is_a_conflict_and_not_asked_for_again(web: 
     assert [record.id for record in web.ledger.page()] == [job_id]
 
 
-def test_without_a_name_the_only_model_answers(web: Web) -> None:
-    with asking(web, model=None) as (job_id, future):
+def test_completion_without_model_uses_only_model(web: Web) -> None:
+    with pending_completion(web, model=None) as (job_id, future):
         answer(web, job_id)
         assert future.result(TIMEOUT_S).model == "tiny"
     web.registry.publish_model(ModelCard("other", "chat", "chat.other", CONTEXT_LENGTH))
     with client_of(web) as client, pytest.raises(openai.NotFoundError, match="other, tiny"):
-        ask(client, model=None)
+        request_completion(client, model=None)

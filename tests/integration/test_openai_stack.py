@@ -1,4 +1,4 @@
-"""OpenAI's client and the real models, through the whole stack."""
+"""Tests of OpenAI's client with the whole stack and real models."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +28,7 @@ def client(stack: Stack) -> Iterator[OpenAI]:
         yield client
 
 
-def test_a_chat_at_once_and_as_a_stream(client: OpenAI) -> None:
+def test_stack_completion_equals_stream(client: OpenAI) -> None:
     whole = client.chat.completions.create(**JAPAN)
     text = whole.choices[0].message.content
     assert "Tokyo" in str(text)
@@ -40,7 +40,7 @@ def test_a_chat_at_once_and_as_a_stream(client: OpenAI) -> None:
     assert chunks[-1].usage == whole.usage
 
 
-def test_a_fixed_length_is_that_long(client: OpenAI) -> None:
+def test_stack_ignore_eos_gives_fixed_length(client: OpenAI) -> None:
     short, long = (
         client.chat.completions.create(**JAPAN, max_completion_tokens=24, extra_body=extra)
         for extra in ({}, {"ignore_eos": True})
@@ -51,7 +51,7 @@ def test_a_fixed_length_is_that_long(client: OpenAI) -> None:
     assert (long.usage.completion_tokens, long.choices[0].finish_reason) == (24, "length")
 
 
-def test_a_stream_that_is_closed_ends_its_job_and_frees_the_slot(client: OpenAI, stack: Stack) -> None:
+def test_stack_closed_stream_cancels_job_and_frees_slot(client: OpenAI, stack: Stack) -> None:
     stream = client.chat.completions.create(**JAPAN, stream=True, extra_body={"ignore_eos": True})
     job = {"id": next(stream).id.removeprefix("chatcmpl-")}
     assert stack.job(job)["state"] == "running"
@@ -64,7 +64,7 @@ def test_a_stream_that_is_closed_ends_its_job_and_frees_the_slot(client: OpenAI,
     )
 
 
-def test_a_video(client: OpenAI) -> None:
+def test_stack_video_lifecycle(client: OpenAI) -> None:
     with asset("carphone_pristine.mp4").open("rb") as clip:
         video = client.videos.create_and_poll(
             prompt="", model="selfie_segmentation", input_reference=clip, poll_interval_ms=50

@@ -1,3 +1,5 @@
+"""Tests of the video routes with OpenAI's Python client."""
+
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from tests.support.webstack import TIMEOUT_S, Web, upload
 from worker.jobs.events import Canceled, Failed, Progress, Succeeded
 from worker.jobs.specs import VideoJob
 
-#: OpenAI gives up its own service in 2026; its clients go on.
+#: OpenAI ends its own video service in 2026. Its clients keep the routes, but warn.
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning")
 
 RESULT = b"0123456789" * 1000
@@ -35,7 +37,7 @@ def finish(web: Web, job_id: str) -> None:
     web.worker.append(job_id, Succeeded(FACTS, {}), result=FACTS, usage={})
 
 
-def test_a_video_from_its_clip_to_its_end(web: Web, clip: bytes) -> None:
+def test_video_lifecycle(web: Web, clip: bytes) -> None:
     with client_of(web) as client, ThreadPoolExecutor(1) as pool:
         video = create(client, clip, seconds="4", size="1280x720")
         job_id = job_of(video)
@@ -53,7 +55,7 @@ def test_a_video_from_its_clip_to_its_end(web: Web, clip: bytes) -> None:
         assert ended.completed_at is not None
         assert ended.created_at <= ended.completed_at
         assert ended.expires_at == ended.completed_at + web.settings.retention_s
-        assert client.videos.retrieve(job_id) == ended  # by the job's own id too
+        assert client.videos.retrieve(job_id) == ended  # the job's own id works too
         assert client.videos.download_content(video.id).read() == RESULT
         part = client.videos.download_content(video.id, extra_headers={"Range": "bytes=10-19"})
         assert (part.response.status_code, part.read()) == (206, RESULT[10:20])
@@ -65,7 +67,7 @@ def test_a_video_from_its_clip_to_its_end(web: Web, clip: bytes) -> None:
     assert web.is_untouched()
 
 
-def test_what_is_asked_for_reaches_the_job(web: Web, clip: bytes) -> None:
+def test_video_parameters_reach_job(web: Web, clip: bytes) -> None:
     extra = {"effect": "blur", "background": "#010203", "pad": "zeros", "priority": 7, "seed": 4, "fps": 24}
     with client_of(web) as client:
         video = create(client, clip, model=openai.omit, extra_body=extra)
@@ -73,11 +75,11 @@ def test_what_is_asked_for_reaches_the_job(web: Web, clip: bytes) -> None:
     assert isinstance(record.spec, VideoJob)
     assert (record.spec.effect, record.spec.background, record.spec.pad) == ("blur", "#010203", "zeros")
     assert (record.spec.priority, record.spec.model) == (7, "matte")
-    assert (video.seconds, video.size) == ("0.12", "64x48")  # the clip's own
+    assert (video.seconds, video.size) == ("0.12", "64x48")  # those of the clip
     assert (web.settings.media_dir / record.id / "clip").read_bytes() == clip
 
 
-def test_a_background_may_be_an_image(web: Web, clip: bytes, tmp_path: Path) -> None:
+def test_video_background_image_is_stored(web: Web, clip: bytes, tmp_path: Path) -> None:
     image = write_image(tmp_path / "image.png")
     files = {"input_reference": ("c.mp4", clip), "background": ("b.png", image)}
     response = web.http.post("/v1/videos", data={"prompt": "a"}, files=files)
@@ -98,7 +100,7 @@ def test_a_background_may_be_an_image(web: Web, clip: bytes, tmp_path: Path) -> 
         ("priority", {"extra_body": {"priority": "11"}}),
     ],
 )
-def test_a_bad_request_names_its_parameter(
+def test_video_invalid_request_names_parameter(
     web: Web, clip: bytes, param: str, options: dict[str, Any]
 ) -> None:
     with client_of(web) as client, pytest.raises(openai.BadRequestError) as caught:
@@ -107,7 +109,7 @@ def test_a_bad_request_names_its_parameter(
     assert web.is_untouched()
 
 
-def test_other_refusals(web: Web, clip: bytes, tmp_path: Path) -> None:
+def test_video_refuses_odd_size_unknown_model_and_other_jobs(web: Web, clip: bytes, tmp_path: Path) -> None:
     with client_of(web) as client:
         with pytest.raises(openai.BadRequestError, match="even"):
             create(client, write_clip(tmp_path / "odd.mp4", width=63))
@@ -125,7 +127,7 @@ def test_other_refusals(web: Web, clip: bytes, tmp_path: Path) -> None:
     assert web.job(chat)["state"] == "queued"
 
 
-def test_there_is_no_content_before_the_end_nor_after_a_bad_one(web: Web, clip: bytes) -> None:
+def test_video_content_requires_success(web: Web, clip: bytes) -> None:
     with client_of(web) as client:
         video = create(client, clip)
         with pytest.raises(openai.ConflictError, match="queued"):
@@ -144,7 +146,7 @@ def test_there_is_no_content_before_the_end_nor_after_a_bad_one(web: Web, clip: 
             client.videos.download_content(video.id)
 
 
-def test_a_canceled_video_is_a_failed_one(web: Web, clip: bytes) -> None:
+def test_video_canceled_is_shown_as_failed(web: Web, clip: bytes) -> None:
     with client_of(web) as client:
         video = create(client, clip)
         web.http.post(f"/v1/jobs/{job_of(video)}/cancel")
@@ -152,9 +154,7 @@ def test_a_canceled_video_is_a_failed_one(web: Web, clip: bytes) -> None:
     assert (ended.status, ended.error and ended.error.code) == ("failed", "canceled")
 
 
-def test_a_video_that_waits_is_deleted_at_once_and_one_that_runs_with_its_batch(
-    web: Web, clip: bytes
-) -> None:
+def test_video_delete_waits_for_running_job(web: Web, clip: bytes) -> None:
     with client_of(web) as client, ThreadPoolExecutor(1) as pool:
         running, waiting = create(client, clip), create(client, clip)
         web.worker.claim(job_of(running))
@@ -167,13 +167,15 @@ def test_a_video_that_waits_is_deleted_at_once_and_one_that_runs_with_its_batch(
     assert web.is_untouched()
 
 
-def test_the_list_goes_both_ways_page_by_page(web: Web, clip: bytes) -> None:
+def test_video_list_pages_in_both_orders(web: Web, clip: bytes) -> None:
     with client_of(web) as client:
         ids = [create(client, clip, prompt=str(n)).id for n in range(4)]
-        ids.append(f"video_{upload(web, clip).json()['id']}")  # a native one
+        ids.append(f"video_{upload(web, clip).json()['id']}")  # of a native job
         web.submit()
         assert [video.id for video in client.videos.list()] == ids[::-1]
-        assert [video.id for video in client.videos.list(limit=2)] == ids[::-1]  # the client turns the pages
+        assert [video.id for video in client.videos.list(limit=2)] == ids[
+            ::-1
+        ]  # the client requests all pages
         assert [video.id for video in client.videos.list(limit=2, order="asc")] == ids
         page = client.videos.list(limit=2, after=ids[3])
         assert [video.id for video in page.data] == [ids[2], ids[1]]
@@ -187,7 +189,7 @@ def test_the_list_goes_both_ways_page_by_page(web: Web, clip: bytes) -> None:
             client.videos.list(after="video_nobody")
 
 
-def test_of_a_native_video_the_result_tells_size_and_length(web: Web, clip: bytes) -> None:
+def test_video_of_native_job_has_size_and_length_of_result(web: Web, clip: bytes) -> None:
     job_id = upload(web, clip).json()["id"]
     with client_of(web) as client:
         assert client.videos.retrieve(job_id).to_dict()["size"] == ""

@@ -1,4 +1,4 @@
-"""The document says what the API does: all routes, examples that fit, a page without other hosts."""
+"""Tests of the OpenAPI document: its routes, examples and events, and the page that shows it."""
 
 import json
 import re
@@ -41,12 +41,12 @@ def fits(document: Json, schema: Json, value: Any) -> None:
     OAS31Validator(schema | {"components": document["components"]}).validate(value)
 
 
-def test_it_is_openapi(document: Json) -> None:
+def test_document_is_valid_openapi(document: Json) -> None:
     OpenAPIV31SpecValidator(document).validate()
     assert document["openapi"].startswith("3.1")
 
 
-def test_every_route_of_the_app_is_in_it_and_the_reverse(app: Flask, document: Json) -> None:
+def test_document_has_exactly_the_routes_of_the_app(app: Flask, document: Json) -> None:
     rules = {
         (method.lower(), re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
@@ -57,7 +57,7 @@ def test_every_route_of_the_app_is_in_it_and_the_reverse(app: Flask, document: J
     assert ROUTES.keys() == {rule.endpoint for rule in documented(app)}
 
 
-def test_every_route_tells_its_words_and_errors(document: Json) -> None:
+def test_document_routes_have_summaries_and_errors(document: Json) -> None:
     names = [operation["operationId"] for _, _, operation in operations(document)]
     assert len(names) == len(set(names))
     for _, path, operation in operations(document):
@@ -69,7 +69,7 @@ def test_every_route_tells_its_words_and_errors(document: Json) -> None:
     assert used >= set(STATUS.values())
 
 
-def test_every_example_fits_its_schema(document: Json) -> None:
+def test_document_examples_fit_schemas(document: Json) -> None:
     seen = set()
     for _, _, operation in operations(document):
         bodies = [operation["requestBody"]] if "requestBody" in operation else []
@@ -78,14 +78,14 @@ def test_every_example_fits_its_schema(document: Json) -> None:
                 for name, example in content.get("examples", {}).items():
                     seen.add(name)
                     value = example["value"]
-                    if media == "multipart/form-data":  # its files are not in it
+                    if media == "multipart/form-data":  # the example has no files
                         value = value | dict.fromkeys(content["schema"]["required"], "")
                     fits(document, content["schema"], value)
     fits(document, {"$ref": "#/components/schemas/Notice"}, EXAMPLES["Notice"])
     assert seen == EXAMPLES.keys() - {"Notice"}
 
 
-def test_every_good_answer_and_body_in_json_has_an_example(document: Json) -> None:
+def test_document_json_bodies_have_examples(document: Json) -> None:
     for method, path, operation in operations(document):
         good = [answer for status, answer in operation["responses"].items() if status < "300"]
         for part in (operation.get("requestBody", {}), *good):
@@ -94,7 +94,7 @@ def test_every_good_answer_and_body_in_json_has_an_example(document: Json) -> No
                     assert content["examples"], (method, path)
 
 
-def test_every_event_is_described(web: Web, document: Json) -> None:
+def test_document_describes_every_event(web: Web, document: Json) -> None:
     ends = [Succeeded({}, {}), Failed("timeout", "It took too long."), Canceled()]
     jobs = [start_job(web) for _ in ends]
     web.worker.append(jobs[0], *token_events(0, 2), Batch(0, 1, 1, 0.1, {}), Progress(1, None, "frames"))
@@ -112,7 +112,7 @@ def test_every_event_is_described(web: Web, document: Json) -> None:
     fits(document, {"$ref": "#/components/schemas/EventDocument"}, requeued | {"reason": "drain"})
 
 
-def test_the_server_shows_the_document(web: Web, document: Json) -> None:
+def test_document_is_served(web: Web, document: Json) -> None:
     response = web.http.get("/openapi.json")
     assert (response.status_code, response.headers["Content-Type"]) == (200, "application/json")
     assert response.json() == json.loads(json.dumps(document))
@@ -121,7 +121,7 @@ def test_the_server_shows_the_document(web: Web, document: Json) -> None:
     ).is_success
 
 
-def test_the_page_loads_nothing_from_other_hosts(web: Web) -> None:
+def test_page_loads_nothing_from_other_hosts(web: Web) -> None:
     page = web.http.get("/docs")
     assert page.headers["Content-Type"].startswith("text/html")
     assert "script-src 'self';" in page.headers["Content-Security-Policy"]

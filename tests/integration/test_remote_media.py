@@ -12,7 +12,7 @@ import pytest
 from tests.support.clips import make_clip, read_clip
 from tests.support.pictures import numbered
 from tests.support.s3 import S3Server
-from tests.support.stack import course, eventually
+from tests.support.stack import eventually, main_event_types
 from tests.support.uploads import write_image
 from tests.support.webstack import Web, serve, upload
 from webapi.local.commands import worker_argv
@@ -93,7 +93,11 @@ def test_remote_media_job_of_a_killed_worker_finishes_on_another_host(
     api: Web, film: str, store: ObjectStore, tmp_path: Path
 ) -> None:
     events = [event.data for event in api.ledger.events(film)]
-    kinds = [kind for kind in course(event["type"] for event in events) if kind not in ("batch", "progress")]
+    kinds = [
+        kind
+        for kind in main_event_types(event["type"] for event in events)
+        if kind not in ("batch", "progress")
+    ]
     assert kinds == ["queued", "started", "requeued", "started", "succeeded"]
     again = [event["index"] for event in events if event["type"] == "batch" and event["attempt"] == 2]
     assert again[0] >= SEGMENT

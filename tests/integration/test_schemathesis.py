@@ -1,4 +1,4 @@
-"""Thousands of requests made from the OpenAPI document: no 5xx, and no answer that is not in it."""
+"""Sends thousands of generated requests. No response may be a 5xx, or missing in the OpenAPI document."""
 
 import itertools
 import json
@@ -21,19 +21,19 @@ from worker.jobs.events import Batch, Canceled, Event, Failed, Succeeded
 from worker.jobs.records import Record
 
 HERE = Path(__file__).parent
-#: How often to look for jobs that wait.
+#: Seconds between two checks for queued jobs.
 POLL_S = 0.02
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 SAMPLE = {"allocated": 1, "reserved": 1}
 MEMORY = {"source": "rss", "before": SAMPLE, "after": SAMPLE, "peak_allocated": 1, "peak_reserved": 1}
-VIDEO_RESPONSES = {"frames": 3, "width": 64, "height": 48, "frame_rate": "25/1", "content_type": "video/mp4"}
+VIDEO_RESULT = {"frames": 3, "width": 64, "height": 48, "frame_rate": "25/1", "content_type": "video/mp4"}
 
 
 class Finisher:
-    """A worker that ends the owner's jobs, in one way after another."""
+    """A worker that ends the owner's jobs: in turn with success (twice), failure and cancellation."""
 
-    def __init__(self, web: Web, owner: str, film: bytes) -> None:
-        self._web, self._owner, self._film = web, owner, film
+    def __init__(self, web: Web, owner: str, clip: bytes) -> None:
+        self._web, self._owner, self._clip = web, owner, clip
         self._ways = itertools.count()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -49,13 +49,13 @@ class Finisher:
             self._thread.join(TIMEOUT_S)
 
     def finish(self) -> None:
-        """End what waits now."""
+        """End all jobs that are queued now."""
         for record in self._web.ledger.page(state="queued", limit=100, owner=self._owner):
             try:
                 if claimed := self._web.ledger.claim(record.id, self._web.worker.name, "cpu"):
                     self._web.worker.done[record.id] = claimed.events
                     self._end(record, next(self._ways) % 4)
-            except JobNotFound:  # its client was quicker
+            except JobNotFound:  # its client has deleted it meanwhile
                 continue
 
     def _run(self) -> None:
@@ -63,27 +63,27 @@ class Finisher:
             self.finish()
 
     def _end(self, record: Record, way: int) -> None:
-        append, film = self._web.worker.append, record.kind == "video"
+        append, is_video = self._web.worker.append, record.kind == "video"
         if way == 2:
             error = {"code": "timeout", "message": "It took too long."}
             append(record.id, Failed(**error), error=error)
         elif way == 3:
             append(record.id, Canceled())
         else:
-            steps: list[Event] = [Batch(0, 3, 13, 0.1, MEMORY)] if film else token_events(0, 2)
-            result = self._film_of(record) if film else {"text": "Hi.", "finish_reason": "stop"}
+            steps: list[Event] = [Batch(0, 3, 13, 0.1, MEMORY)] if is_video else token_events(0, 2)
+            result = self._video_result(record) if is_video else {"text": "Hi.", "finish_reason": "stop"}
             append(record.id, *steps, Succeeded(result, USAGE), result=result, usage=USAGE)
 
-    def _film_of(self, record: Record) -> dict[str, object]:
+    def _video_result(self, record: Record) -> dict[str, object]:
         folder = self._web.settings.media_dir / record.id
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "result.mp4").write_bytes(self._film)
-        return VIDEO_RESPONSES | {"bytes": len(self._film)}
+        (folder / "result.mp4").write_bytes(self._clip)
+        return VIDEO_RESULT | {"bytes": len(self._clip)}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_every_answer_is_documented(web: Web, tmp_path: Path, clip: bytes) -> None:
+def test_schemathesis_finds_no_undocumented_response(web: Web, tmp_path: Path, clip: bytes) -> None:
     for kind in ("chat", "video"):
         web.ready_worker(kind)
     image = write_image(tmp_path / "image.png")
@@ -91,13 +91,13 @@ def test_every_answer_is_documented(web: Web, tmp_path: Path, clip: bytes) -> No
     web.http.headers["Authorization"] = f"Bearer {key.text}"
     finisher = Finisher(web, key.key.id, clip)
     chats = [web.submit() for _ in range(8)]
-    films = [str(upload(web, clip, background=image).json()["id"]) for _ in range(8)]
+    video_jobs = [str(upload(web, clip, background=image).json()["id"]) for _ in range(8)]
     doomed = [web.submit() for _ in range(20)]
     doomed += [str(upload(web, clip).json()["id"]) for _ in range(20)]
     finisher.finish()
 
-    videos = films + [f"video_{film}" for film in films]
-    known = {"jobs": chats + films, "videos": videos, "doomed": doomed}
+    videos = video_jobs + [f"video_{job}" for job in video_jobs]
+    known = {"jobs": chats + video_jobs, "videos": videos, "doomed": doomed}
     lines = [f"[dictionaries.{name}]\nvalues = {json.dumps(ids)}\n" for name, ids in known.items()]
     config = tmp_path / "schemathesis.toml"
     config.write_text("\n".join([(HERE / config.name).read_text(), *lines]))
@@ -105,7 +105,7 @@ def test_every_answer_is_documented(web: Web, tmp_path: Path, clip: bytes) -> No
     command = [str(program), "--config-file", str(config), "run", "--no-color"]
     command += [f"{web.http.base_url}/openapi.json", "--seed", "1"]
     environment = os.environ | {
-        "PYTHONPATH": str(HERE.parents[1]),  # of the hooks
+        "PYTHONPATH": str(HERE.parents[1]),  # where the hooks are
         "SCHEMATHESIS_KEY": key.text,
         "SCHEMATHESIS_VIDEO": str(tmp_path / "clip.mp4"),
         "SCHEMATHESIS_IMAGE": str(tmp_path / "image.png"),

@@ -1,4 +1,4 @@
-"""`stoker up` and its supervisor, with tiny real processes in the workers' places."""
+"""Tests of the supervisor and of `stoker up`, with small real processes in place of the workers."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def child(tmp_path: Path, code: str, name: str = "c") -> Child:
 
 
 def started(child: Child, count: int = 1) -> "subprocess.Popen[bytes]":
-    """The child's process, once it has printed for the count-th time that it is up."""
+    """Wait until the log has `count` lines with `up`, one for each start. Return the child's process."""
     eventually(lambda: child.log.exists() and child.log.read_text().count("up") == count, "a child")
     assert child.process is not None
     return child.process
@@ -67,7 +67,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_a_dead_child_is_started_again_a_little_later_each_time(
+def test_supervisor_restarts_dead_child_with_backoff(
     supervisor: Supervisor, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dying = child(tmp_path, "print('up: out of luck', flush=True); raise SystemExit(3)")
@@ -84,7 +84,7 @@ def test_a_dead_child_is_started_again_a_little_later_each_time(
         assert dying.process is not None
 
 
-def test_a_long_life_makes_the_next_wait_short(
+def test_supervisor_resets_backoff_after_long_life(
     supervisor: Supervisor, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sleeper = child(tmp_path, SLEEP)
@@ -98,7 +98,7 @@ def test_a_long_life_makes_the_next_wait_short(
     assert "c ended (-9), again in 1 s" in capsys.readouterr().out
 
 
-def test_stop_lets_a_child_finish(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_stop_children_lets_child_finish(supervisor: Supervisor, tmp_path: Path) -> None:
     polite = child(tmp_path, POLITE)
     supervisor.start_child(polite)
     process = started(polite)
@@ -106,9 +106,7 @@ def test_stop_lets_a_child_finish(supervisor: Supervisor, tmp_path: Path) -> Non
     assert (process.returncode, tail(polite.log, 1), supervisor.children) == (0, "bye", [])
 
 
-def test_stop_kills_what_does_not_end_in_time_and_leaves_the_others(
-    supervisor: Supervisor, tmp_path: Path
-) -> None:
+def test_stop_children_kills_after_wait_and_spares_others(supervisor: Supervisor, tmp_path: Path) -> None:
     stubborn, other = child(tmp_path, STUBBORN), child(tmp_path, SLEEP, "other")
     supervisor.start_child(stubborn)
     supervisor.start_child(other)
@@ -118,7 +116,7 @@ def test_stop_kills_what_does_not_end_in_time_and_leaves_the_others(
     assert started(other).poll() is None
 
 
-#: Drains for as long as it is let, and hands back at once when told again.
+#: At the first SIGTERM it drains without end, and sends SIGINT to its parent. At the second it ends at once.
 DRAINS = (
     "import os, signal, sys\n"
     "def end(*_):\n"
@@ -130,15 +128,15 @@ DRAINS = (
 )
 
 
-def test_a_second_ctrl_c_has_a_worker_hand_back_at_once(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_stop_children_second_ctrl_c_sends_second_sigterm(supervisor: Supervisor, tmp_path: Path) -> None:
     draining = child(tmp_path, DRAINS)
     supervisor.start_child(draining)
     process = started(draining)
-    supervisor.stop_children(["c"], TIMEOUT_S)  # meanwhile the child presses Ctrl-C
+    supervisor.stop_children(["c"], TIMEOUT_S)  # meanwhile the child sends SIGINT, as Ctrl-C would
     assert (process.returncode, tail(draining.log, 1)) == (0, "handed back")
 
 
-def test_what_a_dead_child_had_started_is_ended(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_supervisor_ends_processes_of_dead_child(supervisor: Supervisor, tmp_path: Path) -> None:
     pause = "import signal; signal.pause()"
     engine = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {pause!r}]).pid); "
     dying = child(tmp_path, engine + SLEEP)
@@ -153,7 +151,7 @@ def test_what_a_dead_child_had_started_is_ended(supervisor: Supervisor, tmp_path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
-def test_children_end_when_their_parent_is_killed() -> None:
+def test_spawn_child_ends_with_parent() -> None:
     code = (
         "import os, signal, sys; from webapi.local.supervisor import spawn;"
         "print(spawn([sys.executable, '-c', 'import signal; signal.pause()'], os.environ, None).pid);"
@@ -167,7 +165,7 @@ def test_children_end_when_their_parent_is_killed() -> None:
     eventually(lambda: not alive(pid), "the child's end")
 
 
-#: `stoker up` with real Valkey and gunicorn, and workers that only say that they are ready.
+#: `stoker up` with real Valkey and gunicorn. Its workers only publish that they are ready.
 UP = """
 import sys
 from webapi.local import stack
@@ -193,11 +191,9 @@ main(sys.argv[1:])
 """
 
 
-def test_the_stack_starts_heals_refuses_a_second_and_stops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_up_starts_restarts_refuses_second_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STOKER_HOME", str(tmp_path))
-    monkeypatch.setenv("STOKER_DEVICES", "0")  # which two workers cannot both have
+    monkeypatch.setenv("STOKER_DEVICES", "0")  # two workers cannot both have this GPU
     monkeypatch.delenv("STOKER_REDIS_URL", raising=False)
     output = tmp_path / "output"
     with output.open("wb") as file:
@@ -236,7 +232,7 @@ def test_the_stack_starts_heals_refuses_a_second_and_stops(
     assert not (tmp_path / "up.json").exists()
 
 
-def test_the_stack_does_not_open_itself_to_others_without_a_key(settings: Settings) -> None:
+def test_up_public_host_requires_key(settings: Settings) -> None:
     command = [sys.executable, "-c", UP, "up", "--host", "0.0.0.0", "--port", "0"]
     stack = subprocess.run(command, env=child_env(settings), capture_output=True, text=True, check=False)
     assert stack.returncode == 1

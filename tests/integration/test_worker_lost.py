@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.assets import asset
-from tests.support.stack import Stack, course, eventually, free_port
+from tests.support.stack import Stack, eventually, free_port, main_event_types
 from worker.jobs.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -64,7 +64,7 @@ def test_a_chat_goes_on_where_its_killed_worker_stopped(up: Stack) -> None:
     done = up.job(job)
     assert done["state"] == "succeeded"
     assert done["attempt"] == 2
-    types = course(event["type"] for event in seen)
+    types = main_event_types(event["type"] for event in seen)
     assert types == ["queued", "started", "requeued", "started", "succeeded"]
     tokens = [event for event in seen if event["type"] == "token"]
     assert "".join(token["text"] for token in tokens) == done["result"]["text"]

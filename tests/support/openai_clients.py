@@ -1,4 +1,4 @@
-"""OpenAI's own client against the API under test, and a worker's part of the conversation."""
+"""Helpers for tests that send requests with OpenAI's client, and answer them as a scripted worker."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +18,7 @@ ANSWER = ("Hel", "lo\u2028 ", "žluť 🎉")
 
 @contextmanager
 def client_of(web: Web, **options: Any) -> Iterator[OpenAI]:
-    """The official client; by default it tries nothing again."""
+    """Yield OpenAI's client of the API under test. By default it does not retry."""
     defaults: dict[str, Any] = {
         "base_url": url_of(web),
         "api_key": "none",
@@ -34,40 +34,40 @@ def url_of(web: Web) -> str:
 
 
 @contextmanager
-def asking(web: Web, **request: Any) -> Iterator["tuple[str, Future[Any]]"]:
-    """A request of the client that waits for its answer, and the id of its job."""
+def pending_completion(web: Web, **request: Any) -> Iterator["tuple[str, Future[Any]]"]:
+    """Send a completion request in a thread; yield the id of its job, and the future of its answer."""
     with client_of(web) as client, ThreadPoolExecutor(1) as pool:
-        future = pool.submit(ask, client, **request)
+        future = pool.submit(request_completion, client, **request)
         yield new_job(web, future), future
 
 
-def ask(client: OpenAI, **request: Any) -> Any:
-    """One answer; of a stream all chunks."""
+def request_completion(client: OpenAI, **request: Any) -> Any:
+    """Request a completion and return it, or the list of its chunks for a stream."""
     answer = client.chat.completions.create(**{"model": "tiny", "messages": HI} | request)
     return list(answer) if request.get("stream") else answer
 
 
 def new_job(web: Web, future: "Future[Any] | None" = None) -> str:
-    """The id of the job that waits, as soon as it does."""
+    """Wait for a queued job and return its id. Raise the error of `future`, if that fails first."""
 
     def waiting() -> str | None:
         if future is not None and future.done():
-            future.result()  # the client's error is the better story
+            future.result()  # raises the client's error, which says more than a timeout
         return next((record.id for record in web.ledger.page(state="queued")), None)
 
     return eventually(waiting, "a job", TIMEOUT_S)
 
 
-def said(texts: tuple[str, ...] = ANSWER) -> list[Event]:
+def answer_tokens(texts: tuple[str, ...] = ANSWER) -> list[Event]:
     return [Token(text, n, (n,)) for n, text in enumerate(texts)]
 
 
-def done(texts: tuple[str, ...] = ANSWER, reason: str = "stop") -> Succeeded:
+def success_event(texts: tuple[str, ...] = ANSWER, reason: str = "stop") -> Succeeded:
     return Succeeded({"text": "".join(texts), "finish_reason": reason}, USAGE)
 
 
 def answer(web: Web, job_id: str) -> None:
-    """Say ANSWER, and end."""
+    """Claim the job, and answer it with the tokens of ANSWER and success."""
     web.worker.claim(job_id)
-    ending = done()
-    web.worker.append(job_id, *said(), ending, usage=ending.usage, result=ending.result)
+    success = success_event()
+    web.worker.append(job_id, *answer_tokens(), success, usage=success.usage, result=success.result)

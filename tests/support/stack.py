@@ -1,4 +1,4 @@
-"""The whole stack as users run it: `stoker worker chat`, `stoker worker video`, `stoker web`; over HTTP."""
+"""The whole stack, started by the commands that users run: `stoker worker chat`, `worker video` and `web`."""
 
 import os
 import signal
@@ -18,20 +18,23 @@ from httpx_sse import connect_sse
 from tests.support.assets import asset
 from worker.jobs.settings import Settings, child_env
 
-__all__ = ["SLOTS", "Stack", "course", "eventually", "running_stack"]
+__all__ = ["SLOTS", "Stack", "eventually", "free_port", "main_event_types", "running_stack"]
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
 SLOTS = 8
-#: Never set: the pause between two looks at something that has no event to wait on.
+#: An event that is never set. Its `wait` is the pause between two checks of a condition.
 PAUSE = threading.Event()
 WAIT_S = 90.0
 MODELS = ("SmolLM2-135M-Instruct.Q4_1.gguf", "selfie_segmentation.tflite")
 
 
 def eventually(ask: Callable[[], T | None], what: str, wait_s: float = WAIT_S) -> T:
-    """Ask until the answer is a yes, and return it."""
+    """Call `ask` until it returns a true value, and return that value.
+
+    Raises `TimeoutError` with the text `what` after `wait_s` seconds.
+    """
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
         answer = ask()
@@ -41,13 +44,16 @@ def eventually(ask: Callable[[], T | None], what: str, wait_s: float = WAIT_S) -
     raise TimeoutError(what)
 
 
-def course(types: Iterable[str]) -> list[str]:
-    """The types of a job's events, without its tokens and the places that it is told after the first."""
+def main_event_types(types: Iterable[str]) -> list[str]:
+    """Return the types of a job's events, without tokens, and without `queued` after the first event.
+
+    A waiting job gets further `queued` events when its position changes.
+    """
     return [kind for n, kind in enumerate(types) if kind != "token" and (n == 0 or kind != "queued")]
 
 
 class Stack:
-    """Its processes, and an HTTP client of its API."""
+    """The processes of a stack, and an HTTP client of its API."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -112,22 +118,25 @@ class Stack:
         return self.http.post(f"/v1/jobs/{job['id']}/cancel")
 
     def events(self, job: Json, after: int = 0) -> Iterator[Json]:
-        """The job's events up to its end, as SSE brings them."""
+        """Yield the job's events after number `after` from its event stream, up to the terminal event."""
         url = f"/v1/jobs/{job['id']}/events"
         with connect_sse(self.http, "GET", url, params={"starting_after": after}) as source:
             for event in source.iter_sse():
                 if not event.data:
-                    continue  # a heartbeat comment, as httpx-sse sees it
+                    continue  # httpx-sse turns a heartbeat comment into an event without data
                 data = event.json()
                 assert (event.id, event.event) == (str(data["n"]), data["type"])
                 yield data
 
     def until(self, job: Json, kind: str) -> Json:
-        """The job's first event of this type."""
+        """Return the job's first event of this type."""
         return next(event for event in self.events(job) if event["type"] == kind)
 
     def finished(self, job: Json) -> tuple[Json, list[Json]]:
-        """The job after its end, and all its events: numbered without a gap, with one ending."""
+        """Wait for the job's end; return the job and its events.
+
+        The events must be numbered without a gap, and have exactly one terminal event.
+        """
         events = list(self.events(job))
         assert [event["n"] for event in events] == list(range(1, len(events) + 1))
         endings = [e["type"] for e in events if e["type"] in ("succeeded", "failed", "canceled")]
@@ -142,7 +151,7 @@ def free_port() -> int:
 
 @contextmanager
 def running_stack(settings: Settings) -> Iterator[Stack]:
-    """The stack, ready; afterwards every process must have drained and ended well."""
+    """Start a stack and yield it when it is ready. At the end, its processes must drain and exit with 0."""
     stack = Stack(settings)
     try:
         stack.start("web", "web")

@@ -1,3 +1,5 @@
+"""Tests of the check of webhook URLs, and of the network backend that connects to public addresses only."""
+
 import socket
 import threading
 from collections.abc import Iterator
@@ -24,12 +26,12 @@ PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "2a00:1450::1", "::ffff:8.8.8
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_no_private_address_passes_for_a_public_one(address: str) -> None:
+def test_is_public_rejects_private_addresses(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_public_addresses(address: str) -> None:
+def test_is_public_accepts_public_addresses(address: str) -> None:
     assert is_public(address)
 
 
@@ -41,7 +43,7 @@ def test_public_addresses(address: str) -> None:
         "[64:ff9b::7f00:1]", "localhost", "LocalHost", "localhost.", "a.localhost", "192.168.0.1:8080",
     ],
 )  # fmt: skip
-def test_a_url_of_a_private_address_is_refused_at_once(host: str) -> None:
+def test_check_url_refuses_private_hosts(host: str) -> None:
     with pytest.raises(InvalidInput, match="private") as refused:
         check_url(STRICT, f"http://{host}/hook")
     assert refused.value.field == "webhook_url"
@@ -59,29 +61,29 @@ def test_a_url_of_a_private_address_is_refused_at_once(host: str) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("settings", [STRICT, OPEN], ids=["strict", "open"])
-def test_what_is_no_plain_url_is_refused_whatever_the_settings(settings: Settings, url: str) -> None:
+def test_check_url_refuses_malformed_urls(settings: Settings, url: str) -> None:
     with pytest.raises(InvalidInput):
         check_url(settings, url)
 
 
-def test_a_name_is_taken_without_asking_the_dns(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
+def test_check_url_needs_no_dns(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags: list[object] = []
     real, here = socket.getaddrinfo, threading.get_ident()
 
     def numbers_only(*args: object, **options: object) -> object:
-        if threading.get_ident() == here:  # threads of other tests' apps may look for their Redis
-            asked.append(options.get("flags"))
+        if threading.get_ident() == here:  # apps of other tests may resolve their Redis in threads
+            flags.append(options.get("flags"))
         return real(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", numbers_only)
     url = check_url(STRICT, "https://Bücher.example:8443/ä?q=1#fragment")
     assert (url.raw_host, url.port, url.raw_path) == (b"xn--bcher-kva.example", 8443, b"/%C3%A4?q=1")
     check_url(STRICT, "http://8.8.8.8/")
-    assert asked == [socket.AI_NUMERICHOST] * 2
+    assert flags == [socket.AI_NUMERICHOST] * 2
 
 
-class Names:
-    """A resolver that gives one answer after the other, and sockets that say where they would have gone."""
+class FakeNetwork:
+    """A resolver with scripted answers, and sockets that only record the addresses of their connections."""
 
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)
@@ -95,51 +97,51 @@ class Names:
         raise httpcore.ConnectError("nobody is there")
 
 
-def names(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> Names:
-    names = Names(*answers)
-    monkeypatch.setattr(socket, "getaddrinfo", names.look_up)
-    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", lambda _, host, *rest: names.connect_tcp(host))
-    return names
+def fake_network(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> FakeNetwork:
+    network = FakeNetwork(*answers)
+    monkeypatch.setattr(socket, "getaddrinfo", network.look_up)
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", lambda _, host, *rest: network.connect_tcp(host))
+    return network
 
 
-def request(network: PublicOnlyBackend, url: str) -> None:
-    with httpcore.ConnectionPool(network_backend=network) as pool:
+def request(backend: PublicOnlyBackend, url: str) -> None:
+    with httpcore.ConnectionPool(network_backend=backend) as pool:
         pool.request("POST", url)
 
 
-def test_a_name_that_turns_private_reaches_only_what_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = names(monkeypatch, ["8.8.8.8"], ["127.0.0.1"])
-    network = PublicOnlyBackend(private=False, timeout_s=TIMEOUT_S)
+def test_backend_survives_dns_rebinding(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = fake_network(monkeypatch, ["8.8.8.8"], ["127.0.0.1"])
+    backend = PublicOnlyBackend(private=False, timeout_s=TIMEOUT_S)
     with pytest.raises(DeliveryFailed, match="nobody is there"):
-        request(network, "http://rebinds.example/")
-    assert (found.connected, found.answers) == (["8.8.8.8"], [["127.0.0.1"]])  # it was asked once
+        request(backend, "http://rebinds.example/")
+    assert (fake.connected, fake.answers) == (["8.8.8.8"], [["127.0.0.1"]])  # one lookup only
     with pytest.raises(DeliveryFailed, match="private"):
-        request(network, "http://rebinds.example/")
-    assert found.connected == ["8.8.8.8"]
+        request(backend, "http://rebinds.example/")
+    assert fake.connected == ["8.8.8.8"]
 
 
-def test_one_private_address_among_several_is_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = names(monkeypatch, ["8.8.8.8", "::ffff:10.0.0.1"])
+def test_backend_refuses_host_with_one_private_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = fake_network(monkeypatch, ["8.8.8.8", "::ffff:10.0.0.1"])
     with pytest.raises(DeliveryFailed, match="private"):
         request(PublicOnlyBackend(private=False, timeout_s=TIMEOUT_S), "http://mixed.example/")
-    assert found.connected == []
+    assert fake.connected == []
 
 
-def test_the_next_address_is_tried_when_one_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = names(monkeypatch, ["8.8.8.8", "2606:4700::1111", "8.8.8.8"])
+def test_backend_tries_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = fake_network(monkeypatch, ["8.8.8.8", "2606:4700::1111", "8.8.8.8"])
     with pytest.raises(DeliveryFailed, match="nobody is there"):
         request(PublicOnlyBackend(private=False, timeout_s=TIMEOUT_S), "http://two.example/")
-    assert found.connected == ["8.8.8.8", "2606:4700::1111"]
+    assert fake.connected == ["8.8.8.8", "2606:4700::1111"]
 
 
-def test_a_name_that_is_not_there() -> None:
+def test_backend_reports_unknown_host() -> None:
     with pytest.raises(DeliveryFailed, match=r"nowhere\.invalid"):
         request(PublicOnlyBackend(private=True, timeout_s=TIMEOUT_S), "http://nowhere.invalid/")
 
 
 @pytest.fixture
 def trickle() -> Iterator[str]:
-    """A server whose answer's head comes a byte at a time, and never to its end."""
+    """The URL of a server that sends the head of its response byte by byte, without end."""
     ended = threading.Event()
 
     def serve(listener: socket.socket) -> None:
@@ -160,6 +162,6 @@ def trickle() -> Iterator[str]:
         thread.join()
 
 
-def test_an_answer_that_trickles_in_ends_with_the_time_for_all(trickle: str) -> None:
+def test_backend_deadline_covers_slow_response(trickle: str) -> None:
     with pytest.raises(httpcore.ReadTimeout):
         request(PublicOnlyBackend(private=True, timeout_s=0.3), trickle)

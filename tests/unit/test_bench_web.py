@@ -1,4 +1,4 @@
-"""The benchmark of the API: what it does where it cannot have what it needs."""
+"""Tests of the API's benchmark in an environment that lacks something it needs."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from tests.support.stack import free_port
 JOBS = [{"links": {"events": f"/v1/jobs/{n}/events"}} for n in range(3)]
 
 
-def test_a_stream_that_cannot_be_opened_ends_the_benchmark() -> None:
+def test_open_streams_fails_if_a_stream_cannot_open() -> None:
     streams = open_streams(f"http://127.0.0.1:{free_port()}", JOBS, lambda: None)
     with pytest.raises(ExceptionGroup, match="TaskGroup"):
         asyncio.run(asyncio.wait_for(streams, 10))

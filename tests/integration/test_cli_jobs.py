@@ -1,4 +1,4 @@
-"""The client commands against the real API, with a scripted worker behind it."""
+"""Tests of `stoker chat`, `video` and `status` against the real API and a scripted worker."""
 
 import json
 import signal
@@ -26,7 +26,7 @@ ANSWER = [
 ]
 
 
-#: Heartbeats between all events: a client must not take one for an event.
+#: Heartbeats come between all events. A client must not take one for an event.
 SETTINGS = {"heartbeat_s": 0.05}
 
 
@@ -42,7 +42,7 @@ def stoker(*arguments: object) -> Result:
 
 
 def with_worker(web: Web, work: Callable[[str], object], *arguments: object) -> Result:
-    """Run the command while a worker claims the one job that it submits."""
+    """Run the command while a worker claims the only job that the command submits, and runs `work` on it."""
 
     def serve_one() -> None:
         eventually(web.ledger.page, "a job")
@@ -62,7 +62,7 @@ def fails(result: Result, sentence: str) -> None:
     assert result.stderr == f"Error: {sentence}\n"
 
 
-def test_chat_prints_the_answer_and_what_it_took(web: Web) -> None:
+def test_chat_prints_answer_and_timeline(web: Web) -> None:
     def work(job_id: str) -> None:
         for event in ANSWER:
             threading.Event().wait(0.1)  # a heartbeat comes in between
@@ -78,30 +78,30 @@ def test_chat_prints_the_answer_and_what_it_took(web: Web) -> None:
     assert [m["role"] for m in spec.model_dump()["messages"]] == ["system", "user"]
 
 
-def test_a_failed_job_is_one_sentence(web: Web) -> None:
+def test_chat_reports_failed_job_in_one_sentence(web: Web) -> None:
     failed = Failed("engine_failed", "the engine is on fire")
     result = with_worker(web, lambda job_id: web.worker.append(job_id, failed), "chat", "Hi")
     fails(result, "the job failed: engine_failed: the engine is on fire")
 
 
-def test_a_job_canceled_by_another_is_one_sentence(web: Web) -> None:
+def test_chat_reports_canceled_job_in_one_sentence(web: Web) -> None:
     result = with_worker(web, lambda job_id: web.worker.append(job_id, Canceled()), "chat", "Hi")
     fails(result, "the job was canceled")
 
 
-def test_a_refusal_is_the_problems_detail(web: Web) -> None:
+def test_chat_reports_detail_of_refusal(web: Web) -> None:
     fails(
         stoker("chat", "Hi", "--temperature", -1), "temperature: Input should be greater than or equal to 0"
     )
 
 
 @pytest.mark.parametrize("command", [("chat", "Hi"), ("status",)])
-def test_no_api_is_one_sentence(command: tuple[str, ...]) -> None:
+def test_client_commands_report_missing_api_in_one_sentence(command: tuple[str, ...]) -> None:
     result = stoker(*command, "--url", "http://127.0.0.1:1")
     fails(result, "no answer from the API at http://127.0.0.1:1: [Errno 111] Connection refused")
 
 
-def test_ctrl_c_cancels_the_chat(web: Web) -> None:
+def test_chat_ctrl_c_cancels_job(web: Web) -> None:
     command = [sys.executable, "-m", "webapi.cli", "chat", "Hi"]
     env = child_env(Settings.from_env())
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -116,7 +116,7 @@ def test_ctrl_c_cancels_the_chat(web: Web) -> None:
     assert web.worker.append(job_id, ANSWER[1]) == "cancel"
 
 
-def test_video_shows_progress_and_saves_the_result(web: Web, tmp_path: Path) -> None:
+def test_video_shows_progress_and_saves_result(web: Web, tmp_path: Path) -> None:
     clip = tmp_path / "in.mp4"
     write_clip(clip)
 
@@ -135,7 +135,7 @@ def test_video_shows_progress_and_saves_the_result(web: Web, tmp_path: Path) -> 
     assert {"effect": "blur", "pad": "zeros"}.items() <= web.ledger.page()[0].spec.model_dump().items()
 
 
-def test_a_download_that_fails_leaves_nothing(web: Web, tmp_path: Path) -> None:
+def test_video_failed_download_leaves_no_file(web: Web, tmp_path: Path) -> None:
     clip, output = tmp_path / "in.mp4", tmp_path / "out.mp4"
     write_clip(clip)
     result = with_worker(

@@ -1,4 +1,4 @@
-"""Webhooks end to end: real gunicorn, a real Celery worker for them, a receiver that answers as told."""
+"""Tests of webhooks with a real gunicorn, a real Celery worker for webhooks and a scripted receiver."""
 
 import queue
 import signal
@@ -33,7 +33,7 @@ SETTINGS = {"webhook_private": True, "webhook_backoff_s": 0.02, "webhook_attempt
 
 
 @dataclass
-class Received:
+class Delivery:
     path: str
     headers: dict[str, str]
     body: bytes
@@ -41,18 +41,18 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Answers with the statuses that it is given, then with 204; `hold` keeps its answers back."""
+    """A receiver that responds with the given statuses, then with 204. It responds only while `go` is set."""
 
     port: int
     statuses: "queue.SimpleQueue[int]" = field(default_factory=queue.SimpleQueue)
-    received: "queue.SimpleQueue[Received]" = field(default_factory=queue.SimpleQueue)
+    received: "queue.SimpleQueue[Delivery]" = field(default_factory=queue.SimpleQueue)
     go: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hook?a=b"
 
-    def next(self) -> Received:
+    def next(self) -> Delivery:
         return self.received.get(timeout=TIMEOUT_S)
 
     def answers(self, *statuses: int) -> None:
@@ -61,15 +61,15 @@ class Receiver:
 
 
 @contextmanager
-def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+def running_receiver(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            told.received.put(Received(self.path, headers, body))
-            assert told.go.wait(TIMEOUT_S)
-            self.send_response(204 if told.statuses.empty() else told.statuses.get())
-            self.send_header("Location", f"http://127.0.0.1:{told.port}/elsewhere")
+            receiver.received.put(Delivery(self.path, headers, body))
+            assert receiver.go.wait(TIMEOUT_S)
+            self.send_response(204 if receiver.statuses.empty() else receiver.statuses.get())
+            self.send_header("Location", f"http://127.0.0.1:{receiver.port}/elsewhere")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -77,19 +77,19 @@ def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            pass  # whoever was to hear the answer was killed
+            pass  # the client of this request was killed
 
     server = Server(("127.0.0.1", 0), Handler)
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
-    told = Receiver(server.server_port)
-    told.go.set()
+    receiver = Receiver(server.server_port)
+    receiver.go.set()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
-        yield told
+        yield receiver
     finally:
-        told.go.set()
+        receiver.go.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -97,7 +97,7 @@ def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with receiving() as found:
+    with running_receiver() as found:
         yield found
 
 
@@ -110,7 +110,7 @@ def spawn(settings: Settings, log: Path) -> "subprocess.Popen[bytes]":
 
 @pytest.fixture(scope="module")
 def sender(server: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The worker for webhooks; told to end, it does so well."""
+    """Run the webhook worker. At the end it gets SIGTERM, and must exit with 0."""
     log = tmp_path_factory.mktemp("sender") / "log"
     process = spawn(server.settings, log)
     try:
@@ -126,33 +126,33 @@ def due(ledger: Ledger) -> list[str]:
     return [str(job_id) for job_id in ledger.redis.zrange(ledger.key("webhooks"), 0, -1)]
 
 
-def settled(ledger: Ledger) -> None:
+def wait_until_settled(ledger: Ledger) -> None:
     eventually(lambda: not due(ledger), "the end of all deliveries", TIMEOUT_S)
 
 
 def make_due(ledger: Ledger) -> None:
-    """As if the time had come at which a delivery of which nothing was heard is hinted at again."""
+    """Make all deliveries due, so that recovery sends their messages again."""
     ledger.redis.zadd(ledger.key("webhooks"), dict.fromkeys(due(ledger), 0))
 
 
-def verified(web: Web, got: Received, owner: str = "") -> dict[str, Any]:
-    """The payload, once its signature is right: with this owner's key, and with no other's."""
+def verified(web: Web, delivery: Delivery, owner: str = "") -> dict[str, Any]:
+    """Check that this owner's key, and no other key, verifies the signature. Return the payload."""
     with pytest.raises(WebhookVerificationError):
-        Webhook(SigningKeys(web.ledger).webhook_key(owner + "x")).verify(got.body, got.headers)
-    return dict(Webhook(SigningKeys(web.ledger).webhook_key(owner)).verify(got.body, got.headers))
+        Webhook(SigningKeys(web.ledger).webhook_key(owner + "x")).verify(delivery.body, delivery.headers)
+    return dict(Webhook(SigningKeys(web.ledger).webhook_key(owner)).verify(delivery.body, delivery.headers))
 
 
 @pytest.mark.usefixtures("sender")
-def test_an_ending_is_delivered_again_until_it_is_taken(web: Web, receiver: Receiver) -> None:
+def test_sender_retries_until_accepted(web: Web, receiver: Receiver) -> None:
     receiver.answers(500, 302)
     job_id = web.submit(webhook_url=receiver.url)
     web.http.post(f"/v1/jobs/{job_id}/cancel")
     tries = [receiver.next() for _ in range(3)]
-    settled(web.ledger)
+    wait_until_settled(web.ledger)
     assert receiver.received.empty()
-    assert {got.path for got in tries} == {"/hook?a=b"}  # and no redirect was followed
-    assert {got.headers["webhook-id"] for got in tries} == {f"msg_{job_id}"}
-    payloads = [verified(web, got) for got in tries]
+    assert {delivery.path for delivery in tries} == {"/hook?a=b"}  # no redirect was followed
+    assert {delivery.headers["webhook-id"] for delivery in tries} == {f"msg_{job_id}"}
+    payloads = [verified(web, delivery) for delivery in tries]
     job = web.job(job_id)
     sent = {"type": "job.canceled", "timestamp": job["finished_at"], "data": job}
     assert payloads == [sent] * 3
@@ -166,39 +166,39 @@ def test_an_ending_is_delivered_again_until_it_is_taken(web: Web, receiver: Rece
     ("event", "kind"),
     [(Succeeded({"text": "Hi \u2028"}, {}), "job.succeeded"), (Failed("engine_failed", "no"), "job.failed")],
 )
-def test_what_a_worker_ends_is_delivered(web: Web, receiver: Receiver, event: Any, kind: str) -> None:
+def test_sender_delivers_success_and_failure(web: Web, receiver: Receiver, event: Any, kind: str) -> None:
     job_id = web.submit(webhook_url=receiver.url)
     web.worker.claim(job_id)
     web.worker.append(job_id, event, result={"text": "Hi \u2028"})
     payload = verified(web, receiver.next())
     assert (payload["type"], payload["data"]) == (kind, web.job(job_id))
-    settled(web.ledger)
+    wait_until_settled(web.ledger)
 
 
 @pytest.mark.usefixtures("sender")
-def test_the_key_is_the_owners(web: Web, receiver: Receiver) -> None:
+def test_sender_signs_with_key_of_owner(web: Web, receiver: Receiver) -> None:
     spec = validate("chat", {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": receiver.url})
     web.ledger.submit("owned", "chat.tiny", spec, "key1")
     web.ledger.cancel("owned")
     assert verified(web, receiver.next(), "key1")["data"]["id"] == "owned"
-    settled(web.ledger)
+    wait_until_settled(web.ledger)
 
 
 @pytest.mark.usefixtures("sender")
 @pytest.mark.parametrize(("statuses", "tries"), [([410], 1), ([500] * ATTEMPTS, ATTEMPTS)])
-def test_a_receiver_that_is_gone_or_never_takes_it_is_given_up(
+def test_sender_gives_up_after_gone_or_all_attempts(
     web: Web, receiver: Receiver, statuses: list[int], tries: int
 ) -> None:
     receiver.answers(*statuses)
     web.http.post(f"/v1/jobs/{web.submit(webhook_url=receiver.url)}/cancel")
     for _ in range(tries):
         receiver.next()
-    settled(web.ledger)
+    wait_until_settled(web.ledger)
     assert receiver.received.empty()
 
 
 @pytest.mark.usefixtures("sender")
-def test_a_job_that_is_forgotten_between_two_tries_is_dropped(web: Web, receiver: Receiver) -> None:
+def test_sender_drops_job_deleted_between_attempts(web: Web, receiver: Receiver) -> None:
     receiver.answers(500)
     receiver.go.clear()
     job_id = web.submit(webhook_url=receiver.url)
@@ -208,12 +208,13 @@ def test_a_job_that_is_forgotten_between_two_tries_is_dropped(web: Web, receiver
     receiver.go.set()
     other = web.submit(webhook_url=receiver.url)
     web.http.post(f"/v1/jobs/{other}/cancel")
-    assert receiver.next().headers["webhook-id"] == f"msg_{other}"  # later than a retry would have been
-    settled(web.ledger)
+    # The other job's webhook arrives later than a retry of the first one would.
+    assert receiver.next().headers["webhook-id"] == f"msg_{other}"
+    wait_until_settled(web.ledger)
     assert receiver.received.empty()
 
 
-def ended(ledger: Ledger, url: str) -> Record:
+def canceled_job(ledger: Ledger, url: str) -> Record:
     spec = validate("chat", {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": url})
     ledger.submit("a", "chat.tiny", spec)
     ledger.cancel("a")
@@ -222,52 +223,53 @@ def ended(ledger: Ledger, url: str) -> Record:
 
 @pytest.fixture
 def open_ledger(ledger: Ledger) -> Ledger:
-    """A ledger whose webhooks may go to loopback."""
+    """A ledger whose settings allow webhooks to private addresses."""
     ledger.settings = ledger.settings.replace(webhook_private=True)
     return ledger
 
 
-def test_no_proxy_is_used(open_ledger: Ledger, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_post_uses_no_proxy(open_ledger: Ledger, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    assert post(open_ledger, ended(open_ledger, receiver.url)) == 204
+    assert post(open_ledger, canceled_job(open_ledger, receiver.url)) == 204
 
 
-def test_an_ipv6_address_is_named_in_brackets(open_ledger: Ledger, receiver: Receiver) -> None:
+def test_post_host_header_has_brackets_for_ipv6(open_ledger: Ledger, receiver: Receiver) -> None:
     mapped = "[::ffff:127.0.0.1]"
-    post(open_ledger, ended(open_ledger, receiver.url.replace("127.0.0.1", mapped)))
+    post(open_ledger, canceled_job(open_ledger, receiver.url.replace("127.0.0.1", mapped)))
     assert receiver.next().headers["host"] == f"{mapped}:{receiver.port}"
 
 
-def test_settings_are_asked_at_each_try(ledger: Ledger, receiver: Receiver) -> None:
-    record = ended(ledger, receiver.url.replace("127.0.0.1", "name.example"))
+def test_post_checks_address_with_current_settings(ledger: Ledger, receiver: Receiver) -> None:
+    record = canceled_job(ledger, receiver.url.replace("127.0.0.1", "name.example"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", answer("127.0.0.1"))
+        patch.setattr(socket, "getaddrinfo", resolving_to("127.0.0.1"))
         with pytest.raises(DeliveryFailed, match="private"):
             post(ledger, record)
     assert receiver.received.empty()
 
 
-def answer(address: str) -> Any:
+def resolving_to(address: str) -> Any:
     real = socket.getaddrinfo
 
     def look_up(host: str, port: int, *args: Any, **options: Any) -> Any:
-        if host != "name.example" or options.get("flags"):  # Redis, or whether it is a number
+        # Other lookups are those of Redis, and those with flags, which only parse numeric addresses.
+        if host != "name.example" or options.get("flags"):
             return real(host, port, *args, **options)
         return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port))]
 
     return look_up
 
 
-def test_a_receiver_that_does_not_answer_is_given_up_in_time(open_ledger: Ledger, receiver: Receiver) -> None:
+def test_post_times_out_without_response(open_ledger: Ledger, receiver: Receiver) -> None:
     receiver.go.clear()
     with pytest.raises(DeliveryFailed):
-        post(open_ledger, ended(open_ledger, receiver.url), timeout_s=0.2)
+        post(open_ledger, canceled_job(open_ledger, receiver.url), timeout_s=0.2)
 
 
-def test_nobody_listens(open_ledger: Ledger) -> None:
+def test_post_reports_refused_connection(open_ledger: Ledger) -> None:
     with pytest.raises(DeliveryFailed, match="refused"):
-        post(open_ledger, ended(open_ledger, f"http://127.0.0.1:{free_port()}/"))
+        post(open_ledger, canceled_job(open_ledger, f"http://127.0.0.1:{free_port()}/"))
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
@@ -279,7 +281,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("certified", ["name.example", "other.example"])
-def test_tls_is_with_the_name_though_the_connection_is_to_an_address(
+def test_post_verifies_tls_certificate_for_name(
     open_ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certified: str
 ) -> None:
     key, cert = certificate(tmp_path, certified)
@@ -287,9 +289,9 @@ def test_tls_is_with_the_name_though_the_connection_is_to_an_address(
     context.load_cert_chain(cert, key)
     context.sni_callback = lambda _, name, __: seen.append(name)
     tls = ssl.create_default_context(cafile=str(cert))
-    with receiving(context) as receiver:
-        record = ended(open_ledger, f"https://name.example:{receiver.port}/")
-        monkeypatch.setattr(socket, "getaddrinfo", answer("127.0.0.1"))
+    with running_receiver(context) as receiver:
+        record = canceled_job(open_ledger, f"https://name.example:{receiver.port}/")
+        monkeypatch.setattr(socket, "getaddrinfo", resolving_to("127.0.0.1"))
         if certified == "name.example":
             assert post(open_ledger, record, tls=tls) == 204
             assert receiver.next().headers["host"] == f"name.example:{receiver.port}"
@@ -300,7 +302,7 @@ def test_tls_is_with_the_name_though_the_connection_is_to_an_address(
         monkeypatch.undo()
 
 
-def test_waits_grow_fivefold_up_to_a_limit() -> None:
+def test_wait_s_grows_fivefold_up_to_limit() -> None:
     expected = [5, 25, 125, 625, 3125, 15625, WAIT_MAX_S, WAIT_MAX_S]
     for tried, seconds in enumerate(expected):
         waits = {wait_s(tried, 5.0) for _ in range(50)}
@@ -310,15 +312,16 @@ def test_waits_grow_fivefold_up_to_a_limit() -> None:
 
 
 def retry_is_held(web: Web, log: Path) -> bool:
-    """Two messages were received, the second for later; and both are off the broker."""
+    """Check that the worker received two messages, and that neither is unacknowledged at the broker.
+
+    The second one is the retry, which the worker holds until it is due.
+    """
     unacked = web.ledger.redis.hlen(web.ledger.key("celery", "unacked"))
     return log.read_text().count("] received") == 2 and not unacked
 
 
-def test_what_a_dead_worker_held_goes_out_with_the_next(
-    redis_url: str, tmp_path: Path, receiver: Receiver
-) -> None:
-    """SIGKILL in the middle of a try; then SIGTERM while the retry waits in the worker's memory."""
+def test_sender_delivers_messages_of_dead_worker(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
+    """One worker gets SIGKILL during an attempt, the next one SIGTERM while it holds the retry in memory."""
     with serve(redis_url, tmp_path, **SETTINGS | {"webhook_backoff_s": 100}) as web:
         receiver.answers(500)
         receiver.go.clear()
@@ -342,15 +345,15 @@ def test_what_a_dead_worker_held_goes_out_with_the_next(
             make_due(web.ledger)
             processes.append(spawn(web.settings, tmp_path / "log"))
             assert verified(web, receiver.next())["data"]["id"] == job_id
-            settled(web.ledger)
+            wait_until_settled(web.ledger)
         finally:
             for process in processes:
                 process.kill()
                 process.wait()
 
 
-def test_it_survives_a_restart_of_redis(tmp_path: Path, receiver: Receiver) -> None:
-    """While the worker holds a retry that is not due yet, which kombu would hold unacknowledged."""
+def test_sender_survives_redis_restart(tmp_path: Path, receiver: Receiver) -> None:
+    """Redis restarts while the worker holds a retry that is not due, which Kombu would not acknowledge."""
     port = free_port()
     valkey = subprocess.Popen(valkey_argv(port, tmp_path / "valkey"), stdout=subprocess.DEVNULL)
     changes = SETTINGS | {"webhook_backoff_s": 100}
@@ -365,13 +368,13 @@ def test_it_survives_a_restart_of_redis(tmp_path: Path, receiver: Receiver) -> N
             valkey.terminate()
             valkey.wait(TIMEOUT_S)
             valkey = subprocess.Popen(valkey_argv(port, tmp_path / "valkey"), stdout=subprocess.DEVNULL)
-            eventually(lambda: answers(web), "Redis", TIMEOUT_S)
+            eventually(lambda: is_answering(web), "Redis", TIMEOUT_S)
             job_id = web.submit(webhook_url=receiver.url)
             web.http.post(f"/v1/jobs/{job_id}/cancel")
             assert verified(web, receiver.next())["data"]["id"] == job_id
             make_due(web.ledger)
             assert verified(web, receiver.next())["data"]["id"] == held
-            settled(web.ledger)
+            wait_until_settled(web.ledger)
             sender.terminate()
             assert sender.wait(TIMEOUT_S) == 0, (tmp_path / "log").read_text()
         finally:
@@ -381,5 +384,5 @@ def test_it_survives_a_restart_of_redis(tmp_path: Path, receiver: Receiver) -> N
             valkey.wait()
 
 
-def answers(web: Web) -> bool:
+def is_answering(web: Web) -> bool:
     return web.http.get("/v1/queues").status_code == 200

@@ -1,4 +1,4 @@
-"""`stoker worker`, `web` and `models` become other programs; these are their command lines."""
+"""Tests of the programs that `stoker worker`, `web` and `models` execute, and of errors in settings."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ class Runner:
         return self.seen.pop()
 
 
-def test_a_chat_worker_is_the_official_celery_worker_in_one_solo_process(run: Runner) -> None:
+def test_worker_chat_executes_celery_with_solo_pool(run: Runner) -> None:
     argv, env = run("worker chat --devices cpu --model /models/My.gguf --slots 3 --engine transformers")
     assert argv[:6] == [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
     options = dict(pairwise(argv))
@@ -43,26 +43,26 @@ def test_a_chat_worker_is_the_official_celery_worker_in_one_solo_process(run: Ru
     assert {f"STOKER_{name}": value for name, value in settings.items()}.items() <= env.items()
 
 
-def test_a_worker_has_a_new_node_name_at_each_start(run: Runner) -> None:
+def test_worker_node_name_is_new_at_each_start(run: Runner) -> None:
     names = {run("worker chat")[0][-3] for _ in range(2)}
     assert len(names) == 2
     assert all(name.startswith("chat-") and name.endswith("@%h") for name in names)
 
 
-def test_a_video_worker(run: Runner) -> None:
+def test_worker_video_passes_settings(run: Runner) -> None:
     argv, env = run("worker video --batch-size 4")
     assert "video.selfie_segmentation" in argv
     assert (env["STOKER_WORKER"], env["STOKER_BATCH_SIZE"]) == ("video", "4")
     assert (env["STOKER_PAD"], env["STOKER_COMPILE"]) == ("True", "False")
 
 
-def test_a_video_worker_that_is_measured_without_padding_or_compiled(run: Runner) -> None:
+def test_worker_video_flags_no_pad_and_compile(run: Runner) -> None:
     _, env = run("worker video --no-pad --compile")
     settings = Settings.from_env(env)
     assert (settings.pad, settings.compile) == (False, True)
 
 
-def test_webhooks_have_a_worker_of_their_own(run: Runner) -> None:
+def test_worker_webhooks_executes_celery_with_threads(run: Runner) -> None:
     argv, _ = run("worker webhooks")
     assert argv[:6] == [sys.executable, "-m", "celery", "-A", "webapi.webhooks.sender", "worker"]
     options = dict(pairwise(argv))
@@ -70,21 +70,21 @@ def test_webhooks_have_a_worker_of_their_own(run: Runner) -> None:
     assert options["-n"].startswith("webhooks-")
 
 
-def test_the_api_is_gunicorn_with_gevent(run: Runner) -> None:
+def test_web_executes_gunicorn_with_gevent(run: Runner) -> None:
     argv, env = run("web --host ::1 --port 81")
     assert argv[:5] == [sys.executable, "-m", "gunicorn", "-k", "gevent"]
     assert (argv[argv.index("-b") + 1], argv[-1]) == ("[::1]:81", "webapi.app:create_app()")
     assert env["STOKER_PORT"] == "81"
 
 
-def test_models_are_fetched_by_the_workers_code(run: Runner) -> None:
+def test_models_executes_worker_assets(run: Runner) -> None:
     assert run("models --check bikes.mp4")[0][1:] == ["-m", "worker.assets", "--check", "bikes.mp4"]
 
 
 @pytest.mark.parametrize(
     "command", ["worker video --batch-size 0", "web --port 99999", "worker chat --slots 0"]
 )
-def test_a_value_that_cannot_work_is_one_sentence(command: str) -> None:
+def test_invalid_setting_is_one_sentence(command: str) -> None:
     result = CliRunner().invoke(main, command.split())
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: STOKER_")
@@ -92,7 +92,7 @@ def test_a_value_that_cannot_work_is_one_sentence(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["up", "web"])
-def test_a_media_store_that_no_library_is_there_for_is_one_sentence(command: str, tmp_path: Path) -> None:
+def test_media_store_without_library_is_one_sentence(command: str, tmp_path: Path) -> None:
     env = {"STOKER_HOME": str(tmp_path / "home"), "STOKER_MEDIA_URL": "nosuch://bucket"}
     result = CliRunner().invoke(main, [command], env=env)
     assert result.exit_code == 1
@@ -100,7 +100,7 @@ def test_a_media_store_that_no_library_is_there_for_is_one_sentence(command: str
     assert not list(tmp_path.iterdir())
 
 
-def test_the_sizes_to_warm_up_for() -> None:
+def test_settings_parse_video_sizes() -> None:
     sizes = Settings.from_env({"STOKER_VIDEO_SIZES": "1280x720, 64x48"}).clip_sizes
     assert sizes == [ClipSize(width=1280, height=720), ClipSize(64, 48)]
     for wrong in ("1280", "0x720", "1280x720;64x48", "-1x5", "1280x1000000"):
