@@ -29,7 +29,7 @@ DONE = Succeeded({}, {})
 
 #: How a Python block is tested, by a text that only such blocks have. All others are fragments of modules.
 PROGRAMS = {
-    "client": "from webapi.client.client import",
+    "client": "from webapi.client import",
     "openai": "from openai import",
     "channel": ".pubsub()",
     "receiver": "import Webhook",
