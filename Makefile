@@ -61,9 +61,11 @@ lint: $(INSTALLED)
 	$(BIN)/codespell
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
+	$(BIN)/mypy docs/generate_settings.py
 
 # The documentation's site. It fails on a dead link or anchor.
 docs: $(INSTALLED)
+	$(BIN)/python docs/generate_settings.py >docs/settings.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 clean:
