@@ -1,4 +1,4 @@
-"""Everything that can be set from outside: the only reader (and writer) of the environment."""
+"""The settings, and the only code that reads or writes environment variables."""
 
 import json
 import os
@@ -153,7 +153,7 @@ class Settings(BaseModel):
         try:
             args = json.loads(text)
         except ValueError as error:
-            raise PydanticCustomError("json", "{why}", {"why": f"this is no JSON: {error}"}) from None
+            raise PydanticCustomError("json", "{why}", {"why": f"this is not JSON: {error}"}) from None
         if not isinstance(args, dict):
             raise PydanticCustomError("json", 'a JSON object is needed, such as {{"dtype": "float16"}}')
         return text
@@ -168,7 +168,7 @@ class Settings(BaseModel):
     @field_validator("cors_origins")
     @classmethod
     def _exact_origins(cls, text: str) -> str:
-        """A pattern would let in what nobody has thought of, with its visitors' cookies."""
+        """Refuse patterns: one could admit an unforeseen page, together with the cookies of its visitors."""
         for origin in _split(text):
             if not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", origin):
                 raise PydanticCustomError(
@@ -180,7 +180,10 @@ class Settings(BaseModel):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read `STOKER_*`; an empty value counts as unset. Raises `ConfigurationError` with the variable."""
+        """Read `STOKER_*` from `environ`, by default that of this process. An empty value counts as unset.
+
+        Raises `ConfigurationError`, whose message names the variable, if a value is not valid.
+        """
         environ = os.environ if environ is None else environ
         values = {name: environ.get(PREFIX + name.upper()) for name in cls.model_fields}
         try:
@@ -190,64 +193,67 @@ class Settings(BaseModel):
             raise ConfigurationError(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from None
 
     def replace(self, **changes: object) -> Self:
-        """A copy with the changes that are not None, validated. Raises `ConfigurationError`."""
+        """Return a copy with those of the changes that are not None. Raises `ConfigurationError`."""
         kept = {name: str(value) for name, value in changes.items() if value is not None}
         return self.from_env(self.to_env() | {PREFIX + name.upper(): value for name, value in kept.items()})
 
     def to_env(self) -> dict[str, str]:
-        """These settings as environment variables, for a child process."""
+        """Return these settings as environment variables, for a child process."""
         values = self.model_dump(exclude_none=True)
         return {PREFIX + name.upper(): str(value) for name, value in values.items()}
 
     @property
     def origins(self) -> list[str]:
-        """`cors_origins`, one by one."""
+        """The origins in `cors_origins`."""
         return _split(self.cors_origins)
 
     @property
     def vllm_options(self) -> dict[str, Any]:
-        """`vllm_args`, by name."""
+        """The arguments in `vllm_args`, by name."""
         return dict(json.loads(self.vllm_args))
 
     @property
     def clip_sizes(self) -> list[ClipSize]:
-        """`video_sizes`, one by one."""
+        """The sizes in `video_sizes`."""
         return [ClipSize.parse(part) for part in _split(self.video_sizes)]
 
     @property
     def home_dir(self) -> Path:
-        """`home`, absolute."""
+        """The absolute path of `home`."""
         return self.home.expanduser().absolute()
 
     @property
     def models_dir(self) -> Path:
-        """Where fetched and converted models lie."""
+        """The folder of fetched and converted models."""
         return self.home_dir / "models"
 
     @property
     def media_dir(self) -> Path:
-        """Where jobs' files lie without a `media_url`, a folder a job; another Stoker has another prefix."""
+        """The folder of the jobs' files if there is no `media_url`. Each prefix has a folder of its own."""
         return self.home_dir / "media" / self.prefix
 
     @property
     def staging_dir(self) -> Path:
-        """Where files of a `media_url` lie while a process of this machine works on them."""
+        """The folder of copies of files from `media_url` that a process of this machine works on."""
         return self.home_dir / "staging" / self.prefix
 
     @property
     def broker_url(self) -> str:
-        """The Redis to connect to."""
+        """The URL of the Redis to connect to."""
         return self.redis_url or "redis://127.0.0.1:6379/0"
 
     @property
     def limits(self) -> Limits:
-        """What an uploaded clip may have at most."""
+        """The limits of an uploaded clip."""
         return Limits(self.max_pixels, self.max_frames, self.max_duration_s, self.max_streams)
 
     def model_name(self, kind: str) -> str:
-        """The name under which the kind's configured model is served: its path's last part."""
+        """Return the name of the configured model of this kind, which is the last part of its path.
+
+        A known file extension is removed, and other characters than letters, digits, `_`, `.` and `-` become `-`.
+        """
         model = self.chat_model if kind == "chat" else self.video_model
-        if Path(model).name in ("", ".."):  # "." is the folder that it stands for
+        if Path(model).name in ("", ".."):  # such as ".": use the name of the folder itself
             model = os.path.abspath(model)
         name = re.sub(r"\.(gguf|tflite|safetensors|pt)$", "", Path(model).name)
         return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
@@ -258,20 +264,20 @@ def _split(text: str) -> list[str]:
 
 
 def child_env(settings: Settings) -> dict[str, str]:
-    """The environment for a child process: ours, with `settings` on top."""
+    """Return the environment for a child process: that of this process, overridden by `settings`."""
     return dict(os.environ) | settings.to_env()
 
 
 def set_env(**variables: str) -> None:
-    """Set variables that libraries read at import (`CUDA_VISIBLE_DEVICES`, `HF_HUB_OFFLINE`, …)."""
+    """Set variables that libraries read when they are imported, such as `CUDA_VISIBLE_DEVICES`."""
     os.environ.update(variables)
 
 
 def set_env_default(**variables: str) -> None:
-    """Set those of these variables that the user has not set."""
+    """Set the variables, except for those that the user has set."""
     set_env(**{name: value for name, value in variables.items() if name not in os.environ})
 
 
 def visible_devices() -> str | None:
-    """What the user already put in `CUDA_VISIBLE_DEVICES`: the set to choose from."""
+    """Return the user's `CUDA_VISIBLE_DEVICES`, the set of GPUs to choose from; None if it is unset."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")
