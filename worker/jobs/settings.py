@@ -250,7 +250,7 @@ class Settings(BaseModel):
     def model_name(self, kind: str) -> str:
         """Return the name of the configured model of this kind, which is the last part of its path.
 
-        A known file extension is removed, and other characters than letters, digits, `_`, `.` and `-` become `-`.
+        A known file extension is removed. Characters other than letters, digits, `_`, `.` and `-` become `-`.
         """
         model = self.chat_model if kind == "chat" else self.video_model
         if Path(model).name in ("", ".."):  # such as ".": use the name of the folder itself
