@@ -53,7 +53,7 @@ class Finisher:
         for record in self._web.ledger.page(state="queued", limit=100, owner=self._owner):
             try:
                 if claimed := self._web.ledger.claim(record.id, self._web.worker.name, "cpu"):
-                    self._web.worker.done[record.id] = claimed.events
+                    self._web.worker.last_events[record.id] = claimed.events
                     self._end(record, next(self._ways) % 4)
             except JobNotFound:  # its client has deleted it meanwhile
                 continue

@@ -66,10 +66,10 @@ def running_receiver(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            receiver.received.put(Delivery(self.path, headers, body))
-            assert receiver.go.wait(TIMEOUT_S)
-            self.send_response(204 if receiver.statuses.empty() else receiver.statuses.get())
-            self.send_header("Location", f"http://127.0.0.1:{receiver.port}/elsewhere")
+            target.received.put(Delivery(self.path, headers, body))
+            assert target.go.wait(TIMEOUT_S)
+            self.send_response(204 if target.statuses.empty() else target.statuses.get())
+            self.send_header("Location", f"http://127.0.0.1:{target.port}/elsewhere")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -82,14 +82,14 @@ def running_receiver(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     server = Server(("127.0.0.1", 0), Handler)
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
-    receiver = Receiver(server.server_port)
-    receiver.go.set()
+    target = Receiver(server.server_port)
+    target.go.set()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
-        yield receiver
+        yield target
     finally:
-        receiver.go.set()
+        target.go.set()
         server.shutdown()
         thread.join()
         server.server_close()
