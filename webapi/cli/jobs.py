@@ -106,9 +106,8 @@ def status(url: str | None, as_json: bool) -> None:
     client = _client(url)
     queues, workers = client.queues(), client.workers()
     listed = client.jobs("queued")[::-1] + client.jobs("running")
-    jobs = list(
-        {job["id"]: job for job in listed}.values()
-    )  # a job may have started between the two requests
+    # A job may have started between the two requests.
+    jobs = list({job["id"]: job for job in listed}.values())
     if as_json:
         click.echo(json.dumps({"queues": queues, "jobs": jobs, "workers": workers}, indent=2))
         return

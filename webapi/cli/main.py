@@ -128,9 +128,8 @@ def web(host: str | None, port: int | None, no_auth: bool | None) -> None:
     """Run the API under gunicorn."""
     settings = Settings.from_env().replace(host=host, port=port, no_auth=no_auth)
     public_bind.require_auth(settings)
-    open_media_store(
-        settings
-    )  # so that this process, and not each of gunicorn's, reports a store that cannot work
+    # Opened here so that this process, and not each of gunicorn's, reports a store that cannot work.
+    open_media_store(settings)
     _exec(commands.web_argv(settings), settings)
 
 
