@@ -46,6 +46,17 @@ def test_client_events_resume_after_last_event() -> None:
     assert requests == ["0", "2", "2", "2", "3"]
 
 
+def test_client_events_end_if_none_follow() -> None:
+    requests = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(204)
+
+    assert list(client(handler).events("j", after=4)) == []
+    assert len(requests) == 1
+
+
 def test_client_events_give_up_after_all_retries() -> None:
     with pytest.raises(ApiError, match=r"^the event stream at http://stoker is broken: status 503$"):
         list(client(lambda _: httpx.Response(503)).events("j"))

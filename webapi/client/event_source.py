@@ -35,6 +35,7 @@ def events(
                 yield event
                 if event["type"] in TERMINAL:
                     return
+            return  # the API has no events after `after`: the job has ended
         except httpx.TransportError as error:
             if failures == len(retry_waits_s):
                 raise ApiError(f"the event stream at {_root(http)} is broken: {error}") from error
