@@ -1,4 +1,4 @@
-"""Who gets in, and what they get to see."""
+"""Authentication by API key, and the jobs that a key may see."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -45,7 +45,8 @@ def caller(web: Web) -> Iterator[Caller]:
         yield call
 
 
-def unauthorized(response: httpx.Response) -> str:
+def assert_unauthorized(response: httpx.Response) -> str:
+    """Check that the response is a 401 problem, and return its detail."""
     assert (response.status_code, response.json()["code"]) == (401, "unauthorized"), response.text
     assert response.headers["WWW-Authenticate"] == "Bearer"
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -68,7 +69,7 @@ def test_auth_without_keys_refuses_foreign_hosts_and_origins(web: Web, headers: 
         web.http.post("/v1/jobs/video", files={"file": b"x"}, headers=headers),
         web.http.get("/v1/jobs", headers=headers),
     ):
-        assert "no API key yet" in unauthorized(response)
+        assert "no API key yet" in assert_unauthorized(response)
     own = {"Origin": str(web.http.base_url).rstrip("/")}
     assert web.http.post("/v1/jobs/chat", json=HELLO, headers=own).status_code == 202
 
@@ -78,12 +79,12 @@ def test_auth_with_keys_is_required_by_every_route(web: Web, caller: Caller) -> 
     headers = [{}, {"Authorization": "Bearer"}, {"Authorization": "Bearer sk-stoker-x"},
                {"Authorization": f"Basic {key.text}"}, {"Authorization": key.text}]  # fmt: skip
     for method, path in ROUTES:
-        said = {unauthorized(web.http.request(method, path, headers=header)) for header in headers}
-        assert len(said) == 1
+        details = {assert_unauthorized(web.http.request(method, path, headers=header)) for header in headers}
+        assert len(details) == 1
         assert caller(key).request(method, path).status_code != 401
     for path in ("/livez", "/readyz", "/openapi.json", "/docs"):
         assert web.http.get(path).status_code != 401
-    unauthorized(web.http.get("/v1/jobs", headers=[(b"Authorization", b"Basic \xff")]))
+    assert_unauthorized(web.http.get("/v1/jobs", headers=[(b"Authorization", b"Basic \xff")]))
     lower = {"Authorization": f"bearer {key.text}"}
     assert web.http.get("/v1/queues", headers=lower).status_code == 200
 
@@ -96,7 +97,7 @@ def test_auth_refuses_revoked_and_expired_keys_at_once(web: Web, caller: Caller)
     keys.revoke(revoked.key.id)
     web.ledger.redis.hset(web.ledger.key("key", expired.key.id), "expires_at", str(time.time()))
     for client in (*clients, web.http):
-        unauthorized(client.get("/v1/queues"))
+        assert_unauthorized(client.get("/v1/queues"))
 
 
 def test_access_hides_jobs_of_other_keys(web: Web, caller: Caller) -> None:

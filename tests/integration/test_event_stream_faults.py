@@ -15,7 +15,7 @@ from worker.jobs.events import Succeeded
 DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})
 HEARTBEAT_S = 0.3
 
-#: Of this module's server.
+#: Settings of this module's server.
 SETTINGS = {"heartbeat_s": HEARTBEAT_S}
 
 

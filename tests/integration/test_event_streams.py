@@ -1,3 +1,5 @@
+"""Event streams: the same events for every client, resumed from any cursor."""
+
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,11 +12,12 @@ from worker.jobs.events import Event, Succeeded, Token
 DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})
 HEARTBEAT_S = 0.3
 
-#: Of this module's server.
+#: Settings of this module's server.
 SETTINGS = {"heartbeat_s": HEARTBEAT_S}
 
 
 def read_all(web: Web, job_id: str) -> list[str]:
+    """Read the job's stream to its end and return the data of its events."""
     with web.events(job_id) as stream:
         return event_data(list(stream))
 
@@ -127,6 +130,7 @@ def test_event_stream_disconnects_leave_no_subscription(web: Web) -> None:
 
 
 def read_while_it_ends(web: Web, job_id: str) -> list[str]:
+    """Join the job's stream, end the job, and return the data of all events."""
     with web.events(job_id) as stream:
         seen = [next(stream)]
         web.worker.append(job_id, DONE)

@@ -1,3 +1,5 @@
+"""The native routes of jobs, from submit to result, cancel and delete."""
+
 from pathlib import Path
 
 import pytest
@@ -66,7 +68,7 @@ def test_chat_job_from_submit_to_result(web: Web) -> None:
 def test_chat_job_message_is_on_the_broker(web: Web) -> None:
     web.ready_worker("chat", slots=1)
     job_id = web.submit()
-    web.submit()  # for which no slot is free
+    web.submit()  # no slot is free for this one
     (message,) = web.ledger.redis.lrange(messages_key(web.settings, CHAT), 0, -1)
     assert f'"id": "{job_id}"' in message
     assert '"task": "stoker.chat"' in message

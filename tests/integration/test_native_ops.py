@@ -1,3 +1,5 @@
+"""The memory report of a job, and the operational routes."""
+
 from xml.etree import ElementTree
 
 from tests.support.stack import eventually
@@ -28,9 +30,9 @@ def test_memory_report_marks_first_last_and_grown_batches(web: Web) -> None:
     ]
     picture = web.http.get(f"/v1/jobs/{job_id}/memory.svg")
     assert picture.headers["Content-Type"] == "image/svg+xml; charset=utf-8"
-    hints = [title.text for title in ElementTree.fromstring(picture.content).iter(f"{SVG}title")]
-    assert hints[:3] == ["time: 500"] * 3
-    assert len(hints) == 3 * 5
+    tooltips = [title.text for title in ElementTree.fromstring(picture.content).iter(f"{SVG}title")]
+    assert tooltips[:3] == ["time: 500"] * 3
+    assert len(tooltips) == 3 * 5
     assert batches[2] == {
         "attempt": 1,
         "index": 2,

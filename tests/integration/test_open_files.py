@@ -1,4 +1,4 @@
-"""How many streams an API process can hold where the system begins with few open files."""
+"""The streams that an API process can hold on a system that allows few open files at first."""
 
 import asyncio
 import resource

@@ -1,4 +1,4 @@
-"""Videos through gunicorn and workers that share no disk, only an S3 server."""
+"""Videos through gunicorn and workers that share an S3 server but no disk."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def api(s3: S3Server, redis_url: str, tmp_path_factory: pytest.TempPathFactory) 
 def workers(
     api: Web, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
-    """Two, warm, each with a home of its own."""
+    """Two warmed-up workers, each with a home of its own."""
     root = tmp_path_factory.mktemp("hosts")
     (root / "bars.safetensors").touch()
     processes = {}
@@ -78,8 +78,8 @@ def submit(api: Web, clip: Path) -> httpx.Response:
 
 
 @pytest.fixture(scope="module")
-def film(api: Web, workers: dict[str, "subprocess.Popen[bytes]"], store: ObjectStore, clip: Path) -> str:
-    """A job whose worker was killed once it had finished a segment; it has ended."""
+def video_job(api: Web, workers: dict[str, "subprocess.Popen[bytes]"], store: ObjectStore, clip: Path) -> str:
+    """The id of an ended job. Its first worker was killed after it had finished a segment."""
     job_id = str(submit(api, clip).json()["id"])
     eventually(lambda: any("/work/" in key for key in store.list()), "a finished segment")
     name = api.job(job_id)["worker"]
@@ -90,9 +90,9 @@ def film(api: Web, workers: dict[str, "subprocess.Popen[bytes]"], store: ObjectS
 
 
 def test_remote_media_job_of_a_killed_worker_finishes_on_another_host(
-    api: Web, film: str, store: ObjectStore, tmp_path: Path
+    api: Web, video_job: str, store: ObjectStore, tmp_path: Path
 ) -> None:
-    events = [event.data for event in api.ledger.events(film)]
+    events = [event.data for event in api.ledger.events(video_job)]
     kinds = [
         kind
         for kind in main_event_types(event["type"] for event in events)
@@ -101,17 +101,19 @@ def test_remote_media_job_of_a_killed_worker_finishes_on_another_host(
     assert kinds == ["queued", "started", "requeued", "started", "succeeded"]
     again = [event["index"] for event in events if event["type"] == "batch" and event["attempt"] == 2]
     assert again[0] >= SEGMENT
-    eventually(lambda: set(store.list()) == {f"{film}/clip", f"{film}/result.mp4"}, "nothing left over")
-    (tmp_path / "out.mp4").write_bytes(api.http.get(f"/v1/jobs/{film}/result").content)
+    eventually(
+        lambda: set(store.list()) == {f"{video_job}/clip", f"{video_job}/result.mp4"}, "nothing left over"
+    )
+    (tmp_path / "out.mp4").write_bytes(api.http.get(f"/v1/jobs/{video_job}/result").content)
     assert len(read_clip(tmp_path / "out.mp4").times) == FRAMES
 
 
-def test_remote_media_result_supports_byte_ranges(api: Web, film: str) -> None:
-    url = f"/v1/jobs/{film}/result"
+def test_remote_media_result_supports_byte_ranges(api: Web, video_job: str) -> None:
+    url = f"/v1/jobs/{video_job}/result"
     whole = api.http.get(url)
     size = len(whole.content)
     assert (whole.status_code, whole.headers["Content-Type"]) == (200, "video/mp4")
-    assert int(whole.headers["Content-Length"]) == size == api.job(film)["result"]["bytes"]
+    assert int(whole.headers["Content-Length"]) == size == api.job(video_job)["result"]["bytes"]
     for wanted, first, last in (("100-199", 100, 199), ("-10", size - 10, size - 1), ("5-", 5, size - 1)):
         part = api.http.get(url, headers={"Range": f"bytes={wanted}"})
         assert (part.status_code, part.content) == (206, whole.content[first : last + 1])
@@ -137,7 +139,7 @@ def test_remote_media_stores_no_refused_clip_and_deletes_with_the_job(
     assert submit(api, text).status_code == 422
     assert set(store.list()) == before
     answer = upload(api, clip.read_bytes(), model="matte", background=write_image(tmp_path / "a.png"))
-    job_id = answer.json()["id"]  # no worker serves that model
+    job_id = answer.json()["id"]  # no worker serves this model
     assert set(store.list()) - before == {f"{job_id}/clip", f"{job_id}/background"}
     assert api.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
     assert api.http.delete(f"/v1/jobs/{job_id}").status_code == 204
@@ -145,12 +147,12 @@ def test_remote_media_stores_no_refused_clip_and_deletes_with_the_job(
     assert not list(api.settings.staging_dir.iterdir())
 
 
-def test_remote_media_outage_refuses_uploads_only(api: Web, s3: S3Server, film: str, clip: Path) -> None:
+def test_remote_media_outage_refuses_uploads_only(api: Web, s3: S3Server, video_job: str, clip: Path) -> None:
     with s3.away():
-        for answer in (submit(api, clip), api.http.get(f"/v1/jobs/{film}/result")):
+        for answer in (submit(api, clip), api.http.get(f"/v1/jobs/{video_job}/result")):
             assert (answer.status_code, answer.json()["code"]) == (503, "media_unavailable")
             assert "Retry-After" in answer.headers
         assert api.http.get("/livez").status_code == 200
-        assert [job["id"] for job in api.http.get("/v1/jobs").json()["jobs"]] == [film]
-    assert api.http.get(f"/v1/jobs/{film}/result").status_code == 404, "it came back empty"
+        assert [job["id"] for job in api.http.get("/v1/jobs").json()["jobs"]] == [video_job]
+    assert api.http.get(f"/v1/jobs/{video_job}/result").status_code == 404, "the store came back empty"
     assert submit(api, clip).status_code == 202

@@ -1,4 +1,4 @@
-"""What browsers are told: security headers, and CORS for the origins on the list."""
+"""Security headers of every response, and CORS headers for the configured origins."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from worker.jobs.settings import Settings
 
 APP, LOCAL = "https://app.example", "http://localhost:3000"
 
-#: Of this module's server.
+#: Settings of this module's server.
 SETTINGS = {"cors_origins": f"{APP}, {LOCAL}"}
 
 

@@ -1,4 +1,4 @@
-"""Stream tokens: a browser's way to a job's events and result."""
+"""Stream tokens, with which browsers read a job's events and result."""
 
 import time
 from collections.abc import Iterator
@@ -17,25 +17,27 @@ from worker.jobs.events import Succeeded
 
 DONE = Succeeded({"text": "Yes.", "finish_reason": "stop"}, {})
 
-#: Of this module's server.
+#: Settings of this module's server.
 SETTINGS = {"token_s": 100}
 
 
 @dataclass
 class Caller:
-    """Somebody with a key, and an ended job."""
+    """A client with an API key, and its ended jobs."""
 
     web: Web
     key: NewKey
     http: httpx.Client
 
     def job(self) -> str:
+        """Submit a chat, let it succeed, and return its id."""
         job_id = str(self.http.post("/v1/jobs/chat", json=HELLO).json()["id"])
         self.web.worker.claim(job_id)
         self.web.worker.append(job_id, DONE, result=DONE.result)
         return job_id
 
     def token(self, job_id: str) -> str:
+        """Request a stream token for the job."""
         return str(self.http.post(f"/v1/jobs/{job_id}/token").raise_for_status().json()["token"])
 
 

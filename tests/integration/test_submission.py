@@ -116,9 +116,8 @@ def test_full_queue_retry_after_follows_the_measured_rate(redis_url: str, tmp_pa
         web.http.headers["Idempotency-Key"] = "k"
         try:
             web.ledger.cancel(web.ledger.page(kind="video")[0].id)
-            known = [
-                upload(web, clip).json()["id"] for _ in range(2)
-            ]  # the second request finds the job of the first
+            # The second request finds the job of the first, although the queue is full again.
+            known = [upload(web, clip).json()["id"] for _ in range(2)]
         finally:
             del web.http.headers["Idempotency-Key"]
         assert known[0] == known[1]

@@ -1,3 +1,5 @@
+"""Refusals of submits, and of requests for unknown resources."""
+
 import json
 from contextlib import closing
 from http.client import HTTPConnection
@@ -12,7 +14,7 @@ from worker.jobs.records import ModelCard
 USER = {"role": "user", "content": "Hi"}
 PROMPT = "<user>"
 
-#: Of this module's server.
+#: Settings of this module's server.
 SETTINGS = {"max_waiting": 2}
 
 

@@ -1,3 +1,5 @@
+"""Uploads of clips and backgrounds: checks, limits, and nothing left after a refusal."""
+
 import resource
 import uuid
 from pathlib import Path
@@ -11,7 +13,7 @@ from tests.support.webstack import Web, assert_refused, serve, upload
 from tests.unit.test_video_bombs import mp4, png
 
 MAX_UPLOAD_BYTES = 200_000
-#: Of this module's server.
+#: Settings of this module's server.
 SETTINGS = {"max_upload_bytes": MAX_UPLOAD_BYTES, "max_duration_s": 1}
 
 
@@ -122,8 +124,8 @@ def test_upload_sets_the_jobs_timeouts(web: Web, clip: bytes) -> None:
 
 
 def test_upload_larger_than_all_buffers_arrives_whole(web: Web, clip: bytes) -> None:
-    size = MAX_UPLOAD_BYTES - len(clip) - 1000  # the rest is for the form around it
-    padded = clip + size.to_bytes(4) + b"free" + b"\r\n--" * (size // 4)  # which may begin a boundary
+    size = MAX_UPLOAD_BYTES - len(clip) - 1000  # the form around it needs the rest
+    padded = clip + size.to_bytes(4) + b"free" + b"\r\n--" * (size // 4)  # looks like the start of a boundary
     response = upload(web, padded)
     assert response.status_code == 202, response.text
     assert (web.settings.media_dir / response.json()["id"] / "clip").read_bytes() == padded

@@ -1,4 +1,4 @@
-"""The real app under real gunicorn, with a scripted worker in place of a real one."""
+"""The real app under real gunicorn, with a scripted worker instead of a real one."""
 
 import json
 import resource
@@ -33,7 +33,7 @@ TIMEOUT_S = 20
 
 
 def tiny_template() -> PromptTemplate:
-    """A real tokenizer that knows no word: every character is one token."""
+    """Return a template with a real tokenizer that knows no words, so every character is one token."""
     tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     return PromptTemplate(tokenizer.to_str(), TEMPLATE)
@@ -41,29 +41,32 @@ def tiny_template() -> PromptTemplate:
 
 @dataclass
 class ScriptedWorker:
-    """What a worker does to the ledger, step by step as the test says."""
+    """A worker's writes to the ledger, each at the test's command."""
 
     ledger: Ledger
     name: str = "scripted"
-    done: dict[str, int] = field(default_factory=dict)
+    #: Number of the last event of each claimed job.
+    last_events: dict[str, int] = field(default_factory=dict)
 
     def claim(self, job_id: str) -> None:
+        """Start the job's next attempt."""
         record = self.ledger.claim(job_id, self.name, "cpu")
         assert record is not None
-        self.done[job_id] = record.events
+        self.last_events[job_id] = record.events
 
     def append(self, job_id: str, *events: Event, **fields: Any) -> Reply:
+        """Append the events to the job's log and set these fields of its record."""
         attempt = self.ledger.get(job_id).attempt
         reply = self.ledger.append(
-            [Append(job_id, attempt, self.done[job_id] + 1, events, json_fields(**fields))]
+            [Append(job_id, attempt, self.last_events[job_id] + 1, events, json_fields(**fields))]
         )[0]
-        self.done[job_id] += len(events)
+        self.last_events[job_id] += len(events)
         return reply
 
 
 @dataclass
 class Web:
-    """A running API and what stands behind it."""
+    """A running API, its ledger, a client of it and a scripted worker."""
 
     settings: Settings
     ledger: Ledger
@@ -76,18 +79,20 @@ class Web:
         return Registry(self.ledger)
 
     def submit(self, **changes: Any) -> str:
+        """Submit the chat `HELLO` with these changes and return the job's id."""
         response = self.http.post("/v1/jobs/chat", json=HELLO | changes)
         assert response.status_code == 202, response.text
         return str(response.json()["id"])
 
     def job(self, job_id: str) -> dict[str, Any]:
+        """Return the job's document."""
         return dict(self.http.get(f"/v1/jobs/{job_id}").raise_for_status().json())
 
     @contextmanager
     def events(
         self, job_id: str, headers: dict[str, str] | None = None, **params: Any
     ) -> Iterator[Iterator[ServerSentEvent]]:
-        """The job's stream, on a connection of its own."""
+        """Open the job's event stream on a connection of its own, and yield its events."""
         url = f"/v1/jobs/{job_id}/events"
         with (
             httpx.Client(base_url=self.http.base_url, timeout=TIMEOUT_S) as client,
@@ -97,14 +102,16 @@ class Web:
             yield source.iter_sse()
 
     def subscribers(self, job_id: str) -> int:
+        """Return the number of Redis subscriptions to the job's channel."""
         return int(self.ledger.redis.pubsub_numsub(self.ledger.channel(job_id))[0][1])
 
     def is_untouched(self) -> bool:
+        """Return whether there are neither jobs nor files."""
         media = self.settings.media_dir
         return self.ledger.page() == [] and not (media.exists() and list(media.iterdir()))
 
     def reset(self) -> None:
-        """Forget all jobs and files; publish the models again."""
+        """Delete all jobs and files, and publish the models again."""
         shutil.rmtree(self.settings.media_dir, ignore_errors=True)
         keys = list(self.ledger.redis.scan_iter(f"{self.settings.prefix}:*", count=1000))
         if keys:
@@ -115,6 +122,7 @@ class Web:
         self.registry.publish_model(ModelCard("matte", "video", VIDEO))
 
     def ready_worker(self, kind: str, slots: int = 2) -> WorkerCard:
+        """Register a ready worker of this kind, and return its card."""
         card = WorkerCard(f"{kind}1", kind, "host", 1, "cpu", "tiny", "fake", f"{kind}.tiny", slots, 0)
         card = replace(card, state="ready")
         self.registry.renew(card)
@@ -125,15 +133,16 @@ class Web:
 def serve(
     redis_url: str, home: Path, soft_limits: Mapping[int, int] | None = None, /, **changes: object
 ) -> Iterator[Web]:
-    """gunicorn with one gevent worker on a socket of ours, and a client of it.
+    """Run gunicorn with one gevent worker on a socket of this process, and yield it with a client.
 
-    `soft_limits` (`resource.RLIMIT_…`: value) are those that the server begins with.
+    `soft_limits` (`resource.RLIMIT_…`: value) are the soft limits that the server starts with. The settings
+    are the default ones with these changes.
     """
     prefix = f"t{uuid.uuid4().hex[:8]}"
     changes = {"lease_ttl_s": 300} | changes  # `ScriptedWorker` sends no heartbeats
     settings = Settings.from_env({}).replace(redis_url=redis_url, prefix=prefix, home=home, **changes)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        # As gunicorn sets it on sockets of its own; else each answer waits 40 ms for an acknowledgement.
+        # gunicorn sets this on its own sockets. Without it each response waits 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listener.getsockname()[1]
         command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-b", f"fd://{listener.fileno()}"]
@@ -146,7 +155,8 @@ def serve(
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_S) as http:
         try:
             web = Web(settings, ledger, http, ScriptedWorker(ledger), server)
-            assert http.get("/livez").json() == {"status": "alive"}  # waits in the backlog until accepted
+            # The request waits in the socket's backlog until gunicorn accepts it.
+            assert http.get("/livez").json() == {"status": "alive"}
             web.reset()
             yield web
         finally:
@@ -157,7 +167,7 @@ def serve(
 
 @contextmanager
 def _inherited(soft_limits: Mapping[int, int]) -> Iterator[None]:
-    """The soft limits for what is started in the block."""
+    """Set the soft limits for the processes that the block starts."""
     before = {kind: resource.getrlimit(kind) for kind in soft_limits}
     for kind, (_, hard) in before.items():
         resource.setrlimit(kind, (soft_limits[kind], hard))
@@ -169,7 +179,10 @@ def _inherited(soft_limits: Mapping[int, int]) -> Iterator[None]:
 
 
 def assert_refused(web: Web, response: httpx.Response, status: int, field: str | None = None) -> str:
-    """The refusal is a problem document that names the field, and nothing else happened."""
+    """Check that the response is a problem document that names the field, and that no job or file exists.
+
+    Returns the problem's detail.
+    """
     problem = response.json()
     assert response.headers["Content-Type"] == "application/problem+json"
     assert (response.status_code, problem["status"]) == (status, status), response.text
@@ -182,7 +195,7 @@ def assert_refused(web: Web, response: httpx.Response, status: int, field: str |
 
 
 def upload(web: Web, clip: bytes | None, **fields: Any) -> httpx.Response:
-    """Fields of type bytes are files, with a name that promises too much."""
+    """Submit a video job. Fields of type bytes become files whose names claim to be MP4."""
     files = {name: (f"{name}.mp4", value) for name, value in fields.items() if isinstance(value, bytes)}
     data = {name: value for name, value in fields.items() if not isinstance(value, bytes)}
     if clip is not None:
@@ -191,22 +204,24 @@ def upload(web: Web, clip: bytes | None, **fields: Any) -> httpx.Response:
 
 
 def token_events(first: int, count: int) -> list[Event]:
+    """Return `count` token events from number `first`. Their texts contain line breaks of several kinds."""
     return [Token(f"{i}\u2028\x85é ", i, (0,)) for i in range(first, first + count)]
 
 
 def start_job(web: Web) -> str:
-    """A running job: events 1, queued, and 2, started."""
+    """Submit and claim a job. Its events are 1, queued, and 2, started."""
     job_id = web.submit()
     web.worker.claim(job_id)
     return job_id
 
 
 def logged_events(ledger: Ledger, job_id: str, after: int = 0) -> list[str]:
+    """Return the JSON of the logged events after this number."""
     return [event.text for event in ledger.events(job_id, after)]
 
 
 def event_data(events: list[ServerSentEvent]) -> list[str]:
-    """What the events carry, once their ids, names and numbers agree."""
+    """Check that ids and names of the events agree with their data, and return the data."""
     for event in events:
         fields = json.loads(event.data)
         assert (event.id, event.event) == (str(fields["n"]), fields["type"])

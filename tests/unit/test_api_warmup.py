@@ -1,3 +1,5 @@
+"""The warm-up of an API process: prompt templates, the broker's connection, and gevent."""
+
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +15,7 @@ from worker.jobs.specs import Message
 
 
 def assert_warm(ledger: Ledger, card: ModelCard) -> None:
-    """Its prompts are counted without another look at Redis."""
+    """Check that a warm process counts the model's prompts without Redis."""
     backend = Backend.from_settings(ledger.settings)
     ApiWarmUp(backend).refresh()
     ledger.redis.delete(ledger.key("model", card.name, "prompt"))
@@ -36,7 +38,8 @@ def test_api_warmup_skips_a_broken_model(brokered: Ledger) -> None:
     assert_warm(brokered, card)
 
 
-#: As under gunicorn: sockets are gevent's. Several times, for an answer that is there at once needs no wait.
+#: The sockets are gevent's, as under gunicorn. The program warms up several backends, because a reply that is
+#: there at once needs no wait.
 UNDER_GEVENT = """
 from gevent import monkey; monkey.patch_all()
 import sys

@@ -1,3 +1,5 @@
+"""Imports between the packages, and the modules that importing the API loads."""
+
 import ast
 import subprocess
 import sys
@@ -10,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Every module that the file imports, wherever in it the import stands."""
+    """Yield every module that the file imports, at its top or inside a function."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -20,7 +22,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def ours(package: str) -> set[tuple[str, str]]:
-    """(file, module) of each import of our own packages in this one."""
+    """Return (file, module) of each import of our packages within this package."""
     return {
         (str(path.relative_to(ROOT)), module)
         for path in (ROOT / package).rglob("*.py")
@@ -30,6 +32,7 @@ def ours(package: str) -> set[tuple[str, str]]:
 
 
 def allowed(module: str, *packages: str) -> bool:
+    """Return whether the module belongs to one of the packages."""
     return any(f"{module}.".startswith(f"{package}.") for package in packages)
 
 

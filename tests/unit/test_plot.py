@@ -1,3 +1,5 @@
+"""Charts: scales, markers with tooltips, and styles."""
+
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -9,7 +11,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def circles(*values: list[float]) -> list[tuple[float, float]]:
-    """Where the values of a panel are drawn, line by line."""
+    """Return the positions (x, y) of the markers of a panel with these lines."""
     lines = [Line(f"line {n} <&>", each) for n, each in enumerate(values)]
     picture = ElementTree.fromstring(draw("a & b", "batch", [Panel("ms", lines)]))
     return [(float(c.attrib["cx"]), float(c.attrib["cy"])) for c in picture.iter(f"{SVG}circle")]
@@ -25,7 +27,7 @@ def test_plot_linear_scale_starts_at_zero() -> None:
 
 
 def test_plot_wide_range_has_a_logarithmic_scale() -> None:
-    """In powers of ten: ten times as much is as much further up, wherever it begins."""
+    """Equal factors have equal distances, so values much smaller than the largest stay distinguishable."""
     one, ten, thousand = (y for _, y in circles([1.0, 10.0, 1000.0]))
     assert one - thousand == pytest.approx(3 * (one - ten), abs=0.2)
 
@@ -33,11 +35,13 @@ def test_plot_wide_range_has_a_logarithmic_scale() -> None:
 def test_plot_lines_have_tooltips_names_and_styles() -> None:
     lines = [Line("padded <&>", [3, 4, 5]), Line("short", [3, 4])]
     picture = ElementTree.fromstring(draw("title", "batch", [Panel("ms", lines), Panel("MiB", lines)]))
-    hints = [title.text for title in picture.iter(f"{SVG}title")]
-    assert hints == ["padded <&>: 3", "padded <&>: 4", "padded <&>: 5", "short: 3", "short: 4"] * 2
-    looks = [(line.attrib["stroke"], line.get("stroke-dasharray")) for line in picture.iter(f"{SVG}polyline")]
-    assert looks[0] == looks[2]
-    assert len(set(looks)) == 2
+    tooltips = [title.text for title in picture.iter(f"{SVG}title")]
+    assert tooltips == ["padded <&>: 3", "padded <&>: 4", "padded <&>: 5", "short: 3", "short: 4"] * 2
+    styles = [
+        (line.attrib["stroke"], line.get("stroke-dasharray")) for line in picture.iter(f"{SVG}polyline")
+    ]
+    assert styles[0] == styles[2]
+    assert len(set(styles)) == 2
     texts = [text.text for text in picture.iter(f"{SVG}text")]
     assert {"title", "ms", "MiB", "batch", "padded <&>", "short"} <= set(texts)
 

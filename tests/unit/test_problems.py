@@ -17,6 +17,8 @@ def app(settings: Settings) -> Flask:
 
 
 def raising(app: Flask, error: Exception) -> FlaskClient:
+    """Return a client of the app, whose path `/raise` raises the error."""
+
     def route() -> str:
         raise error
 

@@ -1,4 +1,4 @@
-"""What `Prefer: wait` is read as."""
+"""The value of `Prefer: wait`."""
 
 import pytest
 from flask import Flask

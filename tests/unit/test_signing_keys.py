@@ -1,3 +1,5 @@
+"""Signing keys: one for each owner and purpose, the same in every process."""
+
 import base64
 import hashlib
 import hmac
@@ -8,10 +10,10 @@ from worker.jobs.ledger.ledger import Ledger
 
 
 def test_signing_keys_differ_by_owner_and_purpose(ledger: Ledger) -> None:
-    secret = SigningKeys(ledger)
-    keys = [secret.webhook_key(owner) for owner in ("", "a", "b", "token")]
+    signing_keys = SigningKeys(ledger)
+    keys = [signing_keys.webhook_key(owner) for owner in ("", "a", "b", "token")]
     raw = [base64.b64decode(key.removeprefix("whsec_"), validate=True) for key in keys]
-    assert len({*raw, secret.token_key}) == 5
+    assert len({*raw, signing_keys.token_key}) == 5
     assert {len(key) for key in raw} == {32}
     root = bytes.fromhex(str(ledger.redis.get(ledger.key("secret"))))
     assert len(root) == 32
@@ -25,8 +27,8 @@ def test_signing_keys_agree_between_concurrent_first_uses(ledger: Ledger) -> Non
 
 
 def test_signing_keys_change_when_redis_loses_the_secret(ledger: Ledger) -> None:
-    secret = SigningKeys(ledger)
-    before = secret.token_key
+    signing_keys = SigningKeys(ledger)
+    before = signing_keys.token_key
     assert SigningKeys(ledger).token_key == before
     ledger.redis.delete(ledger.key("secret"))
-    assert secret.token_key != before
+    assert signing_keys.token_key != before
