@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from tests.support.ledger import a_second_later
+from tests.support.scripted_worker import ScriptedWorker
 from tests.support.uploads import write_clip
-from tests.support.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, ScriptedWorker, Web, serve, upload
+from tests.support.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, Web, serve, upload
 from worker.jobs.broker import queued_messages
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.events import Succeeded

@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import httpx
 from httpx_sse import ServerSentEvent, connect_sse
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
+from tests.support.scripted_worker import ScriptedWorker
 from worker.jobs.events import Event, Token
-from worker.jobs.ledger.appends import Append, Reply, json_fields
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.prompt import PromptTemplate
@@ -37,31 +37,6 @@ def tiny_template() -> PromptTemplate:
     tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     return PromptTemplate(tokenizer.to_str(), TEMPLATE)
-
-
-@dataclass
-class ScriptedWorker:
-    """A worker's writes to the ledger, each at the test's command."""
-
-    ledger: Ledger
-    name: str = "scripted"
-    #: Number of the last event of each claimed job.
-    last_events: dict[str, int] = field(default_factory=dict)
-
-    def claim(self, job_id: str) -> None:
-        """Start the job's next attempt."""
-        record = self.ledger.claim(job_id, self.name, "cpu")
-        assert record is not None
-        self.last_events[job_id] = record.events
-
-    def append(self, job_id: str, *events: Event, **fields: Any) -> Reply:
-        """Append the events to the job's log and set these fields of its record."""
-        attempt = self.ledger.get(job_id).attempt
-        reply = self.ledger.append(
-            [Append(job_id, attempt, self.last_events[job_id] + 1, events, json_fields(**fields))]
-        )[0]
-        self.last_events[job_id] += len(events)
-        return reply
 
 
 @dataclass
