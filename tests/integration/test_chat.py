@@ -24,7 +24,7 @@ STORY = "Tell a very long story about a dragon."
 
 @pytest.fixture
 def full_lane(stack: Stack) -> Any:
-    """A lane with a long chat in every slot."""
+    """A lane with a long chat in every slot; the jobs of the chats."""
     jobs = [stack.chat(STORY, seed=n, **LONG) for n in range(SLOTS)]
     for job in jobs:
         stack.until(job, "token")
@@ -36,10 +36,11 @@ def full_lane(stack: Stack) -> Any:
 
 
 def text_of(events: list[dict[str, Any]]) -> str:
+    """Return the text of all token events."""
     return "".join(event["text"] for event in events if event["type"] == "token")
 
 
-def test_the_capital_of_japan(stack: Stack) -> None:
+def test_chat_job_answers_with_events_result_and_usage(stack: Stack) -> None:
     job, events = stack.finished(stack.chat(JAPAN, temperature=0))
     assert job["state"] == "succeeded"
     assert "Tokyo" in job["result"]["text"]
@@ -53,7 +54,7 @@ def test_the_capital_of_japan(stack: Stack) -> None:
     assert result["message"] == {"role": "assistant", "content": job["result"]["text"]}
 
 
-def test_greedy_text_is_what_generate_says_alone_and_with_seven_others(stack: Stack) -> None:
+def test_chat_greedy_text_equals_generate_alone_and_in_batch(stack: Stack) -> None:
     def greedy(question: str) -> Any:
         return stack.chat(question, temperature=0, max_tokens=NEW_TOKENS)
 
@@ -64,12 +65,12 @@ def test_greedy_text_is_what_generate_says_alone_and_with_seven_others(stack: St
     jobs = [greedy(question) for question in QUESTIONS]
     crowd = [text(job) for job in jobs]
     loaded = load_model(asset("SmolLM2-135M-Instruct.Q4_1.gguf"), "cpu")
-    for n, question in enumerate(QUESTIONS[:4]):  # `generate` takes its time
+    for n, question in enumerate(QUESTIONS[:4]):  # fewer, because `generate` is slow
         prompt = loaded.prompt_template.encode([{"role": "user", "content": question}])
         assert_as_generated(loaded, prompt, [crowd[n], *alone[n : n + 1]])
 
 
-def test_max_tokens_stop_and_seed_hold_per_request_side_by_side(stack: Stack) -> None:
+def test_chat_options_hold_per_request_in_batch(stack: Stack) -> None:
     count = "Count from 1 to 20, separated by commas."
     asked = [
         stack.chat(count, temperature=0, max_tokens=12),
@@ -93,9 +94,7 @@ def test_max_tokens_stop_and_seed_hold_per_request_side_by_side(stack: Stack) ->
     assert nucleus == greedy
 
 
-def test_the_job_beyond_the_slots_waits_knows_its_place_and_starts_when_one_ends(
-    stack: Stack, full_lane: list[dict[str, Any]]
-) -> None:
+def test_chat_waits_for_slot_with_queue_position(stack: Stack, full_lane: list[dict[str, Any]]) -> None:
     first, second = stack.chat(JAPAN, temperature=0), stack.chat(JAPAN, temperature=0)
     assert [stack.job(job)["queue_position"] for job in (first, second)] == [1, 2]
     assert all(stack.job(job)["state"] == "running" for job in full_lane)
@@ -106,11 +105,11 @@ def test_the_job_beyond_the_slots_waits_knows_its_place_and_starts_when_one_ends
     ended, _ = stack.finished(full_lane[0])
     assert ended["state"] == "canceled"
     assert ended["usage"]["completion_tokens"] >= 1
-    assert stack.cancel(full_lane[0]).status_code == 200  # again, to no effect
+    assert stack.cancel(full_lane[0]).status_code == 200  # a second cancel has no effect
     stack.finished(second)
 
 
-def test_a_canceled_waiting_job_never_starts(stack: Stack, full_lane: list[dict[str, Any]]) -> None:
+def test_chat_canceled_while_waiting_never_starts(stack: Stack, full_lane: list[dict[str, Any]]) -> None:
     waiting = stack.chat(JAPAN)
     response = stack.cancel(waiting)
     assert (response.status_code, response.json()["state"]) == (200, "canceled")
@@ -118,12 +117,12 @@ def test_a_canceled_waiting_job_never_starts(stack: Stack, full_lane: list[dict[
     assert main_event_types(event["type"] for event in events) == ["queued", "canceled"]
 
 
-def test_control_answers_while_the_lane_is_full(stack: Stack, full_lane: list[dict[str, Any]]) -> None:
+def test_celery_inspect_answers_while_lane_is_full(stack: Stack, full_lane: list[dict[str, Any]]) -> None:
     inspect = [sys.executable, "-m", "celery", "-A", "worker.jobs.broker", "inspect"]
     options: dict[str, Any] = {"env": child_env(stack.settings), "text": True, "timeout": 60}
     pong = json.loads(subprocess.check_output([*inspect, "ping", "-t", "5", "--json"], **options))
     assert [answer["ok"] for answer in pong.values()] == ["pong", "pong"]
-    known = ["-d", ",".join(pong)]  # who need not be waited for longer than they take
+    known = ["-d", ",".join(pong)]  # so that Celery waits for no other answers
     active = subprocess.check_output([*inspect, "active", *known, "-t", "10", "--json"], **options)
     assert all(active.count(f'"id": "{job["id"]}"') == 1 for job in full_lane)
 
@@ -143,7 +142,7 @@ def control(stack: Stack, *command: str) -> None:
     subprocess.check_call([*celery, *command], env=child_env(stack.settings), stdout=subprocess.DEVNULL)
 
 
-def test_terminate_ends_the_job_like_a_cancel(stack: Stack) -> None:
+def test_celery_terminate_cancels_job(stack: Stack) -> None:
     job = stack.chat(STORY, **LONG)
     stack.until(job, "token")
     control(stack, "terminate", "SIGTERM", job["id"])
@@ -151,16 +150,16 @@ def test_terminate_ends_the_job_like_a_cancel(stack: Stack) -> None:
     assert ended["state"] == "canceled"
 
 
-def test_a_revoked_waiting_job_is_canceled(stack: Stack, full_lane: list[dict[str, Any]]) -> None:
+def test_celery_revoke_cancels_waiting_job(stack: Stack, full_lane: list[dict[str, Any]]) -> None:
     waiting = stack.chat(JAPAN)
     control(stack, "revoke", waiting["id"])
-    stack.cancel(full_lane[0])  # its slot takes the next message
+    stack.cancel(full_lane[0])  # its slot is free for the next message
     ended, events = stack.finished(waiting)
     assert ended["state"] == "canceled"
     assert main_event_types(event["type"] for event in events) == ["queued", "canceled"]
 
 
-def test_characters_of_many_bytes_never_come_out_broken(stack: Stack) -> None:
+def test_chat_streams_whole_multibyte_characters(stack: Stack) -> None:
     ask = "Repeat exactly: 日本語 😀🎉 žluťoučký кот 한국어"
     done, events = stack.finished(stack.chat(ask, temperature=0, max_tokens=60))
     assert text_of(events) == done["result"]["text"]
@@ -168,7 +167,7 @@ def test_characters_of_many_bytes_never_come_out_broken(stack: Stack) -> None:
     assert "\N{REPLACEMENT CHARACTER}" not in done["result"]["text"]
 
 
-def test_two_clients_and_a_late_one_get_the_same_events(stack: Stack) -> None:
+def test_chat_events_are_the_same_for_all_clients(stack: Stack) -> None:
     job = stack.chat(STORY, seed=3, max_tokens=40)
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(lambda _: list(stack.events(job)), range(2))
@@ -177,7 +176,7 @@ def test_two_clients_and_a_late_one_get_the_same_events(stack: Stack) -> None:
     assert list(stack.events(job, after=5)) == late[5:]
 
 
-def test_a_prompt_longer_than_the_context_is_refused(stack: Stack) -> None:
+def test_chat_refuses_prompt_longer_than_context(stack: Stack) -> None:
     before = stack.http.get("/v1/jobs").json()["jobs"]
     body = {"messages": [{"role": "user", "content": "word " * 5000}]}
     response = stack.http.post("/v1/jobs/chat", json=body)
@@ -187,7 +186,7 @@ def test_a_prompt_longer_than_the_context_is_refused(stack: Stack) -> None:
     assert stack.http.get("/v1/jobs").json()["jobs"] == before
 
 
-def test_the_command_line_streams_a_chat(stack: Stack) -> None:
+def test_cli_chat_streams_answer(stack: Stack) -> None:
     done = stack.run_cli("chat", JAPAN, "--temperature", "0")
     assert done.returncode == 0, done.stderr
     assert "Tokyo" in done.stdout
@@ -196,7 +195,7 @@ def test_the_command_line_streams_a_chat(stack: Stack) -> None:
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
-def test_the_workers_cards_tell_the_truth(stack: Stack) -> None:
+def test_worker_cards_describe_workers(stack: Stack) -> None:
     workers = {w["kind"]: w for w in stack.http.get("/v1/workers").json()["workers"]}
     assert workers.keys() == {"chat", "video"}
     chat = workers["chat"]

@@ -1,4 +1,4 @@
-"""A worker under Celery's remote control, and under signals, with a scripted engine."""
+"""A worker with a scripted engine under Celery's remote control, and under signals."""
 
 import signal
 import subprocess
@@ -29,7 +29,7 @@ def settings(settings: Settings) -> Settings:
 
 @contextmanager
 def working(settings: Settings, *prefix: str) -> "Iterator[subprocess.Popen[bytes]]":
-    """A worker that is ready, started by Celery's own command line."""
+    """Start a worker by Celery's own command line, and wait until it is ready."""
     with (settings.home_dir / "log").open("ab") as log:
         process = subprocess.Popen([*prefix, *CELERY], env=child_env(settings), stdout=log, stderr=log)
     registry = Registry(Ledger(settings))
@@ -48,48 +48,51 @@ def submit(ledger: Ledger, job_id: str, queue: str, **body: Any) -> None:
 
 
 def wait_for(ledger: Ledger, job_id: str, kind: str) -> None:
+    """Wait until the job has logged an event of this type."""
     events = ledger.events
     eventually(lambda: kind in [event.type for event in events(job_id)], f"{kind} of {job_id}", TIMEOUT_S)
 
 
-def why_requeued(ledger: Ledger) -> list[str]:
+def requeue_reasons(ledger: Ledger) -> list[str]:
+    """Return the reasons of the requeues of job `a`."""
     return [event.data["reason"] for event in ledger.events("a") if event.type == "requeued"]
 
 
 def unacknowledged(ledger: Ledger) -> int:
+    """Return whether Celery holds messages that wait for an acknowledgement."""
     return ledger.redis.exists(f"{ledger.settings.prefix}:celery:unacked")
 
 
 @pytest.fixture
-def answers(brokered: Ledger) -> Any:
-    """What a worker answers to a command of Celery's remote control."""
+def remote_control(brokered: Ledger) -> Any:
+    """A function that sends a command of Celery's remote control, and returns the worker's answer."""
 
-    def ask(command: str, **arguments: Any) -> Any:
-        control: Any = broker.app.control  # whose annotations know of no replies
+    def send(command: str, **arguments: Any) -> Any:
+        control: Any = broker.app.control  # its annotations lack the replies
         [reply] = control.broadcast(command, arguments, reply=True, limit=1, timeout=TIMEOUT_S)
         [answer] = reply.values()
         return answer
 
-    return ask
+    return send
 
 
-def test_a_worker_serves_its_models_queue_and_never_another(
-    settings: Settings, brokered: Ledger, answers: Any
+def test_worker_consumes_only_queue_of_its_model(
+    settings: Settings, brokered: Ledger, remote_control: Any
 ) -> None:
     with working(settings):
         submit(brokered, "other", "chat.other")
-        assert "this worker has one model" in answers("add_consumer", queue="chat.other")["error"]
-        answers("cancel_consumer", queue=QUEUE)
+        assert "this worker has one model" in remote_control("add_consumer", queue="chat.other")["error"]
+        remote_control("cancel_consumer", queue=QUEUE)
         submit(brokered, "a", QUEUE)
-        assert "ok" in answers("add_consumer", queue=QUEUE)
+        assert "ok" in remote_control("add_consumer", queue=QUEUE)
         wait_for(brokered, "a", "succeeded")
         assert unacknowledged(brokered) == 0
         assert brokered.get("other").state == "queued"
-        assert [queue["name"] for queue in answers("active_queues")] == [QUEUE]
+        assert [queue["name"] for queue in remote_control("active_queues")] == [QUEUE]
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
-def test_a_hangup_and_ctrl_c_drain_the_worker_and_nothing_starts_it_anew(
+def test_worker_drains_on_sighup_and_sigint(
     settings: Settings, brokered: Ledger, number: signal.Signals
 ) -> None:
     with working(settings) as process:
@@ -97,12 +100,10 @@ def test_a_hangup_and_ctrl_c_drain_the_worker_and_nothing_starts_it_anew(
         wait_for(brokered, "a", "token")
         process.send_signal(number)
         assert process.wait(TIMEOUT_S) == 0
-        assert [event.data["reason"] for event in brokered.events("a") if event.type == "requeued"] == [
-            "drain"
-        ]
+        assert requeue_reasons(brokered) == ["drain"]
 
 
-def test_a_worker_that_was_told_to_ignore_hangups_does(settings: Settings, brokered: Ledger) -> None:
+def test_worker_under_nohup_ignores_sighup(settings: Settings, brokered: Ledger) -> None:
     with working(settings, "nohup") as process:
         process.send_signal(signal.SIGHUP)
         submit(brokered, "a", QUEUE)
@@ -110,13 +111,11 @@ def test_a_worker_that_was_told_to_ignore_hangups_does(settings: Settings, broke
         assert process.poll() is None
 
 
-def test_an_engine_that_breaks_while_its_worker_drains_keeps_no_job_waiting(
-    settings: Settings, brokered: Ledger
-) -> None:
+def test_worker_hands_jobs_back_when_engine_breaks_during_drain(settings: Settings, brokered: Ledger) -> None:
     with working(settings.replace(drain_s=10 * TIMEOUT_S)) as process:
         frail = [{"role": "user", "content": "frail"}]
         submit(brokered, "a", QUEUE, messages=frail, max_tokens=1000)
         wait_for(brokered, "a", "token")
         process.terminate()
         assert process.wait(TIMEOUT_S) == 1
-    assert why_requeued(brokered) == ["engine_lost"]
+    assert requeue_reasons(brokered) == ["engine_lost"]

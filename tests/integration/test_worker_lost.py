@@ -1,4 +1,4 @@
-"""`stoker up`, and a worker that is killed in the middle of a job: the job finishes anyway."""
+"""`stoker up` with workers that are killed in the middle of a job: the job finishes anyway."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     finally:
         stack.http.close()
         for process in stack.processes.values():
-            os.killpg(process.pid, signal.SIGKILL)  # its children follow it
+            os.killpg(process.pid, signal.SIGKILL)  # its children then end by themselves
 
 
 def _children(pid: int) -> list[int]:
@@ -46,17 +46,18 @@ def _children(pid: int) -> list[int]:
 
 
 def kill_worker_of(stack: Stack, job: dict[str, Any]) -> None:
+    """Send SIGKILL to the worker that runs the job."""
     name = stack.job(job)["worker"]
     [card] = [w for w in stack.http.get("/v1/workers").json()["workers"] if w["name"] == name]
     os.kill(card["pid"], signal.SIGKILL)
 
 
-def test_a_chat_goes_on_where_its_killed_worker_stopped(up: Stack) -> None:
+def test_worker_lost_chat_continues_where_it_stopped(up: Stack) -> None:
     undisturbed, _ = up.finished(up.chat(COUNT, temperature=0, max_tokens=40))
     job = up.chat(COUNT, temperature=0, max_tokens=40)
     stream = up.events(job)
     seen, killed = [], False
-    for event in stream:  # the very same stream goes on over the loss of the worker
+    for event in stream:  # one stream spans the loss of the worker
         seen.append(event)
         if not killed and event["type"] == "token" and event["index"] >= 12:
             kill_worker_of(up, job)
@@ -73,7 +74,7 @@ def test_a_chat_goes_on_where_its_killed_worker_stopped(up: Stack) -> None:
     assert done["usage"] == undisturbed["usage"]
 
 
-def test_a_video_is_finished_by_the_next_worker(up: Stack) -> None:
+def test_worker_lost_video_is_finished_by_next_worker(up: Stack) -> None:
     eventually(up.ready, "workers again")
     job = up.video(asset("carphone_pristine.mp4"), effect="blur")
     up.until(job, "batch")
@@ -84,7 +85,7 @@ def test_a_video_is_finished_by_the_next_worker(up: Stack) -> None:
     assert up.http.get(f"/v1/jobs/{job['id']}/result").status_code == 200
 
 
-def test_up_says_where_it_is_and_refuses_a_second_one_in_its_home(up: Stack) -> None:
+def test_up_writes_state_file_and_refuses_second_one_in_its_home(up: Stack) -> None:
     state = json.loads((up.settings.home_dir / "up.json").read_text())
     assert state["url"] == up.settings.url
     second = up.run_cli("up")
@@ -92,7 +93,7 @@ def test_up_says_where_it_is_and_refuses_a_second_one_in_its_home(up: Stack) -> 
     assert "already runs" in second.stderr
 
 
-def test_a_restart_of_the_whole_stack_loses_nothing(tmp_path: Path) -> None:
+def test_up_restart_loses_no_job(tmp_path: Path) -> None:
     stack = Stack(settings_in(tmp_path, drain_s=0.1, slots=4))
     try:
         stack.start("up", "up")

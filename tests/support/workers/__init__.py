@@ -1,1 +1,1 @@
-"""Celery apps of workers with scripted models: `celery -A tests.support.workers.fake`."""
+"""Celery apps of workers whose models are scripted, such as `celery -A tests.support.workers.fake worker`."""

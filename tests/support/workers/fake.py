@@ -1,4 +1,4 @@
-"""A worker with scripted models, `celery -A tests.support.workers.fake worker`; the rest is the real one."""
+"""A worker with scripted models and otherwise real code: `celery -A tests.support.workers.fake worker`."""
 
 from tests.support.scripted import ScriptedEngine, ScriptedModel
 from tests.support.stand_ins import serve_chats_with

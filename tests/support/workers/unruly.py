@@ -1,6 +1,10 @@
-"""A worker whose chats do what their prompt says: go on for long, hang, kill it, break its engine.
+"""A worker whose chats do what their prompt says.
 
-A `frail` one goes on for a second, and then breaks the engine.
+- `long`: the answer has many words.
+- `hang`: the chat never gets a delta, whatever else the engine is asked for.
+- `kill`: the chat kills the worker at its third word.
+- `break`: the chat breaks the engine at once.
+- `frail`: the chat goes on for a second, and then breaks the engine.
 """
 
 import os
@@ -17,32 +21,32 @@ from worker.jobs.prompt import PromptTemplate
 
 __all__ = ["app"]
 
-#: How long a word takes.
+#: The time between two words, in seconds.
 STEP_S = 0.02
-#: Each message is one of these words, and one token.
+#: Each message is one of these words, which the tokenizer turns into one token.
 WORDS = ("long", "hang", "kill", "break", "frail", "?")
 
 
-class Deadly(Sequence[str]):
-    """A long answer with something that is done at the word of that number."""
+class WordsWithSideEffect(Sequence[str]):
+    """The words of a long answer. Taking the word of that number, from 0, calls `effect`."""
 
-    def __init__(self, number: int, deed: Callable[[], None]) -> None:
-        self._number, self._deed = number, deed
+    def __init__(self, number: int, effect: Callable[[], None]) -> None:
+        self._number, self._effect = number, effect
 
     def __len__(self) -> int:
         return LONG
 
-    def __getitem__(self, number: int) -> str:  # type: ignore[override]  # nobody slices it
+    def __getitem__(self, number: int) -> str:  # type: ignore[override]  # the engine takes no slices
         if number == self._number:
-            self._deed()
+            self._effect()
         return " word"
 
 
 class UnrulyEngine(FakeEngine):
-    """Does as it is told."""
+    """A fake engine that obeys the prompts of its chats."""
 
     def __init__(self, slots: int) -> None:
-        super().__init__(slots=slots, step_s=STEP_S, script=self._say)
+        super().__init__(slots=slots, step_s=STEP_S, script=self._script_of)
         tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="?"))
         self.prompt_template = PromptTemplate(tokenizer.to_str(), "{{ messages[0].content }}")
 
@@ -50,7 +54,7 @@ class UnrulyEngine(FakeEngine):
         word = self._word(request)
         if word == "break":
             self._break()
-        if word != "hang":  # that one is never heard of again, whatever is asked of the engine
+        if word != "hang":
             super().submit(request)
 
     def _break(self) -> None:
@@ -59,11 +63,11 @@ class UnrulyEngine(FakeEngine):
     def _word(self, request: ChatRequest) -> str:
         return WORDS[request.prompt[0]]
 
-    def _say(self, request: ChatRequest) -> Sequence[str]:
-        if self._word(request) == "kill":  # which nobody survives
-            return Deadly(2, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    def _script_of(self, request: ChatRequest) -> Sequence[str]:
+        if self._word(request) == "kill":
+            return WordsWithSideEffect(2, lambda: os.kill(os.getpid(), signal.SIGKILL))
         if self._word(request) == "frail":
-            return Deadly(50, self._break)
+            return WordsWithSideEffect(50, self._break)
         return [f" {number}" for number in range(LONG)]
 
 

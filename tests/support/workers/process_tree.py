@@ -1,9 +1,17 @@
-"""A chat worker whose engine starts a family; the model's name says what then becomes of the engine."""
+"""A chat worker whose engine starts a tree of processes while it loads.
+
+The name of the model selects what the engine does next:
+
+- `hangs`: it never finishes loading, and one process of the tree ignores SIGTERM.
+- `loads`: it never finishes loading.
+- `fails`: it raises an error.
+- any other name: it serves.
+"""
 
 import threading
 
 from tests.support.fake_engine import FakeEngine
-from tests.support.family import beget
+from tests.support.process_tree import start_tree
 from tests.support.stand_ins import serve_chats_with
 from worker.app import app
 from worker.chat.engine import OnBroken, OnStep
@@ -14,11 +22,11 @@ __all__ = ["app"]
 
 
 class ParentEngine(FakeEngine):
-    """Never ends its family, whatever happens."""
+    """An engine that starts processes and never ends them."""
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         settings = Settings.from_env()
-        beget(settings.home_dir / "book", stubborn=settings.chat_model == "hangs")
+        start_tree(settings.home_dir / "pids", stubborn=settings.chat_model == "hangs")
         if settings.chat_model in ("hangs", "loads"):
             threading.Event().wait()
         if settings.chat_model == "fails":

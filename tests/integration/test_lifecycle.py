@@ -1,18 +1,20 @@
-"""A device, or an engine, that hangs keeps neither its worker nor its job."""
+"""The end of a worker whose device or engine hangs: the worker ends, and its jobs are requeued."""
 
 import signal
 import subprocess
 import sys
 
 from tests.support.stack import eventually
-from tests.support.webstack import TIMEOUT_S, write_clip
+from tests.support.uploads import write_clip
+from tests.support.webstack import TIMEOUT_S
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import validate
 
-ENDED = ["queued", "started", "requeued"]
+#: The event types of a job whose worker has handed it back.
+HANDED_BACK = ["queued", "started", "requeued"]
 
 
 def command(kind: str) -> list[str]:
@@ -20,9 +22,7 @@ def command(kind: str) -> list[str]:
     return [sys.executable, "-m", "celery", "-A", app, "worker", "-P", "solo"]
 
 
-def test_a_worker_that_is_told_to_end_does_and_its_job_waits_for_another(
-    settings: Settings, brokered: Ledger
-) -> None:
+def test_lifecycle_ends_worker_whose_device_hangs(settings: Settings, brokered: Ledger) -> None:
     weights, log = settings.home_dir / "bars", settings.home_dir / "log"
     weights.touch()
     env = child_env(settings.replace(worker="video", devices="cpu", video_model=weights, drain_s=0))
@@ -39,13 +39,11 @@ def test_a_worker_that_is_told_to_end_does_and_its_job_waits_for_another(
         finally:
             process.kill()
     assert "cpu hangs and is not waited for" in log.read_text()
-    assert [event.type for event in brokered.events("a")] == ENDED
+    assert [event.type for event in brokered.events("a")] == HANDED_BACK
     assert brokered.get("a").state == "queued"
 
 
-def test_a_worker_whose_engine_takes_no_step_ends_and_its_chats_wait_for_another(
-    settings: Settings, brokered: Ledger
-) -> None:
+def test_lifecycle_ends_worker_whose_engine_hangs(settings: Settings, brokered: Ledger) -> None:
     env = child_env(settings.replace(worker="chat", devices="cpu", chat_model="scripted"))
     chats, log = ("a", "b"), settings.home_dir / "log"
     for job_id in chats:
@@ -59,5 +57,5 @@ def test_a_worker_whose_engine_takes_no_step_ends_and_its_chats_wait_for_another
             process.kill()
     assert log.read_text().count("the engine is broken, the worker ends") == 1
     for job_id in chats:
-        assert [event.type for event in brokered.events(job_id)] == ENDED
+        assert [event.type for event in brokered.events(job_id)] == HANDED_BACK
         assert brokered.get(job_id).state == "queued"

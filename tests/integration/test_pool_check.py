@@ -1,4 +1,4 @@
-"""Any start that would fork a worker, or share its model, is refused, with the reason; others pin first."""
+"""The checks at a worker's start: it refuses options that would fork it or share its model."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 from tests.support.stack import Stack
 from worker.jobs.settings import Settings, child_env
 
-#: A worker that tells, when it is to choose its device, whether torch has been imported; it gets none.
+#: A worker that reports whether torch has been imported when it leases its device. It gets no device.
 PINNING = """
 import sys
 from celery.__main__ import main
@@ -23,8 +23,8 @@ main()
 """
 
 
-def end_of(command: Sequence[str], settings: Settings) -> str:
-    """What the worker says as it ends at once."""
+def refusal(command: Sequence[str], settings: Settings) -> str:
+    """Run a worker that ends at once, and return its stderr."""
     env = child_env(settings.replace(worker="chat", devices="cpu"))
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
@@ -33,7 +33,7 @@ def end_of(command: Sequence[str], settings: Settings) -> str:
 
 
 @pytest.mark.parametrize(
-    ("options", "why"),
+    ("options", "reason"),
     [
         ([], "--pool prefork is refused: a GPU worker is one process with one warm model"),
         (["--pool", "gevent"], "CUDA cannot be re-initialised in a forked subprocess"),
@@ -42,22 +42,22 @@ def end_of(command: Sequence[str], settings: Settings) -> str:
         (["--pool", "solo", "-Q", "chat.other"], "-Q chat.other is refused: this worker has one model"),
     ],
 )
-def test_what_would_fork_or_share_the_model_is_refused(
-    settings: Settings, options: list[str], why: str
+def test_worker_refuses_option_that_forks_or_shares_model(
+    settings: Settings, options: list[str], reason: str
 ) -> None:
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *options]
-    assert why in end_of(command, settings)
+    assert reason in refusal(command, settings)
 
 
-def test_torch_is_not_even_imported_when_the_device_is_chosen(settings: Settings) -> None:
+def test_worker_leases_device_before_importing_torch(settings: Settings) -> None:
     command = [sys.executable, "-c", PINNING, "-A", "worker.app", "worker", "--pool", "solo"]
-    assert "stoker: torch is imported: False" in end_of(command, settings)
+    assert "stoker: torch is imported: False" in refusal(command, settings)
 
 
-def test_a_worker_that_serves_has_started_its_warden_and_forked_nobody(stack: Stack) -> None:
+def test_worker_starts_reaper_and_no_other_process(stack: Stack) -> None:
     assert stack.finished(stack.chat("Hello", max_tokens=2))[0]["state"] == "succeeded"
     for name in ("chat", "video"):
         tasks = Path(f"/proc/{stack.processes[name].pid}/task")
         children = [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]
-        [warden] = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
-        assert "/worker/process/reaper.py\0" in warden
+        [reaper] = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
+        assert "/worker/process/reaper.py\0" in reaper
