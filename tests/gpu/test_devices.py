@@ -137,7 +137,7 @@ class Worker:
         return eventually(device, "a ready worker", READY_S)
 
     def all_pids(self) -> list[int]:
-        """Those of the worker, its warden, and what they have started."""
+        """Return the pids of the worker, of its reaper, and of all processes that they have started."""
         return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._has(pid)]
 
     def forks(self) -> list[int]:
