@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.ledger import lapse
 from tests.support.fake_engine import FakeEngine
+from tests.support.ledger import lapse
 from worker.chat.engine import ChatRequest
 from worker.chat.runner import ChatRunner
 from worker.jobs import broker
