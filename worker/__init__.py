@@ -1,1 +1,1 @@
-"""The GPU side of Stoker: the contract with the API (`worker.jobs`) and the workers that keep it."""
+"""The GPU workers of Stoker, and `worker.jobs`, the code that they share with the API."""

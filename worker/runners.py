@@ -1,4 +1,4 @@
-"""Which runner serves which kind of job; only that kind's code is imported."""
+"""The runner of each kind of job. Only the code of the worker's own kind is imported."""
 
 from worker import assets
 from worker.devices.lease import DeviceLease
@@ -12,7 +12,7 @@ __all__ = ["make_runner"]
 
 
 def make_runner(kind: str, settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox) -> Runner:
-    """The runner for the kind of job on the device. ConfigurationError, ModelMissing if it cannot be."""
+    """Return the runner for this kind of job on the device. Raises `ConfigurationError` or `ModelMissing`."""
     return (_video if kind == "video" else _chat)(settings, device, ledger, outbox)
 
 

@@ -1,14 +1,14 @@
-"""Every error Stoker raises on purpose, under one root."""
+"""All errors that Stoker raises on purpose, under one root."""
 
 
 class StokerError(Exception):
-    """Root of all errors that Stoker raises; `code` is the stable name that clients see."""
+    """Root of all errors that Stoker raises. `code` is the stable name that clients see."""
 
     code = "internal_error"
 
 
 class InvalidInput(StokerError):
-    """What the client sent cannot be accepted; `field` names the part of the request at fault."""
+    """The request cannot be accepted. `field` names the part of the request at fault."""
 
     code = "invalid_input"
 
@@ -18,13 +18,13 @@ class InvalidInput(StokerError):
 
 
 class TooLarge(InvalidInput):
-    """What the client sent has more bytes than the settings allow."""
+    """The request has more bytes than the settings allow."""
 
     code = "too_large"
 
 
 class Unauthorized(StokerError):
-    """The request carries nothing that is valid now; the message does not tell what is known of it."""
+    """The request has no credentials that are valid now. The message does not reveal which are known."""
 
     code = "unauthorized"
 
@@ -42,13 +42,13 @@ class KeyNotFound(StokerError):
 
 
 class ModelNotFound(InvalidInput):
-    """No model of this name is served."""
+    """No worker has served a model of this name."""
 
     code = "model_not_found"
 
 
 class JobNotFound(StokerError):
-    """No job has this id (or it was forgotten)."""
+    """No job has this id, or the job was deleted."""
 
     code = "not_found"
 
@@ -66,7 +66,7 @@ class PromptTooLong(InvalidInput):
 
 
 class IdempotencyConflict(InvalidInput):
-    """The Idempotency-Key came with another request before."""
+    """An earlier, different request used the same Idempotency-Key."""
 
     code = "idempotency_key_reused"
 
@@ -75,7 +75,7 @@ class IdempotencyConflict(InvalidInput):
 
 
 class QueueFull(StokerError):
-    """As many jobs wait as the settings allow; `retry_after_s` is the estimated wait in seconds."""
+    """As many jobs wait as the settings allow. `retry_after_s` is the estimated wait in seconds."""
 
     code = "queue_full"
 
@@ -85,9 +85,9 @@ class QueueFull(StokerError):
 
 
 class NeedsExclusiveWorker(StokerError):
-    """The job's last attempt is left, and it must not endanger other jobs in the same worker."""
+    """The job has only its last attempt left, which must not endanger other jobs in the same worker."""
 
-    code = "must_run_alone"
+    code = "needs_exclusive_worker"
 
 
 class NotReady(StokerError):
@@ -97,11 +97,11 @@ class NotReady(StokerError):
 
 
 class SubmitOutcomeUnknown(NotReady):
-    """Redis went away in the middle of the submit: the job may have been accepted, or not."""
+    """Redis went away during the submit, so nobody knows whether the job was accepted."""
 
 
 class JobFailed(StokerError):
-    """Root of what ends a running job as `failed`; `code` goes into the terminal event."""
+    """Root of the errors that end a running job as `failed`. `code` goes into the terminal event."""
 
     code = "job_failed"
 
@@ -119,35 +119,35 @@ class EngineFailed(JobFailed):
 
 
 class EngineDied(EngineFailed):
-    """The engine has died, and with it this attempt; another worker goes on with the job."""
+    """The engine has died and ended this attempt. Another worker continues the job."""
 
 
 class OutOfMemory(JobFailed):
-    """The device or the machine had not enough memory for this job; the worker goes on."""
+    """The device or the machine has too little memory for this job. The worker continues."""
 
     code = "out_of_memory"
 
 
 class DiskFull(JobFailed):
-    """There is no room for the job's files."""
+    """The disk has no space for the job's files."""
 
     code = "disk_full"
 
 
 class MediaUnavailable(JobFailed):
-    """The media store does not answer, or refuses."""
+    """The media store does not answer, or it refuses the request."""
 
     code = "media_unavailable"
 
 
 class ModelMissing(StokerError):
-    """A model file is not there, or its hash is wrong."""
+    """A model file is missing, or its hash is wrong."""
 
     code = "model_missing"
 
 
 class DeliveryFailed(StokerError):
-    """A webhook's receiver cannot be reached, or must not be."""
+    """A webhook's receiver cannot be reached, or its address is not allowed."""
 
     code = "delivery_failed"
 
@@ -159,6 +159,6 @@ class ConfigurationError(StokerError):
 
 
 class NoDevice(StokerError):
-    """No GPU is free, or the one asked for is not there."""
+    """No GPU is free, or the requested GPU does not exist."""
 
     code = "no_device"

@@ -11,7 +11,7 @@ __all__ = ["DEFAULTS", "ClipSize", "Limits"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a clip may have at most: pixels a frame, frames, seconds, and streams of all kinds together."""
+    """The most that a clip may have: pixels in a frame, frames, seconds, and streams of all types."""
 
     max_pixels: int = 3840 * 2160
     max_frames: int = 100_000
@@ -23,14 +23,14 @@ DEFAULTS = Limits()
 
 
 class ClipSize(NamedTuple):
-    """In pixels."""
+    """The size of a clip's frames, in pixels."""
 
     width: int
     height: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `1280x720`. Raises ValueError."""
+        """Return the size that text such as `1280x720` gives. Raises ValueError."""
         if not (found := re.fullmatch(r"\s*([1-9]\d{0,4})x([1-9]\d{0,4})\s*", text)):
             raise ValueError(f"{text!r} is not a size such as 1280x720")
         return cls(int(found[1]), int(found[2]))

@@ -1,4 +1,7 @@
-"""From chat messages to token ids: one path for the API, which counts, and the worker, which runs them."""
+"""The prompt template of a chat model: it turns chat messages into token ids.
+
+The API uses it to count tokens, and the worker to run the prompt.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """What turns a conversation into a prompt, with no model files: it travels as JSON in the model card.
+    """A chat template with its tokenizer. Workers publish it as JSON, so that the API needs no model files.
 
-    `tokenizer_json` is the text of a Hugging Face tokenizer.json, `chat_template` the model's Jinja
-    template, `special_tokens` the names it may use (`bos_token` and so on).
+    `tokenizer_json` is the text of a Hugging Face tokenizer.json, and `chat_template` is the model's Jinja
+    template. `special_tokens` maps names that the template may use (such as `bos_token`) to their text.
     """
 
     tokenizer_json: str
@@ -28,7 +31,10 @@ class PromptTemplate:
     special_tokens: Mapping[str, str] = field(default_factory=dict)
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The prompt, up to where the assistant begins to speak; InvalidInput if the template refuses."""
+        """Return the prompt text, up to the start of the assistant's answer.
+
+        Raises `InvalidInput` if the template refuses the messages.
+        """
         from jinja2.exceptions import TemplateError
 
         plain = [dict(message) for message in messages]
@@ -36,26 +42,29 @@ class PromptTemplate:
             return self._template.render(
                 messages=plain, tools=None, documents=None, add_generation_prompt=True, **self.special_tokens
             )
-        except (TemplateError, TypeError) as error:  # TypeError: a message without content, say
+        except (TemplateError, TypeError) as error:  # TypeError: for example a message without content
             raise InvalidInput("messages", f"the model's chat template refuses this: {error}") from error
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of the prompt. The template writes the special tokens (BOS too), so none are added."""
-        # As a batch of one: for that the tokenizer lets other threads run meanwhile.
+        """Return the token ids of the prompt.
+
+        The template itself writes all special tokens, including BOS, so the tokenizer adds none.
+        """
+        # A batch of one, because for a batch the tokenizer releases the GIL.
         return self.tokenizer.encode_batch([self.render(messages)], add_special_tokens=False)[0].ids
 
     def to_json(self) -> str:
-        """The template as a JSON object, for `from_json`."""
+        """Return the template as a JSON object, for `from_json`."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "PromptTemplate":
-        """The template that `to_json` wrote."""
+        """Return the template that `to_json` wrote."""
         return cls(**json.loads(text))
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
-        """The tokenizer itself, which neither cuts off nor pads."""
+        """The tokenizer, without truncation and padding."""
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_str(self.tokenizer_json)
@@ -65,7 +74,7 @@ class PromptTemplate:
 
     @cached_property
     def longest_token(self) -> int:
-        """Bytes that a token stands for at most, special ones too."""
+        """The length in bytes of the longest token, special tokens included."""
         return max(len(token.encode()) for token in self.tokenizer.get_vocab())
 
     @cached_property
@@ -74,13 +83,13 @@ class PromptTemplate:
 
 
 def _environment() -> "Environment":
-    """Jinja as transformers sets it up for chat templates (utils/chat_template_utils.py): sandboxed."""
+    """Return a sandboxed Jinja environment like that of transformers (utils/chat_template_utils.py)."""
     from jinja2.exceptions import TemplateError
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """Lets `{% generation %}`, which marks the assistant's words for training, pass through."""
+        """Renders the content of `{% generation %}`, which marks the assistant's words for training."""
 
         tags = {"generation"}  # noqa: RUF012
 
@@ -109,7 +118,7 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Plain JSON: Jinja's own filter escapes for HTML, which no model was trained on."""
+    """Return plain JSON. Jinja's own filter would escape it for HTML, and no model was trained on that."""
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )

@@ -1,4 +1,4 @@
-"""What a client asks for: the validated bodies of chat and video jobs."""
+"""The job specifications: validated bodies of chat and video requests."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,10 +26,10 @@ __all__ = [
     "validate",
 ]
 
-#: `max_tokens` of an answer that only the model's context bounds: more than any has.
+#: The `max_tokens` of an answer that is limited only by the model's context. No context is this long.
 TO_CONTEXT_END = 2**31 - 1
 
-#: With any constraint pydantic refuses lone surrogates, which JSON allows and no tokenizer takes.
+#: With a constraint, pydantic refuses lone surrogates. JSON allows them, but no tokenizer takes them.
 Text = Annotated[str, StringConstraints(min_length=0)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -53,10 +53,11 @@ class Message(_Strict):
 
 
 class _Job(_Strict):
-    """What all jobs have.
+    """The fields of all jobs.
 
-    `timeout_s` and `max_queue_s`: how long it may take, and before that wait for its start; None is the
-    default. `priority`: 9 goes before 0, among the jobs of one key. `webhook_url` hears of its end.
+    `timeout_s` limits the time from the first start to the end, and `max_queue_s` the wait for the first
+    start, both in seconds. If one is None, the settings decide. Among the jobs of one API key, priority 9
+    goes before 0. `webhook_url` receives the final state.
     """
 
     model: Text | None = None
@@ -67,15 +68,16 @@ class _Job(_Strict):
 
 
 class ChatJob(_Job):
-    """A conversation to be continued by one answer.
+    """A conversation that the model continues with one answer.
 
-    `temperature` 0 is greedy. `stop` is not part of the answer. With `seed` the answer is repeatable.
-    With `ignore_eos` the model cannot end it before `max_tokens`, and with `min_tokens` not before these.
+    With `temperature` 0 decoding is greedy. With `seed` the answer is repeatable. The answer ends before a
+    `stop` string, and does not contain it. The model cannot end the answer before `min_tokens`, and with
+    `ignore_eos` not before `max_tokens`.
     """
 
     kind: ClassVar[Literal["chat"]] = "chat"
 
-    #: One wrong message is enough: to tell of five million holds up the whole API.
+    #: Validation stops at the first wrong message: to report five million would block the whole API.
     messages: Annotated[list[Message], FailFast()] = Field(min_length=1)
     max_tokens: int = Field(256, ge=1)
     min_tokens: int = Field(0, ge=0)
@@ -91,7 +93,7 @@ class ChatJob(_Job):
 
 
 class Requested(_Strict):
-    """What an OpenAI client said of the video that it wants: shown again, for our models take none of it."""
+    """Fields of an OpenAI video request that the models do not use. Responses return them unchanged."""
 
     prompt: Text | None = None
     seconds: Text
@@ -99,13 +101,13 @@ class Requested(_Strict):
 
 
 class VideoJob(_Job):
-    """An effect for every frame of an uploaded clip.
+    """An effect that is applied to every frame of an uploaded clip.
 
-    `background` is the colour behind the person; `background_image` says that an image was uploaded
-    instead. `pad` fills the last, short batch with its last frame or with zeros.
+    `background` is the colour behind the person. `background_image` means that an image was uploaded instead.
+    `pad` says whether the short last batch is filled with its last frame or with zeros.
     """
 
-    model_config = ConfigDict(strict=False)  # the fields of a form come as text
+    model_config = ConfigDict(strict=False)  # the fields of a form are text
 
     kind: ClassVar[Literal["video"]] = "video"
 
@@ -121,7 +123,7 @@ _KINDS: dict[str, type[JobSpec]] = {"chat": ChatJob, "video": VideoJob}
 
 
 def validate(kind: str, body: Any) -> JobSpec:
-    """The job that `body` asks for. Raises `InvalidInput` naming the first field that is wrong."""
+    """Return the job in a request's body. Raises `InvalidInput`, with the first field that is wrong."""
     try:
         return _KINDS[kind].model_validate(body)
     except ValidationError as error:
@@ -131,5 +133,5 @@ def validate(kind: str, body: Any) -> JobSpec:
 
 
 def parse_spec(kind: str, text: str) -> JobSpec:
-    """The job that the ledger holds as JSON."""
+    """Return the job that the ledger stores as JSON."""
     return _KINDS[kind].model_validate_json(text)

