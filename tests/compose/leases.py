@@ -11,7 +11,8 @@ __all__ = ["check_leases"]
 #: A worker's first step, with a GPU that NVML does not have to know; then it holds it.
 PROGRAM = """
 import logging, signal
-from worker.devices.lease import Gpu, lease
+from worker.devices.gpus import Gpu
+from worker.devices.lease import lease
 from worker.jobs.settings import Settings
 logging.basicConfig(level="INFO")
 settings = Settings.from_env()

@@ -17,7 +17,7 @@ import pytest
 
 from tests.gpu.ballast import take_all
 from tests.support.assets import asset
-from worker.devices.lease import list_gpus
+from worker.devices.gpus import list_gpus
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.limits import ClipSize
 from worker.process.lifecycle import SWITCH_S

@@ -1,1 +1,1 @@
-"""The devices: which GPUs there are, which one this worker leases, and what is in their memory."""
+"""Devices: the GPUs of this machine, the lease of a worker on them, and how much memory is in use."""

@@ -1,4 +1,4 @@
-"""Memory allocated, reserved and their peaks, around a batch or at this moment."""
+"""Memory use of this process: around a block of code, such as a batch, or at this moment."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import psutil
 
 from worker.devices.gpus import list_gpus
 
-#: How torch says it, in lower case; the last two when cuDNN has no room for the workspace of any algorithm,
-#: or for its attention's kernels.
-_SHORTAGE = (
+#: Parts of torch's messages about a lack of memory, in lower case. The last two appear if cuDNN has no room
+#: for the workspace of any algorithm, or for the kernels of its attention.
+_SHORTAGE_TEXTS = (
     "can't allocate memory",
     "out of memory",
     "alloc_failed",
@@ -22,14 +22,14 @@ _SHORTAGE = (
     "mha_graph.execute",
 )
 
-#: "cuda": what torch's allocator holds on the device, or all processes if it is not this one that uses it;
-#: "rss": resident set size of this process
+#: `cuda`: the memory that torch's allocator holds on the device or, if this process does not use the device
+#: itself, that all processes hold. `rss`: the resident set size of this process.
 Source = Literal["cuda", "rss"]
 
 
 @dataclass(frozen=True, slots=True)
 class MemorySample:
-    """One reading, in bytes; on a CPU both fields are the resident set size."""
+    """One reading, in bytes. On a CPU both fields are the resident set size."""
 
     allocated: int
     reserved: int
@@ -37,9 +37,9 @@ class MemorySample:
 
 @dataclass(frozen=True, slots=True)
 class MemoryReport:
-    """Memory around a piece of work, in bytes.
+    """Memory use before and after a block of code, and its peaks in between, in bytes.
 
-    On a CPU a peak is the larger of before and after: the kernel's own peak cannot be reset.
+    On a CPU a peak is the larger of `before` and `after`, because the kernel's own peak cannot be reset.
     """
 
     source: Source
@@ -51,7 +51,10 @@ class MemoryReport:
 
 @dataclass(frozen=True, slots=True)
 class MemorySnapshot:
-    """Memory at this moment, in bytes; `total` is the device's, on a CPU the machine's."""
+    """Memory use at one moment, in bytes; `dataclasses.asdict` turns it into JSON.
+
+    `total` is the memory of the device or, on a CPU, of the machine.
+    """
 
     source: Source
     allocated: int
@@ -61,13 +64,13 @@ class MemorySnapshot:
 
 @dataclass(slots=True)
 class Meter:
-    """What `measure` yields: `report` is there once the block has ended."""
+    """The result of `measure`: its `report` exists once the measured block has ended."""
 
     _reports: list[MemoryReport] = field(default_factory=list)
 
     @property
     def report(self) -> MemoryReport:
-        """The report of the block; RuntimeError while it still runs."""
+        """Return the report on the block. Raises RuntimeError while the block still runs."""
         if not self._reports:
             raise RuntimeError("the measured block has not ended yet")
         return self._reports[0]
@@ -75,7 +78,10 @@ class Meter:
 
 @contextmanager
 def measure(device: str) -> Iterator[Meter]:
-    """Reset the device's peaks, run the block, then fill the meter's report (not if the block raises)."""
+    """Measure the memory use of a block on the torch device.
+
+    Resets the device's peaks at the start. If the block raises, the meter gets no report.
+    """
     meter = Meter()
     if _is_cuda(device):
         import torch
@@ -94,12 +100,13 @@ def measure(device: str) -> Iterator[Meter]:
 
 
 def snapshot(device: str) -> MemorySnapshot:
-    """Memory at this moment, for a worker's status; `dataclasses.asdict` makes it JSON."""
+    """Return the memory use of the torch device at this moment, for a worker's status."""
     if _is_cuda(device):
         import torch
 
         if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            # Nor must it be from here: the engine has yet to do so, or has processes of its own, as vLLM.
+            # Do not create a CUDA context here. Either the engine has not done so yet, or, like vLLM, it uses
+            # the GPUs in processes of its own. NVML needs no context.
             gpus = list_gpus()
             used, total = sum(gpu.total - gpu.free for gpu in gpus), sum(gpu.total for gpu in gpus)
             return MemorySnapshot("cuda", used, used, total)
@@ -111,25 +118,26 @@ def snapshot(device: str) -> MemorySnapshot:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether the error says that there was not enough memory, on the device or the host.
+    """Return whether the error means that the device or the host had not enough memory.
 
-    For host memory, and for the device's while a CUDA graph is captured, torch says so in words only.
+    torch has no error class for a lack of host memory, nor for a lack of device memory while it captures a
+    CUDA graph. In these cases only the message tells.
     """
     if isinstance(error, MemoryError):
         return True
-    if not isinstance(error, RuntimeError):  # which torch's own OutOfMemoryError is
+    if not isinstance(error, RuntimeError):  # torch's OutOfMemoryError is a RuntimeError too
         return False
     text = str(error).lower()
-    return type(error).__name__ == "OutOfMemoryError" or any(words in text for words in _SHORTAGE)
+    return type(error).__name__ == "OutOfMemoryError" or any(part in text for part in _SHORTAGE_TEXTS)
 
 
 def free(device: str) -> None:
-    """Give back what nothing refers to any more, also to the device."""
+    """Free the memory of objects that are no longer referenced, and return cached blocks to the device."""
     gc.collect()
     if _is_cuda(device):
         import torch
 
-        with suppress(RuntimeError):  # a lost device has nothing to give back
+        with suppress(RuntimeError):  # a lost device has no memory to return
             torch.cuda.empty_cache()
 
 
@@ -145,7 +153,10 @@ def _sample(device: str) -> MemorySample:
 
 
 def _device_samples(device: str) -> tuple[MemorySample, MemorySample]:
-    """Now, and the peaks since they were reset; torch takes long to tell, but tells all at once."""
+    """Return the current use of the device's memory, and the peaks since the last reset.
+
+    torch returns both with one call, which is slow.
+    """
     import torch
 
     stats = torch.cuda.memory_stats(device)
