@@ -1,4 +1,7 @@
-"""A step for which there is no memory ends requests, not the engine; the model fails half way through it."""
+"""Tests of memory shortages: a step without enough memory ends requests but not the engine.
+
+The tests make the model fail half way through a step.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from tests.contract.conftest import Served, chat
+from tests.support.engines import StartedEngine, chat
 from worker.chat.engine import ChatRequest, Delta
 from worker.jobs.errors import OutOfMemory
 
@@ -20,26 +23,26 @@ if TYPE_CHECKING:
 SLOTS = 4
 
 
-def full_device() -> None:
+def fail_like_cuda() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
-def full_host() -> None:
+def fail_like_torch_on_cpu() -> None:
     torch.empty(2**60)
 
 
-def full_heap() -> None:
+def fail_like_python() -> None:
     bytearray(2**60)
 
 
 @pytest.fixture(scope="module")
-def shared(serve: Callable[..., Served]) -> Served:
+def shared(serve: Callable[..., StartedEngine]) -> StartedEngine:
     return serve("transformers", slots=SLOTS, context_length=256)
 
 
 @contextmanager
 def shortage(loaded: "LoadedModel", fail: Callable[[], object], tokens: int | None = None) -> Iterator[None]:
-    """Fail in the next step in which a request brings so many `tokens`; None: in every step."""
+    """Call `fail` in the next step in which a request has `tokens` input tokens; None means in every step."""
     failed = 0
 
     def before(layer: object, args: object, kwargs: dict[str, Any]) -> None:
@@ -57,14 +60,14 @@ def shortage(loaded: "LoadedModel", fail: Callable[[], object], tokens: int | No
     assert failed
 
 
-def cache_of(served: Served) -> "PagedAttentionCache":
-    manager = served.engine._manager  # type: ignore[attr-defined]
+def cache_of(started: StartedEngine) -> "PagedAttentionCache":
+    manager = started.engine._manager  # type: ignore[attr-defined]
     cache: PagedAttentionCache = manager.batch_processor.cache
     return cache
 
 
-def crowd(served: Served, count: int, max_tokens: int = 8) -> list[ChatRequest]:
-    requests = [chat(served, str(n), f"Tell me about the number {n}.", max_tokens) for n in range(count)]
+def make_requests(started: StartedEngine, count: int, max_tokens: int = 8) -> list[ChatRequest]:
+    requests = [chat(started, str(n), f"Tell me about the number {n}.", max_tokens) for n in range(count)]
     return [replace(request, temperature=n % 2, seed=n) for n, request in enumerate(requests)]
 
 
@@ -73,59 +76,61 @@ def assert_out_of_memory(deltas: Sequence[Delta]) -> None:
     assert isinstance(deltas[-1].error, OutOfMemory)
 
 
-@pytest.mark.parametrize("fail", [full_device, full_host, full_heap])
-def test_all_that_run_end_if_none_is_new_and_those_that_wait_are_served(
-    served: Served, loaded: "LoadedModel", fail: Callable[[], object]
+@pytest.mark.parametrize("fail", [fail_like_cuda, fail_like_torch_on_cpu, fail_like_python])
+def test_shortage_without_new_request_ends_all_running_but_not_waiting(
+    started: StartedEngine, loaded: "LoadedModel", fail: Callable[[], object]
 ) -> None:
-    requests = crowd(served, SLOTS + 2)
-    as_ever = served.recorder.run(served.engine, *requests)
+    requests = make_requests(started, SLOTS + 2)
+    undisturbed = started.run_requests(*requests)
     with shortage(loaded, fail, tokens=1):
-        runs = served.recorder.run(served.engine, *requests)
+        runs = started.run_requests(*requests)
     for request in requests[:SLOTS]:
         assert_out_of_memory(runs[request.id])
     for request in requests[SLOTS:]:
-        assert runs[request.id] == as_ever[request.id]
-    assert served.recorder.run(served.engine, *requests) == as_ever
+        assert runs[request.id] == undisturbed[request.id]
+    assert started.run_requests(*requests) == undisturbed
 
 
-def test_a_new_request_ends_and_the_others_go_on_exactly(served: Served, loaded: "LoadedModel") -> None:
-    others = crowd(served, SLOTS - 1, max_tokens=20)
-    as_ever = served.recorder.run(served.engine, *others)
-    newcomer = chat(served, "newcomer")
+def test_shortage_ends_new_request_and_others_continue_exactly(
+    started: StartedEngine, loaded: "LoadedModel"
+) -> None:
+    others = make_requests(started, SLOTS - 1, max_tokens=20)
+    undisturbed = started.run_requests(*others)
+    newcomer = chat(started, "newcomer")
 
     def submit_at_fifth_step(deltas: Sequence[Delta]) -> None:
-        if len(served.recorder.steps) == 5:
-            served.engine.submit(newcomer)
+        if len(started.recorder.steps) == 5:
+            started.engine.submit(newcomer)
 
-    served.recorder.hook = submit_at_fifth_step
-    with shortage(loaded, full_device, tokens=len(newcomer.prompt)):
-        runs = served.recorder.run(served.engine, *others)
-        served.recorder.wait_for(lambda: bool(served.recorder.ends("newcomer")))
-    assert_out_of_memory(served.recorder.deltas("newcomer"))
-    assert runs == as_ever
+    started.recorder.hook = submit_at_fifth_step
+    with shortage(loaded, fail_like_cuda, tokens=len(newcomer.prompt)):
+        runs = started.run_requests(*others)
+        started.recorder.wait_for(lambda: bool(started.recorder.ends("newcomer")))
+    assert_out_of_memory(started.recorder.deltas("newcomer"))
+    assert runs == undisturbed
 
 
-def test_a_shortage_without_end_ends_every_request_once(served: Served, loaded: "LoadedModel") -> None:
-    requests = crowd(served, SLOTS + 3)
-    as_ever = served.recorder.run(served.engine, *requests)
-    with shortage(loaded, full_device):
-        for deltas in served.recorder.run(served.engine, *requests).values():
+def test_shortage_in_every_step_ends_each_request_once(started: StartedEngine, loaded: "LoadedModel") -> None:
+    requests = make_requests(started, SLOTS + 3)
+    undisturbed = started.run_requests(*requests)
+    with shortage(loaded, fail_like_cuda):
+        for deltas in started.run_requests(*requests).values():
             assert_out_of_memory(deltas)
             assert len(deltas) == 1
-    assert served.recorder.run(served.engine, *requests) == as_ever
+    assert started.run_requests(*requests) == undisturbed
 
 
 @pytest.mark.slow
-def test_no_block_of_the_cache_leaks(served: Served, loaded: "LoadedModel") -> None:
-    requests = crowd(served, 2, max_tokens=3)
-    cache = cache_of(served)
+def test_shortage_leaks_no_cache_block(started: StartedEngine, loaded: "LoadedModel") -> None:
+    requests = make_requests(started, 2, max_tokens=3)
+    cache = cache_of(started)
     for _ in range(20):
-        with shortage(loaded, full_device, tokens=1):
-            for deltas in served.recorder.run(served.engine, *requests).values():
+        with shortage(loaded, fail_like_cuda, tokens=1):
+            for deltas in started.run_requests(*requests).values():
                 assert_out_of_memory(deltas)
         assert cache.compute_free_capacity() == 1.0
-    served.recorder.run(served.engine, *requests)
-    assert cache.compute_free_capacity() < 1.0  # full blocks are kept, to be shared
+    started.run_requests(*requests)
+    assert cache.compute_free_capacity() < 1.0  # full blocks stay in the cache to be shared
     cache.evict_cached_blocks()
     assert cache.compute_free_capacity() == 1.0
-    assert served.recorder.broken == []
+    assert started.recorder.broken == []

@@ -1,4 +1,4 @@
-"""What only the transformers engine has to show: its cache, and the models that it runs."""
+"""Tests of the transformers engine alone: its cache, and the models that it can run."""
 
 import subprocess
 import sys
@@ -7,35 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import Served
+from tests.support.engines import StartedEngine, encode
 from tests.support.tiny_models import tokenized
 from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine.engine import TransformersEngine
 from worker.jobs.errors import EngineFailed, ModelMissing
 
 
-def prompt(served: Served, text: str) -> list[int]:
-    return served.engine.prompt_template.encode([{"role": "user", "content": text}])
-
-
-def test_a_small_cache_serves_many_different_prompts(serve: Callable[..., Served]) -> None:
-    """Blocks kept for sharing give way: prompts long enough to fill the cache many times over."""
-    served = serve("transformers", slots=2, context_length=96)
+def test_transformers_engine_small_cache_serves_many_prompts(serve: Callable[..., StartedEngine]) -> None:
+    """Run prompts that fill the cache many times over. Blocks that are kept for sharing must give way."""
+    started = serve("transformers", slots=2, context_length=96)
     names = [f"{word} " * 60 for word in ("red", "green", "blue", "old", "new", "warm", "cold", "wet")]
-    requests = [ChatRequest(name, prompt(served, name)[:80], 16, temperature=0.0) for name in names]
-    runs = served.recorder.run(served.engine, *requests)
+    requests = [ChatRequest(name, encode(started, name)[:80], 16, temperature=0.0) for name in names]
+    runs = started.run_requests(*requests)
     assert all(deltas[-1].finish_reason in ("length", "stop") for deltas in runs.values())
-    manager = served.engine._manager  # type: ignore[attr-defined]
+    manager = started.engine._manager  # type: ignore[attr-defined]
     assert manager.batch_processor.cache.num_blocks < 16
 
 
-def test_no_model_no_start() -> None:
+def test_transformers_engine_start_without_model_fails() -> None:
     with pytest.raises(ModelMissing):
         TransformersEngine(Path("/nowhere/model.gguf")).start(lambda deltas: None, lambda error: None)
 
 
-def test_a_model_that_transformers_cannot_batch_is_refused(tmp_path: Path) -> None:
-    """Its attention would not see what steps before have left in the cache, and its answers be nonsense."""
+def test_transformers_engine_refuses_model_that_cannot_be_batched(tmp_path: Path) -> None:
+    """Such a model's attention would not see the cache of earlier steps, so its answers would be nonsense."""
     from transformers import AutoModelForCausalLM, GPTJConfig
 
     config = GPTJConfig(vocab_size=49_152, n_embd=16, n_layer=1, n_head=2, rotary_dim=4)
@@ -45,7 +41,7 @@ def test_a_model_that_transformers_cannot_batch_is_refused(tmp_path: Path) -> No
         engine.start(lambda deltas: None, lambda error: None)
 
 
-def test_a_model_need_not_have_a_limit_of_its_own(tmp_path: Path) -> None:
+def test_read_model_without_own_context_limit(tmp_path: Path) -> None:
     from transformers import BloomConfig
 
     from worker.chat.checkpoint import read_model
@@ -54,6 +50,6 @@ def test_a_model_need_not_have_a_limit_of_its_own(tmp_path: Path) -> None:
     assert read_model(tokenized(tmp_path)).context_length == sys.maxsize
 
 
-def test_importing_it_imports_no_torch() -> None:
+def test_transformers_engine_import_imports_no_torch() -> None:
     code = "import sys, worker.chat.transformers_engine.engine; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""What only the vLLM engine has to show: its arguments, and that nothing of it is left."""
+"""Tests of the vLLM engine alone: its imports and its arguments."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.conftest import MODEL
 from tests.support.assets import asset
+from tests.support.engines import MODEL
 from worker.chat.vllm_engine.engine import VllmEngine
 from worker.jobs.errors import ConfigurationError, ModelMissing
 
@@ -17,7 +17,7 @@ def start(path: Path, /, **args: Any) -> None:
     VllmEngine(path, args=args).start(lambda deltas: None, lambda error: None)
 
 
-def test_importing_it_imports_neither_vllm_nor_torch() -> None:
+def test_vllm_engine_import_imports_neither_vllm_nor_torch() -> None:
     code = "import sys, worker.chat.vllm_engine.engine; sys.exit(bool({'torch', 'vllm'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -28,12 +28,12 @@ def model() -> Path:
     return asset(MODEL)
 
 
-def test_no_model_no_start(model: Path) -> None:
+def test_vllm_engine_start_without_model_fails(model: Path) -> None:
     with pytest.raises(ModelMissing):
         start(Path("/nowhere"))
 
 
-def test_an_argument_that_vllm_does_not_know_is_named_with_the_one_that_is_meant(model: Path) -> None:
+def test_vllm_args_unknown_name_is_refused_with_suggestion(model: Path) -> None:
     with pytest.raises(
         ConfigurationError, match="gpu_memory_utilisation; did you mean gpu_memory_utilization"
     ):
@@ -43,17 +43,15 @@ def test_an_argument_that_vllm_does_not_know_is_named_with_the_one_that_is_meant
 
 
 @pytest.mark.parametrize(
-    ("name", "where"), [("model", "STOKER_CHAT_MODEL"), ("max_num_seqs", "STOKER_SLOTS")]
+    ("name", "setting"), [("model", "STOKER_CHAT_MODEL"), ("max_num_seqs", "STOKER_SLOTS")]
 )
-def test_what_a_setting_says_is_not_said_again(model: Path, name: str, where: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{name} is set by {where}"):
+def test_vllm_args_reserved_name_is_refused(model: Path, name: str, setting: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} is set by {setting}"):
         start(model, **{name: 4})
 
 
-def test_a_vllm_without_its_device_says_so_in_one_sentence(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the build for CUDA does on a machine without."""
+def test_vllm_engine_without_device_fails_with_one_line(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imitate vLLM's build for CUDA on a machine without CUDA."""
     from vllm.platforms import current_platform
 
     monkeypatch.setattr(type(current_platform), "device_type", "")
@@ -71,7 +69,7 @@ def test_a_vllm_without_its_device_says_so_in_one_sentence(
         {"speculative_config": '{"method": "ngram", "num_speculative_tokens": 3}'},
     ],
 )
-def test_what_vllm_says_of_a_value_is_one_sentence(model: Path, args: dict[str, Any]) -> None:
+def test_vllm_args_refused_value_is_reported_in_one_line(model: Path, args: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="vLLM does not take its arguments: ") as refused:
         start(model, **args)
     assert "\n" not in str(refused.value)

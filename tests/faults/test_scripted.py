@@ -19,7 +19,7 @@ def test_the_engine_says_what_is_expected() -> None:
     engine, recorder = ScriptedEngine(slots=len(jobs)), Recorder()
     engine.start(recorder.on_step, recorder.on_broken)
     try:
-        recorder.run(engine, *(request(job, engine) for job in jobs))
+        recorder.run_requests(engine, *(request(job, engine) for job in jobs))
     finally:
         engine.stop()
     reasons = set()

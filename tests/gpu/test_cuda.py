@@ -1,4 +1,4 @@
-"""What only a CUDA device can show; skipped where there is none."""
+"""Tests of the stack and the transformers engine on CUDA; skipped on machines without a CUDA device."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.gpu.ballast import take_all
+from tests.gpu.ballast import fill_device
 from tests.support.assets import asset
+from tests.support.engines import MODEL, SHORT_QUESTION
 from tests.support.recorder import Recorder
 from tests.support.stack import Stack, eventually, free_port
 from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine.engine import TransformersEngine
-from worker.devices.lease import list_gpus
+from worker.devices.gpus import list_gpus
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.settings import Settings
 
@@ -25,7 +26,7 @@ pytestmark = [
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Stack]:
-    """`stoker up` with the devices that it chooses itself."""
+    """A stack that `stoker up` has started with the devices that it chooses itself."""
     port = free_port()
     stack = Stack(Settings(home=tmp_path, port=port, url=f"http://127.0.0.1:{port}"))
     stack.start("up", "up")
@@ -35,52 +36,52 @@ def up(tmp_path: Path) -> Iterator[Stack]:
     stack.http.close()
 
 
-def test_chats_run_on_the_first_gpu_by_its_uuid(up: Stack) -> None:
+def test_stack_runs_chats_on_first_gpu_by_uuid(up: Stack) -> None:
     workers = {worker["kind"]: worker for worker in up.http.get("/v1/workers").json()["workers"]}
     first, *others = list_gpus()
     assert workers["chat"]["device"] == first.uuid
     assert workers["video"]["device"] in ([gpu.uuid for gpu in others] or ["cpu"])
     assert workers["chat"]["memory"]["source"] == "cuda"
     assert workers["chat"]["memory"]["allocated"] > 10**8
-    job, events = up.finished(up.chat("What is the capital of Japan?", temperature=0))
+    job, events = up.finished(up.chat(SHORT_QUESTION, temperature=0))
     assert "Tokyo" in job["result"]["text"]
     assert (job["device"], events[1]["device"]) == (first.uuid, first.uuid)
-    crowd = [up.chat("Tell a story.", seed=n, max_tokens=100) for n in range(12)]
-    up.cancel(crowd[0])
-    states = [up.finished(chat)[0]["state"] for chat in crowd]
+    chats = [up.chat("Tell a story.", seed=n, max_tokens=100) for n in range(12)]
+    up.cancel(chats[0])
+    states = [up.finished(chat)[0]["state"] for chat in chats]
     assert set(states[1:]) == {"succeeded"}
 
 
-def test_a_full_gpu_ends_a_chat_and_not_the_engine() -> None:
+def test_transformers_full_gpu_ends_chat_but_not_engine() -> None:
     import torch
 
     ballast: list[torch.Tensor] = []
-    engine = TransformersEngine(asset("SmolLM2-135M-Instruct.Q4_1.gguf"), "cuda", slots=4)
+    engine = TransformersEngine(asset(MODEL), "cuda", slots=4)
     recorder = Recorder()
     engine.start(recorder.on_step, recorder.on_broken)
-    request = ChatRequest("a", range(100, 200), 8, temperature=0.0)  # of a size that has no CUDA graph yet
+    request = ChatRequest("a", range(100, 200), 8, temperature=0.0)  # a size without a CUDA graph so far
     try:
-        take_all(ballast)
-        [*_, last] = recorder.run(engine, request)["a"]
+        fill_device(ballast)
+        [*_, last] = recorder.run_requests(engine, request)["a"]
         assert isinstance(last.error, OutOfMemory)
         ballast.clear()
         torch.cuda.empty_cache()
-        [*_, last] = recorder.run(engine, request)["a"]
+        [*_, last] = recorder.run_requests(engine, request)["a"]
         assert last.finish_reason in ("stop", "length")
     finally:
         engine.stop()
     assert recorder.broken == []
 
 
-def test_the_least_length_of_an_answer_holds_in_cuda_graphs() -> None:
-    engine = TransformersEngine(asset("SmolLM2-135M-Instruct.Q4_1.gguf"), "cuda", slots=4)
+def test_transformers_min_tokens_holds_in_cuda_graphs() -> None:
+    engine = TransformersEngine(asset(MODEL), "cuda", slots=4)
     recorder = Recorder()
     engine.start(recorder.on_step, recorder.on_broken)
-    prompt = engine.prompt_template.encode([{"role": "user", "content": "What is the capital of Japan?"}])
+    prompt = engine.prompt_template.encode([{"role": "user", "content": SHORT_QUESTION}])
     request = ChatRequest("as ever", prompt, 30, temperature=0.0)
     try:
-        for _ in range(3):  # from the second time on the steps' graphs are replayed
-            recorder.run(
+        for _ in range(3):  # from the second round on the steps replay CUDA graphs
+            recorder.run_requests(
                 engine,
                 request,
                 replace(request, id="longer", min_tokens=20),

