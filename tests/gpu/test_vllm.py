@@ -31,8 +31,8 @@ pytestmark = [
 SHARE = {"gpu_memory_utilization": 0.3}
 #: The tests compare the first tokens of this many requests, in this many rounds.
 REQUESTS, ROUNDS = 10, 5
-#: The most nats that bfloat16 may cost a token. On an H100 it cost at most 0.45 nats in 800 answers. It cost 14
-#: when vLLM read only a part of a prompt (its model runner V2 with CUDA graphs of the mode FULL).
+#: The most nats that bfloat16 may cost a token. On an H100 it cost at most 0.45 nats in 800 answers. It cost
+#: 14 when vLLM read only a part of a prompt (its model runner V2 with CUDA graphs of the mode FULL).
 ROUNDING_NATS = 1.0
 
 
