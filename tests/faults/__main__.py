@@ -1,4 +1,4 @@
-"""The fault campaign: `python -m tests.faults [long|short|real] [--seed N]` prints its table."""
+"""Run a fault campaign and print its table: `python -m tests.faults [long|short|real] [--seed N]`."""
 
 import random
 import tempfile
@@ -7,22 +7,22 @@ from pathlib import Path
 import click
 
 from tests.faults import plans
-from tests.faults.campaign import run
+from tests.faults.campaign import run_campaign
 
 PLANS = {"long": plans.long, "short": plans.short, "real": plans.real}
 
 
 @click.command(help=__doc__)
 @click.argument("name", type=click.Choice(list(PLANS)), default="long")
-@click.option("--seed", type=int, help="Of the script of faults; a random one is drawn and shown.")
+@click.option("--seed", type=int, help="Seed of the fault schedule. By default it is drawn, and printed.")
 def main(name: str, seed: int | None) -> None:
     seed = random.randrange(2**32) if seed is None else seed
     home = Path(tempfile.mkdtemp(prefix="stoker-faults-"))
     click.echo(f"{name} campaign, --seed {seed}; logs in {home}")
-    report = run(PLANS[name](home), seed, home)
+    report = run_campaign(PLANS[name](home), seed, home)
     click.echo(report.table())
     (home / "findings.txt").write_text(report.findings())
-    if not report.good:
+    if not report.passed:
         raise SystemExit(f"see {home}/findings.txt")
 
 

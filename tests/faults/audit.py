@@ -1,4 +1,4 @@
-"""The audit: every job of a campaign's ledger through the checker, and what became of the kills."""
+"""The audit: a check of every job in the ledger after a campaign."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,21 +7,23 @@ from typing import Any, cast
 
 from tests.faults.load import Load
 from tests.support.event_checks import Expected, Flaw, check_chat, check_log, check_video
-from tests.support.pictures import pictures, same
+from tests.support.pictures import read_pictures, same_pictures
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles
 from worker.jobs.records import Record
 from worker.jobs.specs import ChatJob
 
-__all__ = [
-    "Audit",
-]
+__all__ = ["Audit"]
 
 Json = dict[str, Any]
 
 
 class Audit:
-    """What the ledger holds in the end against what it should, job by job; `video` is an undisturbed one."""
+    """Compares every job in the ledger with its expected outcome.
+
+    `expected` returns the outcome of a chat without faults, and `video` is the result of a video without
+    faults. `check_jobs` fills `flaws` and `logs`, by job, and `counts`, the figures of the report.
+    """
 
     def __init__(self, ledger: Ledger, expected: Callable[[ChatJob], Expected], video: Path) -> None:
         self.flaws: dict[str, Sequence[Flaw]] = {}
@@ -29,41 +31,38 @@ class Audit:
         self.counts: Counter[str] = Counter()
         self._ledger = ledger
         self._expected = expected
-        self._pictures = pictures(video)
+        self._pictures = read_pictures(video)
 
-    def jobs(self) -> Sequence[str]:
-        """All jobs there are."""
+    def job_ids(self) -> Sequence[str]:
+        """Return the ids of all jobs in the ledger."""
         return cast(list[str], self._ledger.redis.zrange(self._ledger.key("jobs"), 0, -1))
 
-    def run(self, tried: Sequence[str], load: Load) -> None:
-        """Look at every job there is, and at those that there should be; `tried` are from before the load."""
-        jobs, accepted = self.jobs(), {*tried, *load.accepted}
-        for job_id in {*jobs, *accepted}:
+    def check_jobs(self, reference_jobs: Sequence[str], load: Load) -> None:
+        """Check all jobs in the ledger and all accepted jobs. `reference_jobs` are older than the load."""
+        in_ledger, accepted = self.job_ids(), {*reference_jobs, *load.accepted}
+        for job_id in {*in_ledger, *accepted}:
             self.logs[job_id] = [event.data for event in self._ledger.events(job_id)]
-            self.flaws[job_id] = list(self._check(job_id, load))
-        self.counts["without an answer"] = len(set(jobs) - accepted)
-        self.flaws["ledger"] = list(self._left_over())
+            self.flaws[job_id] = list(self._check_job(job_id, load))
+        self.counts["without a response"] = len(set(in_ledger) - accepted)
+        self.flaws["ledger"] = list(self._check_queues())
         self.flaws = {name: flaws for name, flaws in self.flaws.items() if flaws}
 
-    def kinds(self) -> Mapping[str, int]:
-        """How many flaws of each kind there are."""
+    def flaw_counts(self) -> Mapping[str, int]:
+        """Count the flaws of each kind."""
         return Counter(flaw.kind for flaws in self.flaws.values() for flaw in flaws)
 
-    def _check(self, job_id: str, load: Load) -> Iterator[Flaw]:
+    def _check_job(self, job_id: str, load: Load) -> Iterator[Flaw]:
         log, seen = self.logs[job_id], load.seen.get(job_id)
         yield from check_log(log)
         if seen is not None and seen != log:
-            yield Flaw("follower", f"a client saw {seen}")
+            yield Flaw("follower", f"a client received {seen}")
         if not log:
             return
         record = self._ledger.get(job_id)
-        self.counts[record.kind] += 1
-        self.counts[record.state] += 1
         self.counts["events"] += len(log)
-        self.counts[f"{record.kind} again"] += record.attempt > 1
-        self.counts["most attempts"] = max(self.counts["most attempts"], record.attempt)
+        self._count(record)
         if (record.state, record.events) != (log[-1]["type"], len(log)):
-            yield Flaw("endings", f"the record says {record}")
+            yield Flaw("terminal", f"the record is {record}")
         canceled = job_id in load.canceled
         if isinstance(record.spec, ChatJob):
             yield from check_chat(log, self._expected(record.spec), canceled)
@@ -71,17 +70,25 @@ class Audit:
             yield from check_video(log, len(self._pictures), canceled)
             yield from self._check_files(record)
 
+    def _count(self, record: Record) -> None:
+        self.counts[record.kind] += 1
+        self.counts[record.state] += 1
+        self.counts[f"repeated {record.kind}"] += record.attempt > 1
+        self.counts["most attempts"] = max(self.counts["most attempts"], record.attempt)
+
     def _check_files(self, record: Record) -> Iterator[Flaw]:
         files = JobFiles.at(self._ledger.settings.media_dir, record.id)
         names = {path.name for path in files.folder.iterdir()} if files.folder.exists() else set()
         succeeded = record.state == "succeeded"
         if record.terminal and names != {files.clip.name} | ({files.result.name} if succeeded else set()):
-            yield Flaw("leftover", f"its folder holds {sorted(names)}")
-        if files.result.name in names and not same(found := pictures(files.result), self._pictures):
-            yield Flaw("result", f"its {len(found)} pictures are not the undisturbed ones")
+            yield Flaw("leftover", f"its folder contains {sorted(names)}")
+        if files.result.name in names:
+            found = read_pictures(files.result)
+            if not same_pictures(found, self._pictures):
+                yield Flaw("result", f"its {len(found)} pictures differ from those without faults")
 
-    def _left_over(self) -> Iterator[Flaw]:
-        """Sets that name jobs as waiting or running, when all have ended."""
+    def _check_queues(self) -> Iterator[Flaw]:
+        """Yield a flaw for each set that still has waiting or running jobs."""
         key, redis = self._ledger.key, self._ledger.redis
         for pattern in ("queue:*:waiting", "queue:*:running", "worker:*:jobs"):
             for name in redis.scan_iter(key(pattern)):

@@ -1,4 +1,4 @@
-"""A campaign: a cluster under load and chaos, then every job under audit."""
+"""A campaign: a cluster under load and faults, then a check of every job."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.audit import Audit
-from tests.faults.chaos import Chaos
 from tests.faults.cluster import Cluster
+from tests.faults.injector import FaultInjector, FaultKind
 from tests.faults.load import Load
 from tests.faults.report import Report
 from tests.support.event_checks import Expected
@@ -21,67 +21,72 @@ from worker.jobs.media.files import JobFiles
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob
 
-__all__ = ["SETTINGS", "Plan", "run"]
+__all__ = ["SETTINGS", "Plan", "run_campaign"]
 
 Json = dict[str, Any]
 
-#: For the last jobs to end once nothing disturbs them any more; what has not ended then is lost.
+#: Time limit for the last jobs to end when there are no more faults. A job that has not ended then is lost.
 SETTLE_S = 120.0
-#: Without a limit to attempts that would bite: a job that is hit again and again is not to blame here.
+#: The limit of attempts is too high to be reached: it is not an error that faults hit a job again and again.
 SETTINGS = Settings(lease_ttl_s=2, drain_s=2, max_attempts=50)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run, and what to do to it.
-
-    `app` is the workers' Celery app, `chat` makes the body of chat number n, and `undisturbed` tells, after
-    trying if it must, what becomes of a chat.
-    """
+    """The jobs and the faults of a campaign."""
 
     settings: Settings
+    #: The Celery app of the workers.
     app: str
+    #: The least numbers of chats and videos.
     chats: int
     videos: int
-    chat: Callable[[int], Json]
-    undisturbed: Callable[[Client], Callable[[ChatJob], Expected]]
+    #: Makes the body of chat number n.
+    chat_body: Callable[[int], Json]
+    #: Returns a function from a chat to its outcome without faults. It may run chats to find out.
+    reference: Callable[[Client], Callable[[ChatJob], Expected]]
     clip: Path
-    #: Clients that submit chats faster than they are answered, and others that follow one chat at a time.
+    #: Number of clients that submit chats faster than the workers answer them.
     submitters: int
+    #: Number of clients that follow one chat at a time.
     followers: int
-    deck: Mapping[str, int]
-    #: Between two faults, at least and at most.
+    #: How often each kind of fault is injected.
+    faults: Mapping[FaultKind, int]
+    #: The shortest and the longest pause between two faults.
     pause_s: tuple[float, float]
 
 
-def run(plan: Plan, seed: int, home: Path) -> Report:
-    """Run the campaign; its processes' logs are in `home`."""
+def run_campaign(plan: Plan, seed: int, home: Path) -> Report:
+    """Run the campaign. The logs of its processes are in `home`."""
     with Cluster(plan.settings.replace(home=home), plan.app) as cluster:
         with Client(cluster.settings.url) as client:
-            expected = plan.undisturbed(client)
+            expected = plan.reference(client)
             video = client.submit_video(plan.clip)["id"]
             assert list(client.events(video))[-1]["type"] == "succeeded"
         audit = Audit(cluster.ledger, expected, JobFiles.at(cluster.settings.media_dir, video).result)
-        tried = audit.jobs()
+        reference_jobs = audit.job_ids()
         load = Load(
             cluster.settings,
             {"chat": plan.chats, "video": plan.videos},
-            plan.chat,
+            plan.chat_body,
             plan.clip,
             submitters=plan.submitters,
             followers=plan.followers,
         )
-        chaos = Chaos(cluster, plan.deck, plan.pause_s, random.Random(seed))
+        injector = FaultInjector(cluster, plan.faults, plan.pause_s, random.Random(seed))
         load.start()
-        chaos.run()
+        injector.inject_all()
         load.finish()
-        _settle(Queues(cluster.ledger))
-        Recovery(cluster.ledger).drop_files(0)  # as it does now and then: a kill may have hit the cleaning up
-        audit.run(tried, load)
-    return Report(audit, chaos, load, cluster.crashes, cluster.ends, plan.settings.lease_ttl_s)
+        _wait_until_idle(Queues(cluster.ledger))
+        # A kill may have interrupted the removal of a job's files. Recovery removes them later: do it now.
+        Recovery(cluster.ledger).drop_files(0)
+        audit.check_jobs(reference_jobs, load)
+    return Report(
+        audit, injector, load, cluster.unexpected_exits, cluster.stop_errors, plan.settings.lease_ttl_s
+    )
 
 
-def _settle(queues: Queues) -> None:
-    """Wait until nothing waits or runs; if that does not come about the audit tells what is lost."""
+def _wait_until_idle(queues: Queues) -> None:
+    """Wait until no job waits or runs, but not longer than `SETTLE_S`. The audit then reports lost jobs."""
     with suppress(TimeoutError):
         eventually(lambda: not any(q.waiting + q.running for q in queues.all_info()), "the end", SETTLE_S)

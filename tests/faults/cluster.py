@@ -1,4 +1,4 @@
-"""The cluster under fire: Redis, API and workers, each started again when it ends, as a supervisor would."""
+"""The cluster under test: Redis, API and workers, each restarted when it ends, as a supervisor would."""
 
 import os
 import signal
@@ -18,49 +18,49 @@ from webapi.local.supervisor import spawn, tail
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings, child_env
 
-__all__ = ["Cluster", "Kept"]
+__all__ = ["RESTART_DELAY_S", "Cluster", "ManagedProcess"]
 
-#: For what runs to end and for all to be let go; a process that takes longer hangs.
+#: Time limit for a process to hand back its jobs and end. A process that takes longer hangs.
 STOP_S = 60.0
-#: Exit codes of drains and kills; a second SIGTERM may come when the process has put its handlers away.
-ASKED_FOR = (0, -signal.SIGKILL, -signal.SIGTERM)
-#: Before a process that ended is started again.
-AGAIN_S = 0.2
+#: Exit codes of drains and kills. A second SIGTERM may come when the process has removed its handlers.
+EXPECTED_EXIT_CODES = (0, -signal.SIGKILL, -signal.SIGTERM)
+#: Seconds between the end of a process and its restart.
+RESTART_DELAY_S = 0.2
 
 
-class Kept:
-    """One process that is kept running; signals go to the one that runs now."""
+class ManagedProcess:
+    """A command whose process is started again whenever it ends. Signals go to the process that runs now."""
 
     def __init__(self, name: str, argv: Callable[[], Sequence[str]], settings: Settings) -> None:
         self.name = name
-        #: Exit codes of the processes so far.
-        self.codes: list[int] = []
-        self.again_s = AGAIN_S
+        #: Exit codes of the processes that have ended.
+        self.exit_codes: list[int] = []
+        self.restart_delay_s = RESTART_DELAY_S
         self._argv = argv
         self._env = child_env(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
         self._log = settings.home_dir / f"{name}.log"
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._keep, name=f"keep-{name}")
+        self._thread = threading.Thread(target=self._restart_loop, name=f"restart-{name}")
         self._spawn()
         self._thread.start()
 
     @property
     def pid(self) -> int:
-        """The process that runs, or ran last."""
+        """The pid of the process that runs, or ran last."""
         return self._process.pid
 
     def signal(self, number: signal.Signals) -> None:
-        """To its whole group, as when a container is stopped; nothing while it is down."""
+        """Send the signal to the whole process group, as a container runtime does. Ignore that none runs."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    def last_words(self) -> str:
-        """The end of its log."""
+    def log_tail(self) -> str:
+        """Return the end of the process' log."""
         return tail(self._log, 5)
 
     def stop(self) -> str:
-        """Drain it; what was wrong with its end, if anything."""
+        """Drain the process and restart it no more. Return what went wrong, or an empty string."""
         with self._lock:
             self._closing.set()
         self.signal(signal.SIGCONT)
@@ -73,16 +73,16 @@ class Kept:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
             return "it left processes behind"
-        return f"it ended with {self.codes[-1]}" if self.codes[-1] else ""
+        return f"it ended with {self.exit_codes[-1]}" if self.exit_codes[-1] else ""
 
     def _spawn(self) -> None:
         with self._log.open("ab") as log:
             self._process = spawn(self._argv(), self._env, log)
 
-    def _keep(self) -> None:
+    def _restart_loop(self) -> None:
         while True:
-            self.codes.append(self._process.wait())
-            self._closing.wait(self.again_s)
+            self.exit_codes.append(self._process.wait())
+            self._closing.wait(self.restart_delay_s)
             with self._lock:
                 if self._closing.is_set():
                     return
@@ -90,13 +90,13 @@ class Kept:
 
 
 class Cluster:
-    """Redis, API, two chat workers and a video worker; a context manager that drains them all.
+    """Redis, API, two chat workers and a video worker. The end of the context drains them all.
 
-    Afterwards `crashes` are the exit codes that no fault explains, and `ends` says what was wrong when all
-    were stopped, by process.
+    Afterwards two attributes hold what went wrong, by process: `unexpected_exits` has the exit codes that no
+    fault explains, and `stop_errors` says what went wrong when the processes were stopped.
 
-    Redis runs as `stoker up` runs it but for `appendfsync always`: it is killed too, and what it has
-    accepted must not be lost. (With the default, `everysec`, a job accepted in the last second may be.)
+    Redis runs with the arguments of `stoker up` and with `appendfsync always`. Redis is killed too, and must
+    not lose a job that it has accepted. With the default, `everysec`, it may lose jobs of the last second.
     """
 
     def __init__(self, settings: Settings, app: str) -> None:
@@ -110,12 +110,12 @@ class Cluster:
     def __enter__(self) -> Self:
         settings = self.settings
         self.ledger = Ledger(settings)
-        self.redis = Kept("redis", lambda: self._redis_argv, settings)
-        self.web = Kept("web", lambda: web_argv(settings), settings)
+        self.redis = ManagedProcess("redis", lambda: self._redis_argv, settings)
+        self.web = ManagedProcess("web", lambda: web_argv(settings), settings)
         kinds = {"chat-1": "chat", "chat-2": "chat", "video-1": "video"}
-        self.workers = {name: self._worker(name, kind) for name, kind in kinds.items()}
+        self.workers = {name: self._start_worker(name, kind) for name, kind in kinds.items()}
         try:
-            eventually(self._ready, "a ready cluster")
+            eventually(self._is_ready, "a ready cluster")
         except BaseException:
             self._stop()
             raise
@@ -124,38 +124,38 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.crashes = {
-            kept.name: codes
-            for kept in self._all()
-            if (codes := [code for code in kept.codes if code not in ASKED_FOR])
+        self.unexpected_exits = {
+            process.name: codes
+            for process in self._processes()
+            if (codes := [code for code in process.exit_codes if code not in EXPECTED_EXIT_CODES])
         }
         self._stop()
 
-    def _worker(self, name: str, kind: str) -> Kept:
+    def _start_worker(self, name: str, kind: str) -> ManagedProcess:
         settings = self.settings.replace(worker=kind, devices="cpu")
 
         def argv() -> list[str]:
             return [self._app if part == "worker.app" else part for part in worker_argv(kind, settings)]
 
-        return Kept(name, argv, settings)
+        return ManagedProcess(name, argv, settings)
 
-    def _ready(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             return httpx.get(f"{self.settings.url}/readyz").status_code == 200
         except httpx.TransportError:
             return False
 
     def redis_answers(self) -> bool:
-        """Whether Redis is there, and has loaded its data."""
+        """Return whether Redis runs and has loaded its data."""
         try:
             return bool(self.ledger.redis.ping())
         except RedisError:
             return False
 
-    def _all(self) -> list[Kept]:
+    def _processes(self) -> list[ManagedProcess]:
+        """Return the processes in the order of their stop: workers first, which hand back jobs to Redis."""
         return [*self.workers.values(), self.web, self.redis]
 
     def _stop(self) -> None:
-        """Workers first: they hand back to Redis."""
-        self.ends = {kept.name: end for kept in self._all() if (end := kept.stop())}
+        self.stop_errors = {process.name: error for process in self._processes() if (error := process.stop())}
         self.ledger.redis.close()

@@ -1,4 +1,4 @@
-"""The load: clients that submit chats and videos over HTTP until it is enough, and some that follow them."""
+"""The load: clients that submit chats and videos over HTTP, and clients that follow their jobs."""
 
 import itertools
 import threading
@@ -17,134 +17,141 @@ __all__ = ["Load"]
 
 Json = dict[str, Any]
 
-#: Submitters go on while fewer jobs than these wait.
-WAITING = {"chat": 30, "video": 2}
-#: After so many chats one is canceled, out of so many of the last ones: it may wait, run or have ended.
-CANCEL_EVERY, RECENT = 17, 60
-#: Between two looks at the queues, and before a refused submit is tried again.
-PAUSE_S = 0.1
-#: No fault keeps the API from taking jobs, or the workers from doing them, for longer.
+#: Submitters pause while this many jobs wait.
+MAX_WAITING = {"chat": 30, "video": 2}
+#: Submitters cancel a job after each chat whose number is a multiple of this.
+CANCEL_EVERY = 17
+#: The canceled job is one of this many most recent ones. It may wait, run or have ended.
+RECENT_JOBS = 60
+#: Seconds between two looks at the queues, and before a refused submit is sent again.
+RETRY_S = 0.1
+#: No fault may keep the API from accepting jobs, or the workers from running them, for longer than this.
 STUCK_S = 90.0
 
 
 class Load:
-    """Clients that submit at least so many chats and videos, and go on until it is enough.
+    """Clients that submit at least `minimum` jobs of each kind, and continue until `finish`.
 
-    `submitters` see to it that always some chats wait, each of the `followers` submits one and follows it to
-    its end. `chat` makes the body of chat number n.
+    The `submitters` keep some chats waiting. Each of the `followers` submits one chat at a time and follows it
+    to its end. `chat_body` makes the body of chat number n.
     """
 
     def __init__(
         self,
         settings: Settings,
-        least: Mapping[str, int],
-        chat: Callable[[int], Json],
+        minimum: Mapping[str, int],
+        chat_body: Callable[[int], Json],
         clip: Path,
         *,
         submitters: int,
         followers: int,
     ) -> None:
+        #: The ids of the jobs that the API has accepted.
         self.accepted: list[str] = []
-        #: Those that may have been canceled.
+        #: The ids of the jobs for which a cancel was sent, whatever came of it.
         self.canceled: set[str] = set()
-        #: The events that clients saw, by job.
+        #: The events that followers received, by job.
         self.seen: dict[str, list[Json]] = {}
-        #: What no client should get: answers but 202, 429 and 503, streams that stay broken.
-        self.surprises: list[str] = []
+        #: Errors that no client should get: responses other than 202, 429 and 503, and broken streams.
+        self.errors: list[str] = []
         self._url = settings.url
-        self._least = least
-        self._chat = chat
+        self._minimum = minimum
+        self._chat_body = chat_body
         self._clip = clip.read_bytes()
-        self._numbers = {kind: itertools.count(1) for kind in least}
-        self._enough = threading.Event()
+        self._counters = {kind: itertools.count(1) for kind in minimum}
+        self._finishing = threading.Event()
         self._stuck = threading.Event()
         self._pause = threading.Event()
-        works = [self._submit_videos, *[self._submit_chats] * submitters]
-        self._submitters = [threading.Thread(target=work, daemon=True) for work in works]
-        self._followers = [threading.Thread(target=self._follow, daemon=True) for _ in range(followers)]
+        targets = [self._submit_videos, *[self._submit_chats] * submitters]
+        self._submitters = [threading.Thread(target=target, daemon=True) for target in targets]
+        self._followers = [threading.Thread(target=self._follow_chats, daemon=True) for _ in range(followers)]
 
     def start(self) -> None:
-        """Begin to submit."""
+        """Start all clients."""
         for thread in self._submitters + self._followers:
             thread.start()
 
     def finish(self) -> None:
-        """It is enough: wait until the least is submitted, and what is followed has ended."""
-        self._enough.set()
+        """Stop when the minimum is reached, and wait for the end of the jobs that clients follow."""
+        self._finishing.set()
         for thread in self._submitters:
             thread.join()
         for thread in self._followers:
             thread.join(STUCK_S)
             if thread.is_alive():
-                self.surprises.append("a client still waits for its job's next event")
+                self.errors.append("a client still waits for its job's next event")
 
-    def _turns(self, kind: str) -> Iterator[int]:
-        """Numbers of jobs, until the least is reached and it is enough."""
-        for number in self._numbers[kind]:
-            if self._stuck.is_set() or (number > self._least[kind] and self._enough.is_set()):
+    def _job_numbers(self, kind: str) -> Iterator[int]:
+        """Yield the numbers of the next jobs, until the minimum is reached and the load finishes."""
+        for number in self._counters[kind]:
+            if self._stuck.is_set() or (number > self._minimum[kind] and self._finishing.is_set()):
                 return
             yield number
 
-    def _tries(self, what: str) -> Iterator[int]:
-        """Numbers, with pauses; when they come to nothing for too long the campaign must come to an end."""
+    def _attempts(self, action: str) -> Iterator[int]:
+        """Yield the numbers of attempts, with pauses between them.
+
+        After `STUCK_S` of attempts, record an error and end the whole load, so that the campaign ends too.
+        """
         deadline = time.monotonic() + STUCK_S
         for number in itertools.count(1):
             yield number
-            self._pause.wait(PAUSE_S)
+            self._pause.wait(RETRY_S)
             if time.monotonic() > deadline:
-                self.surprises.append(f"{number} times in vain: {what}")
+                self.errors.append(f"{number} failed attempts: {action}")
                 self._stuck.set()
                 return
 
     def _submit_chats(self) -> None:
         with httpx.Client(base_url=self._url, timeout=30) as http:
-            for number in self._turns("chat"):
+            for number in self._job_numbers("chat"):
                 self._wait_for_room(http, "chat")
-                self._submit(http, "chat", json=self._chat(number))
+                self._submit(http, "chat", json=self._chat_body(number))
                 if number % CANCEL_EVERY == 0:
-                    self._cancel(http, self.accepted[-(number % RECENT) - 1 :][0])
+                    self._cancel(http, self.accepted[-(number % RECENT_JOBS) - 1 :][0])
 
     def _cancel(self, http: httpx.Client, job_id: str) -> None:
-        """Once, whatever the answer: it may be canceled or not."""
+        """Send one cancel, whose response may get lost: the job may be canceled afterwards or not."""
         self.canceled.add(job_id)
         with suppress(httpx.TransportError):
             http.post(f"/v1/jobs/{job_id}/cancel")
 
     def _submit_videos(self) -> None:
         with httpx.Client(base_url=self._url, timeout=30) as http:
-            for _ in self._turns("video"):
+            for _ in self._job_numbers("video"):
                 self._wait_for_room(http, "video")
                 self._submit(http, "video", files={"file": self._clip})
 
-    def _follow(self) -> None:
+    def _follow_chats(self) -> None:
         with Client(self._url) as client:
-            for number in self._turns("chat"):
-                job_id = self._submit(client.http, "chat", json=self._chat(number))
+            for number in self._job_numbers("chat"):
+                job_id = self._submit(client.http, "chat", json=self._chat_body(number))
                 try:
                     if job_id:
                         self.seen[job_id] = list(client.events(job_id))
                 except ApiError as error:
-                    self.surprises.append(f"following {job_id}: {error}")
+                    self.errors.append(f"following {job_id}: {error}")
 
     def _wait_for_room(self, http: httpx.Client, kind: str) -> None:
-        for _ in self._tries(f"a {kind} looks for room in the queue"):
+        """Wait until fewer than `MAX_WAITING` jobs of this kind wait."""
+        for _ in self._attempts(f"wait for room in the {kind} queue"):
             with suppress(httpx.HTTPError):
                 queues = http.get("/v1/queues").raise_for_status().json()["queues"]
-                if sum(q["waiting"] for q in queues if q["name"].startswith(kind)) < WAITING[kind]:
+                if sum(q["waiting"] for q in queues if q["name"].startswith(kind)) < MAX_WAITING[kind]:
                     return
 
     def _submit(self, http: httpx.Client, kind: str, **body: Any) -> str | None:
-        """The job, as soon as the API takes it; None if it does not.
+        """Submit the job until the API accepts it, and return its id; None if it is not accepted.
 
-        An answer may get lost, and its job be there all the same: it is tried again, and makes another job.
+        If a response gets lost its job may exist all the same. The next attempt then makes another job.
         """
-        for _ in self._tries(f"a {kind} is submitted"):
+        for _ in self._attempts(f"submit a {kind}"):
             with suppress(httpx.TransportError):
                 response = http.post(f"/v1/jobs/{kind}", **body)
                 if response.status_code == 202:
                     self.accepted.append(job_id := str(response.json()["id"]))
                     return job_id
                 if response.status_code not in (429, 503):
-                    self.surprises.append(f"submit: {response.status_code} {response.text}")
+                    self.errors.append(f"submit: {response.status_code} {response.text}")
                     break
         return None

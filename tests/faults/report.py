@@ -1,4 +1,4 @@
-"""The report of a campaign: its table for the README, and all that is wrong in full."""
+"""The report of a campaign: the table of docs/reliability.md, and the details of everything that is wrong."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.faults.audit import Audit
-from tests.faults.chaos import REDIS_FAULTS, Blow, Chaos
+from tests.faults.injector import REDIS_FAULTS, Fault, FaultInjector, FaultKind
 from tests.faults.load import Load
-from tests.faults.recovery import recoveries
+from tests.faults.recovery_times import recovery_times
 
 __all__ = ["Report"]
 
@@ -17,77 +17,87 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a campaign.
+    """The results of a campaign.
 
-    `crashes` are exit codes that no fault explains, `ends` what was wrong with processes when all were
-    stopped, both by process.
+    `unexpected_exits` and `stop_errors` are those of the `Cluster`.
     """
 
     audit: Audit
-    chaos: Chaos
+    injector: FaultInjector
     load: Load
-    crashes: Mapping[str, Sequence[int]]
-    ends: Mapping[str, str]
+    unexpected_exits: Mapping[str, Sequence[int]]
+    stop_errors: Mapping[str, str]
     lease_ttl_s: float
 
     @property
-    def good(self) -> bool:
-        return not (self.audit.flaws or self.load.surprises or self.ends)
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.audit.flaws or self.load.errors or self.stop_errors)
 
     def table(self) -> str:
-        """In Markdown."""
-        rows = [*self._done(), *self._wrong(), *self._recovery()]
+        """Return the rows of a table in Markdown."""
+        rows = [*self._work_rows(), *self._flaw_rows(), *self._recovery_rows()]
         return "\n".join(f"| {name} | {value} |" for name, value in rows)
 
     def findings(self) -> str:
-        """All that is wrong, with the logs of the jobs concerned and the faults there were."""
-        lines = [*self.load.surprises, *(f"{name}: {end}" for name, end in self.ends.items())]
+        """Return everything that is wrong, with the logs of the jobs concerned and all faults."""
+        lines = [*self.load.errors, *(f"{name}: {error}" for name, error in self.stop_errors.items())]
         for name, flaws in self.audit.flaws.items():
             lines += [f"{name}: {flaw.kind}: {flaw.detail}" for flaw in flaws]
             lines += [f"    {event}" for event in self.audit.logs.get(name, ())]
-        return "\n".join([*lines, *(str(blow) for blow in self.chaos.blows)])
+        return "\n".join([*lines, *(str(fault) for fault in self.injector.injected)])
 
-    def _done(self) -> Sequence[tuple[str, object]]:
-        counts, faults = self.audit.counts, self.chaos.counts()
-        redis = {name: faults[name] for name in REDIS_FAULTS if faults[name]}
-        others = {name: count for name, count in faults.items() if name not in (*REDIS_FAULTS, "kill worker")}
-        again = f"{counts['chat again']} chats, {counts['video again']} videos"
+    def _work_rows(self) -> Sequence[tuple[str, object]]:
+        """Return the rows that count jobs and faults."""
+        counts, faults = self.audit.counts, self.injector.counts()
+        redis = {kind: faults[kind] for kind in REDIS_FAULTS if faults[kind]}
+        others = {
+            kind: count
+            for kind, count in faults.items()
+            if kind not in (*REDIS_FAULTS, FaultKind.KILL_WORKER)
+        }
+        repeated = f"{counts['repeated chat']} chats, {counts['repeated video']} videos"
         return [
             ("jobs", f"{counts['chat']} chats, {counts['video']} videos; {counts['events']} events"),
-            ("of them run more than once", f"{again}; at most {counts['most attempts']} times"),
-            ("of them canceled by their client", counts["canceled"]),
-            ("worker SIGKILLs", faults["kill worker"]),
-            ("Redis faults", f"{sum(redis.values())}: {_listed(redis)}"),
-            ("other faults", _listed(others)),
-            ("jobs whose client got no answer to the submit", counts["without an answer"]),
-            ("exits of processes of their own accord", _listed({k: str(v) for k, v in self.crashes.items()})),
+            ("run more than once", f"{repeated}; at most {counts['most attempts']} times"),
+            ("canceled by their client", counts["canceled"]),
+            ("worker SIGKILLs", faults[FaultKind.KILL_WORKER]),
+            ("Redis faults", f"{sum(redis.values())}: {_list_counts(redis)}"),
+            ("other faults", _list_counts(others)),
+            ("jobs whose client got no response to the submit", counts["without a response"]),
+            (
+                "exits that no fault explains",
+                _list_counts({k: str(v) for k, v in self.unexpected_exits.items()}),
+            ),
         ]
 
-    def _wrong(self) -> Sequence[tuple[str, object]]:
-        flaws = self.audit.kinds()
+    def _flaw_rows(self) -> Sequence[tuple[str, object]]:
+        """Return the rows that must all be 0."""
+        flaws = self.audit.flaw_counts()
         return [
             ("jobs lost", flaws["lost"]),
-            ("jobs with two endings", flaws["endings"]),
-            ("jobs with a gap", flaws["gap"]),
+            ("jobs with two terminal events", flaws["terminal"]),
+            ("logs with a gap", flaws["gap"]),
             ("events of a stale attempt", flaws["stale"]),
             ("wrong results", flaws["result"]),
-            (f"of {len(self.load.seen)} streams followed, wrong", flaws["follower"]),
+            ("wrong streams among those followed", f"{flaws['follower']} of {len(self.load.seen)}"),
             ("files or keys left over", flaws["leftover"]),
-            ("answers that no client should get", len(self.load.surprises)),
-            ("processes that did not end well", len(self.ends)),
+            ("responses that no client should get", len(self.load.errors)),
+            ("processes that did not stop cleanly", len(self.stop_errors)),
         ]
 
-    def _recovery(self) -> Sequence[tuple[str, object]]:
-        name = f"SIGKILL to next token, lease {self.lease_ttl_s:g} s"
-        calm = self._times(self.chaos.blows, 2 * self.lease_ttl_s)
-        return [(name, calm), ("the same, other faults in between", self._times(self.chaos.blows, 0))]
+    def _recovery_rows(self) -> Sequence[tuple[str, object]]:
+        name = f"from SIGKILL to the next token, another worker ready, lease {self.lease_ttl_s:g} s"
+        calm = self._describe_recovery(self.injector.injected, 2 * self.lease_ttl_s)
+        every = self._describe_recovery(self.injector.injected, 0)
+        return [(name, calm), ("the same, with other faults in between", every)]
 
-    def _times(self, blows: Sequence[Blow], calm_s: float) -> str:
-        found = recoveries(self.audit.logs.values(), blows, calm_s)
-        if not found:
+    def _describe_recovery(self, faults: Sequence[Fault], calm_s: float) -> str:
+        times = recovery_times(self.audit.logs.values(), faults, calm_s)
+        if not times:
             return "no chat was hit"
-        return f"median {statistics.median(found):.2f} s, max {max(found):.2f} s ({len(found)} chats)"
+        return f"median {statistics.median(times):.2f} s, max {max(times):.2f} s ({len(times)} chats)"
 
 
-def _listed(counts: Mapping[str, object]) -> str:
+def _list_counts(counts: Mapping[Any, object]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"

@@ -1,4 +1,4 @@
-"""The short campaign; `make faults` runs the long ones."""
+"""The short campaign. `make faults` runs the long ones."""
 
 import random
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.faults import plans
-from tests.faults.campaign import run
+from tests.faults.campaign import run_campaign
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_nothing_is_lost_and_nothing_ends_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_campaign_short_finds_no_flaw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seed = random.randrange(2**32)
     with capsys.disabled():
         print(f"\nshort campaign: python -m tests.faults short --seed {seed}")  # noqa: T201
-    report = run(plans.short(tmp_path), seed, tmp_path)
-    assert report.good, report.findings()
+    report = run_campaign(plans.short(tmp_path), seed, tmp_path)
+    assert report.passed, report.findings()

@@ -1,4 +1,4 @@
-"""The checker must be able to fail: logs made by hand, each with one thing wrong."""
+"""Tests of the checks of event logs, with handmade logs that have one flaw each."""
 
 from typing import Any
 
@@ -11,7 +11,10 @@ HELLO = Expected("Hello you", 3, "stop")
 
 
 def log(*events: tuple[str, int, Json]) -> list[Json]:
-    return [{"n": n, "type": kind, "attempt": a, **more} for n, (kind, a, more) in enumerate(events, 1)]
+    return [
+        {"n": n, "type": kind, "attempt": attempt, **more}
+        for n, (kind, attempt, more) in enumerate(events, 1)
+    ]
 
 
 def token(attempt: int, text: str, index: int) -> tuple[str, int, Json]:
@@ -34,21 +37,21 @@ def flaws(events: list[Json]) -> list[str]:
     return [flaw.kind for flaw in check_log(events)]
 
 
-def test_a_chat_that_went_on_in_another_attempt_is_good() -> None:
+def test_check_log_accepts_second_attempt() -> None:
     assert flaws(GOOD) == []
     assert list(check_chat(GOOD, HELLO)) == []
 
 
-def test_a_gap_and_a_number_given_twice_are_seen() -> None:
+def test_check_log_finds_gaps_and_repeated_numbers() -> None:
     assert flaws(GOOD[:2] + GOOD[3:]) == ["gap"]
     assert flaws([*GOOD[:3], GOOD[2], *GOOD[3:]]) == ["gap"]
 
 
-def test_no_ending_two_endings_and_words_after_the_ending_are_seen() -> None:
+def test_check_log_finds_missing_and_second_terminal_event() -> None:
     assert flaws(GOOD[:-1]) == ["lost"]
     assert flaws([]) == ["lost"]
-    assert flaws(log(QUEUED, FIRST, ("failed", 1, {}), ("succeeded", 1, RESULT))) == ["endings"]
-    assert flaws(log(QUEUED, FIRST, ("succeeded", 1, RESULT), token(1, "!", 2))) == ["endings"]
+    assert flaws(log(QUEUED, FIRST, ("failed", 1, {}), ("succeeded", 1, RESULT))) == ["terminal"]
+    assert flaws(log(QUEUED, FIRST, ("succeeded", 1, RESULT), token(1, "!", 2))) == ["terminal"]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,7 @@ def test_no_ending_two_endings_and_words_after_the_ending_are_seen() -> None:
         log(QUEUED, SECOND, DONE),
     ],
 )
-def test_what_an_attempt_says_out_of_its_turn_is_seen(events: list[Json]) -> None:
+def test_check_log_finds_events_of_stale_attempt(events: list[Json]) -> None:
     assert flaws(events)[:1] == ["stale"]
 
 
@@ -77,7 +80,7 @@ def test_what_an_attempt_says_out_of_its_turn_is_seen(events: list[Json]) -> Non
         log(QUEUED, FIRST, token(1, "Hello you", 0), ("failed", 1, {"code": "worker_lost"})),
     ],
 )
-def test_a_token_twice_or_lost_and_a_bad_end_are_seen(events: list[Json]) -> None:
+def test_check_chat_finds_repeated_and_lost_tokens_and_failure(events: list[Json]) -> None:
     assert list(check_chat(events, HELLO))
 
 
@@ -85,11 +88,11 @@ def test_a_token_twice_or_lost_and_a_bad_end_are_seen(events: list[Json]) -> Non
     "other",
     [Expected("Hello", 3, "stop"), Expected("Hello you", 2, "stop"), Expected("Hello you", 3, "length")],
 )
-def test_another_text_usage_or_finish_reason_is_seen(other: Expected) -> None:
+def test_check_chat_finds_other_outcome(other: Expected) -> None:
     assert [flaw.kind for flaw in check_chat(GOOD, other)] == ["result"]
 
 
-def test_a_chat_may_be_cut_short_only_if_it_was_canceled() -> None:
+def test_check_chat_accepts_part_of_text_only_after_cancel() -> None:
     cut = log(QUEUED, FIRST, token(1, "Hello", 0), ("canceled", 1, {}))
     assert not list(check_chat(cut, HELLO, canceled=True))
     assert list(check_chat(cut, HELLO))
@@ -102,7 +105,7 @@ def video(frames: int, *batches: tuple[str, int, Json]) -> list[Json]:
     return log(QUEUED, FIRST, *batches[:2], LOST, SECOND, *batches[2:], done)
 
 
-def test_a_video_may_do_a_batch_again_but_leave_none_out() -> None:
+def test_check_video_accepts_repeated_but_no_missing_batch() -> None:
     assert not list(check_video(video(9, batch(1, 0, 4), batch(1, 1, 4), batch(2, 2, 1)), 9))
     assert not list(check_video(video(8, batch(1, 0, 4), batch(1, 1, 4), batch(2, 1, 4)), 8))
     assert list(check_video(video(8, batch(1, 0, 4), batch(1, 2, 4), batch(2, 3, 4)), 8))

@@ -1,6 +1,6 @@
-"""What the campaign expects of a chat is what the scripted engine says to it when nothing disturbs it."""
+"""Tests of the scripted engine: its output must be the outcome that the campaign expects."""
 
-from tests.faults.plans import digits
+from tests.faults.plans import digits_chat
 from tests.support.event_checks import Expected
 from tests.support.recorder import Recorder
 from tests.support.scripted import ScriptedEngine, expected
@@ -14,8 +14,8 @@ def request(job: ChatJob, engine: ScriptedEngine) -> ChatRequest:
     return ChatRequest(content, prompt, job.max_tokens, stop=tuple(job.stop))
 
 
-def test_the_engine_says_what_is_expected() -> None:
-    jobs = [job for n in range(1, 49) if isinstance(job := validate("chat", digits(n)), ChatJob)]
+def test_scripted_engine_output_is_as_expected() -> None:
+    jobs = [job for n in range(1, 49) if isinstance(job := validate("chat", digits_chat(n)), ChatJob)]
     engine, recorder = ScriptedEngine(slots=len(jobs)), Recorder()
     engine.start(recorder.on_step, recorder.on_broken)
     try:

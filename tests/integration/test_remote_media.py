@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.clips import make_clip, read_clip
-from tests.support.pictures import numbered
+from tests.support.pictures import numbered_picture
 from tests.support.s3 import S3Server
 from tests.support.stack import eventually, main_event_types
 from tests.support.uploads import write_image
@@ -62,7 +62,7 @@ def workers(
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clip(tmp_path_factory.mktemp("clip") / "in.mp4", [numbered(i) for i in range(FRAMES)])
+    return make_clip(tmp_path_factory.mktemp("clip") / "in.mp4", [numbered_picture(i) for i in range(FRAMES)])
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Pictures of videos, compared by blocks, and clips whose frames carry their own numbers."""
+"""Comparison of the pictures of videos, and pictures that show their own numbers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tests.support.clips import Picture
 
-__all__ = ["Pictures", "numbered", "pictures", "same"]
+__all__ = ["Pictures", "numbered_picture", "read_pictures", "same_pictures"]
 
 Luma = NDArray[np.float64]
 #: The time of each frame, in the stream's time base, and the mean luma of its blocks.
@@ -21,13 +21,13 @@ BLOCK = 8
 NOISE = 12
 
 
-def pictures(path: Path) -> Pictures:
+def read_pictures(path: Path) -> Pictures:
     """Return the pictures of the video at `path`."""
     with av.open(path) as container:
         return [(frame.pts or 0, _blocks(frame)) for frame in container.decode(video=0)]
 
 
-def same(some: Pictures, others: Pictures) -> bool:
+def same_pictures(some: Pictures, others: Pictures) -> bool:
     """Return whether both have the same frames at the same times."""
     if [pts for pts, _ in some] != [pts for pts, _ in others]:
         return False
@@ -42,7 +42,7 @@ def _blocks(frame: av.VideoFrame) -> Luma:
     return np.asarray(cut.reshape(height, BLOCK, width, BLOCK).mean(axis=(1, 3)))
 
 
-def numbered(index: int) -> Picture:
+def numbered_picture(index: int) -> Picture:
     """Return a picture (48,64,3) of eight bars, black or white, which are the bits of `index`."""
     bars = np.array([255 * (index >> bit & 1) for bit in range(8)], dtype=np.uint8)
     return np.broadcast_to(bars.repeat(8)[None, :, None], (48, 64, 3)).copy()

@@ -1,4 +1,4 @@
-"""A way to put an engine of the tests into a real worker."""
+"""A function that makes a real worker serve chats with an engine of the tests."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,10 @@ LONG = 250
 
 
 def serve_chats_with(engine: Callable[[int], ChatEngine], *, hang_s: float = HANG_S) -> None:
-    """Make this process' chat worker use `engine(slots)`, which counts as hanging after `hang_s` seconds."""
+    """Make the chat worker of this process use `engine(slots)`.
+
+    The engine counts as hanging after `hang_s` seconds without a token.
+    """
     real = runners.make_runner
 
     def make_runner(
