@@ -1,0 +1,1 @@
+"""Benchmarks of the stack. docs/benchmarks.md lists the commands and their figures."""

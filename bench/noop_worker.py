@@ -1,4 +1,4 @@
-"""A chat worker whose engine says one word at once: what is left is the price of everything else."""
+"""A chat worker whose engine answers one word at once, so that only the cost of everything else remains."""
 
 from tests.support.fake_engine import FakeEngine
 from tests.support.stand_ins import serve_chats_with

@@ -1,4 +1,4 @@
-"""The stack of a benchmark whose chats are scripted: Redis, API and worker, which end with it."""
+"""The processes of a benchmark with scripted chats: Redis, API and worker, which end with the benchmark."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,28 +13,31 @@ from webapi.local.commands import worker_argv
 from webapi.local.supervisor import spawn
 from worker.jobs.settings import Settings, child_env
 
-__all__ = ["process", "scripted_argv", "scripted_settings"]
+__all__ = ["running_process", "scripted_argv", "scripted_settings"]
 
 
 @contextmanager
 def scripted_settings(**changes: object) -> Iterator[Settings]:
-    """Settings with a home and a Redis of their own, for as long as the block takes."""
+    """Start a Redis server, and yield settings for it with a temporary home directory and a free port.
+
+    The server stops and the directory is removed when the block ends.
+    """
     with TemporaryDirectory() as home, ValkeyServer(data_dir=f"{home}/valkey", persist=True) as redis:
         port = free_port()
         own = {"home": home, "redis_url": f"{redis.connection_url}/0"}
-        here = {"port": port, "url": f"http://127.0.0.1:{port}"}
+        address = {"port": port, "url": f"http://127.0.0.1:{port}"}
         scripted = {"worker": "chat", "devices": "cpu", "chat_model": "scripted"}
-        yield Settings.from_env().replace(**own, **here, **scripted, **changes)
+        yield Settings.from_env().replace(**own, **address, **scripted, **changes)
 
 
 def scripted_argv(app: str, settings: Settings) -> list[str]:
-    """A chat worker with that Celery app."""
+    """Return the command of a chat worker with this Celery app."""
     return [app if part == "worker.app" else part for part in worker_argv("chat", settings)]
 
 
 @contextmanager
-def process(argv: Sequence[str], settings: Settings, log: Path) -> Iterator[psutil.Process]:
-    """The process, until the block ends."""
+def running_process(argv: Sequence[str], settings: Settings, log: Path) -> Iterator[psutil.Process]:
+    """Run the command with its output in `log`, and terminate it when the block ends."""
     with log.open("ab") as file:
         child = spawn(argv, child_env(settings), file)
     try:

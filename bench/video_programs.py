@@ -1,0 +1,131 @@
+"""The programs that `bench.video` compares: the model, a bare loop, the pipeline and the stack."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from bench.processes import running_process, scripted_settings
+from tests.support.stack import eventually
+from webapi.client import Client
+from webapi.local.commands import web_argv, worker_argv
+from worker.video.inference.composite import Effect, compositor
+from worker.video.models import MODELS, VideoModel
+from worker.video.pipeline import VideoPipeline
+from worker.video.request import BatchDone, VideoRequest
+
+__all__ = ["MODEL", "BareModel", "VideoTask", "run_pipeline", "run_through_stack", "running_stack"]
+
+GREEN = (0, 255, 0)
+MODEL = "selfie_segmentation"
+#: Time limit of a start, in which a GPU's libraries are loaded and the model may be compiled.
+START_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class VideoTask:
+    """The clip, and the settings that all programs share."""
+
+    clip: Path
+    weights: Path
+    effect: Effect
+    batch: int
+    device: str
+    compiled: bool
+
+    def load_pipeline(self, pad: bool = True) -> VideoPipeline:
+        """Make a pipeline and load its model. With `pad`, it pads the last, short batch."""
+        pipeline = VideoPipeline(
+            self.weights, device=self.device, batch_size=self.batch, compiled=self.compiled, pad=pad
+        )
+        pipeline.load()
+        return pipeline
+
+    def request(self, folder: Path) -> VideoRequest:
+        return VideoRequest(self.clip, folder / "out.mp4", folder / "work", self.effect, GREEN)
+
+
+class BareModel:
+    """The model with nothing around it, and the simplest program that uses it for a clip."""
+
+    def __init__(self, task: VideoTask) -> None:
+        self.task = task
+        self.model: VideoModel = MODELS[MODEL].load(task.weights, task.device)
+        if task.compiled:
+            self.model.compile()
+        with av.open(task.clip) as source:
+            frames = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+        self.frames = len(frames)
+        frames += [frames[-1]] * (-len(frames) % task.batch)
+        clip = torch.from_numpy(np.stack(frames)).to(task.device)
+        self.batches = [clip[start : start + task.batch] for start in range(0, len(clip), task.batch)]
+        for _ in range(3):
+            self.run_model()
+
+    @torch.inference_mode()
+    def run_model(self) -> None:
+        """Run the model on all batches of the clip, which are in the device's memory."""
+        for batch in self.batches:
+            alpha = self.model(batch, len(batch))
+        alpha[0, 0, 0, 0].item()  # waits for the device
+
+    @torch.inference_mode()
+    def run_loop(self, target: Path) -> None:
+        """Decode the clip, run the model, composite and encode to `target`, all in this thread."""
+        task = self.task
+        with av.open(task.clip) as source, av.open(target, "w") as output:
+            pictures = source.streams.video[0]
+            compose = compositor(task.effect, GREEN, pictures.height, pictures.width, task.device)
+            options = {"crf": "18", "preset": "veryfast"}
+            stream = output.add_stream("libx264", rate=pictures.average_rate, options=options)
+            stream.width, stream.height, stream.pix_fmt = pictures.width, pictures.height, "yuv420p"
+            frames = [frame.to_ndarray(format="rgb24") for frame in source.decode(pictures)]
+            for start in range(0, len(frames), task.batch):
+                rgb = torch.from_numpy(np.stack(frames[start : start + task.batch])).to(task.device)
+                for result in compose(rgb, self.model(rgb, len(rgb))).contiguous().cpu().numpy():
+                    output.mux(stream.encode(av.VideoFrame.from_ndarray(result)))
+            output.mux(stream.encode(None))
+
+
+def run_pipeline(pipeline: VideoPipeline, request: VideoRequest) -> list[BatchDone]:
+    """Run the request, and return its batches."""
+    batches: list[BatchDone] = []
+    pipeline.run_clip(request, on_batch=batches.append, canceled=lambda: False)
+    shutil.rmtree(request.work)  # otherwise the next round would only join these segments
+    return batches
+
+
+def run_through_stack(client: Client, task: VideoTask, target: Path) -> None:
+    """Submit the clip, follow the job to its end, and download the result to `target`."""
+    job = client.submit_video(task.clip, "#00ff00", effect=task.effect)
+    for _ in client.events(job["id"]):
+        pass
+    client.download(job["id"], target)
+
+
+@contextmanager
+def running_stack(task: VideoTask) -> Iterator[Client]:
+    """Run an API and one video worker, and yield a client when the worker is ready.
+
+    No chat worker runs, because it would use the GPU too.
+    """
+    devices = "cpu" if task.device == "cpu" else "auto"
+    with scripted_settings(video_model=str(task.weights), batch_size=task.batch) as base:
+        settings = base.replace(worker="video", devices=devices, compile=task.compiled)
+        logs = settings.home_dir
+        with (
+            running_process(web_argv(settings), settings, logs / "web.log"),
+            running_process(worker_argv("video", settings), settings, logs / "video.log"),
+            Client(settings.url) as client,
+        ):
+            eventually(partial(client.alive, "/livez"), "the API", START_S)
+            eventually(
+                lambda: any(card["state"] == "ready" for card in client.workers()), "a worker", START_S
+            )
+            yield client
