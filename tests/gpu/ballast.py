@@ -1,15 +1,15 @@
-"""Ballast: what fills a GPU."""
+"""Fills the memory of a GPU."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["take_all"]
+__all__ = ["fill_device"]
 
 
-def take_all(pieces: "list[Tensor]") -> None:
-    """Add everything that is free on the device, in pieces."""
+def fill_device(pieces: "list[Tensor]") -> None:
+    """Allocate all free memory of the device, as tensors that are appended to `pieces`."""
     import torch
 
     size, _ = torch.cuda.mem_get_info()

@@ -1,4 +1,4 @@
-"""Videos on a CUDA device: the same picture, steady batches, steady memory. With -s it prints the figures."""
+"""Videos on a CUDA device: equal pictures, steady times and memory. With -s it prints the figures."""
 
 import statistics
 import sys
@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.gpu.ballast import take_all
+from tests.gpu.ballast import fill_device
 from tests.support.assets import asset
 from worker.devices.gpus import list_gpus
 from worker.jobs.errors import OutOfMemory
@@ -39,16 +39,16 @@ pytestmark = [
 ]
 
 CARPHONE, BUNNY = "carphone_pristine.mp4", "bigbuckbunny.mp4"
-#: Both clips end in a short batch: 120 = 7·16 + 8 and 132 = 8·16 + 4 frames.
+#: Both clips end with a short batch: 120 = 7·16 + 8 and 132 = 8·16 + 4 frames.
 CASES: "list[tuple[str, Effect]]" = [(CARPHONE, "matte"), (BUNNY, "background"), (BUNNY, "blur")]
-#: How much slower than the median a batch may be.
+#: The slowest batch may take this many times the median.
 SLOWEST = 1.5
 ROUNDS = 3
 
 
 @dataclass
-class Made:
-    """A clip, its batches, and where the result lies."""
+class Processed:
+    """A processed clip: the reports of its batches, and the path of the result."""
 
     batches: list[BatchDone]
     target: Path
@@ -70,12 +70,12 @@ class Made:
         return len({level for pair in levels for level in pair}) > 1
 
 
-Worker = Callable[..., Made]
+Worker = Callable[..., Processed]
 
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
-    """Starts video workers: pipelines, each in a thread for which cuDNN has learned nothing yet."""
+    """Return a function that starts a pipeline in a new thread, for which cuDNN has made no trials yet."""
     with ExitStack() as stack:
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_S)
@@ -91,7 +91,9 @@ def video_worker(
     thread.call(pipeline.load)
     stack.callback(thread.call, pipeline.close)
 
-    def make(clip: str, effect: "Effect", on_batch: Callable[[BatchDone], None] = lambda batch: None) -> Made:
+    def make(
+        clip: str, effect: "Effect", on_batch: Callable[[BatchDone], None] = lambda batch: None
+    ) -> Processed:
         place = folder / str(next(numbers))
         place.mkdir()
         batches: list[BatchDone] = []
@@ -101,14 +103,14 @@ def video_worker(
             on_batch(batch)
 
         request = VideoRequest(asset(clip), place / "out.mp4", place / "work", effect)
-        thread.call(partial(pipeline.run, request, on_batch=report, canceled=lambda: False))
-        return Made(batches, request.target)
+        thread.call(partial(pipeline.run_clip, request, on_batch=report, canceled=lambda: False))
+        return Processed(batches, request.target)
 
     return make
 
 
 def show(what: str, values: list[float], reserved: list[int]) -> float:
-    """Print the batches' times; by what factor the slowest is above the median."""
+    """Print the times of the batches. Return the slowest divided by the median."""
     factor = max(values) / statistics.median(values)
     times = " ".join(f"{value:.2f}" for value in values)
     print(f"\n{what}: {times} ms; slowest/median {factor:.2f}, last/median", end=" ")
@@ -124,8 +126,8 @@ def pictures_of(clip: str, number: int) -> "Tensor":
         return torch.from_numpy(np.stack([next(frames).to_ndarray(format="rgb24") for _ in range(number)]))
 
 
-def test_the_matte_is_within_two_thousandths_of_the_cpus() -> None:
-    """And TF32, which torch would use for convolutions, would not be; that is printed only."""
+def test_cuda_matte_is_within_2e_3_of_cpu() -> None:
+    """TF32, torch's default for convolutions, exceeds that. Its error is only printed."""
     import torch
 
     from worker.video.models.selfie import SelfieSegmentation
@@ -143,7 +145,7 @@ def test_the_matte_is_within_two_thousandths_of_the_cpus() -> None:
         assert worst < 2e-3
 
 
-def test_a_video_is_the_same_picture_as_on_the_cpu(worker: Callable[..., Worker]) -> None:
+def test_cuda_video_equals_cpu_video(worker: Callable[..., Worker]) -> None:
     pictures = {}
     for device, source in (("cuda", "cuda"), ("cpu", "rss")):
         made = worker(device)(CARPHONE, "matte")
@@ -153,10 +155,11 @@ def test_a_video_is_the_same_picture_as_on_the_cpu(worker: Callable[..., Worker]
     assert np.abs(pictures["cuda"] - pictures["cpu"]).mean() < 0.5
 
 
-def test_no_batch_is_slow_and_none_needs_more_memory(worker: Callable[..., Worker]) -> None:
-    """Each round is a worker that has just started and has seen none of these sizes.
+def test_cuda_batches_have_steady_times_and_memory(worker: Callable[..., Worker]) -> None:
+    """Each round starts a new worker, which has seen none of these sizes.
 
-    What a cold kernel costs it costs in every round; what else the machine does it does in one.
+    A cold kernel costs time in every round. Other work of the machine costs time in one round only, and the
+    median of the rounds ignores it.
     """
     times: dict[tuple[str, str], list[list[float]]] = {}
     for n in range(ROUNDS):
@@ -166,14 +169,14 @@ def test_no_batch_is_slow_and_none_needs_more_memory(worker: Callable[..., Worke
             show(f"round {n}, {clip}, {effect}", made.ms, made.reserved)
             assert not made.grew()
             times.setdefault((clip, effect), []).append(made.ms)
-        for clip, effect in CASES:  # once more: the others have had the memory meanwhile
+        for clip, effect in CASES:  # again, after clips of other sizes have used the memory
             assert not make(clip, effect).grew()
     for case, rounds in times.items():
         usual = [statistics.median(batch) for batch in zip(*rounds, strict=True)]
         assert show(f"median of rounds, {', '.join(case)}", usual, [0]) <= SLOWEST
 
 
-def test_a_size_in_the_settings_is_warm_from_the_start(worker: Callable[..., Worker]) -> None:
+def test_cuda_size_of_settings_is_warm_from_start(worker: Callable[..., Worker]) -> None:
     make = worker(sizes=[ClipSize(1280, 720)])
     first, second = make(BUNNY, "blur"), make(BUNNY, "blur")
     show("the first clip of a worker", first.ms, first.reserved)
@@ -181,10 +184,10 @@ def test_a_size_in_the_settings_is_warm_from_the_start(worker: Callable[..., Wor
     assert first.reserved == second.reserved
 
 
-def test_without_padding_the_result_is_the_same_and_the_last_batch_shows(
+def test_cuda_without_padding_has_same_result_and_short_last_batch(
     worker: Callable[..., Worker],
 ) -> None:
-    """What it costs is printed only."""
+    """The cost of the short batch is only printed."""
     made = {}
     for pad in (True, False):
         made[pad] = worker(pad=pad)(CARPHONE, "matte")
@@ -194,7 +197,7 @@ def test_without_padding_the_result_is_the_same_and_the_last_batch_shows(
 
 
 @pytest.mark.skipif(not any(map(which, ("cc", "gcc", "clang"))), reason="no C compiler here")
-def test_a_compiled_model_makes_the_same_picture_in_steady_batches(
+def test_cuda_compiled_model_has_same_result_in_steady_batches(
     worker: Callable[..., Worker],
 ) -> None:
     import torch
@@ -214,7 +217,7 @@ def test_a_compiled_model_makes_the_same_picture_in_steady_batches(
 
 @pytest.fixture
 def ballast() -> "Iterator[list[Tensor]]":
-    """Room for everything that is free on the device."""
+    """Yield a list for tensors that fill the device, and free them at the end."""
     import torch
 
     pieces: list[Tensor] = []
@@ -223,14 +226,14 @@ def ballast() -> "Iterator[list[Tensor]]":
     torch.cuda.empty_cache()
 
 
-def test_a_gpu_that_fills_up_ends_one_video_and_not_the_next(
+def test_cuda_out_of_memory_fails_one_video_only(
     worker: Callable[..., Worker], ballast: "list[Tensor]"
 ) -> None:
     make = worker()
 
     def fill(batch: BatchDone) -> None:
         if batch.index == 2:
-            take_all(ballast)
+            fill_device(ballast)
 
     with pytest.raises(OutOfMemory):
         make(BUNNY, "blur", fill)
@@ -240,21 +243,23 @@ def test_a_gpu_that_fills_up_ends_one_video_and_not_the_next(
     assert not made.grew()
 
 
-def test_results_come_in_two_pinned_buffers_in_turn() -> None:
-    """The encoder reads one while the device fills the other."""
+def test_cuda_results_alternate_between_two_pinned_buffers() -> None:
+    """The encoder reads one buffer while the device fills the other."""
+    import torch
+
     from worker.video.inference.model_runner import ModelRunner
     from worker.video.models.selfie import SelfieSegmentation
 
-    stage = ModelRunner(SelfieSegmentation.load(asset("selfie_segmentation.tflite"), "cuda"), "cuda", 2)
-    scene = stage.scene("background", (9, 9, 9), 48, 64)
-    frames = stage.buffer((2, 48, 64, 3))
-    assert all(buffer.is_pinned() for buffer in stage._buffers)
+    runner = ModelRunner(SelfieSegmentation.load(asset("selfie_segmentation.tflite"), "cuda"), "cuda", 2)
+    transform = runner.prepare("background", (9, 9, 9), 48, 64)
+    frames = runner.buffer((2, 48, 64, 3))
     seen = []
     for shade in (0, 100, 200):
         frames[:] = shade
-        seen.append(scene(frames, 2))
+        seen.append(transform(frames, 2))
         if shade == 100:
             first = seen[0].copy()
+    assert all(torch.from_numpy(buffer).is_pinned() for buffer in (frames, *seen))
     assert np.shares_memory(seen[0], seen[2])
     assert not np.shares_memory(seen[0], seen[1])
     assert first.max() <= 9

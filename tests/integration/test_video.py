@@ -1,4 +1,4 @@
-"""Videos through the whole stack with the real model and real clips."""
+"""Video jobs through the whole stack, with the real model and real clips."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ def frames_of(path: Path) -> list[Any]:
         return list(container.decode(video=0))
 
 
-def test_the_sample_clip_gets_a_new_background(stack: Stack, tmp_path: Path) -> None:
+def test_video_job_replaces_background(stack: Stack, tmp_path: Path) -> None:
     clip = asset("carphone_pristine.mp4")
     job, events = stack.finished(stack.video(clip, effect="background", background="#0000ff"))
     assert job["state"] == "succeeded", job["error"]
@@ -55,7 +55,7 @@ def test_the_sample_clip_gets_a_new_background(stack: Stack, tmp_path: Path) -> 
     assert all(b["source"] == "rss" and b["peak_allocated"] > 0 for b in memory)
 
 
-def test_cancel_stops_a_running_video_and_leaves_no_partial_file(stack: Stack) -> None:
+def test_video_job_cancel_leaves_no_partial_file(stack: Stack) -> None:
     job = stack.video(asset("bigbuckbunny.mp4"), effect="blur")
     stack.until(job, "batch")
     assert stack.cancel(job).status_code == 202
@@ -68,7 +68,7 @@ def test_cancel_stops_a_running_video_and_leaves_no_partial_file(stack: Stack) -
 
 
 @pytest.mark.parametrize("end", [0.97, 0.5])
-def test_a_truncated_clip_fails_as_a_job_and_the_worker_lives(
+def test_video_job_fails_on_truncated_clip_and_worker_continues(
     stack: Stack, tmp_path: Path, end: float
 ) -> None:
     whole = asset("carphone_pristine.mp4").read_bytes()
@@ -83,7 +83,7 @@ def test_a_truncated_clip_fails_as_a_job_and_the_worker_lives(
     assert good["state"] == "succeeded"
 
 
-def test_an_image_behind_the_person_through_the_command_line(stack: Stack, tmp_path: Path) -> None:
+def test_video_command_accepts_background_image(stack: Stack, tmp_path: Path) -> None:
     image = tmp_path / "beach.png"
     write_image(image)
     out = tmp_path / "out.mp4"
@@ -94,7 +94,7 @@ def test_an_image_behind_the_person_through_the_command_line(stack: Stack, tmp_p
     assert len(frames_of(out)) == 120
 
 
-def test_a_file_that_is_no_video_is_refused_in_one_sentence(stack: Stack, tmp_path: Path) -> None:
+def test_video_command_refuses_other_file_in_one_sentence(stack: Stack, tmp_path: Path) -> None:
     text = tmp_path / "notes.mp4"
     text.write_text("not a video")
     before = sorted(stack.settings.media_dir.iterdir())

@@ -1,27 +1,21 @@
-"""Clips made to measure, what is in a clip, and a model that does as it is told."""
+"""Makes small video clips, reads clips back, and compares them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Self, cast
 
 import av
 import numpy as np
-import pytest
 from numpy.typing import NDArray
-from torch import Tensor
-
-from worker.video.models import MODELS
-from worker.video.pipeline import VideoPipeline
 
 Picture = NDArray[np.uint8]
 TICK = Fraction(1, 12_800)
 
 
 def gradient(index: int, width: int = 64, height: int = 48) -> Picture:
-    """A smooth picture (height,width,3) that tells frame `index` from its neighbours."""
+    """Return a smooth picture (height,width,3) uint8 RGB that differs from that of other indices nearby."""
     rows, columns = np.mgrid[0:height, 0:width]
     red = 255 * columns / width
     green = 255 * rows / height
@@ -38,7 +32,7 @@ def make_clip(
     pix_fmt: str = "yuv420p",
     **options: str,
 ) -> Path:
-    """Encode `pictures` at `pts` (default: 25 a second); `options` are the muxer's."""
+    """Write a clip of `pictures` at `pts` (by default 25 per second). `options` go to the muxer."""
     with av.open(path, "w", options=options) as output:
         stream = output.add_stream(codec, rate=25)
         assert isinstance(stream, av.VideoStream)
@@ -54,8 +48,8 @@ def make_clip(
     return path
 
 
-def with_sound(path: Path, codec: str, video_delay_s: Fraction = Fraction(0)) -> Path:
-    """A second of pictures and silence."""
+def make_clip_with_sound(path: Path, codec: str, video_delay_s: Fraction = Fraction(0)) -> Path:
+    """Write a clip of one second: 25 pictures and silence. The pictures begin `video_delay_s` late."""
     with av.open(path, "w") as output:
         video, audio = output.add_stream("libx264", rate=25), output.add_stream(codec, rate=48_000)
         assert isinstance(video, av.VideoStream)
@@ -75,7 +69,7 @@ def with_sound(path: Path, codec: str, video_delay_s: Fraction = Fraction(0)) ->
 
 
 def remux(source: Path, target: Path, *, seconds: float = 1e9, **options: str) -> Path:
-    """The same streams in another container, or cut short."""
+    """Copy the streams of `source` to another container, up to `seconds`. `options` go to the muxer."""
     with av.open(source) as old, av.open(target, "w", options=options) as new:
         copies = {s.index: new.add_stream_from_template(s) for s in (*old.streams.video, *old.streams.audio)}
         for packet in old.demux():
@@ -85,8 +79,8 @@ def remux(source: Path, target: Path, *, seconds: float = 1e9, **options: str) -
     return target
 
 
-def cut(source: Path, target: Path, size: int | float) -> Path:
-    """The first `size` bytes of a file, or that part of them."""
+def truncate(source: Path, target: Path, size: int | float) -> Path:
+    """Write the first bytes of `source` to `target`: `size` bytes if it is an int, else that fraction."""
     content = source.read_bytes()
     target.write_bytes(content[: size if isinstance(size, int) else int(len(content) * size)])
     return target
@@ -94,6 +88,8 @@ def cut(source: Path, target: Path, size: int | float) -> Path:
 
 @dataclass(frozen=True)
 class Clip:
+    """The content of a clip. Times are in seconds; `audio` holds the time and the bytes of each packet."""
+
     times: list[Fraction]
     pictures: list[Picture]
     rate: Fraction | None
@@ -102,7 +98,7 @@ class Clip:
 
 
 def read_clip(path: Path) -> Clip:
-    """All of a clip; times in seconds."""
+    """Decode a whole clip."""
     with av.open(path) as container:
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
@@ -121,9 +117,9 @@ def read_clip(path: Path) -> Clip:
     return Clip(times, pictures, rate, size, audio)
 
 
-def complaints(path: Path) -> list[str]:
-    """What libav has to say against a clip while it reads and decodes all of it."""
-    with complaining() as found, av.open(path) as container:
+def libav_warnings(path: Path) -> list[str]:
+    """Decode a whole clip, and return libav's warnings and errors about it."""
+    with capture_libav_warnings() as found, av.open(path) as container:
         for stream in container.streams:
             for _ in container.decode(stream):
                 pass
@@ -132,10 +128,12 @@ def complaints(path: Path) -> list[str]:
 
 
 @contextmanager
-def complaining() -> Iterator[list[str]]:
-    """Collects libav's warnings and errors, from all threads."""
+def capture_libav_warnings() -> Iterator[list[str]]:
+    """Collect libav's warnings and errors from all threads. The list is filled when the block ends."""
     found: list[str] = []
-    av.logging.set_skip_repeated(False)  # or it would tell here how often the last test's was repeated
+    av.logging.set_skip_repeated(
+        False
+    )  # else libav reports here how often the last test's message was repeated
     av.logging.set_level(av.logging.WARNING)
     try:
         with av.logging.Capture(local=False) as logs:
@@ -145,50 +143,8 @@ def complaining() -> Iterator[list[str]]:
         found += [text for _, _, text in logs]
 
 
-class ScriptedModel:
-    """A VideoModel that takes for foreground what is bluish; `on_call` is told the number of each call.
-
-    Warming up is no call.
-    """
-
-    def __init__(self, on_call: Callable[[int], None] = lambda call: None) -> None:
-        self.calls = 0
-        self.on_call = on_call
-
-    def load(self, path: Path, device: str) -> Self:
-        return self
-
-    def compile(self) -> None:
-        pass
-
-    def __call__(self, frames: Tensor, valid: int) -> Tensor:
-        if valid:
-            self.calls += 1
-            self.on_call(self.calls - 1)
-        return frames[:, None, :, :, 2].float() / 255
-
-
-@contextmanager
-def scripted(
-    monkeypatch: pytest.MonkeyPatch,
-    model: ScriptedModel,
-    batch_size: int,
-    segment_batches: int,
-    *,
-    pad: bool = True,
-) -> Iterator[VideoPipeline]:
-    """A pipeline of this model."""
-    monkeypatch.setitem(cast("dict[str, object]", MODELS), "scripted", model)
-    video = VideoPipeline(
-        Path(), batch_size=batch_size, segment_batches=segment_batches, model="scripted", pad=pad
-    )
-    video.load()
-    yield video
-    video.close()
-
-
-def same(one: Clip, other: Clip) -> bool:
-    """Whether two clips have the same pictures, but for what nobody sees, and sound at the same times."""
+def is_same_clip(one: Clip, other: Clip) -> bool:
+    """Return whether two clips have the same times and sound, and pictures that look the same."""
     return (one.times, one.rate, one.size, one.audio) == (
         other.times,
         other.rate,
@@ -198,3 +154,9 @@ def same(one: Clip, other: Clip) -> bool:
         np.abs(left.astype(int) - right).mean() < 1
         for left, right in zip(one.pictures, other.pictures, strict=True)
     )
+
+
+def save_png(path: Path, picture: Picture) -> Path:
+    """Write `picture` (height,width,3) uint8 RGB as a PNG file."""
+    av.VideoFrame.from_ndarray(picture).save(path)
+    return path

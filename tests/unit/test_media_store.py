@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.s3 import S3Server
-from tests.unit.test_video_disk import ROOM, small_disk
+from tests.support.small_disk import ROOM, small_disk
 from worker.jobs.errors import ConfigurationError, DiskFull, MediaUnavailable, QueueFull, SubmitOutcomeUnknown
 from worker.jobs.media import object_store as store_module
 from worker.jobs.media.files import JobFiles, Media

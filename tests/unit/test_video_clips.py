@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from tests.support.assets import asset
-from tests.support.clips import cut, gradient, make_clip
-from tests.unit.test_video_composite import save_png
-from tests.unit.test_video_reader import (
+from tests.support.clips import gradient, make_clip, save_png, truncate
+from tests.support.video_broken_clips import (
     cut_between_frames,
     cut_inside_a_frame,
     index_cut_off,
@@ -78,7 +77,7 @@ def test_a_clip_cut_off_with_its_index_is_let_in(tmp_path: Path) -> None:
 
 def test_a_clip_of_which_only_the_index_is_left_is_let_in(tmp_path: Path) -> None:
     whole = index_first(tmp_path)
-    head = cut(whole, tmp_path / "clip.mp4", whole.read_bytes().index(b"mdat") + 4)
+    head = truncate(whole, tmp_path / "clip.mp4", whole.read_bytes().index(b"mdat") + 4)
     assert probe(head).frames == 120
 
 

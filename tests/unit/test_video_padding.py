@@ -13,7 +13,7 @@ def numbered(count: int) -> "np.typing.NDArray[np.uint8]":
 
 
 @given(valid=st.integers(1, BATCH), pad=st.sampled_from(["last", "zeros"]))
-def test_fills_up_in_place_and_cuts_back_to_exactly_the_real_frames(valid: int, pad: Pad) -> None:
+def test_padding_fills_in_place_and_cuts_to_real_frames(valid: int, pad: Pad) -> None:
     frames = numbered(BATCH)
     assert fill(frames, valid, pad) == BATCH - valid
     assert frames.shape == (BATCH, 2, 2, 3)
@@ -23,10 +23,11 @@ def test_fills_up_in_place_and_cuts_back_to_exactly_the_real_frames(valid: int, 
 
 
 @given(valid=st.integers(1, BATCH))
-def test_a_list_of_results_is_cut_to_the_real_ones_and_left_as_it_was(valid: int) -> None:
-    """The published snippet pads with `frames += [frames[-1]] * missing` and returns `out[:len(frames)]`.
+def test_padding_cut_leaves_list_unchanged(valid: int) -> None:
+    """`cut` avoids two errors of a published snippet.
 
-    That changes the caller's list, and, its length having grown, returns the padding as well.
+    That snippet pads with `frames += [frames[-1]] * missing` and returns `out[:len(frames)]`. So it changes
+    the caller's list, and because that list is longer now, it returns the padding too.
     """
     results = list(range(BATCH))
     assert cut(results, valid) == list(range(valid))
@@ -34,6 +35,6 @@ def test_a_list_of_results_is_cut_to_the_real_ones_and_left_as_it_was(valid: int
 
 
 @pytest.mark.parametrize("valid", [0, -1, BATCH + 1])
-def test_refuses_a_count_that_the_batch_cannot_hold(valid: int) -> None:
+def test_padding_refuses_impossible_count(valid: int) -> None:
     with pytest.raises(ValueError, match="cannot hold"):
         fill(numbered(BATCH), valid, "last")

@@ -4,20 +4,25 @@ import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.support.assets import asset
-from tests.support.clips import Picture, gradient, make_clip, read_clip
-from tests.unit.test_video_composite import save_png
-from tests.unit.test_video_reader import cut_between_frames, index_cut_off, threads
+from tests.support.clips import Picture, gradient, make_clip, read_clip, save_png
+from tests.support.video_broken_clips import cut_between_frames, index_cut_off
+from tests.support.video_pipeline import WatchedModel, recording_writer, stub_pipeline, thread_names
 from worker.jobs.errors import BadVideo, ConfigurationError, EngineFailed
-from worker.video.encoding.writer import SegmentWriter
+from worker.video.inference.model_runner import WARM_UP_BATCHES
 from worker.video.inference.padding import Pad
 from worker.video.pipeline import VideoPipeline
-from worker.video.request import BatchDone, Canceled, VideoRequest, VideoResult
+from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
 
+BATCH = 4
+#: torch's compiler warns about torch's own code when it is imported.
+IMPORTS_TORCHSCRIPT = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+#: Parts of the carphone clip's frames: the speaker's face, and the background.
 FACE, CORNER = (slice(55, 75), slice(80, 100)), (slice(0, 20), slice(0, 20))
 
 
@@ -28,20 +33,18 @@ def pipeline() -> Iterator[VideoPipeline]:
     pipeline.close()
 
 
-def load(batch_size: int) -> VideoPipeline:
-    pipeline = VideoPipeline(asset("selfie_segmentation.tflite"), batch_size=batch_size)
+def load(batch_size: int, **options: Any) -> VideoPipeline:
+    pipeline = VideoPipeline(asset("selfie_segmentation.tflite"), batch_size=batch_size, **options)
     pipeline.load()
     return pipeline
 
 
 def run(pipeline: VideoPipeline, request: VideoRequest) -> tuple[VideoResult, list[BatchDone]]:
     batches: list[BatchDone] = []
-    return pipeline.run(request, on_batch=batches.append, canceled=lambda: False), batches
+    return pipeline.run_clip(request, on_batch=batches.append, canceled=lambda: False), batches
 
 
-def test_eight_batches_of_the_carphone_become_exactly_its_120_frames(
-    pipeline: VideoPipeline, tmp_path: Path
-) -> None:
+def test_pipeline_turns_eight_batches_into_120_frames(pipeline: VideoPipeline, tmp_path: Path) -> None:
     source, target = asset("carphone_pristine.mp4"), tmp_path / "out.mp4"
     result, batches = run(pipeline, VideoRequest(source, target, tmp_path / "work", "background"))
     assert [(b.index, b.frames, b.padded) for b in batches] == [(i, 16, 0) for i in range(7)] + [(7, 8, 8)]
@@ -54,39 +57,60 @@ def test_eight_batches_of_the_carphone_become_exactly_its_120_frames(
     assert (after.times, after.rate, after.size) == (before.times, before.rate, before.size)
 
 
-def composited(clip: Path, batch_size: int, pad: Pad, monkeypatch: pytest.MonkeyPatch) -> Picture:
-    """What the writer is given, before the encoder's losses."""
+def composited(clip: Path, batch_size: int, pad: Pad) -> Picture:
+    """Return the pictures that the writer receives, before the encoder's losses."""
     written: list[Picture] = []
-    write = SegmentWriter.write
-
-    def spy(self: SegmentWriter, frames: Picture, pts: tuple[int, ...]) -> None:
-        written.append(frames)
-        write(self, frames, pts)
-
-    monkeypatch.setattr(SegmentWriter, "write", spy)
     work = clip.with_name(f"{batch_size}-{pad}")
     request = VideoRequest(clip, clip.with_name("out.mp4"), work, "background", pad=pad)
-    run(load(batch_size), request)
+    run(load(batch_size, segment_writer=recording_writer(written)), request)
     return np.concatenate(written)
 
 
-def test_neither_padding_nor_the_batch_size_changes_the_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One clip for all of them: x264 does not make quite the same one each time."""
+def test_pipeline_result_is_independent_of_padding_and_batch_size(tmp_path: Path) -> None:
+    """All runs read one clip, because x264 does not write the same file each time."""
     clip = make_clip(tmp_path / "in.mp4", read_clip(asset("carphone_pristine.mp4")).pictures[:10])
-    alone = composited(clip, 1, "last", monkeypatch).astype(int)
-    assert len(alone) == 10
+    single = composited(clip, 1, "last").astype(int)
+    assert len(single) == 10
     others: list[tuple[int, Pad]] = [(8, "last"), (8, "zeros"), (16, "last")]
     for batch_size, pad in others:
-        together = composited(clip, batch_size, pad, monkeypatch)
-        assert together.shape == alone.shape
-        assert np.abs(together - alone).max() <= 1
+        batched = composited(clip, batch_size, pad)
+        assert batched.shape == single.shape
+        assert np.abs(batched - single).max() <= 1
 
 
-def test_every_effect_shows_the_speaker_and_changes_what_is_behind(
-    pipeline: VideoPipeline, tmp_path: Path
+def test_pipeline_without_padding_has_short_last_batch_and_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clip = make_clip(tmp_path / "in.mp4", [gradient(n) for n in range(10)])
+    written: dict[bool, list[Picture]] = {True: [], False: []}
+    for pad, padded in ((True, 2), (False, 0)):
+        model, batches = WatchedModel(), list[BatchDone]()
+        options = {"pad": pad, "segment_writer": recording_writer(written[pad])}
+        with monkeypatch.context() as patch, stub_pipeline(patch, model, BATCH, 2, **options) as video:
+            model.pop_seen()
+            request = VideoRequest(clip, tmp_path / "out.mp4", tmp_path / f"work-{pad}", "background")
+            result = video.run_clip(request, on_batch=batches.append, canceled=lambda: False)
+        assert [(shape[0], valid) for shape, valid in model.seen] == [(4, 4), (4, 4), (2 + padded, 2)]
+        assert [(b.frames, b.padded, b.done) for b in batches] == [(4, 0, 4), (4, 0, 8), (2, padded, 10)]
+        assert (result.frames, result.batches, result.padded) == (10, 3, padded)
+        assert len(read_clip(request.target).times) == 10
+    assert [len(frames) for frames in written[True]] == [4, 4, 2]
+    assert (np.concatenate(written[True]) == np.concatenate(written[False])).all()
+
+
+def test_pipeline_does_not_count_warm_up_as_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = make_clip(tmp_path / "in.mp4", [gradient(n) for n in range(6)])
+    model, batches = WatchedModel(), list[BatchDone]()
+    with stub_pipeline(monkeypatch, model, BATCH, 2, warm_up_per_clip=True) as video:
+        model.pop_seen()
+        request = VideoRequest(clip, tmp_path / "out.mp4", tmp_path / "work", "matte")
+        video.run_clip(request, on_batch=batches.append, canceled=lambda: False)
+    assert [valid for _, valid in model.seen] == [0] * WARM_UP_BATCHES + [4, 2]
+    assert [(b.index, b.done) for b in batches] == [(0, 4), (1, 6)]
+    assert len(read_clip(request.target).times) == 6
+
+
+def test_pipeline_effects_keep_speaker_and_change_background(pipeline: VideoPipeline, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", read_clip(asset("carphone_pristine.mp4")).pictures[:4])
     image = save_png(tmp_path / "image.png", np.full((90, 70, 3), (200, 100, 50), np.uint8))
     before = read_clip(source).pictures[2].astype(int)
@@ -110,7 +134,7 @@ def test_every_effect_shows_the_speaker_and_changes_what_is_behind(
         assert np.abs(frame[name][FACE] - before[FACE]).mean() < 6
 
 
-def test_a_variable_frame_rate_keeps_its_times(pipeline: VideoPipeline, tmp_path: Path) -> None:
+def test_pipeline_keeps_times_of_variable_frame_rate(pipeline: VideoPipeline, tmp_path: Path) -> None:
     pts = [0, 40, 41, 200, 1000, 1033]
     source = make_clip(
         tmp_path / "in.mkv", [gradient(i) for i in range(6)], pts=pts, time_base=Fraction(1, 1000)
@@ -119,18 +143,18 @@ def test_a_variable_frame_rate_keeps_its_times(pipeline: VideoPipeline, tmp_path
     assert read_clip(tmp_path / "out.mp4").times == [Fraction(t, 1000) for t in pts]
 
 
-def test_canceling_leaves_no_result_and_no_thread(pipeline: VideoPipeline, tmp_path: Path) -> None:
+def test_pipeline_cancel_leaves_no_result_and_no_thread(pipeline: VideoPipeline, tmp_path: Path) -> None:
     batches: list[BatchDone] = []
     request = VideoRequest(asset("carphone_pristine.mp4"), tmp_path / "out.mp4", tmp_path / "work", "matte")
-    with pytest.raises(Canceled):
-        pipeline.run(request, on_batch=batches.append, canceled=lambda: len(batches) == 2)
+    with pytest.raises(PipelineCanceled):
+        pipeline.run_clip(request, on_batch=batches.append, canceled=lambda: len(batches) == 2)
     assert len(batches) == 2
     assert os.listdir(tmp_path) == ["work"]
-    assert "clip-" not in threads()
+    assert "clip-" not in thread_names()
 
 
 @pytest.mark.parametrize("broken", [index_cut_off, cut_between_frames])
-def test_a_clip_that_is_cut_off_fails_and_leaves_no_result(
+def test_pipeline_fails_on_cut_off_clip_and_leaves_no_result(
     pipeline: VideoPipeline, tmp_path: Path, broken: Callable[[Path], Path]
 ) -> None:
     target = tmp_path / "results" / "out.mp4"
@@ -138,21 +162,19 @@ def test_a_clip_that_is_cut_off_fails_and_leaves_no_result(
     with pytest.raises(BadVideo):
         run(pipeline, VideoRequest(broken(tmp_path), target, tmp_path / "work", "matte"))
     assert os.listdir(target.parent) == []
-    assert "clip-" not in threads()
+    assert "clip-" not in thread_names()
 
 
-def test_an_encoder_that_fails_ends_the_job_and_leaves_no_result(
-    pipeline: VideoPipeline, tmp_path: Path
-) -> None:
-    """H.264 as players want it has no odd sizes; FFV1 has."""
+def test_pipeline_fails_with_encoder_and_leaves_no_result(pipeline: VideoPipeline, tmp_path: Path) -> None:
+    """FFV1 allows odd sizes. H.264 with 4:2:0 colour, which players expect, does not."""
     odd = make_clip(tmp_path / "in.mkv", [gradient(1, 65, 49)] * 40, codec="ffv1", pix_fmt="bgr0")
     with pytest.raises(EngineFailed, match="cannot be written"):
         run(pipeline, VideoRequest(odd, tmp_path / "out.mp4", tmp_path / "work", "matte"))
     assert sorted(os.listdir(tmp_path)) == ["in.mkv", "work"]
-    assert "clip-" not in threads()
+    assert "clip-" not in thread_names()
 
 
-def test_run_needs_load_and_load_needs_a_known_model(tmp_path: Path) -> None:
+def test_pipeline_needs_load_and_load_needs_known_model(tmp_path: Path) -> None:
     weights = asset("selfie_segmentation.tflite")
     with pytest.raises(EngineFailed, match="not been loaded"):
         run(
@@ -165,7 +187,20 @@ def test_run_needs_load_and_load_needs_a_known_model(tmp_path: Path) -> None:
         VideoPipeline(weights, model="yolo").load()
 
 
-def test_importing_the_pipeline_does_not_import_torch() -> None:
-    """The worker pins its device first."""
+def test_pipeline_import_does_not_import_torch() -> None:
+    """The worker must pin its device before it imports torch."""
     script = "import sys, worker.video.pipeline; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+@IMPORTS_TORCHSCRIPT
+def test_pipeline_names_missing_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", (None, "no-such-compiler"))
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
+    video = VideoPipeline(asset("selfie_segmentation.tflite"), batch_size=1, compiled=True)
+    with pytest.raises(
+        ConfigurationError, match=r"^torch cannot compile the video model \(.*no-such-compiler'\)\)$"
+    ):
+        video.load()

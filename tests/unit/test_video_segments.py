@@ -1,10 +1,10 @@
-"""The folder of segments; and that libav's complaints would be heard."""
+"""The folder of segments, and the helper that collects libav's warnings."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.support.clips import complaints, gradient, make_clip
+from tests.support.clips import gradient, libav_warnings, make_clip
 from worker.video.encoding.segments import SegmentFolder
 
 
@@ -18,7 +18,7 @@ def folder_with(path: Path, *segments: tuple[int, int]) -> SegmentFolder:
 
 
 @pytest.mark.parametrize(
-    ("there", "limit", "row"),
+    ("existing", "limit", "durable"),
     [
         ([], None, []),
         ([(0, 8), (8, 16), (16, 20)], None, [(0, 8), (8, 16), (16, 20)]),
@@ -34,15 +34,15 @@ def folder_with(path: Path, *segments: tuple[int, int]) -> SegmentFolder:
         ([(99_999_999, 100_000_001), (0, 99_999_999)], None, [(0, 99_999_999), (99_999_999, 100_000_001)]),
     ],
 )
-def test_the_longest_row_without_a_gap_counts(
-    tmp_path: Path, there: list[tuple[int, int]], limit: int | None, row: list[tuple[int, int]]
+def test_segments_longest_sequence_without_gap_is_durable(
+    tmp_path: Path, existing: list[tuple[int, int]], limit: int | None, durable: list[tuple[int, int]]
 ) -> None:
-    folder = folder_with(tmp_path, *there)
-    assert [(segment.first, segment.end) for segment in folder.durable(limit)] == row
+    folder = folder_with(tmp_path, *existing)
+    assert [(segment.first, segment.end) for segment in folder.durable(limit)] == durable
 
 
-def test_no_file_takes_anothers_place(tmp_path: Path) -> None:
-    """Two attempts at one job may do the same frames."""
+def test_segments_never_replace_a_file(tmp_path: Path) -> None:
+    """Two attempts at one job may write the same frames."""
     one = folder_with(tmp_path, (0, 8)).durable()[0].path
     folder = folder_with(tmp_path, (0, 8))
     assert one.exists()
@@ -50,14 +50,14 @@ def test_no_file_takes_anothers_place(tmp_path: Path) -> None:
     assert len(folder.durable()) == 1
 
 
-def test_unfinished_and_strange_files_do_not_count(tmp_path: Path) -> None:
+def test_segments_ignore_unfinished_and_unknown_files(tmp_path: Path) -> None:
     folder = folder_with(tmp_path)
     for path in (folder.partial(), folder.partial(), tmp_path / "segments" / "00000000-00000008.nut.partial"):
         path.touch()
     assert folder.durable() == ()
 
 
-def test_the_end_of_the_clip_is_noted(tmp_path: Path) -> None:
+def test_segments_record_end_of_clip(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, (0, 8))
     assert not folder.is_complete(8)
     folder.complete(8)
@@ -66,10 +66,10 @@ def test_the_end_of_the_clip_is_noted(tmp_path: Path) -> None:
     assert not folder.is_complete(0)
 
 
-def test_complaints_are_heard(tmp_path: Path) -> None:
+def test_libav_warnings_report_damage(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.ts", [gradient(i) for i in range(50)])
-    assert complaints(clip) == []
+    assert libav_warnings(clip) == []
     content = bytearray(clip.read_bytes())
     content[5000:5400] = bytes(400)
     clip.write_bytes(content)
-    assert complaints(clip)
+    assert libav_warnings(clip)

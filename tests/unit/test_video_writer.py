@@ -11,15 +11,15 @@ import pytest
 
 from tests.support.assets import asset
 from tests.support.clips import (
-    complaining,
-    complaints,
+    capture_libav_warnings,
     gradient,
+    libav_warnings,
     make_clip,
+    make_clip_with_sound,
     read_clip,
     remux,
-    with_sound,
 )
-from tests.unit.test_video_reader import threads
+from tests.support.video_pipeline import thread_names
 from worker.jobs.errors import EngineFailed
 from worker.video.decoding.reader import ClipReader
 from worker.video.encoding.joiner import join
@@ -28,15 +28,15 @@ from worker.video.encoding.writer import SegmentWriter
 
 
 def copy(source: Path, target: Path, batch_size: int = 8, segment_batches: int = 2) -> None:
-    """The clip with the pictures it had."""
+    """Write and join the clip with its own pictures."""
     with writer(source, target.parent / "work", batch_size, segment_batches) as (reader, segments):
         for batch in reader:
             segments.write(batch.frames[: batch.valid].copy(), batch.pts)
         segments.finish()
-    with complaining() as complaints:
-        row = SegmentFolder(target.parent / "work").durable()
-        join(source, reader.header, row, row[-1].end, target)
-    assert set(complaints) <= {"track 1: codec frame size is not set\n"}, "Matroska does not tell Opus's"
+    with capture_libav_warnings() as found:
+        segments_done = SegmentFolder(target.parent / "work").durable()
+        join(source, reader.header, segments_done, segments_done[-1].end, target)
+    assert set(found) <= {"track 1: codec frame size is not set\n"}, "only Opus in Matroska has no frame size"
 
 
 @contextmanager
@@ -50,15 +50,15 @@ def writer(
         yield reader, segments
 
 
-def test_size_rate_times_and_pictures_stay(tmp_path: Path) -> None:
+def test_writer_keeps_size_rate_times_and_pictures(tmp_path: Path) -> None:
     source, target = asset("carphone_pristine.mp4"), tmp_path / "out.mp4"
     copy(source, target)
     before, after = read_clip(source), read_clip(target)
     assert (after.times, after.rate, after.size) == (before.times, before.rate, before.size)
     difference = np.abs(np.array(after.pictures).astype(int) - np.array(before.pictures))
     assert difference.mean() < 4
-    assert target.read_bytes()[36:40] == b"moov", "the index comes first, for players that stream"
-    assert complaints(target) == []
+    assert target.read_bytes()[36:40] == b"moov", "the index must come first, for players that stream"
+    assert libav_warnings(target) == []
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_size_rate_times_and_pictures_stay(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize(("batch_size", "segment_batches"), [(1, 1), (3, 1), (5, 1), (2, 2), (16, 4)])
-def test_every_frame_keeps_its_time(
+def test_joiner_keeps_time_of_every_frame(
     tmp_path: Path,
     suffix: str,
     time_base: Fraction,
@@ -86,14 +86,14 @@ def test_every_frame_keeps_its_time(
     assert [t - after[0] for t in after] == [t - before[0] for t in before]
     assert len(set(before)) == len(pts)
     assert after[0] == 0
-    assert complaints(tmp_path / "out.mp4") == []
+    assert libav_warnings(tmp_path / "out.mp4") == []
     with av.open(tmp_path / "out.mp4") as container:
         decoded = [packet.dts for packet in container.demux(video=0) if packet.dts is not None]
     assert len(set(decoded)) == len(pts)
     assert decoded == sorted(decoded)
 
 
-def test_colours_stay_with_a_tagged_colour_space(tmp_path: Path) -> None:
+def test_writer_keeps_colours_of_tagged_colour_space(tmp_path: Path) -> None:
     bt709, source, target = 1, tmp_path / "in.mp4", tmp_path / "out.mp4"
     red = np.full((48, 64, 3), (200, 30, 60), np.uint8)
     with av.open(source, "w") as output:
@@ -110,22 +110,22 @@ def test_colours_stay_with_a_tagged_colour_space(tmp_path: Path) -> None:
         assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - red).max() <= 4
 
 
-def test_sound_is_copied_packet_by_packet(tmp_path: Path) -> None:
+def test_joiner_copies_sound_packets(tmp_path: Path) -> None:
     source = remux(asset("bigbuckbunny.mp4"), tmp_path / "in.mp4", seconds=0.3)
     copy(source, tmp_path / "out.mp4")
     before, after = read_clip(source), read_clip(tmp_path / "out.mp4")
     assert len(before.audio) > 10
     assert after.audio == before.audio
     assert after.times == before.times
-    assert complaints(tmp_path / "out.mp4") == []
+    assert libav_warnings(tmp_path / "out.mp4") == []
 
 
 @pytest.mark.parametrize(
     ("suffix", "codec", "kept"),
     [("mkv", "aac", True), ("ts", "aac", True), ("mkv", "libopus", True), ("avi", "pcm_mulaw", False)],
 )
-def test_sound_that_mp4_can_hold_is_kept_in_step(tmp_path: Path, suffix: str, codec: str, kept: bool) -> None:
-    source = with_sound(tmp_path / f"in.{suffix}", codec, Fraction(1, 5))
+def test_joiner_keeps_sound_in_sync(tmp_path: Path, suffix: str, codec: str, kept: bool) -> None:
+    source = make_clip_with_sound(tmp_path / f"in.{suffix}", codec, Fraction(1, 5))
     copy(source, tmp_path / "out.mp4")
     before, after = read_clip(source), read_clip(tmp_path / "out.mp4")
     assert bool(after.audio) == kept
@@ -136,8 +136,8 @@ def test_sound_that_mp4_can_hold_is_kept_in_step(tmp_path: Path, suffix: str, co
 
 
 @pytest.mark.parametrize("suffix", ["avi", "mkv"])
-def test_pcm_of_channels_without_places_is_kept(tmp_path: Path, suffix: str) -> None:
-    source = with_sound(tmp_path / f"in.{suffix}", "pcm_s16le")
+def test_joiner_keeps_pcm_without_channel_positions(tmp_path: Path, suffix: str) -> None:
+    source = make_clip_with_sound(tmp_path / f"in.{suffix}", "pcm_s16le")
     with av.open(source) as container:
         assert container.streams.audio[0].layout.name == "2 channels"
     copy(source, tmp_path / "out.mp4")
@@ -150,18 +150,18 @@ def test_pcm_of_channels_without_places_is_kept(tmp_path: Path, suffix: str) -> 
         assert container.streams.audio[0].layout.name == "stereo"
 
 
-def times_that_fall(segments: SegmentWriter) -> None:
+def falling_times(segments: SegmentWriter) -> None:
     for number in range(5):
         segments.write(np.zeros((2, 144, 176, 3), np.uint8), (-number, -number))
 
 
 def never_finished(segments: SegmentWriter) -> None:
     segments.write(np.zeros((2, 144, 176, 3), np.uint8), (0, 1))
-    raise KeyError("the caller's own")
+    raise KeyError("an error of the caller")
 
 
-@pytest.mark.parametrize(("fail", "error"), [(times_that_fall, EngineFailed), (never_finished, KeyError)])
-def test_a_failure_surfaces_and_leaves_no_file_and_no_thread(
+@pytest.mark.parametrize(("fail", "error"), [(falling_times, EngineFailed), (never_finished, KeyError)])
+def test_writer_failure_is_raised_and_leaves_no_file_or_thread(
     tmp_path: Path, fail: Callable[[SegmentWriter], None], error: type[Exception]
 ) -> None:
     def work() -> None:
@@ -172,10 +172,10 @@ def test_a_failure_surfaces_and_leaves_no_file_and_no_thread(
     with pytest.raises(error):
         work()
     assert os.listdir(tmp_path) == []
-    assert "clip-" not in threads()
+    assert "clip-" not in thread_names()
 
 
-def test_what_is_published_stays_and_the_rest_goes_when_the_end_comes_early(tmp_path: Path) -> None:
+def test_writer_left_early_keeps_published_segments_only(tmp_path: Path) -> None:
     with writer(asset("carphone_pristine.mp4"), tmp_path, 8, 2) as (reader, segments):
         for batch in islice(reader, 5):
             segments.write(batch.frames.copy(), batch.pts)
@@ -184,9 +184,9 @@ def test_what_is_published_stays_and_the_rest_goes_when_the_end_comes_early(tmp_
 
 
 @pytest.mark.parametrize("segments", [slice(0), slice(3), slice(1, None)])
-def test_segments_that_lack_frames_are_refused(tmp_path: Path, segments: slice) -> None:
+def test_joiner_refuses_missing_frames(tmp_path: Path, segments: slice) -> None:
     source = asset("carphone_pristine.mp4")
     copy(source, tmp_path / "out.mp4")
-    row = SegmentFolder(tmp_path / "work").durable()
+    segments_done = SegmentFolder(tmp_path / "work").durable()
     with ClipReader(source, 8) as reader, pytest.raises(EngineFailed, match="do not hold all"):
-        join(source, reader.header, row[segments], 120, tmp_path / "again.mp4")
+        join(source, reader.header, segments_done[segments], 120, tmp_path / "again.mp4")

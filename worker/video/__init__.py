@@ -1,1 +1,1 @@
-"""Video: decode, pad to one batch shape, run the model, composite, encode."""
+"""Video jobs: decode a clip, pad batches to one shape, run the model, composite, and encode."""

@@ -1,4 +1,4 @@
-"""One video job from file to file: read, pad, find the foreground, composite, encode by batches, and join."""
+"""The pipeline of a video job: read, pad, find the foreground, composite, encode in batches, and join."""
 
 from __future__ import annotations
 
@@ -9,31 +9,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.devices.memory import free, measure
-from worker.jobs.errors import ConfigurationError, EngineDied, EngineFailed
+from worker.jobs.errors import EngineDied, EngineFailed
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
-from worker.video.decoding.decoder import ClipHeader
+from worker.video.decoding.header import ClipHeader
 from worker.video.decoding.reader import ClipReader, Frames
 from worker.video.encoding.encoder import RECIPE
 from worker.video.encoding.joiner import join
 from worker.video.encoding.segments import SegmentFolder
-from worker.video.encoding.write_errors import writing
+from worker.video.encoding.write_errors import map_write_errors
 from worker.video.encoding.writer import SegmentWriter
 from worker.video.inference.padding import cut, fill
-from worker.video.inference.torch_errors import failure_of
-from worker.video.request import BatchDone, Canceled, VideoRequest, VideoResult
+from worker.video.inference.torch_errors import classify_torch_error
+from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
 
-if TYPE_CHECKING:  # torch comes in with `load`, after the device has been pinned
+if TYPE_CHECKING:  # `load` imports torch, after the device is pinned
     from worker.video.inference.model_runner import ModelRunner
+
+__all__ = ["VideoPipeline"]
 
 log = logging.getLogger(__name__)
 
 
 class VideoPipeline:
-    """A model kept warm for one clip after another; `load` before `run`, both in one thread.
+    """A video model that stays loaded, and the steps around it from clip to result.
 
-    Every batch has `batch_size` frames, the last one filled up, so that the device sees one shape a clip;
-    without `pad` it stays short. What is done becomes durable every `segment_batches` batches. A GPU is warm
-    for clips of `sizes` after `load`; for another size, and its effect, it warms up before the first batch.
+    Call `load` before `run_clip`, both in the same thread.
+
+    - `batch_size`: frames per batch. With `pad`, the last batch is filled up to it, so the device sees one
+      shape per clip. Without `pad`, the last batch stays short.
+    - `segment_batches`: batches per segment. Each finished segment is durable.
+    - `sizes`: clip sizes for which a GPU is warmed up by `load`. It warms up for another size and its effect
+      before the first batch of such a clip.
+    - `compiled`: whether torch compiles the model.
+    - `warm_up_per_clip`: whether blank batches run before a clip; by default on a GPU only.
+    - `segment_writer`: the class that receives the results of each batch.
     """
 
     def __init__(
@@ -48,6 +57,8 @@ class VideoPipeline:
         sizes: Sequence[ClipSize] = (),
         compiled: bool = False,
         pad: bool = True,
+        warm_up_per_clip: bool | None = None,
+        segment_writer: type[SegmentWriter] = SegmentWriter,
     ) -> None:
         self._weights = weights
         self._device = device
@@ -58,98 +69,100 @@ class VideoPipeline:
         self._sizes = sizes
         self._compiled = compiled
         self._pad = pad
-        self._stage: ModelRunner | None = None
+        self._warm_up_per_clip = warm_up_per_clip
+        self._segment_writer = segment_writer
+        self._model_runner: ModelRunner | None = None
 
     def load(self) -> None:
-        """Read the weights and warm up; ConfigurationError if the model is unknown or cannot be compiled."""
-        from worker.video.inference.model_runner import ModelRunner
-        from worker.video.models import MODELS
+        """Load the model and warm it up.
 
-        if self._name not in MODELS:
-            raise ConfigurationError(f"no video model is called {self._name}; there are {', '.join(MODELS)}")
-        model = MODELS[self._name].load(self._weights, self._device)
-        stage = ModelRunner(model, self._device, self._batch_size)
-        try:
-            if self._compiled:
-                model.compile()
-            stage.warm_up(self._sizes)
-        except RuntimeError as error:  # torch's compiler raises this, whatever it lacks
-            if not self._compiled or failure_of(error):
-                raise
-            reason = str(error).partition("\n")[0]
-            raise ConfigurationError(f"torch cannot compile the video model ({reason})") from error
-        self._stage = stage
+        Raises `ConfigurationError` if the model is unknown or cannot be compiled, and `ModelMissing` if the
+        weights are not this model's.
+        """
+        from worker.video.inference.model_runner import load_model_runner
 
-    def run(
+        self._model_runner = load_model_runner(
+            self._name,
+            self._weights,
+            self._device,
+            self._batch_size,
+            sizes=self._sizes,
+            compiled=self._compiled,
+            warm_up_per_clip=self._warm_up_per_clip,
+        )
+
+    def run_clip(
         self, request: VideoRequest, *, on_batch: Callable[[BatchDone], None], canceled: Callable[[], bool]
     ) -> VideoResult:
-        """Do one job, or what earlier runs left of it; the result appears whole or not at all.
+        """Process the clip of `request`, except for segments that earlier runs have finished.
 
-        `canceled` is asked before each batch, and once more before the result gets its name. Raises Canceled,
-        a JobFailed (BadVideo, DiskFull, EngineFailed, OutOfMemory), or EngineDied: then no job can be done.
+        The result appears complete or not at all. The pipeline calls `on_batch` after each batch. It calls
+        `canceled` before each batch, and once more before the result gets its name.
+
+        Raises `PipelineCanceled` if `canceled` returns True. Raises a `JobFailed` (`BadVideo`, `DiskFull`,
+        `EngineFailed`, `OutOfMemory`) if this clip fails, and `EngineDied` if no clip can run any more.
         """
         failure = None
         try:
-            return self._run(request, on_batch, canceled)
+            return self._run_clip(request, on_batch, canceled)
         except Exception as error:
-            failure = failure_of(error)
+            failure = classify_torch_error(error)
             if failure is None:
                 raise
-            log.warning("a video job ends: %s", failure, exc_info=True)
+            log.warning("video job ends: %s", failure, exc_info=True)
         finally:
-            if self._stage and not isinstance(failure, EngineDied):
-                self._stage.clear()
-        free(self._device)  # not before `error` and its traceback are gone: they hold on to the tensors
+            if self._model_runner and not isinstance(failure, EngineDied):
+                self._model_runner.release_buffers()
+        free(self._device)  # here, because `error` and its traceback, which refer to tensors, are gone now
         raise failure
 
     def close(self) -> None:
-        """Let go of the model and of the device memory it held."""
-        self._stage = None
+        """Release the model and its device memory."""
+        self._model_runner = None
         free(self._device)
 
-    def _run(
+    def _run_clip(
         self, request: VideoRequest, on_batch: Callable[[BatchDone], None], canceled: Callable[[], bool]
     ) -> VideoResult:
         began = time.perf_counter()
-        with writing():
+        with map_write_errors():
             folder = SegmentFolder(request.work / f"{RECIPE}-batch{self._batch_size}", request.publish)
-        clip, frames = self._encode(request, folder, on_batch, canceled)
-        size = self._join(request, clip, folder, frames, canceled)
-        batches = self._batches(frames)
-        seconds = time.perf_counter() - began
+        clip, frames = self._encode_segments(request, folder, on_batch, canceled)
+        size = self._join_segments(request, clip, folder, frames, canceled)
+        batches, seconds = self._batches(frames), time.perf_counter() - began
         padded = batches * self._batch_size - frames if self._pad else 0
         return VideoResult(frames, clip.width, clip.height, clip.rate, batches, padded, size, seconds)
 
-    def _encode(
+    def _encode_segments(
         self,
         request: VideoRequest,
         folder: SegmentFolder,
         on_batch: Callable[[BatchDone], None],
         canceled: Callable[[], bool],
     ) -> tuple[ClipHeader, int]:
-        """Do the batches that are not kept; the clip's header and number of frames."""
-        if self._stage is None:
+        """Process the batches that no segment holds. Return the clip's header and number of frames."""
+        if (runner := self._model_runner) is None:
             raise EngineFailed("the video pipeline has not been loaded")
         kept = folder.durable(request.done)
         done = kept[-1].end if kept else 0
         with (
-            self._reader(request.source, done, self._stage.buffer) as reader,
-            SegmentWriter(folder, reader.header, first=done, batches=self._segment_batches) as writer,
+            self._reader(request.source, done, runner.buffer) as reader,
+            self._segment_writer(folder, reader.header, first=done, batches=self._segment_batches) as writer,
         ):
             clip = reader.header
             if folder.is_complete(done):
                 return clip, done
-            scene = self._stage.scene(request.effect, request.background, clip.height, clip.width)
+            transform = runner.prepare(request.effect, request.background, clip.height, clip.width)
             first = self._batches(done)
             for batch in reader:
                 if canceled():
-                    raise Canceled
+                    raise PipelineCanceled
                 if batch.index < first:
                     continue
                 filled = fill(batch.frames, batch.valid, request.pad) if self._pad else 0
                 with measure(self._device) as meter:
                     start = time.perf_counter()
-                    results = scene(batch.frames[: batch.valid + filled], batch.valid)
+                    results = transform(batch.frames[: batch.valid + filled], batch.valid)
                     seconds = time.perf_counter() - start
                 done += batch.valid
                 writer.write(cut(results, batch.valid), batch.pts)
@@ -157,7 +170,7 @@ class VideoPipeline:
             writer.finish()
         return clip, done
 
-    def _join(
+    def _join_segments(
         self,
         request: VideoRequest,
         clip: ClipHeader,
@@ -165,14 +178,14 @@ class VideoPipeline:
         frames: int,
         canceled: Callable[[], bool],
     ) -> int:
-        """Write the result, of so many frames, from the segments; its size in bytes."""
+        """Join the segments, which hold `frames` frames, into the result. Return its size in bytes."""
         partial = folder.partial()
         try:
-            with writing():
+            with map_write_errors():
                 join(request.source, clip, folder.durable(frames), frames, partial)
                 size = partial.stat().st_size
                 if canceled():
-                    raise Canceled
+                    raise PipelineCanceled
                 request.publish(partial, request.target)
         finally:
             partial.unlink(missing_ok=True)
@@ -182,5 +195,5 @@ class VideoPipeline:
         return ClipReader(source, self._batch_size, skip=skip, limits=self._limits, allocate=allocate)
 
     def _batches(self, frames: int) -> int:
-        """How many batches so many frames fill, the last one perhaps in part."""
+        """Return the number of batches for `frames` frames; the last one may be short."""
         return -(-frames // self._batch_size)

@@ -1,4 +1,4 @@
-"""Publishes what a run has finished, and bears that the media store is away for a while."""
+"""Publishes the finished files of a run, and retries while the media store is not available."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,46 +14,63 @@ from typing import Self
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.media.files import JobFiles
 from worker.runs.run import Run
-from worker.video.request import Canceled
+from worker.video.request import PipelineCanceled
 
-__all__ = ["Publisher", "patiently"]
+__all__ = ["RETRY", "Publisher", "StoreRetry", "retry_while_unavailable"]
 
 log = logging.getLogger(__name__)
 
-#: How long a run puts up with a media store that is away, and how long it waits before it tries again.
-WAIT_S, PAUSE_S = 60.0, 2.0
+
+@dataclass(frozen=True, slots=True)
+class StoreRetry:
+    """Retry policy for a media store that is not available.
+
+    A run retries for `give_up_s` seconds and waits `pause_s` seconds before each retry.
+    """
+
+    give_up_s: float = 60.0
+    pause_s: float = 2.0
 
 
-def patiently(run: Run, step: Callable[[], None]) -> None:
-    """Take the step; again, for a while, if the media store is away. Raises `Canceled` if the run stops."""
-    end = time.monotonic() + WAIT_S
+RETRY = StoreRetry()
+
+
+def retry_while_unavailable(run: Run, step: Callable[[], None], retry: StoreRetry) -> None:
+    """Call `step`, and call it again while the media store is not available.
+
+    Raises `MediaUnavailable` if the store is still not available after `retry.give_up_s`, and
+    `PipelineCanceled` if the run must stop.
+    """
+    deadline = time.monotonic() + retry.give_up_s
     while True:
         try:
             return step()
         except MediaUnavailable as error:
-            if time.monotonic() > end:
+            if time.monotonic() > deadline:
                 raise
             log.warning("job %s: %s", run.record.id, error)
-        if run.stopping.wait(PAUSE_S):
-            raise Canceled
+        if run.stopping.wait(retry.pause_s):
+            raise PipelineCanceled
 
 
 class Publisher:
-    """Lets a run's finished files appear under their names, for all others too; one after the other.
+    """Publisher of a run's finished files, one after the other: it makes them available to all workers.
 
-    Where that takes long the next attempt's files go in a thread of their own, for the encoder must not wait:
-    what becomes of one comes out of the next call. The result is there when its call returns. A context
-    manager: it waits for its thread.
+    With a remote media store, segments are uploaded in a thread, so the encoder does not wait. An error of
+    such an upload is raised by the next call. The result is published before its call returns.
+
+    It is a context manager. Leaving it waits for the thread.
     """
 
-    def __init__(self, run: Run, files: JobFiles) -> None:
+    def __init__(self, run: Run, files: JobFiles, retry: StoreRetry = RETRY) -> None:
         self._run = run
         self._files = files
+        self._retry = retry
         self._thread = ThreadPoolExecutor(1, "publisher")
         self._last: Future[None] | None = None
 
     def __call__(self, partial: Path, target: Path) -> None:
-        """Raises `MediaUnavailable`, `Canceled`, OSError."""
+        """Publish the file `partial` as `target`. Raises `MediaUnavailable`, `PipelineCanceled`, OSError."""
         if self._last:
             self._last.result()
         if self._files.remote and target != self._files.result:
@@ -61,7 +79,7 @@ class Publisher:
             self._publish(partial, target)
 
     def _publish(self, partial: Path, target: Path) -> None:
-        patiently(self._run, lambda: self._files.publish(partial, target))
+        retry_while_unavailable(self._run, lambda: self._files.publish(partial, target), self._retry)
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""What is asked of the video pipeline, and what it tells."""
+"""The interface of the video pipeline: its request, its report of each batch, and its result."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from worker.devices.memory import MemoryReport
 from worker.jobs.media.durable import publish
 from worker.video.inference.padding import Pad
 
-if TYPE_CHECKING:  # torch comes in only after the device has been pinned
+if TYPE_CHECKING:  # torch must not be imported before the device is pinned
     from worker.video.inference.composite import Effect
+
+__all__ = ["BatchDone", "PipelineCanceled", "VideoRequest", "VideoResult"]
 
 
 @dataclass(frozen=True, slots=True)
 class VideoRequest:
-    """A clip, where the result goes, and what to do: the background is an RGB colour or an image file.
+    """A request to apply `effect` to the clip `source` and write the result to `target`.
 
-    The folder `work`, on the result's file system, keeps what is done for a next run; whoever knows that the
-    job has ended removes it. `done` frames have been reported by earlier runs: those of them that are kept
-    are not done again. `publish` lets a finished file of `work`, or the result, appear under its name, also
-    for others.
+    - `work`: a folder on the file system of `target`. It keeps finished segments for the next run. The caller
+      removes it once the job has ended.
+    - `background`: an RGB colour, or an image file.
+    - `pad`: the content of the padding in the last batch.
+    - `done`: the number of frames that earlier runs have reported. Of these, frames in a finished segment are
+      not processed again.
+    - `publish`: a function that moves a finished file (of `work`, or the result) to its final name and makes
+      it available to other workers.
     """
 
     source: Path
@@ -38,10 +44,10 @@ class VideoRequest:
 
 @dataclass(frozen=True, slots=True)
 class BatchDone:
-    """One batch went through the model: `frames` real ones, filled up with `padded` others.
+    """A report of one batch: `frames` real frames and `padded` added ones went through the model.
 
-    `done` frames of the clip are done with it, those of earlier runs among them; `seconds` are from its
-    frames to its results, on the host both.
+    `done` frames of the clip are finished after it, including those of earlier runs. `seconds` is the time
+    from the frames on the host to the results on the host.
     """
 
     index: int
@@ -54,9 +60,11 @@ class BatchDone:
 
 @dataclass(frozen=True, slots=True)
 class VideoResult:
-    """What was written: `rate` in frames a second, `bytes` the file's size; `padded` frames are not in it.
+    """Properties of the written video and of the work for it.
 
-    Frames and batches count once, whichever run did them; `seconds` are this run's.
+    `width` and `height` are in pixels, `rate` in frames per second; `bytes` is the size of the file.
+    `frames` and `batches` count each one once, whichever run processed it. `padded` frames went through the
+    model but are not in the video. `seconds` is the duration of this run.
     """
 
     frames: int
@@ -69,5 +77,5 @@ class VideoResult:
     seconds: float
 
 
-class Canceled(Exception):
-    """`canceled()` turned true, and the result was not written."""
+class PipelineCanceled(Exception):
+    """The job was canceled, or is not this run's any more. The result was not written."""

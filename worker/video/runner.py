@@ -1,4 +1,4 @@
-"""Video runs: a job's clip through the pipeline, its batches into the job's log."""
+"""Runs video jobs: a clip through the pipeline, and its batches into the job's log."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -17,68 +17,87 @@ from worker.jobs.errors import (
     MediaUnavailable,
 )
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
-from worker.jobs.media.files import JobFiles
+from worker.jobs.media.files import JobFiles, Media
 from worker.jobs.media.open import open_media_store
 from worker.jobs.media.probe import probe
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
 from worker.runs.run import Run
-from worker.video import request
 from worker.video.inference.device_thread import DeviceThread
 from worker.video.pipeline import VideoPipeline
-from worker.video.publisher import Publisher, patiently
-from worker.video.request import BatchDone, VideoRequest, VideoResult
+from worker.video.publisher import RETRY, Publisher, StoreRetry, retry_while_unavailable
+from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
 
 __all__ = ["VideoRunner"]
 
 log = logging.getLogger(__name__)
 
-#: How long a clip that must stop may go on: far longer than a batch takes, or joining a long clip.
+#: Seconds that a clip may go on after it was told to stop. This is far longer than a batch, or the join of a
+#: long clip, takes.
 HANG_S = 300.0
-#: How long a run waits to hear whether it may go on, when Redis does not answer.
+#: Seconds that a run waits for Redis to say whether the job is canceled. Without an answer it goes on.
 LEDGER_WAIT_S = 1.0
 
 
 class VideoRunner:
-    """Runs one clip at a time."""
+    """Runner of video jobs, one clip at a time.
+
+    `media` is by default the media store of the settings. `store_retry` applies when it is not available.
+    `hang_s` is the time in seconds after which a clip that was told to stop counts as hanging.
+    """
 
     slots = 1
     engine_name = "torch"
     context_length = None
     prompt = None
 
-    def __init__(self, video: VideoPipeline, settings: Settings) -> None:
-        self._pipeline = video
+    def __init__(
+        self,
+        pipeline: VideoPipeline,
+        settings: Settings,
+        *,
+        media: Media | None = None,
+        store_retry: StoreRetry = RETRY,
+        hang_s: float = HANG_S,
+    ) -> None:
+        self._pipeline = pipeline
         self._settings = settings
-        self._media = open_media_store(settings)
+        self._store_retry = store_retry
+        self._hang_s = hang_s
+        self._media = media or open_media_store(settings)
         self._device = DeviceThread("video")
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
-        """Load the model and warm it up, in the thread that all clips are then made in."""
+        """Load the model and warm it up, in the thread that then runs all clips.
+
+        `on_broken` is called, from any thread, with the `EngineDied` after which no clip can run.
+        """
         self._on_broken = on_broken
         self._device.call(self._pipeline.load)
 
     def run_job(self, run: Run) -> None:
-        """Run the clip to its end, good or bad.
+        """Run the clip until the job has a final state or the attempt has lost the job.
 
-        What a next attempt would go on with is removed once the ledger has the end, and not before: if this
-        attempt is taken away there is another one, which may be using it already.
+        The finished segments are removed only after the ledger has stored the final state. If this attempt
+        loses the job before, the next attempt may already use them.
         """
         files = self._media.files(run.record.id)
         try:
             with ExitStack() as stack:
-                patiently(run, lambda: stack.enter_context(files.checked_out()))
-                publisher = stack.enter_context(Publisher(run, files))
+                retry_while_unavailable(
+                    run, lambda: stack.enter_context(files.checked_out()), self._store_retry
+                )
+                publisher = stack.enter_context(Publisher(run, files, self._store_retry))
                 with self._watched(run):
                     self._device.call(lambda: self._attempt(run, files, publisher))
-        except request.Canceled:
+        except PipelineCanceled:
             run.emit(Canceled())
         except EngineDied as error:
-            self._on_broken(error)  # the worker ends, and hands the job back
+            self._on_broken(error)  # the worker requeues the job and exits
         except JobFailed as error:
             run.fail(error.code, str(error))
         except Exception:
-            log.exception("job %s", run.record.id)
+            log.exception("job %s: unexpected error in the video engine", run.record.id)
             run.fail(
                 EngineFailed.code, "the video engine met an error of its own; the worker's log says which"
             )
@@ -87,20 +106,20 @@ class VideoRunner:
             if run.outcome != "abandoned":
                 files.remove_work()
             if run.outcome in ("failed", "canceled"):
-                files.remove_result()  # of an attempt that was killed before it could say so
+                files.remove_result()  # an earlier attempt may have been killed just after it published one
         except MediaUnavailable:
-            log.warning("job %s: recovery removes what is left of it", run.record.id)
+            log.warning("job %s: the media store is away; recovery removes the files later", run.record.id)
 
     def stop(self) -> None:
-        """Let go of the model."""
+        """Release the model and end its thread."""
         self._pipeline.close()
         self._device.stop()
 
     @contextmanager
     def _watched(self, run: Run) -> Iterator[None]:
-        """End the worker if the clip goes on for too long after it was to stop."""
-        hangs = EngineDied(f"the device has not come back from a clip that was to stop {HANG_S:.0f} s ago")
-        watch = Timer(HANG_S, self._on_broken, [hangs])
+        """Report a broken engine if the block still runs `hang_s` seconds after the run was told to stop."""
+        hangs = EngineDied(f"the device still runs a clip that was told to stop {self._hang_s:.0f} s ago")
+        watch = Timer(self._hang_s, self._on_broken, [hangs])
         watch.daemon = True
         run.on_stop = watch.start
         try:
@@ -109,23 +128,27 @@ class VideoRunner:
             watch.cancel()
 
     def _attempt(self, run: Run, files: JobFiles, publisher: Publisher) -> None:
-        wanted = self._request(run, files, publisher)
-        total = self._frames(wanted.source)
+        request = self._request(run, files, publisher)
+        total = self._frames(request.source)
 
         def on_batch(batch: BatchDone) -> None:
             event = Batch(batch.index, batch.frames, batch.padded, batch.seconds, asdict(batch.memory))
             run.emit(event, Progress(batch.done, total, "frames"), done=batch.done, total=total)
 
         def canceled() -> bool:
-            run.emit()  # the answer says whether the job is still this attempt's
+            run.emit()  # its reply sets `run.stopping` if the job was canceled or lost
             run.wait_logged(LEDGER_WAIT_S)
             return run.stopping.is_set()
 
-        succeeded = _succeeded(self._pipeline.run(wanted, on_batch=on_batch, canceled=canceled))
+        succeeded = _succeeded(self._pipeline.run_clip(request, on_batch=on_batch, canceled=canceled))
         run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
 
     def _frames(self, clip: Path) -> int | None:
-        """How many frames the clip says it has. Raises BadVideo: this worker may allow less than the API."""
+        """Return the number of frames that the clip's header states, or None.
+
+        Raises `BadVideo` if the clip exceeds this worker's limits, which may be stricter than the API's.
+        Raises `MediaUnavailable` if the clip is missing.
+        """
         try:
             return probe(clip, self._settings.limits).frames
         except InvalidInput as error:
@@ -151,7 +174,7 @@ class VideoRunner:
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
-    """`#rrggbb` as three bytes."""
+    """Convert a colour `#rrggbb` to (red, green, blue), each 0..255."""
     red, green, blue = bytes.fromhex(colour[1:])
     return red, green, blue
 

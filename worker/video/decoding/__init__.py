@@ -1,1 +1,1 @@
-"""Decoding: from an uploaded clip to upright frames with their times."""
+"""Decoding: upright RGB frames of an uploaded clip, with their timestamps."""

@@ -1,9 +1,8 @@
-"""Decodes one clip frame by frame, and refuses it where it is cut off, damaged or too large."""
+"""Decodes a clip frame by frame and refuses a clip that is cut off, damaged or too large."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -17,57 +16,38 @@ from av.video.stream import VideoStream
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
 from worker.jobs.media.probe import CLIPS, open_media
-from worker.video.decoding.orientation import Orientation
+from worker.video.decoding.header import ClipHeader, frame_rate, frame_ticks, tick_length
 
-
-@dataclass(frozen=True, slots=True)
-class ClipHeader:
-    """What holds for every frame of a clip.
-
-    `width` and `height` (pixels) and `aspect` (of a pixel) are those of the upright picture. `time_base` is
-    in seconds a tick, `start` in ticks.
-    `colorspace`, `color_primaries` and `color_trc` are libav's numbers: how YUV became the RGB we see.
-    """
-
-    width: int
-    height: int
-    orientation: Orientation
-    aspect: Fraction | None
-    rate: Fraction
-    time_base: Fraction
-    start: int
-    colorspace: int
-    color_primaries: int
-    color_trc: int
-
-    @property
-    def step(self) -> int:
-        """How many ticks a frame lasts at `rate`."""
-        return _step(self.rate, self.time_base)
+__all__ = ["ClipDecoder"]
 
 
 class ClipDecoder:
-    """The frames of a clip, in order, with strictly rising timestamps (an encoder needs them).
+    """Decoder of one clip: its header, and its frames in display order.
 
-    The constructor decodes the first frame. It and `frames` raise BadVideo, in one sentence, for a file that
-    is not a video, passes the limits (whatever its header says), changes its frame size, is cut off or is
-    damaged.
+    Timestamps rise strictly, because an encoder needs that. A frame whose timestamp does not rise gets the
+    tick after its predecessor's. A frame without a timestamp follows its predecessor at the frame rate.
+
+    The constructor decodes the first frame. `formats` are libav's names of the container formats to accept,
+    separated by commas.
+
+    The constructor and `frames` raise `BadVideo`, with one sentence as message, if the file is not a video,
+    exceeds `limits` (whatever its header says), changes its frame size, is cut off or is damaged.
     """
 
     header: ClipHeader
     frames: Iterator[VideoFrame]
 
-    def __init__(self, path: Path, limits: Limits = DEFAULTS) -> None:
+    def __init__(self, path: Path, limits: Limits = DEFAULTS, formats: str = CLIPS) -> None:
         self._path = path
         self._limits = limits
-        self._container = _open(path, limits)
+        self._container = _open(path, limits, formats)
         try:
             if len(self._container.streams) > limits.max_streams:
                 raise BadVideo(f"The clip has more than {limits.max_streams} streams.")
             self._stream = _video_stream(self._container)
             if self._stream.width * self._stream.height > limits.max_pixels:
                 raise BadVideo(f"The clip has more than {limits.max_pixels} pixels a frame.")
-            # A later frame that is larger than the header says is refused before there is memory for it.
+            # libav refuses a later frame that is larger than the header says before it allocates the frame.
             self._stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
             self._check_complete()
             decoded = self._decode()
@@ -77,18 +57,18 @@ class ClipDecoder:
         except BaseException:
             self.close()
             raise
-        self.header = _header(self._stream, first)
+        self.header = ClipHeader.from_first_frame(self._stream, first)
         self.frames = chain([first], decoded)
 
     def close(self) -> None:
-        """Close the file; no frame may be asked for after that."""
+        """Close the file. `frames` must not be used after this."""
         self._container.close()
 
     def _decode(self) -> Iterator[VideoFrame]:
-        step = _step(_rate(self._stream), _time_base(self._stream))
+        step = frame_ticks(frame_rate(self._stream), tick_length(self._stream))
         size: tuple[int, int] | None = None
         last: int | None = None
-        bounds = _Bounds(self._limits, _time_base(self._stream))
+        bounds = _Bounds(self._limits, tick_length(self._stream))
         try:
             for packet in self._container.demux(self._stream):
                 if packet.is_corrupt:
@@ -97,13 +77,13 @@ class ClipDecoder:
                     size = size or (frame.width, frame.height)
                     if size != (frame.width, frame.height):
                         raise BadVideo("The clip changes its frame size on the way.")
-                    last = frame.pts = _rising(frame, last, step)
-                    bounds.take(last)
+                    last = frame.pts = _rising_pts(frame, last, step)
+                    bounds.check_frame(last)
                     yield frame
-        except MemoryError:  # libav's is an FFmpegError too
+        except MemoryError:  # libav's MemoryError is an FFmpegError too
             raise
         except av.FFmpegError as error:
-            if not self._stream.codec_context.width:  # libav did not take it
+            if not self._stream.codec_context.width:  # libav refused the frame's size
                 raise BadVideo(
                     f"The clip has a frame of more than {self._limits.max_pixels} pixels."
                 ) from error
@@ -111,10 +91,11 @@ class ClipDecoder:
         self._check_complete()
 
     def _check_complete(self) -> None:
-        """Refuse an MP4 whose index points past the file's end (if fragmented, the index grows on the way).
+        """Raise `BadVideo` if the index of an MP4 names data past the end of the file.
 
-        Unlike the header's number of frames, the index leaves out what an edit list skips; and it shows a cut
-        between two samples, which libav takes for the end.
+        The index is a better check than the header's number of frames, because it leaves out frames that an
+        edit list skips. It also reveals a cut between two samples, which libav takes for the end of the clip.
+        The index of a fragmented MP4 grows while it is read, so the check also runs after the last frame.
         """
         if "mp4" not in self._container.format.name:
             return
@@ -125,7 +106,7 @@ class ClipDecoder:
 
 
 class _Bounds:
-    """Counts the frames, and refuses the one that is too many or too late."""
+    """Limits on the number of frames and on the duration, checked frame by frame."""
 
     def __init__(self, limits: Limits, time_base: Fraction) -> None:
         self._limits = limits
@@ -133,8 +114,8 @@ class _Bounds:
         self._frames = 0
         self._start = 0
 
-    def take(self, pts: int) -> None:
-        """Raise BadVideo if the clip ought to have ended before this frame."""
+    def check_frame(self, pts: int) -> None:
+        """Count the frame at `pts` (in ticks). Raise `BadVideo` if it exceeds a limit."""
         self._start = pts if self._frames == 0 else self._start
         self._frames += 1
         if self._frames > self._limits.max_frames:
@@ -143,9 +124,9 @@ class _Bounds:
             raise BadVideo(f"The clip is longer than {self._limits.max_duration_s:g} seconds.")
 
 
-def _open(path: Path, limits: Limits) -> InputContainer:
+def _open(path: Path, limits: Limits, formats: str) -> InputContainer:
     try:
-        return open_media(path, CLIPS, limits)
+        return open_media(path, formats, limits)
     except MemoryError:
         raise
     except av.FFmpegError as error:
@@ -153,48 +134,18 @@ def _open(path: Path, limits: Limits) -> InputContainer:
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
-    """The first video stream that is not a cover picture, set to decode with several threads."""
+    """Return the first video stream that is not a cover picture, set to decode with several threads."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
-            if not hasattr(stream, "width"):  # what PyAV's streams lack if libav has no decoder for them
-                raise BadVideo("The clip's video codec is not one that is read here.")
+            if not hasattr(stream, "width"):  # PyAV leaves it out if libav has no decoder for the stream
+                raise BadVideo("The clip's video codec is not supported.")
             stream.thread_type = "AUTO"
             return stream
     raise BadVideo("The clip has no video stream.")
 
 
-def _header(stream: VideoStream, first: VideoFrame) -> ClipHeader:
-    orientation = Orientation.of(first)
-    width, height, aspect = first.width, first.height, stream.sample_aspect_ratio
-    if orientation.turns % 2:
-        width, height, aspect = height, width, 1 / aspect if aspect else None
-    return ClipHeader(
-        width=width,
-        height=height,
-        orientation=orientation,
-        aspect=aspect,
-        rate=_rate(stream),
-        time_base=_time_base(stream),
-        start=first.pts or 0,
-        colorspace=first.colorspace,
-        color_primaries=first.color_primaries,
-        color_trc=first.color_trc,
-    )
-
-
-def _rate(stream: VideoStream) -> Fraction:
-    return stream.average_rate or stream.guessed_rate or Fraction(25)
-
-
-def _time_base(stream: VideoStream) -> Fraction:
-    return stream.time_base or Fraction(1, 90_000)
-
-
-def _step(rate: Fraction, time_base: Fraction) -> int:
-    return max(1, round(1 / (rate * time_base)))
-
-
-def _rising(frame: VideoFrame, last: int | None, step: int) -> int:
+def _rising_pts(frame: VideoFrame, last: int | None, step: int) -> int:
+    """Return a timestamp for the frame that is later than `last`, in ticks."""
     pts = frame.pts if frame.pts is not None else frame.dts
     if last is None:
         return pts or 0

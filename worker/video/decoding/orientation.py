@@ -1,4 +1,4 @@
-"""Orientation: how the pictures of a clip have to be turned to stand upright."""
+"""Turns the stored pictures of a clip upright, as its display matrix asks."""
 
 from __future__ import annotations
 
@@ -15,26 +15,34 @@ __all__ = ["Orientation"]
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """Left for right if `mirrored`, and then `turns` quarter turns counterclockwise."""
+    """A transform from stored to upright pictures.
+
+    If `mirrored`, left and right are swapped first. Then the picture makes `turns` quarter turns
+    counterclockwise.
+    """
 
     mirrored: bool = False
     turns: int = 0
 
     @classmethod
-    def of(cls, frame: VideoFrame) -> Orientation:
-        """What the frame's display matrix says.
+    def from_frame(cls, frame: VideoFrame) -> Orientation:
+        """Read the orientation from the display matrix of the frame.
 
-        A matrix that shows nothing, as some cameras write, is none: players show the picture as it is.
+        Without a matrix the picture stays as it is. The same holds for a matrix that maps the picture to
+        nothing (its determinant is 0): some cameras write one, and players ignore it.
         """
         if "DISPLAYMATRIX" not in frame.side_data:
             return cls()
         matrix: Any = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]  # PyAV's stub
         a, b, _, c, d, *_ = struct.unpack("9i", matrix)
-        if (area := a * d - b * c) == 0:
+        if (determinant := a * d - b * c) == 0:
             return cls()
-        mirrored = area < 0  # then libav's angle is that of a picture upside down
+        mirrored = determinant < 0  # for a mirrored picture libav's angle is off by half a turn
         return cls(mirrored, (round(frame.rotation / 90) + 2 * mirrored) % 4)
 
     def upright(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A view of the picture (H,W,3) as it is to be seen."""
+        """Return an upright view of the stored `picture` (H,W,3) uint8.
+
+        The view is (W,H,3) if `turns` is odd.
+        """
         return np.rot90(picture[:, ::-1] if self.mirrored else picture, self.turns)

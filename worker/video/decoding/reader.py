@@ -1,4 +1,4 @@
-"""Reads a clip into reused batch buffers in a thread of its own, so that decoding overlaps compute."""
+"""Reads a clip into reused batch buffers in its own thread, so that decoding overlaps with inference."""
 
 from __future__ import annotations
 
@@ -18,20 +18,24 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from worker.jobs.limits import DEFAULTS, Limits
-from worker.video.decoding.decoder import ClipDecoder, ClipHeader
+from worker.video.decoding.decoder import ClipDecoder
+from worker.video.decoding.header import ClipHeader
 from worker.video.decoding.orientation import Orientation
+
+__all__ = ["BUFFERS", "ClipReader", "FrameBatch", "Frames"]
 
 Frames = NDArray[np.uint8]
 
-#: one that is computed on, one that is ready, one that is being decoded into
+#: Three buffers: the model reads one, one is ready, and the decoder fills one.
 BUFFERS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
-    """`frames` (B,H,W,3) uint8 RGB of which the first `valid` are real, with their timestamps in ticks.
+    """A batch of consecutive frames of a clip.
 
-    The buffer is used again: it holds these frames only until the next batch is asked for.
+    `frames` is (B,H,W,3) uint8 RGB. Its first `valid` frames are real, and `pts` holds their timestamps in
+    ticks. The reader reuses the buffer: it holds these frames only until the next batch is requested.
     """
 
     index: int
@@ -41,11 +45,16 @@ class FrameBatch:
 
 
 class ClipReader:
-    """The batches of one clip, to be iterated over once; leaving it as a context ends its thread.
+    """Iterable over the batches of one clip, usable once.
 
-    The first `skip` frames are decoded, for what comes after them, but their batches hold no pictures. The
-    constructor and the iteration raise BadVideo as ClipDecoder does, the latter in place of the batch
-    that could not be filled. `allocate` makes the buffers, given their shape (in pinned memory, say).
+    It is a context manager. Leaving it ends its thread and closes the file.
+
+    The reader decodes the first `skip` frames, because later frames depend on them, but does not convert
+    them: their batches have timestamps and undefined pictures. `allocate` receives a shape and returns a
+    uint8 buffer, for example in pinned memory.
+
+    The constructor and the iteration raise `BadVideo` as `ClipDecoder` does. The iteration raises it in place
+    of the batch that could not be filled.
     """
 
     header: ClipHeader
@@ -77,7 +86,7 @@ class ClipReader:
         self.close()
 
     def close(self) -> None:
-        """Stop decoding, wait for the thread (for a frame's time) and close the file."""
+        """Stop decoding, wait for the thread (at most for one frame) and close the file."""
         self._closed.set()
         self._thread.shutdown(cancel_futures=True)
         self._decoder.close()
@@ -95,20 +104,20 @@ class ClipReader:
             fills.append(self._thread.submit(self._fill, frames))
 
     def _fill(self, buffer: Frames) -> tuple[Frames, tuple[int, ...]]:
-        """Decode the next frames into `buffer`; there are as many as timestamps."""
+        """Decode the next frames into `buffer`. Return it with one timestamp for each frame in it."""
         pts: list[int] = []
         for out, frame in zip(buffer, self._decoder.frames, strict=False):
             if self._skip:
                 self._skip -= 1
             else:
-                _copy(self._to_rgb.reformat(frame, format="rgb24"), out, self.header.orientation)
+                _copy_upright(self._to_rgb.reformat(frame, format="rgb24"), out, self.header.orientation)
             pts.append(frame.pts or 0)
             if self._closed.is_set():
                 break
         return buffer, tuple(pts)
 
 
-def _copy(rgb: VideoFrame, out: Frames, orientation: Orientation) -> None:
+def _copy_upright(rgb: VideoFrame, out: Frames, orientation: Orientation) -> None:
     """Copy an rgb24 frame into `out` (H,W,3), upright."""
     plane = rgb.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(rgb.height, plane.line_size)

@@ -1,1 +1,1 @@
-"""Encoding: finished segments of H.264, and the file that joins them with the sound."""
+"""Encoding: finished H.264 segments, and the MP4 file that joins them with the clip's sound."""

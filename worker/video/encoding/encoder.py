@@ -1,4 +1,4 @@
-"""Encodes frames as H.264 into one file that stands alone: it begins with a key frame."""
+"""Encodes frames as H.264 into one file that can be decoded alone, because it begins with a key frame."""
 
 from __future__ import annotations
 
@@ -13,29 +13,33 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from worker.video.decoding.decoder import ClipHeader
+from worker.video.decoding.header import ClipHeader
+
+__all__ = ["RECIPE", "REORDERED", "Encoder"]
 
 CRF, PRESET = 18, "veryfast"
 
-#: What must be the same for segments to fit behind each other: the encoder's build and its settings.
+#: Build and settings of the encoder. Only segments of the same recipe can be joined.
 RECIPE = f"av{av.__version__}-{PRESET}-crf{CRF}"
 
-#: by how many places x264 at most puts a frame before those that are shown earlier
+#: The most positions by which x264 moves a frame ahead of frames that are displayed earlier (B-frames).
 REORDERED = 2
 
-#: x264 would take all cores, and at each segment's end keep them from whoever feeds the GPU.
+#: Half of the cores. With all of them, x264 would starve the thread that feeds the GPU at each segment's end.
 THREADS = max(2, (os.cpu_count() or 2) // 2)
 
-#: libav's number for the limited range that video players expect
+#: libav's number for the limited colour range (16-235) that video players expect.
 _LIMITED_RANGE = 1
-#: NUT keeps any time base and needs no index; its times must not be moved to make room for B-frames.
+#: The container is NUT, which keeps any time base and needs no index. By default libav would shift the
+#: timestamps to make room for B-frames. The joiner sets them itself.
 _CONTAINER = {"avoid_negative_ts": "disabled"}
 
 
 class Encoder:
-    """Writes `path` with the size, colours and times of the clip, the latter counted from its start.
+    """Encoder of one segment into the NUT file `path`, with the size and colours of the clip.
 
-    All methods raise OSError or av.FFmpegError. A context manager: its end closes the file, whole or not.
+    Timestamps in the file count from the clip's start. `frames` is the number of frames encoded so far. The
+    constructor, `encode` and `finish` raise OSError or `av.FFmpegError`. Call `close` at the end in any case.
     """
 
     def __init__(self, path: Path, clip: ClipHeader) -> None:
@@ -49,7 +53,7 @@ class Encoder:
             raise
 
     def encode(self, frames: NDArray[np.uint8], pts: Sequence[int]) -> None:
-        """Take the next frames (N,H,W,3) RGB; their times in ticks of the clip."""
+        """Encode the next `frames` (N,H,W,3) uint8 RGB, displayed at `pts` in ticks of the clip."""
         for picture, ticks in zip(frames, pts, strict=True):
             frame = VideoFrame.from_numpy_buffer(picture).reformat(
                 format="yuv420p", dst_colorspace=self._clip.colorspace, dst_color_range=_LIMITED_RANGE
@@ -59,13 +63,13 @@ class Encoder:
             self.frames += 1
 
     def finish(self) -> None:
-        """Write what the encoder still holds, and the file's end."""
+        """Write the frames that the encoder still holds and complete the file."""
         self._output.mux(self._video.encode(None))
         self._output.close()
 
     def close(self) -> None:
-        """Close the file as it is."""
-        with suppress(av.FFmpegError, OSError):  # an end that cannot be written does not matter any more
+        """Close the file without completing it. Does nothing after `finish`."""
+        with suppress(av.FFmpegError, OSError):  # the file is about to be deleted
             self._output.close()
 
     def _add_video(self) -> VideoStream:

@@ -1,4 +1,4 @@
-"""Joins a clip's segments and the source's sound into one MP4, without encoding anything again."""
+"""Joins the segments of a clip and the sound of its source into one MP4 file without re-encoding."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from av.video.stream import VideoStream
 
 from worker.jobs.errors import EngineFailed
 from worker.jobs.media.probe import open_media
-from worker.video.decoding.decoder import ClipHeader
+from worker.video.decoding.header import ClipHeader
 from worker.video.encoding.audio import AudioCopy
 from worker.video.encoding.encoder import REORDERED
 from worker.video.encoding.segments import Segment
 
-#: the index comes first, so that players can start before they have the whole file
+__all__ = ["join"]
+
+#: "faststart" puts the index first, so that players can start before they have the whole file.
 _OPTIONS = {"movflags": "faststart"}
 _INCOMPLETE = "The segments of the result do not hold all of its frames."
 
 
 def join(source: Path, clip: ClipHeader, segments: Iterable[Segment], frames: int, target: Path) -> None:
-    """Write `target`: the frames of all segments at the times they have in `source`, and its sound.
+    """Write `target`: the frames of all segments at their times in `source`, with the sound of `source`.
 
-    Raises EngineFailed if there are not so many frames, OSError and av.FFmpegError.
+    Raises `EngineFailed` if the segments do not hold exactly `frames` frames. Raises OSError or
+    `av.FFmpegError` if a file cannot be read or written.
     """
     packets = _packets(segments, clip)
     first = next(packets, None)
@@ -39,10 +42,10 @@ def join(source: Path, clip: ClipHeader, segments: Iterable[Segment], frames: in
         video.time_base = clip.time_base
         with closing(AudioCopy(source, output)) as audio:
             shift = _shift(clip, audio.start)
-            late = clip.start - round(shift / clip.time_base)
+            offset = clip.start - round(shift / clip.time_base)
             for packet in chain([first], packets):
                 audio.mux_until(((packet.dts or 0) + clip.start) * clip.time_base, shift)
-                packet.pts, packet.dts = (packet.pts or 0) + late, (packet.dts or 0) + late
+                packet.pts, packet.dts = (packet.pts or 0) + offset, (packet.dts or 0) + offset
                 packet.stream = video
                 output.mux(packet)
                 frames -= 1
@@ -52,27 +55,31 @@ def join(source: Path, clip: ClipHeader, segments: Iterable[Segment], frames: in
 
 
 def _packets(segments: Iterable[Segment], clip: ClipHeader) -> Iterator[Packet[VideoStream]]:
-    """All packets in the order of decoding, a segment at a time; times in ticks from the clip's start.
+    """Yield all packets in decoding order, with timestamps in ticks from the clip's start.
 
-    They are decoded when the frames `REORDERED` places before are shown, whatever segment these are in: so
-    the times rise, and no frame comes too late.
+    H.264 requires that decoding times (dts) rise and that no packet is displayed (pts) before it is decoded.
+    Therefore: dts of a packet = pts of the frame displayed `REORDERED` positions earlier, counted across
+    segments. So dts rises strictly and never exceeds pts. The first `REORDERED` packets get negative times,
+    one frame apart.
     """
-    decoded = deque(-clip.step * place for place in range(REORDERED, 0, -1))
+    decoding_times = deque(-clip.step * place for place in range(REORDERED, 0, -1))
     for segment in segments:
         with open_media(segment.path, "nut") as container:
             packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
             shown = [round((packet.pts or 0) * packet.time_base / clip.time_base) for packet in packets]
             for packet, ticks, next_shown in zip(packets, shown, sorted(shown), strict=True):
-                decoded.append(next_shown)
-                packet.pts, packet.dts, packet.duration = ticks, decoded.popleft(), clip.step
+                decoding_times.append(next_shown)
+                packet.pts, packet.dts, packet.duration = ticks, decoding_times.popleft(), clip.step
                 packet.time_base = clip.time_base
                 yield packet
 
 
 def _shift(clip: ClipHeader, audio: Fraction | None) -> Fraction:
-    """What is taken off all times, in seconds: a late common start, or what is before zero of the pictures.
+    """Return the seconds to subtract from every timestamp. `audio` is the start of the sound in seconds.
 
-    Sound may begin before zero: that is how its encoder's run-in gets skipped.
+    This is the earlier of the video's and the audio's start if both start late, the start of the video if
+    that is negative, and else 0. Audio may keep negative times: players skip the encoder's priming samples
+    that way.
     """
     video = clip.start * clip.time_base
     return min(video, max(Fraction(0), min(video, video if audio is None else audio)))

@@ -1,4 +1,4 @@
-"""The finished parts of a video that an attempt leaves for the next one, in a folder."""
+"""The folder of finished segments that one attempt leaves for the next."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from uuid import uuid4
 
 from worker.jobs.media.durable import publish
 
+__all__ = ["Segment", "SegmentFolder"]
+
 _NAME = re.compile(r"(\d+)-(\d+)\.[0-9a-f]+\.nut")
 _COMPLETE = ".complete"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The clip's frames from `first` up to, not including, `end`, encoded in the file `path`."""
+    """The encoded frames `first` to `end` - 1 of a clip, in the file `path`."""
 
     first: int
     end: int
@@ -24,46 +26,49 @@ class Segment:
 
 
 class SegmentFolder:
-    """The segments of one clip, all made in one way: with other settings they need another folder.
+    """The segments of one clip that were made with the same encoder and batch size.
 
-    Several attempts may write here at once, one of them having lost its job without knowing: no two files
-    ever have the same name, and what has been published is neither changed nor deleted.
+    Several attempts may write here at once, because an attempt may have lost its job without knowing it.
+    Therefore each file has a unique name, and a published file is never changed or deleted.
     """
 
     def __init__(self, path: Path, publish: Callable[[Path, Path], None] = publish) -> None:
-        """Make the folder if there is none. Raises OSError.
+        """Create the folder if it does not exist. Raises OSError.
 
-        `publish` lets a finished file appear under its name, for the next attempt too.
+        `publish` moves a finished file to its final name and makes it available to the next attempt.
         """
         self._path = path
         self._publish = publish
         path.mkdir(parents=True, exist_ok=True)
 
     def partial(self) -> Path:
-        """The path for a new file that is not finished yet, and that no other attempt looks at."""
+        """Return the path for a new, unfinished file. Other attempts ignore such files."""
         return self._path / f"{uuid4().hex}.partial"
 
     def add(self, partial: Path, first: int, end: int) -> None:
-        """Publish the file as a segment. Raises OSError."""
+        """Publish the file as the segment of frames `first` to `end` - 1. Raises OSError."""
         self._publish(partial, self._path / f"{first:08}-{end:08}.{uuid4().hex}.nut")
 
     def complete(self, frames: int) -> None:
-        """Note that the clip ends with its segments: it has so many frames. Raises OSError."""
+        """Record that the clip has exactly `frames` frames, so no segment follows. Raises OSError."""
         partial = self.partial()
         partial.touch()
         self._publish(partial, self._path / f"{frames:08}{_COMPLETE}")
 
     def is_complete(self, frames: int) -> bool:
-        """Whether an attempt has seen that the clip has so many frames and no more."""
+        """Return whether an attempt has recorded that the clip has exactly `frames` frames."""
         return (self._path / f"{frames:08}{_COMPLETE}").exists()
 
     def durable(self, limit: int | None = None) -> tuple[Segment, ...]:
-        """The longest row of segments without a gap from the first frame on, and not past frame `limit`."""
-        rows: dict[int, tuple[Segment, ...]] = {0: ()}
+        """Return the longest sequence of segments that starts at frame 0 and has no gap.
+
+        With a `limit`, no segment ends after that frame.
+        """
+        sequences: dict[int, tuple[Segment, ...]] = {0: ()}  # by the frame at which they end
         for segment in sorted(self._segments(), key=lambda segment: segment.first):
-            if segment.first in rows and (limit is None or segment.end <= limit):
-                rows.setdefault(segment.end, (*rows[segment.first], segment))
-        return rows[max(rows)]
+            if segment.first in sequences and (limit is None or segment.end <= limit):
+                sequences.setdefault(segment.end, (*sequences[segment.first], segment))
+        return sequences[max(sequences)]
 
     def _segments(self) -> list[Segment]:
         found = ((_NAME.fullmatch(path.name), path) for path in self._path.iterdir())

@@ -1,4 +1,4 @@
-"""Tells what it means for the job when a file of its cannot be written."""
+"""Maps errors of writing a file to the failures of a job."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import av
 from worker.jobs.errors import DiskFull, EngineFailed
 from worker.jobs.media.files import NO_ROOM
 
+__all__ = ["map_write_errors"]
+
 
 @contextmanager
-def writing() -> Iterator[None]:
-    """Around all that writes: what the system or libav refuse comes out as DiskFull or EngineFailed.
+def map_write_errors() -> Iterator[None]:
+    """Convert an OSError or `av.FFmpegError` of the block into a job failure.
 
-    Both say why in one sentence. A MemoryError stays what it is, also if it is libav's.
+    Raises `DiskFull` if the disk, the quota or the file size limit is exhausted, else `EngineFailed`. The
+    message gives the reason in one sentence. A MemoryError passes unchanged, also if libav raised it.
     """
     try:
         yield
-    except MemoryError:
+    except MemoryError:  # libav's MemoryError is an FFmpegError too
         raise
     except (av.FFmpegError, OSError) as error:
         failure = DiskFull if error.errno in NO_ROOM else EngineFailed

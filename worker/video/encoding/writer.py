@@ -1,4 +1,4 @@
-"""Encodes a clip segment by segment in a thread of its own, so that encoding overlaps compute."""
+"""Encodes a clip segment by segment in its own thread, so that encoding overlaps with inference."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.video.decoding.decoder import ClipHeader
+from worker.video.decoding.header import ClipHeader
 from worker.video.encoding.encoder import Encoder
 from worker.video.encoding.segments import SegmentFolder
-from worker.video.encoding.write_errors import writing
+from worker.video.encoding.write_errors import map_write_errors
+
+__all__ = ["SegmentWriter"]
 
 
 class SegmentWriter:
-    """Writes the clip's frames from number `first` on, and publishes them every `batches` batches.
+    """Writer of the clip's frames from number `first` on. It publishes a segment every `batches` batches.
 
-    A context manager: what has not been published by its end is deleted. What fails in the encoder's thread
-    comes out of the next `write` or of `finish`, as DiskFull, EngineFailed or MemoryError; the writer is of
-    no more use then.
+    It is a context manager. Leaving it deletes the segment that is not yet published. An error in the
+    encoder's thread is raised by the next `write` or by `finish`, as `DiskFull`, `EngineFailed` or
+    MemoryError. After an error the writer cannot be used any more.
     """
 
     def __init__(self, folder: SegmentFolder, clip: ClipHeader, *, first: int, batches: int) -> None:
@@ -49,16 +51,17 @@ class SegmentWriter:
             self._partial.unlink(missing_ok=True)
 
     def write(self, frames: NDArray[np.uint8], pts: Sequence[int]) -> None:
-        """Hand over a batch (N,H,W,3) RGB, contiguous and to be left alone from now on; times in ticks.
+        """Start to encode a batch (N,H,W,3) uint8 RGB, displayed at `pts` in ticks of the clip.
 
-        Waits for the batch before it: when this returns, only the one handed over is still to be encoded.
+        The array must be contiguous, and the caller must not change it until the batch is encoded. The call
+        waits for the batch before it: when it returns, only this batch is still to be encoded.
         """
         self._wait()
-        encoder = self._encoder or self._begin()
+        encoder = self._encoder or self._begin_segment()
         self._running = self._thread.submit(self._encode, encoder, frames, pts)
 
     def finish(self) -> None:
-        """Publish the last segment and that it is the last."""
+        """Publish the last segment, and record that the clip ends with it."""
         self._wait()
         self._running = self._thread.submit(self._complete)
         self._wait()
@@ -67,22 +70,26 @@ class SegmentWriter:
         if self._running:
             self._running.result()
 
-    def _begin(self) -> Encoder:
-        """Not in the encoder's thread: libav has the interpreter, and would keep a batch from the GPU."""
-        with writing():
+    def _begin_segment(self) -> Encoder:
+        """Open the encoder of the next segment.
+
+        This runs in the caller's thread. libav holds the GIL meanwhile, and in the encoder's thread it would
+        delay the next batch for the GPU.
+        """
+        with map_write_errors():
             self._partial = self._folder.partial()
             self._encoder = Encoder(self._partial, self._clip)
         return self._encoder
 
     def _encode(self, encoder: Encoder, frames: NDArray[np.uint8], pts: Sequence[int]) -> None:
-        with writing():
+        with map_write_errors():
             encoder.encode(frames, pts)
             self._batches += 1
             if self._batches == self._limit:
                 self._publish()
 
     def _publish(self) -> None:
-        """End the segment: after this it is another attempt's to go on from."""
+        """Finish the current segment and publish it, so that another attempt can continue after it."""
         if self._encoder is None or self._partial is None:
             return
         self._encoder.finish()
@@ -91,6 +98,6 @@ class SegmentWriter:
         self._first, self._batches, self._encoder, self._partial = end, 0, None, None
 
     def _complete(self) -> None:
-        with writing():
+        with map_write_errors():
             self._publish()
             self._folder.complete(self._first)

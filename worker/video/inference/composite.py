@@ -1,4 +1,4 @@
-"""Puts a new background behind what the alpha marks as foreground, on the device."""
+"""Composites frames on the device: keeps the foreground that alpha marks, and replaces the rest."""
 
 from __future__ import annotations
 
@@ -17,28 +17,36 @@ from torch import Tensor
 from worker.jobs.errors import BadVideo
 from worker.jobs.media.probe import IMAGES, open_media
 
+__all__ = ["Background", "Compositor", "Effect", "blur", "compositor", "cover", "load_image"]
+
 Effect = Literal["background", "blur", "matte"]
+#: An RGB colour, an image file, or an image (h,w,3) uint8 RGB.
 Background = tuple[int, int, int] | Path | NDArray[np.uint8]
 
-#: (frames (B,H,W,3) uint8, alpha (B,1,H,W) float) -> (B,H,W,3) uint8
+#: A function (frames (B,H,W,3) uint8, alpha (B,1,H,W) float) -> (B,H,W,3) uint8, all on the device.
 Compositor = Callable[[Tensor, Tensor], Tensor]
 
-#: strength of the blur: the Gaussian's sigma as a part of the clip's height
+#: Strength of the blur: sigma of the Gaussian as a fraction of the clip's height.
 BLUR = 1 / 40
-#: the blur is made on a smaller picture, by as much as leaves this sigma in pixels: nobody sees it
+#: A picture is shrunk before the blur, by a factor that leaves this sigma in pixels. The difference is
+#: invisible.
 _SMALL_SIGMA = 3.0
 
 
 def compositor(effect: Effect, background: Background, height: int, width: int, device: str) -> Compositor:
-    """The function that does `effect` to batches of one clip; the background is prepared here, once.
+    """Return the function that applies `effect` to batches of one clip of `height` x `width` pixels.
 
-    `background` counts for the effect of that name only: a colour, or an image (a file, or (h,w,3) uint8)
-    that is cut to cover the clip. Raises BadVideo if it cannot be read.
+    - `background` replaces the surroundings by `background`. An image is scaled and cropped to cover the
+      clip, once, before the function returns.
+    - `blur` blurs the surroundings.
+    - `matte` shows alpha as a grey picture.
+
+    Raises `BadVideo` if the background image cannot be read.
     """
     if effect == "matte":
         return _matte
     if effect == "blur":
-        return lambda frames, alpha: _blend(frames, alpha, blurred(frames))
+        return lambda frames, alpha: _blend(frames, alpha, blur(frames))
     if isinstance(background, tuple):
         behind = torch.tensor(background, dtype=torch.float32, device=device)
     else:
@@ -48,7 +56,7 @@ def compositor(effect: Effect, background: Background, height: int, width: int, 
 
 
 def load_image(path: Path) -> NDArray[np.uint8]:
-    """The picture in `path` as (h,w,3) uint8 RGB; BadVideo if it is not one."""
+    """Return the image in `path` as (h,w,3) uint8 RGB. Raises `BadVideo` if it cannot be decoded."""
     try:
         with open_media(path, IMAGES) as container:
             return next(container.decode(video=0)).to_ndarray(format="rgb24").astype(np.uint8, copy=False)
@@ -57,16 +65,23 @@ def load_image(path: Path) -> NDArray[np.uint8]:
 
 
 def cover(image: Tensor, height: int, width: int) -> Tensor:
-    """Scale `image` (h,w,3) uint8 to cover `height` x `width`, and cut off evenly what stands out; float."""
+    """Scale `image` (h,w,3) uint8 so that it covers `height` x `width` pixels, and crop the excess evenly.
+
+    Return (height,width,3) float in 0..255. The image keeps its aspect ratio. Scaling is bilinear with
+    antialiasing.
+    """
     scale = max(height / image.shape[0], width / image.shape[1])
     rows, columns = min(image.shape[0], round(height / scale)), min(image.shape[1], round(width / scale))
     top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
-    cut = image[top : top + rows, left : left + columns].permute(2, 0, 1)[None].float()
-    return F.interpolate(cut, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+    cropped = image[top : top + rows, left : left + columns].permute(2, 0, 1)[None].float()
+    return F.interpolate(cropped, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
 
 
-def blurred(frames: Tensor) -> Tensor:
-    """Gaussian blur of (B,H,W,3) uint8 by two one-dimensional convolutions; float."""
+def blur(frames: Tensor) -> Tensor:
+    """Blur `frames` (B,H,W,3) uint8 with a Gaussian of sigma H/40. Return (B,H,W,3) float in 0..255.
+
+    The Gaussian is separable, so two one-dimensional convolutions suffice: one along each axis.
+    """
     height, width = frames.shape[1:3]
     sigma = height * BLUR
     shrink = max(1, int(sigma / _SMALL_SIGMA))
@@ -82,17 +97,23 @@ def blurred(frames: Tensor) -> Tensor:
 
 
 def _gaussian(sigma: float, device: torch.device) -> Tensor:
-    """Made where it is used: a copy from the host would wait for all that the device has still to do."""
+    """Return exp(-x² / (2 sigma²)) for the integers x with |x| <= ⌈3 sigma⌉, not normalised.
+
+    The kernel is computed on the device: a copy from the host would wait for all queued work of the device.
+    """
     reach = math.ceil(3 * sigma)
     return torch.exp(-(torch.arange(-reach, reach + 1, device=device) ** 2) / (2 * sigma**2))
 
 
 def _blend(frames: Tensor, alpha: Tensor, behind: Tensor) -> Tensor:
-    """`frames` where alpha is 1, `behind` (broadcast to (B,H,W,3)) where it is 0; rounded."""
+    """Return alpha · frames + (1 - alpha) · behind, rounded to uint8.
+
+    `frames` is (B,H,W,3) uint8, `alpha` (B,1,H,W) float. `behind` is broadcast to (B,H,W,3) float.
+    """
     mixed = torch.lerp(behind.expand(frames.shape), frames.float(), alpha.permute(0, 2, 3, 1))
     return mixed.add_(0.5).to(torch.uint8)
 
 
 def _matte(frames: Tensor, alpha: Tensor) -> Tensor:
-    """The alpha as a grey picture."""
+    """Return `alpha` (B,1,H,W) as grey pictures (B,H,W,3) uint8."""
     return (alpha * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).expand(frames.shape)

@@ -1,10 +1,11 @@
-"""The model on its device: warmed up for a clip, then fed the clip's batches through buffers used again."""
+"""Runs the model on its device: warms it up for a clip, and feeds it batches through reused buffers."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
 from itertools import cycle
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -12,97 +13,146 @@ import torch
 from torch import Tensor
 
 from worker.devices import memory
+from worker.jobs.errors import ConfigurationError
 from worker.jobs.limits import ClipSize
 from worker.video.decoding.reader import Frames
 from worker.video.inference.composite import Background, Compositor, Effect, compositor
-from worker.video.models import VideoModel
+from worker.video.inference.torch_errors import classify_torch_error
+from worker.video.models import MODELS, VideoModel
+
+__all__ = ["RESULTS", "SMALL", "WARM_UP_BATCHES", "ClipTransform", "ModelRunner", "load_model_runner"]
 
 log = logging.getLogger(__name__)
 
-#: In the first cuDNN tries its algorithms, in the second CUDA graphs are recorded; then all is as it will be.
+#: Blank batches for a new effect and size. In the first, cuDNN tries its algorithms. In the second, torch
+#: records CUDA graphs. From the third on, all batches run alike.
 WARM_UP_BATCHES = 3
-#: Height and width of the pictures to wake up with, in pixels.
+#: Height and width of the first blank frames after loading, in pixels.
 SMALL = 16
-#: Batches of results on the host: one is encoded while the next is copied.
+#: Result buffers on the host: the encoder reads one while the device copies into the other.
 RESULTS = 2
 
 
-class ModelRunner:
-    """Where a worker's clips are made, in batches of `batch_size` frames.
+def load_model_runner(
+    name: str,
+    weights: Path,
+    device: str,
+    batch_size: int,
+    *,
+    sizes: Iterable[ClipSize] = (),
+    compiled: bool = False,
+    warm_up_per_clip: bool | None = None,
+) -> ModelRunner:
+    """Load the model `name`, compile it if `compiled`, and warm it up for clips of `sizes`.
 
-    On a GPU all of it is called from one thread: cuDNN keeps what its trials showed for the thread that made
-    them, and CUDA graphs belong to theirs. `warms`: whether clips are warmed up for; by default on a GPU.
+    Raises `ConfigurationError` if no model has this name or torch cannot compile the model, and
+    `ModelMissing` if the weights are not this model's.
+    """
+    if name not in MODELS:
+        raise ConfigurationError(f"no video model is called {name}; there are {', '.join(MODELS)}")
+    model = MODELS[name].load(weights, device)
+    runner = ModelRunner(model, device, batch_size, warm_up_per_clip=warm_up_per_clip)
+    try:
+        if compiled:
+            model.compile()
+        runner.warm_up(sizes)
+    except RuntimeError as error:  # torch's compiler raises it for any missing tool
+        if not compiled or classify_torch_error(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ConfigurationError(f"torch cannot compile the video model ({reason})") from error
+    return runner
+
+
+class ModelRunner:
+    """A model on its device, with buffers for batches of `batch_size` frames.
+
+    On a GPU all methods must be called from one thread: cuDNN keeps the results of its trials for the thread
+    that made them, and a CUDA graph belongs to the thread that recorded it.
+
+    `warm_up_per_clip` says whether `prepare` runs blank batches. By default it does on a GPU only.
     """
 
-    def __init__(self, model: VideoModel, device: str, batch_size: int, *, warms: bool | None = None) -> None:
+    def __init__(
+        self, model: VideoModel, device: str, batch_size: int, *, warm_up_per_clip: bool | None = None
+    ) -> None:
         self._model = model
         self._device = device
         self._batch_size = batch_size
         self._on_gpu = device.startswith("cuda")
-        self._warms = self._on_gpu if warms is None else warms
+        self._warm_up_per_clip = self._on_gpu if warm_up_per_clip is None else warm_up_per_clip
         self._warm: set[tuple[Effect, int, int]] = set()
-        #: Those of the running job. They stay when the device is lost: torch would end the process if it
-        #: had to free pinned memory then.
+        #: The buffers of the running job. They must stay allocated if the device is lost: torch would abort
+        #: the process if it had to free pinned memory then.
         self._buffers: list[Tensor] = []
         if self._on_gpu:
             torch.backends.cudnn.benchmark = True
 
     def warm_up(self, sizes: Iterable[ClipSize]) -> None:
-        """Wake up with a small batch (it compiles what is to be compiled), and warm up for these sizes.
+        """Run a small blank batch, which compiles the model if that is requested, and warm up for `sizes`.
 
-        A CPU has nothing to choose or to reserve for a size, and leaves it at the former.
+        A CPU has no algorithms to choose and no memory to reserve for a size, so it runs the small batch
+        only. If the memory does not suffice for a size, the runner logs that and skips the size.
         """
-        self._rehearse(self.scene("matte", (0, 0, 0), SMALL, SMALL), SMALL, SMALL, 1)
-        for size in sizes if self._warms else ():
+        self._run_blank(self.prepare("matte", (0, 0, 0), SMALL, SMALL), SMALL, SMALL, 1)
+        for size in sizes if self._warm_up_per_clip else ():
             image = np.zeros((size.height, size.width, 3), np.uint8)
             try:
                 for effect in get_args(Effect):
-                    self.clear()
-                    self.scene(effect, image, size.height, size.width)
+                    self.release_buffers()
+                    self.prepare(effect, image, size.height, size.width)
             except Exception as error:
                 if not memory.is_shortage(error):
                     raise
                 log.warning("not warm for clips of %dx%d: %s", *size, str(error).partition("\n")[0])
-        self.clear()
+        self.release_buffers()
 
-    def scene(self, effect: Effect, background: Background, height: int, width: int) -> ClipTransform:
-        """What does `effect` to the batches of one clip, warmed up. Raises BadVideo for a bad background.
+    def prepare(self, effect: Effect, background: Background, height: int, width: int) -> ClipTransform:
+        """Return the warmed-up transform for the batches of one clip of `height` x `width` pixels.
 
-        Blank batches go all the way that the clip's will, at least one: the memory of the device may have
-        gone to clips of other sizes since the last clip of this one.
+        Before the clip, blank batches run through the same steps: three for a new (effect, size), one for a
+        known one, because the allocator may have given that memory to another size meanwhile.
+
+        Raises `BadVideo` if the background image cannot be read.
         """
         compose = compositor(effect, background, height, width, self._device)
         shape = (self._batch_size, height, width, 3)
-        results = [self._room(shape) for _ in range(RESULTS if self._on_gpu else 0)]
-        scene = ClipTransform(self._model, compose, self._device, cycle(results))
-        if self._warms:
+        results = [self._allocate(shape) for _ in range(RESULTS if self._on_gpu else 0)]
+        transform = ClipTransform(self._model, compose, self._device, cycle(results))
+        if self._warm_up_per_clip:
             known = (effect, height, width) in self._warm
-            self._rehearse(scene, height, width, 1 if known else WARM_UP_BATCHES)
+            self._run_blank(transform, height, width, 1 if known else WARM_UP_BATCHES)
             self._warm.add((effect, height, width))
-        return scene
+        return transform
 
     def buffer(self, shape: tuple[int, ...]) -> Frames:
-        """Room for a batch on the host; pinned for a GPU, which copies from and to it without the CPU."""
-        return self._room(shape).numpy()
+        """Allocate a uint8 buffer of this shape on the host, valid until `release_buffers`.
 
-    def clear(self) -> None:
-        """Let go of the buffers."""
+        For a GPU it lies in pinned memory: the device copies to and from it without the CPU.
+        """
+        return self._allocate(shape).numpy()
+
+    def release_buffers(self) -> None:
+        """Release all buffers and the results that lie in them."""
         self._buffers.clear()
 
-    def _room(self, shape: tuple[int, ...]) -> Tensor:
-        room = torch.empty(shape, dtype=torch.uint8, pin_memory=self._on_gpu)
-        self._buffers.append(room)
-        return room
+    def _allocate(self, shape: tuple[int, ...]) -> Tensor:
+        buffer = torch.empty(shape, dtype=torch.uint8, pin_memory=self._on_gpu)
+        self._buffers.append(buffer)
+        return buffer
 
-    def _rehearse(self, scene: ClipTransform, height: int, width: int, batches: int) -> None:
+    def _run_blank(self, transform: ClipTransform, height: int, width: int, batches: int) -> None:
         blank = self.buffer((self._batch_size, height, width, 3))
         blank[:] = 0
         for _ in range(batches):
-            scene(blank, 0)
+            transform(blank, 0)
 
 
 class ClipTransform:
-    """What is done to the batches of one clip; a GPU fills the buffers `results`, on the host, in turn."""
+    """The transform of one clip's batches: model, then compositor.
+
+    On a GPU, `results` yields the host buffers for the results, in turn.
+    """
 
     def __init__(
         self, model: VideoModel, compose: Compositor, device: str, results: Iterator[Tensor]
@@ -114,9 +164,10 @@ class ClipTransform:
 
     @torch.inference_mode()
     def __call__(self, frames: Frames, valid: int) -> Frames:
-        """The results (N,H,W,3) for `frames` (N,H,W,3), of which `valid` are real; both uint8 RGB.
+        """Return the results (N,H,W,3) of `frames` (N,H,W,3), of which the first `valid` are real.
 
-        On a GPU the results hold until the call after the next. `frames` may be overwritten after this one.
+        Both are uint8 RGB on the host. On a GPU the results stay valid until the call after the next one. The
+        caller may overwrite `frames` as soon as this call returns.
         """
         batch = torch.from_numpy(frames).to(self._device, non_blocking=True)
         results = self._compose(batch, self._model(batch, valid)).contiguous()
@@ -124,7 +175,8 @@ class ClipTransform:
             return results.numpy()
         host = next(self._results)[: len(results)]
         host.copy_(results, non_blocking=True)
-        copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # the encoder needs the CPU
+        # A blocking event sleeps instead of spinning: the encoder needs the CPU.
+        copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch's stub
         copied.record()
         copied.synchronize()
         return host.numpy()

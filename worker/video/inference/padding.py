@@ -1,11 +1,13 @@
-"""Keeps every batch in one shape: fills up a short last batch, and cuts its results to the real ones."""
+"""Keeps all batches in one shape: fills up a short last batch and cuts its results to the real frames."""
 
 from typing import Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: what fills a short batch: copies of its last frame, or zeros (black)
+__all__ = ["Pad", "cut", "fill"]
+
+#: Content of the padding in a short batch: copies of its last frame, or zeros (black).
 Pad = Literal["last", "zeros"]
 
 
@@ -17,9 +19,9 @@ Results = TypeVar("Results", bound=_Sliceable)
 
 
 def fill(frames: NDArray[np.uint8], valid: int, pad: Pad) -> int:
-    """Overwrite all after the first `valid` of `frames` (B,H,W,3), in place, and return how many that were.
+    """Overwrite all frames after the first `valid` of `frames` (B,H,W,3), in place.
 
-    Raises ValueError unless 1 <= valid <= B.
+    Return the number of overwritten frames. Raises ValueError unless 1 <= valid <= B.
     """
     if not 1 <= valid <= len(frames):
         raise ValueError(f"a batch of {len(frames)} cannot hold {valid} valid frames")
@@ -28,5 +30,8 @@ def fill(frames: NDArray[np.uint8], valid: int, pad: Pad) -> int:
 
 
 def cut(results: Results, valid: int) -> Results:
-    """Exactly the `valid` real results of a padded batch (a view, where slicing makes one)."""
+    """Return the first `valid` results of a batch, without those of the padding.
+
+    The return value is a view if slicing `results` makes one, as with an array.
+    """
     return results[:valid]

@@ -1,13 +1,18 @@
-"""Tells what an error of torch means for the job and for its worker."""
+"""Classifies errors of torch: whether one job fails, or the whole worker."""
 
 from __future__ import annotations
 
 from worker.devices import memory
 from worker.jobs.errors import EngineDied, OutOfMemory
 
+__all__ = ["classify_torch_error"]
 
-def failure_of(error: Exception) -> OutOfMemory | EngineDied | None:
-    """What `error` of the model or around it comes to; None if it says nothing of the device."""
+
+def classify_torch_error(error: Exception) -> OutOfMemory | EngineDied | None:
+    """Return the job failure that `error` amounts to, or None if the error is not about the device.
+
+    `OutOfMemory` fails this job only. `EngineDied` means that the device is lost, so no job can run on it.
+    """
     if memory.is_shortage(error):
         return OutOfMemory("there was not enough memory for this clip")
     if not isinstance(error, RuntimeError):
@@ -15,5 +20,5 @@ def failure_of(error: Exception) -> OutOfMemory | EngineDied | None:
     import torch
 
     if isinstance(error, torch.AcceleratorError) or "cuda error" in str(error).lower():
-        return EngineDied(str(error).partition("\n")[0])  # the rest is advice on how to debug
+        return EngineDied(str(error).partition("\n")[0])  # the other lines only advise how to debug
     return None

@@ -1,6 +1,6 @@
 """The models that a video job can run, by name.
 
-To bring another one: write a class that fits VideoModel in a module of its own and name it in MODELS.
+To add one, write a class that implements `VideoModel` in a module of this package, and add it to `MODELS`.
 """
 
 from __future__ import annotations
@@ -12,27 +12,35 @@ from torch import Tensor
 
 from worker.video.models.selfie import SelfieSegmentation
 
+__all__ = ["MODELS", "VideoModel"]
+
 
 class VideoModel(Protocol):
-    """Finds the foreground in a batch of frames."""
+    """A model that finds the foreground in a batch of frames."""
 
     @classmethod
     def load(cls, path: Path, device: str) -> Self:
-        """Read the weights from `path` and put them on `device`; ModelMissing if they do not fit."""
+        """Read the weights from `path` and move the model to `device` ("cpu", "cuda" …).
+
+        Raises `ModelMissing` if the weights are not this model's.
+        """
         ...
 
     def compile(self) -> None:
-        """Have torch compile what has one shape, whatever the clip: the batch size stays (`--compile`)."""
+        """Let torch compile the parts whose shapes depend on the batch size alone, not on the clip.
+
+        It is called once after `load`, if the setting asks for it (`--compile`).
+        """
         ...
 
     def __call__(self, frames: Tensor, valid: int) -> Tensor:
-        """Alpha (B,1,H,W) float, 1 in front, of `frames` (B,H,W,3) uint8 RGB on the device.
+        """Return alpha (B,1,H,W) float on the device, 1 in the foreground, for `frames` (B,H,W,3) uint8 RGB.
 
-        Frames from `valid` on are padding: what is returned for them is thrown away. A model whose answer for
-        one frame depends on the others must leave them out. In a warm-up `valid` is 0.
+        Frames from index `valid` on are padding, and the pipeline drops their results. If the result of one
+        frame depends on others, the model must ignore the padding. In a warm-up `valid` is 0.
         """
         ...
 
 
-#: the names that `VideoPipeline(model=...)` takes
+#: Models by the name that `VideoPipeline(model=...)` takes.
 MODELS: dict[str, type[VideoModel]] = {"selfie_segmentation": SelfieSegmentation}

@@ -13,22 +13,22 @@ from torch import Tensor
 
 from worker.jobs.errors import ModelMissing
 
+__all__ = ["read_weights"]
+
+#: For each kind of convolution: the axes of its tflite weights, in torch's order (out,in,k,k).
 _CONVOLUTIONS = {
     tflite.BuiltinOperator.CONV_2D: (0, 3, 1, 2),  # (out,k,k,in)
     tflite.BuiltinOperator.DEPTHWISE_CONV_2D: (3, 0, 1, 2),  # (1,k,k,channels)
-    tflite.BuiltinOperator.CUSTOM: (
-        3,
-        0,
-        1,
-        2,
-    ),  # MediaPipe's transposed convolution to one channel: (1,k,k,in)
+    # MediaPipe's transposed convolution to one channel: (1,k,k,in)
+    tflite.BuiltinOperator.CUSTOM: (3, 0, 1, 2),
 }
 
 
 def read_weights(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict with the names and shapes of `like`, whose order must be that of the file's convolutions.
+    """Return the weights in the tflite file at `path` as a state dict of float32 tensors.
 
-    Raises ModelMissing if the file has other tensors than that.
+    `like` is the model's state dict. It gives the names and shapes, in the order of the file's convolutions.
+    Raises `ModelMissing` if the file is not tflite or holds tensors of other shapes.
     """
     content = path.read_bytes()
     tensors = list(_tensors(content)) if content[4:8] == b"TFL3" else []
@@ -38,10 +38,10 @@ def read_weights(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _tensors(content: bytes) -> Iterator[Tensor]:
-    """Weight and bias of each convolution, as torch lays them out."""
+    """Yield the weight and the bias of each convolution, with their axes in torch's order."""
     model = tflite.Model.GetRootAsModel(content, 0)
     graph = model.Subgraphs(0)
-    half: dict[int, int] = {}  # float32 tensor -> the float16 one that a DEQUANTIZE makes it from
+    half: dict[int, int] = {}  # index of a DEQUANTIZE's float32 output -> index of its float16 input
     for number in range(graph.OperatorsLength()):
         operator = graph.Operators(number)
         code = model.OperatorCodes(operator.OpcodeIndex())
@@ -55,6 +55,7 @@ def _tensors(content: bytes) -> Iterator[Tensor]:
 
 
 def _tensor(model: Any, graph: Any, index: int) -> Tensor:
+    """Return the tensor as float32. The file stores it as float16 or float32."""
     tensor = graph.Tensors(index)
     kind = np.float16 if tensor.Type() == tflite.TensorType.FLOAT16 else np.float32
     data = np.frombuffer(model.Buffers(tensor.Buffer()).DataAsNumpy().tobytes(), kind)

@@ -7,7 +7,7 @@ from worker.video.inference.device_thread import DeviceThread
 WAIT_S = 20.0
 
 
-def test_calls_return_or_raise_and_are_made_in_one_thread_in_turn() -> None:
+def test_device_thread_returns_or_raises_in_one_thread() -> None:
     thread = DeviceThread("device")
     inside = {thread.call(threading.get_ident) for _ in range(3)}
     assert len(inside) == 1
@@ -17,7 +17,7 @@ def test_calls_return_or_raise_and_are_made_in_one_thread_in_turn() -> None:
     assert thread.call(lambda: "still there") == "still there"
 
 
-def test_it_ends_when_it_is_told_to_and_keeps_no_process_alive() -> None:
+def test_device_thread_stops_and_is_daemon() -> None:
     thread = DeviceThread("device")
     inside = thread.call(threading.current_thread)
     assert inside.daemon

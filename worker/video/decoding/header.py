@@ -1,0 +1,78 @@
+"""The header of a clip: the properties that all of its frames share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from worker.video.decoding.orientation import Orientation
+
+__all__ = ["ClipHeader", "frame_rate", "frame_ticks", "tick_length"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipHeader:
+    """Properties that all frames of a clip share.
+
+    `width` and `height` (in pixels) and `aspect` (width / height of one pixel, None if unknown) describe the
+    upright picture. `rate` is in frames per second, `time_base` in seconds per tick, `start` in ticks.
+    `colorspace`, `color_primaries` and `color_trc` are libav's numbers. They say how the decoder converted
+    YUV to RGB, so the encoder can convert it back in the same way.
+    """
+
+    width: int
+    height: int
+    orientation: Orientation
+    aspect: Fraction | None
+    rate: Fraction
+    time_base: Fraction
+    start: int
+    colorspace: int
+    color_primaries: int
+    color_trc: int
+
+    @classmethod
+    def from_first_frame(cls, stream: VideoStream, first: VideoFrame) -> ClipHeader:
+        """Describe the clip from its stream and its first decoded frame."""
+        orientation = Orientation.from_frame(first)
+        width, height, aspect = first.width, first.height, stream.sample_aspect_ratio
+        if orientation.turns % 2:
+            width, height, aspect = height, width, 1 / aspect if aspect else None
+        return cls(
+            width=width,
+            height=height,
+            orientation=orientation,
+            aspect=aspect,
+            rate=frame_rate(stream),
+            time_base=tick_length(stream),
+            start=first.pts or 0,
+            colorspace=first.colorspace,
+            color_primaries=first.color_primaries,
+            color_trc=first.color_trc,
+        )
+
+    @property
+    def step(self) -> int:
+        """Duration of one frame at `rate`, in ticks."""
+        return frame_ticks(self.rate, self.time_base)
+
+
+def frame_rate(stream: VideoStream) -> Fraction:
+    """Return the stream's frames per second, or 25 if the stream does not say."""
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def tick_length(stream: VideoStream) -> Fraction:
+    """Return the stream's time base in seconds per tick, or 1/90000 if the stream does not say."""
+    return stream.time_base or Fraction(1, 90_000)
+
+
+def frame_ticks(rate: Fraction, time_base: Fraction) -> int:
+    """Return the duration of one frame in ticks, at least 1.
+
+    `rate` is in frames per second, `time_base` in seconds per tick.
+    """
+    return max(1, round(1 / (rate * time_base)))
