@@ -1,4 +1,4 @@
-"""A real S3 server, moto's, in a process of its own; it keeps what it has in memory."""
+"""An S3 server for tests: moto's server, which keeps all objects in memory, in a child process."""
 
 import signal
 import socket
@@ -13,13 +13,14 @@ import httpx
 
 __all__ = ["S3Server"]
 
+#: How long the server may take to start.
 START_S = 30.0
-#: Never set: the pause between two tries to connect.
-PAUSE = threading.Event()
+#: Time between two attempts to connect to the starting server.
+CONNECT_PAUSE_S = 0.02
 
 
 class S3Server:
-    """The server: on one port, however often it is started."""
+    """An S3 server that can be stopped and frozen. It keeps its port when it is started again."""
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -27,7 +28,7 @@ class S3Server:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What its clients' libraries must know; they give up soon, for tests to be short."""
+        """The environment variables that clients need. They do not retry, which keeps the tests short."""
         return {
             "AWS_ENDPOINT_URL": f"http://localhost:{self._port}",
             "AWS_ACCESS_KEY_ID": "test",
@@ -37,7 +38,7 @@ class S3Server:
         }
 
     def start(self) -> None:
-        """Empty but for the bucket `media`."""
+        """Start the server and create the empty bucket `media`."""
         command = [sys.executable, "-m", "moto.server", "-p", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + START_S
@@ -46,18 +47,18 @@ class S3Server:
                 httpx.put(f"{self.environment['AWS_ENDPOINT_URL']}/media").raise_for_status()
             except httpx.ConnectError:
                 assert time.monotonic() < deadline
-                PAUSE.wait(0.02)
+                threading.Event().wait(CONNECT_PAUSE_S)
             else:
                 return
 
     def stop(self) -> None:
-        """With all that it has."""
+        """Kill the server. All its objects are lost."""
         self._process.kill()
         self._process.wait()
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Connections are refused; it comes back empty."""
+        """Stop the server while the block runs, so that it refuses connections. Then start it, empty."""
         self.stop()
         try:
             yield
@@ -66,7 +67,7 @@ class S3Server:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """It takes connections, and answers nothing."""
+        """Suspend the server while the block runs: it accepts connections but does not answer."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield

@@ -1,4 +1,4 @@
-"""Prompts: the same ids as transformers, without transformers."""
+"""PromptTemplate: it renders prompts and encodes them as transformers does, without transformers."""
 
 import subprocess
 import sys
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
-WORDS = (
+#: A tokenizer.json with three words. It says that prompts are truncated to two tokens.
+TOKENIZER_JSON = (
     '{"version":"1.0","added_tokens":[],"normalizer":null,"pre_tokenizer":{"type":"Whitespace"},'
     '"post_processor":null,"decoder":null,'
     '"truncation":{"direction":"Right","max_length":2,"strategy":"LongestFirst","stride":0},"padding":null,'
@@ -39,7 +40,8 @@ CONVERSATIONS = [
 
 
 @pytest.fixture(scope="module")
-def theirs() -> "TokenizersBackend":
+def tokenizer() -> "TokenizersBackend":
+    """The tokenizer of transformers for the same model."""
     from transformers import AutoTokenizer
 
     path = asset(MODEL)
@@ -47,19 +49,22 @@ def theirs() -> "TokenizersBackend":
 
 
 @pytest.fixture(scope="module")
-def ours(theirs: "TokenizersBackend") -> PromptTemplate:
-    template = PromptTemplate(
-        theirs.backend_tokenizer.to_str(), theirs.get_chat_template(), dict(theirs.special_tokens_map)
+def template(tokenizer: "TokenizersBackend") -> PromptTemplate:
+    """The template of the model, as the API receives it from a worker."""
+    made = PromptTemplate(
+        tokenizer.backend_tokenizer.to_str(),
+        tokenizer.get_chat_template(),
+        dict(tokenizer.special_tokens_map),
     )
-    return PromptTemplate.from_json(template.to_json())
+    return PromptTemplate.from_json(made.to_json())
 
 
 @pytest.mark.parametrize("messages", CONVERSATIONS)
-def test_ids_are_those_of_transformers(
-    ours: PromptTemplate, theirs: "TokenizersBackend", messages: list[dict[str, str]]
+def test_prompt_template_encodes_like_transformers(
+    template: PromptTemplate, tokenizer: "TokenizersBackend", messages: list[dict[str, str]]
 ) -> None:
-    expected = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    assert ours.encode(messages) == expected
+    expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert template.encode(messages) == expected
 
 
 TEMPLATES = [
@@ -72,20 +77,20 @@ TEMPLATES = [
 
 
 @pytest.mark.parametrize("chat_template", TEMPLATES)
-def test_templates_render_as_in_transformers(
-    theirs: "TokenizersBackend", ours: PromptTemplate, chat_template: str
+def test_prompt_template_renders_like_transformers(
+    tokenizer: "TokenizersBackend", template: PromptTemplate, chat_template: str
 ) -> None:
     messages = [USER, {"role": "assistant", "content": "<Tōkyō> & 'more'"}]
-    expected = theirs.apply_chat_template(
+    expected = tokenizer.apply_chat_template(
         messages, chat_template=chat_template, add_generation_prompt=True, tokenize=False
     )
-    assert (
-        PromptTemplate(ours.tokenizer_json, chat_template, ours.special_tokens).render(messages) == expected
-    )
+    template = PromptTemplate(template.tokenizer_json, chat_template, template.special_tokens)
+    assert template.render(messages) == expected
 
 
-def test_nothing_is_cut_off_whatever_the_file_says() -> None:
-    assert PromptTemplate(WORDS, "{{ messages[0].content }}").encode([{"content": "a b c"}]) == [1, 2, 3]
+def test_prompt_template_ignores_truncation_of_tokenizer() -> None:
+    template = PromptTemplate(TOKENIZER_JSON, "{{ messages[0].content }}")
+    assert template.encode([{"content": "a b c"}]) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -97,16 +102,16 @@ def test_nothing_is_cut_off_whatever_the_file_says() -> None:
         "{{ 'a' + none }}",
     ],
 )
-def test_a_template_that_refuses_blames_the_messages(chat_template: str) -> None:
+def test_prompt_template_reports_refused_messages(chat_template: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        PromptTemplate(WORDS, chat_template).render([USER])
+        PromptTemplate(TOKENIZER_JSON, chat_template).render([USER])
     assert caught.value.field == "messages"
 
 
-def test_it_needs_neither_torch_nor_transformers() -> None:
+def test_prompt_template_imports_neither_torch_nor_transformers() -> None:
     code = (
         "import sys; from worker.jobs.prompt import PromptTemplate as P;"
-        f"P({WORDS!r}, '{{{{ messages[0].content }}}}').encode([{{'content': 'a'}}]);"
+        f"P({TOKENIZER_JSON!r}, '{{{{ messages[0].content }}}}').encode([{{'content': 'a'}}]);"
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
