@@ -1,4 +1,4 @@
-"""Scripted models for the campaign: what they say and show follows from what they are given."""
+"""Scripted models for the fault campaign: their output is a function of their input alone."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
 
 __all__ = ["STOP", "ScriptedEngine", "ScriptedModel", "expected"]
 
-#: How long a step of all chats takes, and a batch of a video: long enough to be killed in.
+#: Seconds per step of all chats, and per batch of a video: long enough to kill a worker within one.
 STEP_S, BATCH_S = 0.02, 0.1
 WORDS = (" one", " naïve", " 東京", " 🙂", " four\n", " e\u0301", " {}", " \\", '"six"', " \u2028")
-#: A stop string of two words: the first of them is held back until the next one comes.
+#: A stop string of two words. The engine must hold back the first until it knows the second.
 STOP = "".join(WORDS[:2])
 
 
 def answer(digits: str) -> Sequence[str]:
-    """What is said to a message of digits: 10 to 60 words."""
+    """Return the answer to a message of digits: 10 to 60 words, chosen by the digits."""
     rng = random.Random(digits)
     return rng.choices(WORDS, k=rng.randint(10, 60))
 
 
 def expected(job: ChatJob) -> Expected:
-    """What comes of an undisturbed run, with at most one stop string."""
+    """Return the result of an undisturbed run. The job may have at most one stop string."""
     words = answer(job.messages[0].content)
-    said = "".join(words[: job.max_tokens])
+    text = "".join(words[: job.max_tokens])
     for stop in job.stop:
-        before, found, _ = said.partition(stop)
+        before, found, _ = text.partition(stop)
         if found:
             ends = itertools.accumulate(map(len, words))
             return Expected(before, sum(end < len(before + stop) for end in ends) + 1, "stop")
     if job.max_tokens <= len(words):
-        return Expected(said, job.max_tokens, "length")
-    return Expected(said, len(words) + 1, "stop")  # and the end-of-sequence token
+        return Expected(text, job.max_tokens, "length")
+    return Expected(text, len(words) + 1, "stop")  # and the end-of-sequence token
 
 
 class ScriptedEngine(FakeEngine):
-    """Says the `answer` to its prompt, of which every digit is one token."""
+    """An engine that generates the `answer` to its prompt. Each digit of a prompt is one token."""
 
     def __init__(self, slots: int) -> None:
         super().__init__(
@@ -61,7 +61,7 @@ class ScriptedEngine(FakeEngine):
 
 
 class ScriptedModel:
-    """A VideoModel: what is reddish is in front."""
+    """A VideoModel whose foreground is reddish."""
 
     @classmethod
     def load(cls, path: Path, device: str) -> Self:
