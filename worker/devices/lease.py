@@ -34,7 +34,7 @@ class DeviceLease:
 
     @property
     def gpus(self) -> int:
-        """Return the number of GPUs: 0 on the CPU. A model is split over several GPUs (tensor parallel)."""
+        """The number of GPUs, 0 on the CPU. A model is split over several GPUs (tensor parallel)."""
         return len(self.locks)
 
     def release(self) -> None:

@@ -70,7 +70,7 @@ class Meter:
 
     @property
     def report(self) -> MemoryReport:
-        """Return the report on the block. Raises RuntimeError while the block still runs."""
+        """The report on the block. Raises RuntimeError while the block still runs."""
         if not self._reports:
             raise RuntimeError("the measured block has not ended yet")
         return self._reports[0]

@@ -33,9 +33,9 @@ class Polling:
 
     @property
     def grace_s(self) -> float:
-        """Return the time that every lock is waited for.
+        """How long to wait for a lock in any case, in seconds.
 
-        Another worker may hold a lock only while it reads the memory of that GPU.
+        Another worker may hold the lock only while it reads the memory of that GPU.
         """
         return 2 * self.interval_s
 

@@ -87,7 +87,7 @@ class QueueFull(StokerError):
 class NeedsExclusiveWorker(StokerError):
     """The job has only its last attempt left, which must not endanger other jobs in the same worker."""
 
-    code = "needs_exclusive_worker"
+    code = "must_run_alone"
 
 
 class NotReady(StokerError):

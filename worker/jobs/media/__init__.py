@@ -1,1 +1,1 @@
-"""The files of video jobs: where they are stored, and how uploads are probed before they are accepted."""
+"""The files of video jobs: their storage, and the checks of uploads before they are accepted."""

@@ -7,9 +7,9 @@ __all__ = ["publish"]
 
 
 def publish(partial: Path, target: Path) -> None:
-    """Let the finished file `partial` appear as `target`, on the same file system; both survive a power cut.
+    """Rename the finished file `partial` to `target`, on the same file system.
 
-    Raises OSError.
+    The file's content and its new name are on disk when this returns. Raises OSError.
     """
     _sync(partial)
     partial.rename(target)
@@ -17,7 +17,7 @@ def publish(partial: Path, target: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have the kernel put a file, or a folder's names, on disk."""
+    """Let the kernel write a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Where a job's files lie: a folder a job, with names of our own, never the client's."""
+"""The files of a video job, in one folder for each job. Their names never come from the client."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from worker.jobs.media.stored_file import StoredFile
 
 __all__ = ["NO_ROOM", "JobFiles", "Media", "rollback_unless_unknown"]
 
-#: What the operating system says when a file cannot grow: disk, quota or file size limit.
+#: Error numbers of the operating system for a file that cannot grow: the disk is full, or a quota or the file
+#: size limit is reached.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
 class JobFiles:
-    """The files of one video job, in a folder that API and workers share."""
+    """The files of one video job, in a folder that the API and the workers share."""
 
     folder: Path
-    #: Whether it takes long to publish a file.
+    #: Whether the files are uploaded to a remote store, so that publishing one may take long.
     remote: ClassVar[bool] = False
 
     @classmethod
     def at(cls, media_dir: Path, job_id: str) -> JobFiles:
-        """The job's files, whether they exist or not."""
+        """Return the job's files. They need not exist."""
         return cls(media_dir / job_id)
 
     @property
     def job_id(self) -> str:
-        """Whose they are."""
+        """The id of the job that the files belong to."""
         return self.folder.name
 
     @property
     def clip(self) -> Path:
-        """What the client uploaded."""
+        """The clip that the client uploaded."""
         return self.folder / "clip"
 
     @property
@@ -50,77 +51,85 @@ class JobFiles:
 
     @property
     def result(self) -> Path:
-        """The finished video; it appears whole or not at all."""
+        """The finished video. It appears complete or not at all."""
         return self.folder / "result.mp4"
 
     @property
     def work(self) -> Path:
-        """The folder of what an attempt leaves for the next one, and of files that are not finished."""
+        """The folder for files that an attempt leaves for the next one, and for unfinished files."""
         return self.folder / "work"
 
     @contextmanager
     def for_upload(self) -> Iterator[None]:
-        """Make a folder for a new job's files; remove it if the block fails without doubt."""
+        """Create the folder for a new job's files. Remove it if the block raises.
+
+        `rollback_unless_unknown` lists the errors after which the folder stays.
+        """
         self.folder.mkdir(parents=True)
         with rollback_unless_unknown(self.remove):
             yield
 
     @contextmanager
     def store_inputs(self) -> Iterator[None]:
-        """Workers have what came in; no more if the block fails, but for `SubmitOutcomeUnknown`.
+        """Make the uploaded files available to the workers. Remove them again if the block raises.
 
-        Raises `MediaUnavailable`.
+        `rollback_unless_unknown` lists the errors after which the files stay. Raises `MediaUnavailable`.
         """
         yield
 
     @contextmanager
     def checked_out(self) -> Iterator[None]:
-        """The folder with all that the job has, to read and write in.
+        """Make all files of the job available in `folder` while the block runs. The block may write there.
 
-        Raises `MediaUnavailable` (then it may be tried again) and `DiskFull`.
+        Raises `MediaUnavailable`, after which the caller may try again, and `DiskFull`.
         """
         yield
 
     def publish(self, partial: Path, target: Path) -> None:
-        """Let the finished file appear under its name, for all others too; it survives a power cut.
+        """Rename the finished file to `target`, and make it available to the API and to all workers.
 
-        Raises `MediaUnavailable` (then it may be tried again) and OSError.
+        The file survives a power cut. Raises `MediaUnavailable`, after which the caller may try again, and
+        OSError.
         """
         publish(partial, target)
 
     def video(self) -> Path | StoredFile:
-        """The finished video. Raises FileNotFoundError, `MediaUnavailable`."""
+        """Return the finished video. Raises FileNotFoundError and `MediaUnavailable`."""
         self.result.stat()
         return self.result
 
     def remove_work(self) -> None:
-        """Remove what only a next attempt would need; no error if there is nothing."""
+        """Remove the files that only a later attempt would need, if there are any."""
         shutil.rmtree(self.work, ignore_errors=True)
 
     def remove_result(self) -> None:
-        """Remove the finished video; no error if there is none. Raises `MediaUnavailable`."""
+        """Remove the finished video if there is one. Raises `MediaUnavailable`."""
         self.result.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove them all; no error if there are none. Raises `MediaUnavailable`."""
+        """Remove all files of the job, if there are any. Raises `MediaUnavailable`."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Media(Protocol):
-    """The media store: where all jobs' files lie."""
+    """A media store: it holds the files of all video jobs."""
 
     def files(self, job_id: str) -> JobFiles:
-        """The job's files, whether they exist or not."""
+        """Return the job's files. They need not exist."""
 
     def older_than(self, age_s: float) -> Iterator[JobFiles]:
-        """The files of all jobs that have not changed for so long. Raises `MediaUnavailable`."""
+        """Yield the files of each job whose files have not changed for `age_s` seconds.
+
+        Raises `MediaUnavailable`.
+        """
 
 
 @contextmanager
 def rollback_unless_unknown(undo: Callable[[], None]) -> Iterator[None]:
-    """What is undone if a submit fails; not if nobody knows, for then the job may be there, and need it.
+    """Call `undo` if the block raises, with two exceptions.
 
-    Nor while the media store is away: recovery does it later.
+    - After `SubmitOutcomeUnknown` the job may have been accepted, and it would need its files.
+    - While the media store is not available (`MediaUnavailable`), recovery removes the files later.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The media store on a disk that the API and the workers share."""
+"""The media store in a folder of a disk that the API and the workers share."""
 
 import time
 from collections.abc import Iterator
@@ -11,19 +11,19 @@ __all__ = ["LocalMedia"]
 
 
 class LocalMedia:
-    """The media store on a disk that API and workers share."""
+    """The media store in the folder `root`, with one folder for each job."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def files(self, job_id: str) -> JobFiles:
-        """The job's files, whether they exist or not."""
+        """Return the job's files. They need not exist."""
         return JobFiles.at(self._root, job_id)
 
     def older_than(self, age_s: float) -> Iterator[JobFiles]:
-        """The files of all jobs that have not changed for so long."""
+        """Yield the files of each job whose folder has not changed for `age_s` seconds."""
         latest = time.time() - age_s
         for folder in self._root.iterdir() if self._root.exists() else ():
-            with suppress(FileNotFoundError):  # a client may forget it just now
+            with suppress(FileNotFoundError):  # a client may delete the job at the same time
                 if folder.stat().st_mtime < latest:
                     yield JobFiles(folder)

@@ -1,4 +1,4 @@
-"""A store of files behind a URL: any file system that fsspec knows, with a limit to all waiting."""
+"""An object store behind a URL: any file system that fsspec knows, with a time limit for every operation."""
 
 from __future__ import annotations
 
@@ -21,64 +21,85 @@ __all__ = ["Entry", "ObjectStore"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds for the store to answer, or to give a block; for each so many bytes that it takes, one more.
-ANSWER_S, SLOWEST = 30.0, 512 * 1024
-#: Of an upload, in bytes: several are in memory at once.
-PART = 8 * 2**20
+#: How long the store may take to answer, or to send a block.
+TIMEOUT_S = 30.0
+#: The slowest upload that is accepted. Its time limit is `TIMEOUT_S` and one second for each so many bytes.
+MIN_BYTES_PER_S = 512 * 1024
+#: The size of an upload's parts in bytes. Several parts are in memory at the same time.
+PART_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file in a listing: its size in bytes, and when it changed (epoch seconds; None: it does not say)."""
+    """A file in a listing: its size in bytes, and the time of its last change in seconds since the epoch."""
 
     size: int
+    #: None if the store does not tell.
     changed: float | None
 
 
 class ObjectStore:
-    """Files by keys such as `job/clip`. Every method raises `MediaUnavailable` if the store does not do it.
+    """A store of files by keys such as `job/clip`.
 
-    Credentials and the like are the library's business: its environment variables and files.
+    Every method raises `MediaUnavailable` if the store fails or does not answer in time. The library for the
+    URL reads credentials and the like from its own environment variables and files.
     """
 
-    def __init__(self, url: str, loop: AbstractEventLoop | None = None) -> None:
-        """Nothing connects yet. Raises `ConfigurationError` if there is no library for such a URL.
+    def __init__(
+        self,
+        url: str,
+        loop: AbstractEventLoop | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        min_bytes_per_s: float = MIN_BYTES_PER_S,
+    ) -> None:
+        """Load the library for the URL, without connecting. Raises `ConfigurationError` if there is none.
 
-        An asynchronous library runs in `loop`, by default in a thread that fsspec has for all such.
+        An asynchronous library runs in the event loop `loop`, by default in that of a thread which fsspec
+        keeps for all such libraries. Only asynchronous libraries obey the time limits: `timeout_s` for each
+        call, and for uploads one more second for each `min_bytes_per_s` bytes.
         """
+        #: The time limit of the next calls, in seconds.
+        self.timeout_s = timeout_s
+        self._min_bytes_per_s = min_bytes_per_s
         protocol = split_protocol(url)[0]
         try:
             asynchronous = fsspec.get_filesystem_class(protocol).async_impl
-            # what other processes change must be seen, and no other part of the process may have our loop
+            # No caches: changes by other processes must be visible, and an instance belongs to one loop.
             options: dict[str, Any] = {"skip_instance_cache": True}
             if asynchronous:
                 options |= {"use_listings_cache": False, "loop": loop}
             self._fs, self._root = url_to_fs(url, **options)
         except (ImportError, ValueError) as error:
             raise ConfigurationError(f"STOKER_MEDIA_URL: {error}") from error
-        self._limited = asynchronous
-        parts = asynchronous and "chunksize" in inspect.signature(self._fs._put_file).parameters
-        self._parts = {"chunksize": PART} if parts else {}
+        self._asynchronous = asynchronous
+        in_parts = asynchronous and "chunksize" in inspect.signature(self._fs._put_file).parameters
+        self._upload_options = {"chunksize": PART_BYTES} if in_parts else {}
 
     def put(self, path: Path, key: str) -> None:
-        """Let the file appear as `key`; not in every store does it appear whole."""
+        """Upload the file as `key`. In some stores, others may see it before it is complete."""
         target = self._path(key)
         try:
-            if not self._limited:  # a store of objects has no folders
+            if not self._asynchronous:  # such a store may have folders; an object store has none
                 self._call("makedirs", target.rpartition("/")[0], exist_ok=True)
-            self._call("put_file", str(path), target, more_bytes=path.stat().st_size, **self._parts)
-        except FileNotFoundError as error:  # S3 says this of a bucket
+            self._call(
+                "put_file", str(path), target, upload_bytes=path.stat().st_size, **self._upload_options
+            )
+        except FileNotFoundError as error:  # S3: there is no such bucket
             raise _unavailable(error) from error
 
     def file(self, key: str, size: int | None = None) -> StoredFile:
-        """The file, of this size if that is known. Raises FileNotFoundError, unless it is."""
+        """Return the file of this key. Raises FileNotFoundError if there is none.
+
+        If the caller knows its `size` in bytes, the store is not asked, and the first read finds out.
+        """
         if size is None:
             self._fs.invalidate_cache()
             size = int(self._call("info", self._path(key))["size"])
         return StoredFile(size, lambda start, stop: self._read(key, start, stop))
 
     def list(self, key: str = "") -> Mapping[str, Entry]:
-        """The files below `key`, by what their keys have behind it."""
+        """Return the files below `key`, by the rest of their keys."""
         self._fs.invalidate_cache()
         top = self._path(key)
         try:
@@ -88,7 +109,7 @@ class ObjectStore:
         return {path[len(top) :].lstrip("/"): _entry(info) for path, info in found.items() if path != top}
 
     def remove(self, key: str) -> None:
-        """Remove the file, or all below; no error if there is none."""
+        """Remove the file of this key, or all files below it, if there are any."""
         try:
             self._call("rm", self._path(key), recursive=True)
         except FileNotFoundError:
@@ -100,31 +121,38 @@ class ObjectStore:
     def _read(self, key: str, start: int, stop: int) -> bytes:
         try:
             found = bytes(self._call("cat_file", self._path(key), start=start, end=stop))
-        except FileNotFoundError as error:  # it has been removed meanwhile
+        except FileNotFoundError as error:  # the file was removed in the meantime
             raise _unavailable(error) from error
         if len(found) != stop - start:
             raise MediaUnavailable("A file in the media store has changed while it was read.")
         return found
 
-    def _call(self, method: str, *args: Any, more_bytes: int = 0, **options: Any) -> Any:
-        if self._limited:  # else it has limits of its own, or none: fsspec knows no other way
-            options["timeout"] = ANSWER_S + more_bytes / SLOWEST
+    def _call(self, method: str, *args: Any, upload_bytes: int = 0, **options: Any) -> Any:
+        """Call a method of the library, within the time limits if the library is asynchronous.
+
+        fsspec has no time limit for other libraries. They have limits of their own, or none.
+        """
+        if self._asynchronous:
+            options["timeout"] = self.timeout_s + upload_bytes / self._min_bytes_per_s
         try:
             return getattr(self._fs, method)(*args, **options)
         except FileNotFoundError:
             raise
-        except Exception as error:  # each library has errors of its own
+        except Exception as error:  # each library has its own error classes
             log.warning("%s: %s: %s: %s", self._fs.protocol, method, type(error).__name__, error)
             raise _unavailable(error) from error
 
 
 def _unavailable(error: Exception) -> MediaUnavailable:
-    """The libraries' own words may hold more than clients should know: the log has them."""
+    """Return the error for clients, without the library's message.
+
+    The message may contain details that clients must not see. It is in the log.
+    """
     return MediaUnavailable(f"The media store is not available ({type(error).__name__}).")
 
 
 def _entry(info: Mapping[str, Any]) -> Entry:
-    """Of what fsspec's implementations call by different names."""
+    """Return the entry of a file. fsspec's libraries use different names for the time of its last change."""
     names = ("LastModified", "last_modified", "mtime", "created")  # S3; Azure; GCS, SFTP, disks; memory
     changed = next((info[name] for name in names if info.get(name)), None)
     if isinstance(changed, datetime):

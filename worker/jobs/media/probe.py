@@ -1,4 +1,4 @@
-"""Looks at uploaded clips and images before they are accepted, and refuses what could never become a job."""
+"""Probes of uploaded clips and images: they refuse files that could never become part of a job."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from av.video.stream import VideoStream
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import DEFAULTS, Limits
 
+#: The smallest width and height of a clip in pixels.
 MIN_SIDE = 16
 
-#: libav's names of what is let in: nothing that leads to other files, as playlists do
+#: The formats that are accepted, by libav's names. None of them refers to other files, as playlists do.
 CLIPS = "mov,matroska,webm,avi,mpegts,mpeg,flv,ogg,gif"
 IMAGES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,gif"
-#: MP4 brands of still images (HEIF and AVIF)
+#: The MP4 brands of still images (HEIF and AVIF).
 _IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
 
-#: Titles need not be UTF-8; from PyAV 19 on that is so without asking.
+#: Accept titles that are not UTF-8. PyAV 19 and later do so by default.
 _ANY_TITLE: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__ < "19" else {}
 
 
 @dataclass(frozen=True, slots=True)
 class ClipInfo:
-    """What the file says of itself; None is not known. Sizes in pixels as stored, `rate` in frames/s."""
+    """Properties of a clip according to its container; None if unknown.
+
+    `width` and `height` are in pixels, as stored, and `rate` is in frames per second.
+    """
 
     width: int | None = None
     height: int | None = None
@@ -42,11 +46,13 @@ class ClipInfo:
 
 
 def probe(path: Path, limits: Limits = DEFAULTS) -> ClipInfo:
-    """What the clip at `path` is, whatever it is called; InvalidInput("file", ...) if it cannot be one.
+    """Return the properties of the clip at `path`, whatever its name is.
 
-    An MP4 or MOV file that is cut off is let through, as its job fails later: with all fields None if the cut
-    took the index. Raises MemoryError where the process may not have as much as libav asks for, which can be
-    gigabytes whatever the limits are.
+    A truncated MP4 or MOV file is accepted, because its job fails later. If its index is missing, all fields
+    are None.
+
+    Raises `InvalidInput("file", ...)` if the file cannot be a clip. Raises MemoryError if libav needs more
+    memory than the process may have, which can be gigabytes whatever the limits are.
     """
     with path.open("rb") as file:
         head = file.read(12)
@@ -57,8 +63,8 @@ def probe(path: Path, limits: Limits = DEFAULTS) -> ClipInfo:
         raise InvalidInput("file", "The file is a still image, not a video.")
     try:
         with open_media(path, CLIPS, limits) as container:
-            return _inspect(container, limits)
-    except MemoryError:  # libav's is an FFmpegError too
+            return _check_clip(container, limits)
+    except MemoryError:  # libav's MemoryError is an FFmpegError too
         raise
     except av.FFmpegError as error:
         if is_mp4 and int.from_bytes(head[:4]) <= path.stat().st_size:
@@ -67,7 +73,10 @@ def probe(path: Path, limits: Limits = DEFAULTS) -> ClipInfo:
 
 
 def probe_image(path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
-    """Width and height of the image (PNG, JPEG, WebP, BMP, GIF) at `path`; InvalidInput("background")."""
+    """Return the width and height in pixels of the image (PNG, JPEG, WebP, BMP or GIF) at `path`.
+
+    Raises `InvalidInput("background", ...)` if the file is not such an image, or is too large.
+    """
     try:
         with open_media(path, IMAGES, limits) as container:
             image = container.streams.video[0]
@@ -80,7 +89,7 @@ def probe_image(path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
         ) from error
     if not 0 < width * height <= limits.max_pixels:
         raise InvalidInput("background", f"The background has more than {limits.max_pixels} pixels.")
-    try:  # only now that it is known to be small enough
+    try:  # decode the image only after its size is known to be acceptable
         with open_media(path, IMAGES, limits) as container:
             next(container.decode(video=0))
     except (av.FFmpegError, StopIteration):
@@ -89,19 +98,22 @@ def probe_image(path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
 
 
 def open_media(path: Path, formats: str, limits: Limits | None = None) -> InputContainer:
-    """The file, as one of `formats`, and nothing that it points to. Raises `av.FFmpegError`.
+    """Open the file as one of `formats`, but no other file that it refers to. Raises `av.FFmpegError`.
 
-    It may have one stream more than `limits` say, for the caller to see; one with more cannot be opened.
+    A file may have one stream more than `limits` allow, so that the caller can report it. A file with still
+    more streams cannot be opened.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": formats}
     if limits:
         options["max_streams"] = str(limits.max_streams + 1)
-        options["max_pixels"] = str(limits.max_pixels)  # of what is decoded to learn about the streams
+        # libav decodes frames to learn about the streams. This limits their size.
+        options["max_pixels"] = str(limits.max_pixels)
     container: InputContainer = av.open(path, options=options, **_ANY_TITLE)
     return container
 
 
-def _inspect(container: InputContainer, limits: Limits) -> ClipInfo:
+def _check_clip(container: InputContainer, limits: Limits) -> ClipInfo:
+    """Return the properties of the clip. Raises `InvalidInput` if they are not acceptable."""
     if len(container.streams) > limits.max_streams:
         raise InvalidInput("file", f"The file has more than {limits.max_streams} streams.")
     videos = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
@@ -113,7 +125,7 @@ def _inspect(container: InputContainer, limits: Limits) -> ClipInfo:
         raise InvalidInput("file", "The clip has no frames.")
     if container.format.name == "gif" and len(packets) < 2:
         raise InvalidInput("file", "The file is a still image, not a video.")
-    name = getattr(stream.codec_context, "name", None)  # libav has no decoder for it: no context
+    name = getattr(stream.codec_context, "name", None)  # without a decoder there is no context
     if name is None:
         raise InvalidInput("file", "The clip's video codec is not one that is read here.")
     _check_size(stream.width, stream.height, limits.max_pixels)
@@ -134,7 +146,7 @@ def _inspect(container: InputContainer, limits: Limits) -> ClipInfo:
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if not width:  # libav did not take it
+    if not width:  # libav refused the size
         raise InvalidInput("file", f"The clip has no size, or more than {max_pixels} pixels.")
     if min(width, height) < MIN_SIDE:
         raise InvalidInput(

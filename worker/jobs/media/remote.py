@@ -1,4 +1,7 @@
-"""Media in a store that is on no disk: what is worked on is staged here, and what is finished goes there."""
+"""The media store behind a URL.
+
+The files that a process works on are staged in a folder of this machine. Finished files are uploaded.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,21 @@ __all__ = ["RemoteMedia"]
 
 
 class RemoteMedia:
-    """The media store behind a URL; `staging` is a folder that belongs to this machine's processes."""
+    """The media store in an object store. `staging` is a folder that only this machine's processes use."""
 
     def __init__(self, store: ObjectStore, staging: Path) -> None:
         self._store = store
         self._staging = staging
 
     def files(self, job_id: str) -> JobFiles:
-        """The job's files, whether they exist or not."""
+        """Return the job's files, with a staging folder of their own. They need not exist."""
         return RemoteFiles(self._staging / f"{job_id}.{uuid.uuid4().hex}", self._store)
 
     def older_than(self, age_s: float) -> Iterator[JobFiles]:
-        """The files of all jobs that have not changed for so long; not where the store does not tell."""
+        """Yield the files of each job whose files have not changed for `age_s` seconds.
+
+        A job with a file whose time the store does not tell is omitted. Raises `MediaUnavailable`.
+        """
         latest = time.time() - age_s
         listed = sorted(self._store.list().items())
         for job_id, files in groupby(listed, lambda item: item[0].partition("/")[0]):
@@ -41,9 +47,9 @@ class RemoteMedia:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFiles(JobFiles):
-    """The files of one video job in the store; `folder` is where those that are needed are staged.
+    """The files of one video job in the object store. `folder` is the staging folder.
 
-    Each attempt, and each upload, has a folder of its own, so that none can be in the way of another.
+    Each attempt and each upload has a staging folder of its own, so that they cannot disturb one another.
     """
 
     store: ObjectStore
@@ -51,18 +57,18 @@ class RemoteFiles(JobFiles):
 
     @property
     def job_id(self) -> str:
-        """Whose they are."""
+        """The id of the job that the files belong to."""
         return self.folder.name.partition(".")[0]
 
     @contextmanager
     def for_upload(self) -> Iterator[None]:
-        """A folder for a new job's files to come into."""
+        """Create the staging folder for a new job's files while the block runs."""
         with staging_folder(self.folder):
             yield
 
     @contextmanager
     def store_inputs(self) -> Iterator[None]:
-        """Workers have what came in, unless the block fails."""
+        """Upload the clip and the background. Remove them from the store again if the block raises."""
         with rollback_unless_unknown(self.remove):
             for path in (self.clip, self.background):
                 if path.exists():
@@ -71,7 +77,7 @@ class RemoteFiles(JobFiles):
 
     @contextmanager
     def checked_out(self) -> Iterator[None]:
-        """The folder with all that the job has but its result, to read and write in."""
+        """Download all files of the job but its result into the staging folder, and remove it afterwards."""
         with staging_folder(self.folder):
             try:
                 self._fetch()
@@ -82,7 +88,10 @@ class RemoteFiles(JobFiles):
             yield
 
     def publish(self, partial: Path, target: Path) -> None:
-        """Let the finished file appear under its name, for all others too."""
+        """Upload the finished file, and rename the staged copy to `target`.
+
+        The key of a file in `work` ends with the file's size. `_staged_path` checks it.
+        """
         key = self._key(target)
         if target.is_relative_to(self.work):
             key += f".{partial.stat().st_size}"
@@ -90,11 +99,11 @@ class RemoteFiles(JobFiles):
         partial.rename(target)
 
     def video(self) -> Path | StoredFile:
-        """The finished video."""
+        """Return the finished video. Raises FileNotFoundError and `MediaUnavailable`."""
         return self.store.file(self._key(self.result))
 
     def remove_work(self) -> None:
-        """Remove what only a next attempt would need."""
+        """Remove the files that only a later attempt would need."""
         self.store.remove(self._key(self.work))
 
     def remove_result(self) -> None:
@@ -102,26 +111,26 @@ class RemoteFiles(JobFiles):
         self.store.remove(self._key(self.result))
 
     def remove(self) -> None:
-        """Remove them all."""
+        """Remove all files of the job from the store."""
         self.store.remove(self.job_id)
 
     def _key(self, path: Path) -> str:
         return f"{self.job_id}/{path.relative_to(self.folder).as_posix()}"
 
     def _fetch(self) -> None:
-        """By blocks, one after the other: each has its time limit."""
+        """Download the files, block by block, because the store's time limit applies to each block."""
         for name, entry in self.store.list(self.job_id).items():
-            if target := self._place(name, entry):
+            if target := self._staged_path(name, entry):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("wb") as file:
                     for block in self.store.file(f"{self.job_id}/{name}", entry.size).blocks():
                         file.write(block)
 
-    def _place(self, name: str, entry: Entry) -> Path | None:
-        """Where what the store calls so is staged, if it is.
+    def _staged_path(self, name: str, entry: Entry) -> Path | None:
+        """Return the staging path of a stored file, or None if the file is not to be downloaded.
 
-        A worker may be killed while it stores something, and some stores show what they have of it: so what
-        is left for a next attempt is named after its size there.
+        A worker may be killed during an upload, and some stores then show an incomplete file. So the key of a
+        work file ends with its size. A file whose size differs is skipped.
         """
         if name.startswith(f"{self.work.name}/"):
             name, _, size = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""Staging: folders on this machine's disk for as long as a process works in them, and not longer."""
+"""Staging folders: temporary folders on this machine's disk that do not outlive their process for long."""
 
 import fcntl
 import os
@@ -13,13 +13,14 @@ __all__ = ["staging_folder"]
 
 @contextmanager
 def staging_folder(folder: Path) -> Iterator[None]:
-    """The folder, new and empty; removed in the end, or by the next who stages if this process is killed.
+    """Create the empty folder for the time of the block, and remove it afterwards. Raises OSError.
 
-    A file beside it is locked meanwhile: the kernel drops the lock however we end. Raises OSError.
+    A file beside the folder is locked meanwhile. If this process is killed, the kernel drops the lock.
+    Then the next process that creates a staging folder there removes both.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for lock in folder.parent.glob("*.lock"):
-        _remove_if_left(lock)
+        _remove_if_abandoned(lock)
     lock = folder.with_name(f"{folder.name}.lock")
     with _locked(lock):
         try:
@@ -31,7 +32,10 @@ def staging_folder(folder: Path) -> Iterator[None]:
 
 
 def _locked(lock: Path) -> IO[bytes]:
-    """The file, made and locked; again if another process has taken it for one that was left."""
+    """Create the file and lock it.
+
+    Another process may remove the file before it is locked, because it looks abandoned. Then create it again.
+    """
     while True:
         file = lock.open("wb")
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -41,7 +45,8 @@ def _locked(lock: Path) -> IO[bytes]:
         file.close()
 
 
-def _remove_if_left(lock: Path) -> None:
+def _remove_if_abandoned(lock: Path) -> None:
+    """Remove the lock file and its folder, unless a process holds the lock."""
     with suppress(FileNotFoundError, BlockingIOError), lock.open("rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(lock.with_suffix(""), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Media in an S3 server: what is stored, staged and left, and what happens when it is away."""
+"""Remote media on an S3 server: the object store, the staging of files, and a server that does not answer."""
 
 import os
 import signal
@@ -13,9 +13,8 @@ import pytest
 from tests.support.s3 import S3Server
 from tests.support.small_disk import ROOM, small_disk
 from worker.jobs.errors import ConfigurationError, DiskFull, MediaUnavailable, QueueFull, SubmitOutcomeUnknown
-from worker.jobs.media import object_store as store_module
 from worker.jobs.media.files import JobFiles, Media
-from worker.jobs.media.object_store import ObjectStore
+from worker.jobs.media.object_store import PART_BYTES, ObjectStore
 from worker.jobs.media.open import open_media_store
 from worker.jobs.media.remote import RemoteMedia
 from worker.jobs.media.stored_file import StoredFile
@@ -23,44 +22,45 @@ from worker.jobs.settings import Settings
 
 
 @pytest.fixture(scope="module")
-def far(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings with a part of the bucket to themselves."""
-    return Settings(media_url="s3://media", prefix="far", home=tmp_path_factory.mktemp("home"))
+def remote_settings(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings with a prefix in the bucket that no other test uses."""
+    return Settings(media_url="s3://media", prefix="remote", home=tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
-def client(far: Settings) -> ObjectStore:
-    """One for all tests, for it takes its time to begin."""
-    return ObjectStore(f"s3://media/{far.prefix}")
+def shared_store(remote_settings: Settings) -> ObjectStore:
+    """A store that all tests share, because its creation takes long."""
+    return ObjectStore(f"s3://media/{remote_settings.prefix}")
 
 
 @pytest.fixture
-def store(client: ObjectStore) -> ObjectStore:
-    """Empty."""
-    client.remove("")
-    return client
+def store(shared_store: ObjectStore) -> ObjectStore:
+    """The store without files."""
+    shared_store.remove("")
+    return shared_store
 
 
 @pytest.fixture(params=["s3", "file", "memory"])
 def any_store(request: pytest.FixtureRequest, store: ObjectStore, tmp_path: Path) -> ObjectStore:
-    """Also those whose libraries are not asynchronous."""
+    """A store on S3, and two whose libraries are not asynchronous."""
     urls = {"file": (tmp_path / "store").as_uri(), "memory": f"memory://{tmp_path}"}
     return ObjectStore(urls[request.param]) if request.param in urls else store
 
 
 @pytest.fixture
-def media(store: ObjectStore, far: Settings) -> Media:
-    return RemoteMedia(store, far.staging_dir)
+def media(store: ObjectStore, remote_settings: Settings) -> Media:
+    return RemoteMedia(store, remote_settings.staging_dir)
 
 
-def content(stored: Path | StoredFile) -> bytes:
+def read_all(stored: Path | StoredFile) -> bytes:
     assert isinstance(stored, StoredFile)
     found = b"".join(stored.blocks())
     assert len(found) == stored.size
     return found
 
 
-def submitted(media: Media, job_id: str = "job") -> JobFiles:
+def submit(media: Media, job_id: str = "job") -> JobFiles:
+    """Store the inputs of a job."""
     files = media.files(job_id)
     with files.for_upload():
         files.clip.write_bytes(b"a clip")
@@ -70,20 +70,21 @@ def submitted(media: Media, job_id: str = "job") -> JobFiles:
     return files
 
 
-def staging_folder(settings: Settings) -> set[str]:
+def staged(settings: Settings) -> set[str]:
+    """Return the names in the staging directory."""
     return {path.name for path in settings.staging_dir.iterdir()}
 
 
-def test_a_file_comes_back_whole_and_in_part(any_store: ObjectStore, tmp_path: Path) -> None:
+def test_object_store_returns_file_and_range_of_it(any_store: ObjectStore, tmp_path: Path) -> None:
     store, path = any_store, tmp_path / "file"
-    path.write_bytes(os.urandom(2 * store_module.PART + 1))  # goes in parts, comes in blocks
+    path.write_bytes(os.urandom(2 * PART_BYTES + 1))  # uploaded in parts, downloaded in blocks
     store.put(path, "job/clip")
     stored = store.file("job/clip")
-    assert content(stored) == path.read_bytes()
+    assert read_all(stored) == path.read_bytes()
     assert b"".join(stored.blocks(10, stored.block + 20)) == path.read_bytes()[10 : stored.block + 20]
 
 
-def test_what_is_listed_is_removed_and_no_more(any_store: ObjectStore, tmp_path: Path) -> None:
+def test_object_store_lists_and_removes_files_below_key(any_store: ObjectStore, tmp_path: Path) -> None:
     store, path, began = any_store, tmp_path / "file", time.time()
     path.write_bytes(b"four")
     for key in ("a/clip", "a/work/x/1", "ab/clip"):
@@ -112,30 +113,30 @@ OPERATIONS: dict[str, Callable[[ObjectStore, Path], object]] = {
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_store_that_does_not_answer_is_not_waited_for_and_used_again(
+def test_object_store_gives_up_after_timeout_and_works_again(
     s3: S3Server, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"four")
     store.put(path, "a/clip")
     with monkeypatch.context() as patch, s3.frozen():
-        patch.setattr(store_module, "ANSWER_S", 0.1)
+        patch.setattr(store, "timeout_s", 0.1)
         with pytest.raises(
             MediaUnavailable, match=r"^The media store is not available \(FSTimeoutError\)\.$"
         ):
             OPERATIONS[operation](store, path)
     store.put(path, "a/clip")
-    assert content(store.file("a/clip")) == b"four"
+    assert read_all(store.file("a/clip")) == b"four"
 
 
-def test_a_bucket_that_is_not_there_is_a_store_that_is_not(s3: S3Server, tmp_path: Path) -> None:
+def test_object_store_reports_missing_bucket_as_unavailable(s3: S3Server, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
     with pytest.raises(MediaUnavailable, match="FileNotFoundError"):
         ObjectStore("s3://nowhere").put(path, "a/clip")
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_no_whole_one(store: ObjectStore, tmp_path: Path) -> None:
+def test_object_store_reports_file_that_shrinks_while_read(store: ObjectStore, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"four")
     store.put(path, "a")
@@ -149,24 +150,24 @@ def test_a_file_that_shrinks_while_it_is_read_is_no_whole_one(store: ObjectStore
 @pytest.mark.parametrize(
     ("url", "reason"), [("nosuch://x", "nosuch"), ("gs://x", "gcsfs"), ("s3:/x", "pattern")]
 )
-def test_a_url_that_nothing_opens_is_a_bad_setting(url: str, reason: str) -> None:
+def test_open_media_store_refuses_url_without_library(url: str, reason: str) -> None:
     with pytest.raises(ConfigurationError, match=f"STOKER_MEDIA_URL: .*{reason}"):
         open_media_store(Settings.from_env({"STOKER_MEDIA_URL": url}))
 
 
-def test_what_was_uploaded_is_staged_for_as_long_as_it_is_needed(media: Media, far: Settings) -> None:
-    uploaded = submitted(media)
+def test_remote_files_are_staged_only_while_checked_out(media: Media, remote_settings: Settings) -> None:
+    uploaded = submit(media)
     files = media.files("job")
     with files.checked_out():
         assert (files.clip.read_bytes(), files.background.read_bytes()) == (b"a clip", b"an image")
-        assert staging_folder(far) == {files.folder.name, f"{files.folder.name}.lock"}
-    assert staging_folder(far) == set()
+        assert staged(remote_settings) == {files.folder.name, f"{files.folder.name}.lock"}
+    assert staged(remote_settings) == set()
     assert not uploaded.folder.exists()
 
 
 @pytest.mark.parametrize("error", [QueueFull("full", 1), KeyboardInterrupt(), SubmitOutcomeUnknown("?")])
-def test_a_refused_upload_leaves_nothing_unless_the_job_may_be_there(
-    media: Media, far: Settings, error: BaseException
+def test_remote_files_are_removed_after_refused_submit_unless_outcome_unknown(
+    media: Media, remote_settings: Settings, error: BaseException
 ) -> None:
     def upload() -> None:
         files = media.files("job")
@@ -177,13 +178,15 @@ def test_a_refused_upload_leaves_nothing_unless_the_job_may_be_there(
 
     with pytest.raises(type(error)):
         upload()
-    assert staging_folder(far) == set()
+    assert staged(remote_settings) == set()
     left = [files.job_id for files in media.older_than(-60)]
     assert left == (["job"] if isinstance(error, SubmitOutcomeUnknown) else [])
 
 
-def test_a_full_disk_is_told_and_left_as_it_was(media: Media, store: ObjectStore, tmp_path: Path) -> None:
-    files = submitted(media)
+def test_remote_files_report_full_disk_and_leave_nothing_on_it(
+    media: Media, store: ObjectStore, tmp_path: Path
+) -> None:
+    files = submit(media)
     large = tmp_path / "large"
     large.write_bytes(bytes(2 * ROOM))
     store.put(large, "job/clip")
@@ -194,10 +197,10 @@ def test_a_full_disk_is_told_and_left_as_it_was(media: Media, store: ObjectStore
     assert not files.folder.exists()
 
 
-def test_another_attempt_has_what_was_published_and_no_half_of_it(
+def test_remote_files_of_next_attempt_have_complete_work_files_only(
     media: Media, store: ObjectStore, tmp_path: Path
 ) -> None:
-    submitted(media)
+    submit(media)
     one, other = media.files("job"), RemoteMedia(store, tmp_path / "staging").files("job")
     with one.checked_out():
         one.work.mkdir()
@@ -208,7 +211,7 @@ def test_another_attempt_has_what_was_published_and_no_half_of_it(
             assert not partial.exists()
         half = tmp_path / "half"
         half.write_bytes(b"2.n")
-        store.put(half, "job/work/2.nut.5")  # as a killed worker may leave it
+        store.put(half, "job/work/2.nut.5")  # an upload that a killed worker did not complete
         with other.checked_out():
             assert sorted(path.name for path in other.work.iterdir()) == ["1.nut", "3.complete"]
             assert (other.work / "1.nut").read_bytes() == b"1.nut"
@@ -217,15 +220,15 @@ def test_another_attempt_has_what_was_published_and_no_half_of_it(
         assert not other.work.exists()
 
 
-def test_a_result_is_seen_when_it_is_published_until_it_is_removed(media: Media) -> None:
-    files = submitted(media)
+def test_remote_result_exists_from_publish_to_removal(media: Media) -> None:
+    files = submit(media)
     with files.checked_out():
         with pytest.raises(FileNotFoundError):
             files.video()
         partial = files.folder / "partial"
         partial.write_bytes(b"a video")
         files.publish(partial, files.result)
-        assert content(media.files("job").video()) == b"a video"
+        assert read_all(media.files("job").video()) == b"a video"
         with media.files("job").checked_out():
             pass
     media.files("job").remove_result()
@@ -233,18 +236,19 @@ def test_a_result_is_seen_when_it_is_published_until_it_is_removed(media: Media)
         media.files("job").video()
 
 
-def test_jobs_whose_files_are_old(media: Media) -> None:
-    submitted(media, "a")
-    submitted(media, "b")
+def test_remote_media_lists_jobs_with_old_files(media: Media) -> None:
+    submit(media, "a")
+    submit(media, "b")
     assert [files.job_id for files in media.older_than(-60)] == ["a", "b"]
     assert list(media.older_than(60)) == []
     media.files("a").remove()
     assert [files.job_id for files in media.older_than(-60)] == ["b"]
 
 
-def test_a_killed_process_leaves_nothing_once_another_stages(media: Media, far: Settings) -> None:
-    """And what is in use stays."""
-    folder = far.staging_dir / "killed.1"
+def test_staging_removes_folder_of_killed_process_and_no_other(
+    media: Media, remote_settings: Settings
+) -> None:
+    folder = remote_settings.staging_dir / "killed.1"
     code = (
         "import sys, signal\nfrom pathlib import Path\nfrom worker.jobs.media.staging import staging_folder\n"
         "with staging_folder(Path(sys.argv[1])):\n"
@@ -256,14 +260,15 @@ def test_a_killed_process_leaves_nothing_once_another_stages(media: Media, far: 
         with media.files("a").for_upload():
             assert (folder / "clip").exists()
         process.send_signal(signal.SIGKILL)
-    assert staging_folder(far) == {"killed.1", "killed.1.lock"}
+    assert staged(remote_settings) == {"killed.1", "killed.1.lock"}
     files = media.files("b")
     with files.for_upload():
-        assert staging_folder(far) == {files.folder.name, f"{files.folder.name}.lock"}
-    assert staging_folder(far) == set()
+        assert staged(remote_settings) == {files.folder.name, f"{files.folder.name}.lock"}
+    assert staged(remote_settings) == set()
 
 
-#: As under gunicorn: threads are greenlets, in one of which asyncio could run no loop for the others.
+#: A process like gunicorn's: its threads are greenlets, and asyncio would refuse a loop in one of them to the
+#: others. Eight of them upload at the same time.
 GEVENT = """
 from gevent import monkey; monkey.patch_all()
 import os, sys
@@ -290,5 +295,7 @@ assert list(media.older_than(-60)) == []
 """
 
 
-def test_greenlets_use_it_at_once_and_the_process_ends(s3: S3Server, tmp_path: Path) -> None:
+def test_remote_media_works_in_concurrent_greenlets_and_lets_process_exit(
+    s3: S3Server, tmp_path: Path
+) -> None:
     subprocess.run([sys.executable, "-c", GEVENT, tmp_path], check=True, timeout=60)
