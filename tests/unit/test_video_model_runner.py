@@ -61,7 +61,7 @@ def test_model_runner_skips_size_without_enough_memory_and_logs_it(
     runner = runner_for(model := WatchedModel(too_wide=1000), warm_up_per_clip=True)
     runner.warm_up([ClipSize(1000, 48), ClipSize(64, 48)])
     assert log_messages() == [
-        "not warm for clips of 1000x48: CUDA out of memory. Tried to allocate 2.00 GiB."
+        "cannot warm up for clips of 1000x48: CUDA out of memory. Tried to allocate 2.00 GiB."
     ]
     each = len(get_args(Effect)) * WARM_UP_BATCHES
     small = blank(SMALL, SMALL, WARM_UP_BATCHES + 1)

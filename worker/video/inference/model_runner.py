@@ -104,7 +104,7 @@ class ModelRunner:
             except Exception as error:
                 if not memory.is_shortage(error):
                     raise
-                log.warning("not warm for clips of %dx%d: %s", *size, str(error).partition("\n")[0])
+                log.warning("cannot warm up for clips of %dx%d: %s", *size, str(error).partition("\n")[0])
         self.release_buffers()
 
     def prepare(self, effect: Effect, background: Background, height: int, width: int) -> ClipTransform:
