@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.bombs import black_png, raw_mp4
 from tests.support.clips import gradient, make_clip
 from tests.support.uploads import write_clip, write_image
 from tests.support.webstack import Web, assert_refused, serve, upload
-from tests.unit.test_video_bombs import mp4, png
 
 MAX_UPLOAD_BYTES = 200_000
 #: Settings of this module's server.
@@ -72,9 +72,9 @@ def test_upload_refuses_text_clips_and_other_bodies(web: Web, clip: bytes) -> No
 
 def test_upload_refuses_decompression_bombs(web: Web, clip: bytes, tmp_path: Path) -> None:
     assert "50000000 frames" in assert_refused(
-        web, upload(web, mp4(tmp_path / "a", 50_000_000).read_bytes()), 422, "file"
+        web, upload(web, raw_mp4(tmp_path / "a", 50_000_000).read_bytes()), 422, "file"
     )
-    image = png(tmp_path / "b", 8_000).read_bytes()
+    image = black_png(tmp_path / "b", 8_000).read_bytes()
     assert "pixels" in assert_refused(web, upload(web, clip, background=image), 422, "background")
     long = make_clip(tmp_path / "c.mp4", [gradient(0)] * 26).read_bytes()
     assert "longer than 1 sec" in assert_refused(web, upload(web, long), 422, "file")
