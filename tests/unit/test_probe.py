@@ -1,4 +1,4 @@
-"""What an upload is taken for; the probe itself lives beside the contract, in worker.jobs."""
+"""The probe of uploads: the clips and images that it accepts and describes, and those that it refuses."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ from worker.jobs.media.probe import ClipInfo, probe, probe_image
 from worker.video.decoding.reader import ClipReader
 
 
-def test_a_clip_is_described() -> None:
+def test_probe_describes_clip() -> None:
     assert probe(asset("carphone_pristine.mp4")) == ClipInfo(
         width=176,
         height=144,
@@ -55,33 +55,33 @@ def clip(
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.ts", "clip.avi", "clip.flv"])
-def test_the_usual_containers_are_let_in_whatever_they_are_called(tmp_path: Path, name: str) -> None:
+def test_probe_accepts_common_containers_whatever_their_name(tmp_path: Path, name: str) -> None:
     misnamed = clip(tmp_path, name, frames=25).rename(tmp_path / "notes.txt")
     info = probe(misnamed)
     assert (info.width, info.height, info.codec) == (64, 48, "h264")
 
 
-def test_the_smallest_size_and_a_single_frame_are_let_in(tmp_path: Path) -> None:
+def test_probe_accepts_smallest_size_and_single_frame(tmp_path: Path) -> None:
     assert probe(clip(tmp_path, "clip.mp4", 16, 16, frames=1)).frames == 1
 
 
 @pytest.mark.parametrize("make", [cut_inside_a_frame, cut_between_frames])
-def test_a_clip_cut_off_behind_its_index_is_let_in(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_probe_accepts_clip_truncated_after_index(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     info = probe(make(tmp_path))
     assert (info.width, info.height, info.frames) == (176, 144, 120)
 
 
-def test_a_clip_cut_off_with_its_index_is_let_in(tmp_path: Path) -> None:
+def test_probe_accepts_clip_whose_index_is_cut_off(tmp_path: Path) -> None:
     assert probe(index_cut_off(tmp_path)) == ClipInfo()
 
 
-def test_a_clip_of_which_only_the_index_is_left_is_let_in(tmp_path: Path) -> None:
+def test_probe_accepts_clip_with_index_only(tmp_path: Path) -> None:
     whole = index_first(tmp_path)
     head = truncate(whole, tmp_path / "clip.mp4", whole.read_bytes().index(b"mdat") + 4)
     assert probe(head).frames == 120
 
 
-def test_a_title_that_is_not_utf8_does_no_harm(tmp_path: Path) -> None:
+def test_probe_accepts_title_that_is_not_utf8(tmp_path: Path) -> None:
     path = index_first(tmp_path)
     content = path.read_bytes()
     place = content.index(b"Lavf")
@@ -116,7 +116,7 @@ def image(suffix: str, codec: str, pix_fmt: str) -> Callable[[Path], Path]:
 
 
 def sized(width: int, height: int) -> Callable[[Path], Path]:
-    """A lossless codec takes any size."""
+    """Return a function that writes a clip of this size, with a lossless codec, which accepts any size."""
     return lambda folder: clip(folder, "clip.mkv", width, height, codec="ffv1", pix_fmt="bgr0")
 
 
@@ -159,7 +159,7 @@ DASH = """<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="
         (sized(66, 48), "more than 3072 pixels"),
     ],
 )
-def test_what_cannot_become_a_job_is_refused_in_a_sentence(
+def test_probe_refuses_unsuitable_file_in_one_sentence(
     tmp_path: Path, make: Callable[[Path], Path], message: str
 ) -> None:
     with pytest.raises(InvalidInput, match=message) as caught:
@@ -169,28 +169,28 @@ def test_what_cannot_become_a_job_is_refused_in_a_sentence(
     assert str(caught.value).endswith(".")
 
 
-def test_an_animated_gif_is_a_clip(tmp_path: Path) -> None:
+def test_probe_accepts_animated_gif(tmp_path: Path) -> None:
     assert probe(clip(tmp_path, "clip.gif", codec="gif", pix_fmt="rgb8")).codec == "gif"
 
 
-def test_a_background_image_is_measured(tmp_path: Path) -> None:
+def test_probe_image_returns_size(tmp_path: Path) -> None:
     path = save_png(tmp_path / "image.png", np.zeros((30, 50, 3), np.uint8))
     assert probe_image(path.rename(tmp_path / "image")) == (50, 30)
 
 
 @pytest.mark.parametrize("make", [empty, text, index_first, playlist(HLS)])
-def test_a_background_that_is_no_image_is_refused(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_probe_image_refuses_other_files(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     with pytest.raises(InvalidInput, match="not an image") as caught:
         probe_image(make(tmp_path))
     assert caught.value.field == "background"
 
 
-def test_a_background_that_is_too_large_is_refused(tmp_path: Path) -> None:
+def test_probe_image_refuses_too_many_pixels(tmp_path: Path) -> None:
     path = save_png(tmp_path / "image.png", np.zeros((30, 50, 3), np.uint8))
     with pytest.raises(InvalidInput, match="more than 1499 pixels"):
         probe_image(path, Limits(max_pixels=1499))
 
 
-def test_the_probe_needs_neither_torch_nor_numpy() -> None:
+def test_probe_imports_neither_torch_nor_numpy() -> None:
     script = "import sys, worker.jobs.media.probe; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
