@@ -98,6 +98,8 @@ def empty(folder: Path) -> Path:
 
 
 def image(suffix: str, codec: str, pix_fmt: str) -> Callable[[Path], Path]:
+    """Return a function that writes an image named clip.mp4 into a folder."""
+
     def make(folder: Path) -> Path:
         path = folder / f"image.{suffix}"
         with av.open(
@@ -121,6 +123,8 @@ def sized(width: int, height: int) -> Callable[[Path], Path]:
 
 
 def playlist(content: str) -> Callable[[Path], Path]:
+    """Return a function that writes a playlist named clip.mp4 into a folder, and segment.ts beside it."""
+
     def make(folder: Path) -> Path:
         clip(folder, "segment.ts")
         path = folder / "clip.mp4"
