@@ -1,4 +1,4 @@
-"""Leases, pinning and what is left of a killed worker, on real GPUs; skipped where there is none."""
+"""Device leases on real GPUs, and what a killed worker leaves behind. Skipped without a GPU."""
 
 import os
 import subprocess
@@ -27,13 +27,13 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(not GPUS, reason="no CUDA device here"),
 ]
-two_gpus = pytest.mark.skipif(len(GPUS) < 2, reason="one CUDA device here, this takes two")
+two_gpus = pytest.mark.skipif(len(GPUS) < 2, reason="this needs two CUDA devices, and there is one")
 
 READY_S, GONE_S = 200.0, 10.0
-#: What differs between two looks at a GPU that nobody uses.
+#: How far two readings of an idle GPU's used memory may differ, in bytes.
 NOISE = 64 * 2**20
 
-#: Leases `argv[1]`, tells what torch makes of it, and holds it.
+#: Leases the devices `argv[1]`, prints whether torch sees exactly these, and holds them until it is killed.
 LEASE = """
 import logging, os, sys
 from pathlib import Path
@@ -51,7 +51,7 @@ print("pinned", ",".join(uuids) == held.label, held.label, flush=True)
 sys.stdin.read()
 """
 
-#: Takes `argv[1]` bytes of the first GPU that it sees, and holds them.
+#: Allocates `argv[1]` bytes on the first visible GPU, and holds them until it is killed.
 FILL = """
 import sys, torch
 ballast = torch.empty(int(sys.argv[1]), dtype=torch.uint8, device="cuda")
@@ -62,6 +62,7 @@ sys.stdin.read()
 
 @contextmanager
 def program(source: str, *arguments: object, visible: str) -> "Iterator[subprocess.Popen[str]]":
+    """Run Python code in a process that sees only these GPUs, and kill it after the block."""
     command = [sys.executable, "-u", "-c", source, *map(str, arguments)]
     env = os.environ | {"CUDA_VISIBLE_DEVICES": visible}
     process = subprocess.Popen(command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -72,50 +73,53 @@ def program(source: str, *arguments: object, visible: str) -> "Iterator[subproce
         process.communicate()
 
 
-def line(process: "subprocess.Popen[str]") -> str:
+def read_line(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
-def now(gpu: Gpu) -> Gpu:
-    """The same GPU at this moment."""
-    seen = find(list_gpus(), gpu.uuid)
-    assert seen is not None
-    return seen
+def current(gpu: Gpu) -> Gpu:
+    """Return a new reading of the GPU."""
+    reading = find(list_gpus(), gpu.uuid)
+    assert reading is not None
+    return reading
 
 
-def used(gpus: Sequence[Gpu]) -> int:
-    """Bytes, of all of them."""
-    return sum(gpu.total - now(gpu).free for gpu in gpus)
+def used_bytes(gpus: Sequence[Gpu]) -> int:
+    """Return how much memory of all these GPUs is in use at this moment."""
+    return sum(gpu.total - current(gpu).free for gpu in gpus)
 
 
-def test_a_worker_is_pinned_before_it_has_a_context(tmp_path: Path) -> None:
+def test_lease_pins_process_before_it_has_cuda_context(tmp_path: Path) -> None:
     first = GPUS[0].uuid
     with program(LEASE, "auto", tmp_path, 15, visible=first) as worker:
-        assert line(worker) == f"pinned True {first}"
-    with program(LEASE, GPUS[0].index, tmp_path, 15, visible=first[:12]) as worker:  # SIGKILL has freed it
-        assert line(worker) == f"pinned True {first}"
+        assert read_line(worker) == f"pinned True {first}"
+    # SIGKILL released the lease.
+    with program(LEASE, GPUS[0].index, tmp_path, 15, visible=first[:12]) as worker:
+        assert read_line(worker) == f"pinned True {first}"
 
 
-def test_a_gpu_that_another_program_fills_is_skipped_and_waited_for_when_that_ends(tmp_path: Path) -> None:
+def test_lease_skips_full_gpu_and_waits_for_its_memory(tmp_path: Path) -> None:
     gpu = GPUS[0]
     with program(FILL, gpu.total * 6 // 10, visible=gpu.uuid) as filler:
-        assert line(filler) == "full"
+        assert read_line(filler) == "full"
         with program(LEASE, "auto", tmp_path, 0, visible=gpu.uuid) as refused:
-            skipped = line(refused)
+            skipped = read_line(refused)
             assert refused.wait(60) == 1
-        assert f"GPU {gpu.index} has {now(gpu).free / GIB:.1f} of {gpu.total / GIB:.1f} GiB free" in skipped
-        if any(f"pid {filler.pid} " in user for user in now(gpu).users):  # not in every container
+        reading = current(gpu)
+        assert f"GPU {gpu.index} has {reading.free / GIB:.1f} of {gpu.total / GIB:.1f} GiB free" in skipped
+        # Some containers hide the processes.
+        if any(f"pid {filler.pid} " in user for user in reading.users):
             assert f"pid {filler.pid} " in skipped
         with program(LEASE, "auto", tmp_path, 60, visible=gpu.uuid) as waiting:
-            assert line(waiting).startswith("skipped: ")
+            assert read_line(waiting).startswith("skipped: ")
             filler.kill()
-            assert line(waiting) == f"pinned True {gpu.uuid}"
+            assert read_line(waiting) == f"pinned True {gpu.uuid}"
     sys.stdout.write(f"\n{skipped}\n")
 
 
-class Worker:
-    """A real worker and its processes, which all carry its home in their environment."""
+class WorkerProcess:
+    """A real worker and its descendants. All of them have the worker's home in their environment."""
 
     def __init__(self, settings: Settings, kind: str, name: str = "worker") -> None:
         self.settings = settings.replace(worker=kind)
@@ -126,7 +130,7 @@ class Worker:
             self.process = spawn(worker_argv(kind, self.settings), child_env(self.settings), output)
 
     def until_ready(self) -> str:
-        """Its device, once it serves."""
+        """Wait until the worker is ready, and return its device."""
         registry = Registry(Ledger(self.settings))
 
         def device() -> str:
@@ -141,7 +145,7 @@ class Worker:
         return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._has(pid)]
 
     def forks(self) -> list[int]:
-        """Those that never called exec."""
+        """Return the pids of the descendants that were forked and have not called exec."""
         mine = self._read(self.process.pid, "cmdline")
         return [
             pid for pid in self.all_pids() if self._read(pid, "cmdline") == mine and pid != self.process.pid
@@ -153,7 +157,7 @@ class Worker:
     def _read(self, pid: int, what: str) -> bytes:
         try:
             return Path(f"/proc/{pid}/{what}").read_bytes()
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             return b""
 
     def kill(self) -> None:
@@ -170,32 +174,32 @@ class Worker:
         pytest.param("vllm", "ready", 2, marks=two_gpus),
     ],
 )
-def test_a_killed_chat_worker_leaves_no_process_and_no_memory(
+def test_killed_chat_worker_leaves_no_process_and_no_memory(
     settings: Settings, tmp_path: Path, engine: str, when: str, count: int
 ) -> None:
     if engine == "vllm" and find_spec("vllm") is None:
         pytest.skip("vllm is not installed")
     gpus = GPUS[:count]
-    eventually(lambda: all(now(gpu).free > gpu.total // 2 for gpu in gpus), "what was used before")
-    before = used(gpus)
+    eventually(lambda: all(current(gpu).free > gpu.total // 2 for gpu in gpus), "the memory of earlier tests")
+    before = used_bytes(gpus)
     settings = settings.replace(devices=",".join(gpu.uuid for gpu in gpus), engine=engine)
     if engine == "vllm":
         settings = settings.replace(vllm_args='{"enforce_eager": true, "gpu_memory_utilization": 0.3}')
     if count > 1:
         settings = settings.replace(chat_model=str(even_model(tmp_path / "even")))
-    worker = Worker(settings, "chat")
+    worker = WorkerProcess(settings, "chat")
     try:
         if when == "ready":
             worker.until_ready()
         else:
-            eventually(lambda: used(gpus) > before + 4 * NOISE, "an engine that loads", READY_S)
-        held, processes = used(gpus) - before, len(worker.all_pids())
+            eventually(lambda: used_bytes(gpus) > before + 4 * NOISE, "an engine that is loading", READY_S)
+        held, processes = used_bytes(gpus) - before, len(worker.all_pids())
         eventually(lambda: not worker.forks(), "an exec by all that was started", GONE_S)
         worker.kill()
         since = time.monotonic()
         eventually(lambda: not worker.all_pids(), "the end of all processes", GONE_S)
         ended_s = time.monotonic() - since
-        eventually(lambda: used(gpus) <= before + count * NOISE, "the memory", GONE_S - ended_s)
+        eventually(lambda: used_bytes(gpus) <= before + count * NOISE, "the memory", GONE_S - ended_s)
         freed_s = time.monotonic() - since
     finally:
         worker.kill()
@@ -206,31 +210,31 @@ def test_a_killed_chat_worker_leaves_no_process_and_no_memory(
 
 
 @two_gpus
-def test_two_workers_take_two_gpus_and_a_third_is_told_who_has_them(
+def test_two_workers_lease_two_gpus_and_third_names_their_holders(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings.replace(devices="auto")
     pair = GPUS[:2]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(gpu.uuid for gpu in pair))
-    workers = [Worker(settings, "video", name) for name in ("a", "b")]
+    workers = [WorkerProcess(settings, "video", name) for name in ("a", "b")]
     try:
         assert {worker.until_ready() for worker in workers} == {gpu.uuid for gpu in pair}
-        third = Worker(settings, "video", "third")
+        third = WorkerProcess(settings, "video", "third")
         assert third.process.wait(60) == 1
-        said = tail(third.log, 5)
-        assert all(f"is held by pid {worker.process.pid} on " in said for worker in workers)
+        log_tail = tail(third.log, 5)
+        assert all(f"is held by pid {worker.process.pid} on " in log_tail for worker in workers)
         workers[0].kill()
-        workers[0] = Worker(settings, "video", "fourth")
+        workers[0] = WorkerProcess(settings, "video", "fourth")
         assert workers[0].until_ready() in [gpu.uuid for gpu in pair]
     finally:
         for worker in workers:
             worker.kill()
-    sys.stdout.write(f"\n{said}\n")
+    sys.stdout.write(f"\n{log_tail}\n")
 
 
 @two_gpus
-def test_two_named_gpus_are_pinned_in_that_order(tmp_path: Path) -> None:
+def test_lease_pins_named_gpus_in_order(tmp_path: Path) -> None:
     first, second = (gpu.uuid for gpu in GPUS[:2])
     names = f"{GPUS[1].index},{GPUS[0].index}"
     with program(LEASE, names, tmp_path, 15, visible=f"{first},{second}") as worker:
-        assert line(worker) == f"pinned True {second},{first}"
+        assert read_line(worker) == f"pinned True {second},{first}"

@@ -9,4 +9,5 @@ from worker.jobs.settings import Settings
 
 @cache
 def asset(name: str) -> Path:
+    """Return the path of an asset of `worker.assets`."""
     return fetch(Settings.from_env().models_dir, name)

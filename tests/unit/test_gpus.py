@@ -1,3 +1,5 @@
+"""The list of GPUs, with a stub of NVML."""
+
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -10,17 +12,18 @@ from worker.devices.gpus import GIB, list_gpus
 
 
 class NVMLError(Exception):
-    """As pynvml's."""
+    """Stands for pynvml's error of this name."""
 
 
 class NotSupported(NVMLError):
-    """Likewise."""
+    """Stands for pynvml's `NVMLError_NotSupported`."""
 
 
-class Nvml:
-    """An NVML of four GPUs; `lost` has fallen off the bus, `sliced` has MIG on, with slices 0 and 2.
+class StubNvml:
+    """A stub of the module pynvml, with four GPUs.
 
-    `shares`: they have no memory of their own. `fails`: a call that does, for no reason known here.
+    The GPU number `lost` has fallen off the bus. MIG is on for the GPU number `sliced`, with slices 0 and 2.
+    With `shared_memory`, the GPUs use the machine's memory. The function `failing_call` always fails.
     """
 
     NVMLError = NVMLError
@@ -32,10 +35,12 @@ class Nvml:
         lost: int | None = None,
         sliced: int | None = None,
         driver: bool = True,
-        shares: bool = False,
-        fails: str = "",
+        shared_memory: bool = False,
+        failing_call: str = "",
     ) -> None:
-        self.lost, self.sliced, self.driver, self.shares, self.fails = lost, sliced, driver, shares, fails
+        self.lost, self.sliced, self.driver = lost, sliced, driver
+        self.shared_memory, self.failing_call = shared_memory, failing_call
+        #: The number of nvmlInit calls without an nvmlShutdown.
         self.open = 0
 
     def nvmlInit(self) -> None:  # noqa: N802
@@ -62,12 +67,12 @@ class Nvml:
             ],
             "nvmlSystemGetProcessName": self._process_name,
         }
-        if name == self.fails:
+        if name == self.failing_call:
             raise NVMLError("Unknown Error")
         return calls[name]
 
     def _memory(self, handle: str) -> SimpleNamespace:
-        if self.shares:
+        if self.shared_memory:
             raise NotSupported("Not Supported")
         return SimpleNamespace(free=70 * GIB, total=80 * GIB)
 
@@ -92,24 +97,28 @@ class Nvml:
         return "python"
 
 
+InstallNvml = Callable[..., StubNvml]
+
+
 @pytest.fixture
-def plug(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Nvml]:
+def install_nvml(monkeypatch: pytest.MonkeyPatch) -> InstallNvml:
+    """A function that puts a stub in the place of pynvml, and returns it."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    def plug(**state: Any) -> Nvml:
-        nvml = Nvml(**state)
+    def install(**state: Any) -> StubNvml:
+        nvml = StubNvml(**state)
         monkeypatch.setitem(sys.modules, "pynvml", nvml)
         return nvml
 
-    return plug
+    return install
 
 
-def indexes() -> list[str]:
+def listed_indexes() -> list[str]:
     return [gpu.index for gpu in list_gpus()]
 
 
-def test_what_nvml_tells(plug: Callable[..., Nvml]) -> None:
-    nvml = plug()
+def test_list_gpus_describes_gpus(install_nvml: InstallNvml) -> None:
+    nvml = install_nvml()
     first = list_gpus()[0]
     assert str(first) == "GPU 0 has 70.0 of 80.0 GiB free, used by pid 7 python (2.0 GiB), pid 8"
     assert first.uuid == "GPU-0f3a-b"
@@ -130,65 +139,67 @@ def test_what_nvml_tells(plug: Callable[..., Nvml]) -> None:
         ("1,1", []),
     ],
 )
-def test_the_users_choice_and_order(
-    plug: Callable[..., Nvml], monkeypatch: pytest.MonkeyPatch, visible: str, seen: list[str]
+def test_list_gpus_follows_cuda_visible_devices(
+    install_nvml: InstallNvml, monkeypatch: pytest.MonkeyPatch, visible: str, seen: list[str]
 ) -> None:
-    plug()
+    install_nvml()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert indexes() == seen
+    assert listed_indexes() == seen
 
 
 @pytest.mark.parametrize("visible", ["1,9,0", "1,GPU-,0", "1,GPU-9,0", "1,as it was,0"])
-def test_a_name_that_fits_no_gpu_or_several_ends_the_list_and_is_told(
-    plug: Callable[..., Nvml],
+def test_list_gpus_ends_at_unmatched_name_and_logs_it(
+    install_nvml: InstallNvml,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     visible: str,
 ) -> None:
-    plug()
+    install_nvml()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert indexes() == ["1"]
-    assert f"{visible.split(',')[1]!r} fits no GPU, and ends the list" in caplog.text
+    assert listed_indexes() == ["1"]
+    assert f"{visible.split(',')[1]!r} matches no GPU and ends the list" in caplog.text
 
 
-def test_a_gpu_with_mig_is_its_slices(plug: Callable[..., Nvml], monkeypatch: pytest.MonkeyPatch) -> None:
-    plug(sliced=1)
+def test_list_gpus_returns_slices_of_gpu_with_mig(
+    install_nvml: InstallNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_nvml(sliced=1)
     assert [(gpu.index, gpu.uuid) for gpu in list_gpus()][1:3] == [("1:0", "MIG-1-0"), ("1:2", "MIG-1-2")]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1-2")
-    assert indexes() == ["1:2"]
+    assert listed_indexes() == ["1:2"]
 
 
-def test_a_gpu_that_is_lost_leaves_the_others(
-    plug: Callable[..., Nvml], caplog: pytest.LogCaptureFixture
-) -> None:
-    plug(lost=1)
-    assert indexes() == ["0", "2", "3"]
-    assert "GPU 1 is left out, NVML says: GPU is lost" in caplog.text
+def test_list_gpus_ignores_lost_gpu(install_nvml: InstallNvml, caplog: pytest.LogCaptureFixture) -> None:
+    install_nvml(lost=1)
+    assert listed_indexes() == ["0", "2", "3"]
+    assert "GPU 1 is ignored: NVML: GPU is lost" in caplog.text
 
 
-def test_a_gpu_without_memory_of_its_own_has_the_machines(plug: Callable[..., Nvml]) -> None:
-    plug(shares=True)
+def test_list_gpus_reads_machine_memory_if_gpu_has_none(install_nvml: InstallNvml) -> None:
+    install_nvml(shared_memory=True)
     first, *_ = list_gpus()
     assert first.total == psutil.virtual_memory().total
     assert 0 < first.free < first.total
 
 
-def test_an_nvml_that_fails_is_no_gpu(plug: Callable[..., Nvml], caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever looks again and again, as a worker's heartbeat does, must live with it."""
+def test_list_gpus_returns_none_if_nvml_fails(
+    install_nvml: InstallNvml, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker's heartbeat lists the GPUs again and again, and must survive this."""
     caplog.set_level("INFO")
-    nvml = plug(fails="nvmlDeviceGetCount")
-    assert indexes() == []
-    assert "no GPU can be seen, NVML says: Unknown Error" in caplog.text
+    nvml = install_nvml(failing_call="nvmlDeviceGetCount")
+    assert listed_indexes() == []
+    assert "no GPU is visible: NVML: Unknown Error" in caplog.text
     assert nvml.open == 0
 
 
-def test_no_driver_is_no_gpu_and_the_log_has_the_reason(
-    plug: Callable[..., Nvml], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_list_gpus_returns_none_and_logs_reason_without_driver(
+    install_nvml: InstallNvml, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
-    plug(driver=False)
-    assert indexes() == []
-    assert "no GPU can be seen, NVML says: Driver Not Loaded" in caplog.text
-    monkeypatch.setitem(sys.modules, "pynvml", None)  # what makes `import pynvml` fail
-    assert indexes() == []
+    install_nvml(driver=False)
+    assert listed_indexes() == []
+    assert "no GPU is visible: NVML: Driver Not Loaded" in caplog.text
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # makes `import pynvml` fail
+    assert listed_indexes() == []
     assert "pynvml" in caplog.text

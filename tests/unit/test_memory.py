@@ -1,3 +1,5 @@
+"""Measurements of memory use."""
+
 import gc
 import json
 import mmap
@@ -11,10 +13,10 @@ from worker.devices.gpus import GIB, Gpu
 from worker.devices.memory import MemoryReport, MemorySample, MemorySnapshot, measure, snapshot
 
 
-def test_on_a_cpu_the_resident_set_is_measured_and_marked_as_such() -> None:
-    gc.collect()  # what other tests have left must not be freed in between
+def test_measure_reports_resident_set_on_cpu() -> None:
+    gc.collect()  # so that no garbage of other tests is freed while the block runs
     size = 64 << 20
-    # Not from malloc: it may hand out again what another test has freed, which is resident already.
+    # malloc might return memory that another test has freed, and which is resident already.
     with mmap.mmap(-1, size) as fresh:
         with measure("cpu") as meter:
             fresh.write(b"x" * size)
@@ -25,17 +27,17 @@ def test_on_a_cpu_the_resident_set_is_measured_and_marked_as_such() -> None:
     assert report.peak_allocated == report.peak_reserved == report.after.allocated
 
 
-def test_the_report_is_there_only_after_the_block() -> None:
+def test_meter_has_no_report_inside_block() -> None:
     with measure("cpu") as meter, pytest.raises(RuntimeError, match="not ended"):
         _ = meter.report
 
 
-def test_an_error_in_the_block_comes_through() -> None:
+def test_measure_passes_errors_on() -> None:
     with pytest.raises(ZeroDivisionError), measure("cpu"):
         _ = 1 // 0
 
 
-def test_on_a_gpu_the_allocator_is_asked_before_and_after_and_its_peaks_are_reset(
+def test_measure_resets_peaks_and_reads_allocator_on_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stats = {"allocated_bytes.all.current": 10, "reserved_bytes.all.current": 20}
@@ -53,16 +55,17 @@ def test_on_a_gpu_the_allocator_is_asked_before_and_after_and_its_peaks_are_rese
     assert resets == ["cuda"]
 
 
-def test_a_snapshot_becomes_json() -> None:
+def test_snapshot_becomes_json() -> None:
     snapshot_ = json.loads(json.dumps(asdict(snapshot("cpu"))))
     assert snapshot_["source"] == "rss"
     assert 0 < snapshot_["allocated"] <= snapshot_["total"]
 
 
-def test_a_process_whose_engine_runs_elsewhere_creates_no_context(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshot_creates_no_cuda_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine of such a worker runs in processes of its own, so NVML's figures for all processes count."""
     gpus = [Gpu("0", "GPU-a", 3 * GIB, 80 * GIB), Gpu("1", "GPU-b", 4 * GIB, 80 * GIB)]
     monkeypatch.setattr(memory, "list_gpus", lambda: gpus)
     monkeypatch.setattr("torch.cuda.is_initialized", lambda: False)
-    monkeypatch.delattr("torch.cuda.get_device_properties")  # which would create one
+    monkeypatch.delattr("torch.cuda.get_device_properties")  # would create a context
     shown = snapshot("cuda")
     assert shown == MemorySnapshot("cuda", 153 * GIB, 153 * GIB, 160 * GIB)
