@@ -21,9 +21,9 @@ __all__ = ["Entry", "ObjectStore"]
 
 log = logging.getLogger(__name__)
 
-#: How long the store may take to answer, or to send a block.
+#: The time limit for an answer of the store, or for a block that it sends, in seconds.
 TIMEOUT_S = 30.0
-#: The slowest upload that is accepted. Its time limit is `TIMEOUT_S` and one second for each so many bytes.
+#: The slowest upload that is accepted: its time limit grows by one second for each `MIN_BYTES_PER_S` bytes.
 MIN_BYTES_PER_S = 512 * 1024
 #: The size of an upload's parts in bytes. Several parts are in memory at the same time.
 PART_BYTES = 8 * 2**20
@@ -34,7 +34,7 @@ class Entry:
     """A file in a listing: its size in bytes, and the time of its last change in seconds since the epoch."""
 
     size: int
-    #: None if the store does not tell.
+    #: None if the store does not report the time.
     changed: float | None
 
 
@@ -91,7 +91,8 @@ class ObjectStore:
     def file(self, key: str, size: int | None = None) -> StoredFile:
         """Return the file of this key. Raises FileNotFoundError if there is none.
 
-        If the caller knows its `size` in bytes, the store is not asked, and the first read finds out.
+        A caller that knows the `size` of the file in bytes can pass it. Then this makes no request. If the
+        file is missing, its first read raises `MediaUnavailable`.
         """
         if size is None:
             self._fs.invalidate_cache()
@@ -99,7 +100,7 @@ class ObjectStore:
         return StoredFile(size, lambda start, stop: self._read(key, start, stop))
 
     def list(self, key: str = "") -> Mapping[str, Entry]:
-        """Return the files below `key`, by the rest of their keys."""
+        """Return the files below `key`. The mapping's keys are relative to `key`."""
         self._fs.invalidate_cache()
         top = self._path(key)
         try:
@@ -152,7 +153,10 @@ def _unavailable(error: Exception) -> MediaUnavailable:
 
 
 def _entry(info: Mapping[str, Any]) -> Entry:
-    """Return the entry of a file. fsspec's libraries use different names for the time of its last change."""
+    """Return the entry of a file from the `info` that fsspec returns.
+
+    Its libraries use different names for the time of the last change.
+    """
     names = ("LastModified", "last_modified", "mtime", "created")  # S3; Azure; GCS, SFTP, disks; memory
     changed = next((info[name] for name in names if info.get(name)), None)
     if isinstance(changed, datetime):

@@ -36,7 +36,7 @@ class RemoteMedia:
     def older_than(self, age_s: float) -> Iterator[JobFiles]:
         """Yield the files of each job whose files have not changed for `age_s` seconds.
 
-        A job with a file whose time the store does not tell is omitted. Raises `MediaUnavailable`.
+        Jobs with a file whose time the store does not report are omitted. Raises `MediaUnavailable`.
         """
         latest = time.time() - age_s
         listed = sorted(self._store.list().items())
