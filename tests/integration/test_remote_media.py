@@ -148,7 +148,7 @@ def test_remote_media_stores_no_refused_clip_and_deletes_with_the_job(
 
 
 def test_remote_media_outage_refuses_uploads_only(api: Web, s3: S3Server, video_job: str, clip: Path) -> None:
-    with s3.away():
+    with s3.stopped():
         for answer in (submit(api, clip), api.http.get(f"/v1/jobs/{video_job}/result")):
             assert (answer.status_code, answer.json()["code"]) == (503, "media_unavailable")
             assert "Retry-After" in answer.headers

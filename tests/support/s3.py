@@ -57,7 +57,7 @@ class S3Server:
         self._process.wait()
 
     @contextmanager
-    def away(self) -> Iterator[None]:
+    def stopped(self) -> Iterator[None]:
         """Stop the server while the block runs, so that it refuses connections. Then start it, empty."""
         self.stop()
         try:
