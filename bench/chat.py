@@ -138,6 +138,11 @@ def length(number: int, tokens: int, range_ratio: float) -> int:
     return round(tokens * Random(number).uniform(1 - range_ratio, 1 + range_ratio))
 
 
+def with_lengths(run_chat: RunChat, tokens: int, range_ratio: float) -> RunNumberedChat:
+    """Return a function that runs a chat with the length of its number."""
+    return lambda number: run_chat(number, length(number, tokens, range_ratio))
+
+
 def compare(
     args: argparse.Namespace, ratio: float, contestants: Sequence[RunChat], firsts: Iterator[int]
 ) -> None:
@@ -145,10 +150,7 @@ def compare(
 
     Each item of `firsts` is the number of a round's first chat.
     """
-    chats: list[RunNumberedChat] = [
-        lambda number, run_chat=run_chat: run_chat(number, length(number, args.tokens, ratio))
-        for run_chat in contestants
-    ]
+    chats = [with_lengths(run_chat, args.tokens, ratio) for run_chat in contestants]
     print(f"{'at once':>8}  {'tokens/s':^22}  {'first token, ms':^22}  {'between tokens, ms':^22}")
     for at_once in args.at_once:
         measurements = [Measurement(run_chat) for run_chat in chats]

@@ -1,4 +1,4 @@
-// What a page does to follow a job, in Node too: an EventSource is told by the API when to stop.
+// Follow a job, in a page or in Node. The EventSource reconnects until the API answers 204 after the last event.
 const TYPES = ["queued", "started", "token", "batch", "progress", "requeued", "succeeded", "failed", "canceled"];
 
 export function follow(EventSource, url, options, report) {

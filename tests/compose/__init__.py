@@ -1,0 +1,1 @@
+"""The test of the deployment: compose.yaml under a real Docker engine, with faults."""

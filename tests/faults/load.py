@@ -32,8 +32,8 @@ STUCK_S = 90.0
 class Load:
     """Clients that submit at least `minimum` jobs of each kind, and continue until `finish`.
 
-    The `submitters` keep some chats waiting. Each of the `followers` submits one chat at a time and follows it
-    to its end. `chat_body` makes the body of chat number n.
+    The `submitters` keep some chats waiting. Each of the `followers` submits one chat at a time and follows
+    it to its end. `chat_body` makes the body of chat number n.
     """
 
     def __init__(

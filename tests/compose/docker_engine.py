@@ -1,4 +1,4 @@
-"""The engine: Docker and Compose as they are found here; a daemon of our own where none runs."""
+"""Docker and Compose as they are installed on this machine, with a daemon of the test if none runs."""
 
 import os
 import shutil
@@ -11,45 +11,49 @@ from pathlib import Path
 
 from tests.support.stack import eventually
 
-__all__ = ["Engine", "running_engine"]
+__all__ = ["DockerEngine", "repository", "running_docker"]
 
-#: The least that a `docker` must be able to build, by the builder that our Dockerfile needs.
+#: A Dockerfile that tells whether a `docker` can build with BuildKit, as this repository's Dockerfile needs.
 PROBE = b"FROM scratch\nLABEL probe=1\n"
 START_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """Runs commands in an environment in which `docker` is one that can build."""
+class DockerEngine:
+    """A Docker engine that can build images, and the command of its Compose."""
 
+    #: Environment variables in which `docker` is a command that can build.
     environment: Mapping[str, str]
     compose: Sequence[str]
 
-    def run(self, *command: str, given: bytes = b"", more: Mapping[str, str] | None = None) -> str:
-        """Its output; `more` are variables. Raises `RuntimeError` with what it said if it fails."""
-        environment = {**self.environment, **(more or {})}
-        done = subprocess.run(command, env=environment, input=given, capture_output=True, check=False)
+    def run(self, *command: str, stdin: bytes = b"", variables: Mapping[str, str] | None = None) -> str:
+        """Run a command with these further environment variables, and return its output.
+
+        Raises `RuntimeError` with the end of its output if the command fails.
+        """
+        environment = {**self.environment, **(variables or {})}
+        done = subprocess.run(command, env=environment, input=stdin, capture_output=True, check=False)
         if done.returncode:
-            said = (done.stdout + done.stderr).decode(errors="replace")[-4000:]
-            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{said}")
+            output = (done.stdout + done.stderr).decode(errors="replace")[-4000:]
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{output}")
         return done.stdout.decode(errors="replace")
 
     def has_image(self, tag: str) -> bool:
-        """Whether the image is here."""
+        """Return whether the image exists on this machine."""
         return bool(self.run("docker", "images", "--quiet", tag))
 
 
 @contextmanager
-def running_engine() -> Iterator[Engine]:
-    """The daemon that runs, or one that we start and stop again."""
-    with _daemon():
+def running_docker() -> Iterator[DockerEngine]:
+    """Yield the engine whose daemon runs. If none runs, start one and stop it at the end."""
+    with _running_daemon():
         environment = _environment()
         modern = _succeeds(["docker", "compose", "version"], environment)
-        yield Engine(environment, ["docker", "compose"] if modern else ["docker-compose"])
+        yield DockerEngine(environment, ["docker", "compose"] if modern else ["docker-compose"])
 
 
 @contextmanager
-def _daemon() -> Iterator[None]:
+def _running_daemon() -> Iterator[None]:
     if _succeeds(["docker", "info"], os.environ):
         yield
         return
@@ -66,7 +70,10 @@ def _daemon() -> Iterator[None]:
 
 
 def _environment() -> Mapping[str, str]:
-    """With the first `docker` of the PATH that can build as we need it: some can do no more than run."""
+    """Return an environment whose `docker` is the first of the PATH that can build.
+
+    Some installations have a `docker` that can only run containers. Raises `RuntimeError` if none can build.
+    """
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         if shutil.which("docker", path=folder):
             path = os.pathsep.join([folder, os.environ["PATH"]])
@@ -76,15 +83,16 @@ def _environment() -> Mapping[str, str]:
     raise RuntimeError("no `docker` of the PATH can build with BuildKit")
 
 
-def _succeeds(command: Sequence[str], environment: Mapping[str, str], given: bytes = b"") -> bool:
+def _succeeds(command: Sequence[str], environment: Mapping[str, str], stdin: bytes = b"") -> bool:
+    """Return whether the command exists and exits with 0."""
     program = shutil.which(command[0], path=environment.get("PATH"))
     if program is None:
         return False
     argv = [program, *command[1:]]
-    done = subprocess.run(argv, env=dict(environment), input=given, capture_output=True, check=False)
+    done = subprocess.run(argv, env=dict(environment), input=stdin, capture_output=True, check=False)
     return done.returncode == 0
 
 
 def repository() -> Path:
-    """The root of this repository."""
+    """Return the root of this repository."""
     return Path(__file__).parents[2]
