@@ -94,11 +94,11 @@ def test_frozen_worker_drops_lost_jobs_and_serves_again(cluster: Cluster) -> Non
     wait_for(cluster, job_id, "succeeded")
     assert_complete(cluster, job_id)
     assert types(cluster, job_id) == ["queued", "started", "requeued", "started", "succeeded"]
-    crowd = [submit(cluster, "long") for _ in range(2 * SLOTS)]  # more than the other worker has slots
-    for job_id in crowd:
+    jobs = [submit(cluster, "long") for _ in range(2 * SLOTS)]  # more than the other worker has slots
+    for job_id in jobs:
         wait_for(cluster, job_id, "started")
-    assert frozen in [worker_of(cluster, job_id) for job_id in crowd]
-    for job_id in crowd:
+    assert frozen in [worker_of(cluster, job_id) for job_id in jobs]
+    for job_id in jobs:
         wait_for(cluster, job_id, "succeeded")
         assert_complete(cluster, job_id)
 
@@ -144,15 +144,15 @@ def test_timeout_ends_job_that_hangs_in_engine(cluster: Cluster) -> None:
 
 
 def test_max_queue_s_fails_waiting_job(cluster: Cluster) -> None:
-    crowd = [submit(cluster, "hang") for _ in range(2 * SLOTS)]
-    for job_id in crowd:
+    jobs = [submit(cluster, "hang") for _ in range(2 * SLOTS)]
+    for job_id in jobs:
         wait_for(cluster, job_id, "started")
     late = submit(cluster, "long", max_queue_s=1)
     wait_for(cluster, late, "failed")
     assert (error(cluster, late), types(cluster, late)) == ("expired", ["queued", "failed"])
-    for job_id in crowd:
+    for job_id in jobs:
         cluster.ledger.cancel(job_id)
-    for job_id in crowd:
+    for job_id in jobs:
         wait_for(cluster, job_id, "canceled")
 
 
@@ -177,8 +177,8 @@ def test_drain_hands_over_unfinished_job(cluster: Cluster, number: signal.Signal
     "away_s", [0.5, 3 * LEASE_S, pytest.param(60.0, marks=pytest.mark.long)], ids=["blink", "long", "60 s"]
 )
 def test_redis_outage_repeats_no_job(cluster: Cluster, away_s: float) -> None:
-    crowd = [submit(cluster, "long") for _ in range(2 * SLOTS + 4)]
-    running = crowd[: 2 * SLOTS]
+    jobs = [submit(cluster, "long") for _ in range(2 * SLOTS + 4)]
+    running = jobs[: 2 * SLOTS]
     for job_id in running:
         wait_for(cluster, job_id, "token")
     redis = cluster.redis
@@ -191,7 +191,7 @@ def test_redis_outage_repeats_no_job(cluster: Cluster, away_s: float) -> None:
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
     eventually(lambda: redis.pid != old_pid and cluster.redis_answers(), "Redis again", 2 * away_s + 30)
     redis.restart_delay_s = RESTART_DELAY_S
-    for job_id in crowd:
+    for job_id in jobs:
         wait_for(cluster, job_id, "succeeded")
         assert_complete(cluster, job_id)
         assert types(cluster, job_id) == ["queued", "started", "succeeded"]
