@@ -4,12 +4,12 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 CLIENTS := .venv-clients
-ENGINE_TESTS ?= tests/contract tests/integration/test_vllm_stack.py
+ENGINE_TESTS ?= tests/contract tests/integration/worker/test_vllm_stack.py
 NODE := tests/clients/node_modules tests/browser/node_modules
 
 # Processes of pytest. Tests wait for real servers much of the time, so three keep two cores busy.
 WORKERS ?= 3
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) -p tests.support.scheduling
 
 .PHONY: demo check test unit test-vllm gpu-test browser-test compose-test faults clients lint docs clean
 

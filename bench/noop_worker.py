@@ -1,6 +1,6 @@
 """A chat worker whose engine answers one word at once, so that only the cost of everything else remains."""
 
-from tests.support.fake_engine import FakeEngine
+from tests.support.chat.fake_engine import FakeEngine
 from tests.support.stand_ins import serve_chats_with
 from worker.app import app
 

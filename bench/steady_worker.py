@@ -1,6 +1,6 @@
 """A chat worker whose engine steps at the pace of a fast GPU: one word per chat and step, without an end."""
 
-from tests.support.fake_engine import FakeEngine
+from tests.support.chat.fake_engine import FakeEngine
 from tests.support.stand_ins import serve_chats_with
 from worker.app import app
 

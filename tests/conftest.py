@@ -17,22 +17,6 @@ from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 
-#: The group of the tests that use a fixture whose setup takes long. pytest-xdist runs a group in one process.
-GROUPS = {"stack": "stack", "engine_name": "engines", "serve": "engines", "loaded": "engines"}
-
-
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test a group for `--dist loadgroup`: that of its fixtures, else its module.
-
-    A module's tests share its servers, so they stay in one process. A marker of the test's own goes first.
-    """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            fixtures = getattr(item, "fixturenames", ())
-            group = next((GROUPS[name] for name in fixtures if name in GROUPS), item.path.stem)
-            item.add_marker(pytest.mark.xdist_group(group))
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _freeze_older_objects() -> None:

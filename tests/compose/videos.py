@@ -7,7 +7,7 @@ from typing import Any
 from tests.compose.project import Project
 from tests.support.assets import asset
 from tests.support.event_checks import Flaw, check_log, check_video
-from tests.support.pictures import read_pictures, same_pictures
+from tests.support.video.pictures import read_pictures, same_pictures
 from webapi.client import Client
 
 __all__ = ["Videos"]

@@ -1,3 +1,3 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.support.engine_contract")
+pytest.register_assert_rewrite("tests.support.chat.engine_contract")

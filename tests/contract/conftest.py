@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.assets import asset
-from tests.support.engines import (
+from tests.support.chat.engines import (
     MODEL,
     MODEL_ENGINES,
     StartedEngine,

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.engine_contract import ChatEngineContract
-from tests.support.engines import SHORT_QUESTION, StartedEngine, chat
+from tests.support.chat.engine_contract import ChatEngineContract
+from tests.support.chat.engines import SHORT_QUESTION, StartedEngine, chat
 from worker.jobs.errors import EngineDied
 
 

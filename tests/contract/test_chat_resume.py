@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engines import SHORT_QUESTION, StartedEngine, chat
+from tests.support.chat.engines import SHORT_QUESTION, StartedEngine, chat
 from worker.chat.engine import ChatRequest, Delta
 
 EMOJI = "Repeat exactly: 🎉🎊🦄 こんにちは 你好 Ω≈ç√ 🎉🎊🦄"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from tests.support.engines import StartedEngine, chat
+from tests.support.chat.engines import StartedEngine, chat
 from worker.chat.engine import ChatRequest, Delta
 from worker.jobs.errors import OutOfMemory
 

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.engines import MODEL_ENGINES, StartedEngine, encode
-from tests.support.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
+from tests.support.chat.engines import MODEL_ENGINES, StartedEngine, encode
+from tests.support.chat.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
 from worker.chat.engine import ChatRequest
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engines import StartedEngine, encode
-from tests.support.tiny_models import tokenized
+from tests.support.chat.engines import StartedEngine, encode
+from tests.support.chat.tiny_models import tokenized
 from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine.engine import TransformersEngine
 from worker.jobs.errors import EngineFailed, ModelMissing

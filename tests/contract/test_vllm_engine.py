@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.assets import asset
-from tests.support.engines import MODEL
+from tests.support.chat.engines import MODEL
 from worker.chat.vllm_engine.engine import VllmEngine
 from worker.jobs.errors import ConfigurationError, ModelMissing
 

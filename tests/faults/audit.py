@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from tests.faults.load import Load
 from tests.support.event_checks import Expected, Flaw, check_chat, check_log, check_video
-from tests.support.pictures import read_pictures, same_pictures
+from tests.support.video.pictures import read_pictures, same_pictures
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles
 from worker.jobs.records import Record

@@ -7,11 +7,11 @@ from typing import Any
 from tests.faults.campaign import SETTINGS, Plan
 from tests.faults.injector import FaultKind
 from tests.support.assets import asset
-from tests.support.clips import make_clip
+from tests.support.chat.prompts import PROMPTS
 from tests.support.event_checks import Expected
-from tests.support.pictures import numbered_picture
-from tests.support.prompts import PROMPTS
 from tests.support.scripted import STOP, expected
+from tests.support.video.clips import make_clip
+from tests.support.video.pictures import numbered_picture
 from webapi.client import Client
 from worker.jobs.specs import ChatJob
 

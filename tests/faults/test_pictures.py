@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.support.clips import make_clip
-from tests.support.pictures import numbered_picture, read_pictures, same_pictures
+from tests.support.video.clips import make_clip
+from tests.support.video.pictures import numbered_picture, read_pictures, same_pictures
 
 
 def test_same_pictures_finds_missing_and_swapped_frames(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from tests.gpu.ballast import fill_device
 from tests.support.assets import asset
-from tests.support.engines import MODEL, SHORT_QUESTION
-from tests.support.recorder import Recorder
+from tests.support.chat.engines import MODEL, SHORT_QUESTION
+from tests.support.chat.recorder import Recorder
 from tests.support.stack import Stack, eventually, free_port
 from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine.engine import TransformersEngine

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.assets import asset
+from tests.support.chat.tiny_models import even_model
 from tests.support.stack import eventually
-from tests.support.tiny_models import even_model
 from webapi.local.commands import worker_argv
 from webapi.local.supervisor import spawn, tail
 from worker.devices.gpus import GIB, Gpu, find, list_gpus

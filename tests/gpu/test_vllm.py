@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.assets import asset
-from tests.support.engine_contract import ChatEngineContract
-from tests.support.engines import LONG_QUESTION, MODEL, SHORT_QUESTION, StartedEngine, chat, start_vllm
-from tests.support.reference import nats_short
-from tests.support.tiny_models import even_model
+from tests.support.chat.engine_contract import ChatEngineContract
+from tests.support.chat.engines import LONG_QUESTION, MODEL, SHORT_QUESTION, StartedEngine, chat, start_vllm
+from tests.support.chat.reference import nats_short
+from tests.support.chat.tiny_models import even_model
 from worker.chat.checkpoint import load_model
 from worker.chat.engine import ChatRequest, Delta
 from worker.devices.gpus import list_gpus

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.stack import Stack, free_port, running_stack
-from tests.support.uploads import write_clip
-from tests.support.webstack import Web, serve
+from tests.support.web.uploads import write_clip
+from tests.support.web.webstack import Web, serve
 from worker.jobs.settings import Settings
 
 

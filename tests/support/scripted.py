@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Self
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
+from tests.support.chat.fake_engine import FakeEngine
 from tests.support.event_checks import Expected
-from tests.support.fake_engine import FakeEngine
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.specs import ChatJob
 

@@ -10,7 +10,7 @@ The name of the model selects what the engine does next:
 
 import threading
 
-from tests.support.fake_engine import FakeEngine
+from tests.support.chat.fake_engine import FakeEngine
 from tests.support.process_tree import start_tree
 from tests.support.stand_ins import serve_chats_with
 from worker.app import app

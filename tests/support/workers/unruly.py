@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from tokenizers import Tokenizer, models
 
-from tests.support.fake_engine import FakeEngine
+from tests.support.chat.fake_engine import FakeEngine
 from tests.support.stand_ins import LONG, serve_chats_with
 from worker.app import app
 from worker.chat.engine import ChatRequest

@@ -1,0 +1,1 @@
+"""Tests of the native API under gunicorn, with a scripted worker."""

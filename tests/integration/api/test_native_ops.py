@@ -1,0 +1,92 @@
+"""The memory report of a job, and the operational routes."""
+
+from xml.etree import ElementTree
+
+from tests.support.stack import eventually
+from tests.support.web.webstack import CHAT, VIDEO, Web
+from worker.jobs.events import Batch
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_memory_report_marks_first_last_and_grown_batches(web: Web) -> None:
+    def batch(index: int, before: int, after: int) -> Batch:
+        samples = {name: {"allocated": 1, "reserved": size} for name, size in
+                   {"before": before, "after": after}.items()}  # fmt: skip
+        peaks = {"peak_allocated": 5, "peak_reserved": after}
+        padded = 8 if index == 2 else 0
+        return Batch(index, 16 - padded, padded, 0.5, {"source": "cuda"} | samples | peaks)
+
+    job_id = web.submit()
+    assert web.http.get(f"/v1/jobs/{job_id}/memory").json() == {"id": job_id, "batches": []}
+    assert "0 batches" in web.http.get(f"/v1/jobs/{job_id}/memory.svg").text
+    web.worker.claim(job_id)
+    web.worker.append(job_id, batch(0, 10, 20), batch(1, 20, 30), batch(2, 30, 30))
+    batches = web.http.get(f"/v1/jobs/{job_id}/memory").json()["batches"]
+    assert [(b["first"], b["last"], b["grew"]) for b in batches] == [
+        (True, False, False),
+        (False, False, True),
+        (False, True, False),
+    ]
+    picture = web.http.get(f"/v1/jobs/{job_id}/memory.svg")
+    assert picture.headers["Content-Type"] == "image/svg+xml; charset=utf-8"
+    tooltips = [title.text for title in ElementTree.fromstring(picture.content).iter(f"{SVG}title")]
+    assert tooltips[:3] == ["time: 500"] * 3
+    assert len(tooltips) == 3 * 5
+    assert batches[2] == {
+        "attempt": 1,
+        "index": 2,
+        "frames": 8,
+        "padded": 8,
+        "size": 16,
+        "seconds": 0.5,
+        "source": "cuda",
+        "before": {"allocated": 1, "reserved": 30},
+        "after": {"allocated": 1, "reserved": 30},
+        "peak_allocated": 5,
+        "peak_reserved": 30,
+        "first": False,
+        "last": True,
+        "grew": False,
+    }
+
+
+def test_ops_queues_workers_readiness_and_metrics(web: Web) -> None:
+    assert web.http.get("/readyz").status_code == 503
+    chat = web.ready_worker("chat", slots=2)
+    response = web.http.get("/readyz")
+    assert (response.status_code, response.json()["code"]) == (503, "not_ready")
+    assert response.json()["detail"] == "no worker is ready for: video"
+    assert int(response.headers["Retry-After"]) > 0
+    web.ready_worker("video", slots=1)
+    assert web.http.get("/readyz").json() == {"status": "ready"}
+
+    waiting, canceled = web.submit(), web.submit()
+    web.http.post(f"/v1/jobs/{canceled}/cancel")
+    (queue,) = [q for q in web.http.get("/v1/queues").json()["queues"] if q["name"] == CHAT]
+    assert queue == {
+        "name": CHAT,
+        "waiting": 1,
+        "running": 0,
+        "slots": 2,
+        "max_waiting": 1000,
+        "estimated_wait_s": 0,
+    }
+    workers = web.http.get("/v1/workers").json()["workers"]
+    assert [w["name"] for w in workers] == ["chat1", "video1"]
+    assert {"kind", "host", "pid", "device", "engine", "running", "memory", "state"} <= workers[0].keys()
+
+    web.worker.claim(waiting)
+    text = web.http.get("/metrics").text
+    for line in [
+        f'stoker_jobs_waiting{{queue="{CHAT}"}} 0.0',
+        f'stoker_jobs_running{{queue="{CHAT}"}} 1.0',
+        f'stoker_jobs_finished_total{{queue="{CHAT}",state="canceled"}} 1.0',
+        f'stoker_slots{{queue="{VIDEO}"}} 1.0',
+        'stoker_workers{kind="chat",state="ready"} 1.0',
+    ]:
+        assert line in text.splitlines()
+
+    web.ledger.redis.zadd(web.ledger.key("workers"), {chat.name: 1})  # its lease ended long ago
+    eventually(lambda: web.http.get("/readyz").status_code == 503, "readyz to notice")
+    assert [w["name"] for w in web.http.get("/v1/workers").json()["workers"]] == ["video1"]

@@ -1,0 +1,172 @@
+"""Refusals of submits, and of requests for unknown resources."""
+
+import json
+from contextlib import closing
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+
+from tests.support.web.webstack import CHAT, CONTEXT_LENGTH, HELLO, TIMEOUT_S, Web, assert_refused, upload
+from worker.jobs.events import Succeeded
+from worker.jobs.records import ModelCard
+
+USER = {"role": "user", "content": "Hi"}
+PROMPT = "<user>"
+
+#: Settings of this module's server.
+SETTINGS = {"max_waiting": 2}
+
+
+@pytest.mark.parametrize(
+    ("field", "body"),
+    [
+        ("messages", {}),
+        ("messages", {"messages": []}),
+        ("messages", {"messages": "Hi"}),
+        ("messages", {"messages": None}),
+        ("messages.0.role", {"messages": [{"role": "wizard", "content": "Hi"}]}),
+        ("messages.0.content", {"messages": [{"role": "user"}]}),
+        ("messages.0.content", {"messages": [{"role": "user", "content": 7}]}),
+        ("messages.0.content", {"messages": [{"role": "user", "content": "\ud800"}]}),
+        ("messages.0.name", {"messages": [USER | {"name": "Bob"}]}),
+        ("messages", {"messages": [{"role": "user", "content": "x" * CONTEXT_LENGTH}]}),
+        ("max_tokens", HELLO | {"max_tokens": 0}),
+        ("max_tokens", HELLO | {"max_tokens": 1.5}),
+        ("max_tokens", HELLO | {"max_tokens": "9"}),
+        ("temperature", HELLO | {"temperature": -0.1}),
+        ("temperature", HELLO | {"temperature": float("nan")}),
+        ("top_p", HELLO | {"top_p": 0}),
+        ("seed", HELLO | {"seed": 2**63}),
+        ("stop", HELLO | {"stop": ["a"] * 5}),
+        ("stop.0", HELLO | {"stop": ""}),
+        ("timeout_s", HELLO | {"timeout_s": 0}),
+        ("timeout_s", HELLO | {"timeout_s": float("inf")}),
+        ("max_queue_s", HELLO | {"max_queue_s": -1}),
+        ("model", HELLO | {"model": "gpt"}),
+        ("model", HELLO | {"model": "matte"}),
+        ("max_new_tokens", HELLO | {"max_new_tokens": 3}),
+        ("body", [HELLO]),
+        ("body", "Hi"),
+        ("body", None),
+    ],
+)
+def test_submit_chat_refusal_names_the_field(web: Web, field: str, body: Any) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = web.http.post("/v1/jobs/chat", content=json.dumps(body), headers=headers)
+    assert_refused(web, response, 422, field)
+
+
+def test_submit_chat_long_prompt_refusal_names_both_lengths(web: Web) -> None:
+    fits = "x" * (CONTEXT_LENGTH - len(PROMPT) - 1)
+    response = web.http.post("/v1/jobs/chat", json={"messages": [USER | {"content": fits + "x"}]})
+    detail = assert_refused(web, response, 422, "messages")
+    assert f"{CONTEXT_LENGTH} tokens" in detail
+    assert f"context of {CONTEXT_LENGTH}" in detail
+    web.submit(messages=[USER | {"content": fits}])
+
+
+def test_submit_chat_huge_prompt_is_refused_without_a_count(web: Web) -> None:
+    response = web.http.post("/v1/jobs/chat", json={"messages": [USER | {"content": "x" * 2**20}]})
+    assert "at least" in assert_refused(web, response, 422, "messages")
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind"),
+    [
+        (400, b"{", "application/json"),
+        (400, b"", "application/json"),
+        (400, b'{"messages": "\xff"}', "application/json"),
+        (400, b"[" * 100_000, "application/json"),
+        (415, b"messages=Hi", "application/x-www-form-urlencoded"),
+        (415, b"{}", "text/plain"),
+    ],
+)
+def test_submit_chat_refuses_bodies_that_are_not_json(
+    web: Web, status: int, content: bytes, kind: str
+) -> None:
+    response = web.http.post("/v1/jobs/chat", content=content, headers={"Content-Type": kind})
+    assert_refused(web, response, status)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/jobs/chat", "application/json"),
+        ("/v1/chat/completions", "application/json"),
+        ("/v1/jobs/video", "multipart/form-data; boundary=b"),
+    ],
+)
+def test_submit_refuses_broken_chunked_bodies(web: Web, path: str, kind: str) -> None:
+    url = web.http.base_url
+    with closing(HTTPConnection(url.host, url.port, timeout=TIMEOUT_S)) as connection:
+        headers = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
+        connection.request("POST", path, b"no size\r\n", headers)
+        assert connection.getresponse().status == 400
+    assert web.is_untouched()
+
+
+def test_submit_chat_refuses_bodies_over_the_limit(web: Web) -> None:
+    response = web.http.post("/v1/jobs/chat", json=HELLO | {"model": "x" * (17 * 2**20)})
+    assert_refused(web, response, 413, "body")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/v1/jobs/nobody", 404, "not_found"),
+        ("GET", "/v1/jobs/nobody/result", 404, "not_found"),
+        ("GET", "/v1/jobs/nobody/memory", 404, "not_found"),
+        ("POST", "/v1/jobs/nobody/cancel", 404, "not_found"),
+        ("DELETE", "/v1/jobs/..%2f..", 404, "not_found"),
+        ("PUT", "/v1/jobs/chat", 405, "method_not_allowed"),
+    ],
+)
+def test_unknown_resources_answer_with_problems(
+    web: Web, method: str, path: str, status: int, code: str
+) -> None:
+    response = web.http.request(method, path)
+    assert_refused(web, response, status)
+    assert response.json()["code"] == code
+    assert ("Allow" in response.headers) == (status == 405)
+
+
+def test_full_queue_refuses_chats_and_uploads(web: Web, clip: bytes) -> None:
+    web.ready_worker("chat", slots=1)
+    done = web.submit()
+    web.worker.claim(done)
+    web.worker.append(done, Succeeded({}, {}))
+    web.ledger.redis.hset(web.ledger.key("service"), CHAT, 30)
+    for _ in range(2):
+        web.submit()
+    response = web.http.post("/v1/jobs/chat", json=HELLO)
+    assert (response.status_code, response.json()["code"]) == (429, "queue_full")
+    assert response.headers["Retry-After"] == "30"
+    assert len(web.ledger.page()) == 3
+    for expected in (202, 202, 429):
+        assert upload(web, clip).status_code == expected
+    assert len(list(web.settings.media_dir.iterdir())) == 2
+    assert len(web.ledger.page(kind="video")) == 2
+
+
+def test_submit_without_a_served_model_answers_503(web: Web, clip: bytes) -> None:
+    web.ledger.redis.delete(web.ledger.key("models"))
+    for response in (web.http.post("/v1/jobs/chat", json=HELLO), upload(web, clip)):
+        assert_refused(web, response, 503)
+        assert int(response.headers["Retry-After"]) > 0
+
+
+def test_submit_chat_with_several_models_requires_a_name(web: Web) -> None:
+    web.registry.publish_model(ModelCard("other", "chat", "chat.other", CONTEXT_LENGTH))
+    detail = assert_refused(web, web.http.post("/v1/jobs/chat", json=HELLO), 422, "model")
+    assert "other, tiny" in detail
+    assert_refused(web, web.http.post("/v1/jobs/chat", json=HELLO | {"model": "other"}), 503)
+    web.submit(model="tiny")
+
+
+@pytest.mark.parametrize(
+    "url", ["x", "http://127.0.0.1/", "https://0x7f.1/", "http://localhost/", "http://u:p@a.com/"]
+)
+def test_submit_chat_refuses_internal_webhook_urls(web: Web, url: str) -> None:
+    assert_refused(web, web.http.post("/v1/jobs/chat", json=HELLO | {"webhook_url": url}), 422, "webhook_url")

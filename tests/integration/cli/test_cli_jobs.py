@@ -1,0 +1,161 @@
+"""Tests of `stoker chat`, `video` and `status` against the real API and a scripted worker."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.support.stack import eventually
+from tests.support.web.uploads import write_clip
+from tests.support.web.webstack import TIMEOUT_S, Web
+from webapi.cli.main import main
+from worker.jobs.events import Canceled, Event, Failed, Progress, Succeeded, Token
+from worker.jobs.settings import Settings, child_env
+
+ANSWER = [
+    Token("The capital ", 0, (0, 1)),
+    Token("is Tōkyō.", 2, (2, 3)),
+    Succeeded({"finish_reason": "stop"}, {}),
+]
+
+
+#: Heartbeats come between all events. A client must not take one for an event.
+SETTINGS = {"heartbeat_s": 0.05}
+
+
+@pytest.fixture
+def web(server: Web, monkeypatch: pytest.MonkeyPatch) -> Web:
+    server.reset()
+    monkeypatch.setenv("STOKER_URL", str(server.http.base_url))
+    return server
+
+
+def stoker(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def with_worker(web: Web, work: Callable[[str], object], *arguments: object) -> Result:
+    """Run the command while a worker claims the only job that the command submits, and runs `work` on it."""
+
+    def serve_one() -> None:
+        eventually(web.ledger.page, "a job")
+        job_id = web.ledger.page()[0].id
+        web.worker.claim(job_id)
+        work(job_id)
+
+    with ThreadPoolExecutor() as pool:
+        worker = pool.submit(serve_one)
+        result = stoker(*arguments)
+        worker.result(TIMEOUT_S)
+    return result
+
+
+def fails(result: Result, sentence: str) -> None:
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"Error: {sentence}\n"
+
+
+def test_chat_prints_answer_and_timeline(web: Web) -> None:
+    def work(job_id: str) -> None:
+        for event in ANSWER:
+            threading.Event().wait(0.1)  # a heartbeat comes in between
+            web.worker.append(job_id, event)
+
+    options = ("--temperature", 0, "--max-tokens", 9, "--stop", "a", "--stop", "b", "--system", "Be brief")
+    result = with_worker(web, work, "chat", "Capital?", *options)
+    assert (result.exit_code, result.stdout) == (0, "The capital is Tōkyō.\n")
+    assert result.stderr.startswith("4 tokens, ")
+    spec = web.ledger.page()[0].spec
+    given = {"max_tokens": 9, "temperature": 0.0, "stop": ["a", "b"], "top_p": 1.0, "seed": None}
+    assert given.items() <= spec.model_dump().items()
+    assert [m["role"] for m in spec.model_dump()["messages"]] == ["system", "user"]
+
+
+def test_chat_reports_failed_job_in_one_sentence(web: Web) -> None:
+    failed = Failed("engine_failed", "the engine is on fire")
+    result = with_worker(web, lambda job_id: web.worker.append(job_id, failed), "chat", "Hi")
+    fails(result, "the job failed: engine_failed: the engine is on fire")
+
+
+def test_chat_reports_canceled_job_in_one_sentence(web: Web) -> None:
+    result = with_worker(web, lambda job_id: web.worker.append(job_id, Canceled()), "chat", "Hi")
+    fails(result, "the job was canceled")
+
+
+def test_chat_reports_detail_of_refusal(web: Web) -> None:
+    fails(
+        stoker("chat", "Hi", "--temperature", -1), "temperature: Input should be greater than or equal to 0"
+    )
+
+
+@pytest.mark.parametrize("command", [("chat", "Hi"), ("status",)])
+def test_client_commands_report_missing_api_in_one_sentence(command: tuple[str, ...]) -> None:
+    result = stoker(*command, "--url", "http://127.0.0.1:1")
+    fails(result, "no answer from the API at http://127.0.0.1:1: [Errno 111] Connection refused")
+
+
+def test_chat_ctrl_c_cancels_job(web: Web) -> None:
+    command = [sys.executable, "-m", "webapi.cli", "chat", "Hi"]
+    env = child_env(Settings.from_env())
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        eventually(web.ledger.page, "a job")
+        job_id = web.ledger.page()[0].id
+        web.worker.claim(job_id)
+        web.worker.append(job_id, ANSWER[0])
+        assert process.stdout is not None
+        assert process.stdout.read(3) == b"The"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == 1
+    assert web.worker.append(job_id, ANSWER[1]) == "cancel"
+
+
+def test_video_shows_progress_and_saves_result(web: Web, tmp_path: Path) -> None:
+    clip = tmp_path / "in.mp4"
+    write_clip(clip)
+
+    def work(job_id: str) -> None:
+        (web.settings.media_dir / job_id / "result.mp4").write_bytes(b"the result")
+        events: list[Event] = [Progress(2, 3, "frames"), Progress(3, 3, "frames"), Succeeded({}, {})]
+        web.worker.append(job_id, *events)
+
+    output = tmp_path / "out" / "result.mp4"
+    output.parent.mkdir()
+    result = with_worker(web, work, "video", clip, "-o", output, "--effect", "blur", "--pad", "zeros")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"{output}: 3 frames, " in result.stderr
+    assert output.read_bytes() == b"the result"
+    assert list(output.parent.iterdir()) == [output]
+    assert {"effect": "blur", "pad": "zeros"}.items() <= web.ledger.page()[0].spec.model_dump().items()
+
+
+def test_video_failed_download_leaves_no_file(web: Web, tmp_path: Path) -> None:
+    clip, output = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    write_clip(clip)
+    result = with_worker(
+        web, lambda job: web.worker.append(job, Succeeded({}, {})), "video", clip, "-o", output
+    )
+    fails(result, "the result's file is gone")
+    assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_status_shows_queues_jobs_and_workers(web: Web) -> None:
+    web.ready_worker("chat")
+    running, first, second = (web.submit() for _ in range(3))
+    web.worker.claim(running)
+    web.worker.append(running, ANSWER[0], done=2, total=9)
+    rows = [line.split() for line in stoker("status").stdout.splitlines()]
+    assert ["chat.tiny", "2", "1", "2", "1000", "unknown"] in rows
+    assert [running, "chat", "running", "2/9", "tokens", "1", "scripted"] in rows
+    assert [first, "chat", "queued", "position", "1", "0", "-"] in rows
+    assert [second, "chat", "queued", "position", "2", "0", "-"] in rows
+    assert ["chat1", "ready", "cpu", "tiny", "fake", "0/2", "-"] in rows
+    document = json.loads(stoker("status", "--json").stdout)
+    assert [job["id"] for job in document["jobs"]] == [first, second, running]
+    assert [card["name"] for card in document["workers"]] == ["chat1"]

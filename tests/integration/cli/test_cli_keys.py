@@ -1,0 +1,149 @@
+"""Tests of `stoker keys`, and of the hosts on which the API refuses to listen without a key."""
+
+import json
+import re
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.support.web.webstack import Web
+from webapi.cli.main import main
+from webapi.services.keys import Keys
+from webapi.services.signing_keys import SigningKeys
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.settings import Settings
+
+
+def stoker(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.fixture
+def env(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in settings.to_env().items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_keys_create_list_and_revoke(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    created = stoker("keys", "create", "ci", "--max-waiting", "9", "--max-running", "2", "--expires", "30d")
+    assert created.exit_code == 0, created.output
+    key = Keys(ledger).check(created.stdout.strip())
+    assert (key.name, key.max_waiting, key.max_running) == ("ci", 9, 2)
+    assert key.expires_at == pytest.approx(key.created_at + 30 * 86_400)
+    assert "will not be shown again" in created.stderr
+    stoker("keys", "create", "for ever")
+    head, first, second = stoker("keys", "list").stdout.splitlines()
+    assert head.split() == ["ID", "NAME", "STATE", "CREATED", "EXPIRES", "MAX-WAITING", "MAX-RUNNING"]
+    assert first.split()[:3] == [key.id, "ci", "valid"]
+    assert first.split()[-2:] == ["9", "2"]
+    assert second.split()[-3:] == ["-", "-", "-"]
+    assert created.stdout.strip()[-43:] not in first
+    assert stoker("keys", "revoke", key.id).stdout == f"{key.id} (ci) is revoked\n"
+    assert stoker("keys", "list").stdout.splitlines()[1].split()[2] == "revoked"
+
+
+def test_keys_create_if_none_creates_one_key(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    """A container runs this command at each start of a stack."""
+    first = stoker("keys", "create", "first", "--if-none")
+    assert Keys(ledger).check(first.stdout.strip()).name == "first"
+    again = stoker("keys", "create", "first", "--if-none")
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert "There are keys already" in again.stderr
+    assert len(Keys(ledger).list()) == 1
+
+
+@pytest.mark.parametrize("command", [("revoke", "nobody"), ("webhook-secret", "nobody")])
+def test_keys_unknown_id_is_one_sentence(env: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    result = stoker("keys", *command)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "Error: there is no key nobody\n")
+
+
+@pytest.mark.parametrize("expires", ["30", "d", "-1d", "1y", "0d", "1.5h"])
+def test_keys_create_refuses_invalid_expiry(env: pytest.MonkeyPatch, ledger: Ledger, expires: str) -> None:
+    result = stoker("keys", "create", "ci", "--expires", expires)
+    assert (result.exit_code, "such as 30d or 12h" in result.stderr) == (2, True)
+    assert not Keys(ledger).any()
+
+
+def test_keys_webhook_secret_prints_secret(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    key = Keys(ledger).create("ci").key
+    secret = SigningKeys(ledger)
+    assert stoker("keys", "webhook-secret", key.id).stdout == secret.webhook_key(key.id) + "\n"
+    assert stoker("keys", "webhook-secret").stdout == secret.webhook_key("") + "\n"
+
+
+def test_keys_use_redis_of_running_stack(env: pytest.MonkeyPatch, settings: Settings, ledger: Ledger) -> None:
+    env.delenv("STOKER_REDIS_URL")
+    (settings.home_dir / "up.json").write_text(json.dumps({"redis_url": settings.redis_url}))
+    assert stoker("keys", "create", "ci").exit_code == 0
+    assert [key.name for key in Keys(ledger).list()] == ["ci"]
+
+
+def test_status_uses_api_of_running_stack(
+    env: pytest.MonkeyPatch, settings: Settings, ledger: Ledger
+) -> None:
+    env.delenv("STOKER_URL", raising=False)
+    (settings.home_dir / "up.json").write_text(json.dumps({"url": "http://127.0.0.1:1"}))
+    assert "http://127.0.0.1:1" in stoker("status").stderr
+    env.setenv("STOKER_URL", "http://127.0.0.1:2")
+    assert "http://127.0.0.1:2" in stoker("status").stderr
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb"])
+def test_keys_create_refuses_unprintable_name(env: pytest.MonkeyPatch, name: str) -> None:
+    assert stoker("keys", "create", name).exit_code == 2
+
+
+@pytest.mark.parametrize("command", [("keys", "list"), ("web", "--host", "0.0.0.0")])
+def test_missing_redis_is_one_sentence(env: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    env.setenv("STOKER_REDIS_URL", "redis://127.0.0.1:1/0")
+    result = stoker(*command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.fullmatch(r"Error: Redis does not answer: .*\n", result.stderr)
+
+
+@pytest.fixture
+def executed(env: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """The environments of the programs that `stoker` executed."""
+    seen: list[dict[str, str]] = []
+    env.setattr("os.execve", lambda path, argv, environ: seen.append(environ))
+    return seen
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "api.example"])
+def test_web_public_host_requires_key_or_no_auth(
+    executed: list[dict[str, str]], ledger: Ledger, host: str
+) -> None:
+    refused = stoker("web", "--host", host)
+    assert (refused.exit_code, refused.stderr.count("\n"), executed) == (1, 1, [])
+    assert refused.stderr.startswith("Error: there is no API key")
+    assert "`stoker keys create NAME`" in refused.stderr
+    assert stoker("web", "--host", host, "--no-auth").exit_code == 0
+    assert executed.pop()["STOKER_NO_AUTH"] == "True"
+    key = Keys(ledger).create("ci").key
+    assert stoker("web", "--host", host).exit_code == 0
+    Keys(ledger).revoke(key.id)
+    assert stoker("web", "--host", host).exit_code == 0
+    assert [environ["STOKER_NO_AUTH"] for environ in executed] == ["False", "False"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_web_loopback_host_requires_no_key(
+    executed: list[dict[str, str]], env: pytest.MonkeyPatch, host: str
+) -> None:
+    env.setenv("STOKER_REDIS_URL", "redis://127.0.0.1:1/0")
+    assert stoker("web", "--host", host).exit_code == 0
+    assert executed[0]["STOKER_HOST"] == host
+
+
+def test_status_sends_api_key(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKER_URL", str(web.http.base_url))
+    key = Keys(web.ledger).create("ci")
+    refused = stoker("status")
+    assert (refused.exit_code, "STOKER_API_KEY" in refused.stderr) == (1, True)
+    monkeypatch.setenv("STOKER_API_KEY", key.text)
+    assert stoker("status").exit_code == 0
+    assert key.text not in repr(Settings.from_env())
+    assert httpx.get(f"{web.http.base_url}/v1/queues").status_code == 401

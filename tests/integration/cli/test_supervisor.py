@@ -1,0 +1,242 @@
+"""Tests of the supervisor and of `stoker up`, with small real processes in place of the workers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from tests.support.stack import eventually
+from tests.support.web.webstack import TIMEOUT_S
+from webapi.cli.main import main
+from webapi.local.supervisor import LONG_LIFE_S, Child, Supervisor, spawn, tail
+from worker.jobs.settings import Settings, child_env
+
+ENV = child_env(Settings.from_env())
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def supervisor(clock: Clock) -> Iterator[Supervisor]:
+    supervisor = Supervisor(clock)
+    yield supervisor
+    supervisor.stop_children([child.name for child in supervisor.children], 0.0)
+
+
+def child(tmp_path: Path, code: str, name: str = "c") -> Child:
+    return Child(name, [sys.executable, "-c", code], ENV, tmp_path / f"{name}.log")
+
+
+def started(child: Child, count: int = 1) -> "subprocess.Popen[bytes]":
+    """Wait until the log has `count` lines with `up`, one for each start. Return the child's process."""
+    eventually(lambda: child.log.exists() and child.log.read_text().count("up") == count, "a child")
+    assert child.process is not None
+    return child.process
+
+
+SLEEP = "print('up', flush=True); import signal; signal.pause()"
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEP
+POLITE = (
+    "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit()));"
+    "print('up', flush=True); signal.pause()"
+)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_supervisor_restarts_dead_child_with_backoff(
+    supervisor: Supervisor, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dying = child(tmp_path, "print('up: out of luck', flush=True); raise SystemExit(3)")
+    supervisor.start_child(dying)
+    for attempt, wait_s in enumerate((1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0), 1):
+        started(dying, attempt).wait(TIMEOUT_S)
+        supervisor.tick()
+        assert f"c ended (3), again in {wait_s:.0f} s: up: out of luck" in capsys.readouterr().out
+        clock.now += wait_s - 0.1
+        supervisor.tick()
+        assert dying.process is None
+        clock.now += 0.2
+        supervisor.tick()
+        assert dying.process is not None
+
+
+def test_supervisor_resets_backoff_after_long_life(
+    supervisor: Supervisor, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sleeper = child(tmp_path, SLEEP)
+    sleeper.backoff_s = 16.0
+    supervisor.start_child(sleeper)
+    clock.now += LONG_LIFE_S
+    process = started(sleeper)
+    process.kill()
+    process.wait(TIMEOUT_S)
+    supervisor.tick()
+    assert "c ended (-9), again in 1 s" in capsys.readouterr().out
+
+
+def test_stop_children_lets_child_finish(supervisor: Supervisor, tmp_path: Path) -> None:
+    polite = child(tmp_path, POLITE)
+    supervisor.start_child(polite)
+    process = started(polite)
+    supervisor.stop_children(["c"], TIMEOUT_S)
+    assert (process.returncode, tail(polite.log, 1), supervisor.children) == (0, "bye", [])
+
+
+def test_stop_children_kills_after_wait_and_spares_others(supervisor: Supervisor, tmp_path: Path) -> None:
+    stubborn, other = child(tmp_path, STUBBORN), child(tmp_path, SLEEP, "other")
+    supervisor.start_child(stubborn)
+    supervisor.start_child(other)
+    process = started(stubborn)
+    supervisor.stop_children(["c"], 0.0)
+    assert process.returncode == -signal.SIGKILL
+    assert started(other).poll() is None
+
+
+#: At the first SIGTERM it drains without end, and sends SIGINT to its parent. At the second it ends at once.
+DRAINS = (
+    "import os, signal, sys\n"
+    "def end(*_):\n"
+    "    print('draining', flush=True)\n"
+    "    signal.signal(signal.SIGTERM, lambda *_: (print('handed back'), sys.exit()))\n"
+    "    os.kill(os.getppid(), signal.SIGINT)\n"
+    "    signal.pause()\n"
+    "signal.signal(signal.SIGTERM, end)\n" + SLEEP
+)
+
+
+def test_stop_children_second_ctrl_c_sends_second_sigterm(supervisor: Supervisor, tmp_path: Path) -> None:
+    draining = child(tmp_path, DRAINS)
+    supervisor.start_child(draining)
+    process = started(draining)
+    supervisor.stop_children(["c"], TIMEOUT_S)  # meanwhile the child sends SIGINT, as Ctrl-C would
+    assert (process.returncode, tail(draining.log, 1)) == (0, "handed back")
+
+
+def test_supervisor_ends_processes_of_dead_child(supervisor: Supervisor, tmp_path: Path) -> None:
+    pause = "import signal; signal.pause()"
+    engine = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {pause!r}]).pid); "
+    dying = child(tmp_path, engine + SLEEP)
+    supervisor.start_child(dying)
+    process = started(dying)
+    pid = int(dying.log.read_text().split()[0])
+    assert alive(pid)
+    process.kill()
+    process.wait(TIMEOUT_S)
+    supervisor.tick()
+    eventually(lambda: not alive(pid), "the end of its child")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
+def test_spawn_child_ends_with_parent() -> None:
+    code = (
+        "import os, signal, sys; from webapi.local.supervisor import spawn;"
+        "print(spawn([sys.executable, '-c', 'import signal; signal.pause()'], os.environ, None).pid);"
+        "sys.stdout.flush(); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert alive(pid)
+        parent.kill()
+    eventually(lambda: not alive(pid), "the child's end")
+
+
+#: `stoker up` with real Valkey and gunicorn. Its workers only publish that they are ready.
+UP = """
+import sys
+from webapi.local import stack
+from webapi.cli.main import main
+WORKER = '''
+import os, signal, sys
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.records import WorkerCard
+from worker.jobs.ledger.registry import Registry
+from worker.jobs.settings import Settings
+settings = Settings.from_env()
+kind, name = settings.worker, f"{settings.worker}-{os.getpid()}"
+card = WorkerCard(name, kind, "h", os.getpid(), settings.devices, "m", "e", f"{kind}.m", 1, 0, state="ready")
+registry = Registry(Ledger(settings))
+registry.renew(card)
+signal.signal(signal.SIGTERM, lambda *_: (registry.release(name), print("drained"), sys.exit()))
+while True:
+    signal.pause()
+'''
+stack.worker_argv = lambda kind, settings: [sys.executable, "-c", WORKER]
+stack.models_argv = lambda *models: ["true"]
+main(sys.argv[1:])
+"""
+
+
+def test_up_starts_restarts_refuses_second_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKER_HOME", str(tmp_path))
+    monkeypatch.setenv("STOKER_DEVICES", "0")  # two workers cannot both have this GPU
+    monkeypatch.delenv("STOKER_REDIS_URL", raising=False)
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        command = [sys.executable, "-c", UP, "up", "--port", "0"]
+        stack = spawn(command, child_env(Settings.from_env()), file)
+    try:
+        eventually(lambda: stack.poll() is None and "ready: http" in output.read_text(), "the stack")
+        state = json.loads((tmp_path / "up.json").read_text())
+        assert state["pid"] == stack.pid
+        workers = httpx.get(f"{state['url']}/v1/workers").json()["workers"]
+        assert [(card["kind"], card["device"]) for card in workers] == [("chat", "0"), ("video", "cpu")]
+
+        key = CliRunner().invoke(main, ["keys", "create", "ci"]).stdout.strip()
+        assert httpx.get(f"{state['url']}/v1/workers").status_code == 401
+
+        second = CliRunner().invoke(main, ["up"])
+        assert second.exit_code == 1
+        assert second.stderr == f"Error: a stack already runs in {tmp_path}: stop it, or set STOKER_HOME\n"
+        monkeypatch.setenv("STOKER_HOME", str(tmp_path / "other"))
+        taken = CliRunner().invoke(main, ["up", "--port", state["url"].rpartition(":")[2]])
+        assert taken.exit_code == 1
+        assert "Address already in use" in taken.stderr
+
+        os.kill(workers[0]["pid"], signal.SIGKILL)
+        eventually(lambda: output.read_text().count("chat: m on 0") == 2, "another chat worker")
+        cards = httpx.get(f"{state['url']}/v1/workers", headers={"Authorization": f"Bearer {key}"}).json()
+        pids = [card["pid"] for card in cards["workers"]]
+        stack.send_signal(signal.SIGINT)
+        assert stack.wait(TIMEOUT_S) == 0
+    finally:
+        stack.kill()
+        stack.wait()
+    assert not [pid for pid in pids if alive(pid)]
+    assert tail(tmp_path / "logs" / "video.log", 1) == "drained"
+    assert "bye bye" in tail(tmp_path / "logs" / "valkey.log", 1)
+    assert not (tmp_path / "up.json").exists()
+
+
+def test_up_public_host_requires_key(settings: Settings) -> None:
+    command = [sys.executable, "-c", UP, "up", "--host", "0.0.0.0", "--port", "0"]
+    stack = subprocess.run(command, env=child_env(settings), capture_output=True, text=True, check=False)
+    assert stack.returncode == 1
+    assert stack.stderr.startswith(
+        "Error: there is no API key, so the API would trust everyone who reaches 0.0"
+    )
+    assert stack.stderr.count("\n") == 1

@@ -1,0 +1,1 @@
+"""Tests of the OpenAI-compatible API with OpenAI's own clients."""

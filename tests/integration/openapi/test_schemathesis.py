@@ -1,0 +1,119 @@
+"""Sends thousands of generated requests. No response may be a 5xx, or missing in the OpenAPI document."""
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.web.uploads import write_image
+from tests.support.web.webstack import TIMEOUT_S, Web, token_events, upload
+from webapi.services.keys import Keys
+from worker.jobs.errors import JobNotFound
+from worker.jobs.events import Batch, Canceled, Event, Failed, Succeeded
+from worker.jobs.records import Record
+
+HERE = Path(__file__).parent
+#: Seconds between two checks for queued jobs.
+POLL_S = 0.02
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+SAMPLE = {"allocated": 1, "reserved": 1}
+MEMORY = {"source": "rss", "before": SAMPLE, "after": SAMPLE, "peak_allocated": 1, "peak_reserved": 1}
+VIDEO_RESULT = {"frames": 3, "width": 64, "height": 48, "frame_rate": "25/1", "content_type": "video/mp4"}
+
+
+class Finisher:
+    """A worker that ends the owner's jobs: in turn with success (twice), failure and cancellation."""
+
+    def __init__(self, web: Web, owner: str, clip: bytes) -> None:
+        self._web, self._owner, self._clip = web, owner, clip
+        self._ways = itertools.count()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self._thread.start()
+        try:
+            yield
+            assert self._thread.is_alive()
+        finally:
+            self._stop.set()
+            self._thread.join(TIMEOUT_S)
+
+    def finish(self) -> None:
+        """End all jobs that are queued now."""
+        for record in self._web.ledger.page(state="queued", limit=100, owner=self._owner):
+            try:
+                if claimed := self._web.ledger.claim(record.id, self._web.worker.name, "cpu"):
+                    self._web.worker.last_events[record.id] = claimed.events
+                    self._end(record, next(self._ways) % 4)
+            except JobNotFound:  # its client has deleted it meanwhile
+                continue
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_S):
+            self.finish()
+
+    def _end(self, record: Record, way: int) -> None:
+        append, is_video = self._web.worker.append, record.kind == "video"
+        if way == 2:
+            error = {"code": "timeout", "message": "It took too long."}
+            append(record.id, Failed(**error), error=error)
+        elif way == 3:
+            append(record.id, Canceled())
+        else:
+            steps: list[Event] = [Batch(0, 3, 13, 0.1, MEMORY)] if is_video else token_events(0, 2)
+            result = self._video_result(record) if is_video else {"text": "Hi.", "finish_reason": "stop"}
+            append(record.id, *steps, Succeeded(result, USAGE), result=result, usage=USAGE)
+
+    def _video_result(self, record: Record) -> dict[str, object]:
+        folder = self._web.settings.media_dir / record.id
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.mp4").write_bytes(self._clip)
+        return VIDEO_RESULT | {"bytes": len(self._clip)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_schemathesis_finds_no_undocumented_response(web: Web, tmp_path: Path, clip: bytes) -> None:
+    for kind in ("chat", "video"):
+        web.ready_worker(kind)
+    image = write_image(tmp_path / "image.png")
+    key = Keys(web.ledger).create("schemathesis")
+    web.http.headers["Authorization"] = f"Bearer {key.text}"
+    finisher = Finisher(web, key.key.id, clip)
+    chats = [web.submit() for _ in range(8)]
+    video_jobs = [str(upload(web, clip, background=image).json()["id"]) for _ in range(8)]
+    doomed = [web.submit() for _ in range(20)]
+    doomed += [str(upload(web, clip).json()["id"]) for _ in range(20)]
+    finisher.finish()
+
+    videos = video_jobs + [f"video_{job}" for job in video_jobs]
+    known = {"jobs": chats + video_jobs, "videos": videos, "doomed": doomed}
+    lines = [f"[dictionaries.{name}]\nvalues = {json.dumps(ids)}\n" for name, ids in known.items()]
+    config = tmp_path / "schemathesis.toml"
+    config.write_text("\n".join([(HERE / config.name).read_text(), *lines]))
+    program = Path(sys.executable).with_name("schemathesis")
+    command = [str(program), "--config-file", str(config), "run", "--no-color"]
+    command += [f"{web.http.base_url}/openapi.json", "--seed", "1"]
+    environment = os.environ | {
+        "PYTHONPATH": str(HERE.parents[1]),  # where the hooks are
+        "SCHEMATHESIS_KEY": key.text,
+        "SCHEMATHESIS_VIDEO": str(tmp_path / "clip.mp4"),
+        "SCHEMATHESIS_IMAGE": str(tmp_path / "image.png"),
+    }
+    with finisher.running():
+        run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    print(run.stdout)  # noqa: T201  # the report
+    assert run.returncode == 0, run.stdout
+    generated = re.search(r"(\d+) generated", run.stdout)
+    assert generated
+    assert int(generated[1]) > 750

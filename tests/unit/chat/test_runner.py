@@ -1,0 +1,276 @@
+"""The chat runner and its transcripts, with a fake engine."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support.chat.fake_engine import FakeEngine
+from tests.support.stack import eventually
+from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
+from worker.chat.runner import HANG_S, ChatRunner
+from worker.jobs.errors import EngineDied, OutOfMemory
+from worker.jobs.events import Token
+from worker.jobs.ledger.appends import Append
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.specs import validate
+from worker.runs.outbox import Outbox
+from worker.runs.run import Run
+
+WAIT_S = 20.0
+WORDS = ("one", " two", " three", " four")
+
+
+@contextmanager
+def running(
+    ledger: Ledger,
+    engine: FakeEngine,
+    *,
+    hang_s: float = HANG_S,
+    on_broken: OnBroken = lambda error: None,
+) -> Iterator[tuple[ChatRunner, Outbox]]:
+    """Run a chat runner and an outbox within the block."""
+    outbox = Outbox(ledger)
+    runner = ChatRunner(engine, "fake", ledger, outbox, hang_s=hang_s)
+    runner.start(on_broken)
+    outbox.start()
+    try:
+        yield runner, outbox
+    finally:
+        runner.stop()
+        outbox.stop(WAIT_S)
+
+
+def submit(ledger: Ledger, job_id: str, **options: object) -> None:
+    body = {"messages": [{"role": "user", "content": "count"}], **options}
+    ledger.submit(job_id, "chat.fake", validate("chat", body))
+
+
+def claim(ledger: Ledger, outbox: Outbox, job_id: str) -> Run:
+    record = ledger.claim(job_id, "w", "cpu")
+    assert record is not None
+    return Run(record, outbox)
+
+
+def logged_tokens(ledger: Ledger, job_id: str) -> list[tuple[int, int, str]]:
+    """Return the index, count and text of each token event."""
+    tokens = [event.data for event in ledger.events(job_id) if event.type == "token"]
+    return [(token["index"], token["count"], token["text"]) for token in tokens]
+
+
+def test_chat_runner_logs_tokens_result_and_usage(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    with running(ledger, FakeEngine(WORDS, step_s=0.001)) as (runner, outbox):
+        runner.run_job(claim(ledger, outbox, "a"))
+    job = ledger.get("a")
+    assert (job.state, job.done) == ("succeeded", 5)  # the words and the end-of-sequence token
+    assert job.result == {"text": "one two three four", "finish_reason": "stop"}
+    assert job.usage == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    assert "".join(text for _, _, text in logged_tokens(ledger, "a")) == "one two three four"
+    assert sum(count for _, count, _ in logged_tokens(ledger, "a")) == 4
+
+
+@contextmanager
+def stepping(
+    ledger: Ledger, *names: str, outbox: Outbox | None = None
+) -> Iterator[tuple[FakeEngine, Outbox]]:
+    """Run jobs of these names on an engine that the test steps. The test must also start the outbox."""
+    engine, outbox = FakeEngine(WORDS), outbox or Outbox(ledger)
+    runner = ChatRunner(engine, "fake", ledger, outbox)
+    runner.start(lambda error: None)
+    threads = []
+    for name in names:
+        submit(ledger, name)
+        threads.append(threading.Thread(target=runner.run_job, args=(claim(ledger, outbox, name),)))
+        threads[-1].start()
+    eventually(lambda: len(engine.submitted) == len(names), "the requests")
+    yield engine, outbox
+    for thread in threads:
+        thread.join(WAIT_S)
+    runner.stop()
+    outbox.stop(WAIT_S)
+
+
+def test_chat_runner_merges_pending_tokens_into_one_event(ledger: Ledger) -> None:
+    with stepping(ledger, "a", "b") as (engine, outbox):
+        for _ in WORDS:
+            engine.step()
+        outbox.start()
+        engine.step()
+    assert logged_tokens(ledger, "a") == logged_tokens(ledger, "b") == [(0, 4, "one two three four")]
+    assert [event.type for event in ledger.events("a")] == ["queued", "started", "token", "succeeded"]
+
+
+def test_chat_runner_defers_tokens_between_first_and_terminal_event(ledger: Ledger) -> None:
+    slow = Outbox(ledger, coalesce_factor=1e9, coalesce_max_s=10 * WAIT_S)
+    with stepping(ledger, "a", outbox=slow) as (engine, outbox):
+        outbox.start()
+        engine.step()
+        eventually(lambda: logged_tokens(ledger, "a"), "the first token")
+        for _ in WORDS:
+            engine.step()
+    assert logged_tokens(ledger, "a") == [(0, 1, "one"), (1, 3, " two three four")]
+    assert ledger.get("a").state == "succeeded"
+
+
+def test_chat_runner_resumes_after_logged_tokens(ledger: Ledger) -> None:
+    submit(ledger, "a", max_tokens=5)
+    ledger.claim("a", "dead", "cpu")
+    ledger.append(
+        [Append("a", 1, 3, [Token("one two", 0, (0, 1))], {"done": 3})]
+    )  # the text of one more token was held back
+    ledger.requeue("a", "dead", "drain")
+    engine = FakeEngine(WORDS, step_s=0.001)
+    with running(ledger, engine) as (runner, outbox):
+        runner.run_job(claim(ledger, outbox, "a"))
+    [request] = engine.submitted
+    assert (len(request.prompt), request.generated_ids, request.max_tokens) == (3, (0, 1), 5)
+    job = ledger.get("a")
+    assert job.done == 5
+    assert job.result == {"text": "one two three four", "finish_reason": "stop"}
+    assert job.usage == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    first, *rest = logged_tokens(ledger, "a")
+    assert first == (0, 2, "one two")
+    assert rest[0][0] == 2
+    assert "".join(text for _, _, text in rest) == " three four"
+
+
+@pytest.mark.parametrize("steps", range(1, 10))
+def test_chat_runner_resumes_to_same_answer_after_any_step(ledger: Ledger, steps: int) -> None:
+    words = ("one", " two", " <", "/", "st", " three", " four", " </", "stop", ">", " five")
+    submit(ledger, "a", stop=["</stop>"])
+    submitted = threading.Event()
+
+    def script(request: ChatRequest) -> Sequence[str]:
+        submitted.set()
+        return words
+
+    engine = FakeEngine(script=script)
+    with running(ledger, engine) as (runner, outbox):
+        run = claim(ledger, outbox, "a")
+        thread = threading.Thread(target=runner.run_job, args=(run,))
+        thread.start()
+        assert submitted.wait(WAIT_S)
+        for _ in range(steps):
+            engine.step()
+            run.wait_logged(WAIT_S)
+        run.abandon()
+        thread.join(WAIT_S)
+    ledger.requeue("a", "w", "drain")
+    with running(ledger, FakeEngine(words, step_s=0.001)) as (runner, outbox):
+        runner.run_job(claim(ledger, outbox, "a"))
+
+    job = ledger.get("a")
+    text = "one two </st three four "
+    assert job.result == {"text": text, "finish_reason": "stop"}
+    assert job.usage == {"prompt_tokens": 3, "completion_tokens": 10, "total_tokens": 13}
+    tokens = logged_tokens(ledger, "a")
+    assert "".join(text for _, _, text in tokens) == text
+    assert [index for index, _, _ in tokens] == [
+        sum(n for _, n, _ in tokens[:at]) for at in range(len(tokens))
+    ]
+
+
+class FullEngine(FakeEngine):
+    """An engine that ends every chat, because the memory of its device is full."""
+
+    def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
+        self._report = on_step
+        super().start(on_step, on_broken)
+
+    def submit(self, request: ChatRequest) -> None:
+        self._report([Delta(request.id, "", (), "error", OutOfMemory("the device is full"))])
+
+
+def test_chat_runner_fails_job_that_runs_out_of_memory(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    with running(ledger, FullEngine()) as (runner, outbox):
+        runner.run_job(claim(ledger, outbox, "a"))
+    assert ledger.get("a").error == {"code": "out_of_memory", "message": "the device is full"}
+
+
+def test_chat_runner_cancels_while_all_text_is_held_back(ledger: Ledger) -> None:
+    submit(ledger, "a", stop=["x" * 200], max_tokens=100_000)
+    engine = FakeEngine(["x"] * 199 + ["y"] + ["x"] * 100_000, step_s=0.001)
+    with running(ledger, engine) as (runner, outbox):
+        run = claim(ledger, outbox, "a")
+        ledger.cancel("a")
+        runner.run_job(run)
+    job = ledger.get("a")
+    assert job.state == "canceled"
+    assert job.done < 150
+
+
+def test_chat_runner_cancel_frees_engine_slot(ledger: Ledger) -> None:
+    submit(ledger, "long")
+    submit(ledger, "next", max_tokens=2)
+    engine = FakeEngine(WORDS * 10_000, slots=1, step_s=0.001)
+    with running(ledger, engine) as (runner, outbox):
+        run = claim(ledger, outbox, "long")
+        thread = threading.Thread(target=runner.run_job, args=(run,))
+        thread.start()
+        ledger.cancel("long")  # the reply to the next append says so
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+        runner.run_job(claim(ledger, outbox, "next"))
+    assert ledger.get("long").state == "canceled"
+    assert ledger.get("long").usage is not None
+    assert ledger.get("next").state == "succeeded"
+
+
+def test_chat_runner_reports_engine_that_hangs(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    outbox, errors = Outbox(ledger), list[BaseException]()
+    runner = ChatRunner(FakeEngine(), "fake", ledger, outbox, hang_s=0.05)
+    run = claim(ledger, outbox, "a")
+
+    def on_broken(error: BaseException) -> None:
+        errors.append(error)
+        run.abandon()  # as a worker does when it hands the job back
+
+    runner.start(on_broken)
+    runner.run_job(run)
+    assert [str(error) for error in errors] == ["the chat engine has produced no token for 0 s"]
+    assert isinstance(errors[0], EngineDied)
+
+
+class HangingEngine(FakeEngine):
+    """An engine that takes no step, but reports a cancel at once.
+
+    vLLM does so, because its engine is a process apart from the one that takes cancels.
+    """
+
+    def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
+        self._report = on_step
+        super().start(on_step, on_broken)
+
+    def cancel(self, request_id: str) -> None:
+        self._report([Delta(request_id, "", (), "canceled")])
+
+
+def test_chat_runner_reports_engine_that_hangs_despite_cancels(ledger: Ledger) -> None:
+    """Run chats one after the other, each for a shorter time than the runner waits for an engine."""
+    outbox, broken = Outbox(ledger), threading.Event()
+    runner = ChatRunner(HangingEngine(), "fake", ledger, outbox, hang_s=1.0)
+    runner.start(lambda error: broken.set())
+    for n in range(20):
+        submit(ledger, str(n))
+        run = claim(ledger, outbox, str(n))
+        thread = threading.Thread(target=runner.run_job, args=(run,))
+        thread.start()
+        broken.wait(0.3)
+        run.abandon()
+        thread.join(WAIT_S)
+        if broken.is_set():
+            break
+    assert broken.is_set()
+
+
+def test_chat_runner_accepts_long_chat_of_stepping_engine(ledger: Ledger) -> None:
+    submit(ledger, "a", max_tokens=50)
+    engine, errors = FakeEngine((" word",) * 100, step_s=0.05), list[BaseException]()
+    with running(ledger, engine, hang_s=2.0, on_broken=errors.append) as (runner, outbox):
+        runner.run_job(claim(ledger, outbox, "a"))
+    assert not errors
+    assert ledger.get("a").state == "succeeded"

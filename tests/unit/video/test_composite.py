@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.video.clips import gradient, save_png
+from worker.jobs.errors import BadVideo
+from worker.video.inference.composite import blur, compositor, cover, load_image
+
+FRAMES = torch.from_numpy(np.stack([gradient(index) for index in range(3)]))
+HEIGHT, WIDTH = FRAMES.shape[1:3]
+#: 0 in the left half, 1 in the right half.
+ALPHA = (torch.arange(WIDTH) >= WIDTH // 2).float().expand(3, 1, HEIGHT, WIDTH)
+LEFT, RIGHT = slice(None, WIDTH // 2), slice(WIDTH // 2, None)
+
+
+def test_compositor_keeps_colour_and_foreground_exact() -> None:
+    result = compositor("background", (10, 200, 255), HEIGHT, WIDTH, "cpu")(FRAMES, ALPHA)
+    assert (result.dtype, result.shape) == (torch.uint8, FRAMES.shape)
+    assert (result[:, :, LEFT] == torch.tensor([10, 200, 255])).all()
+    assert (result[:, :, RIGHT] == FRAMES[:, :, RIGHT]).all()
+
+
+def test_compositor_blends_half_alpha_evenly() -> None:
+    grey = torch.full((1, HEIGHT, WIDTH, 3), 100, dtype=torch.uint8)
+    half = torch.full((1, 1, HEIGHT, WIDTH), 0.5)
+    assert (compositor("background", (201, 201, 201), HEIGHT, WIDTH, "cpu")(grey, half) == 151).all()
+
+
+def test_compositor_matte_is_alpha_in_grey() -> None:
+    result = compositor("matte", (0, 0, 0), HEIGHT, WIDTH, "cpu")(FRAMES, ALPHA)
+    assert (result[:, :, LEFT] == 0).all()
+    assert (result[:, :, RIGHT] == 255).all()
+
+
+@pytest.mark.parametrize("size", [(16, 16), (48, 64), (720, 96)])
+def test_blur_smooths_and_keeps_brightness(size: tuple[int, int]) -> None:
+    noise = torch.randint(
+        0, 256, (1, *size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    smooth = blur(noise)
+    assert smooth.shape == noise.shape
+    assert smooth.std() < noise.float().std() / (1 if size == (16, 16) else 2)
+    assert (smooth.mean() - noise.float().mean()).abs() < 4
+    plain = torch.full((1, *size, 3), 77, dtype=torch.uint8)
+    torch.testing.assert_close(blur(plain), plain.float())
+
+
+def test_blur_is_gaussian() -> None:
+    point = torch.zeros((1, 81, 81, 3), dtype=torch.uint8)
+    point[0, 40, 40] = 255
+    spread = blur(point)[0, :, :, 0]
+    place = torch.arange(81) - 40
+    sigma = ((spread.sum(0) * place**2).sum() / spread.sum()).sqrt()
+    assert float(sigma) == pytest.approx(81 / 40, rel=0.05)
+
+
+def test_compositor_blur_keeps_foreground() -> None:
+    result = compositor("blur", (0, 0, 0), HEIGHT, WIDTH, "cpu")(FRAMES, ALPHA)
+    assert (result[:, :, RIGHT] == FRAMES[:, :, RIGHT]).all()
+
+
+def test_compositor_crops_image_evenly(tmp_path: Path) -> None:
+    """Of a wide picture of three bands, only the middle band covers the clip."""
+    wide = np.zeros((48, 192, 3), np.uint8)
+    wide[:, :64], wide[:, 64:128], wide[:, 128:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    image = save_png(tmp_path / "wide.png", wide)
+    result = compositor("background", image, HEIGHT, WIDTH, "cpu")(FRAMES, torch.zeros_like(ALPHA))
+    assert (result == torch.tensor([0, 255, 0])).all()
+    assert (load_image(image) == wide).all()
+
+
+@pytest.mark.parametrize("shape", [(7, 1000), (1000, 7), (1, 1), (48, 64), (500, 500)])
+def test_cover_accepts_any_shape(shape: tuple[int, int]) -> None:
+    image = torch.full((*shape, 3), 50, dtype=torch.uint8)
+    assert cover(image, HEIGHT, WIDTH).shape == (HEIGHT, WIDTH, 3)
+    torch.testing.assert_close(cover(image, HEIGHT, WIDTH), torch.full((HEIGHT, WIDTH, 3), 50.0))
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"])
+def test_compositor_refuses_broken_image(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "image.png"
+    path.write_bytes(content)
+    with pytest.raises(BadVideo, match="background image"):
+        compositor("background", path, HEIGHT, WIDTH, "cpu")

@@ -1,0 +1,175 @@
+from collections.abc import Callable
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.support.assets import asset
+from tests.support.video.broken_clips import (
+    changing_size,
+    cut_between_frames,
+    cut_inside_a_frame,
+    damaged,
+    fragmented,
+    index_cut_off,
+    no_frames,
+    one_byte_short,
+    sound_only,
+    text,
+    unknown_codec,
+)
+from tests.support.video.clips import gradient, make_clip, read_clip
+from tests.support.video.pipeline import thread_names
+from worker.jobs.errors import BadVideo
+from worker.jobs.limits import Limits
+from worker.video.decoding.decoder import ClipDecoder
+from worker.video.decoding.reader import BUFFERS, ClipReader
+
+CARPHONE = "carphone_pristine.mp4"
+
+
+def read_all(path: Path, batch_size: int = 16) -> int:
+    with ClipReader(path, batch_size) as reader:
+        return sum(batch.valid for batch in reader)
+
+
+def test_reader_yields_every_frame_with_its_time_in_reused_buffers() -> None:
+    expected = read_clip(asset(CARPHONE))
+    buffers = set()
+    with ClipReader(asset(CARPHONE), 16) as reader:
+        header = reader.header
+        assert (header.width, header.height, header.rate) == (176, 144, Fraction(30000, 1001))
+        for batch in reader:
+            buffers.add(batch.frames.ctypes.data)
+            assert batch.frames.shape == (16, 144, 176, 3)
+            for slot in range(batch.valid):
+                number = batch.index * 16 + slot
+                assert batch.pts[slot] * header.time_base == expected.times[number]
+                assert (batch.frames[slot] == expected.pictures[number]).all()
+        assert (batch.index, batch.valid) == (7, 8)
+    assert len(buffers) == BUFFERS
+
+
+@pytest.mark.parametrize("frames", [1, 7, 8, 16])
+def test_reader_last_batch_is_never_empty(tmp_path: Path, frames: int) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [gradient(i) for i in range(frames)])
+    with ClipReader(clip, 8) as reader:
+        valid = [batch.valid for batch in reader]
+    assert sum(valid) == frames
+    assert all(valid)
+
+
+def test_reader_keeps_times_of_variable_frame_rate(tmp_path: Path) -> None:
+    pts = [0, 3, 1000, 1001, 5000, 90_000, 90_100]
+    clip = make_clip(
+        tmp_path / "clip.mkv", [gradient(i) for i in range(7)], pts=pts, time_base=Fraction(1, 1000)
+    )
+    with ClipReader(clip, 4) as reader:
+        assert reader.header.time_base == Fraction(1, 1000)
+        assert [t for batch in reader for t in batch.pts] == pts
+
+
+def test_reader_makes_times_rise(tmp_path: Path) -> None:
+    """Matroska rounds times to milliseconds, so two frames may share one. No encoder accepts that."""
+    pts = [0, 10, 20, 3600, 7200]
+    clip = make_clip(
+        tmp_path / "clip.mkv", [gradient(i) for i in range(5)], pts=pts, time_base=Fraction(1, 90_000)
+    )
+    assert read_clip(clip).times[:3] == [0, 0, 0]
+    with ClipReader(clip, 5) as reader:
+        assert [batch.pts for batch in reader] == [(0, 1, 2, 40, 80)]
+
+
+def test_decoder_gives_stream_without_times_its_frame_rate(tmp_path: Path) -> None:
+    """A raw H.264 stream has no times. The API accepts no such upload."""
+    clip = make_clip(tmp_path / "clip.h264", [gradient(i) for i in range(5)])
+    with closing(ClipDecoder(clip, formats="h264")) as decoder:
+        times = [(frame.pts or 0) * decoder.header.time_base for frame in decoder.frames]
+    assert [t - times[0] for t in times] == [Fraction(i, 25) for i in range(5)]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_reader_turns_clip_upright(tmp_path: Path, turns: int, mirrored: bool) -> None:
+    picture = gradient(3)
+    stored = np.rot90(picture, turns)
+    clip = make_clip(tmp_path / "clip.mp4", [(stored[:, ::-1] if mirrored else stored).copy()] * 3)
+    cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][turns]
+    flip = -1 if mirrored else 1
+    set_display_matrix(clip, flip * cos, flip * sin, -sin, cos)
+    with ClipReader(clip, 4) as reader:
+        assert (reader.header.width, reader.header.height) == (64, 48)
+        batch = next(iter(reader))
+        assert np.abs(batch.frames[0].astype(int) - picture).mean() < 8
+
+
+def test_reader_ignores_display_matrix_that_shows_nothing(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [gradient(3)] * 3)
+    set_display_matrix(clip, 0, 0, 0, 0)
+    with ClipReader(clip, 4) as reader:
+        assert (reader.header.width, reader.header.height) == (64, 48)
+        assert np.abs(next(iter(reader)).frames[0].astype(int) - gradient(3)).mean() < 8
+
+
+def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
+    """Change the clip's display matrix so that it maps (x, y) to (ax + cy, bx + dy)."""
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40
+    for place, value in ((0, a), (4, b), (12, c), (16, d)):
+        content[matrix + place : matrix + place + 4] = (value << 16).to_bytes(4, signed=True)
+    path.write_bytes(content)
+
+
+def test_reader_left_early_ends_its_thread() -> None:
+    with ClipReader(asset(CARPHONE), 4) as reader:
+        assert next(iter(reader)).valid == 4
+        assert "clip-reader" in thread_names()
+    assert "clip-reader" not in thread_names()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (text, "cannot be opened"),
+        (sound_only, "no video stream"),
+        (no_frames, "has no frames"),
+        (unknown_codec, "codec is not supported"),
+        (index_cut_off, "cannot be opened"),
+        (cut_inside_a_frame, "cut off"),
+        (cut_between_frames, "cut off"),
+        (one_byte_short, "cut off"),
+        (fragmented, "cut off"),
+        (damaged, "cannot be decoded to its end"),
+        (changing_size, "changes its frame size"),
+    ],
+)
+def test_reader_refuses_bad_clip_in_a_sentence(
+    tmp_path: Path, make: Callable[[Path], Path], message: str
+) -> None:
+    clip = make(tmp_path)
+    with pytest.raises(BadVideo, match=message) as caught:
+        read_all(clip)
+    assert str(caught.value).endswith(".")
+    assert "clip-reader" not in thread_names()
+
+
+def test_reader_refuses_missing_file_and_too_many_pixels(tmp_path: Path) -> None:
+    with pytest.raises(BadVideo, match="cannot be opened"):
+        ClipReader(tmp_path / "none.mp4", 4)
+    with pytest.raises(BadVideo, match="more than 25343 pixels"):
+        ClipReader(asset(CARPHONE), 4, limits=Limits(max_pixels=176 * 144 - 1))
+
+
+def test_reader_accepts_edit_list_that_skips_frames(tmp_path: Path) -> None:
+    """The header then states more frames than the clip shows."""
+    clip = make_clip(tmp_path / "clip.mp4", [gradient(i) for i in range(50)])
+    content = bytearray(clip.read_bytes())
+    edit = content.index(b"elst") + 4 + 8  # version, flags and count; then duration, start, rate
+    content[edit : edit + 4] = (1000).to_bytes(4)  # milliseconds, half of the clip
+    clip.write_bytes(content)
+    with av.open(clip) as container:
+        assert container.streams.video[0].frames == 50
+    assert 20 < read_all(clip) < 50

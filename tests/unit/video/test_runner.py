@@ -1,0 +1,300 @@
+"""The video runner: final states of its jobs, and the files that a job leaves in its folder."""
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.video.broken_clips import damaged
+from tests.support.video.clips import libav_warnings, read_clip
+from tests.support.video.jobs import WAIT_S, Hold, VideoHarness, video_harness
+from worker.devices.lease import DeviceLease
+from worker.jobs.errors import EngineDied
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.limits import ClipSize
+from worker.runners import make_runner
+from worker.runs.outbox import Outbox
+from worker.video import pipeline
+
+
+@pytest.fixture
+def harness(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[VideoHarness]:
+    with video_harness(ledger, monkeypatch) as harness:
+        yield harness
+
+
+def test_video_runner_job_leaves_clip_and_result_only(harness: VideoHarness) -> None:
+    files = harness.submit("a")
+    harness.runner.run_job(harness.claim("a"))
+    job = harness.ledger.get("a")
+    assert (job.state, job.done, job.total) == ("succeeded", 25, 25)
+    assert job.usage is not None
+    assert (job.usage["frames"], job.usage["batches"], job.usage["padded_frames"]) == (25, 9, 2)
+    assert job.result is not None
+    assert job.result["bytes"] == files.result.stat().st_size
+    assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
+    assert libav_warnings(files.result) == []
+    assert harness.broken == []
+
+
+def test_video_runner_next_attempt_continues_and_counts_each_batch_once(harness: VideoHarness) -> None:
+    files = harness.submit("a")
+    harness.hand_back("a", 7)
+    assert os.listdir(files.work), "finished segments must stay for the next attempt"
+    assert not files.result.exists()
+
+    harness.runner.run_job(harness.claim("a"))
+    assert harness.batches("a", 1) == [0, 1, 2, 3, 4, 5, 6]
+    assert harness.batches("a", 2) == [6, 7, 8]
+    assert harness.progress("a", 2) == [21, 24, 25]
+    job = harness.ledger.get("a")
+    assert (job.state, job.done) == ("succeeded", 25)
+    assert job.usage is not None
+    assert (job.usage["frames"], job.usage["batches"], job.usage["padded_frames"]) == (25, 9, 2)
+    assert len(read_clip(files.result).times) == 25
+    assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
+
+
+@pytest.mark.parametrize("at", [0, 3, 8])
+def test_video_runner_stale_attempt_changes_nothing(harness: VideoHarness, at: int) -> None:
+    """The stale attempt was paused. It resumes after another attempt has finished the job."""
+    files = harness.submit("a")
+    stale, hold = harness.claim("a", "stopped"), Hold(at)
+    harness.model.on_call = hold
+    thread = harness.start(stale)
+    assert hold.reached.wait(WAIT_S)
+    harness.model.on_call = lambda call: None
+    harness.ledger.requeue("a", "stopped", "drain")
+    harness.runner.run_job(harness.claim("a", "other"))
+    content = files.result.read_bytes()
+    hold.go_on.set()
+    thread.join(WAIT_S)
+    assert stale.outcome == "abandoned"
+    assert files.result.read_bytes() == content
+    assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
+    assert harness.ledger.get("a").state == "succeeded"
+
+
+def test_video_runner_stale_attempt_leaves_files_of_running_attempt(harness: VideoHarness) -> None:
+    files = harness.submit("a")
+    stale, early, late = harness.claim("a", "stopped"), Hold(3), Hold(8)
+
+    def on_call(call: int) -> None:
+        early(call)
+        late(call)
+
+    harness.model.on_call = on_call
+    threads = [harness.start(stale)]
+    assert early.reached.wait(WAIT_S)
+    harness.ledger.requeue("a", "stopped", "drain")
+    threads.append(harness.start(harness.claim("a", "other")))
+    assert late.reached.wait(WAIT_S)
+    early.go_on.set()
+    threads[0].join(WAIT_S)
+    assert stale.outcome == "abandoned"
+    assert os.listdir(files.work)
+    late.go_on.set()
+    threads[1].join(WAIT_S)
+    assert harness.ledger.get("a").state == "succeeded"
+    assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
+
+
+def test_video_runner_canceled_job_leaves_clip_only(harness: VideoHarness) -> None:
+    files = harness.submit("a")
+
+    def on_call(call: int) -> None:
+        if call == 4:
+            harness.ledger.cancel("a")
+
+    harness.model.on_call = on_call
+    files.result.write_bytes(b"the result of an attempt that was killed just after publishing")
+    harness.runner.run_job(harness.claim("a"))
+    assert harness.ledger.get("a").state == "canceled"
+    assert harness.model.calls == 5
+    assert os.listdir(files.folder) == ["clip"]
+
+
+def test_video_runner_damaged_clip_leaves_clip_only(harness: VideoHarness, tmp_path: Path) -> None:
+    files = harness.submit("a")
+    damaged(tmp_path).rename(files.clip)
+    harness.runner.run_job(harness.claim("a"))
+    job = harness.ledger.get("a")
+    assert job.state == "failed"
+    assert job.error is not None
+    assert job.error["code"] == "bad_video"
+    assert harness.model.calls > 4, "the damage must come after the first segment"
+    assert os.listdir(files.folder) == ["clip"]
+
+
+def test_video_runner_refuses_clip_beyond_its_own_limits(ledger: Ledger, harness: VideoHarness) -> None:
+    files = harness.submit("a")
+    harness.worker(max_duration_s=0.5).run_job(harness.claim("a"))
+    assert harness.ledger.get("a").error == {
+        "code": "bad_video",
+        "message": "The clip is longer than 0.5 seconds.",
+    }
+    assert os.listdir(files.folder) == ["clip"]
+
+
+def cuda_memory(call: int) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def cublas_memory(call: int) -> None:
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def cudnn_memory(call: int) -> None:
+    raise RuntimeError("FIND was unable to find an engine to execute this computation")
+
+
+def cudnn_attention_memory(call: int) -> None:
+    what = "mha_graph.execute(handle, variant_pack, workspace_ptr.get()).is_good()"
+    raise RuntimeError(f"Expected {what} to be true, but got false.")
+
+
+def torch_memory(call: int) -> None:
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def python_memory(call: int) -> None:
+    bytearray(2**60)
+
+
+@pytest.mark.parametrize(
+    "shortage",
+    [cuda_memory, cublas_memory, cudnn_memory, cudnn_attention_memory, torch_memory, python_memory],
+)
+def test_video_runner_fails_job_out_of_memory_and_serves_next(
+    harness: VideoHarness, shortage: Callable[[int], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)  # else pytest's log record keeps the error, and with it the tensors
+    files = harness.submit("a")
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def on_call(call: int) -> None:
+        tensor = torch.zeros(1000)
+        held.append(weakref.ref(tensor))
+        if call == 4:
+            shortage(call)
+
+    harness.model.on_call = on_call
+    harness.runner.run_job(harness.claim("a"))
+    job = harness.ledger.get("a")
+    assert (job.state, harness.broken) == ("failed", [])
+    assert job.error is not None
+    assert job.error["code"] == "out_of_memory"
+    assert "not enough memory" in job.error["message"]
+    assert os.listdir(files.folder) == ["clip"]
+    assert [tensor() for tensor in held] == [None] * 5
+    harness.model.on_call = lambda call: None
+    harness.submit("b")
+    harness.runner.run_job(harness.claim("b"))
+    assert harness.ledger.get("b").state == "succeeded"
+
+
+class UnexpectedError(Exception):
+    """An error of no kind that the runner knows."""
+
+
+@pytest.mark.parametrize("error", [UnexpectedError("x"), RuntimeError("shapes cannot be multiplied")])
+def test_video_runner_fails_job_on_unexpected_error(harness: VideoHarness, error: Exception) -> None:
+    files = harness.submit("a")
+
+    def on_call(call: int) -> None:
+        if call == 4:
+            raise error
+
+    harness.model.on_call = on_call
+    harness.runner.run_job(harness.claim("a"))
+    job = harness.ledger.get("a")
+    assert job.error is not None
+    assert (job.error["code"], harness.model.calls) == ("engine_failed", 5)
+    assert os.listdir(files.folder) == ["clip"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: device-side assert triggered"),
+    ],
+)
+def test_video_runner_lost_device_ends_worker_and_keeps_job(harness: VideoHarness, error: Exception) -> None:
+    files, reported = harness.submit("a"), threading.Event()
+
+    def on_call(call: int) -> None:
+        if call == 7:
+            raise error
+
+    def on_broken(error: BaseException) -> None:
+        harness.broken.append(error)
+        reported.set()
+
+    harness.model.on_call = on_call
+    harness.runner.start(on_broken)
+    run = harness.claim("a")
+    thread = harness.start(run, harness.runner)
+    assert reported.wait(WAIT_S)
+    assert "CUDA error" in str(harness.broken[0])
+    assert (run.outcome, harness.ledger.get("a").state) == (None, "running")
+    run.abandon()  # as the lane does when its worker drains
+    harness.ledger.requeue("a", "w", "drain")
+    thread.join(WAIT_S)
+    harness.model.on_call = lambda call: None
+    harness.runner.run_job(harness.claim("a"))
+    assert harness.batches("a", 2) == [6, 7, 8]
+    assert harness.ledger.get("a").state == "succeeded"
+    assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
+
+
+def test_video_runner_reports_hanging_device(harness: VideoHarness) -> None:
+    runner = harness.worker(hang_s=0.01)
+    harness.submit("a")
+    run, hold, broken = harness.claim("a"), Hold(4), threading.Event()
+    harness.model.on_call = hold
+    runner.start(lambda error: broken.set() if isinstance(error, EngineDied) else None)
+    thread = harness.start(run, runner)
+    assert hold.reached.wait(WAIT_S)
+    run.stop()
+    assert broken.wait(WAIT_S)
+    hold.go_on.set()
+    thread.join(WAIT_S)
+
+
+def test_make_runner_passes_settings_to_video_pipeline(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(pipeline, "VideoPipeline", lambda weights, **how: seen.update(how))
+    changes = {
+        "pad": False,
+        "compile": True,
+        "video_sizes": "64x48",
+        "batch_size": 3,
+        "video_model": tmp_path,
+    }
+    make_runner(
+        "video", ledger.settings.replace(**changes), DeviceLease("GPU-a", "cuda", []), ledger, Outbox(ledger)
+    )
+    assert (seen["pad"], seen["compiled"], seen["sizes"]) == (False, True, [ClipSize(64, 48)])
+    assert (seen["batch_size"], seen["device"]) == (3, "cuda")
+
+
+def test_video_runner_runs_all_clips_in_thread_that_loaded_model(harness: VideoHarness) -> None:
+    """cuDNN keeps the results of its trials during warm-up for that thread alone."""
+    threads: list[int] = []
+    harness.model.on_load = lambda: threads.append(threading.get_ident())
+    harness.model.on_call = lambda call: threads.append(threading.get_ident())
+    runner = harness.worker()
+    for job_id in ("a", "b"):
+        harness.submit(job_id)
+        harness.start(harness.claim(job_id), runner).join(WAIT_S)
+        assert harness.ledger.get(job_id).state == "succeeded"
+    assert len(threads) == 1 + 9 + 9
+    assert len(set(threads)) == 1

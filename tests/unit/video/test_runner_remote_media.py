@@ -1,0 +1,144 @@
+"""The video runner with an S3 server as media store: other workers continue jobs, and runs retry."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.s3 import S3Server
+from tests.support.video.clips import read_clip
+from tests.support.video.jobs import WAIT_S, VideoHarness
+from tests.support.video.pipeline import STUB, StubVideoModel, stub_pipeline
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.media.files import JobFiles
+from worker.jobs.media.object_store import TIMEOUT_S, ObjectStore
+from worker.jobs.media.open import open_media_store
+from worker.jobs.media.remote import RemoteMedia
+from worker.jobs.media.stored_file import StoredFile
+from worker.jobs.settings import Settings
+from worker.jobs.specs import validate
+from worker.video.publisher import StoreRetry
+from worker.video.runner import VideoRunner
+
+#: A retry policy that does not slow the tests down.
+RETRY = StoreRetry(pause_s=0.01)
+
+
+class RemoteVideoHarness(VideoHarness):
+    """A harness whose media store is remote: its workers share no disk."""
+
+    def submit(self, job_id: str) -> JobFiles:
+        files = open_media_store(self.ledger.settings).files(job_id)
+        with files.for_upload():
+            self.write_clip(files)
+            with files.store_inputs():
+                self.ledger.submit(job_id, f"video.{STUB}", validate("video", {"effect": "matte"}))
+        return files
+
+    def store(self, timeout_s: float = TIMEOUT_S) -> ObjectStore:
+        return ObjectStore(f"s3://media/{self.ledger.settings.prefix}", timeout_s=timeout_s)
+
+    def stored(self) -> set[str]:
+        """Return the keys of all stored files."""
+        return set(self.store().list())
+
+    def impatient_worker(self, timeout_s: float, store_retry: StoreRetry = RETRY) -> VideoRunner:
+        """Return the runner of a worker that waits for the store's answers only so long."""
+        media = RemoteMedia(self.store(timeout_s), self.ledger.settings.staging_dir)
+        return self.worker(media=media, store_retry=store_retry)
+
+
+@pytest.fixture
+def harness(
+    s3: S3Server, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[RemoteVideoHarness]:
+    model = StubVideoModel()
+    with stub_pipeline(monkeypatch, model, 3, 2) as video:
+        harness = RemoteVideoHarness(Ledger(settings.replace(media_url="s3://media")), video, model, RETRY)
+        yield harness
+        harness.outbox.stop(WAIT_S)
+        harness.ledger.redis.close()
+        assert not [path for home in tmp_path.rglob("staging") for path in home.rglob("*.lock")]
+
+
+def download(files: JobFiles, path: Path) -> Path:
+    video = files.video()
+    assert isinstance(video, StoredFile)
+    path.write_bytes(b"".join(video.blocks()))
+    return path
+
+
+def test_video_runner_continues_job_on_another_disk(harness: RemoteVideoHarness, tmp_path: Path) -> None:
+    files = harness.submit("a")
+    harness.hand_back("a", 7)
+    assert len(harness.stored()) == 5, "a clip and four segments"
+
+    harness.worker(home=tmp_path / "elsewhere").run_job(harness.claim("a"))
+    assert harness.batches("a", 1) == [0, 1, 2, 3, 4, 5, 6]
+    assert harness.batches("a", 2) == [6, 7, 8]
+    assert harness.ledger.get("a").state == "succeeded"
+    assert harness.stored() == {"a/clip", "a/result.mp4"}
+    assert len(read_clip(download(files, tmp_path / "out.mp4")).times) == 25
+
+
+def test_video_runner_retries_while_store_is_unavailable(
+    harness: RemoteVideoHarness, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile the model and the encoder continue to the end of the next segment."""
+    harness.submit("a")
+    failed = threading.Event()
+    monkeypatch.setattr(logging.getLogger("worker.video.publisher"), "warning", lambda *_: failed.set())
+    with ExitStack() as frozen:
+
+        def on_call(call: int) -> None:
+            if call == 1:
+                frozen.enter_context(s3.frozen())
+            if call == 3:
+                assert failed.wait(WAIT_S)
+                frozen.close()
+
+        harness.model.on_call = on_call
+        harness.impatient_worker(0.3).run_job(run := harness.claim("a"))
+    assert run.outcome == "succeeded"
+    assert harness.batches("a", 1) == list(range(9))
+
+
+def test_video_runner_fails_job_if_store_stays_unavailable(harness: RemoteVideoHarness, s3: S3Server) -> None:
+    harness.submit("a")
+    harness.submit("b")
+    with s3.frozen():
+        harness.impatient_worker(0.1, replace(RETRY, give_up_s=0.2)).run_job(harness.claim("a"))
+    error = harness.ledger.get("a").error
+    assert error == {
+        "code": "media_unavailable",
+        "message": "The media store is not available (FSTimeoutError).",
+    }
+    harness.runner.run_job(harness.claim("b"))
+    assert harness.ledger.get("b").state == "succeeded"
+
+
+def test_video_runner_cancels_job_while_store_is_unavailable(
+    harness: RemoteVideoHarness, s3: S3Server
+) -> None:
+    harness.submit("a")
+    run = harness.claim("a")
+    with s3.frozen():
+        thread = harness.start(run, harness.impatient_worker(0.1))
+        harness.ledger.cancel("a")
+        run.stop()
+        thread.join(WAIT_S)
+    assert harness.ledger.get("a").state == "canceled"
+
+
+def test_video_runner_reports_clip_in_other_store(harness: RemoteVideoHarness) -> None:
+    harness.submit("a")
+    harness.worker(media_url="s3://media/elsewhere").run_job(harness.claim("a"))
+    error = harness.ledger.get("a").error
+    assert error == {
+        "code": "media_unavailable",
+        "message": "The clip is not in this worker's media store: is it the API's?",
+    }

@@ -1,0 +1,107 @@
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.support.assets import asset
+from worker.jobs.errors import ModelMissing
+from worker.video.models import MODELS
+from worker.video.models.selfie import SelfieSegmentation
+from worker.video.models.selfie_net import SelfieNet
+from worker.video.models.tflite_weights import read_weights
+
+#: Pictures, and the alpha that MediaPipe computes for them (see make_selfie_reference.py).
+REFERENCE = Path(__file__).parents[2] / "fixtures" / "selfie_reference.npz"
+
+#: torch's compiler warns about torch's own code when it is imported.
+IMPORTS_TORCHSCRIPT = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def model() -> SelfieSegmentation:
+    return SelfieSegmentation.load(asset("selfie_segmentation.tflite"), "cpu")
+
+
+@pytest.mark.parametrize("name", ["square", "frame"])
+def test_selfie_alpha_equals_mediapipe(model: SelfieSegmentation, name: str) -> None:
+    """`square` tests the net alone. `frame` also tests the resizing to 256x256 and back."""
+    reference = np.load(REFERENCE)
+    alpha = model(torch.from_numpy(reference[name])[None], 1)[0, 0].numpy()
+    expected = reference[f"{name}_alpha"] / 65535
+    assert alpha.shape == expected.shape
+    assert np.abs(alpha - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("fill", [0, 255])
+def test_selfie_ignores_padding(model: SelfieSegmentation, fill: int) -> None:
+    frame = torch.from_numpy(np.load(REFERENCE)["frame"])
+    batch = torch.full((4, *frame.shape), fill, dtype=torch.uint8)
+    batch[0] = frame
+    torch.testing.assert_close(model(batch, 1)[0], model(frame[None], 1)[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (720, 1280), (1280, 720)])
+def test_selfie_alpha_has_frame_size(model: SelfieSegmentation, size: tuple[int, int]) -> None:
+    alpha = model(torch.zeros((2, *size, 3), dtype=torch.uint8), 2)
+    assert alpha.shape == (2, 1, *size)
+    assert 0 <= alpha.min() <= alpha.max() <= 1
+
+
+def test_selfie_refuses_other_weights(tmp_path: Path) -> None:
+    wrong = tmp_path / "model.tflite"
+    wrong.write_bytes(b"not a model")
+    with pytest.raises(ModelMissing, match=r"model\.tflite does not hold the weights"):
+        MODELS["selfie_segmentation"].load(wrong, "cpu")
+
+
+@IMPORTS_TORCHSCRIPT
+def test_selfie_compiles_for_one_shape_and_all_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch only traces the net here. `tests/gpu` generates code too, which needs a compiler and minutes."""
+    weights = asset("selfie_segmentation.tflite")
+    plain, compiled = (SelfieSegmentation.load(weights, "cpu") for _ in range(2))
+    compile_ = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda net, *, mode, **how: compile_(net, backend="eager", **how)
+    )
+    compiled.compile()
+    frames = torch.randint(0, 256, (5, 40, 60, 3), dtype=torch.uint8)
+    torch.testing.assert_close(compiled(frames, 5), plain(frames, 5))
+    results: list[Tensor | RuntimeError] = []
+
+    def call(frames: Tensor) -> None:
+        try:
+            results.append(compiled(frames, len(frames)))
+        except RuntimeError as error:
+            results.append(error)
+
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for batch in (frames, frames[:4]):
+            thread = threading.Thread(target=call, args=(batch,))
+            thread.start()
+            thread.join()
+    same_shape, short = results
+    assert isinstance(same_shape, Tensor)
+    torch.testing.assert_close(same_shape, plain(frames, 5))
+    assert isinstance(short, RuntimeError), "a short batch needs another compilation"
+
+
+def test_selfie_needs_full_float32() -> None:
+    """Rounding to 10 bits, as half precision and TF32 do, moves the matte by more than the tolerance."""
+    net = SelfieNet()
+    net.load_state_dict(read_weights(asset("selfie_segmentation.tflite"), net.state_dict()))
+    model = SelfieSegmentation(net.eval())
+    frame = torch.from_numpy(np.load(REFERENCE)["frame"])[None]
+    exact = model(frame, 1)
+
+    def rounded(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(tensor.half().float() for tensor in inputs)
+
+    hook = net.stem.register_forward_pre_hook(rounded)
+    assert (model(frame, 1) - exact).abs().max() > 2e-3
+    hook.remove()
+    torch.testing.assert_close(model(frame, 1), exact)

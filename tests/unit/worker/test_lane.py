@@ -1,0 +1,225 @@
+"""The lane, its Celery pool, and the reconciler."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.chat.fake_engine import FakeEngine
+from tests.support.ledger import lapse
+from worker.chat.engine import ChatRequest
+from worker.chat.runner import ChatRunner
+from worker.jobs import broker
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
+from worker.jobs.records import WorkerCard
+from worker.jobs.specs import validate
+from worker.lane.lane import Lane
+from worker.lane.pool import LanePool
+from worker.lane.reconciler import Reconciler
+from worker.runs.outbox import Outbox
+
+WAIT_S = 20.0
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine([" word"] * 100_000, slots=2, step_s=0.001)
+
+
+@pytest.fixture
+def lane(brokered: Ledger, engine: FakeEngine) -> Iterator[Lane]:
+    outbox = Outbox(brokered)
+    runner = ChatRunner(engine, "fake", brokered, outbox)
+    runner.start(lambda error: None)
+    outbox.start()
+    yield Lane(brokered, outbox, runner, "w1", "cpu")
+    runner.stop()
+    outbox.stop(WAIT_S)
+
+
+def submit(ledger: Ledger, job_id: str) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100_000}
+    ledger.submit(job_id, "chat.fake", validate("chat", body))
+
+
+def start(lane: Lane, job_id: str) -> threading.Thread:
+    """Run the job in a thread. Return the thread once the job has logged its first token."""
+    submit(lane.ledger, job_id)
+    thread = threading.Thread(target=lane.run_job, args=(job_id,))
+    thread.start()
+    wait_for(lane, job_id, "token")
+    return thread
+
+
+def wait_for(lane: Lane, job_id: str, kind: str) -> None:
+    """Wait until the job has logged an event of this type."""
+    listener = lane.ledger.redis.pubsub()  # type: ignore[no-untyped-call]
+    listener.subscribe(lane.ledger.channel(job_id))
+    while kind not in [event.type for event in lane.ledger.events(job_id)]:
+        assert listener.get_message(timeout=WAIT_S), f"{job_id} had no {kind}"
+    listener.close()
+
+
+def event_types(lane: Lane, job_id: str) -> list[str]:
+    return [event.type for event in lane.ledger.events(job_id)]
+
+
+def test_lane_counts_running_jobs(lane: Lane) -> None:
+    thread = start(lane, "a")
+    assert lane.running == 1
+    lane.ledger.cancel("a")
+    thread.join(WAIT_S)
+    assert lane.wait_idle(WAIT_S)
+    assert lane.ledger.get("a").state == "canceled"
+
+
+def test_lane_ignores_second_message_of_running_job(lane: Lane) -> None:
+    thread = start(lane, "a")
+    assert lane.run_job("a") == "not waiting"
+    lane.ledger.cancel("a")
+    thread.join(WAIT_S)
+
+
+def test_lane_hand_back_requeues_running_and_claims_no_more(lane: Lane) -> None:
+    other = WorkerCard("w2", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 4, 0, state="ready")
+    Registry(lane.ledger).renew(other)
+    thread = start(lane, "a")
+    lane.hand_back()
+    thread.join(WAIT_S)
+    submit(lane.ledger, "late")
+    assert lane.run_job("late") == "not waiting"
+    assert event_types(lane, "late") == ["queued"]
+    assert event_types(lane, "a")[-1] == "requeued"
+    assert lane.ledger.events("a")[-1].data["reason"] == "drain"
+    assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"a", "late"}
+
+
+def test_lane_dispatches_next_job_when_slot_is_free(lane: Lane) -> None:
+    mine = WorkerCard("w1", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 1, 0, state="ready")
+    Registry(lane.ledger).renew(mine)
+    thread = start(lane, "a")
+    submit(lane.ledger, "b")
+    submit(lane.ledger, "c")
+    assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == set()
+    lane.ledger.cancel("a")
+    thread.join(WAIT_S)
+    assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
+
+
+def test_lane_dispatches_next_job_when_claim_fails(lane: Lane) -> None:
+    mine = WorkerCard("w1", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 1, 0, state="ready")
+    Registry(lane.ledger).renew(mine)
+    submit(lane.ledger, "a")
+    submit(lane.ledger, "b")
+    lane.ledger.cancel("a")
+    assert lane.run_job("a") == "not waiting"
+    assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
+
+
+def test_pool_formats_no_arguments_for_unread_log_lines() -> None:
+    """Celery formats the arguments of each message for the debug log, unless a started pool has it off."""
+    formatted, done = list[bool](), threading.Event()
+
+    class Argument:
+        def __repr__(self) -> str:
+            formatted.append(True)
+            return "…"
+
+    LanePool(broker.app, 1).apply_async(id, (Argument(),), callback=lambda _: done.set())
+    assert done.wait(WAIT_S)
+    assert not formatted
+
+
+def lose_twice(ledger: Ledger, job_id: str) -> None:
+    """Submit the job, and let two workers die while they run it."""
+    submit(ledger, job_id)
+    for worker in ("dead1", "dead2"):
+        ledger.claim(job_id, worker, "cpu")
+        lapse(ledger, worker)
+        ledger.requeue(job_id, worker, "worker_lost")
+
+
+def test_lane_runs_last_attempt_exclusively(lane: Lane) -> None:
+    first = start(lane, "innocent")
+    lose_twice(lane.ledger, "suspect")
+    suspect = threading.Thread(target=lane.run_job, args=("suspect",))
+    suspect.start()
+    while not lane.is_isolated("suspect"):
+        assert suspect.is_alive()
+    assert lane.run_job("suspect") == "not waiting"  # a second message
+    submit(lane.ledger, "later")
+    later = threading.Thread(target=lane.run_job, args=("later",))
+    later.start()
+    assert event_types(lane, "suspect")[-1] == "requeued"
+    lane.ledger.cancel("innocent")
+    first.join(WAIT_S)
+    wait_for(lane, "suspect", "token")
+    assert event_types(lane, "later") == ["queued"]
+    lane.ledger.cancel("suspect")
+    suspect.join(WAIT_S)
+    wait_for(lane, "later", "token")
+    lane.ledger.cancel("later")
+    later.join(WAIT_S)
+    assert {lane.ledger.get(i).state for i in ("innocent", "suspect", "later")} == {"canceled"}
+
+
+def test_reconciler_abandons_stale_run(lane: Lane) -> None:
+    reconciler = Reconciler(lane)
+    thread = start(lane, "a")
+    lane.ledger.redis.hset(lane.ledger.channel("a") + ":record", "cancel", "")
+    reconciler.reconcile([])
+    assert lane.running == 1  # it may have been claimed just now
+    reconciler.reconcile([])
+    thread.join(WAIT_S)
+    assert lane.wait_idle(WAIT_S)
+    assert event_types(lane, "a")[-1] == "token"
+
+
+def test_lane_continues_after_job_that_ran_out_of_memory(
+    lane: Lane, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(request: ChatRequest) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "submit", greedy)
+        submit(lane.ledger, "a")
+        assert lane.run_job("a") == "failed"
+    assert (lane.ledger.get("a").error or {})["code"] == "out_of_memory"
+    thread = start(lane, "b")
+    lane.ledger.cancel("b")
+    thread.join(WAIT_S)
+
+
+def test_reconciler_requeues_orphaned_job(lane: Lane) -> None:
+    reconciler = Reconciler(lane)
+    thread = start(lane, "running")
+    submit(lane.ledger, "orphaned")
+    lane.ledger.claim("orphaned", "w1", "cpu")
+    reconciler.reconcile(["running", "orphaned"])
+    assert lane.ledger.get("orphaned").state == "running"  # it may have been claimed just now
+    reconciler.reconcile(["running", "orphaned"])
+    assert lane.ledger.get("orphaned").state == "queued"
+    assert lane.ledger.get("running").state == "running"
+    lane.ledger.cancel("running")
+    thread.join(WAIT_S)
+
+
+def test_pool_wakes_hub_only_if_all_slots_were_taken() -> None:
+    threads, woken = list[Callable[[], None]](), list[bool]()
+    pool = LanePool(broker.app, slots=2, run_in_thread=threads.append)
+    pool.on_slot_free = lambda: woken.append(True)
+
+    def take(count: int) -> None:
+        for _ in range(count):
+            pool.apply_async(str, callback=lambda _: None)
+
+    take(1)
+    threads.pop()()
+    assert not woken  # the hub has seen a free slot all along
+    take(2)
+    threads.pop()()
+    assert len(woken) == 1
+    threads.pop()()
+    assert len(woken) == 1
