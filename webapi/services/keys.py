@@ -68,9 +68,7 @@ class Keys:
     that does not depend on their text. Every method raises `redis.exceptions.RedisError` when Redis is away.
     """
 
-    def __init__(
-        self, ledger: Ledger, *, compare: Callable[[str, str], bool] = hmac.compare_digest
-    ) -> None:
+    def __init__(self, ledger: Ledger, *, compare: Callable[[str, str], bool] = hmac.compare_digest) -> None:
         self._compare = compare
         self._redis = ledger.redis
         self._key = ledger.key
