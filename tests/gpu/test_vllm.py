@@ -1,5 +1,6 @@
 """Tests of the vLLM engine on CUDA in bfloat16 with CUDA graphs, as a worker runs it."""
 
+import gc
 import os
 import statistics
 import time
@@ -54,6 +55,8 @@ def warm_vllm(gpu_unused: bool) -> Iterator[tuple[StartedEngine, list[float]]]:
     began = time.perf_counter()
     started = start(slots=64, context_length=1024)
     print(f"\nvLLM was warm after {time.perf_counter() - began:.1f} s")
+    gc.collect()  # as a worker does after its warm-up; otherwise a collection may fall into the first requests
+    gc.freeze()
     firsts = [first_token_s(started, n) for n in range(REQUESTS)]
     yield started, firsts
     started.engine.stop()
