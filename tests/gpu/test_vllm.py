@@ -55,7 +55,7 @@ def warm_vllm(gpu_unused: bool) -> Iterator[tuple[StartedEngine, list[float]]]:
     began = time.perf_counter()
     started = start(slots=64, context_length=1024)
     print(f"\nvLLM was warm after {time.perf_counter() - began:.1f} s")
-    gc.collect()  # as a worker does after its warm-up; otherwise a collection may fall into the first requests
+    gc.collect()  # as a worker does after its warm-up: a collection would slow a first request
     gc.freeze()
     firsts = [first_token_s(started, n) for n in range(REQUESTS)]
     yield started, firsts
