@@ -105,7 +105,7 @@ def test_schemathesis_finds_no_undocumented_response(web: Web, tmp_path: Path, c
     command = [str(program), "--config-file", str(config), "run", "--no-color"]
     command += [f"{web.http.base_url}/openapi.json", "--seed", "1"]
     environment = os.environ | {
-        "PYTHONPATH": str(HERE.parents[1]),  # where the hooks are
+        "PYTHONPATH": str(HERE.parents[2]),  # where the hooks are
         "SCHEMATHESIS_KEY": key.text,
         "SCHEMATHESIS_VIDEO": str(tmp_path / "clip.mp4"),
         "SCHEMATHESIS_IMAGE": str(tmp_path / "image.png"),
