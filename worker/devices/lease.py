@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -71,24 +71,28 @@ def lease(
     """
     _require_no_cuda_context()
     available = () if devices == "cpu" else list_gpus()
-    locked: LockedGpus = {}
     selector = GpuSelector(list_gpus, locks_dir, free_bytes, wait_s, polling)
-    if devices == "auto" and available:
-        locked = selector.first_free(patience_s)
-    elif devices == "spare" and available[1:]:
-        others = GpuSelector(lambda: list_gpus()[1:], locks_dir, free_bytes, wait_s, polling)
-        try:
-            locked = others.first_free()
-        except NoDevice as error:
-            log.info("%s", error)
-    elif devices not in ("auto", "cpu", "spare"):
-        locked = selector.named(devices.split(","))
-    if locked:
+    if locked := _lock_gpus(devices, len(available), selector, patience_s):
         return _pin_to(locked)
     level = logging.WARNING if devices == "auto" else logging.INFO
     log.log(level, "this worker runs on the CPU: devices=%s, GPUs here: %d", devices, len(available))
     set_env(CUDA_VISIBLE_DEVICES="")
     return DeviceLease("cpu", "cpu", [])
+
+
+def _lock_gpus(devices: str, available: int, selector: GpuSelector, patience_s: float) -> LockedGpus:
+    """Lock the GPUs that `devices` asks for. Return none if the worker is to run on the CPU."""
+    if devices == "auto" and available:
+        return selector.first_free(patience_s)
+    if devices == "spare" and available > 1:
+        others = replace(selector, list_gpus=lambda: selector.list_gpus()[1:])
+        try:
+            return others.first_free()
+        except NoDevice as error:
+            log.info("%s", error)
+    elif devices not in ("auto", "cpu", "spare"):
+        return selector.named(devices.split(","))
+    return {}
 
 
 def _require_no_cuda_context() -> None:
