@@ -107,7 +107,7 @@ class Supervisor:
                 # Processes that the child started must not keep a port or a device. The processes of a worker
                 # are also ended by its reaper.
                 _signal_group(child.process, signal.SIGTERM)
-                click.echo(f"{child.name} ended ({code}), again in {child.backoff_s:.0f} s: {why}")
+                click.echo(f"{child.name} ended ({code}), restart in {child.backoff_s:.0f} s: {why}")
                 child.process, child.at = None, now + child.backoff_s
                 child.backoff_s = min(2 * child.backoff_s, BACKOFF_S[1])
 
@@ -116,7 +116,7 @@ class Supervisor:
 
         They get SIGTERM and `wait_s` seconds to end; a worker drains. On a Ctrl-C meanwhile they get a second
         SIGTERM and `HAND_BACK_S` seconds; a worker then hands its jobs back at once. Finally SIGKILL ends all
-        processes that are left in their process groups.
+        processes that remain in their process groups.
         """
         running = [c.process for c in self.children if c.name in names and c.process]
         self.children = [c for c in self.children if c.name not in names]
@@ -125,10 +125,10 @@ class Supervisor:
                 self._terminate(running, patience_s)
                 break
             except subprocess.TimeoutExpired:
-                click.echo(f"killing what is left of {', '.join(names)}")
+                click.echo(f"killing the remaining processes of {', '.join(names)}")
                 break
             except KeyboardInterrupt:
-                click.echo(f"no more time for {', '.join(names)}")
+                click.echo(f"stopping at once: {', '.join(names)}")
         for process in running:
             _signal_group(process, signal.SIGKILL)
             process.wait()

@@ -157,7 +157,7 @@ class Lifecycle(bootsteps.StartStopStep):
         stopping.start()
         stopping.join(self.runner_stop_s)
         if stopping.is_alive():
-            log.error("%s hangs and is not waited for: the worker ends all the same", self.parts.device.label)
+            log.error("%s hangs: the worker ends without waiting for it", self.parts.device.label)
             worker.exitcode = EX_FAILURE
 
     def _set_state(self, new: WorkerState) -> None:
@@ -171,11 +171,11 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def _on_engine_failure(self, worker: Any, error: BaseException) -> None:
         """End the worker: without an engine it must not take jobs. A supervisor then starts another."""
-        if self.broken:  # each chat of an engine that hangs reports it
+        if self.broken:  # if an engine hangs, each of its chats calls this
             return
         self.broken = True
         log.critical("the engine is broken, the worker ends", exc_info=error)
         self.parts.lane.drain()
         worker.exitcode = EX_FAILURE
-        vars(state)["should_terminate"] = True  # the hub checks it
-        self.parts.pool.on_slot_free()  # wakes the hub
+        vars(state)["should_terminate"] = True  # Celery's hub checks it
+        self.parts.pool.on_slot_free()  # this wakes the hub

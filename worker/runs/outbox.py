@@ -141,4 +141,4 @@ def _drain(producers: Iterable[EventProducer]) -> Iterator[tuple[EventProducer, 
             for append in producer.drain():
                 yield producer, append
         except Exception:  # one broken producer must not cost the others their events
-            log.exception("events are lost; their job ends when its time is up")
+            log.exception("events of a job are lost; the job ends at its deadline")

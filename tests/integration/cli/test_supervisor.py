@@ -75,7 +75,7 @@ def test_supervisor_restarts_dead_child_with_backoff(
     for attempt, wait_s in enumerate((1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0), 1):
         started(dying, attempt).wait(TIMEOUT_S)
         supervisor.tick()
-        assert f"c ended (3), again in {wait_s:.0f} s: up: out of luck" in capsys.readouterr().out
+        assert f"c ended (3), restart in {wait_s:.0f} s: up: out of luck" in capsys.readouterr().out
         clock.now += wait_s - 0.1
         supervisor.tick()
         assert dying.process is None
@@ -95,7 +95,7 @@ def test_supervisor_resets_backoff_after_long_life(
     process.kill()
     process.wait(TIMEOUT_S)
     supervisor.tick()
-    assert "c ended (-9), again in 1 s" in capsys.readouterr().out
+    assert "c ended (-9), restart in 1 s" in capsys.readouterr().out
 
 
 def test_stop_children_lets_child_finish(supervisor: Supervisor, tmp_path: Path) -> None:
