@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 from worker.jobs.events import LoggedEvent
 
-__all__ = ["MemoryDocument"]
+__all__ = ["BatchMemoryDocument", "MemoryDocument"]
 
 
 class MemorySampleDocument(BaseModel):

@@ -23,7 +23,7 @@ from webapi.submission.submit import submit
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import validate
 
-__all__ = ["routes"]
+__all__ = ["Page", "routes"]
 
 logger = logging.getLogger(__name__)
 routes = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
@@ -61,7 +61,7 @@ def _document(record: Record) -> dict[str, Any]:
     return JobDocument.from_record(record).model_dump()
 
 
-@routes.get("/<string(length=32):job_id>")  # the length keeps /chat and /video apart
+@routes.get("/<string(length=32):job_id>")  # with the length, it never matches /chat or /video
 def show(job_id: str) -> ResponseReturnValue:
     """Show a job."""
     return _document(access.job(job_id))

@@ -21,6 +21,7 @@ __all__ = [
     "X_STOKER_JOB",
     "AnswerSpec",
     "Body",
+    "Json",
     "Route",
     "component",
     "events",

@@ -19,7 +19,7 @@ from worker.jobs.media.files import NO_ROOM, JobFiles
 from worker.jobs.media.probe_process import probe_in_process
 from worker.jobs.settings import Settings
 
-__all__ = ["receive"]
+__all__ = ["MAX_PARTS", "receive"]
 
 #: Largest text field, in bytes. It must be well above the 64 KiB that the parser reads at a time.
 MAX_FIELD_BYTES = 2**19
@@ -44,7 +44,7 @@ class PartFiles:
         filename: str | None,
         content_length: int | None = None,
     ) -> IO[bytes]:
-        """Open a new file for the parser to write to. It ignores all that the client says about the file."""
+        """Open a new file for the parser to write to. The client's statements about the file are ignored."""
         self.count += 1
         return self.stack.enter_context((self.folder / f"part{self.count}").open("wb+"))
 
