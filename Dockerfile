@@ -84,7 +84,7 @@ RUN --mount=from=package,source=/package,target=/package \
 USER stoker
 WORKDIR /var/lib/stoker
 ENV STOKER_DEVICES=cpu
-# Healthy is a worker that is warm or draining. Loading a model may take minutes.
+# A worker is healthy while it is warm or draining. Loading a model may take minutes.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=300s CMD ["stoker", "worker", "health"]
 CMD ["stoker", "worker", "chat"]
 ARG REVISION=
@@ -100,7 +100,7 @@ RUN --mount=from=package,source=/package,target=/package \
     pip install --no-cache-dir --no-deps --force-reinstall /package/*.whl
 USER stoker
 WORKDIR /var/lib/stoker
-# Compiled GPU code and what is learnt of a model are kept in vLLM's cache folder, a volume that replicas share.
+# vLLM's cache folder, a volume that replicas share, keeps compiled GPU code and vLLM's findings about models.
 ENV TRITON_HOME=/var/lib/stoker/.cache \
     TORCHINDUCTOR_CACHE_DIR=/var/lib/stoker/.cache/inductor \
     CUDA_CACHE_PATH=/var/lib/stoker/.cache/nv

@@ -20,14 +20,14 @@ class _Event(BaseModel):
 
 
 class QueuedEvent(_Event):
-    """The event that the job waits in its queue. It is repeated when `position`, from 1, changes."""
+    """The event of a job that waits in its queue. It is repeated when `position`, from 1, changes."""
 
     type: Literal["queued"]
     position: int
 
 
 class StartedEvent(_Event):
-    """The event that a worker has started the job's next attempt."""
+    """The event of a start: a worker has begun the job's next attempt."""
 
     type: Literal["started"]
     worker: str
@@ -44,7 +44,7 @@ class TokenEvent(_Event):
 
 
 class BatchEvent(_Event):
-    """The event that a batch of a video is done.
+    """The event of a finished batch of a video.
 
     The batch had `frames` frames of the clip and `padded` frames of padding. `memory` is in bytes.
     """
@@ -67,7 +67,7 @@ class ProgressEvent(_Event):
 
 
 class RequeuedEvent(_Event):
-    """The event that the job waits again. Its next attempt goes on where this one stopped."""
+    """The event of a job that waits again. Its next attempt continues where this one stopped."""
 
     type: Literal["requeued"]
     reason: Reason

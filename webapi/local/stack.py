@@ -91,7 +91,7 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
     public_bind.require_auth(settings)
     start("web", web_argv(settings), child_env(settings))
     start("webhooks", webhooks_argv(settings), child_env(settings))
-    for kind, devices in (("chat", settings.devices), ("video", _spare(settings.devices))):
+    for kind, devices in (("chat", settings.devices), ("video", _video_devices(settings.devices))):
         env = child_env(settings.replace(worker=kind, devices=devices))
         start(kind, worker_argv(kind, settings), env)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
@@ -108,7 +108,7 @@ def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) 
             time.sleep(TICK_S)
 
 
-def _spare(devices: str) -> str:
+def _video_devices(devices: str) -> str:
     """Return the devices setting of the video worker.
 
     The chat worker takes all devices that the user names, so the video worker gets the CPU. With `auto`, the

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict  # before Python 3.12 pydantic does not 
 from worker.jobs.specs import Text
 
 __all__ = [
+    "AssistantMessage",
     "ChatCompletion",
     "ChatCompletionChunk",
     "ChatCompletionRequest",
@@ -82,8 +83,7 @@ class StreamOptions(_Request):
 class ChatCompletionRequest(_Request):
     """The fields that a native chat job lacks or defines differently. Null means the same as no value.
 
-    Without `max_completion_tokens`, or `max_tokens` as it was called before, an answer may fill the model's
-    context.
+    Without `max_completion_tokens` (or `max_tokens`, its older name), an answer may fill the model's context.
     """
 
     messages: Annotated[list[ChatMessage], FailFast()] = Field(min_length=1)
@@ -94,7 +94,7 @@ class ChatCompletionRequest(_Request):
 
     @property
     def include_usage(self) -> bool:
-        """Whether the stream ends with a chunk that holds the token counts."""
+        """True if the stream ends with a chunk that holds the token counts."""
         return bool(self.stream_options.include_usage)
 
 

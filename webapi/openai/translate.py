@@ -104,7 +104,7 @@ class Failure:
 
     @property
     def retryable(self) -> bool:
-        """Whether another request may succeed."""
+        """True if another request may succeed."""
         return self.code in RETRYABLE
 
 

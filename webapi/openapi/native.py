@@ -83,8 +83,8 @@ VIDEO_RESPONSES = {
 def form_of(files: dict[str, Any], required: str, omitted: tuple[str, ...], extra: bool) -> dict[str, Any]:
     """Return the schema of a video job's multipart form.
 
-    `files` are the schemas of the form's own fields. To these come the fields of `VideoJob` except `omitted`.
-    `required` names the only required field; `extra` allows unknown fields.
+    `files` are the schemas of the form's own fields. The form also has the fields of `VideoJob`, except
+    `omitted`. `required` names the only required field; `extra` allows unknown fields.
     """
     known = VideoJob.model_json_schema()["properties"]
     fields = {name: _untyped(without_null(known[name])) for name in known if name not in {*omitted, *files}}

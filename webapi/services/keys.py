@@ -15,8 +15,8 @@ from worker.jobs.ledger.ledger import Ledger
 __all__ = ["Key", "Keys", "NewKey"]
 
 _TEXT = re.compile(r"sk-stoker-([0-9a-f]{12})-([A-Za-z0-9_-]{43})")
-#: Stands in for the hash of an unknown id, so that its check takes as long as that of a known id. No secret
-#: has this hash.
+#: The stand-in for the hash of an unknown id, so that its check takes as long as that of a known id. No
+#: secret has this hash.
 _NO_HASH = "-" * 64
 _OPTIONAL = {"expires_at": float, "max_waiting": int, "max_running": int, "revoked_at": float}
 

@@ -23,7 +23,7 @@ from worker.jobs.prompt import PromptTemplate
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """All that a model's files contain apart from the weights.
+    """The contents of a model's files, except the weights.
 
     - `folder`: the Hugging Face directory of the model.
     - `eos_tokens`: the ids of the tokens that end an answer.

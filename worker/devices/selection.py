@@ -23,7 +23,7 @@ LockedGpus = dict[Gpu, IO[str]]
 
 @dataclass(frozen=True, slots=True)
 class Polling:
-    """The pauses between two looks at the GPUs, in seconds, and the clock that measures all waits."""
+    """The pauses between two checks of the GPUs, in seconds, and the clock that measures all waits."""
 
     interval_s: float = 0.5
     #: The pause of a worker that waits until other workers end, which may take days.
@@ -33,7 +33,7 @@ class Polling:
 
     @property
     def grace_s(self) -> float:
-        """How long to wait for a lock in any case, in seconds.
+        """The shortest wait for a lock, in seconds.
 
         Another worker may hold the lock only while it reads the memory of that GPU.
         """
@@ -117,7 +117,7 @@ class GpuSelector:
 
 
 class _FirstFree:
-    """One search for a free GPU: it looks at all GPUs again and again, until one is free or time is up."""
+    """One search for a free GPU: it checks all GPUs again and again, until one is free or time is up."""
 
     def __init__(self, selector: GpuSelector, patience_s: float) -> None:
         self._selector = selector
@@ -157,7 +157,7 @@ class _FirstFree:
         raise NoDevice(shortage)
 
     def _wait(self, reasons: str) -> None:
-        """Sleep until the next look at the GPUs. Raises `NoDevice(reasons)` if time is up."""
+        """Sleep until the next check of the GPUs. Raises `NoDevice(reasons)` if time is up."""
         now = self._polling.clock()
         if now >= self._deadline:
             raise NoDevice(reasons)

@@ -30,7 +30,7 @@ def _config() -> dict[str, Any]:
             "global_keyprefix": f"{settings.prefix}:celery:",
             "socket_keepalive": True,
             "health_check_interval": 15,
-            "socket_timeout": 5,  # if Redis hangs, the hub must not
+            "socket_timeout": 5,  # so that the hub does not hang when Redis hangs
             "socket_connect_timeout": 5,
         },
         "broker_connection_retry_on_startup": True,
@@ -53,7 +53,7 @@ def _config() -> dict[str, Any]:
 
 
 app = Celery("stoker", set_as_current=False)
-app.add_defaults(_config)  # called on first use, not at import
+app.add_defaults(_config)  # Celery calls it on first use, not at import
 
 
 def messages_key(settings: Settings, queue: str) -> str:

@@ -24,7 +24,7 @@ class TooLarge(InvalidInput):
 
 
 class Unauthorized(StokerError):
-    """The request has no credentials that are valid now. The message does not reveal which are known."""
+    """The request has no credentials that are valid now. The message does not reveal which keys exist."""
 
     code = "unauthorized"
 

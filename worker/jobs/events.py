@@ -142,5 +142,5 @@ class LoggedEvent:
 
     @property
     def terminal(self) -> bool:
-        """Whether this is a terminal event."""
+        """True if this is a terminal event."""
         return self.type in TERMINAL

@@ -45,7 +45,7 @@ class Record:
 
     @property
     def terminal(self) -> bool:
-        """Whether the job has reached a final state."""
+        """True if the job has reached a final state."""
         return self.state not in ("queued", "running")
 
     @classmethod

@@ -18,17 +18,17 @@ class LaneRequest(Request):
     """A Celery request. `celery control revoke` and `terminate` cancel its job, as a client's cancel does."""
 
     def acknowledge(self) -> None:
-        """Do nothing but note it: the broker expects no acknowledgement (see `consume_only`)."""
+        """Set only the flag: the broker expects no acknowledgement (see `consume_only`)."""
         self.acknowledged = True
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
-        """Cancel the job. Its slot becomes free only when its run has ended, as it does by itself."""
+        """Cancel the job. Its run then ends by itself, and frees the slot."""
         self._cancel_job()
 
     def revoked(self) -> bool:
         """Return whether the message was revoked.
 
-        If so, cancel the job: without a message it would wait for ever.
+        If so, cancel its job, which would otherwise wait for ever.
         """
         revoked = bool(super().revoked())
         if revoked:

@@ -52,7 +52,7 @@ class LanePool(BasePool):
         def work() -> None:
             try:
                 apply_target(target, args, kwargs, callback, accept_callback)
-            except BaseException:  # Celery reports what its trace did not catch; the thread must go on
+            except BaseException:  # Celery's trace missed it; the thread must serve other tasks
                 log.exception("task %s", correlation_id)
                 if error_callback:
                     error_callback(ExceptionInfo())

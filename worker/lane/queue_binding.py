@@ -11,7 +11,7 @@ __all__ = ["consume_only"]
 
 
 def consume_only(worker: Any, queue: str) -> None:
-    """Make the Celery worker consume `queue` alone, without acknowledgements.
+    """Make the Celery worker consume only `queue`, without acknowledgements.
 
     The broker forgets a message once a worker fetches it. Nothing is lost, because the ledger knows which
     jobs wait, and each job costs two round trips less. Raises `ConfigurationError` if the worker was started

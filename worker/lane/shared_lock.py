@@ -1,4 +1,4 @@
-"""A readers-writer lock for jobs: many hold it together, or one job alone."""
+"""A readers-writer lock for jobs: many jobs hold it together, or one job holds it exclusively."""
 
 import threading
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class SharedLock:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the lock alone."""
+        """Hold the lock without any other holder."""
         with self._changed:
             self._exclusive += 1
             self._changed.wait_for(lambda: not self._holders)

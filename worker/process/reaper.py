@@ -11,7 +11,7 @@ process can clean up after its own SIGKILL, so another process must do it.
 - A fork of the worker that has not called exec carries no mark. It holds the pipe, so the reaper finds it.
 - Each process gets SIGTERM first, so that it removes its shared memory, and SIGKILL later.
 
-This file is also the reaper's program. It uses the standard library alone, and takes 9 MB of memory.
+This file is also the reaper's program. It uses only the standard library, and takes 9 MB of memory.
 """
 
 import os
@@ -82,8 +82,8 @@ class Leftovers:
         return [pid for pid in pids if self._has(pid)]
 
     def send_signal(self, pid: int, number: signal.Signals) -> None:
-        """Send the signal, but never to a foreign process that has got the same pid meanwhile."""
-        with suppress(ProcessLookupError, PermissionError):  # a process that refuses must not save the others
+        """Send the signal, but never to a foreign process that has received the same pid meanwhile."""
+        with suppress(ProcessLookupError, PermissionError):  # then go on with the other processes
             try:
                 process = os.pidfd_open(pid)
             except (OSError, AttributeError):  # before Linux 5.3; pids are not reused within so short a time

@@ -1,4 +1,4 @@
-"""The signals that end a worker."""
+"""The handling of the signals that end a worker."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ class ShutdownSignals:
         self._handle(self._on_early_signal, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def install(self) -> None:
-        """Drain on a signal from now on: give SIGINT and SIGHUP Celery's handler of SIGTERM, and count.
+        """Drain on a signal from now on: give SIGINT and SIGHUP Celery's handler of SIGTERM. Count signals.
 
         With Celery's own handlers, Ctrl-C would end the worker with an error code. A SIGHUP would make it
         execute itself again, in an environment that is pinned and marked for the process that has ended.
@@ -37,7 +37,7 @@ class ShutdownSignals:
 
     @property
     def forced(self) -> bool:
-        """Whether a second signal has come, so that the worker must stop at once."""
+        """True after a second signal: the worker must stop at once."""
         return self._count > 1
 
     def _handle(self, handler: Any, *numbers: signal.Signals) -> None:

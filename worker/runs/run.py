@@ -77,7 +77,7 @@ class Run:
         self.emit(Failed(code, message), error={"code": code, "message": message})
 
     def wait_logged(self, timeout_s: float) -> None:
-        """Wait until the ledger has the emitted events, and has told of a cancel; at most `timeout_s`."""
+        """Wait until the ledger has the emitted events and has reported a cancel, for at most `timeout_s`."""
         self._acknowledged.wait(timeout_s)
 
     def stop(self) -> None:

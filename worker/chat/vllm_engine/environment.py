@@ -14,5 +14,5 @@ def prepare_environment(slots: int) -> None:
         VLLM_NO_USAGE_STATS="1",
         VLLM_V1_OUTPUT_PROC_CHUNK_SIZE=str(max(slots, 128)),  # vLLM reports a whole step at once
     )
-    if importlib.util.find_spec("flashinfer") is None:  # vLLM samples with it on CUDA and does not check
+    if importlib.util.find_spec("flashinfer") is None:  # on CUDA vLLM would use it, installed or not
         set_env_default(VLLM_USE_FLASHINFER_SAMPLER="0")

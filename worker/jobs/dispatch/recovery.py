@@ -106,7 +106,7 @@ class Recovery:
         return seconds + microseconds / 1e6
 
     def _first_within(self, name: str, seconds: float) -> bool:
-        """Return True to one process only in this many seconds, and False to all others."""
+        """Return True to only one process in this many seconds, and False to all others."""
         key, ttl_ms = self._ledger.key("recovery", name), int(seconds * 1000)
         return bool(self._ledger.redis.set(key, "1", nx=True, px=max(1, ttl_ms)))
 

@@ -1,4 +1,4 @@
-"""How long this process has been in touch with Redis."""
+"""The uptime of Redis as one process sees it. Recovery needs it to decide which workers are lost."""
 
 __all__ = ["RedisUptime"]
 

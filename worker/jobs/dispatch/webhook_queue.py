@@ -44,7 +44,7 @@ class WebhookQueue:
             if tried is None:  # the job was forgotten, or this Redis has lost data
                 self.remove(job_id)
                 continue
-            # Sent as the retry with this number, so Celery continues its own count from the lost message.
+            # This message is the retry number `tried`, so Celery continues its count from the lost message.
             broker.app.send_task(TASK, args=[job_id], retries=int(tried), queue=QUEUE, retry=False)
             self._redis.zadd(self._due, {job_id: now + LOST_S}, xx=True)
 

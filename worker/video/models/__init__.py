@@ -27,7 +27,7 @@ class VideoModel(Protocol):
         ...
 
     def compile(self) -> None:
-        """Let torch compile the parts whose shapes depend on the batch size alone, not on the clip.
+        """Let torch compile the parts whose shapes depend only on the batch size, not on the clip.
 
         It is called once after `load`, if the setting asks for it (`--compile`).
         """
