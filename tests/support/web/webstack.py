@@ -1,7 +1,6 @@
 """The real app under real gunicorn, with a scripted worker instead of a real one."""
 
 import json
-import resource
 import shutil
 import socket
 import subprocess
@@ -104,6 +103,16 @@ class Web:
         return card
 
 
+#: A program that sets its soft limits and then becomes the command in its arguments. The limits of the test
+#: process stay as they are: it may have more files open than the server may.
+LIMITED = """
+import json, os, resource, sys
+for kind, soft in json.loads(sys.argv[1]):
+    resource.setrlimit(kind, (soft, resource.getrlimit(kind)[1]))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 @contextmanager
 def serve(
     redis_url: str, home: Path, soft_limits: Mapping[int, int] | None = None, /, **changes: object
@@ -122,10 +131,11 @@ def serve(
         port = listener.getsockname()[1]
         command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-b", f"fd://{listener.fileno()}"]
         command += ["--graceful-timeout", "1", "--no-control-socket", "webapi.app:create_app()"]
-        with _inherited(soft_limits or {}):
-            server = subprocess.Popen(
-                command, env=child_env(settings), pass_fds=[listener.fileno()], start_new_session=True
-            )
+        if soft_limits:
+            command = [sys.executable, "-c", LIMITED, json.dumps([*soft_limits.items()]), *command]
+        server = subprocess.Popen(
+            command, env=child_env(settings), pass_fds=[listener.fileno()], start_new_session=True
+        )
     ledger = Ledger(settings)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_S) as http:
         try:
@@ -138,19 +148,6 @@ def serve(
             server.terminate()
             server.wait(TIMEOUT_S)
             ledger.redis.close()
-
-
-@contextmanager
-def _inherited(soft_limits: Mapping[int, int]) -> Iterator[None]:
-    """Set the soft limits for the processes that the block starts."""
-    before = {kind: resource.getrlimit(kind) for kind in soft_limits}
-    for kind, (_, hard) in before.items():
-        resource.setrlimit(kind, (soft_limits[kind], hard))
-    try:
-        yield
-    finally:
-        for kind, limits in before.items():
-            resource.setrlimit(kind, limits)
 
 
 def assert_refused(web: Web, response: httpx.Response, status: int, field: str | None = None) -> str:
