@@ -35,7 +35,7 @@ PROGRAMS = {
     "receiver": "import Webhook",
 }
 #: Languages that `tests/unit/repository/test_docs_references.py` checks, and those that nothing can check.
-REFERENCES, SHOWN = {"console", "sh", "json"}, {"text", "mermaid"}
+REFERENCES, SHOWN = {"console", "sh", "json"}, {"text"}
 
 
 def check_of(block: Block) -> str:
