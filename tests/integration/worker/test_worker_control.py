@@ -65,10 +65,15 @@ def unacknowledged(ledger: Ledger) -> int:
 
 @pytest.fixture
 def remote_control(brokered: Ledger) -> Any:
-    """A function that sends a command of Celery's remote control, and returns the worker's answer."""
+    """A function that sends a command of Celery's remote control, and returns the worker's answer.
+
+    A worker is ready before Celery subscribes it to the remote control, and Redis keeps no broadcast for later
+    subscribers. So `send` first pings until the worker answers.
+    """
+    control: Any = broker.app.control  # its annotations lack the replies
 
     def send(command: str, **arguments: Any) -> Any:
-        control: Any = broker.app.control  # its annotations lack the replies
+        eventually(lambda: control.ping(limit=1, timeout=1), "the worker answers a ping", TIMEOUT_S)
         [reply] = control.broadcast(command, arguments, reply=True, limit=1, timeout=TIMEOUT_S)
         [answer] = reply.values()
         return answer
