@@ -11,12 +11,17 @@ from webapi.native import events, jobs, ops
 from webapi.openai import errors, videos
 from webapi.openai import routes as openai
 from webapi.openapi import routes as openapi
+from webapi.services import log_limiter
 from webapi.services.backend import Backend
 from webapi.services.warmup import ApiWarmUp
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.settings import Settings, set_env
 
 __all__ = ["create_app"]
+
+
+#: The loggers of lines that requests without a valid key can cause.
+ANONYMOUS_LOGGERS = ("gunicorn.error", problems.__name__)
 
 
 class JSON(DefaultJSONProvider):
@@ -41,6 +46,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_env()
     set_env(TOKENIZERS_PARALLELISM="false")  # threads tokenize several texts, but a prompt is one
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_limiter.limit(*ANONYMOUS_LOGGERS)
     open_files.raise_limit()
     app = Stoker(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
