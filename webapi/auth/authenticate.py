@@ -14,10 +14,13 @@ __all__ = ["register"]
 #: Paths that need no key: the probes of load balancers, and the API's description.
 PUBLIC_PATHS = ("/livez", "/readyz", "/openapi.json", "/docs")
 
+#: Headers that proxies add, beside all that begin with `X-Forwarded-`.
+PROXY_HEADERS = {"forwarded", "via", "x-real-ip"}
+
 _NO_KEY_YET = (
     "There is no API key yet. Until there is one, the API answers only requests from this machine to a "
-    "loopback name, and none from pages of other origins. Make a key with `stoker keys create NAME`, or "
-    "start the API with --no-auth."
+    "loopback name, none from pages of other origins, and none that came through a proxy. Make a key with "
+    "`stoker keys create NAME`, or start the API with --no-auth."
 )
 
 
@@ -64,7 +67,11 @@ def _is_local(backend: Backend) -> bool:
 
     A foreign page can send requests to loopback addresses, but the browser adds the page's origin. It can
     also point its own host name at a loopback address (DNS rebinding), but then the Host header shows it.
+    A proxy on this machine passes on requests from elsewhere. It adds headers that tell so.
     """
+    names = [name.lower() for name, _ in request.headers]
+    if any(name in PROXY_HEADERS or name.startswith("x-forwarded-") for name in names):
+        return False
     settings, origin = backend.settings, request.headers.get("Origin")
     own = {None, request.host_url.rstrip("/"), *settings.origins}
     host = urlsplit(f"//{request.host}").hostname or ""

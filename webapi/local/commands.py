@@ -48,17 +48,20 @@ def _celery_argv(app: str, name: str, queue: str, pool: str, at_once: int, setti
     return [*command, "-Q", queue, "-n", node, "--loglevel", settings.log_level]
 
 
-def web_argv(settings: Settings) -> list[str]:
+def web_argv(settings: Settings, bind: str | None = None) -> list[str]:
     """Return the command line of the API under gunicorn.
 
-    The graceful timeout is short, because clients resume an event stream that a restart interrupts.
+    `bind` is gunicorn's name of a socket, by default the address in the settings. The graceful timeout is
+    short, because clients resume an event stream that a restart interrupts.
     """
     command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", str(settings.web_processes)]
-    address = authority(settings.host, settings.port)
+    bind = bind or authority(settings.host, settings.port)
     # 75 s is longer than clients and proxies keep idle connections, so none sends a request on a connection
     # that gunicorn is closing. By default, gunicorn would accept only 1000 connections, streams included.
     connections = ["--keep-alive", "75", "--worker-connections", str(CONNECTIONS)]
-    options = ["-b", address, "--graceful-timeout", "5", "--no-control-socket", *connections]
+    # By default, a header SCRIPT_NAME or PATH_INFO from a proxy on this machine would change the path.
+    headers = ["--forwarder-headers", ""]
+    options = ["-b", bind, "--graceful-timeout", "5", "--no-control-socket", *connections, *headers]
     return [*command, *options, "--log-level", settings.log_level.lower(), "webapi.app:create_app()"]
 
 

@@ -55,7 +55,10 @@ def metrics() -> ResponseReturnValue:
     """Export the state of queues and workers as Prometheus metrics."""
     registry = CollectorRegistry()
     registry.register(LedgerCollector(current_backend()))
-    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    try:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    except (TypeError, ValueError):  # a version that is not a number
+        encode, content_type = choose_encoder("")
     return Response(encode(registry), content_type=content_type)
 
 

@@ -74,6 +74,15 @@ def test_auth_without_keys_refuses_foreign_hosts_and_origins(web: Web, headers: 
     assert web.http.post("/v1/jobs/chat", json=HELLO, headers=own).status_code == 202
 
 
+@pytest.mark.parametrize(
+    "name", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "x-forwarded-host", "X-Real-IP", "Via"]
+)
+def test_auth_without_keys_refuses_requests_through_a_proxy(web: Web, caller: Caller, name: str) -> None:
+    assert "through a proxy" in assert_unauthorized(web.http.get("/v1/jobs", headers={name: ""}))
+    assert web.http.get("/livez", headers={name: ""}).status_code == 200
+    assert caller(Keys(web.ledger).create("ci")).get("/v1/jobs", headers={name: ""}).status_code == 200
+
+
 def test_auth_with_keys_is_required_by_every_route(web: Web, caller: Caller) -> None:
     key = Keys(web.ledger).create("ci")
     headers = [{}, {"Authorization": "Bearer"}, {"Authorization": "Bearer sk-stoker-x"},

@@ -2,6 +2,8 @@
 
 from xml.etree import ElementTree
 
+import pytest
+
 from tests.support.stack import eventually
 from tests.support.web.webstack import CHAT, VIDEO, Web
 from worker.jobs.events import Batch
@@ -90,3 +92,10 @@ def test_ops_queues_workers_readiness_and_metrics(web: Web) -> None:
     web.ledger.redis.zadd(web.ledger.key("workers"), {chat.name: 1})  # its lease ended long ago
     eventually(lambda: web.http.get("/readyz").status_code == 503, "readyz to notice")
     assert [w["name"] for w in web.http.get("/v1/workers").json()["workers"]] == ["video1"]
+
+
+@pytest.mark.parametrize("version", ["x", "1.x", "", "-1", "9.9.9"])
+@pytest.mark.parametrize("media", ["text/plain", "application/openmetrics-text"])
+def test_metrics_accept_any_version(web: Web, media: str, version: str) -> None:
+    response = web.http.get("/metrics", headers={"Accept": f"{media}; version={version}"})
+    assert (response.status_code, "stoker_workers" in response.text) == (200, True)

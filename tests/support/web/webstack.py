@@ -17,6 +17,7 @@ from httpx_sse import ServerSentEvent, connect_sse
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from tests.support.web.scripted_worker import ScriptedWorker
+from webapi.local.commands import web_argv
 from worker.jobs.events import Event, Token
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
@@ -117,7 +118,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 def serve(
     redis_url: str, home: Path, soft_limits: Mapping[int, int] | None = None, /, **changes: object
 ) -> Iterator[Web]:
-    """Run gunicorn with one gevent worker on a socket of this process, and yield it with a client.
+    """Run the API's own command on a socket of this process, and yield it with a client.
 
     `soft_limits` (`resource.RLIMIT_…`: value) are the soft limits that the server starts with. The settings
     are the default ones with these changes.
@@ -129,8 +130,7 @@ def serve(
         # gunicorn sets this on its own sockets. Without it each response waits 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listener.getsockname()[1]
-        command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-b", f"fd://{listener.fileno()}"]
-        command += ["--graceful-timeout", "1", "--no-control-socket", "webapi.app:create_app()"]
+        command = [*web_argv(settings, f"fd://{listener.fileno()}"), "--graceful-timeout", "1"]
         if soft_limits:
             command = [sys.executable, "-c", LIMITED, json.dumps([*soft_limits.items()]), *command]
         server = subprocess.Popen(
