@@ -15,6 +15,7 @@ from webapi.services import log_limiter
 from webapi.services.backend import Backend
 from webapi.services.warmup import ApiWarmUp
 from worker.jobs.dispatch.recovery import Recovery
+from worker.jobs.home import protect_home
 from worker.jobs.settings import Settings, set_env
 
 __all__ = ["create_app"]
@@ -40,10 +41,12 @@ class Stoker(Flask):
 def create_app(settings: Settings | None = None) -> Flask:
     """Create the app for these settings, by default those of the environment.
 
-    It starts the threads of recovery and of the warm-up, and raises this process's limit of open files.
+    It starts the threads of recovery and of the warm-up, raises this process's limit of open files, and makes
+    the files that this process creates inaccessible to other users.
     Raises `ConfigurationError` if the settings are wrong.
     """
     settings = settings or Settings.from_env()
+    protect_home(settings.home_dir)
     set_env(TOKENIZERS_PARALLELISM="false")  # threads tokenize several texts, but a prompt is one
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     log_limiter.limit(*ANONYMOUS_LOGGERS)

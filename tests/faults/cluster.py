@@ -13,8 +13,9 @@ import httpx
 from redis.exceptions import RedisError
 
 from tests.support.stack import eventually, free_port
-from webapi.local.commands import valkey_argv, web_argv, worker_argv
+from webapi.local.commands import web_argv, worker_argv
 from webapi.local.supervisor import spawn, tail
+from webapi.local.valkey import valkey_argv, valkey_url
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings, child_env
 
@@ -100,12 +101,14 @@ class Cluster:
     """
 
     def __init__(self, settings: Settings, app: str) -> None:
-        port, redis_port = free_port(), free_port()
-        url, redis_url = f"http://127.0.0.1:{port}", f"redis://127.0.0.1:{redis_port}/0"
-        self.settings = settings.replace(port=port, url=url, redis_url=redis_url)
+        port, data = free_port(), settings.home_dir / "valkey"
+        socket = data / "valkey.sock"
+        self.settings = settings.replace(
+            port=port, url=f"http://127.0.0.1:{port}", redis_url=valkey_url(socket)
+        )
         self.settings.home_dir.mkdir(parents=True, exist_ok=True)
         self._app = app
-        self._redis_argv = [*valkey_argv(redis_port, settings.home_dir / "valkey"), "--appendfsync", "always"]
+        self._redis_argv = [*valkey_argv(socket, data), "--appendfsync", "always"]
 
     def __enter__(self) -> Self:
         settings = self.settings

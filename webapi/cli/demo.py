@@ -18,6 +18,7 @@ from webapi.client.timeline import Timeline
 from webapi.local.commands import models_argv
 from webapi.local.supervisor import spawn, tail
 from worker.jobs.errors import StokerError
+from worker.jobs.home import protect_home
 from worker.jobs.settings import Settings, child_env
 
 QUESTION = "What is the capital of Japan?"
@@ -37,7 +38,8 @@ def main() -> None:
     """Run the demo. If anything fails, print the last lines of the logs and exit with an error."""
     settings = Settings.from_env()
     logs = settings.home_dir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    protect_home(settings.home_dir)
+    logs.mkdir(exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         files = models_argv(settings.chat_model, settings.video_model, CLIP)

@@ -13,6 +13,7 @@ from webapi.cli.jobs import chat, status, video
 from webapi.cli.keys import keys
 from webapi.local import commands, stack, state_file
 from worker.jobs.errors import StokerError
+from worker.jobs.home import protect_home
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.media.open import open_media_store
@@ -136,6 +137,7 @@ def web(host: str | None, port: int | None, no_auth: bool | None) -> None:
 def _exec(argv: list[str], settings: Settings) -> None:
     """Replace this process by the program, so that signals reach the program directly."""
     sys.stdout.flush()
+    protect_home(settings.home_dir)
     os.execve(argv[0], argv, child_env(settings))  # noqa: S606  # starts without a shell on purpose
 
 

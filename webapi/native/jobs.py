@@ -1,7 +1,6 @@
 """The native routes that submit, show, list, cancel and delete jobs."""
 
 import logging
-import uuid
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -20,6 +19,7 @@ from webapi.submission.clips import submit_clip
 from webapi.submission.request_preferences import preferred_wait_s, read_idempotency_key, wait_for_end
 from webapi.submission.submit import cancel as cancel_job
 from webapi.submission.submit import submit
+from worker.jobs.ids import new_job_id
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import validate
 
@@ -33,7 +33,7 @@ routes = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 def submit_chat() -> ResponseReturnValue:
     """Submit a chat job."""
     spec = validate("chat", json_body())
-    return _accepted(submit(current_backend(), uuid.uuid4().hex, spec, read_idempotency_key(spec)))
+    return _accepted(submit(current_backend(), new_job_id(), spec, read_idempotency_key(spec)))
 
 
 @routes.post("/video")

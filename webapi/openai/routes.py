@@ -1,6 +1,5 @@
 """The routes `/v1/chat/completions` and `/v1/models` of OpenAI's API."""
 
-import uuid
 from itertools import chain
 
 from flask import Blueprint, Response, request
@@ -16,6 +15,7 @@ from webapi.services.backend import Backend, current_backend
 from webapi.submission.submit import submit
 from worker.jobs.errors import InvalidInput, ModelNotFound
 from worker.jobs.events import LoggedEvent
+from worker.jobs.ids import new_job_id
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.specs import JobSpec
 
@@ -31,7 +31,7 @@ JOB_HEADER = "X-Stoker-Job"
 def complete() -> ResponseReturnValue:
     """Answer a conversation, in one response or as a stream of chunks."""
     backend, parsed = current_backend(), parse_request(json_body())
-    job_id = submit_named(backend, uuid.uuid4().hex, parsed.job)
+    job_id = submit_named(backend, new_job_id(), parsed.job)
     model = parsed.job.model or str(backend.ledger.get(job_id).spec.model)
     builder = CompletionBuilder(job_id, model, parsed.request.include_usage)
     events = cancel_on_disconnect(backend, job_id, request.environ)

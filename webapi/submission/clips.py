@@ -1,6 +1,5 @@
 """Submission of video jobs with their clips, for the native and the OpenAI routes."""
 
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from webapi.services.backend import Backend
 from webapi.submission.request_preferences import is_repeated, read_idempotency_key
 from webapi.submission.submit import check_room, submit
 from webapi.submission.uploads import receive
+from worker.jobs.ids import new_job_id
 from worker.jobs.media.files import JobFiles
 from worker.jobs.specs import JobSpec
 
@@ -29,7 +29,7 @@ def submit_clip(
 
     Raises the errors of `receive` and of `submit`. The received files are deleted then.
     """
-    job_id = uuid.uuid4().hex
+    job_id = new_job_id()
     if not is_repeated(backend):
         check_room(backend, "video")  # refuse before a long upload, not after it
     files = backend.files(job_id)

@@ -3,6 +3,7 @@
 import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl, urlsplit
 
 from celery import Celery
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "app",
+    "celery_url",
     "connect",
     "messages_key",
     "queued_messages",
@@ -24,7 +26,7 @@ __all__ = [
 def _config() -> dict[str, Any]:
     settings = Settings.from_env()
     return {
-        "broker_url": settings.broker_url,
+        "broker_url": celery_url(settings.broker_url),
         "broker_transport_options": {
             "priority_steps": [0],  # the ledger orders jobs by priority, so one list a queue is enough
             "global_keyprefix": f"{settings.prefix}:celery:",
@@ -50,6 +52,15 @@ def _config() -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
     }
+
+
+def celery_url(redis_url: str) -> str:
+    """Return the URL in the form that Celery expects. It has a form of its own for a Unix socket."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    database = dict(parse_qsl(parts.query)).get("db", "0")
+    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
 
 
 app = Celery("stoker", set_as_current=False)

@@ -53,6 +53,10 @@ class JobNotFound(StokerError):
     code = "not_found"
 
 
+class InvalidJobId(JobNotFound):
+    """The text is not a job id, so no job has it."""
+
+
 class JobConflict(StokerError):
     """The job is not in a state that allows this."""
 

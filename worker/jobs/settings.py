@@ -26,7 +26,8 @@ class Settings(BaseModel):
 
     home: Path = Path("~/.stoker")
     """The folder that holds the models, the media (or the staged copies of a remote media store), the device
-    locks, the logs and the data of the embedded Redis server."""
+    locks, the logs and the data of the embedded Redis server. Stoker takes access to it away from other
+    users. See [Files](security.md#files)."""
     media_url: str | None = Field(None, repr=False, pattern=r"^[a-z][a-z0-9+.-]*://.")
     """The media store that hosts without a common disk share, as a URL that fsspec opens, such as
     `s3://bucket/path`. If it is unset, clips, segments and results are stored in the folder `media` of
@@ -70,6 +71,9 @@ class Settings(BaseModel):
     memory, and the CPU if the machine has no GPU. `spare` does the same but never takes the first GPU, and
     takes the CPU if no other one is free (`stoker up` gives this value to its video worker). `cpu` takes no
     GPU. A list such as `0` or `0,1` names GPUs by index or UUID. See [Devices](workers.md#devices)."""
+    locks_dir: Path | None = None
+    """The folder of the device locks, if it is not `locks` in `STOKER_HOME`. Users who share the GPUs of a
+    machine need one folder that all of them can write to. See [Devices](workers.md#devices)."""
     device_free_bytes: int | None = Field(None, ge=0)
     """The memory, in bytes, that a GPU must have free to be chosen by `auto` or `spare`. If it is unset, half
     of the GPU's memory must be free."""
@@ -226,6 +230,11 @@ class Settings(BaseModel):
     def models_dir(self) -> Path:
         """The folder of fetched and converted models."""
         return self.home_dir / "models"
+
+    @property
+    def device_locks_dir(self) -> Path:
+        """The folder of the device locks."""
+        return (self.locks_dir or self.home_dir / "locks").expanduser().absolute()
 
     @property
     def media_dir(self) -> Path:

@@ -57,7 +57,7 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
     """
     device = lease(
         settings.devices,
-        settings.home_dir / "locks",
+        settings.device_locks_dir,
         free_bytes=settings.device_free_bytes,
         patience_s=settings.device_wait_s,
     )

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from worker.devices import memory
 from worker.jobs.errors import StokerError
+from worker.jobs.home import protect_home
 from worker.jobs.records import ModelCard, WorkerState
 from worker.jobs.settings import Settings
 from worker.lane.pool_check import require_solo_pool
@@ -79,6 +80,7 @@ class Lifecycle(bootsteps.StartStopStep):
     def _create(self, worker: Any) -> None:
         require_solo_pool(worker)
         settings = Settings.from_env()
+        protect_home(settings.home_dir)
         queue = queue_of_worker(settings)
         consume_only(worker, queue)
         self.parts = assemble(worker.app, settings, queue, self.reaper.environment)

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from click.testing import CliRunner
+from redis import Redis
 
 from tests.support.stack import eventually
 from tests.support.web.webstack import TIMEOUT_S
@@ -195,6 +196,7 @@ def test_up_starts_restarts_refuses_second_and_stops(tmp_path: Path, monkeypatch
     monkeypatch.setenv("STOKER_HOME", str(tmp_path))
     monkeypatch.setenv("STOKER_DEVICES", "0")  # two workers cannot both have this GPU
     monkeypatch.delenv("STOKER_REDIS_URL", raising=False)
+    tmp_path.chmod(0o755)
     output = tmp_path / "output"
     with output.open("wb") as file:
         command = [sys.executable, "-c", UP, "up", "--port", "0"]
@@ -205,6 +207,10 @@ def test_up_starts_restarts_refuses_second_and_stops(tmp_path: Path, monkeypatch
         assert state["pid"] == stack.pid
         workers = httpx.get(f"{state['url']}/v1/workers").json()["workers"]
         assert [(card["kind"], card["device"]) for card in workers] == [("chat", "0"), ("video", "cpu")]
+        with Redis.from_url(state["redis_url"]) as valkey:
+            assert valkey.config_get("port") == {"port": "0"}, "only the socket's owner can connect"
+        assert not tmp_path.stat().st_mode & 0o077
+        assert {path for path in tmp_path.rglob("*") if path.stat().st_mode & 0o077} <= {output}
 
         key = CliRunner().invoke(main, ["keys", "create", "ci"]).stdout.strip()
         assert httpx.get(f"{state['url']}/v1/workers").status_code == 401

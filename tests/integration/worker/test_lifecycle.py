@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 
+from tests.support.job_ids import A, B
 from tests.support.stack import eventually
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import TIMEOUT_S
@@ -26,11 +27,11 @@ def test_lifecycle_ends_worker_whose_device_hangs(settings: Settings, brokered: 
     weights, log = settings.home_dir / "bars", settings.home_dir / "log"
     weights.touch()
     env = child_env(settings.replace(worker="video", devices="cpu", video_model=weights, drain_s=0))
-    files = JobFiles.at(settings.media_dir, "a")
+    files = JobFiles.at(settings.media_dir, A)
     files.folder.mkdir(parents=True)
     write_clip(files.clip)
-    brokered.submit("a", "video.bars", validate("video", {"effect": "matte"}))
-    broker.send_message("video", "a", "video.bars")
+    brokered.submit(A, "video.bars", validate("video", {"effect": "matte"}))
+    broker.send_message("video", A, "video.bars")
     with log.open("wb") as output, subprocess.Popen(command("video"), env=env, stderr=output) as process:
         try:
             eventually((settings.home_dir / "hangs").exists, "a device that hangs", TIMEOUT_S)
@@ -39,13 +40,13 @@ def test_lifecycle_ends_worker_whose_device_hangs(settings: Settings, brokered: 
         finally:
             process.kill()
     assert "cpu hangs: the worker ends without waiting for it" in log.read_text()
-    assert [event.type for event in brokered.events("a")] == HANDED_BACK
-    assert brokered.get("a").state == "queued"
+    assert [event.type for event in brokered.events(A)] == HANDED_BACK
+    assert brokered.get(A).state == "queued"
 
 
 def test_lifecycle_ends_worker_whose_engine_hangs(settings: Settings, brokered: Ledger) -> None:
     env = child_env(settings.replace(worker="chat", devices="cpu", chat_model="scripted"))
-    chats, log = ("a", "b"), settings.home_dir / "log"
+    chats, log = (A, B), settings.home_dir / "log"
     for job_id in chats:
         spec = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
         brokered.submit(job_id, "chat.scripted", spec)

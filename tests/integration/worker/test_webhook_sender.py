@@ -18,7 +18,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.support.stack import eventually, free_port
 from tests.support.web.webstack import TIMEOUT_S, Web, serve
-from webapi.local.commands import valkey_argv, webhooks_argv
+from webapi.local.commands import webhooks_argv
+from webapi.local.valkey import valkey_argv, valkey_url
 from webapi.services.signing_keys import SigningKeys
 from webapi.webhooks.sender import JITTER, WAIT_MAX_S, post, wait_s
 from worker.jobs.errors import DeliveryFailed
@@ -354,10 +355,10 @@ def test_sender_delivers_messages_of_dead_worker(redis_url: str, tmp_path: Path,
 
 def test_sender_survives_redis_restart(tmp_path: Path, receiver: Receiver) -> None:
     """Redis restarts while the worker holds a retry that is not due, which Kombu would not acknowledge."""
-    port = free_port()
-    valkey = subprocess.Popen(valkey_argv(port, tmp_path / "valkey"), stdout=subprocess.DEVNULL)
+    socket = tmp_path / "valkey.sock"
+    valkey = subprocess.Popen(valkey_argv(socket, tmp_path), stdout=subprocess.DEVNULL)
     changes = SETTINGS | {"webhook_backoff_s": 100}
-    with serve(f"redis://127.0.0.1:{port}/0", tmp_path, **changes) as web:
+    with serve(valkey_url(socket), tmp_path, **changes) as web:
         sender = spawn(web.settings, tmp_path / "log")
         try:
             receiver.answers(500)
@@ -367,7 +368,7 @@ def test_sender_survives_redis_restart(tmp_path: Path, receiver: Receiver) -> No
             eventually(lambda: retry_is_held(web, tmp_path / "log"), "the retry's message", TIMEOUT_S)
             valkey.terminate()
             valkey.wait(TIMEOUT_S)
-            valkey = subprocess.Popen(valkey_argv(port, tmp_path / "valkey"), stdout=subprocess.DEVNULL)
+            valkey = subprocess.Popen(valkey_argv(socket, tmp_path), stdout=subprocess.DEVNULL)
             eventually(lambda: is_answering(web), "Redis", TIMEOUT_S)
             job_id = web.submit(webhook_url=receiver.url)
             web.http.post(f"/v1/jobs/{job_id}/cancel")

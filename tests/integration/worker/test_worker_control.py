@@ -67,8 +67,8 @@ def unacknowledged(ledger: Ledger) -> int:
 def remote_control(brokered: Ledger) -> Any:
     """A function that sends a command of Celery's remote control, and returns the worker's answer.
 
-    A worker is ready before Celery subscribes it to the remote control, and Redis keeps no broadcast for later
-    subscribers. So `send` first pings until the worker answers.
+    A worker is ready before Celery subscribes it to the remote control, and Redis keeps no broadcast for
+    later subscribers. So `send` first pings until the worker answers.
     """
     control: Any = broker.app.control  # its annotations lack the replies
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.job_ids import A, B
 from tests.support.s3 import S3Server
 from tests.support.video.small_disk import ROOM, small_disk
 from worker.jobs.errors import ConfigurationError, DiskFull, MediaUnavailable, QueueFull, SubmitOutcomeUnknown
@@ -59,7 +60,7 @@ def read_all(stored: Path | StoredFile) -> bytes:
     return found
 
 
-def submit(media: Media, job_id: str = "job") -> JobFiles:
+def submit(media: Media, job_id: str = A) -> JobFiles:
     """Store the inputs of a job."""
     files = media.files(job_id)
     with files.for_upload():
@@ -78,8 +79,8 @@ def staged(settings: Settings) -> set[str]:
 def test_object_store_returns_file_and_range_of_it(any_store: ObjectStore, tmp_path: Path) -> None:
     store, path = any_store, tmp_path / "file"
     path.write_bytes(os.urandom(2 * PART_BYTES + 1))  # uploaded in parts, downloaded in blocks
-    store.put(path, "job/clip")
-    stored = store.file("job/clip")
+    store.put(path, f"{A}/clip")
+    stored = store.file(f"{A}/clip")
     assert read_all(stored) == path.read_bytes()
     assert b"".join(stored.blocks(10, stored.block + 20)) == path.read_bytes()[10 : stored.block + 20]
 
@@ -157,7 +158,7 @@ def test_open_media_store_refuses_url_without_library(url: str, reason: str) -> 
 
 def test_remote_files_are_staged_only_while_checked_out(media: Media, remote_settings: Settings) -> None:
     uploaded = submit(media)
-    files = media.files("job")
+    files = media.files(A)
     with files.checked_out():
         assert (files.clip.read_bytes(), files.background.read_bytes()) == (b"a clip", b"an image")
         assert staged(remote_settings) == {files.folder.name, f"{files.folder.name}.lock"}
@@ -170,7 +171,7 @@ def test_remote_files_are_removed_after_refused_submit_unless_outcome_unknown(
     media: Media, remote_settings: Settings, error: BaseException
 ) -> None:
     def upload() -> None:
-        files = media.files("job")
+        files = media.files(A)
         with files.for_upload():
             files.clip.write_bytes(b"a clip")
             with files.store_inputs():
@@ -180,7 +181,7 @@ def test_remote_files_are_removed_after_refused_submit_unless_outcome_unknown(
         upload()
     assert staged(remote_settings) == set()
     left = [files.job_id for files in media.older_than(-60)]
-    assert left == (["job"] if isinstance(error, SubmitOutcomeUnknown) else [])
+    assert left == ([A] if isinstance(error, SubmitOutcomeUnknown) else [])
 
 
 def test_remote_files_report_full_disk_and_leave_nothing_on_it(
@@ -189,10 +190,10 @@ def test_remote_files_report_full_disk_and_leave_nothing_on_it(
     files = submit(media)
     large = tmp_path / "large"
     large.write_bytes(bytes(2 * ROOM))
-    store.put(large, "job/clip")
+    store.put(large, f"{A}/clip")
     with small_disk(tmp_path / "small") as disk:
         with pytest.raises(DiskFull, match="There is no room"):
-            RemoteMedia(store, disk / "staging").files("job").checked_out().__enter__()
+            RemoteMedia(store, disk / "staging").files(A).checked_out().__enter__()
         assert list((disk / "staging").iterdir()) == []
     assert not files.folder.exists()
 
@@ -201,7 +202,7 @@ def test_remote_files_of_next_attempt_have_complete_work_files_only(
     media: Media, store: ObjectStore, tmp_path: Path
 ) -> None:
     submit(media)
-    one, other = media.files("job"), RemoteMedia(store, tmp_path / "staging").files("job")
+    one, other = media.files(A), RemoteMedia(store, tmp_path / "staging").files(A)
     with one.checked_out():
         one.work.mkdir()
         for name in ("1.nut", "2.nut", "3.complete"):
@@ -211,13 +212,26 @@ def test_remote_files_of_next_attempt_have_complete_work_files_only(
             assert not partial.exists()
         half = tmp_path / "half"
         half.write_bytes(b"2.n")
-        store.put(half, "job/work/2.nut.5")  # an upload that a killed worker did not complete
+        store.put(half, f"{A}/work/2.nut.5")  # an upload that a killed worker did not complete
         with other.checked_out():
             assert sorted(path.name for path in other.work.iterdir()) == ["1.nut", "3.complete"]
             assert (other.work / "1.nut").read_bytes() == b"1.nut"
     other.remove_work()
     with other.checked_out():
         assert not other.work.exists()
+
+
+def test_remote_files_outside_staging_folder_are_not_written(
+    media: Media, store: ObjectStore, remote_settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"clip")
+    for name in ("clip", "../escaped", "work/../../escaped", "work/./../../escaped", "other"):
+        store.put(file, f"{A}/{name}")
+        store.put(file, f"{A}/{name}.4")
+    with media.files(A).checked_out():
+        found = [path.name for path in remote_settings.home_dir.rglob("*") if path.is_file()]
+    assert sorted(name for name in found if not name.endswith(".lock")) == ["clip"]
 
 
 def test_remote_result_exists_from_publish_to_removal(media: Media) -> None:
@@ -228,21 +242,21 @@ def test_remote_result_exists_from_publish_to_removal(media: Media) -> None:
         partial = files.folder / "partial"
         partial.write_bytes(b"a video")
         files.publish(partial, files.result)
-        assert read_all(media.files("job").video()) == b"a video"
-        with media.files("job").checked_out():
+        assert read_all(media.files(A).video()) == b"a video"
+        with media.files(A).checked_out():
             pass
-    media.files("job").remove_result()
+    media.files(A).remove_result()
     with pytest.raises(FileNotFoundError):
-        media.files("job").video()
+        media.files(A).video()
 
 
 def test_remote_media_lists_jobs_with_old_files(media: Media) -> None:
-    submit(media, "a")
-    submit(media, "b")
-    assert [files.job_id for files in media.older_than(-60)] == ["a", "b"]
+    submit(media)
+    submit(media, B)
+    assert [files.job_id for files in media.older_than(-60)] == [A, B]
     assert list(media.older_than(60)) == []
-    media.files("a").remove()
-    assert [files.job_id for files in media.older_than(-60)] == ["b"]
+    media.files(A).remove()
+    assert [files.job_id for files in media.older_than(-60)] == [B]
 
 
 def test_staging_removes_folder_of_killed_process_and_no_other(
@@ -257,11 +271,11 @@ def test_staging_removes_folder_of_killed_process_and_no_other(
     with subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
-        with media.files("a").for_upload():
+        with media.files(A).for_upload():
             assert (folder / "clip").exists()
         process.send_signal(signal.SIGKILL)
     assert staged(remote_settings) == {"killed.1", "killed.1.lock"}
-    files = media.files("b")
+    files = media.files(B)
     with files.for_upload():
         assert staged(remote_settings) == {files.folder.name, f"{files.folder.name}.lock"}
     assert staged(remote_settings) == set()
@@ -290,7 +304,7 @@ def upload(job_id):
         assert files.clip.read_bytes() == content
     files.remove()
 
-gevent.joinall([gevent.spawn(upload, str(n)) for n in range(8)], raise_error=True)
+gevent.joinall([gevent.spawn(upload, f"{n:032}") for n in range(8)], raise_error=True)
 assert list(media.older_than(-60)) == []
 """
 

@@ -1,5 +1,7 @@
 import os
+from pathlib import Path
 
+from tests.support.job_ids import A
 from tests.support.ledger import QUEUE, card, lapse
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
@@ -124,29 +126,43 @@ def test_recovery_requeues_in_old_order(brokered: Ledger) -> None:
 
 
 def test_recovery_drops_old_unneeded_files(brokered: Ledger) -> None:
-    for job_id in ("job", "ended"):
+    job, ended, orphan, upload = (digit * 32 for digit in "1234")
+    for job_id in (job, ended):
         submit(brokered, job_id)
-    brokered.cancel("ended")
+    brokered.cancel(ended)
     media = brokered.settings.media_dir
-    for name in ("job", "ended", "orphan", "upload"):
+    for name in (job, ended, orphan, upload, "not-a-job"):
         (media / name / "work").mkdir(parents=True)
-    for name in ("job", "ended", "orphan"):
+    for name in (job, ended, orphan, "not-a-job"):
         os.utime(media / name, (1, 1))
     Recovery(brokered).drop_files(60)
-    assert sorted(folder.name for folder in media.iterdir()) == ["ended", "job", "upload"]
-    assert [(media / name / "work").exists() for name in ("ended", "job", "upload")] == [False, True, True]
+    left = {folder.name: (folder / "work").exists() for folder in media.iterdir()}
+    assert left == {job: True, ended: False, upload: True, "not-a-job": True}
 
 
 def test_recovery_drops_expired_jobs_and_files(brokered: Ledger) -> None:
     submit(brokered, "waits")
-    submit(brokered, "old")
+    submit(brokered, A)
     submit(brokered, "new")
-    files = JobFiles.at(brokered.settings.media_dir, "old")
+    files = JobFiles.at(brokered.settings.media_dir, A)
     files.folder.mkdir(parents=True)
     files.result.write_bytes(b"video")
-    brokered.cancel("old")
+    brokered.cancel(A)
     brokered.cancel("new")
-    brokered.redis.zadd(brokered.key("finished"), {"old": 1})  # it ended long ago
+    brokered.redis.zadd(brokered.key("finished"), {A: 1})  # it ended long ago
     Recovery(brokered).drop_expired()
     assert [record.id for record in brokered.page()] == ["new", "waits"]
     assert not files.folder.exists()
+
+
+def test_recovery_removes_no_folder_that_redis_names(brokered: Ledger, tmp_path: Path) -> None:
+    brokered.settings.media_dir.mkdir(parents=True)
+    (victim := tmp_path / "victim").mkdir()
+    ids = {str(victim): 1, f"../../{victim.name}": 1, "": 1, ".": 1, "..": 1}
+    for job_id in ids:
+        brokered.redis.hset(brokered.channel(job_id) + ":record", mapping={"state": "succeeded", "owner": ""})
+    brokered.redis.zadd(brokered.key("finished"), ids)
+    Recovery(brokered).drop_expired()
+    assert victim.exists()
+    assert brokered.settings.media_dir.exists()
+    assert brokered.redis.zcard(brokered.key("finished")) == 0

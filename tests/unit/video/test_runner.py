@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.job_ids import A, B
 from tests.support.video.broken_clips import damaged
 from tests.support.video.clips import libav_warnings, read_clip
 from tests.support.video.jobs import WAIT_S, Hold, VideoHarness, video_harness
@@ -29,9 +30,9 @@ def harness(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[VideoHa
 
 
 def test_video_runner_job_leaves_clip_and_result_only(harness: VideoHarness) -> None:
-    files = harness.submit("a")
-    harness.runner.run_job(harness.claim("a"))
-    job = harness.ledger.get("a")
+    files = harness.submit(A)
+    harness.runner.run_job(harness.claim(A))
+    job = harness.ledger.get(A)
     assert (job.state, job.done, job.total) == ("succeeded", 25, 25)
     assert job.usage is not None
     assert (job.usage["frames"], job.usage["batches"], job.usage["padded_frames"]) == (25, 9, 2)
@@ -43,16 +44,16 @@ def test_video_runner_job_leaves_clip_and_result_only(harness: VideoHarness) -> 
 
 
 def test_video_runner_next_attempt_continues_and_counts_each_batch_once(harness: VideoHarness) -> None:
-    files = harness.submit("a")
-    harness.hand_back("a", 7)
+    files = harness.submit(A)
+    harness.hand_back(A, 7)
     assert os.listdir(files.work), "finished segments must stay for the next attempt"
     assert not files.result.exists()
 
-    harness.runner.run_job(harness.claim("a"))
-    assert harness.batches("a", 1) == [0, 1, 2, 3, 4, 5, 6]
-    assert harness.batches("a", 2) == [6, 7, 8]
-    assert harness.progress("a", 2) == [21, 24, 25]
-    job = harness.ledger.get("a")
+    harness.runner.run_job(harness.claim(A))
+    assert harness.batches(A, 1) == [0, 1, 2, 3, 4, 5, 6]
+    assert harness.batches(A, 2) == [6, 7, 8]
+    assert harness.progress(A, 2) == [21, 24, 25]
+    job = harness.ledger.get(A)
     assert (job.state, job.done) == ("succeeded", 25)
     assert job.usage is not None
     assert (job.usage["frames"], job.usage["batches"], job.usage["padded_frames"]) == (25, 9, 2)
@@ -63,26 +64,26 @@ def test_video_runner_next_attempt_continues_and_counts_each_batch_once(harness:
 @pytest.mark.parametrize("at", [0, 3, 8])
 def test_video_runner_stale_attempt_changes_nothing(harness: VideoHarness, at: int) -> None:
     """The stale attempt was paused. It resumes after another attempt has finished the job."""
-    files = harness.submit("a")
-    stale, hold = harness.claim("a", "stopped"), Hold(at)
+    files = harness.submit(A)
+    stale, hold = harness.claim(A, "stopped"), Hold(at)
     harness.model.on_call = hold
     thread = harness.start(stale)
     assert hold.reached.wait(WAIT_S)
     harness.model.on_call = lambda call: None
-    harness.ledger.requeue("a", "stopped", "drain")
-    harness.runner.run_job(harness.claim("a", "other"))
+    harness.ledger.requeue(A, "stopped", "drain")
+    harness.runner.run_job(harness.claim(A, "other"))
     content = files.result.read_bytes()
     hold.go_on.set()
     thread.join(WAIT_S)
     assert stale.outcome == "abandoned"
     assert files.result.read_bytes() == content
     assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
-    assert harness.ledger.get("a").state == "succeeded"
+    assert harness.ledger.get(A).state == "succeeded"
 
 
 def test_video_runner_stale_attempt_leaves_files_of_running_attempt(harness: VideoHarness) -> None:
-    files = harness.submit("a")
-    stale, early, late = harness.claim("a", "stopped"), Hold(3), Hold(8)
+    files = harness.submit(A)
+    stale, early, late = harness.claim(A, "stopped"), Hold(3), Hold(8)
 
     def on_call(call: int) -> None:
         early(call)
@@ -91,8 +92,8 @@ def test_video_runner_stale_attempt_leaves_files_of_running_attempt(harness: Vid
     harness.model.on_call = on_call
     threads = [harness.start(stale)]
     assert early.reached.wait(WAIT_S)
-    harness.ledger.requeue("a", "stopped", "drain")
-    threads.append(harness.start(harness.claim("a", "other")))
+    harness.ledger.requeue(A, "stopped", "drain")
+    threads.append(harness.start(harness.claim(A, "other")))
     assert late.reached.wait(WAIT_S)
     early.go_on.set()
     threads[0].join(WAIT_S)
@@ -100,30 +101,30 @@ def test_video_runner_stale_attempt_leaves_files_of_running_attempt(harness: Vid
     assert os.listdir(files.work)
     late.go_on.set()
     threads[1].join(WAIT_S)
-    assert harness.ledger.get("a").state == "succeeded"
+    assert harness.ledger.get(A).state == "succeeded"
     assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
 
 
 def test_video_runner_canceled_job_leaves_clip_only(harness: VideoHarness) -> None:
-    files = harness.submit("a")
+    files = harness.submit(A)
 
     def on_call(call: int) -> None:
         if call == 4:
-            harness.ledger.cancel("a")
+            harness.ledger.cancel(A)
 
     harness.model.on_call = on_call
     files.result.write_bytes(b"the result of an attempt that was killed just after publishing")
-    harness.runner.run_job(harness.claim("a"))
-    assert harness.ledger.get("a").state == "canceled"
+    harness.runner.run_job(harness.claim(A))
+    assert harness.ledger.get(A).state == "canceled"
     assert harness.model.calls == 5
     assert os.listdir(files.folder) == ["clip"]
 
 
 def test_video_runner_damaged_clip_leaves_clip_only(harness: VideoHarness, tmp_path: Path) -> None:
-    files = harness.submit("a")
+    files = harness.submit(A)
     damaged(tmp_path).rename(files.clip)
-    harness.runner.run_job(harness.claim("a"))
-    job = harness.ledger.get("a")
+    harness.runner.run_job(harness.claim(A))
+    job = harness.ledger.get(A)
     assert job.state == "failed"
     assert job.error is not None
     assert job.error["code"] == "bad_video"
@@ -132,9 +133,9 @@ def test_video_runner_damaged_clip_leaves_clip_only(harness: VideoHarness, tmp_p
 
 
 def test_video_runner_refuses_clip_beyond_its_own_limits(ledger: Ledger, harness: VideoHarness) -> None:
-    files = harness.submit("a")
-    harness.worker(max_duration_s=0.5).run_job(harness.claim("a"))
-    assert harness.ledger.get("a").error == {
+    files = harness.submit(A)
+    harness.worker(max_duration_s=0.5).run_job(harness.claim(A))
+    assert harness.ledger.get(A).error == {
         "code": "bad_video",
         "message": "The clip is longer than 0.5 seconds.",
     }
@@ -174,7 +175,7 @@ def test_video_runner_fails_job_out_of_memory_and_serves_next(
     harness: VideoHarness, shortage: Callable[[int], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)  # else pytest's log record keeps the error, and with it the tensors
-    files = harness.submit("a")
+    files = harness.submit(A)
     held: list[weakref.ref[torch.Tensor]] = []
 
     def on_call(call: int) -> None:
@@ -184,8 +185,8 @@ def test_video_runner_fails_job_out_of_memory_and_serves_next(
             shortage(call)
 
     harness.model.on_call = on_call
-    harness.runner.run_job(harness.claim("a"))
-    job = harness.ledger.get("a")
+    harness.runner.run_job(harness.claim(A))
+    job = harness.ledger.get(A)
     assert (job.state, harness.broken) == ("failed", [])
     assert job.error is not None
     assert job.error["code"] == "out_of_memory"
@@ -193,9 +194,9 @@ def test_video_runner_fails_job_out_of_memory_and_serves_next(
     assert os.listdir(files.folder) == ["clip"]
     assert [tensor() for tensor in held] == [None] * 5
     harness.model.on_call = lambda call: None
-    harness.submit("b")
-    harness.runner.run_job(harness.claim("b"))
-    assert harness.ledger.get("b").state == "succeeded"
+    harness.submit(B)
+    harness.runner.run_job(harness.claim(B))
+    assert harness.ledger.get(B).state == "succeeded"
 
 
 class UnexpectedError(Exception):
@@ -204,15 +205,15 @@ class UnexpectedError(Exception):
 
 @pytest.mark.parametrize("error", [UnexpectedError("x"), RuntimeError("shapes cannot be multiplied")])
 def test_video_runner_fails_job_on_unexpected_error(harness: VideoHarness, error: Exception) -> None:
-    files = harness.submit("a")
+    files = harness.submit(A)
 
     def on_call(call: int) -> None:
         if call == 4:
             raise error
 
     harness.model.on_call = on_call
-    harness.runner.run_job(harness.claim("a"))
-    job = harness.ledger.get("a")
+    harness.runner.run_job(harness.claim(A))
+    job = harness.ledger.get(A)
     assert job.error is not None
     assert (job.error["code"], harness.model.calls) == ("engine_failed", 5)
     assert os.listdir(files.folder) == ["clip"]
@@ -226,7 +227,7 @@ def test_video_runner_fails_job_on_unexpected_error(harness: VideoHarness, error
     ],
 )
 def test_video_runner_lost_device_ends_worker_and_keeps_job(harness: VideoHarness, error: Exception) -> None:
-    files, reported = harness.submit("a"), threading.Event()
+    files, reported = harness.submit(A), threading.Event()
 
     def on_call(call: int) -> None:
         if call == 7:
@@ -238,25 +239,25 @@ def test_video_runner_lost_device_ends_worker_and_keeps_job(harness: VideoHarnes
 
     harness.model.on_call = on_call
     harness.runner.start(on_broken)
-    run = harness.claim("a")
+    run = harness.claim(A)
     thread = harness.start(run, harness.runner)
     assert reported.wait(WAIT_S)
     assert "CUDA error" in str(harness.broken[0])
-    assert (run.outcome, harness.ledger.get("a").state) == (None, "running")
+    assert (run.outcome, harness.ledger.get(A).state) == (None, "running")
     run.abandon()  # as the lane does when its worker drains
-    harness.ledger.requeue("a", "w", "drain")
+    harness.ledger.requeue(A, "w", "drain")
     thread.join(WAIT_S)
     harness.model.on_call = lambda call: None
-    harness.runner.run_job(harness.claim("a"))
-    assert harness.batches("a", 2) == [6, 7, 8]
-    assert harness.ledger.get("a").state == "succeeded"
+    harness.runner.run_job(harness.claim(A))
+    assert harness.batches(A, 2) == [6, 7, 8]
+    assert harness.ledger.get(A).state == "succeeded"
     assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
 
 
 def test_video_runner_reports_hanging_device(harness: VideoHarness) -> None:
     runner = harness.worker(hang_s=0.01)
-    harness.submit("a")
-    run, hold, broken = harness.claim("a"), Hold(4), threading.Event()
+    harness.submit(A)
+    run, hold, broken = harness.claim(A), Hold(4), threading.Event()
     harness.model.on_call = hold
     runner.start(lambda error: broken.set() if isinstance(error, EngineDied) else None)
     thread = harness.start(run, runner)
@@ -292,7 +293,7 @@ def test_video_runner_runs_all_clips_in_thread_that_loaded_model(harness: VideoH
     harness.model.on_load = lambda: threads.append(threading.get_ident())
     harness.model.on_call = lambda call: threads.append(threading.get_ident())
     runner = harness.worker()
-    for job_id in ("a", "b"):
+    for job_id in (A, B):
         harness.submit(job_id)
         harness.start(harness.claim(job_id), runner).join(WAIT_S)
         assert harness.ledger.get(job_id).state == "succeeded"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.job_ids import A, B
 from tests.support.s3 import S3Server
 from tests.support.video.clips import read_clip
 from tests.support.video.jobs import WAIT_S, VideoHarness
@@ -73,15 +74,15 @@ def download(files: JobFiles, path: Path) -> Path:
 
 
 def test_video_runner_continues_job_on_another_disk(harness: RemoteVideoHarness, tmp_path: Path) -> None:
-    files = harness.submit("a")
-    harness.hand_back("a", 7)
+    files = harness.submit(A)
+    harness.hand_back(A, 7)
     assert len(harness.stored()) == 5, "a clip and four segments"
 
-    harness.worker(home=tmp_path / "elsewhere").run_job(harness.claim("a"))
-    assert harness.batches("a", 1) == [0, 1, 2, 3, 4, 5, 6]
-    assert harness.batches("a", 2) == [6, 7, 8]
-    assert harness.ledger.get("a").state == "succeeded"
-    assert harness.stored() == {"a/clip", "a/result.mp4"}
+    harness.worker(home=tmp_path / "elsewhere").run_job(harness.claim(A))
+    assert harness.batches(A, 1) == [0, 1, 2, 3, 4, 5, 6]
+    assert harness.batches(A, 2) == [6, 7, 8]
+    assert harness.ledger.get(A).state == "succeeded"
+    assert harness.stored() == {f"{A}/clip", f"{A}/result.mp4"}
     assert len(read_clip(download(files, tmp_path / "out.mp4")).times) == 25
 
 
@@ -89,7 +90,7 @@ def test_video_runner_retries_while_store_is_unavailable(
     harness: RemoteVideoHarness, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Meanwhile the model and the encoder continue to the end of the next segment."""
-    harness.submit("a")
+    harness.submit(A)
     failed = threading.Event()
     monkeypatch.setattr(logging.getLogger("worker.video.publisher"), "warning", lambda *_: failed.set())
     with ExitStack() as frozen:
@@ -102,42 +103,42 @@ def test_video_runner_retries_while_store_is_unavailable(
                 frozen.close()
 
         harness.model.on_call = on_call
-        harness.impatient_worker(0.3).run_job(run := harness.claim("a"))
+        harness.impatient_worker(0.3).run_job(run := harness.claim(A))
     assert run.outcome == "succeeded"
-    assert harness.batches("a", 1) == list(range(9))
+    assert harness.batches(A, 1) == list(range(9))
 
 
 def test_video_runner_fails_job_if_store_stays_unavailable(harness: RemoteVideoHarness, s3: S3Server) -> None:
-    harness.submit("a")
-    harness.submit("b")
+    harness.submit(A)
+    harness.submit(B)
     with s3.frozen():
-        harness.impatient_worker(0.1, replace(RETRY, give_up_s=0.2)).run_job(harness.claim("a"))
-    error = harness.ledger.get("a").error
+        harness.impatient_worker(0.1, replace(RETRY, give_up_s=0.2)).run_job(harness.claim(A))
+    error = harness.ledger.get(A).error
     assert error == {
         "code": "media_unavailable",
         "message": "The media store is not available (FSTimeoutError).",
     }
-    harness.runner.run_job(harness.claim("b"))
-    assert harness.ledger.get("b").state == "succeeded"
+    harness.runner.run_job(harness.claim(B))
+    assert harness.ledger.get(B).state == "succeeded"
 
 
 def test_video_runner_cancels_job_while_store_is_unavailable(
     harness: RemoteVideoHarness, s3: S3Server
 ) -> None:
-    harness.submit("a")
-    run = harness.claim("a")
+    harness.submit(A)
+    run = harness.claim(A)
     with s3.frozen():
         thread = harness.start(run, harness.impatient_worker(0.1))
-        harness.ledger.cancel("a")
+        harness.ledger.cancel(A)
         run.stop()
         thread.join(WAIT_S)
-    assert harness.ledger.get("a").state == "canceled"
+    assert harness.ledger.get(A).state == "canceled"
 
 
 def test_video_runner_reports_clip_in_other_store(harness: RemoteVideoHarness) -> None:
-    harness.submit("a")
-    harness.worker(media_url="s3://media/elsewhere").run_job(harness.claim("a"))
-    error = harness.ledger.get("a").error
+    harness.submit(A)
+    harness.worker(media_url="s3://media/elsewhere").run_job(harness.claim(A))
+    error = harness.ledger.get(A).error
     assert error == {
         "code": "media_unavailable",
         "message": "The clip is not in this worker's media store: is it the API's?",

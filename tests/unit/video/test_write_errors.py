@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
+from tests.support.job_ids import A, B
 from tests.support.video.clips import make_clip_with_sound, read_clip
 from tests.support.video.jobs import VideoHarness, video_harness
 from tests.support.video.small_disk import BLOCK, fill_disk, small_disk
@@ -94,17 +95,17 @@ def harness(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[VideoHa
 def test_runner_fails_job_on_full_disk_and_serves_next(harness: VideoHarness, blocks: int) -> None:
     media = harness.ledger.settings.media_dir
     with small_disk(media):
-        files = harness.submit("a")
-        next_files = harness.submit("b")
+        files = harness.submit(A)
+        next_files = harness.submit(B)
         fill_disk(media / "ballast", blocks * BLOCK)
-        harness.runner.run_job(harness.claim("a"))
-        job = harness.ledger.get("a")
+        harness.runner.run_job(harness.claim(A))
+        job = harness.ledger.get(A)
         assert job.error == {
             "code": "disk_full",
             "message": "The result cannot be written (No space left on device).",
         }
         assert os.listdir(files.folder) == ["clip"]
         (media / "ballast").unlink()
-        harness.runner.run_job(harness.claim("b"))
-        assert harness.ledger.get("b").state == "succeeded"
+        harness.runner.run_job(harness.claim(B))
+        assert harness.ledger.get(B).state == "succeeded"
         assert sorted(os.listdir(next_files.folder)) == ["clip", "result.mp4"]

@@ -7,6 +7,7 @@ and deletes expired jobs and files that no job needs.
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -15,7 +16,7 @@ from worker.jobs.broker import queued_messages
 from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next, requeue
 from worker.jobs.dispatch.redis_uptime import RedisUptime
 from worker.jobs.dispatch.webhook_queue import WebhookQueue
-from worker.jobs.errors import JobNotFound, MediaUnavailable
+from worker.jobs.errors import InvalidJobId, JobNotFound, MediaUnavailable
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
@@ -144,7 +145,8 @@ class Recovery:
     def drop_expired(self) -> None:
         """Delete the jobs that ended more than `retention_s` ago, and their files."""
         for job_id in self._ledger.drop_expired():
-            self._media.files(job_id).remove()
+            with suppress(InvalidJobId):  # Stoker made no such job
+                self._media.files(job_id).remove()
 
     def drop_files(self, age_s: float) -> None:
         """Remove files that were not touched for `age_s` seconds and that no job needs.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from worker.jobs.errors import MediaUnavailable, SubmitOutcomeUnknown
+from worker.jobs.ids import checked_job_id
 from worker.jobs.media.durable import publish
 from worker.jobs.media.stored_file import StoredFile
 
@@ -31,8 +32,8 @@ class JobFiles:
 
     @classmethod
     def at(cls, media_dir: Path, job_id: str) -> JobFiles:
-        """Return the job's files. They need not exist."""
-        return cls(media_dir / job_id)
+        """Return the job's files. They need not exist. Raises `InvalidJobId`."""
+        return cls(media_dir / checked_job_id(job_id))
 
     @property
     def job_id(self) -> str:
@@ -115,7 +116,7 @@ class Media(Protocol):
     """A media store: it holds the files of all video jobs."""
 
     def files(self, job_id: str) -> JobFiles:
-        """Return the job's files. They need not exist."""
+        """Return the job's files. They need not exist. Raises `InvalidJobId`."""
 
     def older_than(self, age_s: float) -> Iterator[JobFiles]:
         """Yield the files of each job whose files have not changed for `age_s` seconds.

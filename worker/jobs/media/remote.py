@@ -5,6 +5,7 @@ The files that a process works on are staged in a folder of this machine. Finish
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 from worker.jobs.errors import DiskFull
+from worker.jobs.ids import checked_job_id, is_job_id
 from worker.jobs.media.files import NO_ROOM, JobFiles, rollback_unless_unknown
 from worker.jobs.media.object_store import Entry, ObjectStore
 from worker.jobs.media.staging import staging_folder
@@ -30,18 +32,23 @@ class RemoteMedia:
         self._staging = staging
 
     def files(self, job_id: str) -> JobFiles:
-        """Return the job's files, with a staging folder of their own. They need not exist."""
-        return RemoteFiles(self._staging / f"{job_id}.{uuid.uuid4().hex}", self._store)
+        """Return the job's files, with a staging folder of their own. They need not exist.
+
+        Raises `InvalidJobId`.
+        """
+        return RemoteFiles(self._staging / f"{checked_job_id(job_id)}.{uuid.uuid4().hex}", self._store)
 
     def older_than(self, age_s: float) -> Iterator[JobFiles]:
         """Yield the files of each job whose files have not changed for `age_s` seconds.
 
-        Jobs with a file whose time the store does not report are omitted. Raises `MediaUnavailable`.
+        Jobs with a file whose time the store does not report are omitted, and keys that do not start with a
+        job id. Raises `MediaUnavailable`.
         """
         latest = time.time() - age_s
         listed = sorted(self._store.list().items())
         for job_id, files in groupby(listed, lambda item: item[0].partition("/")[0]):
-            if all(entry.changed is not None and entry.changed < latest for _, entry in files):
+            old = all(entry.changed is not None and entry.changed < latest for _, entry in files)
+            if old and is_job_id(job_id):
                 yield self.files(job_id)
 
 
@@ -130,9 +137,12 @@ class RemoteFiles(JobFiles):
         """Return the staging path of a stored file, or None if the file is not to be downloaded.
 
         A worker may be killed during an upload, and some stores then show an incomplete file. So the key of a
-        work file ends with its size. A file whose size differs is skipped.
+        work file ends with its size. A file whose size differs is skipped. So is a name that Stoker does not
+        use, because a name such as `../x` would leave the staging folder.
         """
+        if not re.fullmatch(r"clip|background|work(/[\w-][\w.-]*)+", name):
+            return None
         if name.startswith(f"{self.work.name}/"):
             name, _, size = name.rpartition(".")
             return self.folder / name if size == str(entry.size) else None
-        return None if name == self.result.name else self.folder / name
+        return self.folder / name
