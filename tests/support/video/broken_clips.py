@@ -46,6 +46,11 @@ def unknown_codec(folder: Path) -> Path:
     return path
 
 
+def unlisted_codec(folder: Path) -> Path:
+    """Write a clip for which libav has a decoder, but that the list of codecs does not name."""
+    return make_clip(folder / "clip.mkv", [gradient(i) for i in range(3)], codec="snow")
+
+
 def index_cut_off(folder: Path) -> Path:
     """Write the first half of an MP4 whose index is at the end."""
     return truncate(asset(CARPHONE), folder / "clip.mp4", 0.5)

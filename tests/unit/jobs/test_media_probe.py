@@ -20,11 +20,13 @@ from tests.support.video.broken_clips import (
     sound_only,
     text,
     unknown_codec,
+    unlisted_codec,
 )
 from tests.support.video.clips import gradient, make_clip, save_png, truncate
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
-from worker.jobs.media.probe import ClipInfo, probe, probe_image
+from worker.jobs.media.codecs import DECODERS
+from worker.jobs.media.probe import CLIPS, ClipInfo, open_media, probe, probe_image
 from worker.video.decoding.reader import ClipReader
 
 
@@ -156,6 +158,7 @@ DASH = """<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="
         (sound_only, "no video stream"),
         (no_frames, "no frames"),
         (unknown_codec, "codec is not one"),
+        (unlisted_codec, "codec is not one"),
         (sized(1, 1), "16 pixels at least"),
         (sized(64, 14), "16 pixels at least"),
         (sized(63, 48), "must be even"),
@@ -171,6 +174,20 @@ def test_probe_refuses_unsuitable_file_in_one_sentence(
     assert caught.value.field == "file"
     assert str(caught.value).count(".") == 1
     assert str(caught.value).endswith(".")
+
+
+def test_codec_list_names_decoders_of_libav() -> None:
+    for name in DECODERS.split(","):
+        assert av.Codec(name, "r").name == name
+
+
+def test_open_media_uses_no_decoder_that_is_not_listed(tmp_path: Path) -> None:
+    """To describe the streams, libav decodes the first frame of a Snow clip, which has its pixel format."""
+    path = unlisted_codec(tmp_path)
+    with av.open(path) as container:
+        assert container.streams.video[0].pix_fmt == "yuv420p"
+    with open_media(path, CLIPS) as container:
+        assert container.streams.video[0].pix_fmt is None
 
 
 def test_probe_accepts_animated_gif(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.support.video.broken_clips import (
     sound_only,
     text,
     unknown_codec,
+    unlisted_codec,
 )
 from tests.support.video.clips import gradient, make_clip, read_clip
 from tests.support.video.pipeline import thread_names
@@ -137,6 +138,7 @@ def test_reader_left_early_ends_its_thread() -> None:
         (sound_only, "no video stream"),
         (no_frames, "has no frames"),
         (unknown_codec, "codec is not supported"),
+        (unlisted_codec, "codec is not supported"),
         (index_cut_off, "cannot be opened"),
         (cut_inside_a_frame, "cut off"),
         (cut_between_frames, "cut off"),

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import DEFAULTS, Limits
+from worker.jobs.media.codecs import DECODERS, is_accepted
 
 #: The smallest width and height of a clip in pixels.
 MIN_SIDE = 16
@@ -100,10 +101,13 @@ def probe_image(path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
 def open_media(path: Path, formats: str, limits: Limits | None = None) -> InputContainer:
     """Open the file as one of `formats`, but no other file that it refers to. Raises `av.FFmpegError`.
 
+    To describe the streams, libav uses decoders of `DECODERS` only. A caller that decodes must check the
+    stream's decoder itself.
+
     A file may have one stream more than `limits` allow, so that the caller can report it. A file with still
     more streams cannot be opened.
     """
-    options = {"protocol_whitelist": "file", "format_whitelist": formats}
+    options = {"protocol_whitelist": "file", "format_whitelist": formats, "codec_whitelist": DECODERS}
     if limits:
         options["max_streams"] = str(limits.max_streams + 1)
         # libav decodes frames to learn about the streams. This limits their size.
@@ -126,7 +130,7 @@ def _check_clip(container: InputContainer, limits: Limits) -> ClipInfo:
     if container.format.name == "gif" and len(packets) < 2:
         raise InvalidInput("file", "The file is a still image, not a video.")
     name = getattr(stream.codec_context, "name", None)  # without a decoder there is no context
-    if name is None:
+    if not is_accepted(name):
         raise InvalidInput("file", "The clip's video codec is not one that is read here.")
     _check_size(stream.width, stream.height, limits.max_pixels)
     duration_s = _duration_s(container, stream)

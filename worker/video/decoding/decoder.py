@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
+from worker.jobs.media.codecs import is_accepted
 from worker.jobs.media.probe import CLIPS, open_media
 from worker.video.decoding.header import ClipHeader, frame_rate, frame_ticks, tick_length
 
@@ -137,7 +138,8 @@ def _video_stream(container: InputContainer) -> VideoStream:
     """Return the first video stream that is not a cover picture, set to decode with several threads."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
-            if not hasattr(stream, "width"):  # PyAV leaves it out if libav has no decoder for the stream
+            # PyAV leaves the context out if libav has no decoder for the stream.
+            if not is_accepted(getattr(stream.codec_context, "name", None)):
                 raise BadVideo("The clip's video codec is not supported.")
             stream.thread_type = "AUTO"
             return stream
