@@ -11,7 +11,7 @@ NODE := tests/clients/node_modules tests/browser/node_modules
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) -p tests.support.scheduling
 
-.PHONY: demo check test unit test-vllm gpu-test browser-test compose-test faults clients lint docs clean
+.PHONY: demo check test unit fuzz test-vllm gpu-test browser-test compose-test faults clients lint docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m webapi.cli.demo
@@ -22,6 +22,10 @@ check: $(INSTALLED)
 
 unit: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/unit
+
+# The fuzz targets, with as many examples as take some minutes each.
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz --timeout=0
 
 # All that CI runs, apart from vLLM.
 test: lint docs $(NODE)

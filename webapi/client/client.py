@@ -9,7 +9,7 @@ from typing import Any, Self
 import httpx
 
 from webapi.client import event_source
-from webapi.client.errors import ApiError, Json, check
+from webapi.client.errors import ApiError, Json, check, json_object
 
 __all__ = ["Client"]
 
@@ -109,7 +109,7 @@ class Client:
         """Return True if the API answers a request of `path` with success."""
         try:
             return self.http.get(path).is_success
-        except httpx.TransportError:
+        except httpx.RequestError:
             return False
 
     def ready(self) -> bool:
@@ -128,7 +128,7 @@ class Client:
                 for chunk in response.iter_bytes():
                     file.write(chunk)
             part.replace(target)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ApiError(f"the download broke off: {error}") from error
         finally:
             part.unlink(missing_ok=True)
@@ -152,7 +152,7 @@ class Client:
     def _json(self, method: str, path: str, **kwargs: Any) -> Json:
         try:
             response = self.http.request(method, path, **kwargs)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ApiError(f"no answer from the API at {self.url}: {error}") from error
         check(response)
-        return dict(response.json())
+        return json_object(response.content)

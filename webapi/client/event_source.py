@@ -1,13 +1,12 @@
 """Reads a job's Server-Sent Events, and resumes the stream after a broken connection."""
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 
 import httpx
 from httpx_sse import connect_sse
 
-from webapi.client.errors import ApiError, Json, check
+from webapi.client.errors import ApiError, Json, check, json_object
 from worker.jobs.events import TERMINAL
 
 __all__ = ["events"]
@@ -36,7 +35,7 @@ def events(
                 if event["type"] in TERMINAL:
                     return
             return  # the API has no events after `after`: the job has ended
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             if failures == len(retry_waits_s):
                 raise ApiError(f"the event stream at {_root(http)} is broken: {error}") from error
         time.sleep(retry_waits_s[failures])
@@ -53,8 +52,16 @@ def _stream(http: httpx.Client, job_id: str, after: int) -> Iterator[Json]:
             return
         for sse in source.iter_sse():
             if sse.data:  # httpx-sse turns a heartbeat comment into an event without data
-                yield json.loads(sse.data)
+                yield _event(sse.data)
     raise httpx.RemoteProtocolError("it ended before the job did")
+
+
+def _event(text: str) -> Json:
+    """Return the event in the data of a frame. Raises `ApiError` if it has no number and no type."""
+    event = json_object(text)
+    if not (isinstance(event.get("n"), int) and isinstance(event.get("type"), str)):
+        raise ApiError("the stream has something else than events: is it Stoker's API?")
+    return event
 
 
 def _root(http: httpx.Client) -> str:
