@@ -1,11 +1,13 @@
 """Parsers of request bodies and query strings."""
 
+import json
 from typing import Any, TypeVar
 
 from flask import request
 from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
+from webapi.http.json_structure import check_structure
 from worker.jobs.errors import InvalidInput, TooLarge
 
 __all__ = ["json_body", "query"]
@@ -14,23 +16,27 @@ Model = TypeVar("Model", bound=BaseModel)
 
 #: Largest JSON body. A conversation of that many bytes exceeds the context of any model by far.
 MAX_CHAT_BYTES = 4 * 2**20
+#: Most parameters of a query string.
+MAX_PARAMETERS = 64
 
 
 def json_body() -> Any:
     """Return the parsed JSON body of the current request.
 
-    Raises `TooLarge` beyond `MAX_CHAT_BYTES`, `BadRequest` if the body is not valid JSON, and
-    `UnsupportedMediaType` if its content type is not JSON.
+    Raises `TooLarge` beyond `MAX_CHAT_BYTES`, `InvalidInput` if it has more values or keys than any valid
+    body, `BadRequest` if it is not valid JSON, and `UnsupportedMediaType` if its content type is not JSON.
     """
+    if not request.is_json:
+        raise UnsupportedMediaType("The Content-Type must be application/json.")
     request.max_content_length = MAX_CHAT_BYTES
     try:
-        return request.get_json()
+        text = request.get_data(cache=False).decode("utf-8-sig")
+        check_structure(text)
+        return json.loads(text)
     except RequestEntityTooLarge:
         raise TooLarge("body", f"the body may have at most {MAX_CHAT_BYTES} bytes") from None
-    except BadRequest:
+    except ValueError:
         raise BadRequest("The body is not valid JSON.") from None
-    except RecursionError:
-        raise BadRequest("The JSON is nested too deeply.") from None
 
 
 def query(model: type[Model]) -> Model:
@@ -38,6 +44,8 @@ def query(model: type[Model]) -> Model:
 
     Raises `InvalidInput` that names the first wrong parameter.
     """
+    if len(request.args) > MAX_PARAMETERS:
+        raise InvalidInput("query", f"may have at most {MAX_PARAMETERS} parameters")
     try:
         return model.model_validate(request.args.to_dict())
     except ValidationError as error:

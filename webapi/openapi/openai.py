@@ -6,6 +6,7 @@ from pydantic import ConfigDict, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from webapi.http.json_structure import MAX_KEYS
 from webapi.openai.schema import ChatCompletion, ChatCompletionRequest, Model, ModelList
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
 from webapi.openapi.native import IDEMPOTENCY, VIDEO_RESPONSES, form_of
@@ -39,6 +40,7 @@ class ChatCompletionBody(ChatCompletionRequest, ChatJob):
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return the schema with null as a further type of every optional field."""
         schema = handler.resolve_ref_schema(handler(core))
+        schema["maxProperties"] = MAX_KEYS
         null = {"type": "null"}
         for name, field in schema["properties"].items():
             kinds = field.pop("anyOf", None) or [{key: field.pop(key) for key in set(field) - ANNOTATIONS}]

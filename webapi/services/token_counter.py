@@ -1,8 +1,10 @@
 """Token counts of conversations, with the served model's own prompt template."""
 
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 from gevent import get_hub
+from gevent.lock import BoundedSemaphore
 
 from worker.jobs.errors import NotReady
 from worker.jobs.ledger.registry import Registry
@@ -16,36 +18,47 @@ __all__ = ["TokenCounter"]
 SHORT_CHARS = 4096
 #: Characters that each message adds to its own, for the text that the template puts around it.
 CHARS_PER_MESSAGE = 64
+#: Long conversations that this process counts at once. Each can keep a core busy for seconds.
+LONG_COUNTS = 2
 
 
 class TokenCounter:
     """A counter of prompt tokens.
 
-    It parses the prompt template of each served model once a version, because parsing takes a while.
+    It parses the prompt template of each served model once a version, because parsing takes a while. Threads
+    count long conversations, `LONG_COUNTS` at once and one of each owner, so that all other requests go on.
     """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._parsed: dict[str, tuple[str | None, PromptTemplate]] = {}
+        self._threads = BoundedSemaphore(LONG_COUNTS)
+        self._turns: WeakValueDictionary[str, BoundedSemaphore] = WeakValueDictionary()
 
     def lower_bound(self, card: ModelCard, messages: Sequence[Message]) -> int:
-        """Return a lower bound of the conversation's tokens: its bytes divided by those of the longest token.
+        """Return a lower bound of the conversation's tokens.
 
-        This takes no time, however long the conversation is.
+        It is the number of messages, or the number of bytes divided by those of the longest token. This takes
+        no time, however long the conversation is.
         """
         size = sum(len(message.content.encode()) for message in messages)
-        return size // self._template(card).longest_token
+        return max(len(messages), size // self._template(card).longest_token)
 
-    def count(self, card: ModelCard, messages: Sequence[Message]) -> int:
+    def count(self, card: ModelCard, messages: Sequence[Message], owner: str = "") -> int:
         """Return the number of the conversation's tokens.
 
-        Raises `InvalidInput` if the template refuses it, and `NotReady` if the model has no template yet.
+        A long conversation waits for the owner's other long ones. Raises `InvalidInput` if the template
+        refuses the conversation, and `NotReady` if the model has no template yet.
         """
-        template, plain = self._template(card), [message.model_dump() for message in messages]
+        template = self._template(card)
+
+        def encode() -> int:
+            return len(template.encode([message.model_dump() for message in messages]))
+
         if self.is_short(messages):
-            return len(template.encode(plain))
-        # Megabytes take seconds. A thread counts them, so that all other requests and streams go on.
-        return len(get_hub().threadpool.apply(template.encode, (plain,)))
+            return encode()
+        with self._turns.setdefault(owner, BoundedSemaphore(1)), self._threads:
+            return int(get_hub().threadpool.apply(encode))
 
     def prepare(self, card: ModelCard) -> None:
         """Load the model's template and parse its tokenizer, so that the first count need not."""

@@ -128,7 +128,7 @@ def _check_length(backend: Backend, card: ModelCard, spec: ChatJob, known: bool)
     # A conversation that is far too long is not counted, for it would delay the counts of others.
     if (tokens := backend.token_counter.lower_bound(card, spec.messages)) >= context:
         raise PromptTooLong("messages", f"the prompt has at least {tokens} tokens {room}")
-    if (tokens := backend.token_counter.count(card, spec.messages)) >= context:
+    if (tokens := backend.token_counter.count(card, spec.messages, access.owner())) >= context:
         raise PromptTooLong("messages", f"the prompt has {tokens} tokens {room}")
 
 

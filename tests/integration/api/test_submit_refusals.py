@@ -106,6 +106,41 @@ def test_submit_refuses_broken_chunked_bodies(web: Web, path: str, kind: str) ->
     assert web.is_untouched()
 
 
+@pytest.mark.parametrize(
+    ("status", "field", "content"),
+    [
+        (422, "body", json.dumps(HELLO | dict.fromkeys(map(str, range(64)), 0))),
+        (422, "body", json.dumps({"messages": [USER | dict.fromkeys(map(str, range(64)), 0)]})),
+        (422, "body", f'{{"messages": [{"{},"*2**17}1]}}'),
+        (422, "body", f'{{"messages": [], "stop": [{"[],"*2**17}1]}}'),
+        (422, "body", f'{{"seed": {"9" * 200}}}'),
+        (400, None, f'{{"seed": {"[" * 100}{"]" * 100}}}'),
+        (422, "messages", json.dumps({"messages": [USER | {"content": ""}] * CONTEXT_LENGTH})),
+    ],
+)  # fmt: skip
+def test_submit_refuses_bodies_by_their_structure(
+    web: Web, status: int, field: str | None, content: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    assert_refused(web, web.http.post("/v1/jobs/chat", content=content, headers=headers), status, field)
+    compatible = web.http.post("/v1/chat/completions", content=content, headers=headers)
+    assert (compatible.status_code, compatible.json()["error"]["param"]) == (400, field)
+    assert web.is_untouched()
+
+
+def test_submit_chat_accepts_utf_8_with_byte_order_mark_only(web: Web) -> None:
+    text, headers = json.dumps(HELLO), {"Content-Type": "application/json"}
+    marked = web.http.post("/v1/jobs/chat", content=text.encode("utf-8-sig"), headers=headers)
+    assert marked.status_code == 202
+    wide = web.http.post("/v1/jobs/chat", content=text.encode("utf-16"), headers=headers)
+    assert wide.status_code == 400
+
+
+def test_list_refuses_many_parameters(web: Web) -> None:
+    response = web.http.get("/v1/jobs", params=dict.fromkeys(map(str, range(65)), ""))
+    assert_refused(web, response, 422, "query")
+
+
 def test_submit_chat_refuses_bodies_over_the_limit(web: Web) -> None:
     response = web.http.post("/v1/jobs/chat", json=HELLO | {"model": "x" * (17 * 2**20)})
     assert_refused(web, response, 413, "body")
