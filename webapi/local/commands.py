@@ -4,21 +4,17 @@ import secrets
 import sys
 
 from webapi.http.open_files import CONNECTIONS
-from worker.jobs.dispatch.webhook_queue import QUEUE
+from worker.jobs.dispatch.webhook_queue import AT_ONCE, QUEUE
 from worker.jobs.kinds import queue_of
 from worker.jobs.settings import Settings
 
 __all__ = [
-    "WEBHOOKS_AT_ONCE",
     "authority",
     "models_argv",
     "web_argv",
     "webhooks_argv",
     "worker_argv",
 ]
-
-#: Number of webhooks that the webhook worker sends at the same time.
-WEBHOOKS_AT_ONCE = 8
 
 
 def worker_argv(kind: str, settings: Settings) -> list[str]:
@@ -34,7 +30,7 @@ def webhooks_argv(settings: Settings) -> list[str]:
 
     Its pool has threads, because it mostly waits for other hosts.
     """
-    return _celery_argv("webapi.webhooks.sender", "webhooks", QUEUE, "threads", WEBHOOKS_AT_ONCE, settings)
+    return _celery_argv("webapi.webhooks.sender", "webhooks", QUEUE, "threads", AT_ONCE, settings)
 
 
 def _celery_argv(app: str, name: str, queue: str, pool: str, at_once: int, settings: Settings) -> list[str]:

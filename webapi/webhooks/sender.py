@@ -10,6 +10,7 @@ import json
 import logging
 import random
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -38,9 +39,6 @@ TIMEOUT_S = 10.0
 #: Each wait is GROWTH times as long as the one before, but at most WAIT_MAX_S seconds. JITTER then makes it
 #: up to a fifth longer or shorter.
 GROWTH, WAIT_MAX_S, JITTER = 5, 6 * 3600.0, 0.2
-#: The longest wait, in seconds, for which this worker keeps a Celery message in memory. After longer waits,
-#: recovery sends the message of the next attempt when it is due.
-RETRY_MAX_S = 900.0
 GONE = 410
 
 
@@ -56,30 +54,30 @@ class AcknowledgedOnReceipt(Request):
         self.acknowledge()
 
 
-@app.task(name=TASK, bind=True, max_retries=None, Request=AcknowledgedOnReceipt)
+@app.task(name=TASK, bind=True, Request=AcknowledgedOnReceipt)
 def deliver(task: Any, job_id: str) -> None:
-    """Make one attempt to deliver the job's webhook. The next attempt is a retry of this task."""
+    """Make one attempt to deliver the job's webhook. Then dispatch others, because there is room for one."""
     ledger = _ledger()
     webhook_queue, tried = WebhookQueue(ledger), int(task.request.retries)
     if not webhook_queue.claim_try(job_id, tried):
         return  # the webhook is done, or another message has made this attempt
-    try:
-        record = ledger.get(job_id)
-    except JobNotFound:  # the job was deleted meanwhile, and its webhook with it
-        return
+    with suppress(JobNotFound):  # the job was deleted meanwhile, and its webhook with it
+        _deliver(ledger, webhook_queue, ledger.get(job_id), tried)
+    webhook_queue.dispatch_due()
+
+
+def _deliver(ledger: Ledger, webhook_queue: WebhookQueue, record: Record, tried: int) -> None:
     status, problem = _attempt(ledger, record)
     if problem is None:
-        log.info("job %s: webhook delivered in attempt %d", job_id, tried + 1)
-        webhook_queue.remove(job_id)
+        log.info("job %s: webhook delivered in attempt %d", record.id, tried + 1)
+        webhook_queue.remove(record)
     elif status == GONE or tried + 1 >= ledger.settings.webhook_attempts:
-        log.error("job %s: webhook given up after %d attempts: %s", job_id, tried + 1, problem)
-        webhook_queue.remove(job_id)
+        log.error("job %s: webhook given up after %d attempts: %s", record.id, tried + 1, problem)
+        webhook_queue.remove(record)
     else:
         pause_s = wait_s(tried, ledger.settings.webhook_backoff_s)
-        log.warning("job %s: webhook failed, next attempt in %.1f s: %s", job_id, pause_s, problem)
-        webhook_queue.postpone(job_id, pause_s, retried=pause_s <= RETRY_MAX_S)
-        if pause_s <= RETRY_MAX_S:
-            raise task.retry(countdown=pause_s)
+        log.warning("job %s: webhook failed, next attempt in %.1f s: %s", record.id, pause_s, problem)
+        webhook_queue.postpone(record, pause_s)
 
 
 def wait_s(tried: int, first_s: float) -> float:

@@ -145,6 +145,9 @@ class Settings(BaseModel):
     webhook_private: bool = False
     """`True` lets webhooks go to loopback and private addresses. See [Private
     addresses](webhooks.md#private-addresses)."""
+    webhook_max_due: int = Field(10_000, ge=1)
+    """The number of undelivered webhooks of one API key. Beyond it, those whose next try is furthest away are
+    given up."""
     webhook_attempts: int = Field(8, ge=1, le=100)
     """The number of tries at a webhook, from 1 to 100. See [Retries](webhooks.md#retries)."""
     webhook_backoff_s: float = Field(5.0, gt=0)

@@ -1,5 +1,6 @@
 """The job specifications: validated bodies of chat and video requests."""
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -65,6 +66,11 @@ class _Job(_Strict):
     webhook_url: Text | None = None
     timeout_s: Seconds | None = None
     max_queue_s: Seconds | None = None
+
+    @property
+    def webhook_host(self) -> str:
+        """The host and port in `webhook_url`; empty if there is no URL."""
+        return re.split("[/?#]", (self.webhook_url or "").partition("//")[2], maxsplit=1)[0].lower()
 
 
 class ChatJob(_Job):

@@ -22,6 +22,7 @@ from webapi.local.commands import webhooks_argv
 from webapi.local.valkey import valkey_argv, valkey_url
 from webapi.services.signing_keys import SigningKeys
 from webapi.webhooks.sender import JITTER, WAIT_MAX_S, post, wait_s
+from worker.jobs.dispatch.webhook_queue import HOST_AT_ONCE, OWNER_AT_ONCE
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Failed, Succeeded
 from worker.jobs.ledger.ledger import Ledger
@@ -123,17 +124,36 @@ def sender(server: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         process.wait()
 
 
+def webhook_sets(ledger: Ledger) -> list[str]:
+    """Return the keys of the new webhooks and of the undelivered webhooks of each owner."""
+    return [ledger.key("webhooks"), *ledger.redis.scan_iter(ledger.key("owner", "*", "webhooks"), count=1000)]
+
+
 def due(ledger: Ledger) -> list[str]:
-    return [str(job_id) for job_id in ledger.redis.zrange(ledger.key("webhooks"), 0, -1)]
+    members: list[Any] = [ledger.redis.zrange(key, 0, -1) for key in webhook_sets(ledger)]
+    return [job_id for found in members for job_id in found]
+
+
+def tries_in_flight(ledger: Ledger) -> dict[str, str]:
+    tries: Any = ledger.redis.hgetall(ledger.key("webhooks", "active"))
+    return dict(tries)
 
 
 def wait_until_settled(ledger: Ledger) -> None:
     eventually(lambda: not due(ledger), "the end of all deliveries", TIMEOUT_S)
+    assert tries_in_flight(ledger) == {}
+
+
+def wait_until_postponed(ledger: Ledger) -> None:
+    eventually(lambda: due(ledger) and not tries_in_flight(ledger), "the end of the first try", TIMEOUT_S)
 
 
 def make_due(ledger: Ledger) -> None:
-    """Make all deliveries due, so that recovery sends their messages again."""
-    ledger.redis.zadd(ledger.key("webhooks"), dict.fromkeys(due(ledger), 0))
+    """Let time pass until all deliveries are due, and all tries in flight count as lost."""
+    for job_id, value in tries_in_flight(ledger).items():
+        ledger.redis.hset(ledger.key("webhooks", "active"), job_id, "0 " + value.split(" ", 1)[1])
+    for key in webhook_sets(ledger):
+        ledger.redis.zadd(key, dict.fromkeys(due(ledger), 0), xx=True)
 
 
 def verified(web: Web, delivery: Delivery, owner: str = "") -> dict[str, Any]:
@@ -178,11 +198,35 @@ def test_sender_delivers_success_and_failure(web: Web, receiver: Receiver, event
 
 @pytest.mark.usefixtures("sender")
 def test_sender_signs_with_key_of_owner(web: Web, receiver: Receiver) -> None:
-    spec = validate("chat", {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": receiver.url})
-    web.ledger.submit("owned", "chat.tiny", spec, "key1")
-    web.ledger.cancel("owned")
+    end_job(web, "owned", receiver.url, "key1")
     assert verified(web, receiver.next(), "key1")["data"]["id"] == "owned"
     wait_until_settled(web.ledger)
+
+
+def end_job(web: Web, job_id: str, url: str, owner: str) -> None:
+    spec = validate("chat", {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": url})
+    web.ledger.submit(job_id, "chat.tiny", spec, owner)
+    web.ledger.cancel(job_id)
+
+
+@pytest.mark.usefixtures("sender")
+def test_sender_delivers_beside_receivers_that_hang(web: Web, receiver: Receiver) -> None:
+    with running_receiver() as hanging, running_receiver() as other:
+        for target in (hanging, other):
+            target.go.clear()
+            for number in range(OWNER_AT_ONCE):
+                end_job(web, f"hangs-{target.port}-{number}", target.url, "key1")
+        for _ in range(HOST_AT_ONCE):
+            hanging.next()
+            other.next()
+        end_job(web, "other", receiver.url, "key2")
+        assert receiver.next().headers["webhook-id"] == "msg_other"
+        assert len(tries_in_flight(web.ledger).keys() - {"other"}) <= OWNER_AT_ONCE
+        assert hanging.received.empty()  # a host and a key have no more tries at once
+        assert other.received.empty()
+        for target in (hanging, other):
+            target.go.set()
+        wait_until_settled(web.ledger)
 
 
 @pytest.mark.usefixtures("sender")
@@ -242,6 +286,7 @@ def test_post_host_header_has_brackets_for_ipv6(open_ledger: Ledger, receiver: R
 
 
 def test_post_checks_address_with_current_settings(ledger: Ledger, receiver: Receiver) -> None:
+    ledger.settings = ledger.settings.replace(webhook_ports=receiver.port)
     record = canceled_job(ledger, receiver.url.replace("127.0.0.1", "name.example"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", resolving_to("127.0.0.1"))
@@ -312,40 +357,33 @@ def test_wait_s_grows_fivefold_up_to_limit() -> None:
     assert wait_s(99, 5.0) < 2 * WAIT_MAX_S
 
 
-def retry_is_held(web: Web, log: Path) -> bool:
-    """Check that the worker received two messages, and that neither is unacknowledged at the broker.
-
-    The second one is the retry, which the worker holds until it is due.
-    """
-    unacked = web.ledger.redis.hlen(web.ledger.key("celery", "unacked"))
-    return log.read_text().count("] received") == 2 and not unacked
-
-
-def test_sender_delivers_messages_of_dead_worker(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
-    """One worker gets SIGKILL during an attempt, the next one SIGTERM while it holds the retry in memory."""
+def test_sender_delivers_webhooks_of_dead_worker(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
+    """One sender gets SIGKILL during the tries of two keys, the next one SIGTERM before a retry is due."""
     with serve(redis_url, tmp_path, **SETTINGS | {"webhook_backoff_s": 100}) as web:
-        receiver.answers(500)
         receiver.go.clear()
-        job_id = web.submit(webhook_url=receiver.url)
-        web.http.post(f"/v1/jobs/{job_id}/cancel")
-        first = spawn(web.settings, tmp_path / "log")
-        processes = [first]
+        jobs = [f"{owner}-{number}" for owner in ("key1", "key2") for number in range(HOST_AT_ONCE)]
+        processes = [spawn(web.settings, tmp_path / "log")]
         try:
-            receiver.next()
-            first.send_signal(signal.SIGKILL)
-            first.wait()
+            for job_id in jobs:
+                end_job(web, job_id, receiver.url, job_id.split("-")[0])
+            for _ in range(HOST_AT_ONCE):
+                receiver.next()
+            processes[0].send_signal(signal.SIGKILL)
+            processes[0].wait()
+            assert len(tries_in_flight(web.ledger)) == HOST_AT_ONCE
             receiver.go.set()
             make_due(web.ledger)
             receiver.answers(500)
             processes.append(second := spawn(web.settings, tmp_path / "second"))
-            receiver.next()
-            eventually(lambda: retry_is_held(web, tmp_path / "second"), "the retry's message", TIMEOUT_S)
+            delivered = {receiver.next().headers["webhook-id"] for _ in jobs}
+            assert delivered == {f"msg_{job_id}" for job_id in jobs}
+            wait_until_postponed(web.ledger)
             second.terminate()
             assert second.wait(TIMEOUT_S) == 0, (tmp_path / "second").read_text()
-            assert due(web.ledger) == [job_id]
+            assert len(due(web.ledger)) == 1
             make_due(web.ledger)
             processes.append(spawn(web.settings, tmp_path / "log"))
-            assert verified(web, receiver.next())["data"]["id"] == job_id
+            assert receiver.next().headers["webhook-id"] in delivered
             wait_until_settled(web.ledger)
         finally:
             for process in processes:
@@ -354,7 +392,7 @@ def test_sender_delivers_messages_of_dead_worker(redis_url: str, tmp_path: Path,
 
 
 def test_sender_survives_redis_restart(tmp_path: Path, receiver: Receiver) -> None:
-    """Redis restarts while the worker holds a retry that is not due, which Kombu would not acknowledge."""
+    """Redis restarts while a retry is not due yet."""
     socket = tmp_path / "valkey.sock"
     valkey = subprocess.Popen(valkey_argv(socket, tmp_path), stdout=subprocess.DEVNULL)
     changes = SETTINGS | {"webhook_backoff_s": 100}
@@ -365,7 +403,7 @@ def test_sender_survives_redis_restart(tmp_path: Path, receiver: Receiver) -> No
             held = web.submit(webhook_url=receiver.url)
             web.http.post(f"/v1/jobs/{held}/cancel")
             receiver.next()
-            eventually(lambda: retry_is_held(web, tmp_path / "log"), "the retry's message", TIMEOUT_S)
+            wait_until_postponed(web.ledger)
             valkey.terminate()
             valkey.wait(TIMEOUT_S)
             valkey = subprocess.Popen(valkey_argv(socket, tmp_path), stdout=subprocess.DEVNULL)

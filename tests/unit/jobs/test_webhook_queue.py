@@ -1,5 +1,6 @@
-"""The webhook queue: each terminal event of a job with a webhook makes one delivery due."""
+"""The webhook queue: each end of a job with a webhook makes one delivery due, and owners take turns."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,14 @@ from worker.jobs import broker
 from worker.jobs.broker import messages_key
 from worker.jobs.dispatch.dispatcher import requeue
 from worker.jobs.dispatch.recovery import Recovery
-from worker.jobs.dispatch.webhook_queue import BACKLOG, LOST_S, QUEUE, WebhookQueue
+from worker.jobs.dispatch.webhook_queue import (
+    AT_ONCE,
+    HOST_AT_ONCE,
+    LOST_S,
+    OWNER_AT_ONCE,
+    QUEUE,
+    WebhookQueue,
+)
 from worker.jobs.events import Canceled, Failed, Succeeded
 from worker.jobs.ledger.appends import Append, Ended
 from worker.jobs.ledger.ledger import Ledger
@@ -20,10 +28,17 @@ CHAT, WORKER = "chat.test", "w1"
 URL = "https://example.com/hook"
 
 
-def submit(ledger: Ledger, job_id: str = "a", **changes: Any) -> str:
+def submit(ledger: Ledger, job_id: str = "a", owner: str = "", **changes: Any) -> str:
     body = {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": URL, **changes}
-    ledger.submit(job_id, CHAT, validate("chat", body))
+    ledger.submit(job_id, CHAT, validate("chat", body), owner)
     return job_id
+
+
+def end(ledger: Ledger, owner: str, count: int, host: str = "") -> None:
+    """End `count` jobs of the owner. Each has a host of its own, unless there is a `host`."""
+    for number in range(count):
+        job_id = f"{owner}-{host}-{number}"
+        ledger.cancel(submit(ledger, job_id, owner, webhook_url=f"https://{host or job_id}/hook"))
 
 
 def run(ledger: Ledger, job_id: str = "a") -> None:
@@ -84,9 +99,26 @@ FINAL_STATES: dict[str, tuple[Callable[[Ledger], None], str, str | None]] = {
 }
 
 
-def due(ledger: Ledger) -> dict[str, float]:
-    entries: Any = ledger.redis.zrange(ledger.key("webhooks"), 0, -1, withscores=True)
-    return dict(entries)
+def due(ledger: Ledger, owner: str = "") -> dict[str, float]:
+    """Return the owner's undelivered webhooks and all new ones, each with the time at which it is due."""
+    found: dict[str, float] = {}
+    for key in (ledger.key("webhooks"), ledger.key("owner", owner, "webhooks")):
+        entries: Any = ledger.redis.zrange(key, 0, -1, withscores=True)
+        found |= dict(entries)
+    return found
+
+
+def make_due(ledger: Ledger, owner: str = "") -> None:
+    """Let time pass until the owner's webhooks are due, and until all tries in flight count as lost."""
+    ledger.redis.zadd(ledger.key("owner", owner, "webhooks"), dict.fromkeys(due(ledger, owner), 0), xx=True)
+    tries: Any = ledger.redis.hgetall(ledger.key("webhooks", "active"))
+    for job_id, value in tries.items():
+        ledger.redis.hset(ledger.key("webhooks", "active"), job_id, "0 " + value.split(" ", 1)[1])
+
+
+def in_flight(ledger: Ledger) -> set[str]:
+    tries: Any = ledger.redis.hkeys(ledger.key("webhooks", "active"))
+    return set(tries)
 
 
 def now(ledger: Ledger) -> float:
@@ -140,11 +172,15 @@ def test_recovery_sends_one_message_until_it_must_be_lost(brokered: Ledger) -> N
     Recovery(brokered).run_jobs_round()
     assert received(brokered) == [("a", 0)]
     assert due(brokered)["a"] > now(brokered) + LOST_S / 2
-    webhook_queue.dispatch_due(now(brokered))
+    webhook_queue.dispatch_due()
     assert messages(brokered) == 0
     assert webhook_queue.claim_try("a", 0)  # a sender began this try and died
-    webhook_queue.dispatch_due(now(brokered) + LOST_S + 1)
+    webhook_queue.dispatch_due()
+    assert messages(brokered) == 0
+    make_due(brokered)
+    webhook_queue.dispatch_due()
     assert received(brokered) == [("a", 1)]  # the next message counts that try
+    assert in_flight(brokered) == {"a"}
 
 
 def test_claim_try_succeeds_once(brokered: Ledger) -> None:
@@ -152,48 +188,127 @@ def test_claim_try_succeeds_once(brokered: Ledger) -> None:
     submit(brokered)
     assert not webhook_queue.claim_try("a", 0)  # the job has not ended
     brokered.cancel("a")
-    assert [webhook_queue.claim_try("a", number) for number in (1, 0, 0, 1, 0)] == [
-        False,
-        True,
-        False,
-        True,
-        False,
-    ]
-    webhook_queue.remove("a")
+    webhook_queue.dispatch_due()
+    claims = [webhook_queue.claim_try("a", number) for number in (1, 0, 0, 1, 0)]
+    assert claims == [False, True, False, True, False]
+    webhook_queue.remove(brokered.get("a"))
     assert not webhook_queue.claim_try("a", 2)
-    webhook_queue.postpone("a", 1, retried=False)
+    webhook_queue.postpone(brokered.get("a"), 1)
     assert due(brokered) == {}  # a removed delivery stays removed
+    assert in_flight(brokered) == set()
 
 
 def test_postponed_try_is_dispatched_when_due(brokered: Ledger) -> None:
     webhook_queue = WebhookQueue(brokered)
     brokered.cancel(submit(brokered))
-    for retried, extra_s in ((False, 0.0), (True, LOST_S)):  # Celery's own retry comes first
-        webhook_queue.postpone("a", 1000, retried=retried)
-        webhook_queue.dispatch_due(now(brokered) + 990 + extra_s)
-        assert messages(brokered) == 0
-        webhook_queue.dispatch_due(now(brokered) + 1010 + extra_s)
-        assert received(brokered) == [("a", 0)]
+    webhook_queue.dispatch_due()
+    assert received(brokered) == [("a", 0)]
+    webhook_queue.postpone(brokered.get("a"), 1000)
+    assert now(brokered) + 990 < due(brokered)["a"] < now(brokered) + 1010
+    assert in_flight(brokered) == set()
+    webhook_queue.dispatch_due()
+    assert messages(brokered) == 0
+    make_due(brokered)
+    webhook_queue.dispatch_due()
+    assert received(brokered) == [("a", 0)]
 
 
 def test_forgotten_job_has_no_delivery(brokered: Ledger) -> None:
-    brokered.cancel(submit(brokered))
-    brokered.forget("a")
-    assert due(brokered) == {}
+    for dispatched in (False, True):
+        brokered.cancel(submit(brokered))
+        if dispatched:
+            WebhookQueue(brokered).dispatch_due()
+        brokered.forget("a")
+        assert (due(brokered), in_flight(brokered)) == ({}, set())
 
 
 def test_dispatch_due_drops_job_without_record(brokered: Ledger) -> None:
-    brokered.cancel(submit(brokered))
+    for job_id in ("a", "b"):
+        brokered.cancel(submit(brokered, job_id))
     brokered.redis.delete(brokered.channel("a") + ":record")
-    WebhookQueue(brokered).dispatch_due(now(brokered))
+    WebhookQueue(brokered).dispatch_due()
+    brokered.redis.delete(brokered.channel("b") + ":record")
+    assert received(brokered) == [("b", 0)]
+    make_due(brokered)
+    WebhookQueue(brokered).dispatch_due()
     assert (due(brokered), messages(brokered)) == ({}, 0)
+    assert not brokered.redis.exists(brokered.key("webhooks", "turns"))
 
 
-def test_dispatch_due_limits_backlog(brokered: Ledger) -> None:
+def test_dispatch_due_limits_tries_of_one_host(brokered: Ledger) -> None:
+    end(brokered, "key1", HOST_AT_ONCE + 1, "hangs.example")
+    end(brokered, "key1", 1, "answers.example")
+    WebhookQueue(brokered).dispatch_due()
+    hosts = Counter(job_id.split("-")[1] for job_id, _ in received(brokered))
+    assert hosts == {"hangs.example": HOST_AT_ONCE, "answers.example": 1}
+
+
+def test_dispatch_due_limits_tries_of_one_owner(brokered: Ledger) -> None:
     webhook_queue = WebhookQueue(brokered)
-    for number in range(BACKLOG + 1):
-        brokered.cancel(submit(brokered, f"job{number}"))
-    for minute in range(5):
-        webhook_queue.dispatch_due(now(brokered) + minute * 2 * LOST_S)
-    assert messages(brokered) == BACKLOG
-    assert len(due(brokered)) == BACKLOG + 1
+    end(brokered, "key1", OWNER_AT_ONCE + 2)
+    webhook_queue.dispatch_due()
+    first = received(brokered)
+    assert len(first) == OWNER_AT_ONCE
+    webhook_queue.remove(brokered.get(first[0][0]))  # its try is over
+    webhook_queue.dispatch_due()
+    assert len(received(brokered)) == 1
+
+
+def test_dispatch_due_limits_tries_of_all_owners(brokered: Ledger) -> None:
+    owners = AT_ONCE // OWNER_AT_ONCE + 1
+    for number in range(owners):
+        end(brokered, f"key{number}", OWNER_AT_ONCE)
+    WebhookQueue(brokered).dispatch_due()
+    counts = Counter(job_id.split("-")[0] for job_id, _ in received(brokered))
+    assert counts.total() == AT_ONCE
+    assert max(counts.values()) - min(counts.values()) <= 1  # they took turns
+
+
+def test_dispatch_due_gives_next_turn_to_new_owner(brokered: Ledger) -> None:
+    webhook_queue = WebhookQueue(brokered)
+    for number in range(AT_ONCE // OWNER_AT_ONCE):
+        end(brokered, f"flood{number}", 2 * OWNER_AT_ONCE)
+    webhook_queue.dispatch_due()
+    tries = received(brokered)
+    assert len(tries) == AT_ONCE
+    end(brokered, "small", 1)
+    webhook_queue.remove(brokered.get(tries[0][0]))  # this try is over, and the owners still have others
+    webhook_queue.dispatch_due()
+    assert received(brokered) == [("small--0", 0)]
+
+
+def test_dispatch_due_sends_nothing_more_without_a_sender(brokered: Ledger) -> None:
+    end(brokered, "key1", 2 * AT_ONCE)
+    for _ in range(10):
+        WebhookQueue(brokered).dispatch_due()
+        make_due(brokered, "key1")
+    assert messages(brokered) == OWNER_AT_ONCE
+
+
+def test_dispatch_due_gives_up_webhooks_beyond_limit(brokered: Ledger) -> None:
+    brokered.settings = brokered.settings.replace(webhook_max_due=3)
+    webhook_queue = WebhookQueue(brokered)
+    end(brokered, "key1", 2, "fails.example")
+    end(brokered, "key2", 3)
+    webhook_queue.dispatch_due()
+    webhook_queue.postpone(brokered.get("key1-fails.example-0"), 1000)
+    webhook_queue.postpone(brokered.get("key1-fails.example-1"), 2000)
+    end(brokered, "key1", 2, "answers.example")
+    webhook_queue.dispatch_due()
+    assert due(brokered, "key1").keys() == {
+        "key1-fails.example-0",
+        "key1-answers.example-0",
+        "key1-answers.example-1",
+    }
+    assert len(due(brokered, "key2")) == 3  # another key has a limit of its own
+
+
+def test_dispatch_due_keeps_time_of_older_versions(brokered: Ledger) -> None:
+    """Older versions kept all undelivered webhooks in the set of new ones."""
+    brokered.cancel(submit(brokered))
+    brokered.redis.zadd(brokered.key("webhooks"), {"a": now(brokered) + 1000})
+    WebhookQueue(brokered).dispatch_due()
+    assert messages(brokered) == 0
+    make_due(brokered)
+    WebhookQueue(brokered).dispatch_due()
+    assert received(brokered) == [("a", 0)]

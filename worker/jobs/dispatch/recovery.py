@@ -90,7 +90,7 @@ class Recovery:
             self.dispatch_waiting()
         if self._redis_uptime.seconds >= self._lease_s:
             self.take_from_lost_workers()
-        self._webhook_queue.dispatch_due(now)
+        self._webhook_queue.dispatch_due()
         if self._first_within("sweep", self._lease_s / 2):
             self.resend_lost_messages()
 

@@ -1,26 +1,29 @@
 """The webhook queue: deliveries that are due, kept in Redis until they are made or given up."""
 
-from collections.abc import Sequence
-from typing import cast
+import logging
 
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.records import Record
 
-__all__ = ["QUEUE", "TASK", "WebhookQueue"]
+__all__ = ["AT_ONCE", "HOST_AT_ONCE", "OWNER_AT_ONCE", "QUEUE", "TASK", "WebhookQueue"]
+
+log = logging.getLogger(__name__)
 
 #: The Celery queue and task of webhooks. Messages name the task, so recovery imports no code of the API.
 QUEUE, TASK = "webhooks", "stoker.webhook"
 
-#: No message is sent while this many wait. Otherwise they would pile up when no sender runs.
-BACKLOG = 200
+#: Tries in flight at the same time: in all, for one owner, and to one host. A receiver that does not answer
+#: holds a try for the sender's whole time limit, so no owner and no host may hold all of them.
+AT_ONCE, OWNER_AT_ONCE, HOST_AT_ONCE = 64, 16, 8
 #: Longer than one try can take, in seconds. If a try has had no outcome after this time, its message or its
-#: sender is lost, and recovery sends another message.
+#: sender is lost. It then counts as in flight no more, and another message is sent.
 LOST_S = 60.0
 
 
 class WebhookQueue:
-    """A sorted set of job ids, each with the time (of Redis' clock) at which recovery sends its next message.
+    """The undelivered webhooks of each owner, each with the time (of Redis' clock) at which it is due.
 
     The ledger's scripts add a job with its terminal event, and count its tries in the field `webhook` of its
     record.
@@ -29,24 +32,23 @@ class WebhookQueue:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._redis = ledger.redis
-        self._due = ledger.key("webhooks")
 
-    def dispatch_due(self, now: float) -> None:
-        """Send a message for each delivery that is due. Raises `kombu.exceptions.OperationalError`."""
-        due = cast(Sequence[str], self._redis.zrangebyscore(self._due, "-inf", now, start=0, num=BACKLOG))
-        if not due or self._redis.llen(messages_key(self._ledger.settings, QUEUE)) >= BACKLOG:
-            return
-        with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in due:
-                pipe.hget(self._ledger.channel(job_id) + ":record", "webhook")
-            tries = pipe.execute()
-        for job_id, tried in zip(due, tries, strict=True):
-            if tried is None:  # the job was forgotten, or this Redis has lost data
-                self.remove(job_id)
-                continue
-            # This message is the retry number `tried`, so Celery continues its count from the lost message.
+    def dispatch_due(self) -> None:
+        """Send a message for each delivery that is due and that the limits allow now.
+
+        Owners get equal turns. Recovery calls this regularly, and the sender after each try.
+
+        Raises `kombu.exceptions.OperationalError`.
+        """
+        settings = self._ledger.settings
+        limits = AT_ONCE, OWNER_AT_ONCE, HOST_AT_ONCE, settings.webhook_max_due, LOST_S
+        args = settings.prefix, *limits, messages_key(settings, QUEUE)
+        tries, given_up = self._ledger.scripts.eval("dispatch_webhooks", *args)
+        for job_id in given_up:
+            log.error("job %s: webhook given up, its key has %d others", job_id, settings.webhook_max_due)
+        for job_id, tried in zip(tries[::2], tries[1::2], strict=True):
+            # This message is the retry number `tried`. A second message for the same try claims nothing.
             broker.app.send_task(TASK, args=[job_id], retries=int(tried), queue=QUEUE, retry=False)
-            self._redis.zadd(self._due, {job_id: now + LOST_S}, xx=True)
 
     def claim_try(self, job_id: str, tried: int) -> bool:
         """Claim the try that follows `tried` earlier ones. Return False if the caller must not make it.
@@ -56,15 +58,25 @@ class WebhookQueue:
         head = self._ledger.settings.prefix, "", "", "", job_id  # no times, because no event is logged
         return bool(self._ledger.scripts.eval("claim_webhook_try", *head, tried, LOST_S))
 
-    def postpone(self, job_id: str, seconds: float, *, retried: bool) -> None:
-        """Set the next try to be due in this many seconds.
-
-        `retried` says that Celery has a message for this try already; recovery then waits `LOST_S` longer.
-        """
+    def postpone(self, record: Record, seconds: float) -> None:
+        """End a try that has failed. The next one is due in this many seconds."""
         now, microseconds = self._redis.time()
-        due = now + microseconds / 1e6 + seconds + (LOST_S if retried else 0.0)
-        self._redis.zadd(self._due, {job_id: due}, xx=True)
+        due = now + microseconds / 1e6 + seconds
+        with self._redis.pipeline() as pipe:
+            pipe.zadd(self._undelivered(record.owner), {record.id: due}, xx=True)
+            pipe.hdel(self._active, record.id)
+            pipe.execute()
 
-    def remove(self, job_id: str) -> None:
-        """Remove a delivery that was made or given up."""
-        self._redis.zrem(self._due, job_id)
+    def remove(self, record: Record) -> None:
+        """End a try, and remove its delivery, which was made or given up."""
+        with self._redis.pipeline() as pipe:
+            pipe.zrem(self._undelivered(record.owner), record.id)
+            pipe.hdel(self._active, record.id)
+            pipe.execute()
+
+    def _undelivered(self, owner: str) -> str:
+        return self._ledger.key("owner", owner, "webhooks")
+
+    @property
+    def _active(self) -> str:
+        return self._ledger.key("webhooks", "active")

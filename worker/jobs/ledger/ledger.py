@@ -81,7 +81,7 @@ class Ledger(LedgerReader):
         if idempotency_key:
             known = self._idempotency_redis_key(owner, idempotency_key.key), idempotency_key.fingerprint
         job = spec.kind, queue, spec.model_dump_json(), owner, spec.priority
-        args = limits.max_waiting, max_queue_s, timeout_s, *job, *known, "1" if spec.webhook_url else ""
+        args = limits.max_waiting, max_queue_s, timeout_s, *job, *known, spec.webhook_host
         outcome, *ids = self.scripts.eval("submit", *self.common_args(job_id), *args)
         if outcome == "differs":
             raise IdempotencyConflict("this Idempotency-Key came with another request before")

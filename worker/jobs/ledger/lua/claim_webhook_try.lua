@@ -2,8 +2,8 @@
 --
 -- The answer is 0 if the delivery is done or given up, or if another message has led to the same try. Recovery
 -- sends another message if the try has had no outcome within the patience.
-if not redis.call('ZSCORE', P .. ':webhooks', ID) then return 0 end
-if redis.call('HGET', RECORD, 'webhook') ~= ARGV[6] then return 0 end
+local owner, tried, host = unpack(redis.call('HMGET', RECORD, 'owner', 'webhook', 'webhook_host'))
+if tried ~= ARGV[6] or not redis.call('ZSCORE', undelivered(owner), ID) then return 0 end
 redis.call('HINCRBY', RECORD, 'webhook', 1)
-redis.call('ZADD', P .. ':webhooks', clock() + ARGV[7], ID)
+start_webhook_try(owner, host, ARGV[7])
 return 1

@@ -20,8 +20,16 @@
 --   deadlines                      zset    job id -> time (s) at which the job expires, times out, or is canceled
 --                                          without its worker; by `submit`, `claim`, `cancel`; with the final state
 --   finished                       zset    job id -> time (s) of the end; by `finish`; by `forget`
---   webhooks                       zset    job id -> time (s) at which the webhook is due; by `finish`, the sender
---                                          and recovery; on delivery, after the last try, or by `forget`
+--   webhooks                       zset    job id -> time (s) of the end: new webhooks; by `finish`; by
+--                                          `dispatch_webhooks`, which gives them to their owners, or by `forget`
+--   owner:<owner>:webhooks         zset    job id -> time (s) at which the webhook is due: undelivered webhooks; by
+--                                          `dispatch_webhooks`, `claim_webhook_try`, the sender; on delivery, when
+--                                          it is given up, or by `forget`
+--   webhooks:turns                 zset    owner -> time (s) of its last turn, or 0: owners with undelivered webhooks;
+--                                          by `dispatch_webhooks`; when the owner has none
+--   webhooks:active                hash    job id -> "<time (s) at which the try counts as lost> <owner> <host>":
+--                                          tries in flight; by `dispatch_webhooks` and `claim_webhook_try`; by the
+--                                          sender, by `forget`, or when it counts as lost
 --
 --   queue                          type    contents; written by; removed
 --   queues                         set     queues that have had a job; by `submit`; never
@@ -64,6 +72,7 @@
 local P, TIME, NOW, RETENTION, ID = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] or ''
 local CHANNEL, RECORD, LOG -- keys of the job in hand, see `use_job`
 local WORKERS, DEADLINES = P .. ':workers', P .. ':deadlines'
+local WEBHOOK_TURNS, WEBHOOKS_ACTIVE = P .. ':webhooks:turns', P .. ':webhooks:active'
 
 -- Make this job the one that the functions below act on.
 local function use_job(id)
@@ -76,6 +85,7 @@ use_job(ID)
 local function waiting(queue) return P .. ':queue:' .. queue .. ':waiting' end
 local function running(queue) return P .. ':queue:' .. queue .. ':running' end
 local function worker_jobs(name) return P .. ':worker:' .. name .. ':jobs' end
+local function undelivered(owner) return P .. ':owner:' .. owner .. ':webhooks' end
 
 -- Return the time of the Redis server (s). Leases and deadlines use it, because the clocks of hosts can differ.
 local function clock()
@@ -100,4 +110,11 @@ local function emit(kind, attempt, fields, resume)
   if resume and resume ~= '' then entry[4], entry[5] = 'resume', resume end
   redis.call('XADD', LOG, unpack(entry))
   redis.call('PUBLISH', CHANNEL, event)
+end
+
+-- Note that a try at the webhook of the job in hand is in flight. It counts as lost after the patience (s).
+local function start_webhook_try(owner, host, patience_s)
+  local ends = clock() + patience_s
+  redis.call('ZADD', undelivered(owner), ends, ID)
+  redis.call('HSET', WEBHOOKS_ACTIVE, ID, ends .. ' ' .. owner .. ' ' .. (host or ''))
 end

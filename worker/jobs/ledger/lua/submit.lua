@@ -1,10 +1,10 @@
 -- … max_waiting, max_queue (s), timeout (s), kind, queue, spec, owner, priority, Redis key of the idempotency key
--- (or ''), fingerprint, webhook ('1' or '')
+-- (or ''), fingerprint, host of the webhook (or '')
 -- → 'ok', the job's id, and the ids of the jobs that are now dispatched; or 'queue' or 'key' if that is full; or
 --   'differs' if the idempotency key belongs to another request
 --
 -- A repeated request gets the job that the first one made.
-local max_waiting, max_queue, timeout, kind, queue, spec, owner, priority, idempotency_key, fingerprint, webhook =
+local max_waiting, max_queue, timeout, kind, queue, spec, owner, priority, idempotency_key, fingerprint, host =
   unpack(ARGV, 6, 16)
 local function accepted() return { 'ok', ID, unpack(dispatch_all(queue)) } end
 if redis.call('EXISTS', RECORD) == 1 then return accepted() end -- a retry after a lost reply
@@ -26,7 +26,9 @@ if idempotency_key ~= '' then
   redis.call('DEL', idempotency_key)
   redis.call('HSET', idempotency_key, 'job', ID, 'fingerprint', fingerprint)
 end
-if webhook == '1' then redis.call('HSET', RECORD, 'webhook', 0) end -- counts the tries at the webhook
+if host ~= '' then -- `webhook` counts the tries at the webhook
+  redis.call('HSET', RECORD, 'webhook', 0, 'webhook_host', host)
+end
 redis.call('ZADD', P .. ':jobs', seq, ID)
 redis.call('ZADD', P .. ':owner:' .. owner .. ':jobs', seq, ID)
 redis.call('SADD', P .. ':queues', queue)

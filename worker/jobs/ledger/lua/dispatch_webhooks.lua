@@ -1,0 +1,96 @@
+-- prefix, limits of the tries in flight (in all, for one owner, to one host), limit of an owner's undelivered
+-- webhooks, patience (s), key of the Celery messages
+-- → the webhooks to try now, each as a job id and the number of its earlier tries; and the ids of the jobs whose
+--   webhooks were given up, because their owner has too many
+--
+-- Owners get equal turns: each gets one try before any of them gets the next. One call reads a bounded part of what
+-- is due: BATCH new webhooks, BATCH owners, and the first AHEAD webhooks of an owner.
+local BATCH, AHEAD = 500, 100
+local at_once, owner_at_once, host_at_once, max_due, patience = unpack(ARGV, 2, 6)
+local messages, now = redis.call('LLEN', ARGV[7]), clock()
+at_once, owner_at_once, host_at_once = tonumber(at_once), tonumber(owner_at_once), tonumber(host_at_once)
+local held, owners, hosts, count = {}, {}, {}, 0 -- tries in flight: their jobs, and how many each owner and host has
+
+local function hold(id, owner, host)
+  held[id], count = true, count + 1
+  owners[owner], hosts[host] = (owners[owner] or 0) + 1, (hosts[host] or 0) + 1
+end
+
+-- Read the tries in flight, and drop those that are lost. While messages wait, no sender takes them: then no try is
+-- lost, and further messages would only pile up.
+local function read_active()
+  local active = redis.call('HGETALL', WEBHOOKS_ACTIVE)
+  for i = 1, #active, 2 do
+    local ends, owner, host = string.match(active[i + 1], '^(%S+) (%S*) (.*)$')
+    if messages == 0 and tonumber(ends) <= now then
+      redis.call('HDEL', WEBHOOKS_ACTIVE, active[i])
+    else
+      hold(active[i], owner, host)
+    end
+  end
+end
+
+-- Give up one webhook if the owner has too many: the one whose next try is furthest away.
+local function give_up_excess(owner, given_up)
+  if redis.call('ZCARD', undelivered(owner)) <= tonumber(max_due) then return end
+  for _, id in ipairs(redis.call('ZREVRANGE', undelivered(owner), 0, at_once)) do
+    if not held[id] then
+      redis.call('ZREM', undelivered(owner), id)
+      given_up[#given_up + 1] = id
+      return
+    end
+  end
+end
+
+-- Give the webhooks of newly ended jobs to their owners.
+local function sort_new()
+  local given_up, new = {}, redis.call('ZRANGE', P .. ':webhooks', 0, BATCH - 1, 'WITHSCORES')
+  for i = 1, #new, 2 do
+    use_job(new[i])
+    local owner = redis.call('HGET', RECORD, 'owner')
+    if owner then
+      redis.call('ZADD', undelivered(owner), new[i + 1], ID)
+      redis.call('ZADD', WEBHOOK_TURNS, 'NX', 0, owner) -- an owner without webhooks is next
+      give_up_excess(owner, given_up)
+    end
+    redis.call('ZREM', P .. ':webhooks', ID)
+  end
+  return given_up
+end
+
+local due = {} -- owner -> ids of the webhooks that are due and were not looked at yet
+
+-- Return the owner's first due webhook that the limits allow, and the number of its earlier tries.
+local function take(owner)
+  due[owner] = due[owner] or redis.call('ZRANGEBYSCORE', undelivered(owner), '-inf', now, 'LIMIT', 0, AHEAD)
+  while (owners[owner] or 0) < owner_at_once and #due[owner] > 0 do
+    use_job(table.remove(due[owner], 1))
+    local tried, host = unpack(redis.call('HMGET', RECORD, 'webhook', 'webhook_host'))
+    if not tried then -- this Redis has lost data
+      redis.call('ZREM', undelivered(owner), ID)
+    elseif not held[ID] and (hosts[host or ''] or 0) < host_at_once then
+      hold(ID, owner, host or '')
+      start_webhook_try(owner, host, patience)
+      return tried
+    end
+  end
+end
+
+read_active()
+local given_up, tries, served = sort_new(), {}, true
+local room = at_once - math.max(count, messages)
+local turns = redis.call('ZRANGE', WEBHOOK_TURNS, 0, BATCH - 1)
+while served do
+  served = false
+  for _, owner in ipairs(turns) do
+    if room <= 0 then return { tries, given_up } end
+    local tried = take(owner)
+    if tried then
+      tries[#tries + 1], tries[#tries + 2] = ID, tried
+      room, served = room - 1, true
+    end
+    redis.call('ZADD', WEBHOOK_TURNS, now, owner)
+    if redis.call('EXISTS', undelivered(owner)) == 0 then redis.call('ZREM', WEBHOOK_TURNS, owner) end
+  end
+end
+return { tries, given_up }
