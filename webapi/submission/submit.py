@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from webapi.auth import access
 from webapi.http.problems import RETRY_AFTER_S
 from webapi.services.backend import Backend
-from webapi.webhooks.addresses import check_url
+from webapi.webhooks.destination import check_url
 from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next
 from worker.jobs.errors import (
     InvalidInput,

@@ -143,8 +143,13 @@ class Settings(BaseModel):
     """The seconds that a job, its events and its files are kept after its end."""
 
     webhook_private: bool = False
-    """`True` lets webhooks go to loopback and private addresses. See [Private
-    addresses](webhooks.md#private-addresses)."""
+    """`True` lets webhooks go to loopback, private and special addresses, on any port. See
+    [Destinations](webhooks.md#destinations)."""
+    webhook_ports: str = "80,443,8443"
+    """The ports to which webhooks may go, separated by commas. Private addresses have no such limit."""
+    webhook_hosts: str = ""
+    """The hosts to which webhooks may go, separated by commas: `hooks.example.com` is one host, and
+    `*.example.com` is every host below `example.com`. If it is unset, all hosts are allowed."""
     webhook_max_due: int = Field(10_000, ge=1)
     """The number of undelivered webhooks of one API key. Beyond it, those whose next try is furthest away are
     given up."""
@@ -185,6 +190,23 @@ class Settings(BaseModel):
                 )
         return text
 
+    @field_validator("webhook_ports")
+    @classmethod
+    def _ports(cls, text: str) -> str:
+        for port in _split(text):
+            if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+                raise PydanticCustomError("port", "{port} is not a port", {"port": port})
+        return text
+
+    @field_validator("webhook_hosts")
+    @classmethod
+    def _hosts(cls, text: str) -> str:
+        for host in _split(text):
+            if not re.fullmatch(r"(\*\.)?[a-z0-9_.:-]*[a-z0-9_:-]", host):
+                why = "{host} is not a host such as hooks.example.com or *.example.com, in lower case"
+                raise PydanticCustomError("host", why, {"host": host})
+        return text
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read `STOKER_*` from `environ`, by default that of this process. An empty value counts as unset.
@@ -213,6 +235,16 @@ class Settings(BaseModel):
     def origins(self) -> list[str]:
         """The origins in `cors_origins`."""
         return _split(self.cors_origins)
+
+    @property
+    def webhook_port_list(self) -> list[int]:
+        """The ports in `webhook_ports`."""
+        return [int(port) for port in _split(self.webhook_ports)]
+
+    @property
+    def webhook_host_list(self) -> list[str]:
+        """The hosts in `webhook_hosts`."""
+        return _split(self.webhook_hosts)
 
     @property
     def vllm_options(self) -> dict[str, Any]:

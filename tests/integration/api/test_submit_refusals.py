@@ -201,7 +201,15 @@ def test_submit_chat_with_several_models_requires_a_name(web: Web) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["x", "http://127.0.0.1/", "https://0x7f.1/", "http://localhost/", "http://u:p@a.com/"]
+    "url",
+    [
+        "x",
+        "http://127.0.0.1/",
+        "https://0x7f.1/",
+        "http://localhost/",
+        "http://u:p@a.com/",
+        "http://a.com:22/",
+    ],
 )
-def test_submit_chat_refuses_internal_webhook_urls(web: Web, url: str) -> None:
+def test_submit_chat_refuses_webhook_urls_that_are_not_allowed(web: Web, url: str) -> None:
     assert_refused(web, web.http.post("/v1/jobs/chat", json=HELLO | {"webhook_url": url}), 422, "webhook_url")
