@@ -3,8 +3,10 @@
 -- → the webhooks to try now, each as a job id and the number of its earlier tries; and the ids of the jobs whose
 --   webhooks were given up, because their owner has too many
 --
--- Owners get equal turns: each gets one try before any of them gets the next. One call reads a bounded part of what
--- is due: BATCH new webhooks, BATCH owners, and the first AHEAD webhooks of an owner.
+-- Owners get equal turns: each gets one try before any of them gets the next. An owner with n tries in flight gets
+-- another one only while more than n are free, so that some are always left for others (the dynamic threshold of
+-- Choudhury and Hahne). One call reads a bounded part of what is due: BATCH new webhooks, BATCH owners, and the
+-- first AHEAD webhooks of an owner.
 local BATCH, AHEAD = 500, 100
 local at_once, owner_at_once, host_at_once, max_due, patience = unpack(ARGV, 2, 6)
 local messages, now = redis.call('LLEN', ARGV[7]), clock()
@@ -60,10 +62,10 @@ end
 
 local due = {} -- owner -> ids of the webhooks that are due and were not looked at yet
 
--- Return the owner's first due webhook that the limits allow, and the number of its earlier tries.
-local function take(owner)
+-- Take the owner's first due webhook that the limits allow, and return the number of its earlier tries.
+local function take(owner, room)
   due[owner] = due[owner] or redis.call('ZRANGEBYSCORE', undelivered(owner), '-inf', now, 'LIMIT', 0, AHEAD)
-  while (owners[owner] or 0) < owner_at_once and #due[owner] > 0 do
+  while (owners[owner] or 0) < math.min(owner_at_once, room) and #due[owner] > 0 do
     use_job(table.remove(due[owner], 1))
     local tried, host = unpack(redis.call('HMGET', RECORD, 'webhook', 'webhook_host'))
     if not tried then -- this Redis has lost data
@@ -84,7 +86,7 @@ while served do
   served = false
   for _, owner in ipairs(turns) do
     if room <= 0 then return { tries, given_up } end
-    local tried = take(owner)
+    local tried = take(owner, room)
     if tried then
       tries[#tries + 1], tries[#tries + 2] = ID, tried
       room, served = room - 1, true
