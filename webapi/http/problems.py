@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
 from worker.jobs.errors import (
+    ClientTooSlow,
     DiskFull,
     InvalidInput,
     JobConflict,
@@ -22,6 +23,7 @@ from worker.jobs.errors import (
     QueueFull,
     StokerError,
     TooLarge,
+    TooManyStreams,
     Unauthorized,
 )
 
@@ -49,9 +51,11 @@ STATUS: dict[type[StokerError], int] = {
     ModelNotFound: 404,
     InvalidInput: 422,
     Unauthorized: 401,
+    ClientTooSlow: 408,
     JobNotFound: 404,
     JobConflict: 409,
     QueueFull: 429,
+    TooManyStreams: 429,
     NotReady: 503,
     MediaUnavailable: 503,
     DiskFull: 507,
@@ -124,7 +128,7 @@ def _stoker_error(error: StokerError) -> Response:
     if status is None:
         return _unexpected(error)
     response = problem(status, error.code, str(error), getattr(error, "field", None))
-    if isinstance(error, QueueFull):
+    if isinstance(error, QueueFull | TooManyStreams):
         response.headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = "Bearer"

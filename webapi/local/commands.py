@@ -9,12 +9,16 @@ from worker.jobs.kinds import queue_of
 from worker.jobs.settings import Settings
 
 __all__ = [
+    "WORKER",
     "authority",
     "models_argv",
     "web_argv",
     "webhooks_argv",
     "worker_argv",
 ]
+
+#: gunicorn's name of the API's worker class.
+WORKER = "webapi.server.worker.Worker"
 
 
 def worker_argv(kind: str, settings: Settings) -> list[str]:
@@ -48,14 +52,15 @@ def web_argv(settings: Settings, bind: str | None = None) -> list[str]:
     `bind` is gunicorn's name of a socket, by default the address in the settings. The graceful timeout is
     short, because clients resume an event stream that a restart interrupts.
     """
-    command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", str(settings.web_processes)]
+    command = [sys.executable, "-m", "gunicorn", "-k", WORKER, "-w", str(settings.web_processes)]
     bind = bind or authority(settings.host, settings.port)
     # 75 s is longer than clients and proxies keep idle connections, so none sends a request on a connection
     # that gunicorn is closing. By default, gunicorn would accept only 1000 connections, streams included.
     connections = ["--keep-alive", "75", "--worker-connections", str(CONNECTIONS)]
     # By default, a header SCRIPT_NAME or PATH_INFO from a proxy on this machine would change the path.
-    headers = ["--forwarder-headers", ""]
+    headers = ["--forwarder-headers", "", "--forwarded-allow-ips", settings.trusted_proxies]
     options = ["-b", bind, "--graceful-timeout", "5", "--no-control-socket", *connections, *headers]
+    options.append("--no-sendfile")  # gevent sends files in the same blocks, past the limits of `PacedSocket`
     return [*command, *options, "--log-level", settings.log_level.lower(), "webapi.app:create_app()"]
 
 

@@ -25,6 +25,7 @@ def events(job_id: str) -> Response:
     last = _cursor(record.events)
     if record.terminal and last == record.events and "Last-Event-ID" in request.headers:
         return Response(status=204)  # makes an EventSource stop reconnecting
+    backend.streams.count(access.owner())
     if record.terminal:
         logged: Iterable[LoggedEvent | None] = backend.ledger.events(job_id, last)
     else:

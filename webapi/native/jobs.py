@@ -1,6 +1,7 @@
 """The native routes that submit, show, list, cancel and delete jobs."""
 
 import logging
+from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -19,6 +20,7 @@ from webapi.submission.clips import submit_clip
 from webapi.submission.request_preferences import preferred_wait_s, read_idempotency_key, wait_for_end
 from webapi.submission.submit import cancel as cancel_job
 from webapi.submission.submit import submit
+from worker.jobs.errors import TooManyStreams
 from worker.jobs.ids import new_job_id
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import validate
@@ -51,8 +53,10 @@ def _accepted(job_id: str) -> ResponseReturnValue:
     headers = {"Location": f"/v1/jobs/{job_id}"}
     repeatable = "Idempotency-Key" in request.headers
     if wait_s := preferred_wait_s():
-        wait_for_end(current_backend(), job_id, wait_s)
-        headers["Preference-Applied"] = f"wait={wait_s}"
+        with suppress(TooManyStreams):  # a wait is only a preference
+            current_backend().streams.count(access.owner())
+            wait_for_end(current_backend(), job_id, wait_s)
+            headers["Preference-Applied"] = f"wait={wait_s}"
     record = current_backend().ledger.get(job_id)
     return _document(record), 200 if record.terminal and (wait_s or repeatable) else 202, headers
 

@@ -5,6 +5,7 @@ from itertools import chain
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
+from webapi.auth import access
 from webapi.http.bodies import json_body
 from webapi.http.problems import problem
 from webapi.http.sse import HEADERS
@@ -31,6 +32,7 @@ JOB_HEADER = "X-Stoker-Job"
 def complete() -> ResponseReturnValue:
     """Answer a conversation, in one response or as a stream of chunks."""
     backend, parsed = current_backend(), parse_request(json_body())
+    backend.streams.count(access.owner())
     job_id = submit_named(backend, new_job_id(), parsed.job)
     model = parsed.job.model or str(backend.ledger.get(job_id).spec.model)
     builder = CompletionBuilder(job_id, model, parsed.request.include_usage)

@@ -37,7 +37,7 @@ from worker.jobs.specs import ChatJob, VideoJob
 __all__ = ["IDEMPOTENCY", "ROUTES", "VIDEO_RESPONSES", "form_of"]
 
 #: Error statuses of a submit, besides those of every route.
-SUBMIT = (400, 413, 415, 422, 429)
+SUBMIT = (400, 408, 413, 415, 422, 429)
 
 IDEMPOTENCY = (
     parameter(
@@ -158,7 +158,7 @@ ROUTES: dict[str, Route] = {
                 "An EventSource does not reconnect after this response."
             ),
         },
-        (404, 422),
+        (404, 422, 429),
         parameters=(
             parameter("Last-Event-ID", "The number of the last event that the client received.", **CURSOR),
             parameter(

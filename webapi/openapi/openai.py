@@ -51,7 +51,7 @@ class ChatCompletionBody(ChatCompletionRequest, ChatJob):
 
 
 #: Error statuses of a submit, besides those of every route.
-SUBMIT = (400, 404, 413, 415, 429)
+SUBMIT = (400, 404, 408, 413, 415, 429)
 #: The schema of a form field that may be any text.
 TEXT: dict[str, Any] = {}
 VIDEO_FORM = form_of(

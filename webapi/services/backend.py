@@ -9,6 +9,7 @@ from flask import current_app
 from webapi.services.feed import Feed
 from webapi.services.gevent_media import open_media
 from webapi.services.keys import Keys
+from webapi.services.open_streams import OpenStreams
 from webapi.services.token_counter import TokenCounter
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.ledger import Ledger
@@ -37,6 +38,7 @@ class Backend:
     feed: Feed
     token_counter: TokenCounter
     keys: Keys
+    streams: OpenStreams
     #: The models that workers have served, by kind and name. The warm-up refreshes them every second.
     served_models: dict[tuple[str, str], ModelCard] = field(default_factory=dict)
 
@@ -50,9 +52,8 @@ class Backend:
         registry = Registry(ledger)
         feed = Feed(ledger.redis, ledger.key("feed"))
         media = open_media(settings)
-        return cls(
-            settings, ledger, media, registry, Queues(ledger), feed, TokenCounter(registry), Keys(ledger)
-        )
+        counter, streams = TokenCounter(registry), OpenStreams(settings.max_open_streams_per_key)
+        return cls(settings, ledger, media, registry, Queues(ledger), feed, counter, Keys(ledger), streams)
 
     def files(self, job_id: str) -> JobFiles:
         """Return the files of the job in the media store."""

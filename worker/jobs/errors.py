@@ -23,6 +23,19 @@ class TooLarge(InvalidInput):
     code = "too_large"
 
 
+class ClientTooSlow(StokerError):
+    """The client sends the body of its request too slowly."""
+
+    code = "request_timeout"
+
+
+class TooManyStreams(StokerError):
+    """The key has as many open event streams as the settings allow. `retry_after_s` is in seconds."""
+
+    code = "too_many_streams"
+    retry_after_s = 5
+
+
 class Unauthorized(StokerError):
     """The request has no credentials that are valid now. The message does not reveal which keys exist."""
 

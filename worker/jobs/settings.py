@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -63,6 +64,23 @@ class Settings(BaseModel):
     """The lifetime of a stream token, in seconds. See [Browser tokens](security.md#browser-tokens)."""
     heartbeat_s: float = Field(15.0, gt=0)
     """The seconds between two comment lines on an idle event stream, which keep proxies from closing it."""
+
+    head_timeout_s: float = Field(10.0, gt=0)
+    """The seconds within which a client must send the head of a request. See
+    [Connections](security.md#connections)."""
+    stall_timeout_s: float = Field(60.0, gt=0)
+    """The seconds for which a client may keep the API waiting while it sends a body or reads a response. Each
+    KiB adds a second, up to this number. See [Connections](security.md#connections)."""
+    max_open_streams_per_key: int = Field(1000, ge=1)
+    """The number of event streams, and of requests that wait for the end of a job, that one key may have open
+    in one API process."""
+    max_connections_per_address: int = Field(1000, ge=0)
+    """The number of connections that one address may have open in one API process. `0` means any number. See
+    [Connections](security.md#connections)."""
+    trusted_proxies: str = "127.0.0.1,::1"
+    """The addresses and networks of proxies in front of the API, separated by commas. The API believes their
+    `X-Forwarded-Proto`, and any number of clients may come from them. See [A proxy with
+    TLS](deployment.md#a-proxy-with-tls)."""
 
     worker: Literal["chat", "video"] | None = None
     """The kind of job that this worker serves, `chat` or `video`. `stoker worker` sets it."""
@@ -177,6 +195,13 @@ class Settings(BaseModel):
             ClipSize.parse(part)
         return text
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        for part in _split(text):
+            ip_network(part)
+        return text
+
     @field_validator("cors_origins")
     @classmethod
     def _exact_origins(cls, text: str) -> str:
@@ -245,6 +270,11 @@ class Settings(BaseModel):
     def webhook_host_list(self) -> list[str]:
         """The hosts in `webhook_hosts`."""
         return _split(self.webhook_hosts)
+
+    @property
+    def proxy_networks(self) -> list[IPv4Network | IPv6Network]:
+        """The networks in `trusted_proxies`."""
+        return [ip_network(part) for part in _split(self.trusted_proxies)]
 
     @property
     def vllm_options(self) -> dict[str, Any]:

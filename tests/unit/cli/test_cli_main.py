@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from webapi.cli.main import main
+from webapi.local.commands import WORKER
+from webapi.server.worker import Worker
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.limits import ClipSize
 from worker.jobs.settings import Settings
@@ -70,11 +72,20 @@ def test_worker_webhooks_executes_celery_with_threads(run: Runner) -> None:
     assert options["-n"].startswith("webhooks-")
 
 
-def test_web_executes_gunicorn_with_gevent(run: Runner) -> None:
+def test_web_executes_gunicorn_with_own_worker(run: Runner) -> None:
     argv, env = run("web --host ::1 --port 81")
-    assert argv[:5] == [sys.executable, "-m", "gunicorn", "-k", "gevent"]
+    assert argv[:5] == [sys.executable, "-m", "gunicorn", "-k", WORKER]
     assert (argv[argv.index("-b") + 1], argv[-1]) == ("[::1]:81", "webapi.app:create_app()")
     assert env["STOKER_PORT"] == "81"
+    assert f"{Worker.__module__}.{Worker.__name__}" == WORKER
+
+
+@pytest.mark.parametrize("proxies", ["10.0.0.1/8", "proxy.example", "*"])
+def test_settings_refuse_proxies_that_are_not_networks(proxies: str) -> None:
+    with pytest.raises(ConfigurationError, match="STOKER_TRUSTED_PROXIES"):
+        Settings.from_env({"STOKER_TRUSTED_PROXIES": proxies})
+    networks = Settings.from_env({"STOKER_TRUSTED_PROXIES": "10.0.0.0/8, ::1"}).proxy_networks
+    assert list(map(str, networks)) == ["10.0.0.0/8", "::1/128"]
 
 
 def test_models_executes_worker_assets(run: Runner) -> None:

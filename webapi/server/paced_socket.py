@@ -1,0 +1,105 @@
+"""A client's connection that ends when the client keeps the server waiting."""
+
+import errno
+import time
+from typing import Any
+
+from worker.jobs.errors import ClientTooSlow
+
+__all__ = ["MIN_BYTES_PER_S", "PacedSocket"]
+
+#: Slowest average rate of a client that sends a body or reads a response, in bytes per second.
+MIN_BYTES_PER_S = 1024
+#: Shortest timeout of an operation, in seconds. With 0 the socket would not block.
+_SHORTEST_S = 0.001
+
+
+class PacedSocket:
+    """A connection with deadlines on progress. Everything else is the connection's own.
+
+    - A head must be complete `head_s` seconds after its first byte, and the first head of a connection that
+      long after the connection was accepted. Between two requests the connection may be idle.
+    - While a request is served, the client may keep the server waiting for `stall_s` seconds. Each byte that
+      it sends or reads earns time at `MIN_BYTES_PER_S`. Time in which the server waits for something else
+      does not count, so a stream without events may stay open.
+    - The rest of a body that was not read must arrive `head_s` seconds after the response.
+    """
+
+    def __init__(self, connection: Any, head_s: float, stall_s: float) -> None:
+        self._connection = connection
+        self._head_s = head_s
+        self._stall_s = self._patience_s = stall_s
+        self._serving = False
+        self._late = False
+        #: When the current head, or the rest of a body, must be complete. None if none of a head has arrived.
+        self._due: float | None = time.monotonic() + head_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def start_request(self) -> None:
+        """Begin to serve a request whose head is complete."""
+        self._serving, self._patience_s = True, self._stall_s
+
+    def end_request(self) -> None:
+        """Begin to read the rest of the request's body, after the response."""
+        self._serving, self._due = False, time.monotonic() + self._head_s
+
+    def await_request(self) -> None:
+        """Begin to wait for the next head."""
+        self._due = None
+
+    def recv(self, size: int) -> bytes:
+        """Return the next bytes of a head or a body. Raises `ClientTooSlow` for a body.
+
+        If a head, or the rest of a body, is late, it returns no bytes from then on, as if the client had
+        closed the connection.
+        """
+        return self._recv_body(size) if self._serving else self._recv_head(size)
+
+    def send(self, data: Any) -> int:
+        """Send some of the data and return how much. Raises `BrokenPipeError` if the client is too slow."""
+        started = self._start()
+        try:
+            sent = int(self._connection.send(data))
+        except TimeoutError:
+            raise BrokenPipeError(errno.EPIPE, "the client does not read the response") from None
+        self._account(started, sent)
+        return sent
+
+    def sendall(self, data: Any) -> None:
+        """Send all of the data. Raises `BrokenPipeError` if the client is too slow."""
+        left = memoryview(data)
+        while left:
+            left = left[self.send(left) :]
+
+    def _recv_head(self, size: int) -> bytes:
+        if self._late:
+            return b""
+        due = self._due
+        self._connection.settimeout(None if due is None else max(due - time.monotonic(), _SHORTEST_S))
+        try:
+            data = bytes(self._connection.recv(size))
+        except TimeoutError:
+            self._late = True
+            return b""
+        if due is None:
+            self._due = time.monotonic() + self._head_s
+        return data
+
+    def _recv_body(self, size: int) -> bytes:
+        started = self._start()
+        try:
+            data = bytes(self._connection.recv(size))
+        except TimeoutError:
+            raise ClientTooSlow("The body did not arrive in time.") from None
+        self._account(started, len(data))
+        return data
+
+    def _start(self) -> float:
+        self._connection.settimeout(max(self._patience_s, _SHORTEST_S))
+        return time.monotonic()
+
+    def _account(self, started: float, size: int) -> None:
+        waited_s = time.monotonic() - started
+        self._patience_s = min(self._stall_s, self._patience_s - waited_s + size / MIN_BYTES_PER_S)

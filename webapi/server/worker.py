@@ -1,0 +1,62 @@
+"""gunicorn's gevent worker, with limits on what clients may hold open."""
+
+from contextlib import suppress
+from typing import Any
+
+from gunicorn.workers.ggevent import GeventWorker
+
+from webapi.server.address_counts import AddressCounts
+from webapi.server.paced_socket import PacedSocket
+from worker.jobs.settings import Settings
+
+__all__ = ["Worker"]
+
+#: Bytes that are read at once and thrown away.
+_BLOCK_BYTES = 2**16
+#: Seconds that a refused client gets to send its request, so that it also reads the answer.
+_REFUSAL_S = 1.0
+_REFUSAL = (
+    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nConnection: close\r\n"
+    b"Content-Type: text/plain\r\nContent-Length: 49\r\n\r\n"
+    b"Too many connections are open from your address.\n"
+)
+
+
+class Worker(GeventWorker):  # type: ignore[misc]
+    """A worker whose connections have deadlines on progress and a cap an address. The settings tell which."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._settings = settings = Settings.from_env()
+        self._addresses = AddressCounts(settings.max_connections_per_address, settings.proxy_networks)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve a connection until it ends."""
+        host = addr[0] if isinstance(addr, tuple) else ""
+        with self._addresses.counted(host) as admitted:
+            if admitted:
+                paced = PacedSocket(client, self._settings.head_timeout_s, self._settings.stall_timeout_s)
+                super().handle(listener, paced, addr)
+            else:
+                self.log.warning("Too many connections from %s", host)
+                _refuse(client)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: PacedSocket, addr: Any) -> None:
+        """Serve a request whose head is complete, and read the rest of its body."""
+        sock.start_request()
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        finally:
+            sock.end_request()
+        if not getattr(req.body, "failed", False):  # else gunicorn closes the connection
+            while req.body.read(_BLOCK_BYTES):
+                pass
+        sock.await_request()
+
+
+def _refuse(client: Any) -> None:
+    with suppress(OSError):
+        client.settimeout(_REFUSAL_S)
+        client.sendall(_REFUSAL)
+        client.recv(_BLOCK_BYTES)  # a close with unread bytes could discard the answer
+    client.close()
