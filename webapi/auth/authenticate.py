@@ -1,18 +1,18 @@
-"""Authentication of every request, by API key or stream token."""
+"""Authentication of every request by API key or stream token, and the check of the key's scope."""
 
 from urllib.parse import urlsplit
 
-from flask import Flask, g, request
+from flask import Flask, current_app, g, request
+from werkzeug.exceptions import MethodNotAllowed
 
-from webapi.auth import stream_tokens
+from webapi.auth import access, stream_tokens
 from webapi.auth.public_bind import is_loopback
+from webapi.auth.route_scopes import ROUTE_SCOPES
 from webapi.services.backend import Backend, current_backend
-from worker.jobs.errors import Unauthorized
+from webapi.services.key import Key
+from worker.jobs.errors import Forbidden, MistypedKey, Unauthorized
 
 __all__ = ["register"]
-
-#: Paths that need no key: the probes of load balancers, and the API's description.
-PUBLIC_PATHS = ("/livez", "/readyz", "/openapi.json", "/docs")
 
 #: Headers that proxies add, beside all that begin with `X-Forwarded-`.
 PROXY_HEADERS = {"forwarded", "via", "x-real-ip"}
@@ -25,40 +25,55 @@ _NO_KEY_YET = (
 
 
 def register(app: Flask) -> None:
-    """Refuse requests without a valid key, as soon as any key exists."""
+    """Refuse requests without a valid key as soon as any key exists, and keys without the route's scope."""
     app.before_request(_authenticate)
 
 
 def _authenticate() -> None:
-    """Set `g.owner` to the id of the caller's key. Raises `Unauthorized`.
+    """Set `g.key` to the caller's key. Raises `Unauthorized` and `Forbidden`.
 
-    OPTIONS needs no key: a browser sends none with a preflight request, and the answer tells no secrets.
+    OPTIONS needs no key: a browser sends none with a preflight request, and the answer tells no secrets. A
+    path without a route needs a key, but no scope.
     """
-    backend = current_backend()
-    if backend.settings.no_auth or request.method == "OPTIONS":
-        return
-    if request.path in PUBLIC_PATHS or request.path.startswith("/docs/"):
+    backend, endpoint = current_backend(), _endpoint()
+    scope = ROUTE_SCOPES.get(endpoint, "admin") if endpoint else None
+    if backend.settings.no_auth or request.method == "OPTIONS" or scope == "public":
         return
     try:
-        g.owner = _key_id(backend)
+        g.key = _key(backend)
+    except MistypedKey:
+        raise
     except Unauthorized:
         if backend.keys.any():
             raise
         if not _is_local(backend):
             raise Unauthorized(_NO_KEY_YET) from None
+        return
+    backend.keys.note_use(g.key.id)
+    if scope and not access.may(scope):
+        raise Forbidden(f"This API key lacks the scope `{scope}`. It has: {', '.join(g.key.scopes)}.")
 
 
-def _key_id(backend: Backend) -> str:
-    """Return the id of the key in the request, or of the key that made the request's stream token."""
+def _endpoint() -> str | None:
+    """Return the endpoint of the request's path, for another method if the path does not have this one."""
+    error = request.routing_exception
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        adapter = current_app.url_map.bind_to_environ(request.environ)
+        return str(adapter.match(method=next(iter(error.valid_methods)))[0])
+    return request.endpoint
+
+
+def _key(backend: Backend) -> Key:
+    """Return the key in the request, or the key that made the request's stream token."""
     try:
         given = request.authorization
     except ValueError:  # a Basic header that is not ASCII
         raise Unauthorized from None
     if given is not None and given.type == "bearer":
-        return backend.keys.check(given.token or "").id
+        return backend.keys.check(given.token or "")
     token = request.args.get("token") or request.cookies.get(stream_tokens.COOKIE)
     if token and request.endpoint in stream_tokens.READ_ENDPOINTS and request.method in ("GET", "HEAD"):
-        return stream_tokens.owner(backend, token, (request.view_args or {})["job_id"])
+        return stream_tokens.key(backend, token, (request.view_args or {})["job_id"])
     raise Unauthorized
 
 

@@ -10,10 +10,11 @@ from itsdangerous import BadData, URLSafeSerializer
 from webapi.auth import access
 from webapi.documents.jobs import TokenDocument
 from webapi.services.backend import Backend, current_backend
+from webapi.services.key import Key
 from webapi.services.signing_keys import SigningKeys
 from worker.jobs.errors import Unauthorized
 
-__all__ = ["COOKIE", "READ_ENDPOINTS", "owner", "routes", "serializer"]
+__all__ = ["COOKIE", "READ_ENDPOINTS", "key", "routes", "serializer"]
 
 routes = Blueprint("tokens", __name__)
 
@@ -43,8 +44,8 @@ def issue(job_id: str) -> ResponseReturnValue:
     return response
 
 
-def owner(backend: Backend, token: str, job_id: str) -> str:
-    """Return the id of the key that the job's token was made with.
+def key(backend: Backend, token: str, job_id: str) -> Key:
+    """Return the key that the job's token was made with.
 
     Raises `Unauthorized` if the token is forged, has expired or belongs to another job, and if the key is no
     longer valid.
@@ -55,11 +56,11 @@ def owner(backend: Backend, token: str, job_id: str) -> str:
         raise Unauthorized from None
     if its_job != job_id or expires_at <= time.time():
         raise Unauthorized
-    return backend.keys.valid(key_id).id
+    return backend.keys.valid(key_id)
 
 
 def serializer(backend: Backend) -> URLSafeSerializer:
     """Return the serializer that signs tokens, `[job id, key id, expiry in seconds since the epoch]`."""
     # URLSafeTimedSerializer would refuse a token that a host with a slightly faster clock has just signed.
-    key = SigningKeys(backend.ledger).token_key
-    return URLSafeSerializer(key, salt="job", signer_kwargs={"digest_method": hashlib.sha256})
+    secret = SigningKeys(backend.ledger).token_key
+    return URLSafeSerializer(secret, salt="job", signer_kwargs={"digest_method": hashlib.sha256})

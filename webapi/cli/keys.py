@@ -1,13 +1,17 @@
-"""`stoker keys`: creates, lists and revokes API keys directly in Redis."""
+"""`stoker keys`: creates, lists, rotates and revokes API keys directly in Redis."""
 
 import re
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from webapi.cli.table import print_table
 from webapi.local import state_file
-from webapi.services.keys import Key, Keys
+from webapi.services.key import ALL_SCOPES, DEFAULT_SCOPES, Key, NewKey
+from webapi.services.key_changes import KeyChange, KeyChanges
+from webapi.services.keys import Keys
 from webapi.services.signing_keys import SigningKeys
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import rfc3339
@@ -16,11 +20,13 @@ from worker.jobs.settings import Settings
 __all__ = ["keys"]
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+#: `stoker keys list` warns of keys that expire within this time.
+WARN_S = 30 * 86_400
 
 
 @click.group()
 def keys() -> None:
-    """Create, list and revoke API keys.
+    """Create, list, rotate and revoke API keys.
 
     The keys are in the Redis of STOKER_REDIS_URL, or else of the running `stoker up`.
     """
@@ -32,28 +38,54 @@ def _ledger() -> Ledger:
     return ledger
 
 
-def _seconds(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
-    if text is None:
-        return None
-    parts = re.fullmatch(r"([1-9][0-9]{0,8})([smhdw])", text)
+def _seconds(_: click.Context, __: click.Parameter, text: str) -> int:
+    parts = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
     if parts is None:
         raise click.BadParameter("must be a number with s, m, h, d or w, such as 30d or 12h")
     return int(parts[1]) * UNITS_S[parts[2]]
 
 
+def _lifetime(context: click.Context, option: click.Parameter, text: str) -> int | None:
+    if text == "never":
+        return None
+    seconds = _seconds(context, option, text)
+    if seconds == 0:
+        raise click.BadParameter("must be a time such as 30d or 12h, or never")
+    return seconds
+
+
+def _scopes(_: click.Context, __: click.Parameter, text: str) -> Sequence[str]:
+    scopes = text.split(",")
+    if not set(scopes) <= set(ALL_SCOPES):
+        raise click.BadParameter(f"must be some of {','.join(ALL_SCOPES)}")
+    return [scope for scope in ALL_SCOPES if scope in scopes]
+
+
+_EXPIRES = click.option(
+    "--expires",
+    "expires_s",
+    callback=_lifetime,
+    default="365d",
+    show_default=True,
+    help="Time until the key expires, such as 30d or 12h, or never.",
+)
+
+
 @keys.command()
 @click.argument("name")
+@click.option(
+    "--scopes",
+    callback=_scopes,
+    default=",".join(DEFAULT_SCOPES),
+    show_default=True,
+    help=f"What the key may do, some of {','.join(ALL_SCOPES)}.",
+)
+@click.option("--admin", is_flag=True, help="Give the key all scopes.")
 @click.option("--max-waiting", type=click.IntRange(1), help="Limit of the key's waiting jobs.")
 @click.option("--max-running", type=click.IntRange(1), help="Limit of the key's running jobs.")
-@click.option(
-    "--expires",
-    callback=_seconds,
-    help="Time until the key expires, such as 30d or 12h. By default it never does.",
-)
+@_EXPIRES
 @click.option("--if-none", is_flag=True, help="Create the key only if none exists.")
-def create(
-    name: str, max_waiting: int | None, max_running: int | None, expires: int | None, if_none: bool
-) -> None:
+def create(name: str, admin: bool, if_none: bool, **options: Any) -> None:
     """Create a key for NAME and print it. It is shown only this once."""
     if not name.isprintable() or not name.strip():
         raise click.BadParameter("must have characters, and only such as can be printed", param_hint="NAME")
@@ -61,21 +93,55 @@ def create(
     if if_none and api_keys.any():
         click.echo("There are keys already: `stoker keys create NAME` makes another.", err=True)
         return
-    new = api_keys.create(name, max_waiting=max_waiting, max_running=max_running, expires_s=expires)
+    _show(api_keys.create(name, **options | ({"scopes": ALL_SCOPES} if admin else {})))
+
+
+def _show(new: NewKey) -> None:
+    """Print the text of the key, and when it expires."""
     click.echo(new.text)
-    click.echo("Keep it now: it is stored as a hash, and will not be shown again.", err=True)
+    expires = new.key.expires_at
+    until = "never expires" if expires is None else f"expires at {rfc3339(expires)}"
+    click.echo(
+        f"Keep it now: it is stored as a hash, and will not be shown again. The key {until}.", err=True
+    )
 
 
 @keys.command("list")
 def list_keys() -> None:
     """List the keys without their secrets."""
-    print_table("ID NAME STATE CREATED EXPIRES MAX-WAITING MAX-RUNNING", map(_row, Keys(_ledger()).list()))
+    found = Keys(_ledger()).list()
+    title = "ID NAME STATE SCOPES CREATED EXPIRES LAST-USED MAX-WAITING MAX-RUNNING"
+    print_table(title, map(_row, found))
+    for key in found:
+        if key.state == "valid" and key.expires_at is not None and key.expires_at < time.time() + WARN_S:
+            what = f"{key.id} ({key.name}) expires at {rfc3339(key.expires_at)}"
+            click.echo(f"{what}: `stoker keys rotate {key.id}` renews it.", err=True)
 
 
 def _row(key: Key) -> Sequence[object]:
-    expires = "-" if key.expires_at is None else rfc3339(key.expires_at)
+    times = [_time(at) for at in (key.created_at, key.expires_at, key.last_used_at)]
     caps = [key.max_waiting or "-", key.max_running or "-"]
-    return [key.id, key.name, key.state, rfc3339(key.created_at), expires, *caps]
+    return [key.id, key.name, key.state, ",".join(key.scopes), *times, *caps]
+
+
+def _time(epoch_s: float | None) -> str:
+    return "-" if epoch_s is None else rfc3339(epoch_s)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@click.option(
+    "--grace",
+    "grace_s",
+    callback=_seconds,
+    default="24h",
+    show_default=True,
+    help="Time for which the old text stays valid. 0s ends it at once.",
+)
+@_EXPIRES
+def rotate(key_id: str, grace_s: int, expires_s: int | None) -> None:
+    """Print a new text of the key with this ID. Its jobs, limits and scopes stay."""
+    _show(Keys(_ledger()).rotate(key_id, grace_s=grace_s, expires_s=expires_s))
 
 
 @keys.command()
@@ -84,6 +150,16 @@ def revoke(key_id: str) -> None:
     """Revoke the key with this ID. Jobs that were submitted with it go on."""
     key = Keys(_ledger()).revoke(key_id)
     click.echo(f"{key.id} ({key.name}) is revoked")
+
+
+@keys.command()
+def audit() -> None:
+    """List who created, rotated and revoked keys, oldest first."""
+    print_table("TIME ACTION ID NAME BY", map(_change, KeyChanges(_ledger()).list()))
+
+
+def _change(change: KeyChange) -> Sequence[object]:
+    return [rfc3339(change.time), change.action, change.key, change.name, change.by]
 
 
 @keys.command("webhook-secret")

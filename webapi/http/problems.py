@@ -14,6 +14,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from worker.jobs.errors import (
     ClientTooSlow,
     DiskFull,
+    Forbidden,
     InvalidInput,
     JobConflict,
     JobNotFound,
@@ -51,6 +52,7 @@ STATUS: dict[type[StokerError], int] = {
     ModelNotFound: 404,
     InvalidInput: 422,
     Unauthorized: 401,
+    Forbidden: 403,
     ClientTooSlow: 408,
     JobNotFound: 404,
     JobConflict: 409,

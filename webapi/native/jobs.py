@@ -126,10 +126,16 @@ def _memory_of(job_id: str) -> MemoryDocument:
 
 @routes.post("/<job_id>/cancel")
 def cancel(job_id: str) -> ResponseReturnValue:
-    """Cancel a job. A waiting job ends at once, a running one at its next step."""
+    """Cancel a job. A waiting job ends at once, a running one at its next step.
+
+    The result of a job that had succeeded before is null for a key without the scope `read`.
+    """
     access.job(job_id)
     state = cancel_job(current_backend(), job_id)
-    return _document(current_backend().ledger.get(job_id)), 202 if state == "running" else 200
+    document = _document(current_backend().ledger.get(job_id))
+    if not access.may("read"):
+        document["result"] = None
+    return document, 202 if state == "running" else 200
 
 
 @routes.delete("/<string(length=32):job_id>")

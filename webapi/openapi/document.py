@@ -27,6 +27,7 @@ from pydantic import BaseModel
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import Rule
 
+from webapi.auth.route_scopes import ROUTE_SCOPES
 from webapi.http.problems import PROBLEM_JSON, Problem
 from webapi.openai.errors import ErrorDocument, handles
 from webapi.openapi import native, openai
@@ -57,7 +58,7 @@ ABOUT = (
 )
 
 #: Error statuses of all routes, and of the routes that need a key.
-ALWAYS, GUARDED = (500, 503), (401,)
+ALWAYS, GUARDED = (500, 503), (401, 403)
 ERROR_HEADERS: Mapping[int, Mapping[str, Header]] = {
     401: {"WWW-Authenticate": header("The authentication scheme.", const="Bearer")},
     416: {"Content-Range": header("The size of the video in bytes.", pattern=r"^bytes \*/\d+$")},
@@ -69,7 +70,8 @@ SECURITY: Json = {
         "type": "http",
         "scheme": "bearer",
         "description": (
-            "An API key (`stoker keys create`). As long as no key exists, the API serves only this machine."
+            "An API key (`stoker keys create`), which must have the listed scope. "
+            "As long as no key exists, the API serves only this machine."
         ),
     },
     "token": {
@@ -117,7 +119,8 @@ def _operation(app: Flask, rule: Rule, path: str) -> Operation:
     blueprint, _, name = rule.endpoint.partition(".")
     summary, _, more = (app.view_functions[rule.endpoint].__doc__ or "").partition("\n")
     ids = [_id(name) for name in re.findall(r"{(\w+)}", path)]
-    statuses = {*route.errors, *ALWAYS, *(() if route.free else GUARDED)}
+    scope = ROUTE_SCOPES[rule.endpoint]
+    statuses = {*route.errors, *ALWAYS, *(() if scope == "public" else GUARDED)}
     answers = {status: _success(answer, blueprint) for status, answer in route.answers.items()}
     errors = {status: _error(status, path) for status in statuses}
     return Operation(
@@ -127,14 +130,14 @@ def _operation(app: Flask, rule: Rule, path: str) -> Operation:
         operationId=f"{blueprint}_{name}",
         parameters=[*ids, *_query(route.query), *route.parameters],
         responses={str(status): answer for status, answer in sorted((answers | errors).items())},
-        security=_security(route),
+        security=_security(route, scope),
         **({} if route.body is None else {"requestBody": _body(route.body)}),
     )
 
 
-def _security(route: Route) -> list[dict[str, list[str]]]:
+def _security(route: Route, scope: str) -> list[dict[str, list[str]]]:
     """Return the alternative ways to authenticate."""
-    key: list[dict[str, list[str]]] = [] if route.free else [{"key": []}]
+    key: list[dict[str, list[str]]] = [] if scope == "public" else [{"key": [scope]}]
     token: list[dict[str, list[str]]] = [{"token": []}] if route.reads else []
     return [*key, *token]
 

@@ -177,10 +177,8 @@ ROUTES: dict[str, Route] = {
         },
         (404,),
     ),
-    "ops.livez": Route({200: AnswerSpec("This process answers.", HealthDocument)}, free=True),
-    "ops.readyz": Route(
-        {200: AnswerSpec("Redis and a worker of each kind are ready.", HealthDocument)}, free=True
-    ),
+    "ops.livez": Route({200: AnswerSpec("This process answers.", HealthDocument)}),
+    "ops.readyz": Route({200: AnswerSpec("Redis and a worker of each kind are ready.", HealthDocument)}),
     "ops.queues": Route({200: AnswerSpec("The queues.", QueuesDocument)}),
     "ops.workers": Route({200: AnswerSpec("The live workers.", WorkersDocument)}),
     "ops.metrics": Route(

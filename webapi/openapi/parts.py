@@ -122,7 +122,7 @@ class Route:
     """The parts of a route's description that its view's name and docstring do not give.
 
     `errors` are the error statuses besides those of every route. A route with `reads` accepts a stream token
-    instead of a key. A route with `free` needs no key.
+    instead of a key.
     """
 
     answers: Mapping[int, AnswerSpec]
@@ -131,4 +131,3 @@ class Route:
     query: type[BaseModel] | None = None
     parameters: Sequence[Parameter] = ()
     reads: bool = False
-    free: bool = False

@@ -48,10 +48,29 @@ class Unauthorized(StokerError):
         )
 
 
+class MistypedKey(Unauthorized):
+    """The checksum in the text of the API key is wrong. This tells nothing about the keys that exist."""
+
+    def __init__(self) -> None:
+        super().__init__("The API key has a typing error, or a part of it is missing: its checksum is wrong.")
+
+
+class Forbidden(StokerError):
+    """The caller's API key is valid, but it lacks the scope of this route."""
+
+    code = "forbidden"
+
+
 class KeyNotFound(StokerError):
     """No API key has this id."""
 
     code = "not_found"
+
+
+class KeyRevoked(StokerError):
+    """The API key was revoked, so it gets no new secret."""
+
+    code = "conflict"
 
 
 class ModelNotFound(InvalidInput):

@@ -1,7 +1,9 @@
 """Tests of `stoker keys`, and of the hosts on which the API refuses to listen without a key."""
 
 import json
+import os
 import re
+import time
 
 import httpx
 import pytest
@@ -11,8 +13,11 @@ from tests.support.web.webstack import Web
 from webapi.cli.main import main
 from webapi.services.keys import Keys
 from webapi.services.signing_keys import SigningKeys
+from worker.jobs.errors import Unauthorized
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
+
+DAY_S = 86_400
 
 
 def stoker(*arguments: str) -> Result:
@@ -27,21 +32,99 @@ def env(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPat
 
 
 def test_keys_create_list_and_revoke(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
-    created = stoker("keys", "create", "ci", "--max-waiting", "9", "--max-running", "2", "--expires", "30d")
+    created = stoker("keys", "create", "ci", "--max-waiting", "9", "--max-running", "2", "--expires", "31d")
     assert created.exit_code == 0, created.output
     key = Keys(ledger).check(created.stdout.strip())
     assert (key.name, key.max_waiting, key.max_running) == ("ci", 9, 2)
-    assert key.expires_at == pytest.approx(key.created_at + 30 * 86_400)
-    assert "will not be shown again" in created.stderr
-    stoker("keys", "create", "for ever")
-    head, first, second = stoker("keys", "list").stdout.splitlines()
-    assert head.split() == ["ID", "NAME", "STATE", "CREATED", "EXPIRES", "MAX-WAITING", "MAX-RUNNING"]
-    assert first.split()[:3] == [key.id, "ci", "valid"]
-    assert first.split()[-2:] == ["9", "2"]
-    assert second.split()[-3:] == ["-", "-", "-"]
-    assert created.stdout.strip()[-43:] not in first
+    assert key.expires_at == pytest.approx(key.created_at + 31 * DAY_S)
+    assert "will not be shown again. The key expires at 2" in created.stderr
+    assert "The key never expires" in stoker("keys", "create", "for ever", "--expires", "never").stderr
+    listed = stoker("keys", "list")
+    head, first, second = listed.stdout.splitlines()
+    columns = "ID NAME STATE SCOPES CREATED EXPIRES LAST-USED MAX-WAITING MAX-RUNNING"
+    assert (head.split(), listed.stderr) == (columns.split(), "")
+    assert first.split()[:4] == [key.id, "ci", "valid", "submit,read"]
+    assert first.split()[-3:] == ["-", "9", "2"]
+    assert second.split()[-4:] == ["-", "-", "-", "-"]
+    assert created.stdout.strip()[-49:] not in first
+    Keys(ledger).note_use(key.id)
+    assert re.match(r"\d{4}-", stoker("keys", "list").stdout.splitlines()[1].split()[6])
     assert stoker("keys", "revoke", key.id).stdout == f"{key.id} (ci) is revoked\n"
     assert stoker("keys", "list").stdout.splitlines()[1].split()[2] == "revoked"
+
+
+def test_keys_create_expires_after_a_year_by_default(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    key = Keys(ledger).check(stoker("keys", "create", "ci").stdout.strip())
+    assert key.expires_at == pytest.approx(key.created_at + 365 * DAY_S)
+
+
+@pytest.mark.parametrize(
+    ("options", "scopes"),
+    [
+        ((), ("submit", "read")),
+        (("--scopes", "metrics"), ("metrics",)),
+        (("--scopes", "metrics,submit"), ("submit", "metrics")),
+        (("--admin",), ("submit", "read", "metrics", "admin")),
+    ],
+)
+def test_keys_create_gives_the_scopes(
+    env: pytest.MonkeyPatch, ledger: Ledger, options: tuple[str, ...], scopes: tuple[str, ...]
+) -> None:
+    created = stoker("keys", "create", "ci", *options)
+    assert Keys(ledger).check(created.stdout.strip()).scopes == scopes
+
+
+@pytest.mark.parametrize("scopes", ["", "write", "submit,,read", "submit, read"])
+def test_keys_create_refuses_unknown_scopes(env: pytest.MonkeyPatch, ledger: Ledger, scopes: str) -> None:
+    result = stoker("keys", "create", "ci", "--scopes", scopes)
+    assert (result.exit_code, "submit,read,metrics,admin" in result.stderr) == (2, True)
+    assert not Keys(ledger).any()
+
+
+def test_keys_list_warns_of_keys_that_expire_soon(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    keys = Keys(ledger)
+    soon, revoked = (keys.create(name, expires_s=29 * DAY_S).key for name in ("soon", "revoked"))
+    keys.create("late", expires_s=31 * DAY_S)
+    keys.revoke(revoked.id)
+    [warning] = stoker("keys", "list").stderr.splitlines()
+    assert warning.startswith(f"{soon.id} (soon) expires at 2")
+    assert warning.endswith(f"`stoker keys rotate {soon.id}` renews it.")
+
+
+def test_keys_rotate_prints_a_new_text_of_the_key(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    keys = Keys(ledger)
+    first = keys.create("ci")
+    second = stoker("keys", "rotate", first.key.id)
+    key = keys.check(second.stdout.strip())
+    assert (key.id, keys.check(first.text)) == (first.key.id, key)
+    assert key.expires_at == pytest.approx(time.time() + 365 * DAY_S, abs=60)
+    assert "expires at" in second.stderr
+    third = stoker("keys", "rotate", key.id, "--grace", "0s", "--expires", "never")
+    assert keys.check(third.stdout.strip()).expires_at is None
+    with pytest.raises(Unauthorized):
+        keys.check(second.stdout.strip())
+
+
+def test_keys_rotate_revoked_key_is_one_sentence(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    key_id = Keys(ledger).create("ci").key.id
+    Keys(ledger).revoke(key_id)
+    result = stoker("keys", "rotate", key_id)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"Error: key {key_id} is revoked\n")
+
+
+def test_keys_audit_lists_the_changes_of_keys(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    stoker("keys", "create", "ci")
+    [key] = Keys(ledger).list()
+    stoker("keys", "rotate", key.id)
+    stoker("keys", "revoke", key.id)
+    head, *changes = (line.split() for line in stoker("keys", "audit").stdout.splitlines())
+    assert head == ["TIME", "ACTION", "ID", "NAME", "BY"]
+    assert [change[1:4] for change in changes] == [
+        ["key_created", key.id, "ci"],
+        ["key_rotated", key.id, "ci"],
+        ["key_revoked", key.id, "ci"],
+    ]
+    assert changes[0][4].startswith(f"{os.getuid()}@")
 
 
 def test_keys_create_if_none_creates_one_key(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
@@ -54,9 +137,9 @@ def test_keys_create_if_none_creates_one_key(env: pytest.MonkeyPatch, ledger: Le
     assert len(Keys(ledger).list()) == 1
 
 
-@pytest.mark.parametrize("command", [("revoke", "nobody"), ("webhook-secret", "nobody")])
-def test_keys_unknown_id_is_one_sentence(env: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
-    result = stoker("keys", *command)
+@pytest.mark.parametrize("command", ["revoke", "rotate", "webhook-secret"])
+def test_keys_unknown_id_is_one_sentence(env: pytest.MonkeyPatch, command: str) -> None:
+    result = stoker("keys", command, "nobody")
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", "Error: there is no key nobody\n")
 
 

@@ -64,9 +64,20 @@ def test_document_routes_have_summaries_and_errors(document: Json) -> None:
         assert operation["summary"].endswith("."), path
         statuses = set(operation["responses"])
         assert statuses >= {"500", "503"}
-        assert ("401" in statuses) == (path not in ("/livez", "/readyz"))
+        assert ({"401", "403"} <= statuses) == (path not in ("/livez", "/readyz"))
     used = {int(status) for _, _, operation in operations(document) for status in operation["responses"]}
     assert used >= set(STATUS.values())
+
+
+def test_document_names_the_scope_of_each_route(document: Json) -> None:
+    found = {
+        (method, path): [scheme["key"] for scheme in operation["security"] if "key" in scheme]
+        for method, path, operation in operations(document)
+    }
+    assert found["post", "/v1/jobs/chat"] == [["submit"]]
+    assert found["get", "/v1/jobs/{job_id}/result"] == [["read"]]
+    assert found["get", "/metrics"] == [["metrics"]]
+    assert found["get", "/livez"] == []
 
 
 def test_document_examples_fit_schemas(document: Json) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.web.uploads import write_image
 from tests.support.web.webstack import TIMEOUT_S, Web, token_events, upload
+from webapi.services.key import ALL_SCOPES
 from webapi.services.keys import Keys
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import Batch, Canceled, Event, Failed, Succeeded
@@ -87,7 +88,7 @@ def test_schemathesis_finds_no_undocumented_response(web: Web, tmp_path: Path, c
     for kind in ("chat", "video"):
         web.ready_worker(kind)
     image = write_image(tmp_path / "image.png")
-    key = Keys(web.ledger).create("schemathesis")
+    key = Keys(web.ledger).create("schemathesis", scopes=ALL_SCOPES)
     web.http.headers["Authorization"] = f"Bearer {key.text}"
     finisher = Finisher(web, key.key.id, clip)
     chats = [web.submit() for _ in range(8)]

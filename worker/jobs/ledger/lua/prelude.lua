@@ -60,8 +60,10 @@
 --
 --   API                            type    contents; written by; removed
 --   keys                           set     ids of all API keys; by `stoker keys create`; never
---   key:<owner>                    hash    the API key with its limits max_waiting and max_running;
---                                          by `stoker keys create` and `revoke`; never
+--   key:<owner>                    hash    the API key with its scopes, and its limits max_waiting and max_running;
+--                                          by `stoker keys`, and last_used_at by the API; never
+--   audit                          stream  changes of keys: action, key, name, by; by `stoker keys`; the oldest
+--                                          beyond 10,000
 --   secret                         string  root of the signing keys; by the first process that needs it; never
 --   feed:<random>                  channel wake-up calls to the feed of one API process; by that process
 --
