@@ -5,7 +5,7 @@ import logging
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from webapi.auth import authenticate, stream_tokens
+from webapi.auth import audit, authenticate, refusals, stream_tokens
 from webapi.http import open_files, problems, security_headers
 from webapi.native import events, jobs, ops
 from webapi.openai import errors, videos
@@ -50,6 +50,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     set_env(TOKENIZERS_PARALLELISM="false")  # threads tokenize several texts, but a prompt is one
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     log_limiter.limit(*ANONYMOUS_LOGGERS)
+    audit.logger.setLevel(logging.INFO)  # whatever the level of other lines
     open_files.raise_limit()
     app = Stoker(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
@@ -59,6 +60,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     for module in (jobs, events, stream_tokens, ops, openai, videos, openapi):
         app.register_blueprint(module.routes)
     authenticate.register(app)
+    refusals.register(app)
     security_headers.register(app, settings)
     problems.register(app, renderers=[errors])
     return app

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app, g, request
 from werkzeug.exceptions import MethodNotAllowed
 
-from webapi.auth import access, stream_tokens
+from webapi.auth import access, audit, stream_tokens
 from webapi.auth.public_bind import is_loopback
 from webapi.auth.route_scopes import ROUTE_SCOPES
 from webapi.services.backend import Backend, current_backend
@@ -49,7 +49,8 @@ def _authenticate() -> None:
         if not _is_local(backend):
             raise Unauthorized(_NO_KEY_YET) from None
         return
-    backend.keys.note_use(g.key.id)
+    if backend.keys.note_use(g.key.id):
+        audit.log("key_used")
     if scope and not access.may(scope):
         raise Forbidden(f"This API key lacks the scope `{scope}`. It has: {', '.join(g.key.scopes)}.")
 

@@ -5,7 +5,7 @@ import math
 
 from redis.exceptions import RedisError
 
-from webapi.auth import access
+from webapi.auth import access, audit
 from webapi.http.problems import RETRY_AFTER_S
 from webapi.services.backend import Backend
 from webapi.webhooks.destination import check_url
@@ -49,7 +49,7 @@ def submit(backend: Backend, job_id: str, spec: JobSpec, key: IdempotencyKey | N
         ) from error
     except QueueFull as error:
         raise QueueFull(str(error), _retry_after_s(backend, card.queue)) from None
-    logger.info("job %s: %s submitted to %s", accepted.job_id, spec.kind, card.queue)
+    audit.log("job_submitted", job=accepted.job_id, queue=card.queue)
     dispatch(card.queue, accepted.dispatched)
     return accepted.job_id
 

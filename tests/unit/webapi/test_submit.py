@@ -40,7 +40,7 @@ def test_submit_accepts_a_job_whose_message_is_lost(
     job_id = response.get_json()["id"]
     assert response.status_code == 202
     assert ledger.get(job_id).state == "queued"
-    assert f"job {job_id}: chat submitted to {CHAT}" in caplog.text
+    assert f'"job": "{job_id}", "queue": "{CHAT}"' in caplog.text
     assert f"job {job_id}: the message was not sent" in caplog.text
 
 
