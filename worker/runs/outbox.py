@@ -6,9 +6,10 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from worker.jobs.ledger.appends import Append, Reply
+from worker.jobs.ledger.connection import cannot_write
 from worker.jobs.ledger.ledger import Ledger
 
 __all__ = ["EventProducer", "Outbox"]
@@ -17,8 +18,6 @@ log = logging.getLogger(__name__)
 
 #: The first and the longest pause before a failed round trip is repeated, in seconds.
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 2.0
-#: Errors of a Redis that answers, but that cannot write for the moment. Later it may take the same append.
-CANNOT_WRITE = (OutOfMemoryError, ReadOnlyError)
 
 
 class EventProducer(Protocol):
@@ -128,7 +127,7 @@ class Outbox:
             try:
                 return self._ledger.append(appends)
             except RedisError as error:
-                if isinstance(error, ResponseError) and not isinstance(error, CANNOT_WRITE):
+                if isinstance(error, ResponseError) and not cannot_write(error):
                     raise
                 log.warning("Redis is away, %d appends wait: %s", len(appends), error)
                 time.sleep(delay_s)

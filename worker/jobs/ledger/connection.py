@@ -1,16 +1,26 @@
 """The connection of the API and the workers to Redis."""
 
+import re
+
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
 from worker.jobs.settings import Settings
 
-__all__ = ["connect"]
+__all__ = ["cannot_write", "connect"]
 
 #: Connections of one process. Further requests wait until one is free.
 MAX_CONNECTIONS = 64
+#: The errors of a Redis with a full disk or too few replicas. A pipeline puts text of its own before them.
+REFUSED_WRITE = re.compile("(^|caused error: )(MISCONF|NOREPLICAS) ")
+
+
+def cannot_write(error: RedisError) -> bool:
+    """Return whether Redis answers but cannot write for the moment. It has not executed the command then."""
+    return isinstance(error, OutOfMemoryError | ReadOnlyError) or bool(REFUSED_WRITE.search(str(error)))
 
 
 def connect(settings: Settings) -> "redis.Redis":
