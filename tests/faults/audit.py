@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from tests.faults.load import Load
 from tests.support.event_checks import Expected, Flaw, check_chat, check_log, check_video
+from tests.support.ledger import account_flaws
 from tests.support.video.pictures import read_pictures, same_pictures
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles
@@ -79,9 +80,13 @@ class Audit:
     def _check_files(self, record: Record) -> Iterator[Flaw]:
         files = JobFiles.at(self._ledger.settings.media_dir, record.id)
         names = {path.name for path in files.folder.iterdir()} if files.folder.exists() else set()
-        succeeded = record.state == "succeeded"
-        if record.terminal and names != {files.clip.name} | ({files.result.name} if succeeded else set()):
+        if record.terminal and names != ({files.result.name} if record.state == "succeeded" else set()):
             yield Flaw("leftover", f"its folder contains {sorted(names)}")
+        size = files.result.stat().st_size if files.result.exists() else 0
+        account = self._ledger.key("owner", record.owner, "file_bytes")
+        accounted = int(self._ledger.redis.hget(account, record.id) or 0)
+        if record.terminal and accounted != size:
+            yield Flaw("account", f"its files have {size} bytes, and its owner's account says {accounted}")
         if files.result.name in names:
             found = read_pictures(files.result)
             if not same_pictures(found, self._pictures):
@@ -93,3 +98,5 @@ class Audit:
         for pattern in ("queue:*:waiting", "queue:*:running", "worker:*:jobs"):
             for name in redis.scan_iter(key(pattern)):
                 yield Flaw("leftover", f"{name} is not empty")
+        for flaw in account_flaws(self._ledger):
+            yield Flaw("account", flaw)

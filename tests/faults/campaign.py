@@ -15,9 +15,10 @@ from tests.faults.report import Report
 from tests.support.event_checks import Expected
 from tests.support.stack import eventually
 from webapi.client import Client
-from worker.jobs.dispatch.recovery import Recovery
+from worker.jobs.dispatch.file_cleanup import FileCleanup
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.media.files import JobFiles
+from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob
 
@@ -79,7 +80,9 @@ def run_campaign(plan: Plan, seed: int, home: Path) -> Report:
         load.finish()
         _wait_until_idle(Queues(cluster.ledger))
         # A kill may have interrupted the removal of a job's files. Recovery removes them later: do it now.
-        Recovery(cluster.ledger).drop_files(0)
+        cleanup = FileCleanup(cluster.ledger, open_media_store(cluster.settings))
+        cleanup.remove_inputs(0)
+        cleanup.drop_unneeded(0)
         audit.check_jobs(reference_jobs, load)
     return Report(
         audit, injector, load, cluster.unexpected_exits, cluster.stop_errors, plan.settings.lease_ttl_s

@@ -82,6 +82,7 @@ class Report:
             ("wrong results", flaws["result"]),
             ("wrong streams among those followed", f"{flaws['follower']} of {len(self.load.seen)}"),
             ("files or keys left over", flaws["leftover"]),
+            ("wrong accounts of owners", flaws["account"]),
             ("responses that no client should get", len(self.load.errors)),
             ("processes that did not stop cleanly", len(self.stop_errors)),
         ]

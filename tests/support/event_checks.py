@@ -29,7 +29,7 @@ class Flaw:
     - `leftover`: a file or a key has not been removed.
     """
 
-    kind: Literal["lost", "terminal", "gap", "stale", "result", "follower", "leftover"]
+    kind: Literal["lost", "terminal", "gap", "stale", "result", "follower", "leftover", "account"]
     detail: str
 
 

@@ -1,9 +1,11 @@
 """Helpers that write to the ledger's keys directly, so that tests need not wait for leases and deadlines."""
 
+from collections.abc import Iterator
+
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import WorkerCard
 
-__all__ = ["QUEUE", "a_second_later", "card", "lapse", "pass_deadline"]
+__all__ = ["QUEUE", "a_second_later", "account_flaws", "card", "check_accounts", "lapse", "pass_deadline"]
 
 #: The queue of the jobs in the ledger's own tests.
 QUEUE = "chat.test"
@@ -28,3 +30,27 @@ def a_second_later(ledger: Ledger) -> None:
     """Forget when positions were logged, so that the limit of one position event a second does not apply."""
     for key in ledger.redis.scan_iter(f"{ledger.key('job')}:*:record"):
         ledger.redis.hdel(key, "told_at")
+
+
+def account_flaws(ledger: Ledger) -> Iterator[str]:
+    """Yield what is wrong with the owners' accounts, compared with a recount."""
+    redis, start = ledger.redis, ledger.key("owner", "")
+    evicted = set(redis.zrange(ledger.key("finished"), 0, 0, byscore=True))
+    for key in redis.scan_iter(f"{start}*:jobs"):
+        owner = key.removeprefix(start).removesuffix(":jobs")
+        jobs = {*redis.zrange(key, 0, -1)} - evicted
+        for name in ("bytes", "file_bytes"):
+            entries = redis.hgetall(ledger.key("owner", owner, name))
+            total = int(entries.pop("total", 0))
+            if total != sum(map(int, entries.values())):
+                yield f"the total of {name} of {owner!r} is {total}, its entries are {entries}"
+            if not (jobs >= entries.keys() if name == "file_bytes" else jobs == entries.keys()):
+                yield f"{name} of {owner!r} has the jobs {sorted(entries)} and not {sorted(jobs)}"
+        ended = {job_id for job_id in jobs if ledger.get(job_id).terminal}
+        if {*redis.zrange(ledger.key("owner", owner, "ended"), 0, -1)} != ended:
+            yield f"the ended jobs of {owner!r} are {sorted(ended)}"
+
+
+def check_accounts(ledger: Ledger) -> None:
+    """Assert that the owners' accounts agree with a recount."""
+    assert not list(account_flaws(ledger))

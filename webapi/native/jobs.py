@@ -142,8 +142,6 @@ def cancel(job_id: str) -> ResponseReturnValue:
 def forget(job_id: str) -> ResponseReturnValue:
     """Delete an ended job and its files."""
     access.job(job_id)
-    backend = current_backend()
-    backend.ledger.forget(job_id)
-    backend.remove_files(job_id)
+    current_backend().forget(job_id)
     logger.info("job %s: forgotten", job_id)
     return "", 204

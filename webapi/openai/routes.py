@@ -59,14 +59,16 @@ def _error_response(terminal_event: LoggedEvent | None) -> Response:
     return response
 
 
-def submit_named(backend: Backend, job_id: str, spec: JobSpec, once: IdempotencyKey | None = None) -> str:
+def submit_named(
+    backend: Backend, job_id: str, spec: JobSpec, once: IdempotencyKey | None = None, file_bytes: int = 0
+) -> str:
     """Submit the job and return its id.
 
     Raises `ModelNotFound` if no worker serves the model, because OpenAI's clients expect status 404.
     All other errors are those of `webapi.submission.submit.submit`.
     """
     try:
-        return submit(backend, job_id, spec, once)
+        return submit(backend, job_id, spec, once, file_bytes)
     except InvalidInput as error:
         if error.field == "model":
             raise ModelNotFound("model", f"The model {spec.model!r} does not exist: {error}") from None

@@ -43,6 +43,7 @@ def create() -> ResponseReturnValue:
     except InvalidInput as error:
         if error.field == "file":  # the native API's name of the field
             error.field = CLIP
+        error.field = error.field.removeprefix("requested.")
         raise
     return _video(backend.ledger.get(job_id)), {JOB_HEADER: job_id}
 
@@ -109,8 +110,7 @@ def delete(video_id: str) -> ResponseReturnValue:
     if cancel(backend, record.id) == "running":
         for _ in follow(backend, record.id, record.events):
             pass  # wait for the terminal event
-    backend.ledger.forget(record.id)
-    backend.remove_files(record.id)
+    backend.forget(record.id)
     logger.info("job %s: deleted", record.id)
     return Deleted(id=video_id).model_dump()
 

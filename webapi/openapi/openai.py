@@ -54,13 +54,14 @@ class ChatCompletionBody(ChatCompletionRequest, ChatJob):
 SUBMIT = (400, 404, 408, 413, 415, 429)
 #: The schema of a form field that may be any text.
 TEXT: dict[str, Any] = {}
+SHORT = TEXT | {"maxLength": 1024}
 VIDEO_FORM = form_of(
     {
         "input_reference": BINARY | {"description": "The clip from which the video is made."},
         "background": {"anyOf": [TEXT, BINARY], "description": "A colour, or an image file."},
-        "prompt": TEXT | {"description": "Returned with the video, but not used by the models here."},
-        "seconds": TEXT | {"description": "Returned with the video. Its real length is that of the clip."},
-        "size": TEXT | {"description": "Returned with the video. Its real size is that of the clip."},
+        "prompt": SHORT | {"description": "Returned with the video, but not used by the models here."},
+        "seconds": SHORT | {"description": "Returned with the video. Its real length is that of the clip."},
+        "size": SHORT | {"description": "Returned with the video. Its real size is that of the clip."},
     },
     required="input_reference",
     omitted=("background_image", "requested"),

@@ -10,6 +10,7 @@ from webapi.services.feed import Feed
 from webapi.services.gevent_media import open_media
 from webapi.services.keys import Keys
 from webapi.services.open_streams import OpenStreams
+from webapi.services.redis_memory import RedisMemory
 from webapi.services.token_counter import TokenCounter
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.ledger import Ledger
@@ -39,6 +40,7 @@ class Backend:
     token_counter: TokenCounter
     keys: Keys
     streams: OpenStreams
+    redis_memory: RedisMemory
     #: The models that workers have served, by kind and name. The warm-up refreshes them every second.
     served_models: dict[tuple[str, str], ModelCard] = field(default_factory=dict)
 
@@ -53,18 +55,34 @@ class Backend:
         feed = Feed(ledger.redis, ledger.key("feed"))
         media = open_media(settings)
         counter, streams = TokenCounter(registry), OpenStreams(settings.max_open_streams_per_key)
-        return cls(settings, ledger, media, registry, Queues(ledger), feed, counter, Keys(ledger), streams)
+        services = counter, Keys(ledger), streams, RedisMemory(ledger.redis)
+        return cls(settings, ledger, media, registry, Queues(ledger), feed, *services)
 
     def files(self, job_id: str) -> JobFiles:
         """Return the files of the job in the media store."""
         return self.media.files(job_id)
 
-    def remove_files(self, job_id: str) -> None:
-        """Remove the job's files. If the media store is away, recovery removes them within a day."""
+    def remove_files(self, job_id: str) -> bool:
+        """Remove the job's files, and return whether that was possible.
+
+        If the media store is away, recovery removes them within a day.
+        """
         try:
             self.files(job_id).remove()
         except MediaUnavailable as error:
             logger.warning("job %s: its files stay until the media store is back: %s", job_id, error)
+            return False
+        return True
+
+    def forget(self, job_id: str) -> None:
+        """Delete an ended job, its files first: on a full disk they make room for the deletion of the record.
+
+        Raises `JobNotFound`, or `JobConflict` while the job waits or runs.
+        """
+        record = self.ledger.get(job_id)
+        if record.terminal and record.kind == "video":
+            self.remove_files(job_id)
+        self.ledger.forget(job_id)
 
 
 def current_backend() -> Backend:

@@ -37,7 +37,7 @@ def submit_clip(
         spec = make_spec(fields, files)
         key = read_idempotency_key(spec, files.clip, files.background)
         with files.store_inputs():
-            accepted = submit(backend, job_id, spec, key)
+            accepted = submit(backend, job_id, spec, key, files.input_bytes)
     if accepted != job_id:
         backend.remove_files(job_id)  # an earlier request made the job, with files of its own
     return accepted

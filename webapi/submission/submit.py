@@ -16,8 +16,10 @@ from worker.jobs.errors import (
     NotReady,
     PromptTooLong,
     QueueFull,
+    StorageFull,
     SubmitOutcomeUnknown,
 )
+from worker.jobs.ledger.connection import cannot_write
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.records import JobState, ModelCard
 from worker.jobs.specs import ChatJob, JobSpec
@@ -27,14 +29,18 @@ __all__ = ["cancel", "check_room", "submit"]
 logger = logging.getLogger(__name__)
 
 
-def submit(backend: Backend, job_id: str, spec: JobSpec, key: IdempotencyKey | None = None) -> str:
-    """Queue the caller's job and return its id.
+def submit(
+    backend: Backend, job_id: str, spec: JobSpec, key: IdempotencyKey | None = None, file_bytes: int = 0
+) -> str:
+    """Queue the caller's job, whose uploaded files have `file_bytes` bytes, and return its id.
 
     That is `job_id`, or the id of the earlier job if the caller's idempotency key has made one before.
 
     Raises `InvalidInput`, `NotReady` or `QueueFull` if the job was not queued, and `SubmitOutcomeUnknown`, a
     `NotReady`, if Redis was lost meanwhile and the job may have been queued.
     """
+    backend.redis_memory.check_room()
+    _check_times(backend, spec)
     owner, card = access.owner(), _model(backend, spec)
     if spec.webhook_url is not None:
         check_url(backend.settings, spec.webhook_url)
@@ -42,13 +48,15 @@ def submit(backend: Backend, job_id: str, spec: JobSpec, key: IdempotencyKey | N
         _check_length(backend, card, spec, known=key is not None)
     try:
         named = spec.model_copy(update={"model": card.name})
-        accepted = backend.ledger.submit(job_id, card.queue, named, owner, key)
+        accepted = backend.ledger.submit(job_id, card.queue, named, owner, key, file_bytes)
     except RedisError as error:
+        if cannot_write(error):
+            raise NotReady("The job store cannot write at the moment; try again.") from error
         raise SubmitOutcomeUnknown(
             "The job store went away while it took the job; it may have been accepted."
         ) from error
     except QueueFull as error:
-        raise QueueFull(str(error), _retry_after_s(backend, card.queue)) from None
+        raise _with_retry_after(error, backend, card) from None
     audit.log("job_submitted", job=accepted.job_id, queue=card.queue)
     dispatch(card.queue, accepted.dispatched)
     return accepted.job_id
@@ -57,8 +65,9 @@ def submit(backend: Backend, job_id: str, spec: JobSpec, key: IdempotencyKey | N
 def check_room(backend: Backend, kind: str) -> None:
     """Raise `QueueFull` if no queue of this kind has room for another job of the caller.
 
-    A route checks this before it reads a long upload.
+    A route checks this before it reads a long upload. Raises `NotReady` if Redis is almost full.
     """
+    backend.redis_memory.check_room()
     full = None
     for card in backend.registry.models():
         if card.kind == kind:
@@ -74,15 +83,19 @@ def check_room(backend: Backend, kind: str) -> None:
 def cancel(backend: Backend, job_id: str) -> JobState:
     """Cancel the job and return its state afterwards.
 
-    If it was waiting, the next job of its queue is dispatched at once. Raises `JobNotFound`.
+    If it was waiting, its files are removed and the next job of its queue is dispatched at once. Raises
+    `JobNotFound`.
     """
     state = backend.ledger.cancel(job_id)
     logger.info("job %s: cancel requested, state %s", job_id, state)
     if state == "canceled":
         try:
-            dispatch_next(backend.ledger, backend.ledger.get(job_id).queue)
+            record = backend.ledger.get(job_id)
+            if record.kind == "video" and backend.remove_files(job_id):
+                backend.ledger.inputs_removed(job_id)
+            dispatch_next(backend.ledger, record.queue)
         except (JobNotFound, RedisError) as error:
-            logger.info("job %s: recovery will dispatch the next job: %s", job_id, error)
+            logger.info("job %s: recovery will do what follows its end: %s", job_id, error)
     return state
 
 
@@ -90,7 +103,15 @@ def _check_room(backend: Backend, card: ModelCard) -> None:
     try:
         backend.queues.check_room(card.queue, access.owner())
     except QueueFull as error:
-        raise QueueFull(str(error), _retry_after_s(backend, card.queue)) from None
+        raise _with_retry_after(error, backend, card) from None
+
+
+def _check_times(backend: Backend, spec: JobSpec) -> None:
+    """Raise `InvalidInput` if the spec asks for more time than the settings allow."""
+    settings = backend.settings
+    for name, limit_s in (("timeout_s", settings.max_timeout_s), ("max_queue_s", settings.max_queue_limit_s)):
+        if (getattr(spec, name) or 0) > limit_s:
+            raise InvalidInput(name, f"may be at most {limit_s:g} here")
 
 
 def _model(backend: Backend, spec: JobSpec) -> ModelCard:
@@ -130,6 +151,13 @@ def _check_length(backend: Backend, card: ModelCard, spec: ChatJob, known: bool)
         raise PromptTooLong("messages", f"the prompt has at least {tokens} tokens {room}")
     if (tokens := backend.token_counter.count(card, spec.messages, access.owner())) >= context:
         raise PromptTooLong("messages", f"the prompt has {tokens} tokens {room}")
+
+
+def _with_retry_after(error: QueueFull, backend: Backend, card: ModelCard) -> QueueFull:
+    """Return the error with the time after which the queue may have room."""
+    if not isinstance(error, StorageFull):
+        error.retry_after_s = _retry_after_s(backend, card.queue)
+    return error
 
 
 def _retry_after_s(backend: Backend, name: str) -> int:

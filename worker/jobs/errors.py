@@ -120,6 +120,12 @@ class QueueFull(StokerError):
         self.retry_after_s = retry_after_s
 
 
+class StorageFull(QueueFull):
+    """The caller's jobs keep as many bytes as the settings allow, and no ended job can make room."""
+
+    code = "storage_full"
+
+
 class NeedsExclusiveWorker(StokerError):
     """The job has only its last attempt left, which must not endanger other jobs in the same worker."""
 

@@ -142,9 +142,25 @@ class Settings(BaseModel):
     max_queue_s: float = Field(86_400.0, gt=0)
     """The seconds that a job may wait for its first start, unless the job has its own `max_queue_s`. A job
     that waits longer fails with `expired`. See [Timeouts](queueing.md#timeouts)."""
+    max_timeout_s: float = Field(86_400.0, gt=0)
+    """The largest `timeout_s` that a request may ask for, in seconds."""
+    max_queue_limit_s: float = Field(604_800.0, gt=0)
+    """The largest `max_queue_s` that a request may ask for, in seconds."""
     max_waiting: int = Field(1000, ge=1)
-    """The number of jobs that may wait in one queue. The API refuses more with 429. See [Caps and
-    429](queueing.md#caps-and-429)."""
+    """The number of jobs that may wait in one queue. The API then refuses keys that have an equal share with
+    429. See [Caps and 429](queueing.md#caps-and-429)."""
+    max_waiting_per_key: int = Field(250, ge=1)
+    """The number of jobs that an API key made without `--max-waiting` may have waiting, in all queues
+    together."""
+    max_kept_jobs: int = Field(100_000, ge=1)
+    """The number of ended jobs that are kept for one API key. Beyond it the oldest are deleted before their
+    retention is over. See [What is kept](queueing.md#what-is-kept)."""
+    max_kept_bytes: int = Field(256 * 2**20, ge=1)
+    """The bytes that the jobs of one API key, ended or not, may occupy in Redis. See [What is
+    kept](queueing.md#what-is-kept)."""
+    max_kept_file_bytes: int = Field(20 * 2**30, ge=1)
+    """The bytes that the files of one API key's jobs, ended or not, may have together. See [What is
+    kept](queueing.md#what-is-kept)."""
     max_upload_bytes: int = Field(512 * 2**20, ge=1)
     """The largest size of one upload, in bytes."""
     max_pixels: int = Field(3840 * 2160, ge=256)
@@ -255,6 +271,12 @@ class Settings(BaseModel):
         """Return these settings as environment variables, for a child process."""
         values = self.model_dump(exclude_none=True)
         return {PREFIX + name.upper(): str(value) for name, value in values.items()}
+
+    @property
+    def caps(self) -> tuple[int, ...]:
+        """The caps on what may wait and what an owner keeps, in the order of `refusal` in `account.lua`."""
+        per_key = self.max_waiting_per_key, self.max_kept_jobs, self.max_kept_bytes, self.max_kept_file_bytes
+        return self.max_waiting, *per_key
 
     @property
     def origins(self) -> list[str]:

@@ -32,6 +32,9 @@ TO_CONTEXT_END = 2**31 - 1
 
 #: With a constraint, pydantic refuses lone surrogates. JSON allows them, but no tokenizer takes them.
 Text = Annotated[str, StringConstraints(min_length=0)]
+#: Text that is stored and that no model reads.
+ShortText = Annotated[str, StringConstraints(max_length=1024)]
+ModelName = Annotated[str, StringConstraints(max_length=256)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=0, le=9)]
@@ -61,11 +64,11 @@ class _Job(_Strict):
     goes before 0. `webhook_url` receives the final state.
     """
 
-    model: Text | None = None
+    model: ModelName | None = None
     priority: Priority = 5
     webhook_url: Text | None = None
-    timeout_s: Seconds | None = None
-    max_queue_s: Seconds | None = None
+    timeout_s: Seconds | None = Field(None, description="At most the server's STOKER_MAX_TIMEOUT_S.")
+    max_queue_s: Seconds | None = Field(None, description="At most the server's STOKER_MAX_QUEUE_LIMIT_S.")
 
     @property
     def webhook_host(self) -> str:
@@ -85,8 +88,8 @@ class ChatJob(_Job):
 
     #: Validation stops at the first wrong message: to report five million would block the whole API.
     messages: Annotated[list[Message], FailFast()] = Field(min_length=1)
-    max_tokens: int = Field(256, ge=1)
-    min_tokens: int = Field(0, ge=0)
+    max_tokens: int = Field(256, ge=1, le=TO_CONTEXT_END)
+    min_tokens: int = Field(0, ge=0, le=TO_CONTEXT_END)
     ignore_eos: bool = False
     temperature: float = Field(1.0, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
@@ -101,9 +104,9 @@ class ChatJob(_Job):
 class Requested(_Strict):
     """Fields of an OpenAI video request that the models do not use. Responses return them unchanged."""
 
-    prompt: Text | None = None
-    seconds: Text
-    size: Text
+    prompt: ShortText | None = None
+    seconds: ShortText
+    size: ShortText
 
 
 class VideoJob(_Job):

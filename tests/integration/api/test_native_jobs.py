@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ledger import check_accounts
 from tests.support.web.uploads import write_clip, write_image
-from tests.support.web.webstack import CHAT, HELLO, Web
+from tests.support.web.webstack import CHAT, HELLO, Web, upload
 from worker.jobs.broker import messages_key
 from worker.jobs.events import Failed, Progress, Succeeded, Token
 from worker.jobs.media.files import JobFiles
@@ -134,6 +135,18 @@ def test_delete_accepts_ended_jobs_only(web: Web) -> None:
     assert web.http.delete(f"/v1/jobs/{job_id}").status_code == 204
     assert web.http.delete(f"/v1/jobs/{job_id}").status_code == 404
     assert web.http.get(f"/v1/jobs/{job_id}").json()["code"] == "not_found"
+
+
+@pytest.mark.parametrize("url", ["/v1/jobs/{}/cancel", "/v1/videos/{}"])
+def test_cancel_waiting_video_removes_its_files_at_once(web: Web, clip: bytes, url: str) -> None:
+    job_id = upload(web, clip).json()["id"]
+    assert web.ledger.redis.hget(web.ledger.key("owner", "", "file_bytes"), job_id) == str(len(clip))
+    method = "DELETE" if "videos" in url else "POST"
+    assert web.http.request(method, url.format(job_id)).status_code == 200
+    assert list(web.settings.media_dir.iterdir()) == []
+    assert web.ledger.with_inputs(0) == []
+    check_accounts(web.ledger)
+    assert web.ledger.redis.hgetall(web.ledger.key("owner", "", "file_bytes")) == {"total": "0"}
 
 
 def test_video_job_from_upload_to_byte_ranges(web: Web, tmp_path: Path) -> None:

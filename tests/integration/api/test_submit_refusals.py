@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.web.webstack import CHAT, CONTEXT_LENGTH, HELLO, TIMEOUT_S, Web, assert_refused, upload
+from webapi.services.keys import Keys
 from worker.jobs.events import Succeeded
 from worker.jobs.records import ModelCard
 
@@ -15,7 +16,7 @@ USER = {"role": "user", "content": "Hi"}
 PROMPT = "<user>"
 
 #: Settings of this module's server.
-SETTINGS = {"max_waiting": 2}
+SETTINGS = {"max_waiting": 2, "max_timeout_s": 60, "max_queue_limit_s": 600}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,11 @@ SETTINGS = {"max_waiting": 2}
         ("timeout_s", HELLO | {"timeout_s": 0}),
         ("timeout_s", HELLO | {"timeout_s": float("inf")}),
         ("max_queue_s", HELLO | {"max_queue_s": -1}),
+        ("timeout_s", HELLO | {"timeout_s": 60.1}),
+        ("max_queue_s", HELLO | {"max_queue_s": 1e300}),
+        ("max_tokens", HELLO | {"max_tokens": 2**31}),
+        ("model", HELLO | {"model": "x" * 257}),
+        ("webhook_url", HELLO | {"webhook_url": f"https://example.com/{'x' * 2048}"}),
         ("model", HELLO | {"model": "gpt"}),
         ("model", HELLO | {"model": "matte"}),
         ("max_new_tokens", HELLO | {"max_new_tokens": 3}),
@@ -183,6 +189,29 @@ def test_full_queue_refuses_chats_and_uploads(web: Web, clip: bytes) -> None:
         assert upload(web, clip).status_code == expected
     assert len(list(web.settings.media_dir.iterdir())) == 2
     assert len(web.ledger.page(kind="video")) == 2
+
+
+def test_keys_that_fill_the_queue_do_not_lock_out_others(web: Web) -> None:
+    keys = [Keys(web.ledger).create(name).text for name in ("flood", "other")]
+    flood, other = ({"Authorization": f"Bearer {key}"} for key in keys)
+    asked = [
+        web.http.post("/v1/jobs/chat", json=HELLO, headers=who) for who in (flood, flood, flood, other, other)
+    ]
+    assert [response.status_code for response in asked] == [202, 202, 429, 202, 429]
+
+
+def test_submit_answers_503_while_redis_refuses_writes(web: Web, clip: bytes) -> None:
+    web.ledger.redis.config_set("min-replicas-to-write", 1)
+    try:
+        answers = [web.http.post("/v1/jobs/chat", json=HELLO), upload(web, clip)]
+    finally:
+        web.ledger.redis.config_set("min-replicas-to-write", 0)
+    for response in answers:
+        assert "cannot write" in assert_refused(web, response, 503)
+
+
+def test_submit_accepts_the_largest_times(web: Web) -> None:
+    web.submit(timeout_s=60, max_queue_s=600)
 
 
 def test_submit_without_a_served_model_answers_503(web: Web, clip: bytes) -> None:

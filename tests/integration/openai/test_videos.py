@@ -98,6 +98,10 @@ def test_video_background_image_is_stored(web: Web, clip: bytes, tmp_path: Path)
         ("background", {"extra_body": {"background": "green"}}),
         ("pad", {"extra_body": {"pad": "ones"}}),
         ("priority", {"extra_body": {"priority": "11"}}),
+        ("prompt", {"prompt": "x" * 1025}),
+        ("seconds", {"seconds": "x" * 1025}),
+        ("size", {"size": "x" * 1025}),
+        ("timeout_s", {"extra_body": {"timeout_s": "1e9"}}),
     ],
 )
 def test_video_invalid_request_names_parameter(

@@ -1,5 +1,6 @@
 """A state machine over the ledger in a real Valkey: any order of calls keeps its invariants."""
 
+import itertools
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -17,10 +18,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.support.ledger import QUEUE, card, lapse, pass_deadline
+from tests.support.ledger import QUEUE, account_flaws, card, lapse, pass_deadline
 from worker.jobs.errors import NeedsExclusiveWorker
 from worker.jobs.events import TERMINAL, Canceled, Event, Failed, LoggedEvent, Reason, Succeeded, Token
-from worker.jobs.ledger.appends import Append, Ended
+from worker.jobs.ledger.appends import Append, Ended, json_fields
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
@@ -34,7 +35,10 @@ WORKERS = st.sampled_from(["w1", "w2", "w3"])
 PICK = st.integers(0, 5)
 KEYS = st.sampled_from(["a", "b"])
 SLOTS = 2
-TERMINAL_EVENTS = (Succeeded({"text": ""}, {}), Failed("engine_failed", "no"), Canceled())
+#: The bytes of a clip and of a result, and the number of ended jobs that a key keeps.
+CLIP_BYTES, RESULT_BYTES, KEPT_JOBS = 5, 3, 4
+ENDS = itertools.count()
+TERMINAL_EVENTS = (Succeeded({"bytes": RESULT_BYTES}, {}), Failed("engine_failed", "no"), Canceled())
 
 
 @dataclass
@@ -57,11 +61,20 @@ class Job:
     dispatched: bool = False
     #: Whether the job was requeued, so that it goes before all others of its owner.
     again: bool = False
+    #: The bytes of the job's clip while it is there, and of the job's files in the account of its key.
+    inputs: int = 0
+    file_bytes: int = 0
+    #: The rank of the job's end among those of all jobs.
+    ended: int | None = None
+    evicted: bool = False
     log: list[str] = field(default_factory=lambda: ["queued"])
 
     def end(self, kind: str) -> None:
         self.state, self.owner, self.dispatched = kind, None, False
         self.log.append(kind)
+        self.ended = next(ENDS)
+        if kind == "succeeded" and self.inputs:
+            self.file_bytes += RESULT_BYTES
 
 
 @dataclass
@@ -87,9 +100,11 @@ def newest(things: Sequence[T], back: int) -> T:
 class Machine(RuleBasedStateMachine):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self.ledger = Ledger(settings.replace(prefix=f"t{uuid.uuid4().hex[:8]}", lease_ttl_s=1000))
+        prefix = f"t{uuid.uuid4().hex[:8]}"
+        self.ledger = Ledger(settings.replace(prefix=prefix, lease_ttl_s=1000, max_kept_jobs=KEPT_JOBS))
         self.registry = Registry(self.ledger)
         self.jobs: list[Job] = []
+        self.submits = 0
         #: Dispatched jobs, in the order of their dispatch.
         self.in_dispatch_order: list[Job] = []
         #: Workers whose slots count.
@@ -99,12 +114,25 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.ledger.redis.close()
 
-    @rule(key=KEYS, priority=st.sampled_from([0, 5, 5, 9]))
-    def submit(self, key: str, priority: int) -> None:
-        job = Job(uuid.uuid4().hex, key, priority, len(self.jobs))
-        self.jobs.append(job)
+    @rule(key=KEYS, priority=st.sampled_from([0, 5, 5, 9]), inputs=st.sampled_from([0, CLIP_BYTES]))
+    def submit(self, key: str, priority: int, inputs: int) -> None:
+        self.submits += 1
+        job = Job(uuid.uuid4().hex, key, priority, self.submits, inputs=inputs, file_bytes=inputs)
         spec = CHAT.model_copy(update={"priority": priority})
-        self._dispatched(self.ledger.submit(job.id, QUEUE, spec, key).dispatched)
+        dispatched = self.ledger.submit(job.id, QUEUE, spec, key, file_bytes=inputs).dispatched
+        self._evicted(key)
+        self.jobs.append(job)
+        self._dispatched(dispatched)
+
+    def _evicted(self, key: str) -> None:
+        """Note that the oldest ended jobs of this key were evicted. A job with files keeps its record."""
+        kept = [job for job in self.jobs if job.key == key and job.ended is not None and not job.evicted]
+        kept.sort(key=lambda job: job.ended or 0)
+        for job in kept[: max(0, len(kept) - KEPT_JOBS)]:
+            job.evicted = True
+            if not job.inputs and not job.file_bytes:
+                self.jobs.remove(job)
+            job.file_bytes = 0
 
     @rule()
     def dispatch(self) -> None:
@@ -204,7 +232,8 @@ class Machine(RuleBasedStateMachine):
         attempt = newest(self.attempts, pick)
         job, stale = attempt.job, attempt.stale
         events: list[Event] = [Token("x", i, (i,)) for i in range(count)] + ([last] if last else [])
-        asked = Append(job.id, attempt.number, attempt.next, events, {})
+        fields = json_fields(result=last.result) if isinstance(last, Succeeded) else {}
+        asked = Append(job.id, attempt.number, attempt.next, events, fields)
         replies = [self.ledger.append([asked])[0] for _ in range(1 + twice)]
         attempt.next += len(events)
         if stale:
@@ -284,6 +313,23 @@ class Machine(RuleBasedStateMachine):
             code = "timeout" if job.started else "expired"
             assert error.get("code") == (None if job.cancel else code)
 
+    @precondition(lambda self: self.jobs)
+    @rule(pick=PICK)
+    def remove_inputs(self, pick: int) -> None:
+        job = newest(self.jobs, pick)
+        self.ledger.inputs_removed(job.id)
+        if job.state in TERMINAL:
+            job.file_bytes -= 0 if job.evicted else job.inputs
+            job.inputs = 0
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=PICK)
+    def forget(self, pick: int) -> None:
+        job = newest(self.jobs, pick)
+        self.ledger.forget_all([job.id])
+        if job.state in TERMINAL:
+            self.jobs.remove(job)
+
     @rule()
     def forget_scripts(self) -> None:
         self.ledger.redis.script_flush()
@@ -316,6 +362,16 @@ class Machine(RuleBasedStateMachine):
             assert set(redis.zrange(key("queue", QUEUE, "line", key_), 0, -1)) == flow
             assert (redis.zscore(key("queue", QUEUE, "turns"), key_) is not None) == bool(flow)
         assert redis.zcard(key("queue", QUEUE, "called")) == sum(job.dispatched for job in self.jobs)
+
+    @invariant()
+    def accounts_agree_with_records(self) -> None:
+        assert not list(account_flaws(self.ledger))
+        with_inputs = {job.id for job in self.jobs if job.inputs and job.state in TERMINAL}
+        assert set(self.ledger.with_inputs(0)) == with_inputs
+        for key in ("a", "b"):
+            accounts = self.ledger.redis.hgetall(self.ledger.key("owner", key, "file_bytes"))
+            expected = {job.id: str(job.file_bytes) for job in self.jobs if job.key == key and job.file_bytes}
+            assert {job_id: accounts[job_id] for job_id in accounts if job_id != "total"} == expected
 
     @invariant()
     def positions_are_complete(self) -> None:

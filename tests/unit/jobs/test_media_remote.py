@@ -245,6 +245,10 @@ def test_remote_result_exists_from_publish_to_removal(media: Media) -> None:
         assert read_all(media.files(A).video()) == b"a video"
         with media.files(A).checked_out():
             pass
+    media.files(A).remove_inputs()
+    with media.files(A).checked_out():
+        assert not media.files(A).clip.exists()
+    assert read_all(media.files(A).video()) == b"a video"
     media.files(A).remove_result()
     with pytest.raises(FileNotFoundError):
         media.files(A).video()

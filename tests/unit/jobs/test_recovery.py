@@ -1,20 +1,30 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.job_ids import A
 from tests.support.ledger import QUEUE, card, lapse
+from tests.support.valkey import restartable_valkey
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
 from worker.jobs.dispatch.dispatcher import dispatch
+from worker.jobs.dispatch.file_cleanup import FileCleanup
 from worker.jobs.dispatch.recovery import Recovery
+from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.media.files import JobFiles
+from worker.jobs.media.open import open_media_store
+from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
 
 
 def submit(ledger: Ledger, job_id: str) -> None:
     ledger.submit(job_id, QUEUE, validate("chat", {"messages": [{"role": "user", "content": "Hi"}]}))
+
+
+def cleanup(ledger: Ledger) -> FileCleanup:
+    return FileCleanup(ledger, open_media_store(ledger.settings))
 
 
 def message_count(ledger: Ledger) -> int:
@@ -135,14 +145,14 @@ def test_recovery_drops_old_unneeded_files(brokered: Ledger) -> None:
         (media / name / "work").mkdir(parents=True)
     for name in (job, ended, orphan, "not-a-job"):
         os.utime(media / name, (1, 1))
-    Recovery(brokered).drop_files(60)
+    cleanup(brokered).drop_unneeded(60)
     left = {folder.name: (folder / "work").exists() for folder in media.iterdir()}
-    assert left == {job: True, ended: False, upload: True, "not-a-job": True}
+    assert left == {job: True, upload: True, "not-a-job": True}
 
 
 def test_recovery_drops_expired_jobs_and_files(brokered: Ledger) -> None:
     submit(brokered, "waits")
-    submit(brokered, A)
+    brokered.submit(A, "video.test", validate("video", {}), file_bytes=5)
     submit(brokered, "new")
     files = JobFiles.at(brokered.settings.media_dir, A)
     files.folder.mkdir(parents=True)
@@ -150,9 +160,55 @@ def test_recovery_drops_expired_jobs_and_files(brokered: Ledger) -> None:
     brokered.cancel(A)
     brokered.cancel("new")
     brokered.redis.zadd(brokered.key("finished"), {A: 1})  # it ended long ago
-    Recovery(brokered).drop_expired()
+    cleanup(brokered).drop_expired()
     assert [record.id for record in brokered.page()] == ["new", "waits"]
     assert not files.folder.exists()
+
+
+def test_recovery_removes_files_while_redis_refuses_writes(tmp_path: Path) -> None:
+    """The disk of both may be full. Then Redis can write again when there is room."""
+    with restartable_valkey(tmp_path / "valkey") as server:
+        ledger = Ledger(Settings(redis_url=f"{server.connection_url}/0", home=tmp_path))
+        media = [JobFiles.at(ledger.settings.media_dir, digit * 32) for digit in "1234"]
+        for files in media:
+            ledger.submit(files.job_id, "video.test", validate("video", {}), file_bytes=5)
+            files.folder.mkdir(parents=True)
+            files.clip.write_bytes(b"video")
+        expired, ended, gone, waiting = (files.job_id for files in media)
+        ledger.cancel(expired)
+        ledger.cancel(ended)
+        ledger.redis.zadd(ledger.key("finished"), {expired: 1, gone: 1})
+        ledger.redis.zadd(ledger.key("inputs"), {ended: 1})
+        ledger.redis.delete(ledger.channel(gone) + ":record")
+        ledger.redis.config_set("min-replicas-to-write", 1)
+        recovery = Recovery(ledger)
+        recovery.run_files_round()
+        assert [files.folder.exists() for files in media] == [False, False, False, True]
+        assert {record.id for record in ledger.page()} == {expired, ended, waiting}
+        ledger.redis.config_set("min-replicas-to-write", 0)
+        recovery.run_files_round()
+        assert {record.id for record in ledger.page()} == {ended, waiting}
+        assert ledger.with_inputs(0) == []
+        ledger.redis.close()
+
+
+def test_recovery_forgets_expired_chats_while_the_media_store_is_away(brokered: Ledger) -> None:
+    class Away:
+        def files(self, job_id: str) -> JobFiles:
+            raise MediaUnavailable("away")
+
+        def older_than(self, age_s: float) -> Iterator[JobFiles]:
+            raise MediaUnavailable("away")
+
+    submit(brokered, "chat")
+    brokered.submit(A, "video.test", validate("video", {}), file_bytes=5)
+    for job_id in (A, "chat"):
+        brokered.cancel(job_id)
+    brokered.redis.zadd(brokered.key("finished"), {A: 1, "chat": 1})
+    FileCleanup(brokered, Away()).drop_expired()
+    assert [record.id for record in brokered.page()] == [A]
+    cleanup(brokered).drop_expired()
+    assert brokered.page() == []
 
 
 def test_recovery_removes_no_folder_that_redis_names(brokered: Ledger, tmp_path: Path) -> None:
@@ -162,7 +218,7 @@ def test_recovery_removes_no_folder_that_redis_names(brokered: Ledger, tmp_path:
     for job_id in ids:
         brokered.redis.hset(brokered.channel(job_id) + ":record", mapping={"state": "succeeded", "owner": ""})
     brokered.redis.zadd(brokered.key("finished"), ids)
-    Recovery(brokered).drop_expired()
+    cleanup(brokered).drop_expired()
     assert victim.exists()
     assert brokered.settings.media_dir.exists()
     assert brokered.redis.zcard(brokered.key("finished")) == 0

@@ -7,16 +7,17 @@ and deletes expired jobs and files that no job needs.
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import queued_messages
 from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next, requeue
+from worker.jobs.dispatch.file_cleanup import FileCleanup
 from worker.jobs.dispatch.redis_uptime import RedisUptime
 from worker.jobs.dispatch.webhook_queue import WebhookQueue
-from worker.jobs.errors import InvalidJobId, JobNotFound, MediaUnavailable
+from worker.jobs.errors import JobNotFound, MediaUnavailable
+from worker.jobs.ledger.connection import cannot_write
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
@@ -45,7 +46,7 @@ class Recovery:
 
     def __init__(self, ledger: Ledger, media: Media | None = None) -> None:
         self._ledger = ledger
-        self._media = media or open_media_store(ledger.settings)
+        self._cleanup = FileCleanup(ledger, media or open_media_store(ledger.settings))
         self._registry = Registry(ledger)
         self._queues = Queues(ledger)
         self._webhook_queue = WebhookQueue(ledger)
@@ -95,11 +96,12 @@ class Recovery:
             self.resend_lost_messages()
 
     def run_files_round(self) -> None:
-        """Do the repairs of files that are due, unless another process does them now."""
-        if self._first_within("expired", 0.45 * self._lease_s):
-            self.drop_expired()
-        if self._first_within("files", FILES_CHECK_S):
-            self.drop_files(FILES_AGE_S)
+        """Do the cleanups of files that are due, unless another process does them now."""
+        if self._first_for_files("expired", 0.45 * self._lease_s):
+            self._cleanup.remove_inputs(self._lease_s)
+            self._cleanup.drop_expired()
+        if self._first_for_files("files", FILES_CHECK_S):
+            self._cleanup.drop_unneeded(FILES_AGE_S)
 
     def _now(self) -> float:
         """Return the time of Redis' clock (s)."""
@@ -110,6 +112,18 @@ class Recovery:
         """Return True to only one process in this many seconds, and False to all others."""
         key, ttl_ms = self._ledger.key("recovery", name), int(seconds * 1000)
         return bool(self._ledger.redis.set(key, "1", nx=True, px=max(1, ttl_ms)))
+
+    def _first_for_files(self, name: str, seconds: float) -> bool:
+        """Return what `_first_within` does, but True to every process while Redis refuses writes.
+
+        A full disk may be the reason for that, and a cleanup makes room.
+        """
+        try:
+            return self._first_within(name, seconds)
+        except RedisError as error:
+            if cannot_write(error):
+                return True
+            raise
 
     def take_from_lost_workers(self) -> None:
         """Requeue the jobs of all workers whose lease has ended, and remove these workers."""
@@ -141,26 +155,3 @@ class Recovery:
                     continue
                 log.info("job %s: its message is sent again", job_id)
                 dispatch(queue, [job_id])
-
-    def drop_expired(self) -> None:
-        """Delete the jobs that ended more than `retention_s` ago, and their files."""
-        for job_id in self._ledger.drop_expired():
-            with suppress(InvalidJobId):  # Stoker made no such job
-                self._media.files(job_id).remove()
-
-    def drop_files(self, age_s: float) -> None:
-        """Remove files that were not touched for `age_s` seconds and that no job needs.
-
-        An API that died during an upload leaves files of no job. A worker that died just after the end of a
-        job leaves work files, and results of failed or canceled jobs.
-        """
-        for files in self._media.older_than(age_s):
-            try:
-                record = self._ledger.get(files.job_id)
-                if record.terminal:
-                    files.remove_work()
-                if record.state in ("failed", "canceled"):
-                    files.remove_result()
-            except JobNotFound:
-                log.info("files of %s: removed, there is no such job", files.job_id)
-                files.remove()

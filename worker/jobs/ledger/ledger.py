@@ -1,6 +1,5 @@
 """The ledger: the state of all jobs in Redis. Celery messages only signal that a job waits in it."""
 
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from worker.jobs.errors import (
     JobNotFound,
     NeedsExclusiveWorker,
     QueueFull,
+    StorageFull,
 )
 from worker.jobs.events import Reason
 from worker.jobs.ledger.appends import Append, Ended, Reply
@@ -31,6 +31,8 @@ __all__ = [
 #: Jobs of one call of the append script. A call blocks Redis for some milliseconds, so it must not grow
 #: further.
 _JOBS_PER_APPEND = 64
+#: Calls of a script in one pipeline. Redis keeps all their replies in memory, and each call needs its turn.
+_CALLS_PER_PIPELINE = 1000
 #: The reply of the claim script if the job needs a worker of its own.
 _NEEDS_EXCLUSIVE = "exclusive"
 
@@ -71,17 +73,20 @@ class Ledger(LedgerReader):
         spec: JobSpec,
         owner: str = "",
         idempotency_key: IdempotencyKey | None = None,
+        file_bytes: int = 0,
     ) -> Submitted:
         """Record a new job and log its first event, or find the job of an earlier request with the same key.
 
-        Raises `QueueFull`, or `IdempotencyConflict` if the key belongs to another request.
+        `file_bytes` are the bytes of its clip and background. The owner's oldest ended jobs make room for it.
+
+        Raises `QueueFull`, `StorageFull`, or `IdempotencyConflict` if the key belongs to another request.
         """
         limits, known = self.settings, ("", "")
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
         if idempotency_key:
             known = self._idempotency_redis_key(owner, idempotency_key.key), idempotency_key.fingerprint
         job = spec.kind, queue, spec.model_dump_json(), owner, spec.priority
-        args = limits.max_waiting, max_queue_s, timeout_s, *job, *known, spec.webhook_host
+        args = *limits.caps, max_queue_s, timeout_s, *job, *known, spec.webhook_host, file_bytes
         outcome, *ids = self.scripts.eval("submit", *self.common_args(job_id), *args)
         if outcome == "differs":
             raise IdempotencyConflict("this Idempotency-Key came with another request before")
@@ -139,18 +144,26 @@ class Ledger(LedgerReader):
         return cast(str | None, self.scripts.eval("requeue", *self.common_args(job_id), *args))
 
     def forget(self, job_id: str) -> None:
-        """Delete a job that has ended. Raises `JobNotFound`, or `JobConflict` while the job waits or runs."""
+        """Delete a job that has ended. Raises `JobNotFound`, or `JobConflict` while the job waits or runs.
+
+        The caller has removed the job's files.
+        """
         self.get(job_id)
         if not self.scripts.eval("forget", *self.common_args(job_id)):
             raise JobConflict("the job has not ended yet; cancel it first")
 
-    def drop_expired(self) -> Sequence[str]:
-        """Delete the jobs that ended more than `retention_s` ago, and return their ids."""
-        last = time.time() - self.settings.retention_s
-        expired = cast(Sequence[str], self.redis.zrangebyscore(self.key("finished"), "-inf", last))
-        if expired:
-            self.scripts.eval_all("forget", [self.common_args(job_id) for job_id in expired])
-        return expired
+    def forget_all(self, job_ids: Sequence[str]) -> None:
+        """Delete those of the jobs that have ended. The caller has removed their files."""
+        self._eval_for_all("forget", job_ids)
+
+    def inputs_removed(self, *job_ids: str) -> None:
+        """Note that the clips, backgrounds and work files of these ended jobs are removed."""
+        self._eval_for_all("inputs_removed", job_ids)
+
+    def _eval_for_all(self, script: str, job_ids: Sequence[str]) -> None:
+        for start in range(0, len(job_ids), _CALLS_PER_PIPELINE):
+            jobs = job_ids[start : start + _CALLS_PER_PIPELINE]
+            self.scripts.eval_all(script, [self.common_args(job_id) for job_id in jobs])
 
     def end_overdue(self) -> Sequence[str]:
         """End the jobs whose deadline has passed, waiting or running, and return their ids."""
@@ -161,8 +174,10 @@ class Ledger(LedgerReader):
 
 
 def raise_if_full(outcome: str | None, queue: str, max_waiting: int) -> None:
-    """Raise `QueueFull` if a script's outcome is "queue" (the queue is full) or "key" (its owner's limit)."""
+    """Raise the error of a script's outcome, if it is one of `refusal` in `lua/account.lua`."""
     if outcome == "queue":
         raise QueueFull(f"{max_waiting} jobs wait in {queue}", retry_after_s=1)
     if outcome == "key":
         raise QueueFull("no more jobs of this API key may wait", retry_after_s=1)
+    if outcome == "kept":
+        raise StorageFull("your jobs keep all the bytes that they may; delete some, or wait", retry_after_s=5)

@@ -44,11 +44,10 @@ class Queues:
         return QueueInfo(queue, waiting, running, slots, self.ledger.settings.max_waiting, wait_s)
 
     def check_room(self, queue: str, owner: str = "") -> None:
-        """Raise `QueueFull` if the queue is full or the owner may have no more waiting jobs."""
-        unused = ("",) * 4
-        most = self.ledger.settings.max_waiting
-        outcome = self._scripts.eval("check_room", self._prefix, *unused, queue, owner, most)
-        raise_if_full(outcome, queue, most)
+        """Raise `QueueFull` or `StorageFull` if the queue would refuse another job of the owner."""
+        limits = self.ledger.settings
+        outcome = self._scripts.eval("check_room", *self.ledger.common_args(""), *limits.caps, queue, owner)
+        raise_if_full(outcome, queue, limits.max_waiting)
 
     def dispatch_jobs(self, queue: str) -> Sequence[str]:
         """Dispatch as many jobs as slots are free, in fair order, and return their ids.

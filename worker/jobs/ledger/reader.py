@@ -106,6 +106,23 @@ class LedgerReader:
             yield cast(Sequence[str], job_ids)
             start += _PAGE_SIZE
 
+    def expired(self) -> Sequence[str]:
+        """Return the jobs that ended more than `retention_s` ago or are evicted, the evicted ones first."""
+        last = time.time() - self.settings.retention_s
+        return cast(Sequence[str], self.redis.zrangebyscore(self.key("finished"), "-inf", last))
+
+    def with_inputs(self, age_s: float) -> Sequence[str]:
+        """Return the jobs that ended more than `age_s` seconds ago and still have their inputs."""
+        last = time.time() - age_s
+        return cast(Sequence[str], self.redis.zrangebyscore(self.key("inputs"), "-inf", last))
+
+    def fields(self, name: str, job_ids: Sequence[str]) -> Sequence[str | None]:
+        """Return this field of each job's record, or None if there is no such record or field."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(self.channel(job_id) + ":record", name)
+            return cast("Sequence[str | None]", pipe.execute())
+
     def events(self, job_id: str, after: int = 0) -> Sequence[LoggedEvent]:
         """Return the job's events with numbers above `after`, in order; none if there is no such job."""
         entries = cast(

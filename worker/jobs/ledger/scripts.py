@@ -11,8 +11,9 @@ __all__ = ["Scripts"]
 
 T = TypeVar("T")
 
-#: Files that precede every script, in this order: keys and events, the order of waiting jobs, final states.
-SHARED = ("prelude", "queue", "final")
+#: Files that precede every script, in this order: keys and events, the order of waiting jobs, accounts of
+#: owners, final states.
+SHARED = ("prelude", "queue", "account", "final")
 
 
 class Scripts:

@@ -60,6 +60,11 @@ class JobFiles:
         """The folder for files that an attempt leaves for the next one, and for unfinished files."""
         return self.folder / "work"
 
+    @property
+    def input_bytes(self) -> int:
+        """The bytes of the clip and the background in `folder`."""
+        return sum(path.stat().st_size for path in (self.clip, self.background) if path.exists())
+
     @contextmanager
     def for_upload(self) -> Iterator[None]:
         """Create the folder for a new job's files. Remove it if the block raises.
@@ -102,6 +107,12 @@ class JobFiles:
     def remove_work(self) -> None:
         """Remove the files that only a later attempt would need, if there are any."""
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def remove_inputs(self) -> None:
+        """Remove everything but the finished video, if there is anything. Raises `MediaUnavailable`."""
+        self.clip.unlink(missing_ok=True)
+        self.background.unlink(missing_ok=True)
+        self.remove_work()
 
     def remove_result(self) -> None:
         """Remove the finished video if there is one. Raises `MediaUnavailable`."""

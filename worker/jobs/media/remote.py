@@ -113,6 +113,11 @@ class RemoteFiles(JobFiles):
         """Remove the files that only a later attempt would need."""
         self.store.remove(self._key(self.work))
 
+    def remove_inputs(self) -> None:
+        """Remove everything but the finished video from the store."""
+        for path in (self.clip, self.background, self.work):
+            self.store.remove(self._key(path))
+
     def remove_result(self) -> None:
         """Remove the finished video."""
         self.store.remove(self._key(self.result))

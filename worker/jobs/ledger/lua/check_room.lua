@@ -1,3 +1,3 @@
--- prefix, '', '', '', '', queue, owner, max_waiting → 'queue' if the queue is full, 'key' if the owner may have no
--- more waiting jobs, nothing if there is room
-return full(unpack(ARGV, 6, 8))
+-- … the five caps of `refusal`, queue, owner → what `refusal` returns for a job without bytes
+local queue, owner = unpack(ARGV, 11, 12)
+return refusal(queue, owner, { unpack(ARGV, 6, 10) }, 0, 0)

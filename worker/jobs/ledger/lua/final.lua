@@ -12,12 +12,19 @@ end
 local function finish(kind, queue, attempt, fields)
   emit(kind, attempt, fields)
   redis.call('HSET', RECORD, 'state', kind, 'finished_at', NOW)
-  local idempotency_key = redis.call('HGET', RECORD, 'once')
+  local owner, inputs, result, idempotency_key =
+    unpack(redis.call('HMGET', RECORD, 'owner', 'inputs', 'result', 'once'))
   for _, key in ipairs({ RECORD, LOG, idempotency_key or nil }) do
     redis.call('EXPIRE', key, RETENTION + 3600) -- in case no process is there to call `forget`
   end
   redis.call('ZREM', DEADLINES, ID)
-  redis.call('ZADD', P .. ':finished', NOW, ID)
+  redis.call('ZADD', FINISHED, NOW, ID)
+  redis.call('ZADD', ended(owner), NOW, ID)
+  enter_memory(owner)
+  if inputs then
+    redis.call('ZADD', INPUTS, NOW, ID)
+    enter_files(owner, kind, inputs, result)
+  end
   if redis.call('HEXISTS', RECORD, 'webhook') == 1 then redis.call('ZADD', P .. ':webhooks', clock(), ID) end
   redis.call('HINCRBY', P .. ':totals', queue .. ' ' .. kind, 1)
   local started = redis.call('HGET', RECORD, 'started_at')

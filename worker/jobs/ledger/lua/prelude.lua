@@ -10,26 +10,33 @@
 -- last member. docs/architecture.md has these keys in tables too; change both together.
 --
 --   job                            type    contents; written by; removed
---   job:{<id>}:record              hash    the job; by every script about it; by `forget`, and by its expiry
+--   job:{<id>}:record              hash    the job; by every script about it; by `erase`, and by its expiry
 --   job:{<id>}:events              stream  entry <n>-0: event (JSON), resume; by `emit`; with the record
 --   job:{<id>}                     channel every event (JSON) when it is logged; by `emit`
 --   once:<owner>:<sha256>          hash    job, fingerprint: an idempotency key; by `submit`; with the record
 --   seq                            string  sequence number of the newest job; by `submit`; never
---   jobs                           zset    job id -> sequence number; by `submit`; by `forget`
---   owner:<owner>:jobs             zset    the same for one owner; by `submit`; by `forget`
+--   jobs                           zset    job id -> sequence number; by `submit`; by `erase`
+--   owner:<owner>:jobs             zset    the same for one owner; by `submit`; by `erase`
 --   deadlines                      zset    job id -> time (s) at which the job expires, times out, or is canceled
 --                                          without its worker; by `submit`, `claim`, `cancel`; with the final state
---   finished                       zset    job id -> time (s) of the end; by `finish`; by `forget`
+--   finished                       zset    job id -> time (s) of the end, or 0 after `evict`; by `finish`; by `erase`
+--   inputs                         zset    job id -> time (s) of the end: ended jobs whose clip and work files are
+--                                          still there; by `finish`; by `inputs_removed` and `erase`
+--   owner:<owner>:ended            zset    job id -> time (s) of the end: the owner's ended jobs; by `finish`; by
+--                                          `erase` and `evict`
+--   owner:<owner>:bytes            hash    job id -> bytes of its record and log, and their sum `total`; by `enter`;
+--                                          entries by `erase` and `evict`
+--   owner:<owner>:file_bytes       hash    the same for the bytes of its files
 --   webhooks                       zset    job id -> time (s) of the end: new webhooks; by `finish`; by
---                                          `dispatch_webhooks`, which gives them to their owners, or by `forget`
+--                                          `dispatch_webhooks`, which gives them to their owners, or by `erase`
 --   owner:<owner>:webhooks         zset    job id -> time (s) at which the webhook is due: undelivered webhooks; by
 --                                          `dispatch_webhooks`, `claim_webhook_try`, the sender; on delivery, when
---                                          it is given up, or by `forget`
+--                                          it is given up, or by `erase`
 --   webhooks:turns                 zset    owner -> time (s) of its last turn, or 0: owners with undelivered webhooks;
 --                                          by `dispatch_webhooks`; when the owner has none
 --   webhooks:active                hash    job id -> "<time (s) at which the try counts as lost> <owner> <host>":
 --                                          tries in flight; by `dispatch_webhooks` and `claim_webhook_try`; by the
---                                          sender, by `forget`, or when it counts as lost
+--                                          sender, by `erase`, or when it counts as lost
 --
 --   queue                          type    contents; written by; removed
 --   queues                         set     queues that have had a job; by `submit`; never
@@ -83,6 +90,13 @@ local function use_job(id)
   RECORD, LOG = CHANNEL .. ':record', CHANNEL .. ':events'
 end
 use_job(ID)
+
+-- Return all owners, for a job whose record is gone and with it the owner's name.
+local function all_owners()
+  local owners = redis.call('SMEMBERS', P .. ':keys')
+  owners[#owners + 1] = ''
+  return owners
+end
 
 local function waiting(queue) return P .. ':queue:' .. queue .. ':waiting' end
 local function running(queue) return P .. ':queue:' .. queue .. ':running' end

@@ -184,8 +184,15 @@ local function emit_position(place, attempt)
 end
 
 -- Return 'queue' if the queue is full, 'key' if the owner may have no more waiting jobs, nil if there is room.
-local function full(queue, owner, max_waiting)
-  if redis.call('ZCARD', waiting(queue)) >= tonumber(max_waiting) then return 'queue' end
-  local cap = redis.call('HGET', P .. ':key:' .. owner, 'max_waiting')
-  if cap and redis.call('SCARD', pending(owner)) >= tonumber(cap) then return 'key' end
+--
+-- A full queue still takes a job of an owner that has fewer waiting jobs, in all queues, than an equal share of
+-- max_waiting. So the owners that filled it lock nobody out.
+local function full(queue, owner, max_waiting, max_waiting_per_key)
+  local mine = redis.call('SCARD', pending(owner))
+  local cap = redis.call('HGET', P .. ':key:' .. owner, 'max_waiting') or (owner ~= '' and max_waiting_per_key)
+  if cap and mine >= tonumber(cap) then return 'key' end
+  if redis.call('ZCARD', waiting(queue)) < tonumber(max_waiting) then return nil end
+  local owners = redis.call('ZCARD', start_tags(queue))
+  if not redis.call('ZSCORE', start_tags(queue), owner) then owners = owners + 1 end
+  if mine >= max_waiting / owners then return 'queue' end
 end

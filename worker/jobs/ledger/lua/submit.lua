@@ -1,11 +1,12 @@
--- … max_waiting, max_queue (s), timeout (s), kind, queue, spec, owner, priority, Redis key of the idempotency key
--- (or ''), fingerprint, host of the webhook (or '')
--- → 'ok', the job's id, and the ids of the jobs that are now dispatched; or 'queue' or 'key' if that is full; or
---   'differs' if the idempotency key belongs to another request
+-- … the five caps of `refusal`, max_queue (s), timeout (s), kind, queue, spec, owner, priority, Redis key of the
+-- idempotency key (or ''), fingerprint, host of the webhook (or ''), bytes of the job's files
+-- → 'ok', the job's id, and the ids of the jobs that are now dispatched; or what `refusal` returns; or 'differs' if
+--   the idempotency key belongs to another request
 --
 -- A repeated request gets the job that the first one made.
-local max_waiting, max_queue, timeout, kind, queue, spec, owner, priority, idempotency_key, fingerprint, host =
-  unpack(ARGV, 6, 16)
+local caps = { unpack(ARGV, 6, 10) }
+local max_queue, timeout, kind, queue, spec, owner, priority, idempotency_key, fingerprint, host, file_bytes =
+  unpack(ARGV, 11, 21)
 local function accepted() return { 'ok', ID, unpack(dispatch_all(queue)) } end
 if redis.call('EXISTS', RECORD) == 1 then return accepted() end -- a retry after a lost reply
 if idempotency_key ~= '' then
@@ -16,8 +17,8 @@ if idempotency_key ~= '' then
     return accepted()
   end
 end
-local refusal = full(queue, owner, max_waiting)
-if refusal then return { refusal } end
+local refused = refusal(queue, owner, caps, #spec, file_bytes)
+if refused then return { refused } end
 local seq = redis.call('INCR', P .. ':seq')
 redis.call('HSET', RECORD, 'kind', kind, 'queue', queue, 'owner', owner, 'spec', spec, 'state', 'queued',
   'seq', seq, 'created_at', NOW, 'attempt', 0, 'timeout_s', timeout)
@@ -35,4 +36,9 @@ redis.call('SADD', P .. ':queues', queue)
 add_waiting(queue, owner, priority, seq)
 redis.call('ZADD', DEADLINES, clock() + max_queue, ID)
 emit_position(position(queue, owner), 0)
+enter_memory(owner)
+if file_bytes ~= '0' then
+  redis.call('HSET', RECORD, 'inputs', file_bytes) -- also marks a job that has files
+  enter(file_account(owner), tonumber(file_bytes))
+end
 return accepted()
