@@ -126,6 +126,12 @@ class StorageFull(QueueFull):
     code = "storage_full"
 
 
+class TooManyUploads(QueueFull):
+    """As many uploads arrive at the same time as the settings allow."""
+
+    code = "too_many_uploads"
+
+
 class NeedsExclusiveWorker(StokerError):
     """The job has only its last attempt left, which must not endanger other jobs in the same worker."""
 

@@ -163,6 +163,18 @@ class Settings(BaseModel):
     kept](queueing.md#what-is-kept)."""
     max_upload_bytes: int = Field(512 * 2**20, ge=1)
     """The largest size of one upload, in bytes."""
+    max_uploads: int = Field(64, ge=1)
+    """The number of uploads that the API processes of a host receive at the same time. The API refuses more
+    with 429. See [Uploads at the same time](security.md#uploads-at-the-same-time)."""
+    max_uploads_per_key: int = Field(16, ge=1)
+    """The number of uploads of one API key that the API processes of a host receive at the same time. Callers
+    without a key count together."""
+    max_probes: int = Field(4, ge=1)
+    """The number of uploads that the API processes of a host examine at the same time. Each of them can take
+    512 MiB of memory. The uploads of one API key get half of the number, or 1."""
+    min_free_bytes: int = Field(2**30, ge=0)
+    """The space, in bytes, that uploads leave free on the disk that receives them. The API refuses more with
+    507."""
     max_pixels: int = Field(3840 * 2160, ge=256)
     """The largest width times height of a clip, and of a background image."""
     max_frames: int = Field(100_000, ge=1)
