@@ -41,7 +41,7 @@ def submit_chat() -> ResponseReturnValue:
 @routes.post("/video")
 def submit_video() -> ResponseReturnValue:
     """Submit a video job, with its clip as a file."""
-    return _accepted(submit_clip(current_backend(), lambda fields, _: validate("video", fields)))
+    return _accepted(submit_clip(current_backend(), lambda upload: validate("video", upload.fields)))
 
 
 def _accepted(job_id: str) -> ResponseReturnValue:

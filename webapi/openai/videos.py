@@ -17,9 +17,8 @@ from webapi.services.backend import current_backend
 from webapi.services.follow import follow
 from webapi.submission.clips import submit_clip
 from webapi.submission.submit import cancel
+from webapi.submission.uploads import Upload
 from worker.jobs.errors import InvalidInput, JobNotFound
-from worker.jobs.media.files import JobFiles
-from worker.jobs.media.probe import probe
 from worker.jobs.records import Record
 from worker.jobs.specs import JobSpec, VideoJob, validate
 
@@ -48,9 +47,9 @@ def create() -> ResponseReturnValue:
     return _video(backend.ledger.get(job_id)), {JOB_HEADER: job_id}
 
 
-def _job(fields: dict[str, Any], files: JobFiles) -> JobSpec:
+def _job(upload: Upload) -> JobSpec:
     """Return the job of a submitted form. Unknown fields are ignored, as OpenAI's clients expect."""
-    clip = probe(files.clip, current_backend().settings.limits)
+    fields, clip = upload.fields, upload.clip
     native = {name: value for name, value in fields.items() if name in VideoJob.model_fields}
     native["requested"] = {
         "prompt": fields.get("prompt"),

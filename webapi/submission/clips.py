@@ -1,16 +1,16 @@
 """Submission of video jobs with their clips, for the native and the OpenAI routes."""
 
 from collections.abc import Callable
-from typing import Any
 
 from flask import request
 
+from webapi.auth import access
 from webapi.services.backend import Backend
 from webapi.submission.request_preferences import is_repeated, read_idempotency_key
+from webapi.submission.slots import upload_slot
 from webapi.submission.submit import check_room, submit
-from webapi.submission.uploads import receive
+from webapi.submission.uploads import Upload, receive
 from worker.jobs.ids import new_job_id
-from worker.jobs.media.files import JobFiles
 from worker.jobs.specs import JobSpec
 
 __all__ = ["submit_clip"]
@@ -18,23 +18,26 @@ __all__ = ["submit_clip"]
 
 def submit_clip(
     backend: Backend,
-    make_spec: Callable[[dict[str, Any], JobFiles], JobSpec],
+    make_spec: Callable[[Upload], JobSpec],
     clip: str = "file",
     submit: Callable[..., str] = submit,
 ) -> str:
     """Submit the video job of the current request's form, and return its id.
 
-    `clip` is the name of the form's field with the clip. `make_spec` makes the job's spec from the text
-    fields and the received files. `submit` submits it, as `webapi.submission.submit.submit` does.
+    `clip` is the name of the form's field with the clip. `make_spec` makes the job's spec from the upload.
+    `submit` submits it, as `webapi.submission.submit.submit` does.
 
-    Raises the errors of `receive` and of `submit`. The received files are deleted then.
+    Raises `TooManyUploads`, and the errors of `receive` and of `submit`. The received files are deleted then.
     """
     job_id = new_job_id()
     if not is_repeated(backend):
         check_room(backend, "video")  # refuse before a long upload, not after it
     files = backend.files(job_id)
-    with receive(request, files, backend.settings, clip) as fields:
-        spec = make_spec(fields, files)
+    with (
+        upload_slot(backend.settings, access.owner()),
+        receive(request, files, backend.settings, clip) as upload,
+    ):
+        spec = make_spec(upload)
         key = read_idempotency_key(spec, files.clip, files.background)
         with files.store_inputs():
             accepted = submit(backend, job_id, spec, key, files.input_bytes)

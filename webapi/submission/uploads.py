@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import BufferedRandom, FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,28 +13,53 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
+from webapi.auth import access
+from webapi.submission.free_space import FreeSpace
+from webapi.submission.slots import probe_slot
 from worker.jobs.errors import DiskFull, InvalidInput, TooLarge
-from worker.jobs.limits import Limits
+from worker.jobs.media.clip_info import ClipInfo
 from worker.jobs.media.durable import publish
 from worker.jobs.media.files import NO_ROOM, JobFiles
-from worker.jobs.media.probe_process import probe_in_process
+from worker.jobs.media.probe_process import Field, probe_in_process
 from worker.jobs.settings import Settings
 
-__all__ = ["MAX_PARTS", "receive"]
+__all__ = ["MAX_PARTS", "Upload", "receive"]
 
 #: Largest text field, in bytes. It must be well above the 64 KiB that the parser reads at a time.
 MAX_FIELD_BYTES = 2**19
 MAX_PARTS = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A received form: its text fields, and the properties of its clip."""
+
+    fields: dict[str, Any]
+    clip: ClipInfo
+
+
+class PartFile(BufferedRandom):
+    """A new file that grows as long as there is `space`. Its writes raise `DiskFull` then."""
+
+    def __init__(self, path: Path, space: FreeSpace) -> None:
+        super().__init__(FileIO(path, "xb+"))
+        self._space = space
+
+    def write(self, data: Any, /) -> int:
+        """Write the data, and return the number of bytes."""
+        written = super().write(data)
+        self._space.count(written)
+        return written
+
+
 @dataclass(slots=True)
 class PartFiles:
-    """A source of files in `folder`, one for each file of the body.
+    """A source of files in the folder of `space`, one for each file of the body.
 
     Their names count the files. Names that the client sends are never used.
     """
 
-    folder: Path
+    space: FreeSpace
     stack: ExitStack
     count: int = 0
 
@@ -46,14 +72,12 @@ class PartFiles:
     ) -> IO[bytes]:
         """Open a new file for the parser to write to. The client's statements about the file are ignored."""
         self.count += 1
-        return self.stack.enter_context((self.folder / f"part{self.count}").open("wb+"))
+        return self.stack.enter_context(PartFile(self.space.folder / f"part{self.count}", self.space))
 
 
 @contextmanager
-def receive(
-    request: Request, files: JobFiles, settings: Settings, clip: str = "file"
-) -> Iterator[dict[str, Any]]:
-    """Receive the form, check the clip and the background image, and yield the form's text fields.
+def receive(request: Request, files: JobFiles, settings: Settings, clip: str = "file") -> Iterator[Upload]:
+    """Receive the form, check the clip and the background image, and yield the upload.
 
     `clip` is the name of the form's field with the clip. In the block both files lie in their places.
 
@@ -65,8 +89,14 @@ def receive(
         raise UnsupportedMediaType("Send the clip as multipart/form-data.")
     try:
         with files.for_upload():
-            form, uploads = _parse(request, files.folder, settings.max_upload_bytes)
-            yield _place(form, uploads, files, settings.limits, clip)
+            space = FreeSpace(files.folder, settings.min_free_bytes)
+            space.check(request.content_length or 0)
+            form, uploads = _parse(request, space, settings.max_upload_bytes)
+            _place(form, uploads, files, clip)
+            found = _probe("file", files.clip, settings)
+            if "background" in uploads:
+                _probe("background", files.background, settings)
+            yield Upload({**form.to_dict(), "background_image": "background" in uploads}, found)
     except OSError as error:
         if error.errno in NO_ROOM:
             raise DiskFull("There is no room for the upload.") from error
@@ -74,11 +104,11 @@ def receive(
 
 
 def _parse(
-    request: Request, folder: Path, max_bytes: int
+    request: Request, space: FreeSpace, max_bytes: int
 ) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
     with ExitStack() as stack:
         parser = FormDataParser(
-            stream_factory=PartFiles(folder, stack).open,
+            stream_factory=PartFiles(space, stack).open,
             max_form_memory_size=MAX_FIELD_BYTES,
             max_content_length=max_bytes,
             max_form_parts=MAX_PARTS,
@@ -95,12 +125,9 @@ def _parse(
 
 
 def _place(
-    form: MultiDict[str, str],
-    uploads: MultiDict[str, FileStorage],
-    files: JobFiles,
-    limits: Limits,
-    clip: str,
-) -> dict[str, Any]:
+    form: MultiDict[str, str], uploads: MultiDict[str, FileStorage], files: JobFiles, clip: str
+) -> None:
+    """Move the files to their places. Raises `InvalidInput` if a field is wrong or missing."""
     given = Counter(name for name, _ in [*form.items(multi=True), *uploads.items(multi=True)])
     if repeated := next((name for name, times in given.items() if times > 1), None):
         raise InvalidInput(repeated, "is given more than once")
@@ -113,7 +140,8 @@ def _place(
         if name not in places:
             raise InvalidInput(name, "is not a file of this request")
         publish(Path(upload.stream.name), places[name])
-    probe_in_process("file", files.clip, limits)
-    if "background" in uploads:
-        probe_in_process("background", files.background, limits)
-    return {**form.to_dict(), "background_image": "background" in uploads}
+
+
+def _probe(field: Field, path: Path, settings: Settings) -> ClipInfo:
+    with probe_slot(settings, access.owner()) as descriptors:
+        return probe_in_process(field, path, settings.limits, keep_open=descriptors)

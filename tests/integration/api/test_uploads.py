@@ -92,7 +92,7 @@ def test_upload_names_never_reach_a_path(web: Web, clip: bytes, tmp_path: Path, 
     folder = f"{response.json()['id']}"
     written = {str(path.relative_to(media)) for path in media.rglob("*")}
     assert written == {folder, f"{folder}/clip", f"{folder}/background"}
-    assert {path.name for path in web.settings.home_dir.iterdir()} == {"media"}
+    assert {path.name for path in web.settings.home_dir.iterdir()} == {"media", "slots"}
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -25,8 +25,9 @@ from tests.support.video.broken_clips import (
 from tests.support.video.clips import gradient, make_clip, save_png, truncate
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
+from worker.jobs.media.clip_info import ClipInfo
 from worker.jobs.media.codecs import DECODERS
-from worker.jobs.media.probe import CLIPS, ClipInfo, open_media, probe, probe_image
+from worker.jobs.media.probe import CLIPS, open_media, probe, probe_image
 from worker.video.decoding.reader import ClipReader
 
 

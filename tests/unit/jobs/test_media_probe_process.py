@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,11 @@ from tests.support.video.bombs import (
     tiny_frame_gif,
 )
 from tests.support.video.clips import gradient, make_clip
+from tests.support.video.tiny_packets import tiny_packets
 from worker.jobs.errors import BadVideo, InvalidInput
 from worker.jobs.limits import Limits
+from worker.jobs.media.clip_info import ClipInfo
+from worker.jobs.media.confinement import landlock_version
 from worker.jobs.media.probe_process import MAX_WALL_S, Field, probe_in_process
 from worker.video.decoding.reader import ClipReader
 from worker.video.inference.composite import load_image
@@ -41,6 +45,11 @@ BOMBS: dict[str, tuple[Field, Callable[[Path], Path], str]] = {
     ),
     "canvas": ("file", lambda path: tiny_frame_gif(path, 16_000, 2), "no size, or more than 3072 pixels"),
     "gif-frames": ("file", lambda path: tiny_frame_gif(path, 48, 300_000), "300000 frames: more than 50"),
+    "packets": (
+        "file",
+        lambda path: tiny_packets(path.with_suffix(".mkv"), 100_000),
+        "none in its first 10000 packets",
+    ),
     "image": ("background", lambda path: black_png(path, 16_000), "more than 3072 pixels"),
 }
 
@@ -54,9 +63,18 @@ def test_probe_process_refuses_bomb(tmp_path: Path, bomb: str) -> None:
 
 
 def test_probe_process_accepts_files_within_limits(tmp_path: Path) -> None:
-    probe_in_process("file", make_clip(tmp_path / "clip.mp4", [gradient(i) for i in range(50)]), LIMITS)
-    probe_in_process("file", many_streams(tmp_path / "clip.mkv", 4), LIMITS)
-    probe_in_process("background", black_png(tmp_path / "image.png", 48), LIMITS)
+    clip = make_clip(tmp_path / "clip.mp4", [gradient(i) for i in range(50)])
+    found = ClipInfo(64, 48, frames=50, rate=Fraction(25), duration_s=2.0, codec="h264")
+    assert probe_in_process("file", clip, LIMITS) == found
+    assert probe_in_process("file", many_streams(tmp_path / "clip.mkv", 4), LIMITS).frames is None
+    assert probe_in_process("background", black_png(tmp_path / "image.png", 48), LIMITS) == ClipInfo(48, 48)
+
+
+def test_probe_process_accepts_files_of_the_largest_size(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [gradient(0, 3840, 2160)])
+    assert probe_in_process("file", clip, Limits()).width == 3840
+    image = black_png(tmp_path / "image.png", 2880)
+    assert probe_in_process("background", image, Limits()) == ClipInfo(2880, 2880)
 
 
 def test_probe_process_accepts_false_headers(tmp_path: Path) -> None:
@@ -66,7 +84,7 @@ def test_probe_process_accepts_false_headers(tmp_path: Path) -> None:
 
 
 def test_probe_process_limits_memory(tmp_path: Path) -> None:
-    """Without limits the clip's index takes 1.8 GB and the image 0.8 GB.
+    """Without limits the clip's index takes 1.8 GB, the packets of sound 1.1 GB, and the image 0.8 GB.
 
     Another process runs the probes, so that the peak memory of its children is theirs alone.
     """
@@ -75,18 +93,22 @@ def test_probe_process_limits_memory(tmp_path: Path) -> None:
         "from worker.jobs.errors import InvalidInput\n"
         "from worker.jobs.media.probe_process import probe_in_process\n"
         "from worker.jobs.limits import Limits\n"
-        "for field, path in zip(('file', 'background'), sys.argv[1:]):\n"
+        "for field, path in zip(('file', 'file', 'background'), sys.argv[1:]):\n"
         "    try: probe_in_process(field, Path(path), Limits())\n"
         "    except InvalidInput: print('refused')\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"
     )
-    bombs = [raw_mp4(tmp_path / "clip.mp4", 50_000_000), black_png(tmp_path / "image.png", 16_000)]
+    bombs = [
+        raw_mp4(tmp_path / "clip.mp4", 50_000_000),
+        tiny_packets(tmp_path / "clip.mkv", 4_000_000),
+        black_png(tmp_path / "image.png", 16_000),
+    ]
     run = subprocess.run(
         [sys.executable, "-c", script, *map(str, bombs)], capture_output=True, text=True, check=True
     )
-    refusals, peak_mb = run.stdout.split()[:2], int(run.stdout.split()[2])
-    assert refusals == ["refused", "refused"]
-    assert peak_mb < 300
+    *refusals, peak_mb = run.stdout.split()
+    assert refusals == ["refused"] * 3
+    assert int(peak_mb) <= 512
 
 
 @pytest.mark.parametrize(
@@ -101,6 +123,50 @@ def test_probe_process_refuses_slow_probe(tmp_path: Path, child: str, max_wall_s
     command = [sys.executable, "-c", child]
     with pytest.raises(InvalidInput, match="too much time"):
         probe_in_process("file", tmp_path / "clip.mp4", LIMITS, max_wall_s=max_wall_s, command=command)
+
+
+def test_probe_process_has_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python itself sets LC_CTYPE if there is no locale."""
+    monkeypatch.setenv("STOKER_REDIS_URL", "redis://:secret@redis:6379/0")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    child = "import json, os; print(json.dumps({'refused': ' '.join({*os.environ} - {'LC_CTYPE'})}))"
+    with pytest.raises(InvalidInput) as caught:
+        probe_in_process("file", tmp_path / "clip.mp4", LIMITS, command=[sys.executable, "-c", child])
+    assert str(caught.value) == "PYTHONPATH"
+
+
+#: The child process with another probe, which tries what code in a hostile file might try.
+HOSTILE = """
+import json, os, resource, socket, sys
+from worker.jobs.errors import InvalidInput
+from worker.jobs.media import probe_child
+def attempt(action):
+    try:
+        action()
+    except PermissionError:
+        return "denied"
+    return "done"
+def hostile_probe(field, path, limits):
+    raise InvalidInput(field, " ".join(attempt(action) for action in (
+        lambda: open(path).close(),
+        lambda: open(path, "a"),
+        lambda: open(path.with_name("other")),
+        lambda: open(f"/proc/{os.getppid()}/environ"),
+        lambda: os.listdir("/"),
+        lambda: socket.create_connection(("127.0.0.1", 9)),
+    )))
+probe_child._probe = hostile_probe
+json.dump(probe_child.main(sys.argv[1]), sys.stdout)
+"""
+
+
+@pytest.mark.skipif(landlock_version() < 4, reason="the kernel's Landlock does not know TCP")
+def test_probe_process_reads_nothing_but_its_file(tmp_path: Path) -> None:
+    for name in ("clip", "other"):
+        (tmp_path / name).touch()
+    with pytest.raises(InvalidInput) as caught:
+        probe_in_process("file", tmp_path / "clip", LIMITS, command=[sys.executable, "-c", HOSTILE])
+    assert str(caught.value).split() == ["done"] + ["denied"] * 5
 
 
 def test_probe_process_raises_if_the_child_crashes(tmp_path: Path) -> None:

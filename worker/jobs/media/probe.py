@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from av.video.stream import VideoStream
 
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import DEFAULTS, Limits
+from worker.jobs.media.clip_info import ClipInfo
 from worker.jobs.media.codecs import DECODERS, is_accepted
 
 #: The smallest width and height of a clip in pixels.
@@ -26,24 +25,13 @@ IMAGES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,gif"
 #: The MP4 brands of still images (HEIF and AVIF).
 _IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
 
+#: The most packets, and bytes of packets, that are read to find the first frames of a clip. Packets of sound
+#: or subtitles may precede them, and a file of a few megabytes can have millions of those.
+MAX_PACKETS = 10_000
+MAX_PACKET_BYTES = 64 * 2**20
+
 #: Accept titles that are not UTF-8. PyAV 19 and later do so by default.
 _ANY_TITLE: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__ < "19" else {}
-
-
-@dataclass(frozen=True, slots=True)
-class ClipInfo:
-    """Properties of a clip according to its container; None if unknown.
-
-    `width` and `height` are in pixels, as stored, and `rate` is in frames per second.
-    """
-
-    width: int | None = None
-    height: int | None = None
-    frames: int | None = None
-    rate: Fraction | None = None
-    duration_s: float | None = None
-    has_audio: bool = False
-    codec: str | None = None
 
 
 def probe(path: Path, limits: Limits = DEFAULTS) -> ClipInfo:
@@ -92,6 +80,8 @@ def probe_image(path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
         raise InvalidInput("background", f"The background has more than {limits.max_pixels} pixels.")
     try:  # decode the image only after its size is known to be acceptable
         with open_media(path, IMAGES, limits) as container:
+            # Each thread of a decoder would take address space, which the probe has little of.
+            container.streams.video[0].codec_context.thread_count = 1
             next(container.decode(video=0))
     except (av.FFmpegError, StopIteration):
         raise InvalidInput("background", "the image cannot be decoded") from None
@@ -124,10 +114,11 @@ def _check_clip(container: InputContainer, limits: Limits) -> ClipInfo:
     stream = next(videos, None)
     if stream is None:
         raise InvalidInput("file", "The file has no video stream.")
-    packets = list(islice((packet for packet in container.demux(stream) if packet.size), 2))
+    is_gif = container.format.name == "gif"
+    packets = _count_packets(container, stream, 2 if is_gif else 1)
     if not packets and not stream.frames:
-        raise InvalidInput("file", "The clip has no frames.")
-    if container.format.name == "gif" and len(packets) < 2:
+        raise InvalidInput("file", f"The clip has no frames, or none in its first {MAX_PACKETS} packets.")
+    if is_gif and packets < 2:
         raise InvalidInput("file", "The file is a still image, not a video.")
     name = getattr(stream.codec_context, "name", None)  # without a decoder there is no context
     if not is_accepted(name):
@@ -147,6 +138,20 @@ def _check_clip(container: InputContainer, limits: Limits) -> ClipInfo:
         has_audio=bool(container.streams.audio),
         codec=name,
     )
+
+
+def _count_packets(container: InputContainer, stream: VideoStream, enough: int) -> int:
+    """Return the number of packets of `stream` at the start of the file, at most `enough`.
+
+    Packets behind the first `MAX_PACKETS` of all streams, or `MAX_PACKET_BYTES`, are not read.
+    """
+    found = read_bytes = 0
+    for packet in islice(container.demux(), MAX_PACKETS):
+        read_bytes += packet.size
+        found += packet.stream_index == stream.index and packet.size > 0
+        if found == enough or read_bytes > MAX_PACKET_BYTES:
+            break
+    return found
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

@@ -1,34 +1,32 @@
-"""The probe of an upload in a child process, whose memory and time are limited.
+"""The probe of an upload in a child process, whose memory, time and view of this host are limited.
 
 A file of a few hundred bytes can make libav build an index of gigabytes, or decode a picture of gigabytes,
-before its size is known. The child process runs `python -m worker.jobs.media.probe_process`.
+before its size is known. And libav has had errors with which a file can run code of its own. So no process
+of the API parses media itself.
 """
 
 import json
-import resource
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
+from worker.jobs.media.clip_info import ClipInfo
 
-__all__ = ["Field", "probe_in_process"]
+__all__ = ["Field", "probe_in_process", "too_costly"]
 
 Field = Literal["file", "background"]
 
-#: The most address space of the child process: several times the need of a clip at the default limits.
-MAX_BYTES = 2**30
-MAX_CPU_S = 10
-#: Longer than the CPU time, because the machine may be busy.
+#: Longer than the CPU time of the child process, because the machine may be busy.
 MAX_WALL_S = 60.0
 
 #: The command of the child process. Its last argument, the request as JSON, is appended.
-COMMAND = (sys.executable, "-m", "worker.jobs.media.probe_process")
+COMMAND = (sys.executable, "-m", "worker.jobs.media.probe_child")
 
 
 def probe_in_process(
@@ -36,52 +34,42 @@ def probe_in_process(
     path: Path,
     limits: Limits,
     *,
+    keep_open: Sequence[int] = (),
     max_wall_s: float = MAX_WALL_S,
     command: Sequence[str] = COMMAND,
-) -> None:
-    """Raise `InvalidInput(field, ...)` if the upload at `path` could never become part of a job.
+) -> ClipInfo:
+    """Return the properties of the upload at `path`.
 
-    The child process may take `max_wall_s` seconds. Raises RuntimeError if it crashes.
+    The child process may take `max_wall_s` seconds. It has none of this process's environment, which holds
+    secrets. Of this process's open files it keeps those in `keep_open`, such as locked files: if this process
+    is killed, they stay locked until the child process has ended.
+
+    Raises `InvalidInput(field, ...)` if the upload could never become part of a job, and RuntimeError if the
+    child process crashes.
     """
     request = json.dumps({"field": field, "path": str(path), "limits": asdict(limits)})
     try:
         run = subprocess.run(  # noqa: S603  # the command is not the client's
-            [*command, request], stdout=subprocess.PIPE, timeout=max_wall_s
+            [*command, request],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            pass_fds=keep_open,
+            timeout=max_wall_s,
         )
     except subprocess.TimeoutExpired:
-        raise _too_costly(field) from None
+        raise too_costly(field) from None
     if run.returncode < 0:  # killed, most likely because of its CPU time
-        raise _too_costly(field)
+        raise too_costly(field)
     if run.returncode:
         raise RuntimeError(f"the probe ended with exit code {run.returncode}; its stderr has the reason")
-    message = json.loads(run.stdout)
-    if message is not None:
-        raise InvalidInput(field, message)
+    answer = json.loads(run.stdout)
+    if "refused" in answer:
+        raise InvalidInput(field, answer["refused"])
+    return ClipInfo.from_json(answer["found"])
 
 
-def _too_costly(field: Field) -> InvalidInput:
+def too_costly(field: str) -> InvalidInput:
+    """Return the error for an upload that takes more than the child process has."""
     reason = "The file has too many streams, or takes too much time or memory to be looked at."
     return InvalidInput(field, reason)
-
-
-def _main(request_json: str) -> str | None:
-    """Return in one sentence why the upload is refused, or None if it is accepted."""
-    request = json.loads(request_json)
-    field, path, limits = request["field"], Path(request["path"]), Limits(**request["limits"])
-    from worker.jobs.media.probe import probe, probe_image
-
-    for kind, limit in ((resource.RLIMIT_AS, MAX_BYTES), (resource.RLIMIT_CPU, MAX_CPU_S)):
-        with suppress(ValueError):  # macOS has RLIMIT_AS but refuses to set it
-            resource.setrlimit(kind, (limit, limit))
-    probes: Mapping[Field, Callable[[Path, Limits], object]] = {"file": probe, "background": probe_image}
-    try:
-        probes[field](path, limits)
-    except MemoryError:
-        return str(_too_costly(field))
-    except InvalidInput as error:
-        return str(error)
-    return None
-
-
-if __name__ == "__main__":
-    json.dump(_main(sys.argv[1]), sys.stdout)
