@@ -11,6 +11,7 @@ from werkzeug.http import parse_dict_header
 from webapi.auth import access
 from webapi.services.backend import Backend
 from webapi.services.follow import follow
+from webapi.services.system_threads import call_in_thread
 from worker.jobs.errors import InvalidInput
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.specs import JobSpec
@@ -38,9 +39,13 @@ def read_idempotency_key(spec: JobSpec, *files: Path) -> IdempotencyKey | None:
     body = hashlib.sha256(f"{request.path}\n{spec.model_dump_json()}".encode())
     for path in files:
         if path.exists():
-            with path.open("rb") as file:
-                body.update(hashlib.file_digest(file, "sha256").digest())
+            body.update(call_in_thread(_digest, path))
     return IdempotencyKey(key, body.hexdigest())
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def is_repeated(backend: Backend) -> bool:

@@ -1,5 +1,6 @@
 """Reception of multipart uploads into a job's folder, as a whole or not at all."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from werkzeug.formparser import FormDataParser
 
 from webapi.auth import access
+from webapi.services.system_threads import call_in_thread
 from webapi.submission.free_space import FreeSpace
 from webapi.submission.slots import probe_slot
 from worker.jobs.errors import DiskFull, InvalidInput, TooLarge
@@ -49,6 +51,7 @@ class PartFile(BufferedRandom):
         """Write the data, and return the number of bytes."""
         written = super().write(data)
         self._space.count(written)
+        time.sleep(0)  # serve other clients, because the next block of a fast client has arrived already
         return written
 
 
@@ -139,7 +142,7 @@ def _place(
     for name, upload in uploads.items():
         if name not in places:
             raise InvalidInput(name, "is not a file of this request")
-        publish(Path(upload.stream.name), places[name])
+        call_in_thread(publish, Path(upload.stream.name), places[name])
 
 
 def _probe(field: Field, path: Path, settings: Settings) -> ClipInfo:
