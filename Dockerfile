@@ -12,9 +12,11 @@ FROM ${BASE} AS base
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --home-dir /var/lib/stoker --create-home --shell /usr/sbin/nologin stoker
-# A new volume gets the owner of the folder on which it is mounted.
-RUN cd /var/lib/stoker && install --directory --owner stoker --group stoker models media locks keys .cache
+    && useradd --uid 10001 --user-group --home-dir /var/lib/stoker --create-home --shell /usr/sbin/nologin stoker
+# A new volume gets the owner and the mode of the folder on which it is mounted.
+RUN cd /var/lib/stoker \
+    && install --directory --owner stoker --group stoker models media staging locks keys .cache \
+    && install --directory --owner stoker --group stoker --mode 750 secrets
 ENV PATH=/opt/stoker/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     STOKER_HOME=/var/lib/stoker
@@ -75,7 +77,9 @@ RUN --mount=from=package,source=/package,target=/package \
 USER stoker
 WORKDIR /var/lib/stoker
 EXPOSE 5555
-CMD ["celery", "-A", "worker.jobs.broker", "flower", "--port=5555"]
+# Without the file there would be no login, so it must exist.
+CMD ["sh", "-ec", "password=$(cat secrets/flower_password); \
+    FLOWER_BASIC_AUTH=stoker:$password exec celery -A worker.jobs.broker flower --port=5555"]
 
 FROM base AS worker-cpu
 COPY --from=cpu-needs /opt/stoker /opt/stoker

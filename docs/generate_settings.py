@@ -33,6 +33,10 @@ the variable.
 
 The last part of a name is the unit: `_S` is seconds, `_BYTES` is bytes. A switch takes `True` or `False`.
 
+A secret `X` can also come from a file, so that no other program sees it in the environment. `X_FILE` then
+names the file. One line break at its end does not count. If both are set, `X` is used. The secrets are
+{secrets}.
+
 The variables that only the containers use are in [Deployment](deployment.md).
 """
 
@@ -44,7 +48,9 @@ def main() -> None:
 
 def page() -> str:
     """Return the whole page as Markdown."""
-    return INTRODUCTION + "\n".join(_lines()) + "\n"
+    names = [f"`{PREFIX}{name.upper()}`" for name, field in Settings.model_fields.items() if not field.repr]
+    introduction = INTRODUCTION.format(secrets=f"{', '.join(names[:-1])} and {names[-1]}")
+    return introduction + "\n".join(_lines()) + "\n"
 
 
 def _lines() -> Iterator[str]:

@@ -28,7 +28,6 @@ SETTINGS = {
     "STOKER_SLOTS": "4",
     "STOKER_SEGMENT_BATCHES": "2",
     "OMP_NUM_THREADS": "1",
-    "STOKER_REDIS_PASSWORD": "atest",
 }
 
 
@@ -38,6 +37,7 @@ class Project:
 
     docker: DockerEngine
     url: str
+    flower_url: str
     #: The environment variables of compose.yaml.
     variables: Mapping[str, str]
 
@@ -115,9 +115,10 @@ def running_project(docker: DockerEngine, images: Mapping[str, str]) -> Iterator
 
     If the block raises, the output of the containers is written to a file whose name is printed.
     """
-    port = str(free_port())
-    variables = {**SETTINGS, **images, "STOKER_PORT": port, "COMPOSE_PROFILES": "cpu"}
-    project = Project(docker, f"http://127.0.0.1:{port}", variables)
+    port, flower_port = str(free_port()), str(free_port())
+    own = {"STOKER_PORT": port, "STOKER_FLOWER_PORT": flower_port, "COMPOSE_PROFILES": "cpu,flower"}
+    addresses = (f"http://127.0.0.1:{port}", f"http://127.0.0.1:{flower_port}")
+    project = Project(docker, *addresses, {**SETTINGS, **images, **own})
     project.down()  # removes what a killed test has left
     try:
         yield project

@@ -10,6 +10,7 @@ import click
 import httpx
 
 from tests.compose.images import WORKER, build_images
+from tests.compose.isolation import check_isolation
 from tests.compose.job_check import check_all_jobs
 from tests.compose.leases import check_leases
 from tests.compose.project import NAME, Project
@@ -82,6 +83,8 @@ class Scenario:
         response = httpx.get(f"{self._project.url}/v1/jobs")
         assert response.status_code == 401, response.text
         self._print("ready: 1 chat worker, 1 video worker; requests without a key get 401")
+        for line in check_isolation(self._project):
+            self._print(line)
         self._print(check_leases(self._project.docker, WORKER, f"{NAME}_locks"))
 
     def _wait_for_workers(self, count: int) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from worker.jobs.errors import ConfigurationError
@@ -20,7 +21,8 @@ PREFIX = "STOKER_"
 class Settings(BaseModel):
     """The settings of one process. Each field is read from `STOKER_<FIELD>`.
 
-    The docstring below a field is its text in docs/settings.md, which `docs/generate_settings.py` writes.
+    The docstring below a field is its text in docs/settings.md, which `docs/generate_settings.py` writes. A
+    field that `repr` omits is a secret: it is also read from the file that `STOKER_<FIELD>_FILE` names.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
@@ -33,10 +35,12 @@ class Settings(BaseModel):
     """The media store that hosts without a common disk share, as a URL that fsspec opens, such as
     `s3://bucket/path`. If it is unset, clips, segments and results are stored in the folder `media` of
     `STOKER_HOME`. See [Media store](deployment.md#media-store)."""
-    redis_url: str | None = Field(None, pattern=r"^(rediss?|unix)://")
+    redis_url: str | None = Field(None, repr=False, pattern=r"^(rediss?|unix)://")
     """The Redis of the ledger and the Celery queues: one server, not a Redis Cluster. If it is unset, `stoker
     up` starts an embedded Valkey, and all other commands use `redis://127.0.0.1:6379/0`. `stoker keys` and
     `stoker worker health` first look for the Redis of a running `stoker up`."""
+    redis_password: str | None = Field(None, repr=False)
+    """The password of Redis, for a `STOKER_REDIS_URL` that contains none."""
     prefix: str = Field("stoker", pattern=r"^[A-Za-z0-9_.-]+$")
     """The first part of every Redis key and channel, so that several installations can share one Redis."""
     url: str = "http://127.0.0.1:8000"
@@ -205,6 +209,9 @@ class Settings(BaseModel):
     """The approximate wait before the second try, in seconds. Each later wait is five times as long as the
     one before it, up to 6 h."""
 
+    #: The files that secrets were read from, by field.
+    _files: dict[str, str] = PrivateAttr(default_factory=dict)
+
     @field_validator("vllm_args")
     @classmethod
     def _json_object(cls, text: str) -> str:
@@ -264,25 +271,39 @@ class Settings(BaseModel):
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read `STOKER_*` from `environ`, by default that of this process. An empty value counts as unset.
 
-        Raises `ConfigurationError`, whose message names the variable, if a value is not valid.
+        A secret `X` without a value is read from the file that `STOKER_X_FILE` names.
+
+        Raises `ConfigurationError`, whose message names the variable, if a value is not valid or a file
+        cannot be read.
         """
         environ = os.environ if environ is None else environ
-        values = {name: environ.get(PREFIX + name.upper()) for name in cls.model_fields}
+        values = {name: environ.get(_variable(name)) for name in cls.model_fields}
+        secrets = [name for name, field in cls.model_fields.items() if not field.repr and not values[name]]
+        files = {name: file for name in secrets if (file := environ.get(_file_variable(name)))}
+        values |= {name: _read_secret(_file_variable(name), file) for name, file in files.items()}
         try:
-            return cls.model_validate({name: value for name, value in values.items() if value})
+            settings = cls.model_validate({name: value for name, value in values.items() if value})
         except ValidationError as error:
             first = error.errors()[0]
-            raise ConfigurationError(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from None
+            name = str(first["loc"][0])
+            variable = _file_variable(name) if name in files else _variable(name)
+            raise ConfigurationError(f"{variable}: {first['msg']}") from None
+        settings._files = files
+        return settings
 
     def replace(self, **changes: object) -> Self:
         """Return a copy with those of the changes that are not None. Raises `ConfigurationError`."""
         kept = {name: str(value) for name, value in changes.items() if value is not None}
-        return self.from_env(self.to_env() | {PREFIX + name.upper(): value for name, value in kept.items()})
+        return self.from_env(self.to_env() | {_variable(name): value for name, value in kept.items()})
 
     def to_env(self) -> dict[str, str]:
-        """Return these settings as environment variables, for a child process."""
-        values = self.model_dump(exclude_none=True)
-        return {PREFIX + name.upper(): str(value) for name, value in values.items()}
+        """Return these settings as environment variables, for a child process.
+
+        A secret that came from a file stays there, because other programs can read a process' environment.
+        """
+        values = self.model_dump(exclude_none=True, exclude=set(self._files))
+        variables = {_variable(name): str(value) for name, value in values.items()}
+        return variables | {_file_variable(name): file for name, file in self._files.items()}
 
     @property
     def caps(self) -> tuple[int, ...]:
@@ -347,8 +368,13 @@ class Settings(BaseModel):
 
     @property
     def broker_url(self) -> str:
-        """The URL of the Redis to connect to."""
-        return self.redis_url or "redis://127.0.0.1:6379/0"
+        """The URL of the Redis to connect to, with the password if there is one."""
+        url = self.redis_url or "redis://127.0.0.1:6379/0"
+        parts = urlsplit(url)
+        if self.redis_password is None or parts.password is not None:
+            return url
+        user, address = parts.username or "", parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=f"{user}:{quote(self.redis_password, safe='')}@{address}").geturl()
 
     @property
     def limits(self) -> Limits:
@@ -365,6 +391,25 @@ class Settings(BaseModel):
             model = os.path.abspath(model)
         name = re.sub(r"\.(gguf|tflite|safetensors|pt)$", "", Path(model).name)
         return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _file_variable(name: str) -> str:
+    return f"{_variable(name)}_FILE"
+
+
+def _read_secret(variable: str, file: str) -> str:
+    """Return the content of the file that `variable` names, without a line break at its end."""
+    try:
+        secret = Path(file).read_text().removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{variable}: {file} cannot be read: {error}") from None
+    if not secret:
+        raise ConfigurationError(f"{variable}: {file} is empty")
+    return secret
 
 
 def _split(text: str) -> list[str]:

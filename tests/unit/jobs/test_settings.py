@@ -1,0 +1,100 @@
+"""Tests of secrets in settings: where they are read, and where they never appear."""
+
+from pathlib import Path
+
+import pytest
+import redis
+
+from worker.jobs.errors import ConfigurationError
+from worker.jobs.settings import Settings, child_env
+
+SECRETS = {
+    "STOKER_REDIS_URL": "redis://redis.example:6380/2",
+    "STOKER_REDIS_PASSWORD": "p@ss:w/rd#1",
+    "STOKER_API_KEY": "sk-stoker-1-2",
+    "STOKER_MEDIA_URL": "s3://key:word@bucket/x",
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """Files that hold the secrets, and the variables that name the files."""
+    for name, secret in SECRETS.items():
+        (tmp_path / name).write_text(f"{secret}\n")
+    return {f"{name}_FILE": str(tmp_path / name) for name in SECRETS}
+
+
+def test_settings_read_secrets_from_files(files: dict[str, str]) -> None:
+    settings = Settings.from_env(files)
+    assert settings.model_dump(exclude_unset=True) == Settings.from_env(SECRETS).model_dump(
+        exclude_unset=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"), [("a", "a"), ("a\n", "a"), ("a\n\n", "a\n"), (" a \n", " a "), ("\na", "\na")]
+)
+def test_settings_strip_one_line_break_from_secret(tmp_path: Path, text: str, secret: str) -> None:
+    (tmp_path / "password").write_text(text)
+    settings = Settings.from_env({"STOKER_REDIS_PASSWORD_FILE": str(tmp_path / "password")})
+    assert settings.redis_password == secret
+
+
+def test_settings_prefer_value_to_file(files: dict[str, str]) -> None:
+    settings = Settings.from_env(files | {"STOKER_REDIS_PASSWORD": "other"})
+    assert settings.redis_password == "other"
+    assert settings.replace(api_key="mine").api_key == "mine"
+
+
+def test_settings_read_no_file_for_what_is_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "prefix").write_text("other")
+    assert Settings.from_env({"STOKER_PREFIX_FILE": str(tmp_path / "prefix")}).prefix == "stoker"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe"])
+def test_settings_name_the_variable_of_a_useless_file(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "key").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"^STOKER_API_KEY_FILE: .*/key "):
+        Settings.from_env({"STOKER_API_KEY_FILE": str(tmp_path / "key")})
+
+
+def test_settings_name_the_file_variable_of_an_invalid_secret(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("http://secret.example")
+    with pytest.raises(ConfigurationError, match=r"^STOKER_REDIS_URL_FILE: ") as caught:
+        Settings.from_env({"STOKER_REDIS_URL_FILE": str(tmp_path / "url")})
+    assert "secret.example" not in str(caught.value)
+
+
+def test_child_reads_secrets_from_the_same_files(files: dict[str, str]) -> None:
+    settings = Settings.from_env(files).replace(slots=3)
+    env = child_env(settings)
+    assert not [name for name, value in env.items() if value in SECRETS.values()]
+    assert Settings.from_env(env) == settings
+
+
+def test_settings_show_no_secret() -> None:
+    shown = repr(Settings.from_env(SECRETS))
+    assert not [secret for secret in SECRETS.values() if secret in shown]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("", "redis://:p%40ss%3Aw%2Frd%231@127.0.0.1:6379/0"),
+        ("rediss://[::1]:7/1?a=b", "rediss://:p%40ss%3Aw%2Frd%231@[::1]:7/1?a=b"),
+        ("redis://someone@redis:7/1", "redis://someone:p%40ss%3Aw%2Frd%231@redis:7/1"),
+        ("unix:///run/redis.sock?db=1", "unix://:p%40ss%3Aw%2Frd%231@/run/redis.sock?db=1"),
+        ("redis://:own@redis:7/1", "redis://:own@redis:7/1"),
+    ],
+)
+def test_broker_url_contains_password(url: str, expected: str) -> None:
+    env = {"STOKER_REDIS_URL": url, "STOKER_REDIS_PASSWORD": SECRETS["STOKER_REDIS_PASSWORD"]}
+    assert Settings.from_env(env).broker_url == expected
+    password = redis.Redis.from_url(expected).connection_pool.connection_kwargs["password"]
+    assert password == ("own" if "own" in url else SECRETS["STOKER_REDIS_PASSWORD"])
+
+
+@pytest.mark.parametrize("url", ["redis://redis:7/1", "unix:///run/redis.sock"])
+def test_broker_url_without_password_is_the_given_one(url: str) -> None:
+    assert Settings.from_env({"STOKER_REDIS_URL": url}).broker_url == url
