@@ -1,7 +1,8 @@
 # Targets: the API without torch (`web`), workers on the CPU (`worker-cpu`), workers on GPUs (`worker-cuda`), and
 # Celery's monitor (`flower`). See docs/deployment.md.
 
-# The base image. It needs apt-get, and Python 3.11 or newer with venv; for GPUs also Python's headers.
+# The base image. It needs apt-get, and Python 3.11 or newer with venv; for GPUs also Python's headers. A digest, as in
+# `python:3.11-slim-bookworm@sha256:…`, would fix its content.
 ARG BASE=python:3.11-slim-bookworm
 # An image that holds wheels, such as your own build of torch. pip prefers them to those of its index.
 ARG WHEELS=scratch
@@ -23,35 +24,44 @@ ENV PATH=/opt/stoker/bin:$PATH \
 # tini passes signals to the worker only. The worker drains, and the processes it started end with it.
 ENTRYPOINT ["tini", "--"]
 
-# The dependencies are installed before Stoker itself, so a change of Stoker makes a small layer only.
+# The dependencies are installed before Stoker itself, so a change of Stoker makes a small layer only. Their versions
+# and hashes are those of requirements/*.lock. Torch is not locked, because each machine has another build of it.
 FROM base AS build
 ARG PIP_EXTRA_INDEX_URL=
 # More packages for all images, such as s3fs for a media store with s3://.
 ARG PACKAGES=
 WORKDIR /src
+COPY requirements requirements
 COPY pyproject.toml constraints.txt ./
 RUN touch LICENSE README.md && python3 -m venv /opt/stoker
+ENV LOCKED="pip install --no-deps --require-hashes --requirement"
 
 FROM build AS web-needs
 RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
-    pip install --find-links /wheels --constraint constraints.txt . ${PACKAGES}
+    $LOCKED requirements/web.lock \
+    && if test -n "$PACKAGES"; then pip install --find-links /wheels --constraint constraints.txt $PACKAGES; fi
 
 FROM build AS cpu-needs
 RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
-    pip install --find-links /wheels --constraint constraints.txt '.[worker]' ${PACKAGES}
+    $LOCKED requirements/worker.lock \
+    && pip install --find-links /wheels --constraint constraints.txt torch ${PACKAGES}
 
 # PyPI's torch supports CUDA. Without VLLM, the version of constraints.txt is installed, with which Stoker is tested.
-# VLLM=vllm installs vLLM and the torch it needs. VLLM=torch==2.11.0 would install a torch for an older driver.
+# VLLM=vllm installs vLLM and the packages it needs, which are not those of the lock. VLLM=torch==2.11.0 would install
+# a torch for an older driver.
 FROM build AS cuda-needs
 ARG VLLM=
 RUN --mount=type=cache,target=/root/.cache/pip --mount=from=wheels,target=/wheels \
-    pip install --find-links /wheels '.[worker]' ${PACKAGES} ${VLLM:---constraint constraints.txt}
+    $LOCKED requirements/worker.lock \
+    && pip install --find-links /wheels --no-build-isolation \
+       '.[worker]' ${PACKAGES} ${VLLM:---constraint constraints.txt}
 
 FROM build AS package
 COPY LICENSE README.md ./
 COPY webapi webapi
 COPY worker worker
-RUN --mount=type=cache,target=/root/.cache/pip pip wheel --no-deps --wheel-dir /package .
+RUN --mount=type=cache,target=/root/.cache/pip \
+    $LOCKED requirements/build.lock && pip wheel --no-deps --no-build-isolation --wheel-dir /package .
 
 FROM base AS web
 COPY --from=web-needs /opt/stoker /opt/stoker
@@ -68,7 +78,7 @@ ARG REVISION=
 LABEL org.opencontainers.image.title="stoker web" org.opencontainers.image.revision=${REVISION}
 
 FROM web-needs AS flower-needs
-RUN --mount=type=cache,target=/root/.cache/pip pip install --constraint constraints.txt flower
+RUN --mount=type=cache,target=/root/.cache/pip $LOCKED requirements/flower.lock
 
 FROM base AS flower
 COPY --from=flower-needs /opt/stoker /opt/stoker

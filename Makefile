@@ -11,14 +11,21 @@ NODE := tests/clients/node_modules tests/browser/node_modules
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) -p tests.support.scheduling
 
-.PHONY: demo check test unit fuzz test-vllm gpu-test browser-test compose-test faults clients lint docs clean
+# `make lock UPGRADE=--upgrade` takes new versions, as far as constraints.txt allows them.
+UPGRADE ?=
+DEV := worker local s3 dev
+LOCK = $(BIN)/uv pip compile --quiet $(UPGRADE) --constraint constraints.txt
+AUDIT := build/audit.txt
+
+.PHONY: demo check test unit fuzz test-vllm gpu-test browser-test compose-test faults clients
+.PHONY: lint docs lock audit sbom clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m webapi.cli.demo
 
-# Quick feedback while you work: linters, types and unit tests.
+# Quick feedback while you work: linters, types, unit tests, and known vulnerabilities of the dependencies.
 check: $(INSTALLED)
-	$(MAKE) --no-print-directory --jobs 2 --output-sync lint unit
+	$(MAKE) --no-print-directory --jobs 2 --output-sync lint unit audit
 
 unit: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/unit
@@ -72,6 +79,28 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/generate_settings.py >docs/settings.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
+# The versions and hashes of all dependencies, for CI and the images.
+lock: $(INSTALLED)
+	$(LOCK) pyproject.toml $(DEV:%=--extra %) --output-file requirements/dev.lock
+	$(LOCK) --constraint requirements/dev.lock pyproject.toml --output-file requirements/web.lock
+	$(LOCK) --constraint requirements/dev.lock pyproject.toml --extra worker --output-file requirements/worker.lock
+	$(LOCK) --constraint requirements/dev.lock pyproject.toml --extra flower --output-file requirements/flower.lock
+	sed -n 's/^requires = \["\(.*\)"\].*/\1/p' pyproject.toml | \
+	    $(LOCK) --constraint requirements/dev.lock --output-file requirements/build.lock -
+
+# Fails if a locked version has a known vulnerability. Without the data, pip-audit writes no report.
+audit: $(INSTALLED)
+	@mkdir -p $(dir $(AUDIT)) && rm -f $(AUDIT)
+	@if ! log=$$($(BIN)/pip-audit --strict --disable-pip --requirement requirements/dev.lock --timeout 5 \
+	    --progress-spinner off --output $(AUDIT) 2>&1); then \
+	    if test -s $(AUDIT); then cat $(AUDIT); exit 1; fi; \
+	    echo "audit: NOT DONE, because pip-audit cannot reach its data: $$(echo "$$log" | tail -n 1)"; \
+	fi
+
+# The software bill of materials (CycloneDX) of what is installed in .venv.
+sbom: $(INSTALLED)
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-file sbom.json
+
 clean:
 	rm -rf .venv $(CLIENTS) $(NODE) demo build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
@@ -94,7 +123,9 @@ $(CLIENTS)/aiperf/installed:
 	$(@D)/bin/pip install --quiet aiperf==0.13.0
 	touch $@
 
-$(INSTALLED): pyproject.toml constraints.txt
+# The second line adds torch, which the lock leaves out, and Stoker itself.
+$(INSTALLED): pyproject.toml constraints.txt requirements/dev.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,local,s3,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[worker,local,s3,dev]'
 	touch $@
