@@ -16,7 +16,7 @@ RUN apt-get update \
     && useradd --uid 10001 --user-group --home-dir /var/lib/stoker --create-home --shell /usr/sbin/nologin stoker
 # A new volume gets the owner and the mode of the folder on which it is mounted.
 RUN cd /var/lib/stoker \
-    && install --directory --owner stoker --group stoker models media staging locks keys .cache \
+    && install --directory --owner stoker --group stoker models media staging slots locks keys .cache \
     && install --directory --owner stoker --group stoker --mode 750 secrets
 ENV PATH=/opt/stoker/bin:$PATH \
     PYTHONUNBUFFERED=1 \
