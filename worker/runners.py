@@ -21,7 +21,13 @@ def _chat(settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbo
     from worker.chat.runner import ChatRunner
 
     named = make_engine(settings, device.torch_device, device.gpus)
-    return ChatRunner(named.engine, named.name, ledger, outbox)
+    return ChatRunner(
+        named.engine,
+        named.name,
+        ledger,
+        outbox,
+        shared_prefix_cache=settings.shared_prefix_cache,
+    )
 
 
 def _video(settings: Settings, device: DeviceLease, *_: object) -> Runner:

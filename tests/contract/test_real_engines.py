@@ -1,10 +1,12 @@
 """Tests of the engines that run a model: they give the model's own answers and draw by top-p and seed."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.chat.engines import MODEL_ENGINES, StartedEngine, encode
+from tests.support.chat.engines import LONG_QUESTION, MODEL_ENGINES, StartedEngine, encode
+from tests.support.chat.prefix_hits import counted_prefix_hits
 from tests.support.chat.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
 from worker.chat.engine import ChatRequest
 
@@ -73,3 +75,19 @@ def test_model_engine_seed_minus_one_is_a_seed(started: StartedEngine) -> None:
     ids = encode(started, QUESTIONS[1])
     started.run_requests(*[ChatRequest(str(n), ids, 16, seed=-1) for n in range(2)])
     assert started.recorder.ids("0") == started.recorder.ids("1")
+
+
+def test_model_engine_shares_prefix_only_with_same_cache_salt(started: StartedEngine) -> None:
+    """The answer completes a block of the cache: vLLM's have 128 tokens on the CPU, and transformers' 32."""
+    prompt = encode(started, f"Salt in caches. {LONG_QUESTION * 18}")[:250]
+    first = ChatRequest("a", prompt, 8, temperature=0.0, ignore_eos=True, cache_salt="alice")
+    with counted_prefix_hits(started) as hits:
+        answer = started.run_requests(first)["a"]
+        longer = [*prompt, *started.recorder.ids("a")]
+        for salt in ("bob", "", "alice"):
+            assert started.run_requests(replace(first, cache_salt=salt))["a"] == answer
+        for salt in ("carol", "alice"):
+            started.run_requests(replace(first, prompt=longer, max_tokens=1, cache_salt=salt))
+    cold, bob, nobody, alice, carol, alice_continues = hits
+    assert (cold, bob, nobody, carol) == (0, 0, 0, 0)
+    assert 128 <= alice < alice_continues == 256

@@ -32,6 +32,9 @@ class ChatRequest:
     - `min_tokens`: the first `min_tokens` tokens of the answer, `generated_ids` included, are no
       end-of-sequence tokens, and the engine looks for no stop string in their text.
     - `ignore_eos`: an end-of-sequence token does not end the answer.
+    - `cache_salt`: requests share cached prefixes of their prompts only with requests of the same salt. The
+      time until the first token would otherwise tell what others have sent. It may be "", and contains only
+      letters and digits.
     """
 
     id: str
@@ -44,6 +47,7 @@ class ChatRequest:
     generated_ids: tuple[int, ...] = ()
     min_tokens: int = 0
     ignore_eos: bool = False
+    cache_salt: str = ""
 
 
 class Delta(NamedTuple):  # one is made for each token, and a frozen dataclass takes three times as long

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class AdmittedRequest:
     """A request for the engine to run.
 
-    `key` identifies it inside the engine. The engine may generate at most `max_new_tokens` more tokens.
+    `key` identifies it inside the engine: a number, a colon and the request's cache salt. The engine may
+    generate at most `max_new_tokens` more tokens.
     """
 
     key: str
@@ -72,7 +73,7 @@ class RequestTracker:
             if only_delta is not None:
                 self._pending_finishes.append(only_delta)
                 return None
-            admitted = AdmittedRequest(str(next(self._keys)), request, max_new_tokens)
+            admitted = AdmittedRequest(f"{next(self._keys)}:{request.cache_salt}", request, max_new_tokens)
             self._running[admitted.key] = state
             return admitted
 

@@ -1,5 +1,6 @@
 """The chat runner: it passes a job's messages to the engine, and the engine's deltas to the job's log."""
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -22,10 +23,19 @@ class ChatRunner:
 
     An engine that has chats but produces no token for `hang_s` seconds is reported as broken. Canceled chats
     that end meanwhile do not count as a sign of life.
+
+    Chats of different owners share cached prefixes of their prompts only if `shared_prefix_cache` is set.
     """
 
     def __init__(
-        self, engine: ChatEngine, engine_name: str, ledger: Ledger, outbox: Outbox, *, hang_s: float = HANG_S
+        self,
+        engine: ChatEngine,
+        engine_name: str,
+        ledger: Ledger,
+        outbox: Outbox,
+        *,
+        hang_s: float = HANG_S,
+        shared_prefix_cache: bool = False,
     ) -> None:
         self.slots = engine.slots
         self.engine_name = engine_name
@@ -33,6 +43,7 @@ class ChatRunner:
         self._ledger = ledger
         self._outbox = outbox
         self._hang_s = hang_s
+        self._shared_prefix_cache = shared_prefix_cache
         self._transcripts: dict[str, Transcript] = {}
         #: While there are chats: when the engine last produced a token. Time without chats does not count.
         self._silent_since = 0.0
@@ -105,6 +116,7 @@ class ChatRunner:
             generated_ids=generated_ids,
             min_tokens=spec.min_tokens,
             ignore_eos=spec.ignore_eos,
+            cache_salt="" if self._shared_prefix_cache else _cache_salt(run.record.owner),
         )
         return transcript, request
 
@@ -126,3 +138,8 @@ class ChatRunner:
                 elif transcript.newly_pending:
                     deferred.append(transcript)
         self._outbox.put(deferred, urgent)
+
+
+def _cache_salt(owner: str) -> str:
+    """Return the cache salt of an owner's chats; the engines and their logs never see the owner itself."""
+    return hashlib.sha256(owner.encode()).hexdigest()

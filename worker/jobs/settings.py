@@ -116,6 +116,10 @@ class Settings(BaseModel):
     """The number of chats that run at once in one worker."""
     context_length: int = Field(2048, ge=16)
     """The largest number of tokens of a prompt and its answer together. The model's own limit applies too."""
+    shared_prefix_cache: bool = False
+    """`True` lets chats of different API keys share cached prefixes of their prompts. This is quicker where
+    the prompts of many keys begin alike, but tells each key what others have sent. See [Prompts of other
+    keys](security.md#prompts-of-other-keys)."""
     batch_size: int = Field(16, ge=1)
     """The number of frames in a batch of a video. The last, short batch of a clip is padded to it."""
     pad: bool = True

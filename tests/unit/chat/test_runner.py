@@ -42,9 +42,9 @@ def running(
         outbox.stop(WAIT_S)
 
 
-def submit(ledger: Ledger, job_id: str, **options: object) -> None:
+def submit(ledger: Ledger, job_id: str, owner: str = "", **options: object) -> None:
     body = {"messages": [{"role": "user", "content": "count"}], **options}
-    ledger.submit(job_id, "chat.fake", validate("chat", body))
+    ledger.submit(job_id, "chat.fake", validate("chat", body), owner)
 
 
 def claim(ledger: Ledger, outbox: Outbox, job_id: str) -> Run:
@@ -112,6 +112,28 @@ def test_chat_runner_defers_tokens_between_first_and_terminal_event(ledger: Ledg
             engine.step()
     assert logged_tokens(ledger, "a") == [(0, 1, "one"), (1, 3, " two three four")]
     assert ledger.get("a").state == "succeeded"
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_chat_runner_salts_prompts_by_owner_unless_prefixes_are_shared(ledger: Ledger, shared: bool) -> None:
+    owners = ["6f0c1d2e3a4b", "6f0c1d2e3a4b", "0123456789ab", ""]
+    engine, outbox = FakeEngine(WORDS, step_s=0.001), Outbox(ledger)
+    runner = ChatRunner(engine, "fake", ledger, outbox, shared_prefix_cache=shared)
+    runner.start(lambda error: None)
+    outbox.start()
+    for n, owner in enumerate(owners):
+        submit(ledger, str(n), owner=owner)
+        runner.run_job(claim(ledger, outbox, str(n)))
+    runner.stop()
+    outbox.stop(WAIT_S)
+    salts = [request.cache_salt for request in engine.submitted]
+    assert not any(owner and owner in salt for owner in owners for salt in salts)
+    if shared:
+        assert salts == [""] * 4
+    else:
+        assert salts[0] == salts[1]
+        assert len(set(salts)) == 3
+        assert all(salt.isalnum() for salt in salts)  # vLLM's caches refuse some other characters
 
 
 def test_chat_runner_resumes_after_logged_tokens(ledger: Ledger) -> None:

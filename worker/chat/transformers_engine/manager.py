@@ -1,7 +1,7 @@
 """transformers' continuous batching manager, changed to report once per step and to survive memory shortages.
 
-Together with `sampling.py` this is the only module that subclasses transformers' continuous batching
-classes, which are not a public interface. A new version of transformers may need changes here.
+Only this module, `salted_cache.py` and `sampling.py` subclass transformers' continuous batching classes,
+which are not a public interface. A new version of transformers may need changes there.
 """
 
 import logging
@@ -20,6 +20,7 @@ from transformers.generation.continuous_batching.continuous_api import (
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
 from worker.chat.request_tracker import AdmittedRequest
+from worker.chat.transformers_engine.salted_cache import SaltedCache
 from worker.chat.transformers_engine.sampling import sampling_options, sampling_processors
 from worker.devices import memory
 from worker.jobs.errors import EngineFailed
@@ -96,6 +97,11 @@ class StepManager(ContinuousBatchingManager):
     def wake(self) -> None:
         """Wake the thread if it waits for work."""
         self._wake_up_loop.set()
+
+    def _create_batch_processor(self) -> ContinuousBatchProcessor:
+        processor = super()._create_batch_processor()
+        processor.cache.__class__ = SaltedCache  # transformers has no way to choose the class of the cache
+        return processor
 
     def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
         self._listener.before_step()

@@ -175,7 +175,9 @@ class VllmEngine:
             if isinstance(command, str):
                 await self._llm.abort(command)
             elif command.key in self._tracker:  # otherwise it was canceled meanwhile
-                prompt = tokens_input([*command.request.prompt, *command.request.generated_ids])
+                request = command.request
+                tokens = [*request.prompt, *request.generated_ids]
+                prompt = tokens_input(tokens, cache_salt=request.cache_salt or None)
                 params = sampling_params(command, self._files.eos_tokens)
                 await self._llm.add_request(command.key, prompt, params)
         except Exception as error:
