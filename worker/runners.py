@@ -27,6 +27,7 @@ def _chat(settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbo
         ledger,
         outbox,
         shared_prefix_cache=settings.shared_prefix_cache,
+        control_tokens=settings.control_tokens,
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 from worker.chat.transcript import Transcript
@@ -24,7 +25,8 @@ class ChatRunner:
     An engine that has chats but produces no token for `hang_s` seconds is reported as broken. Canceled chats
     that end meanwhile do not count as a sign of life.
 
-    Chats of different owners share cached prefixes of their prompts only if `shared_prefix_cache` is set.
+    Chats of different owners share cached prefixes of their prompts only if `shared_prefix_cache` is set, and
+    messages contain control tokens only if `control_tokens` is set.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class ChatRunner:
         *,
         hang_s: float = HANG_S,
         shared_prefix_cache: bool = False,
+        control_tokens: bool = False,
     ) -> None:
         self.slots = engine.slots
         self.engine_name = engine_name
@@ -44,6 +47,7 @@ class ChatRunner:
         self._outbox = outbox
         self._hang_s = hang_s
         self._shared_prefix_cache = shared_prefix_cache
+        self._control_tokens = control_tokens
         self._transcripts: dict[str, Transcript] = {}
         #: While there are chats: when the engine last produced a token. Time without chats does not count.
         self._silent_since = 0.0
@@ -58,12 +62,15 @@ class ChatRunner:
     @property
     def prompt(self) -> str:
         """The model's prompt template, serialised."""
-        return self._engine.prompt_template.to_json()
+        return self._template.to_json()
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up. `on_broken` is called when the engine dies or hangs."""
         self._on_broken = on_broken
         self._engine.start(self._on_step, on_broken)
+        template = self._engine.prompt_template
+        # The engine's own object if it can be used, because its tokenizer is parsed already.
+        self._template = replace(template, control_tokens=True) if self._control_tokens else template
 
     def run_job(self, run: Run) -> None:
         """Submit the chat to the engine and wait until it has ended."""
@@ -103,7 +110,7 @@ class ChatRunner:
         logged = [event for event in history if event.type == "token"]
         text = "".join(event.data["text"] for event in logged)
         generated_ids = tuple(int(token) for event in logged for token in event.resume.split())
-        prompt = self._engine.prompt_template.encode([message.model_dump() for message in spec.messages])
+        prompt = self._template.encode([message.model_dump() for message in spec.messages])
         transcript = Transcript(run, len(prompt), text, len(generated_ids))
         request = ChatRequest(
             id=run.id,

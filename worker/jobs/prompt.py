@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
+from worker.jobs.control_tokens import MARK, ControlTokens
 from worker.jobs.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -24,11 +25,13 @@ class PromptTemplate:
 
     `tokenizer_json` is the text of a Hugging Face tokenizer.json, and `chat_template` is the model's Jinja
     template. `special_tokens` maps names that the template may use (such as `bos_token`) to their text.
+    `control_tokens` says whether a control token in a message counts as one. Otherwise it is text.
     """
 
     tokenizer_json: str
     chat_template: str
     special_tokens: Mapping[str, str] = field(default_factory=dict)
+    control_tokens: bool = False
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Return the prompt text, up to the start of the assistant's answer.
@@ -46,10 +49,15 @@ class PromptTemplate:
             raise InvalidInput("messages", f"the model's chat template refuses this: {error}") from error
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Return the token ids of the prompt.
+        """Return the token ids of the prompt. Raises `InvalidInput` if the template refuses the messages.
 
         The template itself writes all special tokens, including BOS, so the tokenizer adds none.
         """
+        if not self.control_tokens:
+            # Not the roles: templates compare them.
+            marked = [{**message, "content": self._control.mark(message["content"])} for message in messages]
+            if marked != messages and self._control.interrupted_in(text := self.render(marked)):
+                return self._encode_marked(text)
         # A batch of one, because for a batch the tokenizer releases the GIL.
         return self.tokenizer.encode_batch([self.render(messages)], add_special_tokens=False)[0].ids
 
@@ -76,6 +84,38 @@ class PromptTemplate:
     def longest_token(self) -> int:
         """The length in bytes of the longest token, special tokens included."""
         return max(len(token.encode()) for token in self.tokenizer.get_vocab())
+
+    def _encode_marked(self, text: str) -> list[int]:
+        """Return the token ids of a text with marks. A mark separates two tokens, and gives none itself."""
+        encoding = self._marks_tokenizer.encode_batch([text], add_special_tokens=False)[0]
+        pairs = zip(encoding.ids, encoding.offsets, strict=True)
+        return [token for token, (begin, end) in pairs if text[begin:end] != MARK]
+
+    @cached_property
+    def _marks_tokenizer(self) -> "Tokenizer":
+        """A tokenizer that also knows `MARK`, apart because the id of `MARK` may be that of another token."""
+        from tokenizers import AddedToken, Tokenizer
+
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
+        tokenizer.add_special_tokens([AddedToken(MARK, normalized=False)])
+        return tokenizer
+
+    @cached_property
+    def _control(self) -> ControlTokens:
+        """The added tokens that the tokenizer calls special, or that the template writes around a message.
+
+        Some models call the start of a turn an ordinary token.
+        """
+        try:
+            around = self.render([{"role": "user", "content": ""}])
+        except InvalidInput:
+            around = ""
+        added = self.tokenizer.get_added_tokens_decoder().values()
+        return ControlTokens(
+            token.content
+            for token in added
+            if token.special or (token.content in around and not token.content.isspace())
+        )
 
     @cached_property
     def _template(self) -> "Template":

@@ -120,6 +120,9 @@ class Settings(BaseModel):
     """`True` lets chats of different API keys share cached prefixes of their prompts. This is quicker where
     the prompts of many keys begin alike, but tells each key what others have sent. See [Prompts of other
     keys](security.md#prompts-of-other-keys)."""
+    control_tokens: bool = False
+    """`True` lets messages contain control tokens of the model, such as `<|im_end|>`. Otherwise they are
+    plain text. See [Control tokens](security.md#control-tokens)."""
     batch_size: int = Field(16, ge=1)
     """The number of frames in a batch of a video. The last, short batch of a clip is padded to it."""
     pad: bool = True

@@ -14,6 +14,7 @@ from worker.jobs.errors import EngineDied, OutOfMemory
 from worker.jobs.events import Token
 from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.prompt import PromptTemplate
 from worker.jobs.specs import validate
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run
@@ -134,6 +135,15 @@ def test_chat_runner_salts_prompts_by_owner_unless_prefixes_are_shared(ledger: L
         assert salts[0] == salts[1]
         assert len(set(salts)) == 3
         assert all(salt.isalnum() for salt in salts)  # vLLM's caches refuse some other characters
+
+
+@pytest.mark.parametrize("control_tokens", [False, True])
+def test_chat_runner_publishes_whether_messages_may_contain_control_tokens(
+    ledger: Ledger, control_tokens: bool
+) -> None:
+    runner = ChatRunner(FakeEngine(), "fake", ledger, Outbox(ledger), control_tokens=control_tokens)
+    runner.start(lambda error: None)
+    assert PromptTemplate.from_json(runner.prompt).control_tokens is control_tokens
 
 
 def test_chat_runner_resumes_after_logged_tokens(ledger: Ledger) -> None:
