@@ -73,3 +73,13 @@ def test_vllm_args_refused_value_is_reported_in_one_line(model: Path, args: dict
     with pytest.raises(ConfigurationError, match="vLLM does not take its arguments: ") as refused:
         start(model, **args)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_vllm_args_run_code_of_model_folder_only_if_told(model: Path, trusted: bool) -> None:
+    from worker.chat.gguf import unpack_gguf
+    from worker.chat.vllm_engine.args import engine_config
+
+    args = {"trust_remote_code": True} if trusted else {}
+    config = engine_config(args, unpack_gguf(model), "cpu", slots=1, context_length=64, gpus=1)
+    assert config.model_config.trust_remote_code is trusted

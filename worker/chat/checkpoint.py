@@ -16,7 +16,7 @@ from transformers import (
     TokenizersBackend,
 )
 
-from worker.chat.gguf import unpack_gguf
+from worker.chat.gguf import LOCAL_DATA, unpack_gguf
 from worker.jobs.errors import ModelMissing
 from worker.jobs.prompt import PromptTemplate
 
@@ -50,19 +50,21 @@ class LoadedModel:
         return self.files.prompt_template
 
 
-def read_model(path: Path) -> ModelFiles:
+def read_model(path: Path, *, trust_remote_code: bool = False) -> ModelFiles:
     """Read all files of a model but its weights. Nothing here uses a GPU.
 
     `path` is a directory or a .gguf file. A .gguf file is unpacked first, unless that was done earlier.
+    Python code in the directory runs only with `trust_remote_code`. Raises `ValueError` if a model needs it.
     Raises `ModelMissing` if there is no model, or if it has no tokenizer.json.
     """
     if not path.exists():
         raise ModelMissing(f"no model at {path}")
     folder = unpack_gguf(path) if path.is_file() else path
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    data = LOCAL_DATA | {"trust_remote_code": trust_remote_code}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **data)
     if not isinstance(tokenizer, TokenizersBackend):
         raise ModelMissing(f"the model at {path} has no tokenizer.json")
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, **data)
     return ModelFiles(
         folder=folder,
         prompt_template=_prompt_template(tokenizer),
@@ -79,7 +81,7 @@ def load_model(path: Path, device: str) -> LoadedModel:
     """
     files = read_model(path)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    loaded = AutoModelForCausalLM.from_pretrained(files.folder, local_files_only=True, dtype=dtype)
+    loaded = AutoModelForCausalLM.from_pretrained(files.folder, dtype=dtype, **LOCAL_DATA)
     model = cast(PreTrainedModel, loaded)
     return LoadedModel(model.to(device), files)  # type: ignore[arg-type]  # mypy takes the wrapped `to` for a function
 

@@ -11,13 +11,16 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-__all__ = ["unpack_gguf"]
+__all__ = ["LOCAL_DATA", "unpack_gguf"]
 
 log = logging.getLogger(__name__)
 
+#: Arguments of every `from_pretrained`: transformers fetches nothing, and runs no code of the model's folder.
+LOCAL_DATA: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
 
 def _convert(gguf: Path, folder: Path) -> None:
-    source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+    source: dict[str, Any] = {"gguf_file": gguf.name, **LOCAL_DATA}
     AutoTokenizer.from_pretrained(gguf.parent, **source).save_pretrained(folder)
     dense: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, **source, **dense)

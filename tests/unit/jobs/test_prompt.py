@@ -89,6 +89,22 @@ def test_prompt_template_renders_like_transformers(
     assert template.render(messages) == expected
 
 
+@pytest.mark.parametrize(
+    "chat_template",
+    [
+        "{{ (''|attr('__class__')).__mro__ }}",
+        "{{ '{0.__class__.__mro__}'.format('') }}",
+        "{{ raise_exception.__globals__.keys() }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0].update(content='') }}",
+    ],
+)
+def test_prompt_template_sandboxes_code_of_the_template(chat_template: str) -> None:
+    with pytest.raises(InvalidInput, match="unsafe"):
+        PromptTemplate(TOKENIZER_JSON, chat_template).render([USER])
+
+
 def test_prompt_template_ignores_truncation_of_tokenizer() -> None:
     template = PromptTemplate(TOKENIZER_JSON, "{{ messages[0].content }}")
     assert template.encode([{"content": "a b c"}]) == [1, 2, 3]

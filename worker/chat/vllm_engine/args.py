@@ -49,6 +49,7 @@ def engine_config(
         "tensor_parallel_size": gpus,
         "skip_tokenizer_init": True,
         "disable_log_stats": True,
+        "trust_remote_code": False,
         "max_model_len": context_length,
         "dtype": "float32" if device == "cpu" else "auto",
     }

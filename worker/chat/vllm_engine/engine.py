@@ -84,7 +84,8 @@ class VllmEngine:
         from worker.chat.checkpoint import read_model
         from worker.chat.vllm_engine.args import engine_config
 
-        files = self._files = read_model(self._path)
+        trusted = bool(self._args.get("trust_remote_code"))
+        files = self._files = read_model(self._path, trust_remote_code=trusted)
         length = min(self.context_length, files.context_length)
         config = engine_config(self._args, files.folder, self._device, self.slots, length, self._gpus)
         started: Future[None] = Future()
