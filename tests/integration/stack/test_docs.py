@@ -56,7 +56,7 @@ def blocks(check: str) -> pytest.MarkDecorator:
 
 def test_blocks_all_have_a_check() -> None:
     found = Counter(map(check_of, BLOCKS))
-    assert found.keys() == {*PROGRAMS, "fragment", "js", "references", "shown"}
+    assert found.keys() == {*PROGRAMS, "caddy", "fragment", "js", "nginx", "references", "shown"}
     assert found.total() == len(BLOCKS)
 
 
