@@ -73,16 +73,17 @@ local function make_room(owner, max_jobs, max_bytes, max_file_bytes, bytes, file
       and total(redis_account(owner)) + bytes <= tonumber(max_bytes)
       and total(file_account(owner)) + file_bytes <= tonumber(max_file_bytes)
   end
-  local submitted = ID
+  local submitted, room = ID, has_room()
   for _ = 1, EVICTIONS do
-    if has_room() or redis.call('ZCOUNT', FINISHED, 0, 0) >= EVICTIONS then break end
+    if room or redis.call('ZCOUNT', FINISHED, 0, 0) >= EVICTIONS then break end
     local oldest = redis.call('ZRANGE', ended(owner), 0, 0)[1]
     if not oldest then break end
     use_job(oldest)
     evict(owner)
+    room = has_room()
   end
   use_job(submitted)
-  return has_room()
+  return room
 end
 
 -- Return why the queue cannot take a job of the owner, or nil: what `full` returns, or 'kept' if the owner keeps too
