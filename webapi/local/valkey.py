@@ -12,6 +12,8 @@ __all__ = ["socket_in", "valkey_argv", "valkey_url"]
 
 #: The longest path of a socket, in bytes: 103 on macOS, 107 on Linux (`sun_path` in unix(7)).
 MAX_SOCKET_PATH = 103
+#: The server may use one part in this many of the machine's memory. The API refuses jobs before it is full.
+MEMORY_PART = 4
 
 
 @contextmanager
@@ -48,4 +50,5 @@ def valkey_argv(socket: Path, data: Path) -> list[str]:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     place = ["--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "600", "--dir", str(data)]
     durability = ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
-    return [str(get_binary_path()), *place, *durability]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEMORY_PART
+    return [str(get_binary_path()), *place, *durability, "--maxmemory", str(memory)]

@@ -209,6 +209,7 @@ def test_up_starts_restarts_refuses_second_and_stops(tmp_path: Path, monkeypatch
         assert [(card["kind"], card["device"]) for card in workers] == [("chat", "0"), ("video", "cpu")]
         with Redis.from_url(state["redis_url"]) as valkey:
             assert valkey.config_get("port") == {"port": "0"}, "only the socket's owner can connect"
+            assert int(valkey.info("memory")["maxmemory"]) > 0
         assert not tmp_path.stat().st_mode & 0o077
         assert {path for path in tmp_path.rglob("*") if path.stat().st_mode & 0o077} <= {output}
 
