@@ -2,11 +2,16 @@
 
 import errno
 import time
-from typing import Any
+from typing import Any, Literal
+
+from gunicorn.http.errors import LimitRequestHeaders
 
 from worker.jobs.errors import ClientTooSlow
 
-__all__ = ["MIN_BYTES_PER_S", "PacedSocket"]
+__all__ = ["MAX_HEAD_BYTES", "MIN_BYTES_PER_S", "PacedSocket"]
+
+#: Largest head of a request. gunicorn limits its lines only, to 0.8 MB together.
+MAX_HEAD_BYTES = 2**16
 
 #: Slowest average rate of a client that sends a body or reads a response, in bytes per second.
 MIN_BYTES_PER_S = 1024
@@ -29,7 +34,8 @@ class PacedSocket:
         self._connection = connection
         self._head_s = head_s
         self._stall_s = self._patience_s = stall_s
-        self._serving = False
+        self._reads: Literal["head", "body", "rest of body"] = "head"
+        self._head_bytes = 0
         self._late = False
         #: When the current head, or the rest of a body, must be complete. None if none of a head has arrived.
         self._due: float | None = time.monotonic() + head_s
@@ -39,23 +45,26 @@ class PacedSocket:
 
     def start_request(self) -> None:
         """Begin to serve a request whose head is complete."""
-        self._serving, self._patience_s = True, self._stall_s
+        self._reads, self._patience_s = "body", self._stall_s
 
     def end_request(self) -> None:
         """Begin to read the rest of the request's body, after the response."""
-        self._serving, self._due = False, time.monotonic() + self._head_s
+        self._reads, self._due = "rest of body", time.monotonic() + self._head_s
 
     def await_request(self) -> None:
         """Begin to wait for the next head."""
-        self._due = None
+        self._reads, self._due, self._head_bytes = "head", None, 0
 
     def recv(self, size: int) -> bytes:
-        """Return the next bytes of a head or a body. Raises `ClientTooSlow` for a body.
+        """Return the next bytes of a head or a body.
 
-        If a head, or the rest of a body, is late, it returns no bytes from then on, as if the client had
-        closed the connection.
+        Raises `ClientTooSlow` for a body, and `LimitRequestHeaders` for a head above `MAX_HEAD_BYTES`. If a
+        head, or the rest of a body, is late, it returns no bytes from then on, as if the client had closed
+        the connection.
         """
-        return self._recv_body(size) if self._serving else self._recv_head(size)
+        if self._reads == "body":
+            return self._recv_body(size)
+        return self._recv_head(size) if self._reads == "head" else self._recv_in_time(size)
 
     def send(self, data: Any) -> int:
         """Send some of the data and return how much. Raises `BrokenPipeError` if the client is too slow."""
@@ -74,18 +83,24 @@ class PacedSocket:
             left = left[self.send(left) :]
 
     def _recv_head(self, size: int) -> bytes:
+        data = self._recv_in_time(size)
+        if self._due is None:
+            self._due = time.monotonic() + self._head_s
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise LimitRequestHeaders("limit request head size")
+        return data
+
+    def _recv_in_time(self, size: int) -> bytes:
         if self._late:
             return b""
         due = self._due
         self._connection.settimeout(None if due is None else max(due - time.monotonic(), _SHORTEST_S))
         try:
-            data = bytes(self._connection.recv(size))
+            return bytes(self._connection.recv(size))
         except TimeoutError:
             self._late = True
             return b""
-        if due is None:
-            self._due = time.monotonic() + self._head_s
-        return data
 
     def _recv_body(self, size: int) -> bytes:
         started = self._start()

@@ -56,6 +56,12 @@ def test_connection_without_complete_head_is_closed(web: Web, head: str) -> None
         assert read_all(connection) == ""
 
 
+def test_connection_with_long_head_gets_431(web: Web) -> None:
+    lines = "".join(f"X-{number}: {'x' * 8000}\r\n" for number in range(9))
+    with connect(web, f"GET /livez HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n") as connection:
+        assert connection.makefile().readline().startswith("HTTP/1.1 431 ")
+
+
 def test_connection_with_head_that_trickles_is_closed(web: Web) -> None:
     with connect(web, "GET /livez HTTP/1.1\r\n") as connection:
         connection.settimeout(0.05)

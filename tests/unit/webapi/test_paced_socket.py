@@ -4,8 +4,9 @@ import errno
 from collections.abc import Iterator
 
 import pytest
+from gunicorn.http.errors import LimitRequestHeaders
 
-from webapi.server.paced_socket import MIN_BYTES_PER_S, PacedSocket
+from webapi.server.paced_socket import MAX_HEAD_BYTES, MIN_BYTES_PER_S, PacedSocket
 from worker.jobs.errors import ClientTooSlow
 
 HEAD_S, STALL_S = 10.0, 60.0
@@ -83,6 +84,22 @@ def test_paced_socket_ends_late_rest_of_body_for_good(client: Client, paced: Pac
     assert [paced.recv(8) for _ in range(2)] == [b"x", b""]
     paced.await_request()
     assert paced.recv(8) == b""
+
+
+@pytest.mark.parametrize("requests", [0, 3])
+def test_paced_socket_refuses_long_head(client: Client, paced: PacedSocket, requests: int) -> None:
+    for _ in range(requests):
+        client.script = iter([(0.0, MAX_HEAD_BYTES), (0.0, 2**20), (0.0, 2**20)])
+        paced.recv(8)
+        paced.start_request()
+        paced.recv(8)
+        paced.end_request()
+        paced.recv(8)
+        paced.await_request()
+    client.script = iter([(0.0, MAX_HEAD_BYTES), (0.0, 1)])
+    paced.recv(8)
+    with pytest.raises(LimitRequestHeaders):
+        paced.recv(8)
 
 
 def test_paced_socket_refuses_body_that_stalls(client: Client, paced: PacedSocket) -> None:
