@@ -4,17 +4,20 @@ import errno
 import time
 from typing import Any, Literal
 
+import gevent
 from gunicorn.http.errors import LimitRequestHeaders
 
 from worker.jobs.errors import ClientTooSlow
 
-__all__ = ["MAX_HEAD_BYTES", "MIN_BYTES_PER_S", "PacedSocket"]
+__all__ = ["MAX_HEAD_BYTES", "MIN_BYTES_PER_S", "TURN_BYTES", "PacedSocket"]
 
 #: Largest head of a request. gunicorn limits its lines only, to 0.8 MB together.
 MAX_HEAD_BYTES = 2**16
 
 #: Slowest average rate of a client that sends a body or reads a response, in bytes per second.
 MIN_BYTES_PER_S = 1024
+#: Bytes after which other clients have their turn.
+TURN_BYTES = 2**16
 #: Shortest timeout of an operation, in seconds. With 0 the socket would not block.
 _SHORTEST_S = 0.001
 
@@ -28,6 +31,8 @@ class PacedSocket:
       it sends or reads earns time at `MIN_BYTES_PER_S`. Time in which the server waits for something else
       does not count, so a stream without events may stay open.
     - The rest of a body that was not read must arrive `head_s` seconds after the response.
+
+    A fast client never makes the server wait. Other clients have a turn after each `TURN_BYTES` all the same.
     """
 
     def __init__(self, connection: Any, head_s: float, stall_s: float) -> None:
@@ -37,6 +42,7 @@ class PacedSocket:
         self._reads: Literal["head", "body", "rest of body"] = "head"
         self._head_bytes = 0
         self._late = False
+        self._bytes_in_turn = 0
         #: When the current head, or the rest of a body, must be complete. None if none of a head has arrived.
         self._due: float | None = time.monotonic() + head_s
 
@@ -92,15 +98,18 @@ class PacedSocket:
         return data
 
     def _recv_in_time(self, size: int) -> bytes:
-        if self._late:
+        left_s = None if self._due is None else self._due - time.monotonic()
+        if self._late or (left_s is not None and left_s <= 0):
+            self._late = True
             return b""
-        due = self._due
-        self._connection.settimeout(None if due is None else max(due - time.monotonic(), _SHORTEST_S))
+        self._connection.settimeout(left_s)
         try:
-            return bytes(self._connection.recv(size))
+            data = bytes(self._connection.recv(size))
         except TimeoutError:
             self._late = True
             return b""
+        self._give_way(len(data))
+        return data
 
     def _recv_body(self, size: int) -> bytes:
         started = self._start()
@@ -118,3 +127,10 @@ class PacedSocket:
     def _account(self, started: float, size: int) -> None:
         waited_s = time.monotonic() - started
         self._patience_s = min(self._stall_s, self._patience_s - waited_s + size / MIN_BYTES_PER_S)
+        self._give_way(size)
+
+    def _give_way(self, size: int) -> None:
+        self._bytes_in_turn += size
+        if self._bytes_in_turn >= TURN_BYTES:
+            self._bytes_in_turn = 0
+            gevent.sleep(0)

@@ -12,7 +12,7 @@ from worker.jobs.settings import Settings
 __all__ = ["Worker"]
 
 #: Bytes that are read at once and thrown away.
-_BLOCK_BYTES = 2**16
+_BLOCK_BYTES = 2**20
 #: Seconds that a refused client gets to send its request, so that it also reads the answer.
 _REFUSAL_S = 1.0
 _REFUSAL = (

@@ -3,10 +3,11 @@
 import errno
 from collections.abc import Iterator
 
+import gevent
 import pytest
 from gunicorn.http.errors import LimitRequestHeaders
 
-from webapi.server.paced_socket import MAX_HEAD_BYTES, MIN_BYTES_PER_S, PacedSocket
+from webapi.server.paced_socket import MAX_HEAD_BYTES, MIN_BYTES_PER_S, TURN_BYTES, PacedSocket
 from worker.jobs.errors import ClientTooSlow
 
 HEAD_S, STALL_S = 10.0, 60.0
@@ -83,6 +84,15 @@ def test_paced_socket_ends_late_rest_of_body_for_good(client: Client, paced: Pac
     client.script = iter([(HEAD_S - 1, 1), (2.0, 1), (0.0, 1)])
     assert [paced.recv(8) for _ in range(2)] == [b"x", b""]
     paced.await_request()
+    assert paced.recv(8) == b""
+
+
+def test_paced_socket_ends_late_rest_of_body_of_fast_client(client: Client, paced: PacedSocket) -> None:
+    paced.start_request()
+    paced.end_request()
+    client.script = iter([(0.0, 1)] * 2)
+    assert paced.recv(8) == b"x"
+    client.now += HEAD_S
     assert paced.recv(8) == b""
 
 
@@ -165,6 +175,29 @@ def test_paced_socket_does_not_count_time_without_operations(client: Client, pac
     for _ in range(3):
         client.now += 10 * STALL_S
         paced.sendall(b"event")
+
+
+@pytest.mark.parametrize("served", ["request", "response", "rest"])
+def test_paced_socket_gives_way_to_other_clients(client: Client, paced: PacedSocket, served: str) -> None:
+    turns: list[str] = []
+
+    def other() -> None:
+        while turns.count("other") < 3:
+            turns.append("other")
+            gevent.sleep(0)
+
+    paced.start_request()
+    if served == "rest":
+        paced.end_request()
+    client.script = iter([(0.0, TURN_BYTES // 2)] * 6)
+    gevent.spawn(other)
+    for _ in range(6):
+        turns.append("block")
+        if served == "response":
+            paced.send(bytes(TURN_BYTES))
+        else:
+            paced.recv(TURN_BYTES)
+    assert turns == ["block", "block", "other"] * 3
 
 
 def test_paced_socket_has_the_other_methods_of_the_connection(paced: PacedSocket) -> None:
