@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from tests.support.docs import BLOCKS, ROOT, Block
 from tests.support.stack import Stack, eventually, free_port
@@ -56,8 +57,18 @@ def blocks(check: str) -> pytest.MarkDecorator:
 
 def test_blocks_all_have_a_check() -> None:
     found = Counter(map(check_of, BLOCKS))
-    assert found.keys() == {*PROGRAMS, "caddy", "fragment", "js", "nginx", "references", "shown"}
+    assert found.keys() == {*PROGRAMS, "caddy", "fragment", "js", "nginx", "references", "shown", "yaml"}
     assert found.total() == len(BLOCKS)
+
+
+@blocks("yaml")
+def test_compose_overrides_name_what_compose_file_has(block: Block) -> None:
+    """The blocks are files that Compose merges into `compose.yaml`."""
+    base, override = yaml.safe_load((ROOT / "compose.yaml").read_text()), yaml.safe_load(block.text)
+    assert override.keys() <= base.keys()
+    for name, service in override["services"].items():
+        assert name in base["services"]
+        assert set(service.get("networks", ())) <= base["networks"].keys()
 
 
 def answer(web: Web, job_id: str) -> None:
