@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.devices.memory import free, measure
 from worker.jobs.errors import EngineDied, EngineFailed
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
+from worker.video.clip_tasks import ClipTasks
 from worker.video.decoding.header import ClipHeader
-from worker.video.decoding.reader import ClipReader, Frames
+from worker.video.decoding.image import read_background
+from worker.video.decoding.reader import ClipReader
 from worker.video.encoding.encoder import RECIPE
-from worker.video.encoding.joiner import join
 from worker.video.encoding.segments import SegmentFolder
 from worker.video.encoding.write_errors import map_write_errors
 from worker.video.encoding.writer import SegmentWriter
 from worker.video.inference.padding import cut, fill
 from worker.video.inference.torch_errors import classify_torch_error
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
+from worker.video.sandbox.sandbox import Sandbox
+from worker.video.sandbox.sandboxes import Sandboxes
 
 if TYPE_CHECKING:  # `load` imports torch, after the device is pinned
     from worker.video.inference.model_runner import ModelRunner
@@ -71,10 +75,11 @@ class VideoPipeline:
         self._pad = pad
         self._warm_up_per_clip = warm_up_per_clip
         self._segment_writer = segment_writer
+        self._sandboxes = Sandboxes(ClipTasks.__module__)
         self._model_runner: ModelRunner | None = None
 
     def load(self) -> None:
-        """Load the model and warm it up.
+        """Load the model and warm it up, and start the process that reads clips.
 
         Raises `ConfigurationError` if the model is unknown or cannot be compiled, and `ModelMissing` if the
         weights are not this model's.
@@ -90,6 +95,7 @@ class VideoPipeline:
             compiled=self._compiled,
             warm_up_per_clip=self._warm_up_per_clip,
         )
+        self._sandboxes.start()
 
     def run_clip(
         self, request: VideoRequest, *, on_batch: Callable[[BatchDone], None], canceled: Callable[[], bool]
@@ -97,7 +103,8 @@ class VideoPipeline:
         """Process the clip of `request`, except for segments that earlier runs have finished.
 
         The result appears complete or not at all. The pipeline calls `on_batch` after each batch. It calls
-        `canceled` before each batch, and once more before the result gets its name.
+        `canceled` before each batch, before the result gets its name, and every second while it waits for the
+        sandbox.
 
         Raises `PipelineCanceled` if `canceled` returns True. Raises a `JobFailed` (`BadVideo`, `DiskFull`,
         `EngineFailed`, `OutOfMemory`) if this clip fails, and `EngineDied` if no clip can run any more.
@@ -117,47 +124,53 @@ class VideoPipeline:
         raise failure
 
     def close(self) -> None:
-        """Release the model and its device memory."""
+        """Release the model and its device memory, and end the process that reads clips."""
         self._model_runner = None
         free(self._device)
+        self._sandboxes.stop()
 
     def _run_clip(
         self, request: VideoRequest, on_batch: Callable[[BatchDone], None], canceled: Callable[[], bool]
     ) -> VideoResult:
+        if self._model_runner is None:
+            raise EngineFailed("the video pipeline has not been loaded")
         began = time.perf_counter()
+
+        def check() -> None:
+            if canceled():
+                raise PipelineCanceled
+
         with map_write_errors():
             folder = SegmentFolder(request.work / f"{RECIPE}-batch{self._batch_size}", request.publish)
-        clip, frames = self._encode_segments(request, folder, on_batch, canceled)
-        size = self._join_segments(request, clip, folder, frames, canceled)
-        batches, seconds = self._batches(frames), time.perf_counter() - began
+        with self._sandboxes.sandbox(self._limits, check) as sandbox:
+            clip, frames = self._encode_segments(request, self._model_runner, sandbox, folder, on_batch)
+            size = _join_segments(request, sandbox, folder, frames)
+        batches, seconds = ceil(frames / self._batch_size), time.perf_counter() - began
         padded = batches * self._batch_size - frames if self._pad else 0
         return VideoResult(frames, clip.width, clip.height, clip.rate, batches, padded, size, seconds)
 
     def _encode_segments(
         self,
         request: VideoRequest,
+        runner: ModelRunner,
+        sandbox: Sandbox,
         folder: SegmentFolder,
         on_batch: Callable[[BatchDone], None],
-        canceled: Callable[[], bool],
     ) -> tuple[ClipHeader, int]:
         """Process the batches that no segment holds. Return the clip's header and number of frames."""
-        if (runner := self._model_runner) is None:
-            raise EngineFailed("the video pipeline has not been loaded")
         kept = folder.durable(request.done)
         done = kept[-1].end if kept else 0
-        with (
-            self._reader(request.source, done, runner.buffer) as reader,
-            self._segment_writer(folder, reader.header, first=done, batches=self._segment_batches) as writer,
-        ):
-            clip = reader.header
-            if folder.is_complete(done):
-                return clip, done
-            transform = runner.prepare(request.effect, request.background, clip.height, clip.width)
-            first = self._batches(done)
-            for batch in reader:
-                if canceled():
-                    raise PipelineCanceled
-                if batch.index < first:
+        reader = ClipReader(sandbox, request.source, self._batch_size, skip=done, allocate=runner.buffer)
+        clip, total = reader.header, reader.header.frames
+        if folder.is_complete(done):
+            return clip, done
+        background = read_background(sandbox, request.background)
+        batches = iter(reader)
+        transform = runner.prepare(request.effect, background, clip.height, clip.width)
+        with self._segment_writer(folder, clip, first=done, batches=self._segment_batches) as writer:
+            for batch in batches:
+                sandbox.check()
+                if batch.index * self._batch_size < done:
                     continue
                 filled = fill(batch.frames, batch.valid, request.pad) if self._pad else 0
                 with measure(self._device) as meter:
@@ -166,34 +179,21 @@ class VideoPipeline:
                     seconds = time.perf_counter() - start
                 done += batch.valid
                 writer.write(cut(results, batch.valid), batch.pts)
-                on_batch(BatchDone(batch.index, batch.valid, filled, done, seconds, meter.report))
+                on_batch(BatchDone(batch.index, batch.valid, filled, done, total, seconds, meter.report))
             writer.finish()
         return clip, done
 
-    def _join_segments(
-        self,
-        request: VideoRequest,
-        clip: ClipHeader,
-        folder: SegmentFolder,
-        frames: int,
-        canceled: Callable[[], bool],
-    ) -> int:
-        """Join the segments, which hold `frames` frames, into the result. Return its size in bytes."""
-        partial = folder.partial()
-        try:
-            with map_write_errors():
-                join(request.source, clip, folder.durable(frames), frames, partial)
-                size = partial.stat().st_size
-                if canceled():
-                    raise PipelineCanceled
-                request.publish(partial, request.target)
-        finally:
-            partial.unlink(missing_ok=True)
-        return size
 
-    def _reader(self, source: Path, skip: int, allocate: Callable[[tuple[int, ...]], Frames]) -> ClipReader:
-        return ClipReader(source, self._batch_size, skip=skip, limits=self._limits, allocate=allocate)
-
-    def _batches(self, frames: int) -> int:
-        """Return the number of batches for `frames` frames; the last one may be short."""
-        return -(-frames // self._batch_size)
+def _join_segments(request: VideoRequest, sandbox: Sandbox, folder: SegmentFolder, frames: int) -> int:
+    """Join the segments, which hold `frames` frames, into the result. Return its size in bytes."""
+    partial = folder.partial()
+    try:
+        segments = [str(segment.path) for segment in folder.durable(frames)]
+        sandbox.call("join", segments=segments, frames=frames, target=partial)
+        with map_write_errors():
+            size = partial.stat().st_size
+            sandbox.check()
+            request.publish(partial, request.target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return size

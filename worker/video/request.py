@@ -46,14 +46,16 @@ class VideoRequest:
 class BatchDone:
     """A report of one batch: `frames` real frames and `padded` added ones went through the model.
 
-    `done` frames of the clip are finished after it, including those of earlier runs. `seconds` is the time
-    from the frames on the host to the results on the host.
+    `done` frames of the clip are finished after it, including those of earlier runs. `total` is the number of
+    frames that the clip's container states, or None. `seconds` is the time from the frames on the host to the
+    results on the host.
     """
 
     index: int
     frames: int
     padded: int
     done: int
+    total: int | None
     seconds: float
     memory: MemoryReport
 

@@ -5,21 +5,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from fractions import Fraction
-from pathlib import Path
 from threading import Timer
 
 from worker.jobs.errors import (
-    BadVideo,
     EngineDied,
     EngineFailed,
-    InvalidInput,
     JobFailed,
     MediaUnavailable,
 )
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
 from worker.jobs.media.files import JobFiles, Media
 from worker.jobs.media.open import open_media_store
-from worker.jobs.media.probe import probe
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
 from worker.runs.run import Run
@@ -129,11 +125,13 @@ class VideoRunner:
 
     def _attempt(self, run: Run, files: JobFiles, publisher: Publisher) -> None:
         request = self._request(run, files, publisher)
-        total = self._frames(request.source)
+        if not request.source.exists():
+            raise MediaUnavailable("The clip is not in this worker's media store: is it the API's?")
 
         def on_batch(batch: BatchDone) -> None:
             event = Batch(batch.index, batch.frames, batch.padded, batch.seconds, asdict(batch.memory))
-            run.emit(event, Progress(batch.done, total, "frames"), done=batch.done, total=total)
+            progress = Progress(batch.done, batch.total, "frames")
+            run.emit(event, progress, done=batch.done, total=batch.total)
 
         def canceled() -> bool:
             run.emit()  # its reply sets `run.stopping` if the job was canceled or lost
@@ -142,20 +140,6 @@ class VideoRunner:
 
         succeeded = _succeeded(self._pipeline.run_clip(request, on_batch=on_batch, canceled=canceled))
         run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
-
-    def _frames(self, clip: Path) -> int | None:
-        """Return the number of frames that the clip's header states, or None.
-
-        Raises `BadVideo` if the clip exceeds this worker's limits, which may be stricter than the API's.
-        Raises `MediaUnavailable` if the clip is missing.
-        """
-        try:
-            return probe(clip, self._settings.limits).frames
-        except InvalidInput as error:
-            raise BadVideo(str(error)) from error
-        except FileNotFoundError as error:
-            reason = "The clip is not in this worker's media store: is it the API's?"
-            raise MediaUnavailable(reason) from error
 
     def _request(self, run: Run, files: JobFiles, publisher: Publisher) -> VideoRequest:
         spec = run.record.spec

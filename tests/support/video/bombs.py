@@ -126,6 +126,47 @@ def alias_to(source: Path, target: Path) -> Path:
     return target
 
 
+def many_scans(path: Path, scans: int) -> Path:
+    """Write a Motion JPEG clip of four frames of 3840x2160 pixels, the last of which has `scans` scans.
+
+    A scan takes 20 bytes, and a decoder goes through all blocks of the picture for it. libav decodes a frame
+    in one call, which nothing can interrupt: 100,000 scans take about a minute.
+    """
+    width, height = 3840, 2160
+    with av.open(path, "w", format="matroska") as output:
+        stream = output.add_stream("mjpeg", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuvj420p"
+        for index, count in enumerate((0, 0, 0, scans)):
+            packet = av.Packet(_progressive_jpeg(width, height, count))
+            packet.pts = packet.dts = index
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            output.mux(packet)
+    return path
+
+
+def _progressive_jpeg(width: int, height: int, scans: int) -> bytes:
+    """Return a grey JPEG picture: a scan of the blocks' averages, and `scans` that add no details to them."""
+
+    def segment(marker: int, content: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+    def code_table(number: int, symbol: int) -> bytes:
+        return segment(0xC4, bytes([number, 1, *[0] * 15, symbol]))  # the symbol has the code 0, of one bit
+
+    blocks = -(-width // 8) * -(-height // 8)
+    # The code 0 for "no more details in the next 2**14 + n blocks", and then n in 14 bits.
+    empty = ("0" + "10" * 7) * -(-blocks // (2**14 + 0b10101010101010))
+    empty += "1" * (-len(empty) % 8)
+    details = segment(0xDA, bytes([1, 1, 0, 1, 63, 0])) + int(empty, 2).to_bytes(len(empty) // 8)
+    averages = segment(0xDA, bytes([1, 1, 0, 0, 0, 0])) + bytes(-(-blocks // 8))
+    head = segment(0xDB, bytes([0, *[1] * 64])) + segment(
+        0xC2, struct.pack(">BHHB", 8, height, width, 1) + bytes([1, 0x11, 0])
+    )
+    tables = code_table(0, 0) + code_table(0x10, 14 << 4)
+    return b"\xff\xd8" + head + tables + averages + details * scans + b"\xff\xd9"
+
+
 def _box(kind: bytes, *content: bytes) -> bytes:
     """Return an MP4 box: its length, its type, and its content."""
     body = b"".join(content)

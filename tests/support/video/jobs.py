@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,11 +77,11 @@ class VideoHarness:
         runner.start(self.broken.append)
         return runner
 
-    def submit(self, job_id: str) -> JobFiles:
+    def submit(self, job_id: str, **fields: object) -> JobFiles:
         files = JobFiles.at(self.ledger.settings.media_dir, job_id)
         files.folder.mkdir(parents=True)
         self.write_clip(files)
-        self.ledger.submit(job_id, f"video.{STUB}", validate("video", {"effect": "matte"}))
+        self.ledger.submit(job_id, f"video.{STUB}", validate("video", {"effect": "matte", **fields}))
         return files
 
     def write_clip(self, files: JobFiles) -> Path:
@@ -121,10 +122,13 @@ class VideoHarness:
 
 
 @contextmanager
-def video_harness(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[VideoHarness]:
-    """Yield a harness with batches of 3 frames and segments of 2 batches. Stop its outbox at the end."""
+def video_harness(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Iterator[VideoHarness]:
+    """Yield a harness with batches of 3 frames and segments of 2 batches. Stop its outbox at the end.
+
+    `options` go to the pipeline.
+    """
     model = StubVideoModel()
-    with stub_pipeline(monkeypatch, model, 3, 2) as video:
+    with stub_pipeline(monkeypatch, model, 3, 2, **options) as video:
         harness = VideoHarness(ledger, video, model)
         yield harness
         harness.outbox.stop(WAIT_S)

@@ -23,12 +23,12 @@ from tests.support.video.broken_clips import (
     unlisted_codec,
 )
 from tests.support.video.clips import gradient, make_clip, save_png, truncate
+from tests.support.video.sandboxes import open_clip
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
 from worker.jobs.media.clip_info import ClipInfo
 from worker.jobs.media.codecs import DECODERS
 from worker.jobs.media.probe import CLIPS, open_media, probe, probe_image
-from worker.video.decoding.reader import ClipReader
 
 
 def test_probe_describes_clip() -> None:
@@ -90,7 +90,7 @@ def test_probe_accepts_title_that_is_not_utf8(tmp_path: Path) -> None:
     place = content.index(b"Lavf")
     path.write_bytes(content[:place] + b"\xff\xfe\xe9!" + content[place + 4 :])
     assert probe(path).frames == 120
-    with ClipReader(path, 16) as reader:
+    with open_clip(path, 16) as reader:
         assert next(iter(reader)).valid == 16
 
 

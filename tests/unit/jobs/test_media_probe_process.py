@@ -25,8 +25,8 @@ from worker.jobs.limits import Limits
 from worker.jobs.media.clip_info import ClipInfo
 from worker.jobs.media.confinement import landlock_version
 from worker.jobs.media.probe_process import MAX_WALL_S, Field, probe_in_process
-from worker.video.decoding.reader import ClipReader
-from worker.video.inference.composite import load_image
+from worker.video.decoding.decoder import ClipDecoder
+from worker.video.decoding.image import decode_image
 
 LIMITS = Limits(max_pixels=64 * 48, max_frames=50, max_duration_s=10, max_streams=4)
 
@@ -214,6 +214,6 @@ def test_probe_process_opens_no_referenced_file(
     with pytest.raises(InvalidInput, match=r"not a video|not an image"):
         probe_in_process(field, path, Limits())
     with pytest.raises(BadVideo):
-        load_image(path) if field == "background" else ClipReader(path, 4)
+        decode_image(path) if field == "background" else ClipDecoder(path)
     with pytest.raises(BlockingIOError):
         listener.accept()

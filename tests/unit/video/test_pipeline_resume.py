@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,9 @@ from tests.support.video.clips import (
 )
 from tests.support.video.pipeline import StubVideoModel, stub_pipeline
 from worker.video.decoding.reader import ClipReader
-from worker.video.encoding.audio import AudioCopy
 from worker.video.encoding.encoder import RECIPE
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
+from worker.video.sandbox.sandbox import Sandbox
 
 #: 25 frames make 9 batches. The last one has one frame.
 BATCH, BATCHES = 3, 9
@@ -146,12 +147,14 @@ def test_pipeline_resume_repeats_unreported_batches(job: Job, monkeypatch: pytes
 def test_pipeline_resume_after_join_only_joins(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = undisturbed(job, monkeypatch)
 
-    def mux_until(self: AudioCopy, end: Fraction | None, shift: Fraction) -> None:
-        if end is not None and end > Fraction(1, 2):
+    def call(self: Sandbox, task: str, **arguments: object) -> dict[str, Any]:
+        if task == "join":
             raise Killed
+        return original(self, task, **arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(AudioCopy, "mux_until", mux_until)
+        original = Sandbox.call
+        patch.setattr(Sandbox, "call", call)
         with pytest.raises(Killed):
             job.run(monkeypatch)
     assert not job.request.target.exists()
@@ -256,13 +259,12 @@ def test_pipeline_supports_two_runs_in_one_folder(job: Job, monkeypatch: pytest.
 
 CHILD = """
 import sys
-from fractions import Fraction
 from pathlib import Path
 from tests.support.video.pipeline import StubVideoModel
-from worker.video.encoding import joiner
 from worker.video.models import MODELS
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import VideoRequest
+from worker.video.sandbox.sandbox import Sandbox
 
 source, target, work, done, mode = sys.argv[1:]
 MODELS["stub"] = StubVideoModel()
@@ -274,13 +276,12 @@ def stop():
     print("stopped", flush=True)
     sys.stdin.read()
 
-class Stopping(joiner.AudioCopy):
-    def mux_until(self, end, shift):
-        if end is not None and end > Fraction(1, 2):
-            stop()
+def receive(self):
+    if mode == "joining" and checks == 9:
+        stop()
+    return original(self)
 
-if mode == "joining":
-    joiner.AudioCopy = Stopping
+original, Sandbox.receive = Sandbox.receive, receive
 
 def canceled():
     global checks

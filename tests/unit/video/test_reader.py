@@ -24,23 +24,24 @@ from tests.support.video.broken_clips import (
 )
 from tests.support.video.clips import gradient, make_clip, read_clip
 from tests.support.video.pipeline import thread_names
+from tests.support.video.sandboxes import open_clip
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import Limits
 from worker.video.decoding.decoder import ClipDecoder
-from worker.video.decoding.reader import BUFFERS, ClipReader
+from worker.video.decoding.reader import BUFFERS
 
 CARPHONE = "carphone_pristine.mp4"
 
 
 def read_all(path: Path, batch_size: int = 16) -> int:
-    with ClipReader(path, batch_size) as reader:
+    with open_clip(path, batch_size) as reader:
         return sum(batch.valid for batch in reader)
 
 
 def test_reader_yields_every_frame_with_its_time_in_reused_buffers() -> None:
     expected = read_clip(asset(CARPHONE))
     buffers = set()
-    with ClipReader(asset(CARPHONE), 16) as reader:
+    with open_clip(asset(CARPHONE), 16) as reader:
         header = reader.header
         assert (header.width, header.height, header.rate) == (176, 144, Fraction(30000, 1001))
         for batch in reader:
@@ -57,7 +58,7 @@ def test_reader_yields_every_frame_with_its_time_in_reused_buffers() -> None:
 @pytest.mark.parametrize("frames", [1, 7, 8, 16])
 def test_reader_last_batch_is_never_empty(tmp_path: Path, frames: int) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [gradient(i) for i in range(frames)])
-    with ClipReader(clip, 8) as reader:
+    with open_clip(clip, 8) as reader:
         valid = [batch.valid for batch in reader]
     assert sum(valid) == frames
     assert all(valid)
@@ -68,7 +69,7 @@ def test_reader_keeps_times_of_variable_frame_rate(tmp_path: Path) -> None:
     clip = make_clip(
         tmp_path / "clip.mkv", [gradient(i) for i in range(7)], pts=pts, time_base=Fraction(1, 1000)
     )
-    with ClipReader(clip, 4) as reader:
+    with open_clip(clip, 4) as reader:
         assert reader.header.time_base == Fraction(1, 1000)
         assert [t for batch in reader for t in batch.pts] == pts
 
@@ -80,7 +81,7 @@ def test_reader_makes_times_rise(tmp_path: Path) -> None:
         tmp_path / "clip.mkv", [gradient(i) for i in range(5)], pts=pts, time_base=Fraction(1, 90_000)
     )
     assert read_clip(clip).times[:3] == [0, 0, 0]
-    with ClipReader(clip, 5) as reader:
+    with open_clip(clip, 5) as reader:
         assert [batch.pts for batch in reader] == [(0, 1, 2, 40, 80)]
 
 
@@ -101,7 +102,7 @@ def test_reader_turns_clip_upright(tmp_path: Path, turns: int, mirrored: bool) -
     cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][turns]
     flip = -1 if mirrored else 1
     set_display_matrix(clip, flip * cos, flip * sin, -sin, cos)
-    with ClipReader(clip, 4) as reader:
+    with open_clip(clip, 4) as reader:
         assert (reader.header.width, reader.header.height) == (64, 48)
         batch = next(iter(reader))
         assert np.abs(batch.frames[0].astype(int) - picture).mean() < 8
@@ -110,7 +111,7 @@ def test_reader_turns_clip_upright(tmp_path: Path, turns: int, mirrored: bool) -
 def test_reader_ignores_display_matrix_that_shows_nothing(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [gradient(3)] * 3)
     set_display_matrix(clip, 0, 0, 0, 0)
-    with ClipReader(clip, 4) as reader:
+    with open_clip(clip, 4) as reader:
         assert (reader.header.width, reader.header.height) == (64, 48)
         assert np.abs(next(iter(reader)).frames[0].astype(int) - gradient(3)).mean() < 8
 
@@ -125,7 +126,7 @@ def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
 
 
 def test_reader_left_early_ends_its_thread() -> None:
-    with ClipReader(asset(CARPHONE), 4) as reader:
+    with open_clip(asset(CARPHONE), 4) as reader:
         assert next(iter(reader)).valid == 4
         assert "clip-reader" in thread_names()
     assert "clip-reader" not in thread_names()
@@ -159,10 +160,11 @@ def test_reader_refuses_bad_clip_in_a_sentence(
 
 
 def test_reader_refuses_missing_file_and_too_many_pixels(tmp_path: Path) -> None:
-    with pytest.raises(BadVideo, match="cannot be opened"):
-        ClipReader(tmp_path / "none.mp4", 4)
-    with pytest.raises(BadVideo, match="more than 25343 pixels"):
-        ClipReader(asset(CARPHONE), 4, limits=Limits(max_pixels=176 * 144 - 1))
+    with pytest.raises(BadVideo, match="cannot be opened"), open_clip(tmp_path / "none.mp4", 4):
+        pass
+    limits = Limits(max_pixels=176 * 144 - 1)
+    with pytest.raises(BadVideo, match="more than 25343 pixels"), open_clip(asset(CARPHONE), 4, limits):
+        pass
 
 
 def test_reader_accepts_edit_list_that_skips_frames(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from tests.support.video.bombs import alias_to, false_duration, long_clip, many_streams, resized_midway
 from tests.support.video.clips import gradient, make_clip
+from tests.support.video.sandboxes import open_clip
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import Limits
-from worker.video.decoding.reader import ClipReader
 
 LIMITS = Limits(max_pixels=64 * 48, max_frames=50, max_duration_s=10, max_streams=4)
 
@@ -31,7 +31,7 @@ def test_clip_reader_enforces_limits(tmp_path: Path, make: Callable[[Path], Path
     """The probe accepts three of these clips, because their headers are false."""
     with (
         pytest.raises(BadVideo, match=message),
-        ClipReader(make(tmp_path / "clip.mp4"), 4, limits=LIMITS) as reader,
+        open_clip(make(tmp_path / "clip.mp4"), 4, LIMITS) as reader,
     ):
         for _ in reader:
             pass
@@ -41,5 +41,5 @@ def test_clip_reader_does_not_follow_alias_to_another_file(tmp_path: Path) -> No
     clip = alias_to(make_clip(tmp_path / "other.mp4", [gradient(i) for i in range(5)]), tmp_path / "clip.mp4")
     with av.open(clip, options={"enable_drefs": "1"}) as container:
         assert len(list(container.decode(video=0))) == 5, "libav itself would follow the alias"
-    with pytest.raises(BadVideo), ClipReader(clip, 4) as reader:
+    with pytest.raises(BadVideo), open_clip(clip, 4) as reader:
         list(reader)

@@ -17,7 +17,7 @@ from tests.support.video.jobs import WAIT_S, Hold, VideoHarness, video_harness
 from worker.devices.lease import DeviceLease
 from worker.jobs.errors import EngineDied
 from worker.jobs.ledger.ledger import Ledger
-from worker.jobs.limits import ClipSize
+from worker.jobs.limits import ClipSize, Limits
 from worker.runners import make_runner
 from worker.runs.outbox import Outbox
 from worker.video import pipeline
@@ -132,10 +132,13 @@ def test_video_runner_damaged_clip_leaves_clip_only(harness: VideoHarness, tmp_p
     assert os.listdir(files.folder) == ["clip"]
 
 
-def test_video_runner_refuses_clip_beyond_its_own_limits(ledger: Ledger, harness: VideoHarness) -> None:
-    files = harness.submit(A)
-    harness.worker(max_duration_s=0.5).run_job(harness.claim(A))
-    assert harness.ledger.get(A).error == {
+def test_video_runner_refuses_clip_beyond_its_own_limits(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with video_harness(ledger, monkeypatch, limits=Limits(max_duration_s=0.5)) as harness:
+        files = harness.submit(A)
+        harness.runner.run_job(harness.claim(A))
+    assert ledger.get(A).error == {
         "code": "bad_video",
         "message": "The clip is longer than 0.5 seconds.",
     }

@@ -32,12 +32,12 @@ RETRY = StoreRetry(pause_s=0.01)
 class RemoteVideoHarness(VideoHarness):
     """A harness whose media store is remote: its workers share no disk."""
 
-    def submit(self, job_id: str) -> JobFiles:
+    def submit(self, job_id: str, **fields: object) -> JobFiles:
         files = open_media_store(self.ledger.settings).files(job_id)
         with files.for_upload():
             self.write_clip(files)
             with files.store_inputs():
-                self.ledger.submit(job_id, f"video.{STUB}", validate("video", {"effect": "matte"}))
+                self.ledger.submit(job_id, f"video.{STUB}", validate("video", {"effect": "matte", **fields}))
         return files
 
     def store(self, timeout_s: float = TIMEOUT_S) -> ObjectStore:

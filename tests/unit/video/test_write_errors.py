@@ -58,7 +58,7 @@ def test_pipeline_fails_at_file_size_limit(tmp_path: Path, limit: int) -> None:
     assert len(read_clip(tmp_path / "out.mp4").times) == 25
 
 
-#: The limit applies to the whole process, so the pipeline runs in a child.
+#: The limit applies to a whole process and to those that it starts. So the pipeline runs in a child.
 CHILD = """
 import sys
 from pathlib import Path
@@ -72,14 +72,16 @@ from worker.video.request import VideoRequest
 source, folder, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 MODELS["stub"] = StubVideoModel()
 video = VideoPipeline(Path(), batch_size=3, segment_batches=2, model="stub")
-video.load()
 request = VideoRequest(source, folder / "out.mp4", folder / "work", "matte")
 setrlimit(RLIMIT_FSIZE, (limit, RLIM_INFINITY))
+video.load()
 try:
     video.run_clip(request, on_batch=lambda _: None, canceled=lambda: False)
 except DiskFull as error:
     print(error)
 setrlimit(RLIMIT_FSIZE, (RLIM_INFINITY, RLIM_INFINITY))
+video.close()
+video.load()
 assert not request.target.exists()
 print(video.run_clip(request, on_batch=lambda _: None, canceled=lambda: False).frames, "frames")
 """

@@ -20,6 +20,7 @@ from tests.support.video.clips import (
     remux,
 )
 from tests.support.video.pipeline import thread_names
+from tests.support.video.sandboxes import open_clip
 from worker.jobs.errors import EngineFailed
 from worker.video.decoding.reader import ClipReader
 from worker.video.encoding.joiner import join
@@ -35,7 +36,8 @@ def copy(source: Path, target: Path, batch_size: int = 8, segment_batches: int =
         segments.finish()
     with capture_libav_warnings() as found:
         segments_done = SegmentFolder(target.parent / "work").durable()
-        join(source, reader.header, segments_done, segments_done[-1].end, target)
+        paths = [segment.path for segment in segments_done]
+        join(source, reader.header, paths, segments_done[-1].end, target)
     assert set(found) <= {"track 1: codec frame size is not set\n"}, "only Opus in Matroska has no frame size"
 
 
@@ -44,7 +46,7 @@ def writer(
     source: Path, work: Path, batch_size: int = 8, segment_batches: int = 2
 ) -> Iterator[tuple[ClipReader, SegmentWriter]]:
     with (
-        ClipReader(source, batch_size) as reader,
+        open_clip(source, batch_size) as reader,
         SegmentWriter(SegmentFolder(work), reader.header, first=0, batches=segment_batches) as segments,
     ):
         yield reader, segments
@@ -187,6 +189,6 @@ def test_writer_left_early_keeps_published_segments_only(tmp_path: Path) -> None
 def test_joiner_refuses_missing_frames(tmp_path: Path, segments: slice) -> None:
     source = asset("carphone_pristine.mp4")
     copy(source, tmp_path / "out.mp4")
-    segments_done = SegmentFolder(tmp_path / "work").durable()
-    with ClipReader(source, 8) as reader, pytest.raises(EngineFailed, match="do not hold all"):
+    segments_done = [segment.path for segment in SegmentFolder(tmp_path / "work").durable()]
+    with open_clip(source, 8) as reader, pytest.raises(EngineFailed, match="do not hold all"):
         join(source, reader.header, segments_done[segments], 120, tmp_path / "again.mp4")

@@ -8,16 +8,20 @@ from itertools import chain
 from pathlib import Path
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
 from worker.jobs.media.codecs import is_accepted
 from worker.jobs.media.probe import CLIPS, open_media
 from worker.video.decoding.header import ClipHeader, frame_rate, frame_ticks, tick_length
+from worker.video.decoding.orientation import Orientation
 
 __all__ = ["ClipDecoder"]
 
@@ -58,12 +62,21 @@ class ClipDecoder:
         except BaseException:
             self.close()
             raise
-        self.header = ClipHeader.from_first_frame(self._stream, first)
+        self._orientation = Orientation.from_frame(first)
+        self._to_rgb = VideoReformatter()
+        self.header = ClipHeader.from_first_frame(self._stream, first, self._orientation)
         self.frames = chain([first], decoded)
 
     def close(self) -> None:
         """Close the file. `frames` must not be used after this."""
         self._container.close()
+
+    def upright(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Return an upright view (H,W,3) uint8 RGB of the frame, in the size that the header states."""
+        rgb = self._to_rgb.reformat(frame, format="rgb24")
+        plane = rgb.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(rgb.height, plane.line_size)
+        return self._orientation.upright(rows[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3))
 
     def _decode(self) -> Iterator[VideoFrame]:
         step = frame_ticks(frame_rate(self._stream), tick_length(self._stream))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any, Self
 
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -20,12 +22,12 @@ class ClipHeader:
     `width` and `height` (in pixels) and `aspect` (width / height of one pixel, None if unknown) describe the
     upright picture. `rate` is in frames per second, `time_base` in seconds per tick, `start` in ticks.
     `colorspace`, `color_primaries` and `color_trc` are libav's numbers. They say how the decoder converted
-    YUV to RGB, so the encoder can convert it back in the same way.
+    YUV to RGB, so the encoder can convert it back in the same way. `frames` is the number that the container
+    states, or None. It may be wrong.
     """
 
     width: int
     height: int
-    orientation: Orientation
     aspect: Fraction | None
     rate: Fraction
     time_base: Fraction
@@ -33,18 +35,17 @@ class ClipHeader:
     colorspace: int
     color_primaries: int
     color_trc: int
+    frames: int | None
 
     @classmethod
-    def from_first_frame(cls, stream: VideoStream, first: VideoFrame) -> ClipHeader:
-        """Describe the clip from its stream and its first decoded frame."""
-        orientation = Orientation.from_frame(first)
+    def from_first_frame(cls, stream: VideoStream, first: VideoFrame, orientation: Orientation) -> Self:
+        """Describe the clip from its stream, its first decoded frame, and the orientation of its frames."""
         width, height, aspect = first.width, first.height, stream.sample_aspect_ratio
         if orientation.turns % 2:
             width, height, aspect = height, width, 1 / aspect if aspect else None
         return cls(
             width=width,
             height=height,
-            orientation=orientation,
             aspect=aspect,
             rate=frame_rate(stream),
             time_base=tick_length(stream),
@@ -52,7 +53,14 @@ class ClipHeader:
             colorspace=first.colorspace,
             color_primaries=first.color_primaries,
             color_trc=first.color_trc,
+            frames=stream.frames or None,
         )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the header with these values, of which fractions are strings such as "30000/1001"."""
+        aspect, rate, time_base = values["aspect"], Fraction(values["rate"]), Fraction(values["time_base"])
+        return cls(**{**values, "aspect": aspect and Fraction(aspect), "rate": rate, "time_base": time_base})
 
     @property
     def step(self) -> int:

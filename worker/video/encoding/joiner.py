@@ -18,7 +18,6 @@ from worker.jobs.media.probe import open_media
 from worker.video.decoding.header import ClipHeader
 from worker.video.encoding.audio import AudioCopy
 from worker.video.encoding.encoder import REORDERED
-from worker.video.encoding.segments import Segment
 
 __all__ = ["join"]
 
@@ -27,8 +26,10 @@ _OPTIONS = {"movflags": "faststart"}
 _INCOMPLETE = "The segments of the result do not hold all of its frames."
 
 
-def join(source: Path, clip: ClipHeader, segments: Iterable[Segment], frames: int, target: Path) -> None:
+def join(source: Path, clip: ClipHeader, segments: Iterable[Path], frames: int, target: Path) -> None:
     """Write `target`: the frames of all segments at their times in `source`, with the sound of `source`.
+
+    `segments` are the files of the segments, in their order.
 
     Raises `EngineFailed` if the segments do not hold exactly `frames` frames. Raises OSError or
     `av.FFmpegError` if a file cannot be read or written.
@@ -54,7 +55,7 @@ def join(source: Path, clip: ClipHeader, segments: Iterable[Segment], frames: in
         raise EngineFailed(_INCOMPLETE)
 
 
-def _packets(segments: Iterable[Segment], clip: ClipHeader) -> Iterator[Packet[VideoStream]]:
+def _packets(segments: Iterable[Path], clip: ClipHeader) -> Iterator[Packet[VideoStream]]:
     """Yield all packets in decoding order, with timestamps in ticks from the clip's start.
 
     H.264 requires that decoding times (dts) rise and that no packet is displayed (pts) before it is decoded.
@@ -64,7 +65,7 @@ def _packets(segments: Iterable[Segment], clip: ClipHeader) -> Iterator[Packet[V
     """
     decoding_times = deque(-clip.step * place for place in range(REORDERED, 0, -1))
     for segment in segments:
-        with open_media(segment.path, "nut") as container:
+        with open_media(segment, "nut") as container:
             packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
             shown = [round((packet.pts or 0) * packet.time_base / clip.time_base) for packet in packets]
             for packet, ticks, next_shown in zip(packets, shown, sorted(shown), strict=True):

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
-import av
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worker.jobs.errors import BadVideo
-from worker.jobs.media.probe import IMAGES, open_media
-
-__all__ = ["Background", "Compositor", "Effect", "blur", "compositor", "cover", "load_image"]
+__all__ = ["Background", "Compositor", "Effect", "blur", "compositor", "cover"]
 
 Effect = Literal["background", "blur", "matte"]
-#: An RGB colour, an image file, or an image (h,w,3) uint8 RGB.
-Background = tuple[int, int, int] | Path | NDArray[np.uint8]
+#: An RGB colour, or an image (h,w,3) uint8 RGB.
+Background = tuple[int, int, int] | NDArray[np.uint8]
 
 #: A function (frames (B,H,W,3) uint8, alpha (B,1,H,W) float) -> (B,H,W,3) uint8, all on the device.
 Compositor = Callable[[Tensor, Tensor], Tensor]
@@ -40,8 +35,6 @@ def compositor(effect: Effect, background: Background, height: int, width: int, 
       clip, once, before the function returns.
     - `blur` blurs the surroundings.
     - `matte` shows alpha as a grey picture.
-
-    Raises `BadVideo` if the background image cannot be read.
     """
     if effect == "matte":
         return _matte
@@ -50,18 +43,8 @@ def compositor(effect: Effect, background: Background, height: int, width: int, 
     if isinstance(background, tuple):
         behind = torch.tensor(background, dtype=torch.float32, device=device)
     else:
-        image = load_image(background) if isinstance(background, Path) else background
-        behind = cover(torch.tensor(image, device=device), height, width)
+        behind = cover(torch.tensor(background, device=device), height, width)
     return lambda frames, alpha: _blend(frames, alpha, behind)
-
-
-def load_image(path: Path) -> NDArray[np.uint8]:
-    """Return the image in `path` as (h,w,3) uint8 RGB. Raises `BadVideo` if it cannot be decoded."""
-    try:
-        with open_media(path, IMAGES) as container:
-            return next(container.decode(video=0)).to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    except (av.FFmpegError, StopIteration, IndexError) as error:
-        raise BadVideo("The background image cannot be decoded.") from error
 
 
 def cover(image: Tensor, height: int, width: int) -> Tensor:

@@ -112,8 +112,6 @@ class ModelRunner:
 
         Before the clip, blank batches run through the same steps: three for a new (effect, size), one for a
         known one, because the allocator may have given that memory to another size meanwhile.
-
-        Raises `BadVideo` if the background image cannot be read.
         """
         compose = compositor(effect, background, height, width, self._device)
         shape = (self._batch_size, height, width, 3)

@@ -1,0 +1,68 @@
+"""The tasks of a clip's sandbox: everything that parses a client's bytes in native code.
+
+This is also the program of the fork server.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from worker.jobs.limits import Limits
+from worker.video.decoding.decoder import ClipDecoder
+from worker.video.decoding.image import decode_image
+from worker.video.encoding.joiner import join
+from worker.video.encoding.write_errors import map_write_errors
+from worker.video.sandbox.channel import Channel
+from worker.video.sandbox.fork_server import serve
+
+__all__ = ["ClipTasks"]
+
+
+class ClipTasks:
+    """The tasks of one sandbox. `open` comes before `frames` and `join`."""
+
+    def __init__(self, channel: Channel, limits: Limits) -> None:
+        self._channel = channel
+        self._limits = limits
+
+    def by_name(self) -> Mapping[str, Callable[..., None]]:
+        """Return the tasks by the names that a worker uses."""
+        tasks = (self.image, self.open, self.frames, self.join)
+        return {task.__name__: task for task in tasks}
+
+    def image(self, path: str) -> None:
+        """Answer with the `shape` of the image at `path`, followed by its pixels."""
+        pixels = decode_image(Path(path), self._limits)
+        self._channel.send({"shape": pixels.shape})
+        self._channel.send_pixels(pixels)
+
+    def open(self, path: str) -> None:
+        """Open the clip and answer with its header."""
+        self._source = Path(path)
+        self._decoder = ClipDecoder(self._source, self._limits)
+        self._channel.send(asdict(self._decoder.header))
+
+    def frames(self, skip: int) -> None:
+        """Answer for each frame with its `pts`, followed by its upright pixels. The last answer is empty.
+
+        The first `skip` frames are decoded, because later frames depend on them, but have no pixels.
+        """
+        for number, frame in enumerate(self._decoder.frames):
+            self._channel.send({"pts": frame.pts})
+            if number >= skip:
+                self._channel.send_pixels(self._decoder.upright(frame))
+        self._decoder.close()
+        self._channel.send({})
+
+    def join(self, segments: Sequence[str], frames: int, target: str) -> None:
+        """Join the segments and the clip's sound into `target`. The answer is empty."""
+        with map_write_errors():
+            join(self._source, self._decoder.header, map(Path, segments), frames, Path(target))
+        self._channel.send({})
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), lambda channel, limits: ClipTasks(channel, limits).by_name())

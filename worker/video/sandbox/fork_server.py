@@ -1,0 +1,115 @@
+"""The fork server: a process that forks the sandboxes of one worker.
+
+It has imported what a sandbox needs, so a sandbox is there within milliseconds. It reads no client's file
+itself. So each sandbox starts fresh, and no clip can influence another one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from worker.jobs.errors import EngineFailed, JobFailed, OutOfMemory
+from worker.jobs.limits import Limits
+from worker.video.sandbox.channel import Channel
+
+__all__ = ["MakeTasks", "serve"]
+
+#: A function that returns the tasks of a new sandbox, by name. A task sends its answer to the channel.
+MakeTasks = Callable[[Channel, Limits], Mapping[str, Callable[..., None]]]
+
+#: The address space of a sandbox: a part for code and threads, and room for some dozens of decoded frames. At
+#: the default limits the sum is 4 GiB.
+BASE_BYTES = 2 * 2**30
+BYTES_PER_PIXEL = 256
+
+
+def serve(control_fd: int, make_tasks: MakeTasks) -> None:
+    """Start and end sandboxes until the worker closes its end of the control socket, or dies.
+
+    A request that brings a connection is the limits of a clip, as JSON: it starts a sandbox, and the answer
+    is its process id. Any other request is the id of a sandbox: it ends this sandbox.
+    """
+    # A supervisor may send these to all processes of a worker that drains. The running clip still needs them.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    control, running = socket.socket(fileno=control_fd), set[int]()
+    try:
+        while True:
+            request, connections, _, _ = socket.recv_fds(control, 2**16, 1)
+            if not request:
+                break
+            if connections:
+                pid = _fork(control, connections[0], Limits(**json.loads(request)), make_tasks)
+                running.add(pid)
+            else:
+                pid = int(request)
+                running.remove(pid)
+                _end(pid)
+            control.sendall(str(pid).encode())
+    except ConnectionError:
+        pass  # the worker has died
+    finally:
+        for pid in running:
+            _end(pid)
+
+
+def _end(pid: int) -> None:
+    """Kill the sandbox. Nobody else waits for it, so its process id is its own until this returns."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def _fork(control: socket.socket, connection_fd: int, limits: Limits, make_tasks: MakeTasks) -> int:
+    """Return the process id of a new sandbox."""
+    connection = socket.socket(fileno=connection_fd)
+    if pid := os.fork():
+        connection.close()
+        return pid
+    try:
+        control.close()
+        _limit_process(limits)
+        channel = Channel(connection)
+        _perform(channel, make_tasks(channel, limits))
+    except ConnectionError:
+        pass  # the worker needs this sandbox no more
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def _limit_process(limits: Limits) -> None:
+    most = BASE_BYTES + BYTES_PER_PIXEL * limits.max_pixels
+    # A core dump would fill the disk, and contain the clip.
+    for kind, limit in ((resource.RLIMIT_AS, most), (resource.RLIMIT_CORE, 0)):
+        with suppress(ValueError):  # macOS has RLIMIT_AS but refuses to set it
+            resource.setrlimit(kind, (limit, limit))
+    with suppress(OSError):  # if memory gets short, Linux then kills the sandbox before the worker
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _perform(channel: Channel, tasks: Mapping[str, Callable[..., None]]) -> None:
+    """Perform the tasks that the worker asks for, one after the other, until it closes the connection."""
+    while True:
+        request = channel.receive()
+        try:
+            tasks[request.pop("task")](**request)
+            continue
+        except MemoryError:
+            failure: JobFailed = OutOfMemory("there was not enough memory for this clip")
+        except JobFailed as error:
+            failure = error
+        except ConnectionError:
+            raise
+        except Exception:
+            traceback.print_exc()
+            failure = EngineFailed("the sandbox met an error of its own; the worker's log says which")
+        channel.send({"error": failure.code, "message": str(failure)})

@@ -1,0 +1,84 @@
+"""The sandboxes of a worker, which its fork server starts and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from threading import Lock
+
+from worker.jobs.errors import EngineDied
+from worker.jobs.limits import Limits
+from worker.video.sandbox.channel import Channel
+from worker.video.sandbox.sandbox import Sandbox
+
+__all__ = ["Sandboxes"]
+
+
+class Sandboxes:
+    """A fork server, and the sandboxes that it has forked.
+
+    `program` is the module that the fork server runs. It is called with the number of a file: the server's
+    end of the control socket. When this process ends in any way, even by SIGKILL, the kernel closes the other
+    end. Then the server kills its sandboxes and ends.
+    """
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._lock = Lock()
+
+    def start(self) -> None:
+        """Start the fork server, and do not wait until it is ready.
+
+        It gets none of this process's environment, which holds secrets.
+        """
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._server = subprocess.Popen(  # noqa: S603  # its arguments are our own
+                [sys.executable, "-m", self._program, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                # numpy would start a thread for each core, and a process with threads must not fork.
+                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+
+    @contextmanager
+    def sandbox(self, limits: Limits, check: Callable[[], None]) -> Iterator[Sandbox]:
+        """Yield a new sandbox for one clip. It is killed when the block ends.
+
+        Raises `EngineDied` if the fork server has ended.
+        """
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                pid = self._request(json.dumps(asdict(limits)).encode(), [theirs.fileno()])
+            sandbox = Sandbox(Channel(ours), check)
+            try:
+                yield sandbox
+            finally:
+                sandbox.close()
+                self._request(pid)
+
+    def stop(self) -> None:
+        """End the fork server."""
+        self._control.close()
+        self._server.wait()
+
+    def _request(self, request: bytes, connections: Sequence[int] = ()) -> bytes:
+        """Send a request to the fork server, and return its answer."""
+        with self._lock:
+            try:
+                socket.send_fds(self._control, [request], connections)
+                answer = self._control.recv(100)
+            except OSError:
+                answer = b""
+        if not answer:
+            raise EngineDied("the process that starts the readers of clips has ended")
+        return answer
