@@ -19,8 +19,8 @@ from typing import Any
 from bench.processes import running_process, scripted_argv, scripted_settings
 from tests.support.stack import eventually
 from webapi.client import Client
+from webapi.keys.keys import Keys
 from webapi.local.commands import web_argv
-from webapi.services.keys import Keys
 from worker.jobs.ledger.ledger import Ledger
 
 Json = dict[str, Any]

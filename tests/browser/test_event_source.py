@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import HELLO, TIMEOUT_S, Web, logged_events, serve, token_events
-from webapi.services.keys import Keys
+from webapi.keys.keys import Keys
 from worker.jobs.events import Succeeded
 
 HERE = Path(__file__).parent

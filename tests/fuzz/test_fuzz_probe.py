@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.video.clips import gradient, make_clip
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import DEFAULTS
-from worker.jobs.media.probe_process import probe_in_process
+from worker.jobs.media.probe.probe_process import probe_in_process
 
 #: The codec of the clip in each kind of container, by its file name extension.
 CODECS = {

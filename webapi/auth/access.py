@@ -2,8 +2,8 @@
 
 from flask import g
 
+from webapi.keys.key import Key, Scope
 from webapi.services.backend import current_backend
-from webapi.services.key import Key, Scope
 from worker.jobs.errors import JobNotFound
 from worker.jobs.records import Record
 

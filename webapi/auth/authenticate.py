@@ -8,8 +8,8 @@ from werkzeug.exceptions import MethodNotAllowed
 from webapi.auth import access, audit, stream_tokens
 from webapi.auth.public_bind import is_loopback
 from webapi.auth.route_scopes import ROUTE_SCOPES
+from webapi.keys.key import Key
 from webapi.services.backend import Backend, current_backend
-from webapi.services.key import Key
 from worker.jobs.errors import Forbidden, MistypedKey, Unauthorized
 
 __all__ = ["register"]

@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from webapi.services.keys import Keys
+from webapi.keys.keys import Keys
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings

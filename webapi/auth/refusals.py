@@ -6,7 +6,7 @@ from contextlib import suppress
 from flask import Flask, Response, request
 
 from webapi.auth import access, audit
-from webapi.services import key_text
+from webapi.keys import key_text
 from webapi.services.log_limiter import LineBudget
 from worker.jobs.errors import Unauthorized
 

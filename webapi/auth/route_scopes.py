@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from webapi.services.key import Scope
+from webapi.keys.key import Scope
 
 __all__ = ["ROUTE_SCOPES"]
 

@@ -9,9 +9,9 @@ from itsdangerous import BadData, URLSafeSerializer
 
 from webapi.auth import access
 from webapi.documents.jobs import TokenDocument
+from webapi.keys.key import Key
+from webapi.keys.signing_keys import SigningKeys
 from webapi.services.backend import Backend, current_backend
-from webapi.services.key import Key
-from webapi.services.signing_keys import SigningKeys
 from worker.jobs.errors import Unauthorized
 
 __all__ = ["COOKIE", "READ_ENDPOINTS", "key", "routes", "serializer"]

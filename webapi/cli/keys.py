@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from webapi.cli.table import print_table
+from webapi.keys.key import ALL_SCOPES, DEFAULT_SCOPES, Key, NewKey
+from webapi.keys.key_changes import KeyChange, KeyChanges
+from webapi.keys.keys import Keys
+from webapi.keys.signing_keys import SigningKeys
 from webapi.local import state_file
-from webapi.services.key import ALL_SCOPES, DEFAULT_SCOPES, Key, NewKey
-from webapi.services.key_changes import KeyChange, KeyChanges
-from webapi.services.keys import Keys
-from webapi.services.signing_keys import SigningKeys
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import rfc3339
 from worker.jobs.settings import Settings

@@ -6,9 +6,9 @@ from typing import cast
 
 from flask import current_app
 
+from webapi.keys.keys import Keys
 from webapi.services.feed import Feed
 from webapi.services.gevent_media import open_media
-from webapi.services.keys import Keys
 from webapi.services.open_streams import OpenStreams
 from webapi.services.redis_memory import RedisMemory
 from webapi.services.token_counter import TokenCounter

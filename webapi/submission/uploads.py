@@ -19,10 +19,10 @@ from webapi.services.system_threads import call_in_thread
 from webapi.submission.free_space import FreeSpace
 from webapi.submission.slots import probe_slot
 from worker.jobs.errors import DiskFull, InvalidInput, TooLarge
-from worker.jobs.media.clip_info import ClipInfo
 from worker.jobs.media.durable import publish
 from worker.jobs.media.files import NO_ROOM, JobFiles
-from worker.jobs.media.probe_process import Field, probe_in_process
+from worker.jobs.media.probe.clip_info import ClipInfo
+from worker.jobs.media.probe.probe_process import Field, probe_in_process
 from worker.jobs.settings import Settings
 
 __all__ = ["MAX_PARTS", "Upload", "receive"]

@@ -21,7 +21,7 @@ from celery.worker.request import Request
 from standardwebhooks import Webhook
 
 from webapi.documents.jobs import JobDocument
-from webapi.services.signing_keys import SigningKeys
+from webapi.keys.signing_keys import SigningKeys
 from webapi.webhooks.destination import check_url
 from webapi.webhooks.network import WebhookNetwork
 from worker.jobs.broker import app

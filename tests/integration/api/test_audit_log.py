@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from tests.support.web.webstack import CHAT, HELLO, tiny_template
 from webapi.app import create_app
 from webapi.auth import audit
-from webapi.services.keys import Keys
+from webapi.keys.keys import Keys
 from webapi.services.log_limiter import BURST
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry

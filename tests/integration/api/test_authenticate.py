@@ -11,8 +11,8 @@ from tests.support.stack import main_event_types
 from tests.support.web.webstack import HELLO, TIMEOUT_S, Web
 from webapi.app import create_app
 from webapi.client import ApiError, Client
-from webapi.services.key import NewKey
-from webapi.services.keys import Keys
+from webapi.keys.key import NewKey
+from webapi.keys.keys import Keys
 from worker.jobs.events import Succeeded
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings

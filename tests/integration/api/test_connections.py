@@ -11,7 +11,7 @@ import pytest
 from tests.support.stack import eventually
 from tests.support.web.openai_clients import client_of, request_completion
 from tests.support.web.webstack import HELLO, TIMEOUT_S, Web, start_job
-from webapi.services.keys import Keys
+from webapi.keys.keys import Keys
 from worker.jobs.events import Event, Token
 
 STREAMS, CONNECTIONS = 2, 20

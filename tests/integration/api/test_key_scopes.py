@@ -8,9 +8,9 @@ from flask import Flask
 from tests.support.web.webstack import HELLO, Web
 from webapi.app import create_app
 from webapi.auth.route_scopes import ROUTE_SCOPES
+from webapi.keys.key import ALL_SCOPES, Scope
+from webapi.keys.keys import Keys
 from webapi.openai import errors
-from webapi.services.key import ALL_SCOPES, Scope
-from webapi.services.keys import Keys
 from worker.jobs.events import Succeeded
 from worker.jobs.settings import Settings
 

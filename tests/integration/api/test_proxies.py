@@ -16,7 +16,7 @@ from httpx_sse import connect_sse
 from tests.support.docs import BLOCKS
 from tests.support.stack import eventually, free_port
 from tests.support.web.webstack import HELLO, TIMEOUT_S, Web
-from webapi.services.keys import Keys
+from webapi.keys.keys import Keys
 from worker.jobs.events import Succeeded, Token
 
 DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})

@@ -5,7 +5,7 @@ import pytest
 from tests.support.web.webstack import HELLO, Web
 from webapi.app import create_app
 from webapi.http.security_headers import HEADERS
-from webapi.services.keys import Keys
+from webapi.keys.keys import Keys
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.settings import Settings
 

@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.web.webstack import HELLO, TIMEOUT_S, Web
 from webapi.auth.stream_tokens import COOKIE, serializer
+from webapi.keys.key import NewKey
+from webapi.keys.keys import Keys
 from webapi.services.backend import Backend
-from webapi.services.key import NewKey
-from webapi.services.keys import Keys
 from worker.jobs.events import Succeeded
 
 DONE = Succeeded({"text": "Yes.", "finish_reason": "stop"}, {})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.web.webstack import CHAT, CONTEXT_LENGTH, HELLO, TIMEOUT_S, Web, assert_refused, upload
-from webapi.services.keys import Keys
+from webapi.keys.keys import Keys
 from worker.jobs.events import Succeeded
 from worker.jobs.records import ModelCard
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from tests.support.web.webstack import Web
 from webapi.cli.main import main
-from webapi.services.keys import Keys
-from webapi.services.signing_keys import SigningKeys
+from webapi.keys.keys import Keys
+from webapi.keys.signing_keys import SigningKeys
 from worker.jobs.errors import Unauthorized
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings

@@ -15,8 +15,8 @@ import pytest
 
 from tests.support.web.uploads import write_image
 from tests.support.web.webstack import TIMEOUT_S, Web, token_events, upload
-from webapi.services.key import ALL_SCOPES
-from webapi.services.keys import Keys
+from webapi.keys.key import ALL_SCOPES
+from webapi.keys.keys import Keys
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import Batch, Canceled, Event, Failed, Succeeded
 from worker.jobs.records import Record

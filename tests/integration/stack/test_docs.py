@@ -16,8 +16,8 @@ from tests.support.docs import BLOCKS, ROOT, Block
 from tests.support.stack import Stack, eventually, free_port
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import HELLO, TIMEOUT_S, Web
-from webapi.services.keys import Keys
-from webapi.services.signing_keys import SigningKeys
+from webapi.keys.keys import Keys
+from webapi.keys.signing_keys import SigningKeys
 from webapi.webhooks.sender import post
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Progress, Succeeded, Token

@@ -18,9 +18,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.support.stack import eventually, free_port
 from tests.support.web.webstack import TIMEOUT_S, Web, serve
+from webapi.keys.signing_keys import SigningKeys
 from webapi.local.commands import webhooks_argv
 from webapi.local.valkey import valkey_argv, valkey_url
-from webapi.services.signing_keys import SigningKeys
 from webapi.webhooks.sender import JITTER, WAIT_MAX_S, post, wait_s
 from worker.jobs.dispatch.webhook_queue import HOST_AT_ONCE, OWNER_AT_ONCE
 from worker.jobs.errors import DeliveryFailed

@@ -26,9 +26,9 @@ from tests.support.video.clips import gradient, make_clip, save_png, truncate
 from tests.support.video.sandboxes import open_clip
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
-from worker.jobs.media.clip_info import ClipInfo
-from worker.jobs.media.codecs import DECODERS
-from worker.jobs.media.probe import CLIPS, open_media, probe, probe_image
+from worker.jobs.media.probe.clip_info import ClipInfo
+from worker.jobs.media.probe.codecs import DECODERS
+from worker.jobs.media.probe.probe import CLIPS, open_media, probe, probe_image
 
 
 def test_probe_describes_clip() -> None:
@@ -214,5 +214,6 @@ def test_probe_image_refuses_too_many_pixels(tmp_path: Path) -> None:
 
 
 def test_probe_imports_neither_torch_nor_numpy() -> None:
-    script = "import sys, worker.jobs.media.probe; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    module = "worker.jobs.media.probe.probe"
+    script = f"import sys, {module}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

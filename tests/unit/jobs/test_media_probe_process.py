@@ -22,9 +22,9 @@ from tests.support.video.clips import gradient, make_clip
 from tests.support.video.tiny_packets import tiny_packets
 from worker.jobs.errors import BadVideo, InvalidInput
 from worker.jobs.limits import Limits
-from worker.jobs.media.clip_info import ClipInfo
-from worker.jobs.media.confinement import landlock_version
-from worker.jobs.media.probe_process import MAX_WALL_S, Field, probe_in_process
+from worker.jobs.media.probe.clip_info import ClipInfo
+from worker.jobs.media.probe.confinement import landlock_version
+from worker.jobs.media.probe.probe_process import MAX_WALL_S, Field, probe_in_process
 from worker.video.decoding.decoder import ClipDecoder
 from worker.video.decoding.image import decode_image
 
@@ -91,7 +91,7 @@ def test_probe_process_limits_memory(tmp_path: Path) -> None:
     script = (
         "import sys, resource; from pathlib import Path\n"
         "from worker.jobs.errors import InvalidInput\n"
-        "from worker.jobs.media.probe_process import probe_in_process\n"
+        "from worker.jobs.media.probe.probe_process import probe_in_process\n"
         "from worker.jobs.limits import Limits\n"
         "for field, path in zip(('file', 'file', 'background'), sys.argv[1:]):\n"
         "    try: probe_in_process(field, Path(path), Limits())\n"
@@ -139,7 +139,7 @@ def test_probe_process_has_no_environment(tmp_path: Path, monkeypatch: pytest.Mo
 HOSTILE = """
 import json, os, resource, socket, sys
 from worker.jobs.errors import InvalidInput
-from worker.jobs.media import probe_child
+from worker.jobs.media.probe import probe_child
 def attempt(action):
     try:
         action()

@@ -9,9 +9,9 @@ import pytest
 from redis.exceptions import OutOfMemoryError
 
 from tests.support.docs import ROOT
-from webapi.services import key_text
-from webapi.services.key_changes import KeyChanges
-from webapi.services.keys import Keys
+from webapi.keys import key_text
+from webapi.keys.key_changes import KeyChanges
+from webapi.keys.keys import Keys
 from worker.jobs.errors import KeyNotFound, KeyRevoked, MistypedKey, Unauthorized
 from worker.jobs.ledger.ledger import Ledger
 

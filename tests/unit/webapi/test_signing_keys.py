@@ -5,7 +5,7 @@ import hashlib
 import hmac
 from concurrent.futures import ThreadPoolExecutor
 
-from webapi.services.signing_keys import SigningKeys
+from webapi.keys.signing_keys import SigningKeys
 from worker.jobs.ledger.ledger import Ledger
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
-from worker.jobs.media.codecs import is_accepted
-from worker.jobs.media.probe import CLIPS, open_media
+from worker.jobs.media.probe.codecs import is_accepted
+from worker.jobs.media.probe.probe import CLIPS, open_media
 from worker.video.decoding.header import ClipHeader, frame_rate, frame_ticks, tick_length
 from worker.video.decoding.orientation import Orientation
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
-from worker.jobs.media.probe import IMAGES, open_media
+from worker.jobs.media.probe.probe import IMAGES, open_media
 from worker.video.sandbox.sandbox import Sandbox
 
 __all__ = ["decode_image", "read_background"]

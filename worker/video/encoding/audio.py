@@ -10,7 +10,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from worker.jobs.media.probe import CLIPS, open_media
+from worker.jobs.media.probe.probe import CLIPS, open_media
 
 __all__ = ["AudioCopy"]
 

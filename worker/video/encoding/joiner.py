@@ -14,7 +14,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from worker.jobs.errors import EngineFailed
-from worker.jobs.media.probe import open_media
+from worker.jobs.media.probe.probe import open_media
 from worker.video.decoding.header import ClipHeader
 from worker.video.encoding.audio import AudioCopy
 from worker.video.encoding.encoder import REORDERED

@@ -1,4 +1,4 @@
-"""The child process of a probe: `python -m worker.jobs.media.probe_child REQUEST`.
+"""The child process of a probe: `python -m worker.jobs.media.probe.probe_child REQUEST`.
 
 It parses a file that an attacker may have made. It may read that file only, and has little memory and time.
 """
@@ -17,10 +17,10 @@ import av
 
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
-from worker.jobs.media.clip_info import ClipInfo
-from worker.jobs.media.confinement import confine
-from worker.jobs.media.probe import probe, probe_image
-from worker.jobs.media.probe_process import too_costly
+from worker.jobs.media.probe.clip_info import ClipInfo
+from worker.jobs.media.probe.confinement import confine
+from worker.jobs.media.probe.probe import probe, probe_image
+from worker.jobs.media.probe.probe_process import too_costly
 
 __all__ = ["main"]
 

@@ -11,9 +11,9 @@ from typing import Any, cast
 
 from redis.exceptions import RedisError
 
-from webapi.services import key_text
-from webapi.services.key import DEFAULT_SCOPES, Key, NewKey
-from webapi.services.key_changes import KeyChanges
+from webapi.keys import key_text
+from webapi.keys.key import DEFAULT_SCOPES, Key, NewKey
+from webapi.keys.key_changes import KeyChanges
 from worker.jobs.errors import KeyNotFound, KeyRevoked, Unauthorized
 from worker.jobs.ledger.ledger import Ledger
 

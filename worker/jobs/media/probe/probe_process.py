@@ -16,7 +16,7 @@ from typing import Literal
 
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
-from worker.jobs.media.clip_info import ClipInfo
+from worker.jobs.media.probe.clip_info import ClipInfo
 
 __all__ = ["Field", "probe_in_process", "too_costly"]
 
@@ -26,7 +26,7 @@ Field = Literal["file", "background"]
 MAX_WALL_S = 60.0
 
 #: The command of the child process. Its last argument, the request as JSON, is appended.
-COMMAND = (sys.executable, "-m", "worker.jobs.media.probe_child")
+COMMAND = (sys.executable, "-m", "worker.jobs.media.probe.probe_child")
 
 
 def probe_in_process(

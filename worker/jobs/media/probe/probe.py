@@ -13,8 +13,8 @@ from av.video.stream import VideoStream
 
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import DEFAULTS, Limits
-from worker.jobs.media.clip_info import ClipInfo
-from worker.jobs.media.codecs import DECODERS, is_accepted
+from worker.jobs.media.probe.clip_info import ClipInfo
+from worker.jobs.media.probe.codecs import DECODERS, is_accepted
 
 #: The smallest width and height of a clip in pixels.
 MIN_SIDE = 16

@@ -1,0 +1,1 @@
+"""API keys, and the keys that sign webhooks and stream tokens."""

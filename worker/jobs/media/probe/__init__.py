@@ -1,0 +1,1 @@
+"""The probe: it examines an upload in a confined child process."""
