@@ -20,7 +20,7 @@ from webapi.local.commands import authority, models_argv, web_argv, webhooks_arg
 from webapi.local.readiness import ReadinessReporter
 from webapi.local.supervisor import Child, Supervisor
 from webapi.local.valkey import socket_in, valkey_argv, valkey_url
-from worker.jobs.errors import StokerError
+from worker.jobs.errors import ConfigurationError, StokerError
 from worker.jobs.home import protect_home
 from worker.jobs.ledger.connection import connect
 from worker.jobs.ledger.ledger import Ledger
@@ -53,6 +53,8 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
     With `verbose`, the lines of all logs are printed too. Raises `CannotStart` if the stack cannot start, and
     `ConfigurationError` if its settings cannot work.
     """
+    if settings.redis_password and settings.redis_url is None:
+        raise ConfigurationError("STOKER_REDIS_PASSWORD is for a Redis of your own: set STOKER_REDIS_URL too")
     open_media_store(settings)  # so that this process, and not each child, reports a store that cannot work
     logs = settings.home_dir / "logs"
     protect_home(settings.home_dir)

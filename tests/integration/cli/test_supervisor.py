@@ -247,3 +247,12 @@ def test_up_public_host_requires_key(settings: Settings) -> None:
         "Error: there is no API key, so the API would trust everyone who reaches 0.0"
     )
     assert stack.stderr.count("\n") == 1
+
+
+def test_up_refuses_password_of_embedded_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKER_HOME", str(tmp_path))
+    monkeypatch.setenv("STOKER_REDIS_PASSWORD", "secret")
+    monkeypatch.delenv("STOKER_REDIS_URL", raising=False)
+    refused = CliRunner().invoke(main, ["up"])
+    assert refused.exit_code == 1
+    assert "set STOKER_REDIS_URL too" in refused.stderr
