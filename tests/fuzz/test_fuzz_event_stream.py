@@ -19,7 +19,7 @@ LINE = st.one_of(
     (EVENT | JSON).map(lambda value: b"data: " + json.dumps(value).encode()),
     st.sampled_from([b"", b": heartbeat", b"event: token", b"id: 1", b"retry: 1", b"data:"]),
     st.binary(max_size=40),
-    st.just(b"data: " + b"[" * 100_000),
+    st.just(b"data: " + b"[" * 5_000),
 )
 #: One client for all examples, because each would set TLS up for itself.
 CLIENT = Client("http://stoker", retry_waits_s=())

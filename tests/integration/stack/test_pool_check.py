@@ -54,10 +54,15 @@ def test_worker_leases_device_before_importing_torch(settings: Settings) -> None
     assert "stoker: torch is imported: False" in refusal(command, settings)
 
 
-def test_worker_starts_reaper_and_no_other_process(stack: Stack) -> None:
+REAPER = "/worker/process/reaper.py\0"
+
+
+def test_worker_starts_reaper_and_fork_server_only(stack: Stack) -> None:
     assert stack.finished(stack.chat("Hello", max_tokens=2))[0]["state"] == "succeeded"
-    for name in ("chat", "video"):
+    fork_server = "-m\0worker.video.clip_tasks\0"
+    for name, programs in (("chat", [REAPER]), ("video", [REAPER, fork_server])):
         tasks = Path(f"/proc/{stack.processes[name].pid}/task")
         children = [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]
-        [reaper] = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
-        assert "/worker/process/reaper.py\0" in reaper
+        commands = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
+        assert len(commands) == len(programs)
+        assert all(any(program in command for command in commands) for program in programs)

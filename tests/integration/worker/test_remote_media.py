@@ -137,13 +137,13 @@ def test_remote_media_stores_no_refused_clip_and_deletes_with_the_job(
     text.write_text("not a video")
     before = set(store.list())
     assert submit(api, text).status_code == 422
-    assert set(store.list()) == before
+    assert set(store.list()) <= before, "the clips of other jobs that have ended may go meanwhile"
     answer = upload(api, clip.read_bytes(), model="matte", background=write_image(tmp_path / "a.png"))
     job_id = answer.json()["id"]  # no worker serves this model
     assert set(store.list()) - before == {f"{job_id}/clip", f"{job_id}/background"}
     assert api.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
     assert api.http.delete(f"/v1/jobs/{job_id}").status_code == 204
-    assert set(store.list()) == before
+    assert set(store.list()) <= before
     assert not list(api.settings.staging_dir.iterdir())
 
 
