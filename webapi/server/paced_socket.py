@@ -15,7 +15,7 @@ __all__ = ["MAX_HEAD_BYTES", "MIN_BYTES_PER_S", "TURN_BYTES", "PacedSocket"]
 MAX_HEAD_BYTES = 2**16
 
 #: Slowest average rate of a client that sends a body or reads a response, in bytes per second.
-MIN_BYTES_PER_S = 1024
+MIN_BYTES_PER_S = 16 * 1024
 #: Bytes after which other clients have their turn.
 TURN_BYTES = 2**16
 #: Shortest timeout of an operation, in seconds. With 0 the socket would not block.

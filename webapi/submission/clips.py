@@ -9,7 +9,7 @@ from webapi.services.backend import Backend
 from webapi.submission.request_preferences import is_repeated, read_idempotency_key
 from webapi.submission.slots import upload_slot
 from webapi.submission.submit import check_room, submit
-from webapi.submission.uploads import Upload, receive
+from webapi.submission.uploads import Upload, full_disk_refused, receive
 from worker.jobs.ids import new_job_id
 from worker.jobs.specs import JobSpec
 
@@ -34,6 +34,7 @@ def submit_clip(
         check_room(backend, "video")  # refuse before a long upload, not after it
     files = backend.files(job_id)
     with (
+        full_disk_refused(),
         upload_slot(backend.settings, access.owner()),
         receive(request, files, backend.settings, clip) as upload,
     ):

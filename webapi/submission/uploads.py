@@ -25,7 +25,7 @@ from worker.jobs.media.probe.clip_info import ClipInfo
 from worker.jobs.media.probe.probe_process import Field, probe_in_process
 from worker.jobs.settings import Settings
 
-__all__ = ["MAX_PARTS", "Upload", "receive"]
+__all__ = ["MAX_PARTS", "Upload", "full_disk_refused", "receive"]
 
 #: Largest text field, in bytes. It must be well above the 64 KiB that the parser reads at a time.
 MAX_FIELD_BYTES = 2**19
@@ -84,22 +84,29 @@ def receive(request: Request, files: JobFiles, settings: Settings, clip: str = "
 
     `clip` is the name of the form's field with the clip. In the block both files lie in their places.
 
-    Raises `InvalidInput` naming the field, `TooLarge`, `DiskFull`, `UnsupportedMediaType` or `BadRequest`.
+    Raises `InvalidInput` naming the field, `TooLarge`, `DiskFull`, `UnsupportedMediaType`, `BadRequest` or
+    OSError.
     If receiving or the block fails, the files are deleted. After `SubmitOutcomeUnknown` they stay, because
     the job may be in the ledger and need them.
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the clip as multipart/form-data.")
+    with files.for_upload():
+        space = FreeSpace(files.folder, settings.min_free_bytes)
+        space.check(request.content_length or 0)
+        form, uploads = _parse(request, space, settings.max_upload_bytes)
+        _place(form, uploads, files, clip)
+        found = _probe("file", files.clip, settings)
+        if "background" in uploads:
+            _probe("background", files.background, settings)
+        yield Upload({**form.to_dict(), "background_image": "background" in uploads}, found)
+
+
+@contextmanager
+def full_disk_refused() -> Iterator[None]:
+    """Raise `DiskFull` in place of an OSError with which the disk refuses a file."""
     try:
-        with files.for_upload():
-            space = FreeSpace(files.folder, settings.min_free_bytes)
-            space.check(request.content_length or 0)
-            form, uploads = _parse(request, space, settings.max_upload_bytes)
-            _place(form, uploads, files, clip)
-            found = _probe("file", files.clip, settings)
-            if "background" in uploads:
-                _probe("background", files.background, settings)
-            yield Upload({**form.to_dict(), "background_image": "background" in uploads}, found)
+        yield
     except OSError as error:
         if error.errno in NO_ROOM:
             raise DiskFull("There is no room for the upload.") from error

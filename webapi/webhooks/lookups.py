@@ -34,7 +34,11 @@ class Lookups:
                 raise DeliveryFailed(f"{host}: too many look-ups of names have no answer yet")
             self._running[owner] += 1
         answer: Future[list[str]] = Future()
-        threading.Thread(target=self._look_up, args=(host, owner, answer), daemon=True).start()
+        try:
+            threading.Thread(target=self._look_up, args=(host, owner, answer), daemon=True).start()
+        except RuntimeError as error:  # this process cannot have more threads
+            self._end(owner)
+            raise DeliveryFailed(f"{host}: {error}") from None
         try:
             return answer.result(timeout_s)
         except TimeoutError:
@@ -49,5 +53,8 @@ class Lookups:
         except Exception as error:
             answer.set_exception(error)
         finally:
-            with self._lock:
-                self._running[owner] -= 1
+            self._end(owner)
+
+    def _end(self, owner: str) -> None:
+        with self._lock:
+            self._running[owner] -= 1

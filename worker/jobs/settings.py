@@ -74,7 +74,7 @@ class Settings(BaseModel):
     [Connections](security.md#connections)."""
     stall_timeout_s: float = Field(60.0, gt=0)
     """The seconds for which a client may keep the API waiting while it sends a body or reads a response. Each
-    KiB adds a second, up to this number. See [Connections](security.md#connections)."""
+    16 KiB add a second, up to this number. See [Connections](security.md#connections)."""
     max_open_streams_per_key: int = Field(1000, ge=1)
     """The number of event streams, and of requests that wait for the end of a job, that one key may have open
     in one API process."""

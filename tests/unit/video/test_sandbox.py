@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -84,6 +85,14 @@ def test_sandboxes_without_fork_server_break_the_engine(sandboxes: Sandboxes) ->
         psutil.Process(psutil.Process(sandbox.call("describe")["pid"]).ppid()).kill()
     with pytest.raises(EngineDied), sandboxes.sandbox(DEFAULTS, no_check):
         pass
+
+
+def test_stuck_sandbox_ends_with_killed_fork_server(sandboxes: Sandboxes) -> None:
+    with suppress(EngineDied), sandboxes.sandbox(DEFAULTS, no_check) as sandbox:
+        stuck = psutil.Process(sandbox.call("describe")["pid"])
+        stuck.suspend()
+        psutil.Process(stuck.ppid()).kill()
+    eventually(lambda: all_gone([stuck.pid]), "the end of the sandbox")
 
 
 #: A worker whose sandbox is in native code for years. It prints the ids of the fork server and the sandbox.

@@ -1,5 +1,6 @@
 """The floor of free space: a growing file stops there."""
 
+import errno
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from webapi.submission.free_space import CHECK_BYTES, FreeSpace
-from webapi.submission.uploads import PartFile
+from webapi.submission.uploads import PartFile, full_disk_refused
 from worker.jobs.errors import DiskFull
 
 FLOOR = 10 * CHECK_BYTES
@@ -39,3 +40,10 @@ def test_part_file_stops_growing_when_the_disk_has_reached_the_floor(
         with pytest.raises(DiskFull, match="no room"):
             file.write(block)
     assert (tmp_path / "part1").stat().st_size == 2 * CHECK_BYTES
+
+
+def test_full_disk_is_refused_wherever_it_shows() -> None:
+    with pytest.raises(DiskFull, match="no room"), full_disk_refused():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), full_disk_refused():
+        raise PermissionError(errno.EACCES, "Permission denied")

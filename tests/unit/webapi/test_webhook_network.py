@@ -192,3 +192,16 @@ def test_network_deadline_covers_request_that_is_read_slowly() -> None:
         ended.set()
         stream.close()
         thread.join()
+
+
+def test_lookups_without_threads_leave_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lookups = Lookups()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        for _ in range(OWNER_AT_ONCE):
+            with pytest.raises(DeliveryFailed, match="can't start new thread"):
+                lookups.addresses("127.0.0.1", "key1")
+    assert lookups.addresses("127.0.0.1", "key1") == ["127.0.0.1"]

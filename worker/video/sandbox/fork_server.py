@@ -6,11 +6,13 @@ itself. So each sandbox starts fresh, and no clip can influence another one.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
 import signal
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,6 +31,8 @@ MakeTasks = Callable[[Channel, Limits], Mapping[str, Callable[..., None]]]
 #: the default limits the sum is 4 GiB.
 BASE_BYTES = 2 * 2**30
 BYTES_PER_PIXEL = 256
+#: The number of `linux/prctl.h` with which a process chooses the signal that it gets when its parent dies.
+PR_SET_PDEATHSIG = 1
 
 
 def serve(control_fd: int, make_tasks: MakeTasks) -> None:
@@ -75,6 +79,8 @@ def _fork(control: socket.socket, connection_fd: int, limits: Limits, make_tasks
         return pid
     try:
         control.close()
+        if sys.platform == "linux":  # otherwise a stuck sandbox would outlive a fork server that is killed
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         _limit_process(limits)
         channel = Channel(connection)
         _perform(channel, make_tasks(channel, limits))
