@@ -1,13 +1,14 @@
 """Control tokens in the contents of messages, with tokenizers and templates of several families of models."""
 
+import re
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from worker.jobs.control_tokens import MARK
+from worker.jobs.control_tokens import MARK, ControlTokens, trie_pattern
 from worker.jobs.prompt import PromptTemplate
 
 CONTROL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "|im_end|>x", "<|user|>"]
@@ -114,3 +115,43 @@ def test_role_that_is_control_token_still_selects_its_turn() -> None:
 def test_template_that_refuses_an_empty_message_still_encodes_others() -> None:
     refusing = "{{ raise_exception('empty') if not messages[0].content }}{{ messages[0].content }}"
     assert control_tokens(template(byte_level(), refusing), user("<s>")) == []
+
+
+SMALL_TEXTS = st.sets(st.text("ab|<", min_size=1, max_size=5), min_size=1, max_size=8)
+
+
+@given(texts=SMALL_TEXTS, content=st.text("ab|<", max_size=30))
+def test_trie_pattern_finds_the_longest_texts(texts: set[str], content: str) -> None:
+    longest_first = "|".join(map(re.escape, sorted(texts, key=len, reverse=True)))
+    assert re.findall(trie_pattern(texts), content) == re.findall(longest_first, content)
+
+
+@given(texts=st.sets(st.text("abc", min_size=1, max_size=5), min_size=1, max_size=20))
+@example(texts={f"reserved{n}" for n in range(1000)})
+def test_alternatives_of_trie_pattern_begin_with_different_characters(texts: set[str]) -> None:
+    groups: list[list[str]] = [[]]  # the first letters of the alternatives, for each open group
+    for before, symbol in re.findall(r"(\(\?:|\||)(\w|\))", "|" + trie_pattern(texts)):
+        if before == "(?:":
+            groups.append([])
+        if before:
+            groups[-1].append(symbol)
+        if symbol == ")":
+            letters = groups.pop()
+            assert len(letters) == len(set(letters))
+    [letters] = groups
+    assert len(letters) == len(set(letters))
+
+
+@given(texts=SMALL_TEXTS, text=st.text(f"ab|<{MARK}", max_size=30))
+@example(texts={"<|a|>"}, text=f"<{MARK * 100}|a|>")
+def test_interrupted_in_finds_each_mark_inside_of_a_token(texts: set[str], text: str) -> None:
+    plain = text.replace(MARK, "")
+    cuts = {len(text[:place].replace(MARK, "")) for place, letter in enumerate(text) if letter == MARK}
+    inside = {
+        place
+        for token in texts
+        for start in range(len(plain))
+        if plain.startswith(token, start)
+        for place in range(start + 1, start + len(token))
+    }
+    assert ControlTokens(texts).interrupted_in(text) == bool(cuts & inside)
