@@ -38,15 +38,19 @@ def account_flaws(ledger: Ledger) -> Iterator[str]:
     evicted = set(redis.zrange(ledger.key("finished"), 0, 0, byscore=True))
     for key in redis.scan_iter(f"{start}*:jobs"):
         owner = key.removeprefix(start).removesuffix(":jobs")
-        jobs = {*redis.zrange(key, 0, -1)} - evicted
+        every = {*redis.zrange(key, 0, -1)}
+        jobs = every - evicted
+        ended = {job_id for job_id in jobs if ledger.get(job_id).terminal}
         for name in ("bytes", "file_bytes"):
             entries = redis.hgetall(ledger.key("owner", owner, name))
-            total = int(entries.pop("total", 0))
-            if total != sum(map(int, entries.values())):
-                yield f"the total of {name} of {owner!r} is {total}, its entries are {entries}"
+            noted = {part: int(entries.pop(part, 0)) for part in ("total", "ended")}
+            for part, counted in (("total", entries.keys()), ("ended", ended & entries.keys())):
+                if noted[part] != sum(int(entries[job_id]) for job_id in counted):
+                    yield f"{part} of {name} of {owner!r} is {noted[part]}, its entries are {entries}"
             if not (jobs >= entries.keys() if name == "file_bytes" else jobs == entries.keys()):
                 yield f"{name} of {owner!r} has the jobs {sorted(entries)} and not {sorted(jobs)}"
-        ended = {job_id for job_id in jobs if ledger.get(job_id).terminal}
+        if redis.smembers(ledger.key("owner", owner, "evicted")) != every & evicted:
+            yield f"the evicted jobs of {owner!r} are {sorted(every & evicted)}"
         if {*redis.zrange(ledger.key("owner", owner, "ended"), 0, -1)} != ended:
             yield f"the ended jobs of {owner!r} are {sorted(ended)}"
 

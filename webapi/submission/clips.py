@@ -31,7 +31,9 @@ def submit_clip(
     """
     job_id = new_job_id()
     if not is_repeated(backend):
-        check_room(backend, "video")  # refuse before a long upload, not after it
+        # Refuse before a long upload, not after it. `receive` refuses one that is longer than allowed.
+        length = min(request.content_length or 0, backend.settings.max_upload_bytes)
+        check_room(backend, "video", length)
     files = backend.files(job_id)
     with (
         full_disk_refused(),

@@ -62,8 +62,8 @@ def submit(
     return accepted.job_id
 
 
-def check_room(backend: Backend, kind: str) -> None:
-    """Raise `QueueFull` if no queue of this kind has room for another job of the caller.
+def check_room(backend: Backend, kind: str, file_bytes: int = 0) -> None:
+    """Raise `QueueFull` if no queue of this kind has room for another job of the caller with such files.
 
     A route checks this before it reads a long upload. Raises `NotReady` if Redis is almost full.
     """
@@ -72,7 +72,7 @@ def check_room(backend: Backend, kind: str) -> None:
     for card in backend.registry.models():
         if card.kind == kind:
             try:
-                return _check_room(backend, card)
+                return _check_room(backend, card, file_bytes)
             except QueueFull as error:
                 full = error
     if full:
@@ -99,9 +99,9 @@ def cancel(backend: Backend, job_id: str) -> JobState:
     return state
 
 
-def _check_room(backend: Backend, card: ModelCard) -> None:
+def _check_room(backend: Backend, card: ModelCard, file_bytes: int = 0) -> None:
     try:
-        backend.queues.check_room(card.queue, access.owner())
+        backend.queues.check_room(card.queue, access.owner(), file_bytes)
     except QueueFull as error:
         raise _with_retry_after(error, backend, card) from None
 

@@ -146,7 +146,7 @@ def test_cancel_waiting_video_removes_its_files_at_once(web: Web, clip: bytes, u
     assert list(web.settings.media_dir.iterdir()) == []
     assert web.ledger.with_inputs(0) == []
     check_accounts(web.ledger)
-    assert web.ledger.redis.hgetall(web.ledger.key("owner", "", "file_bytes")) == {"total": "0"}
+    assert web.ledger.redis.hgetall(web.ledger.key("owner", "", "file_bytes")) == {"total": "0", "ended": "0"}
 
 
 def test_video_job_from_upload_to_byte_ranges(web: Web, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ def capped(ledger: Ledger, **caps: int) -> Ledger:
     return Ledger(ledger.settings.replace(**caps), ledger.redis)
 
 
-def submit(ledger: Ledger, job_id: str, owner: str = "a", text: str = "Hi") -> None:
-    chat = validate("chat", {"messages": [{"role": "user", "content": text}]})
+def submit(ledger: Ledger, job_id: str, owner: str = "a", text: str = "Hi", **options: str) -> None:
+    chat = validate("chat", {"messages": [{"role": "user", "content": text}], **options})
     ledger.submit(job_id, QUEUE, chat, owner)
 
 
@@ -60,8 +60,16 @@ def file_bytes(ledger: Ledger) -> int:
     return int(ledger.redis.hget(ledger.key("owner", "a", "file_bytes"), "total") or 0)
 
 
-def kept(ledger: Ledger) -> Sequence[str]:
-    return [record.id for record in ledger.page(owner="a")]
+def kept(ledger: Ledger, owner: str = "a") -> Sequence[str]:
+    return [record.id for record in ledger.page(owner=owner, limit=1000)]
+
+
+def end_chats(ledger: Ledger, *job_ids: str, owner: str = "a") -> int:
+    """Submit chats and cancel them. Return the bytes of the owner's jobs."""
+    for job_id in job_ids:
+        submit(ledger, job_id, owner)
+        ledger.cancel(job_id)
+    return int(ledger.redis.hget(ledger.key("owner", owner, "bytes"), "total") or 0)
 
 
 def test_cleanup_removes_what_ended_jobs_no_longer_need(ledger: Ledger) -> None:
@@ -120,6 +128,66 @@ def test_submit_refuses_bytes_that_unfinished_jobs_need(ledger: Ledger) -> None:
     assert kept(small) == ["3", "small", "2"]
 
 
+def test_refused_submit_evicts_nothing(ledger: Ledger) -> None:
+    used = end_chats(ledger, "1", "2")
+    done = submit_video(ledger, 3)
+    run(ledger, done)
+    submit_video(ledger, 4)
+    before = kept(ledger)
+    with pytest.raises(StorageFull):
+        submit(capped(ledger, max_kept_bytes=used + 2000), "5", text="x" * (used + 2000))
+    with pytest.raises(StorageFull):
+        submit_video(capped(ledger, max_kept_file_bytes=RESULT_BYTES), 5, clip_bytes=RESULT_BYTES - 9)
+    assert kept(ledger) == before
+    assert file_bytes(ledger) == 10 + RESULT_BYTES + 10
+
+
+def test_submit_that_needs_many_evictions_fits_at_a_later_try(ledger: Ledger) -> None:
+    used = end_chats(ledger, *map(str, range(120)))
+    small = capped(ledger, max_kept_bytes=used)
+    text = "x" * (used * 110 // 120)
+    with pytest.raises(StorageFull):
+        submit(small, "large", text=text)
+    assert kept(small) == [str(number) for number in reversed(range(100, 120))]
+    submit(small, "large", text=text)
+    assert kept(small)[0] == "large"
+    check_accounts(small)
+
+
+def test_submit_reaches_a_lowered_cap_in_steps(ledger: Ledger) -> None:
+    end_chats(ledger, *map(str, range(120)))
+    small = capped(ledger, max_kept_jobs=5)
+    submit(small, "first")
+    assert len(kept(small)) == 20 + 1
+    submit(small, "second")
+    assert len(kept(small)) == 5 + 2
+
+
+def test_submit_evicts_jobs_with_an_undelivered_webhook_last(ledger: Ledger) -> None:
+    small = capped(ledger, max_kept_jobs=3)
+    submit(ledger, "hook", webhook_url="https://example.com/")
+    ledger.cancel("hook")
+    end_chats(ledger, "1", "2", "3", "4")
+    submit(small, "5")
+    assert kept(small) == ["5", "4", "3", "hook"]
+    ledger.redis.zadd(ledger.key("owner", "a", "webhooks"), {"hook": 1})  # recovery has sorted it
+    ledger.redis.delete(ledger.key("webhooks"))
+    small = capped(ledger, max_kept_jobs=1)
+    submit(small, "6")
+    assert kept(small) == ["6", "5", "hook"]
+
+
+def test_check_room_evicts_nothing_for_an_upload_that_fits(ledger: Ledger) -> None:
+    done = submit_video(ledger, 1)
+    run(ledger, done)
+    queues = Queues(capped(ledger, max_kept_file_bytes=RESULT_BYTES + 10))
+    queues.check_room("video.test", "a", RESULT_BYTES + 10)
+    with pytest.raises(StorageFull):
+        queues.check_room("video.test", "a", RESULT_BYTES + 11)
+    assert kept(ledger) == [done]
+    assert file_bytes(ledger) == RESULT_BYTES + 10
+
+
 def test_check_room_refuses_before_an_upload(ledger: Ledger) -> None:
     Queues(capped(ledger, max_kept_file_bytes=25)).check_room("video.test", "a")
     for number in (1, 2):
@@ -152,13 +220,14 @@ def test_submit_evicts_videos_whose_files_the_cleanup_removes(ledger: Ledger) ->
 
 def test_submit_stops_evicting_when_no_cleanup_follows(ledger: Ledger) -> None:
     small = capped(ledger, max_kept_jobs=1)
-    ledger.redis.zadd(ledger.key("finished"), {f"evicted {n}": 0 for n in range(100)})
-    for job_id in ("1", "2"):
-        submit(small, job_id)
-        small.cancel(job_id)
+    ledger.redis.sadd(ledger.key("owner", "a", "evicted"), *(f"evicted {number}" for number in range(100)))
+    ledger.redis.zadd(ledger.key("finished"), {f"evicted {number}": 0 for number in range(100)})
+    end_chats(small, "a1", "a2")
     with pytest.raises(StorageFull):
-        submit(small, "3")
-    submit(small, "other", owner="b")
+        submit(small, "a3")
+    assert kept(small) == ["a2", "a1"]
+    end_chats(small, "b1", "b2", "b3", owner="b")  # another owner's jobs are evicted all the same
+    assert kept(small, "b") == ["b3", "b2"]
 
 
 def test_repeated_submit_needs_no_room(ledger: Ledger) -> None:
@@ -178,7 +247,7 @@ def test_forget_closes_the_account_of_a_job_whose_record_has_expired(ledger: Led
     ledger.cancel("1")
     ledger.redis.delete(ledger.channel("1") + ":record")
     ledger.forget_all(["1"])
-    assert ledger.redis.hgetall(ledger.key("owner", owner, "bytes")) == {"total": "0"}
+    assert ledger.redis.hgetall(ledger.key("owner", owner, "bytes")) == {"total": "0", "ended": "0"}
     assert ledger.redis.zcard(ledger.key("owner", owner, "ended")) == 0
     assert ledger.redis.zcard(ledger.key("owner", owner, "jobs")) == 0
 

@@ -371,7 +371,9 @@ class Machine(RuleBasedStateMachine):
         for key in ("a", "b"):
             accounts = self.ledger.redis.hgetall(self.ledger.key("owner", key, "file_bytes"))
             expected = {job.id: str(job.file_bytes) for job in self.jobs if job.key == key and job.file_bytes}
-            assert {job_id: accounts[job_id] for job_id in accounts if job_id != "total"} == expected
+            assert {name: accounts[name] for name in accounts if name not in ("total", "ended")} == expected
+            evicted = {job.id for job in self.jobs if job.key == key and job.evicted}
+            assert self.ledger.redis.smembers(self.ledger.key("owner", key, "evicted")) == evicted
 
     @invariant()
     def positions_are_complete(self) -> None:

@@ -1,6 +1,7 @@
 """Submission: lost messages, known models, and validation that ends early."""
 
 import logging
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -51,6 +52,16 @@ def test_submit_finds_a_named_model_without_redis(brokered: Ledger) -> None:
     brokered.redis.delete(brokered.key("models"))
     asked = [app.test_client().post("/v1/jobs/chat", json=HELLO | {"model": name}) for name in ("tiny", "x")]
     assert [response.status_code for response in asked] == [202, 503]
+
+
+def test_submit_refuses_a_clip_without_room_before_it_receives_it(brokered: Ledger) -> None:
+    Registry(brokered).publish_model(ModelCard("clips", "video", "video.clips"))
+    answers = []
+    for max_bytes in (10_000, 1000):
+        client = create_app(brokered.settings.replace(max_kept_file_bytes=max_bytes)).test_client()
+        answers.append(client.post("/v1/jobs/video", data={"file": (BytesIO(bytes(5000)), "clip")}))
+    assert [answer.status_code for answer in answers] == [422, 429]  # a received one is found to be no clip
+    assert answers[1].get_json()["code"] == "storage_full"
 
 
 @pytest.mark.parametrize("schema", [ChatJob, ChatCompletionRequest])

@@ -43,10 +43,14 @@ class Queues:
         wait_s = float(wait) if wait else None
         return QueueInfo(queue, waiting, running, slots, self.ledger.settings.max_waiting, wait_s)
 
-    def check_room(self, queue: str, owner: str = "") -> None:
-        """Raise `QueueFull` or `StorageFull` if the queue would refuse another job of the owner."""
+    def check_room(self, queue: str, owner: str = "", file_bytes: int = 0) -> None:
+        """Raise `QueueFull` or `StorageFull` if the queue would refuse another job of the owner.
+
+        `file_bytes` are the bytes of the job's clip and background.
+        """
         limits = self.ledger.settings
-        outcome = self._scripts.eval("check_room", *self.ledger.common_args(""), *limits.caps, queue, owner)
+        args = *limits.caps, queue, owner, file_bytes
+        outcome = self._scripts.eval("check_room", *self.ledger.common_args(""), *args)
         raise_if_full(outcome, queue, limits.max_waiting)
 
     def dispatch_jobs(self, queue: str) -> Sequence[str]:

@@ -1,19 +1,21 @@
 -- Accounts: how much each owner keeps, and the room for another job.
 --
 -- An owner has two accounts: the bytes of its jobs in Redis, and the bytes of their files. Each is a hash with an
--- entry for each job, and the field `total`, which is the sum of the entries. A job is entered when it is submitted,
--- and again when it has ended. Events that a running job logs are counted at its end.
+-- entry for each job, and the fields `total` and `ended`, which are the sum of the entries and the part of ended jobs.
+-- A job is entered when it is submitted, and again when it has ended. Events that a running job logs are counted at
+-- its end.
 local INPUTS, FINISHED = P .. ':inputs', P .. ':finished'
-local EVICTIONS = 100 -- the most jobs that one script evicts, and the most evicted jobs that still have files
+local EVICTIONS = 100 -- the most jobs that one script evicts, and the most evicted jobs of one owner with files
 
 local function ended(owner) return P .. ':owner:' .. owner .. ':ended' end
+local function evicted(owner) return P .. ':owner:' .. owner .. ':evicted' end
 local function redis_account(owner) return P .. ':owner:' .. owner .. ':bytes' end
 local function file_account(owner) return P .. ':owner:' .. owner .. ':file_bytes' end
-local function total(account) return tonumber(redis.call('HGET', account, 'total') or 0) end
+local function entry(account, field) return tonumber(redis.call('HGET', account, field) or 0) end
 
--- Enter the bytes of the job in hand into the account, in place of its earlier entry. 0 removes the entry.
-local function enter(account, bytes)
-  local change = bytes - (redis.call('HGET', account, ID) or 0)
+-- Enter the bytes of the job in hand into the owner's account, in place of its earlier entry. 0 removes the entry.
+local function enter(owner, account, bytes)
+  local change = bytes - entry(account, ID)
   if change == 0 then return end
   if bytes > 0 then
     redis.call('HSET', account, ID, bytes)
@@ -21,26 +23,27 @@ local function enter(account, bytes)
     redis.call('HDEL', account, ID)
   end
   redis.call('HINCRBY', account, 'total', change)
+  if redis.call('ZSCORE', ended(owner), ID) then redis.call('HINCRBY', account, 'ended', change) end
 end
 
 -- Enter the memory of the record and the log of the job in hand.
 local function enter_memory(owner)
   local bytes = 0
   for _, key in ipairs({ RECORD, LOG }) do bytes = bytes + redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0) end
-  enter(redis_account(owner), bytes)
+  enter(owner, redis_account(owner), bytes)
 end
 
 -- Enter the files of the job in hand, which ends now as `kind`. A video's result states its bytes.
 local function enter_files(owner, kind, inputs, result)
   local kept = kind == 'succeeded' and result and cjson.decode(result).bytes or 0
-  enter(file_account(owner), inputs + kept)
+  enter(owner, file_account(owner), inputs + kept)
 end
 
 -- Remove the job in hand from its owner's ended jobs and accounts.
 local function close_account(owner)
+  enter(owner, redis_account(owner), 0)
+  enter(owner, file_account(owner), 0)
   redis.call('ZREM', ended(owner), ID)
-  enter(redis_account(owner), 0)
-  enter(file_account(owner), 0)
 end
 
 -- Delete the job in hand, which has ended. The caller has removed its files.
@@ -51,9 +54,10 @@ local function erase()
   for _, each in ipairs(owner and { owner } or all_owners()) do
     redis.call('ZREM', P .. ':owner:' .. each .. ':jobs', ID)
     redis.call('ZREM', undelivered(each), ID)
+    redis.call('SREM', evicted(each), ID)
     close_account(each)
   end
-  for _, key in ipairs({ P .. ':jobs', FINISHED, P .. ':webhooks', INPUTS }) do redis.call('ZREM', key, ID) end
+  for _, key in ipairs({ P .. ':jobs', FINISHED, WEBHOOKS, INPUTS }) do redis.call('ZREM', key, ID) end
   redis.call('HDEL', WEBHOOKS_ACTIVE, ID)
 end
 
@@ -63,33 +67,62 @@ local function evict(owner)
   local has_result = redis.call('HEXISTS', file_account(owner), ID) == 1
   if not has_result and redis.call('HEXISTS', RECORD, 'inputs') == 0 then return erase() end
   close_account(owner)
+  redis.call('SADD', evicted(owner), ID)
   redis.call('ZADD', FINISHED, 'XX', 0, ID)
 end
 
--- Return whether the owner may keep a job with so many bytes more. Evict its oldest ended jobs for it.
-local function make_room(owner, max_jobs, max_bytes, max_file_bytes, bytes, file_bytes)
-  local function has_room()
-    return redis.call('ZCARD', ended(owner)) <= tonumber(max_jobs)
-      and total(redis_account(owner)) + bytes <= tonumber(max_bytes)
-      and total(file_account(owner)) + file_bytes <= tonumber(max_file_bytes)
+-- Return the owner's oldest ended jobs, at most so many. Those with an undelivered webhook come last.
+local function oldest_ended(owner, count)
+  if count <= 0 then return {} end
+  local jobs, with_webhook = redis.call('ZRANGE', ended(owner), 0, count - 1), {}
+  local new = redis.call('ZMSCORE', WEBHOOKS, unpack(jobs))
+  local due = redis.call('ZMSCORE', undelivered(owner), unpack(jobs))
+  for i = #jobs, 1, -1 do
+    if new[i] or due[i] then table.insert(with_webhook, 1, table.remove(jobs, i)) end
   end
-  local submitted, room = ID, has_room()
-  for _ = 1, EVICTIONS do
-    if room or redis.call('ZCOUNT', FINISHED, 0, 0) >= EVICTIONS then break end
-    local oldest = redis.call('ZRANGE', ended(owner), 0, 0)[1]
-    if not oldest then break end
-    use_job(oldest)
+  for _, id in ipairs(with_webhook) do jobs[#jobs + 1] = id end
+  return jobs
+end
+
+-- Return the jobs to evict for the owner's next job, and whether the owner may keep that one then. None are evicted
+-- if the evictions cannot help. If they need more than one script, this one evicts its part, and retries the rest.
+local function plan_evictions(owner, max_jobs, max_bytes, max_file_bytes, bytes, file_bytes)
+  local memory, files, plan = redis_account(owner), file_account(owner), {}
+  local jobs_over = math.min(redis.call('ZCARD', ended(owner)) - max_jobs, EVICTIONS) -- reach a lowered cap in steps
+  local bytes_over = entry(memory, 'total') + bytes - max_bytes
+  local file_bytes_over = entry(files, 'total') + file_bytes - max_file_bytes
+  local function fits() return jobs_over <= 0 and bytes_over <= 0 and file_bytes_over <= 0 end
+  if fits() then return plan, true end
+  if bytes_over > entry(memory, 'ended') or file_bytes_over > entry(files, 'ended') then return plan, false end
+  local with_files = redis.call('SCARD', evicted(owner))
+  for _, id in ipairs(oldest_ended(owner, EVICTIONS - with_files)) do
+    if fits() then break end
+    plan[#plan + 1] = id
+    jobs_over = jobs_over - 1
+    bytes_over, file_bytes_over = bytes_over - entry(memory, id), file_bytes_over - entry(files, id)
+  end
+  if not fits() and with_files > 0 then return {}, false end -- first the files of evicted jobs must go
+  return plan, fits()
+end
+
+-- Return whether the owner may keep a job with so many bytes more. Evict ended jobs for it, but with `only_check`
+-- none for a job that fits.
+local function make_room(only_check, owner, ...)
+  local submitted, plan, fits = ID, plan_evictions(owner, ...)
+  if fits and only_check then return true end
+  for _, id in ipairs(plan) do
+    use_job(id)
     evict(owner)
-    room = has_room()
   end
   use_job(submitted)
-  return room
+  return fits
 end
 
 -- Return why the queue cannot take a job of the owner, or nil: what `full` returns, or 'kept' if the owner keeps too
 -- much. `caps` are max_waiting, max_waiting_per_key, max_kept_jobs, max_kept_bytes and max_kept_file_bytes.
-local function refusal(queue, owner, caps, bytes, file_bytes)
+-- For `only_check` see `make_room`.
+local function refusal(queue, owner, caps, bytes, file_bytes, only_check)
   local refused = full(queue, owner, caps[1], caps[2])
-  if not refused and not make_room(owner, caps[3], caps[4], caps[5], bytes, file_bytes) then return 'kept' end
-  return refused
+  if refused then return refused end
+  return not make_room(only_check, owner, caps[3], caps[4], caps[5], bytes, file_bytes) and 'kept' or nil
 end

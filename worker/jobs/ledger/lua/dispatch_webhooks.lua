@@ -46,7 +46,7 @@ end
 
 -- Give the webhooks of newly ended jobs to their owners.
 local function sort_new()
-  local given_up, new = {}, redis.call('ZRANGE', P .. ':webhooks', 0, BATCH - 1, 'WITHSCORES')
+  local given_up, new = {}, redis.call('ZRANGE', WEBHOOKS, 0, BATCH - 1, 'WITHSCORES')
   for i = 1, #new, 2 do
     use_job(new[i])
     local owner = redis.call('HGET', RECORD, 'owner')
@@ -55,7 +55,7 @@ local function sort_new()
       redis.call('ZADD', WEBHOOK_TURNS, 'NX', 0, owner) -- an owner without webhooks is next
       give_up_excess(owner, given_up)
     end
-    redis.call('ZREM', P .. ':webhooks', ID)
+    redis.call('ZREM', WEBHOOKS, ID)
   end
   return given_up
 end

@@ -19,13 +19,14 @@ local function finish(kind, queue, attempt, fields)
   end
   redis.call('ZREM', DEADLINES, ID)
   redis.call('ZADD', FINISHED, NOW, ID)
+  close_account(owner) -- open it again as that of an ended job
   redis.call('ZADD', ended(owner), NOW, ID)
   enter_memory(owner)
   if inputs then
     redis.call('ZADD', INPUTS, NOW, ID)
     enter_files(owner, kind, inputs, result)
   end
-  if redis.call('HEXISTS', RECORD, 'webhook') == 1 then redis.call('ZADD', P .. ':webhooks', clock(), ID) end
+  if redis.call('HEXISTS', RECORD, 'webhook') == 1 then redis.call('ZADD', WEBHOOKS, clock(), ID) end
   redis.call('HINCRBY', P .. ':totals', queue .. ' ' .. kind, 1)
   local started = redis.call('HGET', RECORD, 'started_at')
   if started then -- a moving average of the run time, for estimated waits

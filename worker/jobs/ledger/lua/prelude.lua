@@ -24,8 +24,9 @@
 --                                          still there; by `finish`; by `inputs_removed` and `erase`
 --   owner:<owner>:ended            zset    job id -> time (s) of the end: the owner's ended jobs; by `finish`; by
 --                                          `erase` and `evict`
---   owner:<owner>:bytes            hash    job id -> bytes of its record and log, and their sum `total`; by `enter`;
---                                          entries by `erase` and `evict`
+--   owner:<owner>:evicted          set     the owner's evicted jobs that still have files; by `evict`; by `erase`
+--   owner:<owner>:bytes            hash    job id -> bytes of its record and log, their sum `total`, and the part of
+--                                          ended jobs `ended`; by `enter`; entries by `erase` and `evict`
 --   owner:<owner>:file_bytes       hash    the same for the bytes of its files
 --   webhooks                       zset    job id -> time (s) of the end: new webhooks; by `finish`; by
 --                                          `dispatch_webhooks`, which gives them to their owners, or by `erase`
@@ -81,7 +82,7 @@
 local P, TIME, NOW, RETENTION, ID = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] or ''
 local CHANNEL, RECORD, LOG -- keys of the job in hand, see `use_job`
 local WORKERS, DEADLINES = P .. ':workers', P .. ':deadlines'
-local WEBHOOK_TURNS, WEBHOOKS_ACTIVE = P .. ':webhooks:turns', P .. ':webhooks:active'
+local WEBHOOKS, WEBHOOK_TURNS, WEBHOOKS_ACTIVE = P .. ':webhooks', P .. ':webhooks:turns', P .. ':webhooks:active'
 
 -- Make this job the one that the functions below act on.
 local function use_job(id)

@@ -39,6 +39,6 @@ emit_position(position(queue, owner), 0)
 enter_memory(owner)
 if file_bytes ~= '0' then
   redis.call('HSET', RECORD, 'inputs', file_bytes) -- also marks a job that has files
-  enter(file_account(owner), tonumber(file_bytes))
+  enter(owner, file_account(owner), tonumber(file_bytes))
 end
 return accepted()
