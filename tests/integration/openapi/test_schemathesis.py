@@ -1,4 +1,4 @@
-"""Sends more than a thousand generated requests. No response may be a 5xx, or missing in the OpenAPI document."""
+"""Sends more than a thousand requests. No response may be a 5xx, or missing in the OpenAPI document."""
 
 import itertools
 import json
