@@ -5,6 +5,7 @@ INSTALLED := .venv/installed
 
 CLIENTS := .venv-clients
 ENGINE_TESTS ?= tests/contract tests/integration/worker/test_vllm_stack.py
+ENGINE_FILTER ?= vllm
 NODE := tests/clients/node_modules tests/browser/node_modules
 
 # Processes of pytest. Tests wait for real servers much of the time, so three keep two cores busy.
@@ -40,7 +41,7 @@ test: lint docs $(NODE)
 
 # The vLLM engine, with vLLM's build for the CPU: the suite that every engine passes, and a worker's chats over HTTP.
 test-vllm: $(CLIENTS)/vllm/installed
-	VLLM_CPU_NUM_OF_RESERVED_CPU=0 $(CLIENTS)/vllm/bin/python -m pytest -k vllm $(ENGINE_TESTS) \
+	VLLM_CPU_NUM_OF_RESERVED_CPU=0 $(CLIENTS)/vllm/bin/python -m pytest -k "$(ENGINE_FILTER)" $(ENGINE_TESTS) \
 	    -W ignore::DeprecationWarning -W ignore::FutureWarning -W "ignore:Unclosed context:ResourceWarning"
 
 # Tests that need a CUDA device. Tests that need two devices are skipped on one, and vLLM's tests where vLLM is missing
@@ -61,6 +62,7 @@ compose-test: $(INSTALLED)
 faults: $(INSTALLED)
 	$(BIN)/python -m tests.faults long
 	$(BIN)/python -m tests.faults real
+	$(BIN)/python -m pytest -m long tests
 
 # Two benchmark clients against a real stack: `vllm bench serve` and AIPerf, each in an environment of its own.
 clients: $(INSTALLED) $(CLIENTS)/vllm/installed $(CLIENTS)/aiperf/installed

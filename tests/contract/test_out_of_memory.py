@@ -110,6 +110,7 @@ def test_shortage_ends_new_request_and_others_continue_exactly(
     assert runs == undisturbed
 
 
+@pytest.mark.long
 def test_shortage_in_every_step_ends_each_request_once(started: StartedEngine, loaded: "LoadedModel") -> None:
     requests = make_requests(started, SLOTS + 3)
     undisturbed = started.run_requests(*requests)
@@ -120,7 +121,7 @@ def test_shortage_in_every_step_ends_each_request_once(started: StartedEngine, l
     assert started.run_requests(*requests) == undisturbed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_shortage_leaks_no_cache_block(started: StartedEngine, loaded: "LoadedModel") -> None:
     requests = make_requests(started, 2, max_tokens=3)
     cache = cache_of(started)

@@ -35,7 +35,7 @@ def short(home: Path) -> Plan:
         FaultKind.RESTART_REDIS: 1,
         FaultKind.STALL_REDIS: 1,
     }
-    return _scripted_plan(home, 160, 4, faults, (0.5, 3.0))
+    return _scripted_plan(home, 120, 4, faults, (0.5, 2.5))
 
 
 def long(home: Path) -> Plan:

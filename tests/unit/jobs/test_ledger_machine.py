@@ -400,6 +400,6 @@ def test_ledger_state_machine(redis_url: str) -> None:
     run_state_machine_as_test(
         lambda: Machine(base),  # type: ignore[arg-type]  # its documentation allows a factory
         settings=settings(
-            max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
