@@ -1,6 +1,7 @@
 """Sandboxes: whatever happens in one of them, the worker goes on, and no process remains."""
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,6 +79,22 @@ def test_sandbox_goes_on_after_signals_to_all_processes_of_the_service(sandboxes
         assert sandbox.call("describe")["pid"] == process.pid
     with sandboxes.sandbox(DEFAULTS, no_check) as sandbox:
         assert sandbox.call("describe")["pid"] != process.pid
+
+
+def test_sandbox_waits_while_sockets_have_a_default_timeout(sandboxes: Sandboxes) -> None:
+    """Celery sets one while it stops. It makes new sockets non-blocking, for the other side too."""
+    socket.setdefaulttimeout(0.001)
+    try:
+        with sandboxes.sandbox(DEFAULTS, no_check) as sandbox:
+            assert sandbox.call("describe")["pid"]
+            pid = psutil.Process(sandbox.call("describe")["pid"])
+            pid.suspend()
+            answer = sandbox.submit(sandbox.receive)
+            sandbox.send("describe")
+            pid.resume()
+            assert sandbox.wait(answer)["pid"] == pid.pid
+    finally:
+        socket.setdefaulttimeout(None)
 
 
 def test_sandboxes_without_fork_server_break_the_engine(sandboxes: Sandboxes) -> None:

@@ -56,6 +56,8 @@ class Sandboxes:
         Raises `EngineDied` if the fork server has ended.
         """
         ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.settimeout(None)  # Celery sets a default timeout for all new sockets while it stops
         with ours:
             with theirs:
                 pid = self._request(json.dumps(asdict(limits)).encode(), [theirs.fileno()])
