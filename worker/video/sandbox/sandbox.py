@@ -63,7 +63,6 @@ class Sandbox:
         try:
             return future.result()
         except ConnectionError as error:
-            self.check()  # a worker that stops or hands its clip back ends the sandbox, too
             raise BadVideo("The clip made the process that reads it crash, or run out of memory.") from error
 
     def send(self, task: str, **arguments: object) -> None:
