@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -248,31 +248,19 @@ class Settings(BaseModel):
     @classmethod
     def _exact_origins(cls, text: str) -> str:
         """Refuse patterns: one could admit an unforeseen page, together with the cookies of its visitors."""
-        for origin in _split(text):
-            if not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", origin):
-                raise PydanticCustomError(
-                    "origin",
-                    "{origin} is not an exact origin such as https://app.example",
-                    {"origin": origin},
-                )
-        return text
+        why = "{part} is not an exact origin such as https://app.example"
+        return _check_parts(text, re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?").fullmatch, why)
 
     @field_validator("webhook_ports")
     @classmethod
     def _ports(cls, text: str) -> str:
-        for port in _split(text):
-            if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-                raise PydanticCustomError("port", "{port} is not a port", {"port": port})
-        return text
+        return _check_parts(text, _is_port, "{part} is not a port")
 
     @field_validator("webhook_hosts")
     @classmethod
     def _hosts(cls, text: str) -> str:
-        for host in _split(text):
-            if not re.fullmatch(r"(\*\.)?[a-z0-9_.:-]*[a-z0-9_:-]", host):
-                why = "{host} is not a host such as hooks.example.com or *.example.com, in lower case"
-                raise PydanticCustomError("host", why, {"host": host})
-        return text
+        why = "{part} is not a host such as hooks.example.com or *.example.com, in lower case"
+        return _check_parts(text, re.compile(r"(\*\.)?[a-z0-9_.:-]*[a-z0-9_:-]").fullmatch, why)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -421,6 +409,18 @@ def _read_secret(variable: str, file: str) -> str:
 
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _check_parts(text: str, is_valid: Callable[[str], object], why: str) -> str:
+    """Return the text if all its parts are valid. `why` is the error's message, with `{part}` in it."""
+    for part in _split(text):
+        if not is_valid(part):
+            raise PydanticCustomError("part", why, {"part": part})
+    return text
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) < 65536
 
 
 def child_env(settings: Settings) -> dict[str, str]:

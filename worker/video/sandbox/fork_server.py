@@ -20,6 +20,7 @@ from pathlib import Path
 
 from worker.jobs.errors import EngineFailed, JobFailed, OutOfMemory
 from worker.jobs.limits import Limits
+from worker.jobs.media.probe.confinement import limit_resources
 from worker.video.sandbox.channel import Channel
 
 __all__ = ["MakeTasks", "serve"]
@@ -93,11 +94,7 @@ def _fork(control: socket.socket, connection_fd: int, limits: Limits, make_tasks
 
 
 def _limit_process(limits: Limits) -> None:
-    most = BASE_BYTES + BYTES_PER_PIXEL * limits.max_pixels
-    # A core dump would fill the disk, and contain the clip.
-    for kind, limit in ((resource.RLIMIT_AS, most), (resource.RLIMIT_CORE, 0)):
-        with suppress(ValueError):  # macOS has RLIMIT_AS but refuses to set it
-            resource.setrlimit(kind, (limit, limit))
+    limit_resources({resource.RLIMIT_AS: BASE_BYTES + BYTES_PER_PIXEL * limits.max_pixels})
     with suppress(OSError):  # if memory gets short, Linux then kills the sandbox before the worker
         Path("/proc/self/oom_score_adj").write_text("1000")
 

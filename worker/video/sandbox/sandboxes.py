@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from threading import Lock
 
 from worker.jobs.errors import EngineDied
 from worker.jobs.limits import Limits
+from worker.jobs.media.probe.confinement import bare_environment
 from worker.video.sandbox.channel import Channel
 from worker.video.sandbox.sandbox import Sandbox
 
@@ -45,7 +45,7 @@ class Sandboxes:
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 # numpy would start a thread for each core, and a process with threads must not fork.
-                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"},
+                env=bare_environment() | {"OPENBLAS_NUM_THREADS": "1"},
                 start_new_session=True,
             )
 

@@ -1,16 +1,19 @@
-"""Confinement of a process to some files, with the kernel's Landlock (`man 7 landlock`).
+"""Confinement of the processes that parse clients' files: no secrets, little memory, and few files.
 
-The numbers are those of `linux/landlock.h` and `linux/prctl.h`.
+The kernel's Landlock (`man 7 landlock`) confines a process to some files. The numbers are those of
+`linux/landlock.h` and `linux/prctl.h`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["confine", "landlock_version"]
+__all__ = ["bare_environment", "confine", "landlock_version", "limit_resources"]
 
 #: System calls. They have the same numbers on all architectures.
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
@@ -29,6 +32,21 @@ class _Ruleset(ctypes.Structure):
 class _Rule(ctypes.Structure):
     _pack_ = 1
     _fields_ = (("allowed", ctypes.c_uint64), ("file", ctypes.c_int32))
+
+
+def bare_environment() -> dict[str, str]:
+    """Return an environment in which Python finds its modules, without this process's secrets."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def limit_resources(limits: dict[int, int]) -> None:
+    """Set limits (`resource.RLIMIT_…`: value) of this process, and let it write no core dump.
+
+    A core dump would fill the disk, and contain the client's file.
+    """
+    for kind, limit in (limits | {resource.RLIMIT_CORE: 0}).items():
+        with suppress(ValueError):  # macOS has RLIMIT_AS but refuses to set it
+            resource.setrlimit(kind, (limit, limit))
 
 
 def landlock_version() -> int:

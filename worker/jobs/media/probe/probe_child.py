@@ -9,7 +9,6 @@ import json
 import os
 import resource
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import av
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
 from worker.jobs.media.probe.clip_info import ClipInfo
-from worker.jobs.media.probe.confinement import confine
+from worker.jobs.media.probe.confinement import confine, limit_resources
 from worker.jobs.media.probe.probe import probe, probe_image
 from worker.jobs.media.probe.probe_process import too_costly
 
@@ -33,7 +32,7 @@ def main(request_json: str) -> dict[str, Any]:
     """Return what was `found` in the upload, or in one sentence why it is `refused`."""
     request = json.loads(request_json)
     field, path, limits = request["field"], Path(request["path"]), Limits(**request["limits"])
-    _limit_process()
+    limit_resources({resource.RLIMIT_AS: MAX_BYTES, resource.RLIMIT_CPU: MAX_CPU_S})
     # Besides the file, Python and PyAV read their own modules when they need them.
     confine(path, Path(os.__file__).parent, Path(av.__file__).parent)
     try:
@@ -42,17 +41,6 @@ def main(request_json: str) -> dict[str, Any]:
         return {"refused": str(too_costly(field))}
     except InvalidInput as error:
         return {"refused": str(error)}
-
-
-def _limit_process() -> None:
-    """Limit memory, CPU time and core dumps, which would fill the disk."""
-    for kind, limit in (
-        (resource.RLIMIT_AS, MAX_BYTES),
-        (resource.RLIMIT_CPU, MAX_CPU_S),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        with suppress(ValueError):  # macOS has RLIMIT_AS but refuses to set it
-            resource.setrlimit(kind, (limit, limit))
 
 
 def _probe(field: str, path: Path, limits: Limits) -> ClipInfo:

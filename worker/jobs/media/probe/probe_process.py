@@ -6,7 +6,6 @@ of the API parses media itself.
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Literal
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
 from worker.jobs.media.probe.clip_info import ClipInfo
+from worker.jobs.media.probe.confinement import bare_environment
 
 __all__ = ["Field", "probe_in_process", "too_costly"]
 
@@ -53,7 +53,7 @@ def probe_in_process(
             [*command, request],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=bare_environment(),
             pass_fds=keep_open,
             timeout=max_wall_s,
         )
