@@ -20,7 +20,7 @@ def test_submit_is_refused_before_redis_is_full(tmp_path: Path) -> None:
     with restartable_valkey(tmp_path) as server:
         ledger = Ledger(Settings(redis_url=f"{server.connection_url}/0", home=tmp_path))
         Registry(ledger).publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
-        ledger.redis.set("filler", bytes(20 * 2**20))
+        ledger.redis.setrange("filler", 20 * 2**20, b"x")  # a long value would also fill a buffer for a while
         used_bytes = ledger.redis.info("memory")["used_memory"]
         ledger.redis.config_set("maxmemory", int(used_bytes / 0.95))
         client = create_app(ledger.settings).test_client()
