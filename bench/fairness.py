@@ -21,7 +21,7 @@ from tests.support.stack import eventually
 from webapi.client import Client
 from webapi.keys.keys import Keys
 from webapi.local.commands import web_argv
-from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 
 Json = dict[str, Any]
 
@@ -62,7 +62,7 @@ def main() -> None:
     args = parser.parse_args()
     with ExitStack() as stack:
         settings = stack.enter_context(scripted_settings(slots=args.slots))
-        keys = Keys(Ledger(settings))
+        keys = Keys(RedisStore(settings))
         flood, trickle = (
             stack.enter_context(Client(settings.url, api_key=keys.create(name).text)) for name in ("a", "b")
         )

@@ -16,6 +16,7 @@ from tests.support.s3 import S3Server
 from tests.support.stack import free_port
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
 
 # Hypothesis has a deadline of 0.2 s for an example, which a busy machine misses.
@@ -68,9 +69,9 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def ledger(settings: Settings) -> Iterator[Ledger]:
-    ledger = Ledger(settings)
+    ledger = Ledger(RedisStore(settings))
     yield ledger
-    ledger.redis.close()
+    ledger.store.close()
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def brokered(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Le
     fresh = Celery("stoker", set_as_current=False)
     fresh.add_defaults(broker._config)  # read anew from these variables
     monkeypatch.setattr(broker, "app", fresh)
-    ledger = Ledger(short)
+    ledger = Ledger(RedisStore(short))
     yield ledger
     fresh.close()
-    ledger.redis.close()
+    ledger.store.close()

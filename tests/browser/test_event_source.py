@@ -78,7 +78,7 @@ def api(redis_url: str, pages: Pages, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def key(api: Web) -> str:
-    return Keys(api.ledger).create("page").text
+    return Keys(api.ledger.store).create("page").text
 
 
 def running_job(api: Web, key: str) -> str:

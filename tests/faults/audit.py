@@ -36,7 +36,7 @@ class Audit:
 
     def job_ids(self) -> Sequence[str]:
         """Return the ids of all jobs in the ledger."""
-        return cast(list[str], self._ledger.redis.zrange(self._ledger.key("jobs"), 0, -1))
+        return cast(list[str], self._ledger.store.client.zrange(self._ledger.store.key("jobs"), 0, -1))
 
     def check_jobs(self, reference_jobs: Sequence[str], load: Load) -> None:
         """Check all jobs in the ledger and all accepted jobs. `reference_jobs` are older than the load."""
@@ -78,13 +78,13 @@ class Audit:
         self.counts["most attempts"] = max(self.counts["most attempts"], record.attempt)
 
     def _check_files(self, record: Record) -> Iterator[Flaw]:
-        files = JobFiles.at(self._ledger.settings.media_dir, record.id)
+        files = JobFiles.at(self._ledger.store.settings.media_dir, record.id)
         names = {path.name for path in files.folder.iterdir()} if files.folder.exists() else set()
         if record.terminal and names != ({files.result.name} if record.state == "succeeded" else set()):
             yield Flaw("leftover", f"its folder contains {sorted(names)}")
         size = files.result.stat().st_size if files.result.exists() else 0
-        account = self._ledger.key("owner", record.owner, "file_bytes")
-        accounted = int(self._ledger.redis.hget(account, record.id) or 0)
+        account = self._ledger.store.key("owner", record.owner, "file_bytes")
+        accounted = int(self._ledger.store.client.hget(account, record.id) or 0)
         if record.terminal and accounted != size:
             yield Flaw("account", f"its files have {size} bytes, and its owner's account says {accounted}")
         if files.result.name in names:
@@ -94,7 +94,7 @@ class Audit:
 
     def _check_queues(self) -> Iterator[Flaw]:
         """Yield a flaw for each set that still has waiting or running jobs."""
-        key, redis = self._ledger.key, self._ledger.redis
+        key, redis = self._ledger.store.key, self._ledger.store.client
         for pattern in ("queue:*:waiting", "queue:*:running", "worker:*:jobs"):
             for name in redis.scan_iter(key(pattern)):
                 yield Flaw("leftover", f"{name} is not empty")

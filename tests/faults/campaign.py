@@ -78,7 +78,7 @@ def run_campaign(plan: Plan, seed: int, home: Path) -> Report:
         load.start()
         injector.inject_all()
         load.finish()
-        _wait_until_idle(Queues(cluster.ledger))
+        _wait_until_idle(Queues(cluster.ledger.store))
         # A kill may have interrupted the removal of a job's files. Recovery removes them later: do it now.
         cleanup = FileCleanup(cluster.ledger, open_media_store(cluster.settings))
         cleanup.remove_inputs(0)

@@ -17,6 +17,7 @@ from webapi.local.commands import web_argv, worker_argv
 from webapi.local.supervisor import spawn, tail
 from webapi.local.valkey import valkey_argv, valkey_url
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["RESTART_DELAY_S", "Cluster", "ManagedProcess"]
@@ -112,7 +113,7 @@ class Cluster:
 
     def __enter__(self) -> Self:
         settings = self.settings
-        self.ledger = Ledger(settings)
+        self.ledger = Ledger(RedisStore(settings))
         self.redis = ManagedProcess("redis", lambda: self._redis_argv, settings)
         self.web = ManagedProcess("web", lambda: web_argv(settings), settings)
         kinds = {"chat-1": "chat", "chat-2": "chat", "video-1": "video"}
@@ -151,7 +152,7 @@ class Cluster:
     def redis_answers(self) -> bool:
         """Return whether Redis runs and has loaded its data."""
         try:
-            return bool(self.ledger.redis.ping())
+            return bool(self.ledger.store.client.ping())
         except RedisError:
             return False
 
@@ -161,4 +162,4 @@ class Cluster:
 
     def _stop(self) -> None:
         self.stop_errors = {process.name: error for process in self._processes() if (error := process.stop())}
-        self.ledger.redis.close()
+        self.ledger.store.close()

@@ -70,7 +70,7 @@ class FaultInjector:
     ) -> None:
         self.injected: list[Fault] = []
         self._cluster = cluster
-        self._registry = Registry(cluster.ledger)
+        self._registry = Registry(cluster.ledger.store)
         self._rng = rng
         self._schedule = rng.sample(list(counts), sum(counts.values()), counts=list(counts.values()))
         self._pause_s = pause_s
@@ -150,7 +150,7 @@ class FaultInjector:
 
     def _cut_connections(self, fault: Fault) -> None:
         for kind in ("normal", "pubsub"):
-            self._cluster.ledger.redis.execute_command("CLIENT", "KILL", "TYPE", kind)  # type: ignore[no-untyped-call]
+            self._cluster.ledger.store.client.execute_command("CLIENT", "KILL", "TYPE", kind)  # type: ignore[no-untyped-call]
 
     def _restart_redis(self, fault: Fault) -> None:
         self._end_redis(signal.SIGTERM, 3.0)

@@ -43,7 +43,7 @@ def all_ready(cluster: Cluster) -> None:
 
 
 def cards(cluster: Cluster) -> Any:
-    return Registry(cluster.ledger).workers()
+    return Registry(cluster.ledger.store).workers()
 
 
 def submit(cluster: Cluster, word: str, **options: Any) -> str:

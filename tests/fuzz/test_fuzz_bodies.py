@@ -61,9 +61,9 @@ ONE_APP = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def client(ledger: Ledger) -> Iterator[FlaskClient]:
     """A client of an app that knows one chat model."""
     template = tiny_template()
-    card = ModelCard(ledger.settings.model_name("chat"), "chat", "chat.tiny", 64, digest="1")
-    Registry(ledger).publish_model(card, template.to_json())
-    with create_app(ledger.settings.replace(no_auth=True, log_level="ERROR")).test_client() as client:
+    card = ModelCard(ledger.store.settings.model_name("chat"), "chat", "chat.tiny", 64, digest="1")
+    Registry(ledger.store).publish_model(card, template.to_json())
+    with create_app(ledger.store.settings.replace(no_auth=True, log_level="ERROR")).test_client() as client:
         yield client
 
 

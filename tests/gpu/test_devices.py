@@ -17,8 +17,8 @@ from tests.support.stack import eventually
 from webapi.local.commands import worker_argv
 from webapi.local.supervisor import spawn, tail
 from worker.devices.gpus import GIB, Gpu, find, list_gpus
-from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings, child_env
 
 GPUS = list_gpus()
@@ -131,7 +131,7 @@ class WorkerProcess:
 
     def until_ready(self) -> str:
         """Wait until the worker is ready, and return its device."""
-        registry = Registry(Ledger(self.settings))
+        registry = Registry(RedisStore(self.settings))
 
         def device() -> str:
             assert self.process.poll() is None, tail(self.log, 30)

@@ -18,40 +18,40 @@ def card(name: str, slots: int = 4) -> WorkerCard:
 
 def lapse(ledger: Ledger, *workers: str) -> None:
     """End the leases of these workers, as if they had sent no heartbeat for `lease_ttl_s`."""
-    ledger.redis.zadd(ledger.key("workers"), dict.fromkeys(workers, 0))
+    ledger.store.client.zadd(ledger.store.key("workers"), dict.fromkeys(workers, 0))
 
 
 def pass_deadline(ledger: Ledger, job_id: str) -> None:
     """Move the job's deadline, if it has one, into the past."""
-    ledger.redis.zadd(ledger.key("deadlines"), {job_id: 0}, xx=True)
+    ledger.store.client.zadd(ledger.store.key("deadlines"), {job_id: 0}, xx=True)
 
 
 def a_second_later(ledger: Ledger) -> None:
     """Forget when positions were logged, so that the limit of one position event a second does not apply."""
-    for key in ledger.redis.scan_iter(f"{ledger.key('job')}:*:record"):
-        ledger.redis.hdel(key, "told_at")
+    for key in ledger.store.client.scan_iter(f"{ledger.store.key('job')}:*:record"):
+        ledger.store.client.hdel(key, "told_at")
 
 
 def account_flaws(ledger: Ledger) -> Iterator[str]:
     """Yield what is wrong with the owners' accounts, compared with a recount."""
-    redis, start = ledger.redis, ledger.key("owner", "")
-    evicted = set(redis.zrange(ledger.key("finished"), 0, 0, byscore=True))
+    redis, start = ledger.store.client, ledger.store.key("owner", "")
+    evicted = set(redis.zrange(ledger.store.key("finished"), 0, 0, byscore=True))
     for key in redis.scan_iter(f"{start}*:jobs"):
         owner = key.removeprefix(start).removesuffix(":jobs")
         every = {*redis.zrange(key, 0, -1)}
         jobs = every - evicted
         ended = {job_id for job_id in jobs if ledger.get(job_id).terminal}
         for name in ("bytes", "file_bytes"):
-            entries = redis.hgetall(ledger.key("owner", owner, name))
+            entries = redis.hgetall(ledger.store.key("owner", owner, name))
             noted = {part: int(entries.pop(part, 0)) for part in ("total", "ended")}
             for part, counted in (("total", entries.keys()), ("ended", ended & entries.keys())):
                 if noted[part] != sum(int(entries[job_id]) for job_id in counted):
                     yield f"{part} of {name} of {owner!r} is {noted[part]}, its entries are {entries}"
             if not (jobs >= entries.keys() if name == "file_bytes" else jobs == entries.keys()):
                 yield f"{name} of {owner!r} has the jobs {sorted(entries)} and not {sorted(jobs)}"
-        if redis.smembers(ledger.key("owner", owner, "evicted")) != every & evicted:
+        if redis.smembers(ledger.store.key("owner", owner, "evicted")) != every & evicted:
             yield f"the evicted jobs of {owner!r} are {sorted(every & evicted)}"
-        if {*redis.zrange(ledger.key("owner", owner, "ended"), 0, -1)} != ended:
+        if {*redis.zrange(ledger.store.key("owner", owner, "ended"), 0, -1)} != ended:
             yield f"the ended jobs of {owner!r} are {sorted(ended)}"
 
 

@@ -4,7 +4,7 @@ import ipaddress
 
 from webapi.keys.keys import Keys
 from worker.jobs.errors import ConfigurationError
-from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
 
 __all__ = ["is_loopback", "require_auth"]
@@ -25,11 +25,11 @@ def require_auth(settings: Settings) -> None:
     """
     if settings.no_auth or is_loopback(settings.host):
         return
-    ledger = Ledger(settings)
+    store = RedisStore(settings)
     try:
-        closed = Keys(ledger).any()
+        closed = Keys(store).any()
     finally:
-        ledger.redis.close()
+        store.close()
     if not closed:
         raise ConfigurationError(
             f"there is no API key, so the API would trust everyone who reaches {settings.host}: make one "

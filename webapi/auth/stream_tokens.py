@@ -62,5 +62,5 @@ def key(backend: Backend, token: str, job_id: str) -> Key:
 def serializer(backend: Backend) -> URLSafeSerializer:
     """Return the serializer that signs tokens, `[job id, key id, expiry in seconds since the epoch]`."""
     # URLSafeTimedSerializer would refuse a token that a host with a slightly faster clock has just signed.
-    secret = SigningKeys(backend.ledger).token_key
+    secret = SigningKeys(backend.store).token_key
     return URLSafeSerializer(secret, salt="job", signer_kwargs={"digest_method": hashlib.sha256})

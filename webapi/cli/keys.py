@@ -13,7 +13,7 @@ from webapi.keys.key_changes import KeyChange, KeyChanges
 from webapi.keys.keys import Keys
 from webapi.keys.signing_keys import SigningKeys
 from webapi.local import state_file
-from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import rfc3339
 from worker.jobs.settings import Settings
 
@@ -32,10 +32,10 @@ def keys() -> None:
     """
 
 
-def _ledger() -> Ledger:
-    ledger = Ledger(state_file.apply_to(Settings.from_env()))
-    click.get_current_context().call_on_close(ledger.redis.close)
-    return ledger
+def _store() -> RedisStore:
+    store = RedisStore(state_file.apply_to(Settings.from_env()))
+    click.get_current_context().call_on_close(store.close)
+    return store
 
 
 def _seconds(_: click.Context, __: click.Parameter, text: str) -> int:
@@ -89,7 +89,7 @@ def create(name: str, admin: bool, if_none: bool, **options: Any) -> None:
     """Create a key for NAME and print it. It is shown only this once."""
     if not name.isprintable() or not name.strip():
         raise click.BadParameter("must have characters, and only such as can be printed", param_hint="NAME")
-    api_keys = Keys(_ledger())
+    api_keys = Keys(_store())
     if if_none and api_keys.any():
         click.echo("There are keys already: `stoker keys create NAME` makes another.", err=True)
         return
@@ -109,7 +109,7 @@ def _show(new: NewKey) -> None:
 @keys.command("list")
 def list_keys() -> None:
     """List the keys without their secrets."""
-    found = Keys(_ledger()).list()
+    found = Keys(_store()).list()
     title = "ID NAME STATE SCOPES CREATED EXPIRES LAST-USED MAX-WAITING MAX-RUNNING"
     print_table(title, map(_row, found))
     for key in found:
@@ -141,21 +141,21 @@ def _time(epoch_s: float | None) -> str:
 @_EXPIRES
 def rotate(key_id: str, grace_s: int, expires_s: int | None) -> None:
     """Print a new text of the key with this ID. Its jobs, limits and scopes stay."""
-    _show(Keys(_ledger()).rotate(key_id, grace_s=grace_s, expires_s=expires_s))
+    _show(Keys(_store()).rotate(key_id, grace_s=grace_s, expires_s=expires_s))
 
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
 def revoke(key_id: str) -> None:
     """Revoke the key with this ID. Jobs that were submitted with it go on."""
-    key = Keys(_ledger()).revoke(key_id)
+    key = Keys(_store()).revoke(key_id)
     click.echo(f"{key.id} ({key.name}) is revoked")
 
 
 @keys.command()
 def audit() -> None:
     """List who created, rotated and revoked keys, oldest first."""
-    print_table("TIME ACTION ID NAME BY", map(_change, KeyChanges(_ledger()).list()))
+    print_table("TIME ACTION ID NAME BY", map(_change, KeyChanges(_store()).list()))
 
 
 def _change(change: KeyChange) -> Sequence[object]:
@@ -169,7 +169,7 @@ def webhook_secret(key_id: str) -> None:
 
     Without ID, print the secret for jobs that were submitted without a key.
     """
-    ledger = _ledger()
+    store = _store()
     if key_id:
-        Keys(ledger).get(key_id)
-    click.echo(SigningKeys(ledger).webhook_key(key_id))
+        Keys(store).get(key_id)
+    click.echo(SigningKeys(store).webhook_key(key_id))

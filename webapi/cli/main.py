@@ -14,8 +14,8 @@ from webapi.cli.keys import keys
 from webapi.local import commands, stack, state_file
 from worker.jobs.errors import StokerError
 from worker.jobs.home import protect_home
-from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings, child_env
 
@@ -110,11 +110,11 @@ def worker_health() -> None:
 
     This is the health check of containers, in which the worker is the only one.
     """
-    ledger = Ledger(state_file.apply_to(Settings.from_env()))
+    store = RedisStore(state_file.apply_to(Settings.from_env()))
     try:
-        cards = [card for card in Registry(ledger).live() if card.host == os.uname().nodename]
+        cards = [card for card in Registry(store).live() if card.host == os.uname().nodename]
     finally:
-        ledger.redis.close()
+        store.close()
     for card in cards:
         click.echo(f"{card.name} is {card.state}")
     if all(card.state == "warming" for card in cards):

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 from redis.client import Pipeline
 
-from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 
 __all__ = ["Action", "KeyChange", "KeyChanges"]
 
@@ -34,9 +34,9 @@ class KeyChange:
 class KeyChanges:
     """The recorded changes of all keys."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._redis = ledger.redis
-        self._stream = ledger.key("audit")
+    def __init__(self, store: RedisStore) -> None:
+        self._redis = store.client
+        self._stream = store.key("audit")
 
     def add(self, pipe: Pipeline, action: Action, key_id: str, name: str) -> None:
         """Record a change in the transaction `pipe`, so that no change is made without its record."""

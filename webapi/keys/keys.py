@@ -15,7 +15,7 @@ from webapi.keys import key_text
 from webapi.keys.key import DEFAULT_SCOPES, Key, NewKey
 from webapi.keys.key_changes import KeyChanges
 from worker.jobs.errors import KeyNotFound, KeyRevoked, Unauthorized
-from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 
 __all__ = ["Keys"]
 
@@ -29,18 +29,20 @@ _USE_EVERY_S = 60
 
 
 class Keys:
-    """The API keys in the ledger's Redis.
+    """The API keys in Redis.
 
     Keys are never deleted, so the API stays closed once a key exists. `compare` compares two hashes in a time
     that does not depend on their text. Every method raises `redis.exceptions.RedisError` when Redis is away,
     except for `note_use`.
     """
 
-    def __init__(self, ledger: Ledger, *, compare: Callable[[str, str], bool] = hmac.compare_digest) -> None:
+    def __init__(
+        self, store: RedisStore, *, compare: Callable[[str, str], bool] = hmac.compare_digest
+    ) -> None:
         self._compare = compare
-        self._redis = ledger.redis
-        self._key = ledger.key
-        self._changes = KeyChanges(ledger)
+        self._redis = store.client
+        self._key = store.key
+        self._changes = KeyChanges(store)
         #: When this process last stored a use of each key, in seconds of the monotonic clock.
         self._noted: dict[str, float] = {}
 

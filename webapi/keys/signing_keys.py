@@ -6,7 +6,7 @@ import hmac
 import secrets
 from typing import cast
 
-from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 
 __all__ = ["SigningKeys"]
 
@@ -19,9 +19,9 @@ class SigningKeys:
     raises `redis.exceptions.RedisError` when Redis is away.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._redis = ledger.redis
-        self._key = ledger.key("secret")
+    def __init__(self, store: RedisStore) -> None:
+        self._redis = store.client
+        self._key = store.key("secret")
 
     def webhook_key(self, owner: str) -> str:
         """Return the key, `whsec_…`, that signs the webhooks of this owner.

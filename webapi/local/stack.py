@@ -23,8 +23,8 @@ from webapi.local.valkey import socket_in, valkey_argv, valkey_url
 from worker.jobs.errors import ConfigurationError, StokerError
 from worker.jobs.home import protect_home
 from worker.jobs.ledger.connection import connect
-from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings, child_env
 
@@ -101,7 +101,7 @@ def _run(settings: Settings, supervisor: Supervisor, valkey_socket: Path, verbos
     state = {"pid": os.getpid(), "url": url, "redis_url": settings.redis_url}
     state_file.write(settings, state)
     with Client(url, timeout_s=2.0) as client:
-        readiness = ReadinessReporter(client, Registry(Ledger(settings)))
+        readiness = ReadinessReporter(client, Registry(RedisStore(settings)))
         while True:
             supervisor.tick()
             readiness.poll(supervisor.children)

@@ -16,6 +16,7 @@ from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import JobFiles, Media
 from worker.jobs.records import ModelCard
 from worker.jobs.settings import Settings
@@ -29,9 +30,10 @@ _NAME = "stoker"
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The settings, the ledger, the media store, and the services built on them."""
+    """The settings, the store, the ledger, the media store, and the services built on them."""
 
     settings: Settings
+    store: RedisStore
     ledger: Ledger
     media: Media
     registry: Registry
@@ -50,13 +52,12 @@ class Backend:
 
         Raises `ConfigurationError` if the media store cannot be opened.
         """
-        ledger = Ledger(settings)
-        registry = Registry(ledger)
-        feed = Feed(ledger.redis, ledger.key("feed"))
+        store = RedisStore(settings)
+        registry, feed = Registry(store), Feed(store)
         media = open_media(settings)
         counter, streams = TokenCounter(registry), OpenStreams(settings.max_open_streams_per_key)
-        services = counter, Keys(ledger), streams, RedisMemory(ledger.redis)
-        return cls(settings, ledger, media, registry, Queues(ledger), feed, *services)
+        services = counter, Keys(store), streams, RedisMemory(store)
+        return cls(settings, store, Ledger(store), media, registry, Queues(store), feed, *services)
 
     def files(self, job_id: str) -> JobFiles:
         """Return the files of the job in the media store."""

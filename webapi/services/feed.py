@@ -8,11 +8,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import redis
 from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from worker.jobs.events import LoggedEvent
+from worker.jobs.ledger.store import RedisStore
 
 __all__ = ["Feed", "Inbox"]
 
@@ -63,11 +63,9 @@ class Feed:
     into the inboxes of its channel, so that their clients read the log.
     """
 
-    def __init__(
-        self, client: "redis.Redis", prefix: str, *, poll_s: float = POLL_S, retry_s: float = RETRY_S
-    ) -> None:
-        self._client = client
-        self._control = f"{prefix}:{uuid.uuid4().hex}"
+    def __init__(self, store: RedisStore, *, poll_s: float = POLL_S, retry_s: float = RETRY_S) -> None:
+        self._client = store.client
+        self._control = store.key("feed", uuid.uuid4().hex)
         self._poll_s = poll_s
         self._retry_s = retry_s
         self._lock = threading.Lock()

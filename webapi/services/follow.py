@@ -24,7 +24,7 @@ def follow(
     """
     heartbeat_s = backend.settings.heartbeat_s
     wait_s = min(idle_s or heartbeat_s, heartbeat_s)
-    with backend.feed.join(backend.ledger.channel(job_id)) as inbox:
+    with backend.feed.join(backend.store.channel(job_id)) as inbox:
         reader = _EventReader(backend.ledger, job_id, inbox, heartbeat_s)
         while True:
             events = reader.wait(last, wait_s)

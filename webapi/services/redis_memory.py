@@ -2,9 +2,8 @@
 
 import time
 
-import redis
-
 from worker.jobs.errors import NotReady
+from worker.jobs.ledger.store import RedisStore
 
 __all__ = ["RedisMemory"]
 
@@ -20,8 +19,8 @@ class RedisMemory:
     At `maxmemory` Redis refuses the events of running jobs, too. So new jobs are refused before that.
     """
 
-    def __init__(self, client: "redis.Redis") -> None:
-        self._redis = client
+    def __init__(self, store: RedisStore) -> None:
+        self._redis = store.client
         self._next_look_at = 0.0
         self._full = False
 

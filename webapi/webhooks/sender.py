@@ -28,6 +28,7 @@ from worker.jobs.broker import app
 from worker.jobs.dispatch.webhook_queue import TASK, WebhookQueue
 from worker.jobs.errors import DeliveryFailed, InvalidInput, JobNotFound
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import Record, rfc3339
 from worker.jobs.settings import Settings
 
@@ -58,25 +59,25 @@ class AcknowledgedOnReceipt(Request):
 @app.task(name=TASK, bind=True, Request=AcknowledgedOnReceipt)
 def deliver(task: Any, job_id: str) -> None:
     """Make one attempt to deliver the job's webhook. Then dispatch others, because there is room for one."""
-    ledger = _ledger()
-    webhook_queue, tried = WebhookQueue(ledger), int(task.request.retries)
+    store = _store()
+    webhook_queue, tried = WebhookQueue(store), int(task.request.retries)
     if not webhook_queue.claim_try(job_id, tried):
         return  # the webhook is done, or another message has made this attempt
     with suppress(JobNotFound):  # the job was deleted meanwhile, and its webhook with it
-        _deliver(ledger, webhook_queue, ledger.get(job_id), tried)
+        _deliver(store, webhook_queue, Ledger(store).get(job_id), tried)
     webhook_queue.dispatch_due()
 
 
-def _deliver(ledger: Ledger, webhook_queue: WebhookQueue, record: Record, tried: int) -> None:
-    status, problem = _attempt(ledger, record)
+def _deliver(store: RedisStore, webhook_queue: WebhookQueue, record: Record, tried: int) -> None:
+    status, problem = _attempt(store, record)
     if problem is None:
         log.info("job %s: webhook delivered in attempt %d", record.id, tried + 1)
         webhook_queue.remove(record)
-    elif status == GONE or tried + 1 >= ledger.settings.webhook_attempts:
+    elif status == GONE or tried + 1 >= store.settings.webhook_attempts:
         log.error("job %s: webhook given up after %d attempts: %s", record.id, tried + 1, problem)
         webhook_queue.remove(record)
     else:
-        pause_s = wait_s(tried, ledger.settings.webhook_backoff_s)
+        pause_s = wait_s(tried, store.settings.webhook_backoff_s)
         log.warning("job %s: webhook failed, next attempt in %.1f s: %s", record.id, pause_s, problem)
         webhook_queue.postpone(record, pause_s)
 
@@ -89,17 +90,17 @@ def wait_s(tried: int, first_s: float) -> float:
     return min(first_s * float(GROWTH) ** tried, WAIT_MAX_S) * random.uniform(1 - JITTER, 1 + JITTER)
 
 
-def _attempt(ledger: Ledger, record: Record) -> tuple[int | None, str | None]:
+def _attempt(store: RedisStore, record: Record) -> tuple[int | None, str | None]:
     """Return the response's status, None if there is no response, and the problem, None if there is none."""
     try:
-        status = post(ledger, record)
+        status = post(store, record)
     except (DeliveryFailed, InvalidInput) as error:  # settings may have changed since the URL was accepted
         return None, str(error)
     return status, None if 200 <= status < 300 else f"status {status}"
 
 
 def post(
-    ledger: Ledger, record: Record, timeout_s: float = TIMEOUT_S, tls: ssl.SSLContext | None = None
+    store: RedisStore, record: Record, timeout_s: float = TIMEOUT_S, tls: ssl.SSLContext | None = None
 ) -> int:
     """Send the job's webhook once and return the response's HTTP status.
 
@@ -109,9 +110,9 @@ def post(
     Raises `InvalidInput` if the settings do not allow the job's URL. Raises `DeliveryFailed` if the host's
     address is not allowed or not reachable, or if there is no response within `timeout_s` seconds.
     """
-    url = check_url(ledger.settings, record.spec.webhook_url or "")
+    url = check_url(store.settings, record.spec.webhook_url or "")
     body, now, message_id = payload(record), datetime.now(UTC), f"msg_{record.id}"
-    key = SigningKeys(ledger).webhook_key(record.owner)
+    key = SigningKeys(store).webhook_key(record.owner)
     headers: dict[bytes | str, bytes | str] = {
         "Host": url.netloc,  # httpcore's own Host header lacks the brackets of an IPv6 address
         "Content-Type": "application/json",
@@ -121,7 +122,7 @@ def post(
         "webhook-signature": Webhook(key).sign(message_id, now, body),
     }
     target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-    network = WebhookNetwork(ledger.settings, record.owner, timeout_s)
+    network = WebhookNetwork(store.settings, record.owner, timeout_s)
     try:
         with (
             httpcore.ConnectionPool(ssl_context=tls or _default_tls(), network_backend=network) as pool,
@@ -146,5 +147,5 @@ def _default_tls() -> ssl.SSLContext:
 
 
 @cache
-def _ledger() -> Ledger:
-    return Ledger(Settings.from_env())
+def _store() -> RedisStore:
+    return RedisStore(Settings.from_env())

@@ -13,6 +13,7 @@ from worker.jobs.errors import ConfigurationError
 from worker.jobs.kinds import kind_of, queue_of
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import WorkerCard
 from worker.jobs.settings import Settings, set_env
 from worker.lane.lane import Lane
@@ -62,7 +63,8 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
         patience_s=settings.device_wait_s,
     )
     set_env(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", **environment)
-    ledger = Ledger(settings)
+    store = RedisStore(settings)
+    ledger = Ledger(store)
     outbox = Outbox(ledger)
     runner = runners.make_runner(kind_of(queue), settings, device, ledger, outbox)
     card = _card(settings, queue, device, runner)
@@ -70,13 +72,13 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
     return WorkerParts(
         device=device,
         card=card,
-        registry=Registry(ledger),
+        registry=Registry(store),
         outbox=outbox,
         runner=runner,
         lane=lane,
         pool=LanePool(app, runner.slots),
         reconciler=Reconciler(lane),
-        recovery=Recovery(ledger),
+        recovery=Recovery(store),
     )
 
 

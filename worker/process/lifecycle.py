@@ -79,7 +79,7 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def _create(self, worker: Any) -> None:
         require_solo_pool(worker)
-        settings = Settings.from_env()
+        settings = self.settings = Settings.from_env()
         protect_home(settings.home_dir)
         queue = queue_of_worker(settings)
         consume_only(worker, queue)
@@ -129,7 +129,7 @@ class Lifecycle(bootsteps.StartStopStep):
         self._set_state("draining")
         self.parts.lane.drain()
         try:
-            end = time.monotonic() + self.parts.registry.ledger.settings.drain_s
+            end = time.monotonic() + self.settings.drain_s
             while time.monotonic() < end and not self.shutdown_signals.forced and not self.broken:
                 if self.parts.lane.wait_idle(SIGNAL_POLL_S):
                     break

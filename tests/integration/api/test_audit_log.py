@@ -25,7 +25,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def client(settings: Settings, ledger: Ledger) -> FlaskClient:
-    Registry(ledger).publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
+    Registry(ledger.store).publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
     return create_app(settings.replace(log_level="ERROR")).test_client()
 
 
@@ -46,7 +46,7 @@ def bearer(text: str) -> dict[str, str]:
 
 
 def test_audit_log_names_the_key_of_a_submit(client: FlaskClient, ledger: Ledger, lines: Lines) -> None:
-    new = Keys(ledger).create("laptop")
+    new = Keys(ledger.store).create("laptop")
     job_id = client.post("/v1/jobs/chat", json=HELLO, headers=bearer(new.text)).get_json()["id"]
     caller = {"key": new.key.id, "name": "laptop", "address": "127.0.0.1"}
     request = {"method": "POST", "path": "/v1/jobs/chat"}
@@ -54,7 +54,7 @@ def test_audit_log_names_the_key_of_a_submit(client: FlaskClient, ledger: Ledger
         {"action": "key_used", **caller, **request},
         {"action": "job_submitted", **caller, **request, "job": job_id, "queue": CHAT},
     ]
-    assert Keys(ledger).get(new.key.id).last_used_at is not None
+    assert Keys(ledger.store).get(new.key.id).last_used_at is not None
 
 
 def test_audit_log_has_submits_without_a_key(client: FlaskClient, lines: Lines) -> None:
@@ -65,14 +65,14 @@ def test_audit_log_has_submits_without_a_key(client: FlaskClient, lines: Lines) 
 
 def test_audit_log_has_one_use_of_a_key_a_minute(client: FlaskClient, ledger: Ledger, lines: Lines) -> None:
     for name in ("a", "b"):
-        headers = bearer(Keys(ledger).create(name).text)
+        headers = bearer(Keys(ledger.store).create(name).text)
         for _ in range(3):
             assert client.get("/v1/jobs", headers=headers).status_code == 200
     assert [(line["action"], line["name"]) for line in lines()] == [("key_used", "a"), ("key_used", "b")]
 
 
 def test_audit_log_has_refused_requests(client: FlaskClient, ledger: Ledger, lines: Lines) -> None:
-    keys = Keys(ledger)
+    keys = Keys(ledger.store)
     revoked, capped = keys.create("revoked"), keys.create("capped", scopes=["submit"], max_waiting=1)
     keys.revoke(revoked.key.id)
     client.get("/v1/jobs")
@@ -95,7 +95,10 @@ def test_audit_log_has_no_secrets(
     client: FlaskClient, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    text, secret_prompt = Keys(ledger).create("ci").text, {"messages": [{"role": "user", "content": "PIN 1"}]}
+    text, secret_prompt = (
+        Keys(ledger.store).create("ci").text,
+        {"messages": [{"role": "user", "content": "PIN 1"}]},
+    )
     job_id = client.post("/v1/jobs/chat", json=secret_prompt, headers=bearer(text)).get_json()["id"]
     token = client.post(f"/v1/jobs/{job_id}/token", headers=bearer(text)).get_json()["token"]
     client.get(f"/v1/jobs/{job_id}/events", query_string={"token": token + "x"})
@@ -109,7 +112,7 @@ def test_audit_log_has_no_secrets(
 def test_audit_log_escapes_control_characters(
     client: FlaskClient, ledger: Ledger, lines: Lines, caplog: pytest.LogCaptureFixture, control: str
 ) -> None:
-    Keys(ledger).create("ci")
+    Keys(ledger.store).create("ci")
     assert client.get(f"/v1/jobs/a{quote(control)}FAKE").status_code == 401
     [line] = lines()
     assert line["path"] == f"/v1/jobs/a{control}FAKE"
@@ -118,14 +121,14 @@ def test_audit_log_escapes_control_characters(
 
 
 def test_audit_log_cuts_long_paths(client: FlaskClient, ledger: Ledger, lines: Lines) -> None:
-    Keys(ledger).create("ci")
+    Keys(ledger.store).create("ci")
     client.get("/v1/jobs/" + "a" * 3000)
     [line] = lines()
     assert len(line["path"]) == 200
 
 
 def test_audit_log_limits_refusals_of_each_caller(client: FlaskClient, ledger: Ledger, lines: Lines) -> None:
-    headers = bearer(Keys(ledger).create("ci", scopes=["metrics"]).text)
+    headers = bearer(Keys(ledger.store).create("ci", scopes=["metrics"]).text)
     for _ in range(3 * BURST):
         client.get("/v1/jobs")
     client.get("/v1/jobs", headers=headers)
@@ -136,7 +139,7 @@ def test_audit_log_limits_refusals_of_each_caller(client: FlaskClient, ledger: L
 def test_audit_log_counts_refusals_that_were_left_out(
     client: FlaskClient, ledger: Ledger, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Keys(ledger).create("ci")
+    Keys(ledger.store).create("ci")
     for _ in range(BURST + 7):
         client.get("/v1/jobs")
     later = time.monotonic() + 60

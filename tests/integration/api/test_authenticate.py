@@ -81,11 +81,11 @@ def test_auth_without_keys_refuses_foreign_hosts_and_origins(web: Web, headers: 
 def test_auth_without_keys_refuses_requests_through_a_proxy(web: Web, caller: Caller, name: str) -> None:
     assert "through a proxy" in assert_unauthorized(web.http.get("/v1/jobs", headers={name: ""}))
     assert web.http.get("/livez", headers={name: ""}).status_code == 200
-    assert caller(Keys(web.ledger).create("ci")).get("/v1/jobs", headers={name: ""}).status_code == 200
+    assert caller(Keys(web.ledger.store).create("ci")).get("/v1/jobs", headers={name: ""}).status_code == 200
 
 
 def test_auth_with_keys_is_required_by_every_route(web: Web, caller: Caller) -> None:
-    key = Keys(web.ledger).create("ci")
+    key = Keys(web.ledger.store).create("ci")
     headers = [{}, {"Authorization": "Bearer"}, {"Authorization": "Bearer sk-stoker-x"},
                {"Authorization": f"Basic {key.text}"}, {"Authorization": key.text}]  # fmt: skip
     for method, path in ROUTES:
@@ -100,19 +100,19 @@ def test_auth_with_keys_is_required_by_every_route(web: Web, caller: Caller) -> 
 
 
 def test_auth_refuses_revoked_and_expired_keys_at_once(web: Web, caller: Caller) -> None:
-    keys = Keys(web.ledger)
+    keys = Keys(web.ledger.store)
     revoked, expired = keys.create("a"), keys.create("b", expires_s=3600)
     clients = [caller(revoked), caller(expired)]
     assert [client.get("/v1/queues").status_code for client in clients] == [200, 200]
     keys.revoke(revoked.key.id)
-    web.ledger.redis.hset(web.ledger.key("key", expired.key.id), "expires_at", str(time.time()))
+    web.ledger.store.client.hset(web.ledger.store.key("key", expired.key.id), "expires_at", str(time.time()))
     for client in (*clients, web.http):
         assert_unauthorized(client.get("/v1/queues"))
 
 
 def test_access_hides_jobs_of_other_keys(web: Web, caller: Caller) -> None:
     before = web.submit()
-    keys = Keys(web.ledger)
+    keys = Keys(web.ledger.store)
     mine, other = caller(keys.create("mine")), caller(keys.create("other"))
     job_id = mine.post("/v1/jobs/chat", json=HELLO).json()["id"]
     assert web.ledger.get(job_id).owner == keys.list()[0].id
@@ -134,7 +134,7 @@ def test_access_hides_jobs_of_other_keys(web: Web, caller: Caller) -> None:
 
 
 def test_auth_key_limit_applies_to_its_key_only(web: Web, caller: Caller) -> None:
-    keys = Keys(web.ledger)
+    keys = Keys(web.ledger.store)
     capped, free = caller(keys.create("a", max_waiting=1)), caller(keys.create("b"))
     answers = [
         client.post("/v1/jobs/chat", json=HELLO).status_code for client in (capped, capped, free, free)
@@ -143,7 +143,7 @@ def test_auth_key_limit_applies_to_its_key_only(web: Web, caller: Caller) -> Non
 
 
 def test_auth_no_auth_accepts_every_request(settings: Settings, ledger: Ledger) -> None:
-    Keys(ledger).create("ci")
+    Keys(ledger.store).create("ci")
     api = create_app(settings.replace(no_auth=True, host="0.0.0.0")).test_client()
     for headers in ({}, {"Host": "api.example", "Authorization": "Bearer anything"}):
         assert api.get("/v1/jobs", headers=headers).status_code == 200
@@ -154,7 +154,7 @@ def test_auth_public_host_without_keys_refuses_requests(settings: Settings, ledg
     refused = api.get("/v1/jobs")
     assert (refused.status_code, "no API key yet" in refused.text) == (401, True)
     assert api.get("/livez").status_code == 200
-    headers = {"Authorization": f"Bearer {Keys(ledger).create('ci').text}", "Host": "api.example"}
+    headers = {"Authorization": f"Bearer {Keys(ledger.store).create('ci').text}", "Host": "api.example"}
     assert api.get("/v1/queues", headers=headers).status_code == 200
 
 
@@ -166,7 +166,7 @@ def test_auth_without_redis_answers_503(settings: Settings) -> None:
 
 
 def test_client_sends_key_idempotency_key_and_wait(web: Web, caller: Caller) -> None:
-    key = Keys(web.ledger).create("ci")
+    key = Keys(web.ledger.store).create("ci")
     with Client(str(web.http.base_url)) as stranger, pytest.raises(ApiError, match="Send a valid API key"):
         stranger.submit_chat(HELLO)
     with Client(str(web.http.base_url), key.text) as client:

@@ -45,7 +45,7 @@ def read_all(connection: socket.socket) -> str:
 @pytest.fixture
 def caller(web: Web) -> Iterator[httpx.Client]:
     """A client with a key."""
-    headers = {"Authorization": f"Bearer {Keys(web.ledger).create('ci').text}"}
+    headers = {"Authorization": f"Bearer {Keys(web.ledger.store).create('ci').text}"}
     with httpx.Client(base_url=web.http.base_url, timeout=TIMEOUT_S, headers=headers) as client:
         yield client
 
@@ -91,7 +91,7 @@ def test_connection_with_body_that_stalls_gets_408(web: Web, path: str, body: st
 
 
 def test_connection_with_refused_body_that_stalls_is_closed(web: Web) -> None:
-    Keys(web.ledger).create("ci")
+    Keys(web.ledger.store).create("ci")
     with connect(web, f"POST /v1/jobs/video HTTP/1.1\r\nHost: localhost\r\n{FORM}") as connection:
         assert read_all(connection).startswith("HTTP/1.1 401 ")
 
@@ -147,7 +147,7 @@ def test_connections_of_an_address_are_capped(web: Web) -> None:
 
 def test_streams_of_a_key_are_capped(web: Web, caller: httpx.Client) -> None:
     job_id = caller.post("/v1/jobs/chat", json=HELLO).json()["id"]
-    url, other = f"/v1/jobs/{job_id}/events", Keys(web.ledger).create("other")
+    url, other = f"/v1/jobs/{job_id}/events", Keys(web.ledger.store).create("other")
     with ExitStack() as stack:
         for _ in range(STREAMS):
             assert stack.enter_context(caller.stream("GET", url)).status_code == 200

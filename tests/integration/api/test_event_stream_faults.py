@@ -33,7 +33,7 @@ def test_event_stream_reads_the_log_after_lost_connections(web: Web) -> None:
         seen = [next(stream), next(stream)]
         eventually(lambda: web.subscribers(job_id) == 1, "the feed to subscribe")
         for first in range(0, 20, 2):
-            web.ledger.redis.client_kill_filter(_type="pubsub")
+            web.ledger.store.client.client_kill_filter(_type="pubsub")
             web.worker.append(job_id, *token_events(first, 2))
         web.worker.append(job_id, DONE)
         assert event_data(seen + list(stream)) == logged_events(web.ledger, job_id)
@@ -45,7 +45,7 @@ def test_event_stream_reads_the_log_after_a_gap_or_bad_message(web: Web) -> None
         seen = [next(stream), next(stream)]
         eventually(lambda: web.subscribers(job_id) == 1, "the feed to subscribe")
         for text in ("not json", "[]", "{}", '{"n":"x","type":"token"}', '{"n":99,"type":"token"}'):
-            web.ledger.redis.publish(web.ledger.channel(job_id), text)
+            web.ledger.store.client.publish(web.ledger.store.channel(job_id), text)
         web.worker.append(job_id, *token_events(0, 1))
         web.worker.append(job_id, DONE)
         assert event_data(seen + list(stream)) == logged_events(web.ledger, job_id)
@@ -63,7 +63,7 @@ def test_event_stream_survives_a_restart_of_redis(valkey: ValkeyServer, tmp_path
         with web.http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
             lines = response.iter_lines()
             before = [next(lines) for _ in range(8)]
-            web.ledger.redis.save()
+            web.ledger.store.client.save()
             valkey.stop()
             refused = httpx.get(f"{web.http.base_url}/v1/jobs/{job_id}", timeout=TIMEOUT_S)
             assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")

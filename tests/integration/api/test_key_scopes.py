@@ -22,7 +22,9 @@ Auth = Callable[..., dict[str, str]]
 @pytest.fixture
 def auth(web: Web) -> Auth:
     """Create a key with these scopes, and return the header of its requests."""
-    return lambda *scopes: {"Authorization": f"Bearer {Keys(web.ledger).create('ci', scopes=scopes).text}"}
+    return lambda *scopes: {
+        "Authorization": f"Bearer {Keys(web.ledger.store).create('ci', scopes=scopes).text}"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def test_every_route_has_a_scope(app: Flask) -> None:
 def test_route_without_a_scope_needs_admin(settings: Settings) -> None:
     app = create_app(settings)
     app.add_url_rule("/new", view_func=lambda: "Hi")
-    keys = Keys(app.extensions["stoker"].ledger)
+    keys = Keys(app.extensions["stoker"].ledger.store)
     answers = [
         app.test_client().get("/new", headers={"Authorization": f"Bearer {keys.create('ci', scopes=s).text}"})
         for s in (["submit", "read", "metrics"], ["admin"])
@@ -112,23 +114,25 @@ def test_scope_submit_gets_the_result_with_its_submit_and_in_no_other_way(web: W
 
 def test_stream_token_needs_the_scope_read(web: Web) -> None:
     """A key can only lose its scope in Redis, but then its tokens end with it."""
-    key = Keys(web.ledger).create("ci")
+    key = Keys(web.ledger.store).create("ci")
     headers = {"Authorization": f"Bearer {key.text}"}
     job_id = web.http.post("/v1/jobs/chat", json=HELLO, headers=headers).json()["id"]
     web.worker.claim(job_id)
     web.worker.append(job_id, DONE, result=DONE.result)
     url = web.http.post(f"/v1/jobs/{job_id}/token", headers=headers).json()["result"]
     assert web.http.get(url).status_code == 200
-    web.ledger.redis.hset(web.ledger.key("key", key.key.id), "scopes", "submit")
+    web.ledger.store.client.hset(web.ledger.store.key("key", key.key.id), "scopes", "submit")
     assert web.http.get(url).status_code == 403
 
 
 def test_rotated_key_keeps_its_jobs_and_stream_tokens(web: Web) -> None:
-    key = Keys(web.ledger).create("ci")
+    key = Keys(web.ledger.store).create("ci")
     old = {"Authorization": f"Bearer {key.text}"}
     job_id = web.http.post("/v1/jobs/chat", json=HELLO, headers=old).json()["id"]
     token = web.http.post(f"/v1/jobs/{job_id}/token", headers=old).json()["token"]
-    new = {"Authorization": f"Bearer {Keys(web.ledger).rotate(key.key.id, grace_s=0, expires_s=60).text}"}
+    new = {
+        "Authorization": f"Bearer {Keys(web.ledger.store).rotate(key.key.id, grace_s=0, expires_s=60).text}"
+    }
 
     def status(**sent: dict[str, str]) -> int:
         return web.http.get(f"/v1/jobs/{job_id}/result", **sent).status_code  # type: ignore[arg-type]
@@ -137,7 +141,7 @@ def test_rotated_key_keeps_its_jobs_and_stream_tokens(web: Web) -> None:
 
 
 def test_mistyped_key_is_refused_with_the_reason(web: Web) -> None:
-    text = Keys(web.ledger).create("ci").text
+    text = Keys(web.ledger.store).create("ci").text
     wrong = text[:30] + ("A" if text[30] != "A" else "B") + text[31:]
     answer = web.http.get("/v1/jobs", headers={"Authorization": f"Bearer {wrong}"})
     assert (answer.status_code, "its checksum is wrong" in answer.json()["detail"]) == (401, True)

@@ -70,7 +70,7 @@ def test_chat_job_message_is_on_the_broker(web: Web) -> None:
     web.ready_worker("chat", slots=1)
     job_id = web.submit()
     web.submit()  # no slot is free for this one
-    (message,) = web.ledger.redis.lrange(messages_key(web.settings, CHAT), 0, -1)
+    (message,) = web.ledger.store.client.lrange(messages_key(web.settings, CHAT), 0, -1)
     assert f'"id": "{job_id}"' in message
     assert '"task": "stoker.chat"' in message
 
@@ -140,13 +140,18 @@ def test_delete_accepts_ended_jobs_only(web: Web) -> None:
 @pytest.mark.parametrize("url", ["/v1/jobs/{}/cancel", "/v1/videos/{}"])
 def test_cancel_waiting_video_removes_its_files_at_once(web: Web, clip: bytes, url: str) -> None:
     job_id = upload(web, clip).json()["id"]
-    assert web.ledger.redis.hget(web.ledger.key("owner", "", "file_bytes"), job_id) == str(len(clip))
+    assert web.ledger.store.client.hget(web.ledger.store.key("owner", "", "file_bytes"), job_id) == str(
+        len(clip)
+    )
     method = "DELETE" if "videos" in url else "POST"
     assert web.http.request(method, url.format(job_id)).status_code == 200
     assert list(web.settings.media_dir.iterdir()) == []
     assert web.ledger.with_inputs(0) == []
     check_accounts(web.ledger)
-    assert web.ledger.redis.hgetall(web.ledger.key("owner", "", "file_bytes")) == {"total": "0", "ended": "0"}
+    assert web.ledger.store.client.hgetall(web.ledger.store.key("owner", "", "file_bytes")) == {
+        "total": "0",
+        "ended": "0",
+    }
 
 
 def test_video_job_from_upload_to_byte_ranges(web: Web, tmp_path: Path) -> None:

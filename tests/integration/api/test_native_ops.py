@@ -89,7 +89,7 @@ def test_ops_queues_workers_readiness_and_metrics(web: Web) -> None:
     ]:
         assert line in text.splitlines()
 
-    web.ledger.redis.zadd(web.ledger.key("workers"), {chat.name: 1})  # its lease ended long ago
+    web.ledger.store.client.zadd(web.ledger.store.key("workers"), {chat.name: 1})  # its lease ended long ago
     eventually(lambda: web.http.get("/readyz").status_code == 503, "readyz to notice")
     assert [w["name"] for w in web.http.get("/v1/workers").json()["workers"]] == ["video1"]
 

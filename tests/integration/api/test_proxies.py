@@ -120,7 +120,7 @@ def proxy(
 
 
 def test_proxy_delivers_events_one_by_one(web: Web, proxy: Proxy) -> None:
-    with proxy.client(Keys(web.ledger).create("ci").text) as client:
+    with proxy.client(Keys(web.ledger.store).create("ci").text) as client:
         job_id = client.post("/v1/jobs/chat", json=HELLO).json()["id"]
         web.worker.claim(job_id)
         with connect_sse(client, "GET", f"/v1/jobs/{job_id}/events") as source:
@@ -134,7 +134,7 @@ def test_proxy_delivers_events_one_by_one(web: Web, proxy: Proxy) -> None:
 
 
 def test_proxy_passes_uploads_and_results(web: Web, proxy: Proxy, clip: bytes) -> None:
-    with proxy.client(Keys(web.ledger).create("ci").text) as client:
+    with proxy.client(Keys(web.ledger.store).create("ci").text) as client:
         accepted = client.post("/v1/jobs/video", files={"file": clip})
         assert accepted.status_code == 202
         cookie = client.post(f"/v1/jobs/{accepted.json()['id']}/token").headers["Set-Cookie"]
@@ -142,7 +142,7 @@ def test_proxy_passes_uploads_and_results(web: Web, proxy: Proxy, clip: bytes) -
 
 
 def test_proxy_refuses_body_over_the_limit(web: Web, proxy: Proxy) -> None:
-    key = Keys(web.ledger).create("ci").text
+    key = Keys(web.ledger.store).create("ci").text
     head = (
         f"POST /v1/jobs/video HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
         f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {600 * 2**20}\r\n\r\n"
@@ -172,7 +172,7 @@ def test_proxy_before_the_first_key_is_refused(web: Web, proxy: Proxy) -> None:
 
 
 def test_proxy_logs_no_tokens(web: Web, proxy: Proxy) -> None:
-    Keys(web.ledger).create("ci")
+    Keys(web.ledger.store).create("ci")
     with proxy.client() as client:
         assert client.get(f"/v1/jobs/{'0' * 32}/events?token=secret").status_code == 401
     assert all(b"secret" not in file.read_bytes() for file in proxy.folder.rglob("*") if file.is_file())

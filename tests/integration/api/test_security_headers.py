@@ -21,14 +21,14 @@ def test_security_headers_on_every_response(web: Web) -> None:
     for path in ("/livez", "/readyz", "/v1/jobs", f"/v1/jobs/{job_id}/events", "/nowhere", "/metrics"):
         headers = web.http.get(path).headers
         assert {name: headers[name] for name in HEADERS} == HEADERS, path
-    Keys(web.ledger).create("ci")
+    Keys(web.ledger.store).create("ci")
     refused = web.http.get("/v1/jobs")
     assert (refused.status_code, {name: refused.headers[name] for name in HEADERS}) == (401, HEADERS)
 
 
 @pytest.mark.parametrize("origin", [APP, LOCAL])
 def test_cors_allows_configured_origins(web: Web, origin: str) -> None:
-    key = Keys(web.ledger).create("ci").text
+    key = Keys(web.ledger.store).create("ci").text
     asked = {
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
@@ -61,7 +61,7 @@ def test_cors_allows_configured_origins(web: Web, origin: str) -> None:
     "origin", ["https://evil.example", "https://app.example.evil.example", "http://app.example", "null", None]
 )
 def test_cors_refuses_other_origins(web: Web, origin: str | None) -> None:
-    Keys(web.ledger).create("ci")
+    Keys(web.ledger.store).create("ci")
     headers = {"Access-Control-Request-Method": "POST"} | ({"Origin": origin} if origin else {})
     for response in (
         web.http.options("/v1/jobs/chat", headers=headers),

@@ -44,7 +44,7 @@ class Caller:
 
 @pytest.fixture
 def me(web: Web) -> Iterator[Caller]:
-    key = Keys(web.ledger).create("me")
+    key = Keys(web.ledger.store).create("me")
     headers = {"Authorization": f"Bearer {key.text}"}
     with httpx.Client(base_url=web.http.base_url, headers=headers, timeout=TIMEOUT_S) as http:
         yield Caller(web, key, http)
@@ -92,7 +92,7 @@ def test_stream_token_ends_with_its_key(me: Caller, web: Web) -> None:
     job_id = me.job()
     url, token = f"/v1/jobs/{job_id}/result", me.token(job_id)
     assert web.http.get(url, params={"token": token}).status_code == 200
-    Keys(web.ledger).revoke(me.key.key.id)
+    Keys(web.ledger.store).revoke(me.key.key.id)
     assert web.http.get(url, params={"token": token}).status_code == 401
 
 
@@ -124,7 +124,7 @@ def test_stream_token_without_keys_is_issued_but_not_required(web: Web) -> None:
     web.worker.claim(job_id)
     web.worker.append(job_id, DONE, result=DONE.result)
     assert web.http.get(answer["result"]).json()["text"] == "Yes."
-    Keys(web.ledger).create("first")
+    Keys(web.ledger.store).create("first")
     assert web.http.get(answer["result"]).status_code == 401
 
 

@@ -38,7 +38,7 @@ def test_idempotency_key_of_fifty_requests_makes_one_job(web: Web) -> None:
     (job_id,) = {answer.json()["id"] for answer in answers}
     assert [record.id for record in web.ledger.page()] == [job_id]
     assert len(web.ledger.events(job_id)) == 1
-    assert queued_messages(web.settings, web.ledger.redis, CHAT) == {job_id}
+    assert queued_messages(web.settings, web.ledger.store.client, CHAT) == {job_id}
 
 
 def test_idempotency_key_with_another_body_is_refused(web: Web) -> None:
@@ -65,8 +65,8 @@ def test_idempotency_key_of_two_uploads_makes_one_job(web: Web, tmp_path: Path) 
 
 
 def test_prefer_wait_answers_when_the_job_ends(web: Web) -> None:
-    subscribed = web.ledger.redis.pubsub()  # type: ignore[no-untyped-call]
-    subscribed.psubscribe(web.ledger.channel("*").replace("{*}", "*"))
+    subscribed = web.ledger.store.client.pubsub()  # type: ignore[no-untyped-call]
+    subscribed.psubscribe(web.ledger.store.channel("*").replace("{*}", "*"))
 
     def work() -> None:
         message = None
@@ -103,7 +103,7 @@ def test_full_queue_retry_after_follows_the_measured_rate(redis_url: str, tmp_pa
         for _ in range(2):
             web.submit()
         assert submit(web).headers["Retry-After"] == "5"  # the default: nothing was measured yet
-        web.ledger.redis.hset(web.ledger.key("service"), mapping={CHAT: 30, VIDEO: 7.5})
+        web.ledger.store.client.hset(web.ledger.store.key("service"), mapping={CHAT: 30, VIDEO: 7.5})
         full = submit(web)
         assert (full.status_code, full.json()["code"], full.headers["Retry-After"]) == (
             429,
@@ -132,7 +132,7 @@ def test_full_queue_retry_after_follows_the_measured_rate(redis_url: str, tmp_pa
 
 def test_queue_position_events_follow_the_queue(web: Web) -> None:
     jobs = [web.submit() for _ in range(3)]
-    recovery = Recovery(web.ledger)
+    recovery = Recovery(web.ledger.store)
     with web.events(jobs[2]) as stream:
         positions = [next(stream).json()["position"]]
         for job_id in jobs[:2]:
@@ -151,7 +151,7 @@ def test_estimated_start_comes_from_measured_service_times(web: Web) -> None:
     worker.claim(web.submit())
     job_id = web.submit()
     assert web.job(job_id)["estimated_start"] is None
-    web.ledger.redis.hset(web.ledger.key("service"), CHAT, 3600)
+    web.ledger.store.client.hset(web.ledger.store.key("service"), CHAT, 3600)
     job = web.job(job_id)
     assert job["estimated_start"] > job["created_at"]
     worker.claim(job_id)

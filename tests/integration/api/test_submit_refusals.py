@@ -178,7 +178,7 @@ def test_full_queue_refuses_chats_and_uploads(web: Web, clip: bytes) -> None:
     done = web.submit()
     web.worker.claim(done)
     web.worker.append(done, Succeeded({}, {}))
-    web.ledger.redis.hset(web.ledger.key("service"), CHAT, 30)
+    web.ledger.store.client.hset(web.ledger.store.key("service"), CHAT, 30)
     for _ in range(2):
         web.submit()
     response = web.http.post("/v1/jobs/chat", json=HELLO)
@@ -192,7 +192,7 @@ def test_full_queue_refuses_chats_and_uploads(web: Web, clip: bytes) -> None:
 
 
 def test_keys_that_fill_the_queue_do_not_lock_out_others(web: Web) -> None:
-    keys = [Keys(web.ledger).create(name).text for name in ("flood", "other")]
+    keys = [Keys(web.ledger.store).create(name).text for name in ("flood", "other")]
     flood, other = ({"Authorization": f"Bearer {key}"} for key in keys)
     asked = [
         web.http.post("/v1/jobs/chat", json=HELLO, headers=who) for who in (flood, flood, flood, other, other)
@@ -201,11 +201,11 @@ def test_keys_that_fill_the_queue_do_not_lock_out_others(web: Web) -> None:
 
 
 def test_submit_answers_503_while_redis_refuses_writes(web: Web, clip: bytes) -> None:
-    web.ledger.redis.config_set("min-replicas-to-write", 1)
+    web.ledger.store.client.config_set("min-replicas-to-write", 1)
     try:
         answers = [web.http.post("/v1/jobs/chat", json=HELLO), upload(web, clip)]
     finally:
-        web.ledger.redis.config_set("min-replicas-to-write", 0)
+        web.ledger.store.client.config_set("min-replicas-to-write", 0)
     for response in answers:
         assert "cannot write" in assert_refused(web, response, 503)
 
@@ -215,7 +215,7 @@ def test_submit_accepts_the_largest_times(web: Web) -> None:
 
 
 def test_submit_without_a_served_model_answers_503(web: Web, clip: bytes) -> None:
-    web.ledger.redis.delete(web.ledger.key("models"))
+    web.ledger.store.client.delete(web.ledger.store.key("models"))
     for response in (web.http.post("/v1/jobs/chat", json=HELLO), upload(web, clip)):
         assert_refused(web, response, 503)
         assert int(response.headers["Retry-After"]) > 0

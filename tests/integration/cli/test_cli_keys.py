@@ -34,7 +34,7 @@ def env(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPat
 def test_keys_create_list_and_revoke(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
     created = stoker("keys", "create", "ci", "--max-waiting", "9", "--max-running", "2", "--expires", "31d")
     assert created.exit_code == 0, created.output
-    key = Keys(ledger).check(created.stdout.strip())
+    key = Keys(ledger.store).check(created.stdout.strip())
     assert (key.name, key.max_waiting, key.max_running) == ("ci", 9, 2)
     assert key.expires_at == pytest.approx(key.created_at + 31 * DAY_S)
     assert "will not be shown again. The key expires at 2" in created.stderr
@@ -47,14 +47,14 @@ def test_keys_create_list_and_revoke(env: pytest.MonkeyPatch, ledger: Ledger) ->
     assert first.split()[-3:] == ["-", "9", "2"]
     assert second.split()[-4:] == ["-", "-", "-", "-"]
     assert created.stdout.strip()[-49:] not in first
-    Keys(ledger).note_use(key.id)
+    Keys(ledger.store).note_use(key.id)
     assert re.match(r"\d{4}-", stoker("keys", "list").stdout.splitlines()[1].split()[6])
     assert stoker("keys", "revoke", key.id).stdout == f"{key.id} (ci) is revoked\n"
     assert stoker("keys", "list").stdout.splitlines()[1].split()[2] == "revoked"
 
 
 def test_keys_create_expires_after_a_year_by_default(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
-    key = Keys(ledger).check(stoker("keys", "create", "ci").stdout.strip())
+    key = Keys(ledger.store).check(stoker("keys", "create", "ci").stdout.strip())
     assert key.expires_at == pytest.approx(key.created_at + 365 * DAY_S)
 
 
@@ -71,18 +71,18 @@ def test_keys_create_gives_the_scopes(
     env: pytest.MonkeyPatch, ledger: Ledger, options: tuple[str, ...], scopes: tuple[str, ...]
 ) -> None:
     created = stoker("keys", "create", "ci", *options)
-    assert Keys(ledger).check(created.stdout.strip()).scopes == scopes
+    assert Keys(ledger.store).check(created.stdout.strip()).scopes == scopes
 
 
 @pytest.mark.parametrize("scopes", ["", "write", "submit,,read", "submit, read"])
 def test_keys_create_refuses_unknown_scopes(env: pytest.MonkeyPatch, ledger: Ledger, scopes: str) -> None:
     result = stoker("keys", "create", "ci", "--scopes", scopes)
     assert (result.exit_code, "submit,read,metrics,admin" in result.stderr) == (2, True)
-    assert not Keys(ledger).any()
+    assert not Keys(ledger.store).any()
 
 
 def test_keys_list_warns_of_keys_that_expire_soon(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
-    keys = Keys(ledger)
+    keys = Keys(ledger.store)
     soon, revoked = (keys.create(name, expires_s=29 * DAY_S).key for name in ("soon", "revoked"))
     keys.create("late", expires_s=31 * DAY_S)
     keys.revoke(revoked.id)
@@ -92,7 +92,7 @@ def test_keys_list_warns_of_keys_that_expire_soon(env: pytest.MonkeyPatch, ledge
 
 
 def test_keys_rotate_prints_a_new_text_of_the_key(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
-    keys = Keys(ledger)
+    keys = Keys(ledger.store)
     first = keys.create("ci")
     second = stoker("keys", "rotate", first.key.id)
     key = keys.check(second.stdout.strip())
@@ -106,15 +106,15 @@ def test_keys_rotate_prints_a_new_text_of_the_key(env: pytest.MonkeyPatch, ledge
 
 
 def test_keys_rotate_revoked_key_is_one_sentence(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
-    key_id = Keys(ledger).create("ci").key.id
-    Keys(ledger).revoke(key_id)
+    key_id = Keys(ledger.store).create("ci").key.id
+    Keys(ledger.store).revoke(key_id)
     result = stoker("keys", "rotate", key_id)
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"Error: key {key_id} is revoked\n")
 
 
 def test_keys_audit_lists_the_changes_of_keys(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
     stoker("keys", "create", "ci")
-    [key] = Keys(ledger).list()
+    [key] = Keys(ledger.store).list()
     stoker("keys", "rotate", key.id)
     stoker("keys", "revoke", key.id)
     head, *changes = (line.split() for line in stoker("keys", "audit").stdout.splitlines())
@@ -130,11 +130,11 @@ def test_keys_audit_lists_the_changes_of_keys(env: pytest.MonkeyPatch, ledger: L
 def test_keys_create_if_none_creates_one_key(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
     """A container runs this command at each start of a stack."""
     first = stoker("keys", "create", "first", "--if-none")
-    assert Keys(ledger).check(first.stdout.strip()).name == "first"
+    assert Keys(ledger.store).check(first.stdout.strip()).name == "first"
     again = stoker("keys", "create", "first", "--if-none")
     assert (again.exit_code, again.stdout) == (0, "")
     assert "There are keys already" in again.stderr
-    assert len(Keys(ledger).list()) == 1
+    assert len(Keys(ledger.store).list()) == 1
 
 
 @pytest.mark.parametrize("command", ["revoke", "rotate", "webhook-secret"])
@@ -147,12 +147,12 @@ def test_keys_unknown_id_is_one_sentence(env: pytest.MonkeyPatch, command: str) 
 def test_keys_create_refuses_invalid_expiry(env: pytest.MonkeyPatch, ledger: Ledger, expires: str) -> None:
     result = stoker("keys", "create", "ci", "--expires", expires)
     assert (result.exit_code, "such as 30d or 12h" in result.stderr) == (2, True)
-    assert not Keys(ledger).any()
+    assert not Keys(ledger.store).any()
 
 
 def test_keys_webhook_secret_prints_secret(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
-    key = Keys(ledger).create("ci").key
-    secret = SigningKeys(ledger)
+    key = Keys(ledger.store).create("ci").key
+    secret = SigningKeys(ledger.store)
     assert stoker("keys", "webhook-secret", key.id).stdout == secret.webhook_key(key.id) + "\n"
     assert stoker("keys", "webhook-secret").stdout == secret.webhook_key("") + "\n"
 
@@ -161,7 +161,7 @@ def test_keys_use_redis_of_running_stack(env: pytest.MonkeyPatch, settings: Sett
     env.delenv("STOKER_REDIS_URL")
     (settings.home_dir / "up.json").write_text(json.dumps({"redis_url": settings.redis_url}))
     assert stoker("keys", "create", "ci").exit_code == 0
-    assert [key.name for key in Keys(ledger).list()] == ["ci"]
+    assert [key.name for key in Keys(ledger.store).list()] == ["ci"]
 
 
 def test_status_uses_api_of_running_stack(
@@ -205,9 +205,9 @@ def test_web_public_host_requires_key_or_no_auth(
     assert "`stoker keys create NAME`" in refused.stderr
     assert stoker("web", "--host", host, "--no-auth").exit_code == 0
     assert executed.pop()["STOKER_NO_AUTH"] == "True"
-    key = Keys(ledger).create("ci").key
+    key = Keys(ledger.store).create("ci").key
     assert stoker("web", "--host", host).exit_code == 0
-    Keys(ledger).revoke(key.id)
+    Keys(ledger.store).revoke(key.id)
     assert stoker("web", "--host", host).exit_code == 0
     assert [environ["STOKER_NO_AUTH"] for environ in executed] == ["False", "False"]
 
@@ -223,7 +223,7 @@ def test_web_loopback_host_requires_no_key(
 
 def test_status_sends_api_key(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STOKER_URL", str(web.http.base_url))
-    key = Keys(web.ledger).create("ci")
+    key = Keys(web.ledger.store).create("ci")
     refused = stoker("status")
     assert (refused.exit_code, "STOKER_API_KEY" in refused.stderr) == (1, True)
     monkeypatch.setenv("STOKER_API_KEY", key.text)

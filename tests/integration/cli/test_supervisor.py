@@ -180,7 +180,7 @@ from worker.jobs.settings import Settings
 settings = Settings.from_env()
 kind, name = settings.worker, f"{settings.worker}-{os.getpid()}"
 card = WorkerCard(name, kind, "h", os.getpid(), settings.devices, "m", "e", f"{kind}.m", 1, 0, state="ready")
-registry = Registry(Ledger(settings))
+registry = Registry(RedisStore(settings))
 registry.renew(card)
 signal.signal(signal.SIGTERM, lambda *_: (registry.release(name), print("drained"), sys.exit()))
 while True:

@@ -121,7 +121,7 @@ def test_completion_unknown_model_is_not_found(web: Web, model: str) -> None:
 
 
 def test_completion_not_ready_has_retry_after(web: Web) -> None:
-    web.ledger.redis.delete(web.ledger.key("models"))
+    web.ledger.store.client.delete(web.ledger.store.key("models"))
     with client_of(web) as client, pytest.raises(openai.InternalServerError) as caught:
         request_completion(client, model=None)  # the API may still know a named model for a second
     assert (caught.value.status_code, caught.value.code, caught.value.type) == (
@@ -133,7 +133,7 @@ def test_completion_not_ready_has_retry_after(web: Web) -> None:
 def fill(web: Web) -> str:
     """Fill the chat queue, whose jobs are short. Return the id of the only waiting job."""
     web.ready_worker("chat", slots=1)
-    web.ledger.redis.hset(web.ledger.key("service"), CHAT, 1)
+    web.ledger.store.client.hset(web.ledger.store.key("service"), CHAT, 1)
     web.worker.claim(web.submit())
     return web.submit()
 

@@ -102,7 +102,7 @@ def test_node_client_failure_raises_own_error_without_retry(web: Web) -> None:
 
 def test_node_client_retries_after_rate_limit(web: Web) -> None:
     web.ready_worker("chat", slots=1)
-    web.ledger.redis.hset(web.ledger.key("service"), CHAT, 1)
+    web.ledger.store.client.hset(web.ledger.store.key("service"), CHAT, 1)
     web.worker.claim(web.submit())
     waiting = web.submit()
     assert ClientRun(web, "chat").output()["error"]["name"] == "RateLimitError"

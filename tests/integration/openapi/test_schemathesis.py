@@ -88,7 +88,7 @@ def test_schemathesis_finds_no_undocumented_response(web: Web, tmp_path: Path, c
     for kind in ("chat", "video"):
         web.ready_worker(kind)
     image = write_image(tmp_path / "image.png")
-    key = Keys(web.ledger).create("schemathesis", scopes=ALL_SCOPES)
+    key = Keys(web.ledger.store).create("schemathesis", scopes=ALL_SCOPES)
     web.http.headers["Authorization"] = f"Bearer {key.text}"
     finisher = Finisher(web, key.key.id, clip)
     chats = [web.submit() for _ in range(8)]

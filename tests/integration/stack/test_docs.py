@@ -89,7 +89,7 @@ def serve(web: Web, owner: str) -> None:
 
 @blocks("client")
 def test_client_block_runs(web: Web, tmp_path: Path, block: Block) -> None:
-    key = Keys(web.ledger).create("docs")
+    key = Keys(web.ledger.store).create("docs")
     source = block.text.replace("http://127.0.0.1:8000", str(web.http.base_url))
     source = source.replace("sk-stoker-…", key.text)
     write_clip(tmp_path / "clip.mp4")
@@ -116,7 +116,7 @@ def test_client_block_runs(web: Web, tmp_path: Path, block: Block) -> None:
 @pytest.mark.skipif(not (BROWSER / "node_modules").is_dir(), reason="npm has installed no `eventsource`")
 @blocks("js")
 def test_page_block_runs(web: Web, block: Block) -> None:
-    key = Keys(web.ledger).create("docs").text
+    key = Keys(web.ledger.store).create("docs").text
     headers = {"Authorization": f"Bearer {key}"}
     job_id = str(web.http.post("/v1/jobs/chat", json=HELLO, headers=headers).json()["id"])
     answer(web, job_id)
@@ -154,13 +154,13 @@ def test_channel_block_prints_every_event_live_and_afterwards(stack: Stack, bloc
 
 @blocks("receiver")
 def test_receiver_block_accepts_only_signed_webhooks(ledger: Ledger, block: Block) -> None:
-    ledger.settings = ledger.settings.replace(webhook_private=True)
+    ledger.store.settings = ledger.store.settings.replace(webhook_private=True)
     port = free_port()
     body = {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": f"http://127.0.0.1:{port}/"}
     for job_id, owner in (("good", ""), ("bad", "another")):
         ledger.submit(job_id, "chat.tiny", validate("chat", body), owner)
         ledger.cancel(job_id)
-    command = [sys.executable, "-u", "-c", block.text, SigningKeys(ledger).webhook_key(""), str(port)]
+    command = [sys.executable, "-u", "-c", block.text, SigningKeys(ledger.store).webhook_key(""), str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as receiver:
         try:
             assert eventually(lambda: _status(ledger, "good"), "the receiver") == 204
@@ -173,7 +173,7 @@ def test_receiver_block_accepts_only_signed_webhooks(ledger: Ledger, block: Bloc
 
 def _status(ledger: Ledger, job_id: str) -> int | None:
     try:
-        return post(ledger, ledger.get(job_id))
+        return post(ledger.store, ledger.get(job_id))
     except DeliveryFailed:  # it does not listen yet
         return None
 

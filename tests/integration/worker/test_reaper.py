@@ -14,8 +14,8 @@ from tests.support.stack import eventually
 from tests.support.web.webstack import TIMEOUT_S
 from webapi.local.commands import worker_argv
 from webapi.local.supervisor import spawn, tail
-from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings, child_env
 from worker.process.reaper import Leftovers
 
@@ -33,7 +33,7 @@ class TreeWorker:
 
     def wait_for_tree(self, state: str | None = None) -> list[int]:
         """Return the tree's pids, once it is complete and the worker, if that is given, in that state."""
-        registry, pid_file = Registry(Ledger(self.settings)), self.settings.home_dir / "pids"
+        registry, pid_file = Registry(RedisStore(self.settings)), self.settings.home_dir / "pids"
         eventually(lambda: len(tree_pids(pid_file)) == SIZE, "a process tree", TIMEOUT_S)
         if state:
             eventually(lambda: [card.state for card in registry.workers()] == [state], state, TIMEOUT_S)

@@ -126,16 +126,19 @@ def sender(server: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 def webhook_sets(ledger: Ledger) -> list[str]:
     """Return the keys of the new webhooks and of the undelivered webhooks of each owner."""
-    return [ledger.key("webhooks"), *ledger.redis.scan_iter(ledger.key("owner", "*", "webhooks"), count=1000)]
+    return [
+        ledger.store.key("webhooks"),
+        *ledger.store.client.scan_iter(ledger.store.key("owner", "*", "webhooks"), count=1000),
+    ]
 
 
 def due(ledger: Ledger) -> list[str]:
-    members: list[Any] = [ledger.redis.zrange(key, 0, -1) for key in webhook_sets(ledger)]
+    members: list[Any] = [ledger.store.client.zrange(key, 0, -1) for key in webhook_sets(ledger)]
     return [job_id for found in members for job_id in found]
 
 
 def tries_in_flight(ledger: Ledger) -> dict[str, str]:
-    tries: Any = ledger.redis.hgetall(ledger.key("webhooks", "active"))
+    tries: Any = ledger.store.client.hgetall(ledger.store.key("webhooks", "active"))
     return dict(tries)
 
 
@@ -151,16 +154,22 @@ def wait_until_postponed(ledger: Ledger) -> None:
 def make_due(ledger: Ledger) -> None:
     """Let time pass until all deliveries are due, and all tries in flight count as lost."""
     for job_id, value in tries_in_flight(ledger).items():
-        ledger.redis.hset(ledger.key("webhooks", "active"), job_id, "0 " + value.split(" ", 1)[1])
+        ledger.store.client.hset(
+            ledger.store.key("webhooks", "active"), job_id, "0 " + value.split(" ", 1)[1]
+        )
     for key in webhook_sets(ledger):
-        ledger.redis.zadd(key, dict.fromkeys(due(ledger), 0), xx=True)
+        ledger.store.client.zadd(key, dict.fromkeys(due(ledger), 0), xx=True)
 
 
 def verified(web: Web, delivery: Delivery, owner: str = "") -> dict[str, Any]:
     """Check that this owner's key, and no other key, verifies the signature. Return the payload."""
     with pytest.raises(WebhookVerificationError):
-        Webhook(SigningKeys(web.ledger).webhook_key(owner + "x")).verify(delivery.body, delivery.headers)
-    return dict(Webhook(SigningKeys(web.ledger).webhook_key(owner)).verify(delivery.body, delivery.headers))
+        Webhook(SigningKeys(web.ledger.store).webhook_key(owner + "x")).verify(
+            delivery.body, delivery.headers
+        )
+    return dict(
+        Webhook(SigningKeys(web.ledger.store).webhook_key(owner)).verify(delivery.body, delivery.headers)
+    )
 
 
 @pytest.mark.usefixtures("sender")
@@ -269,29 +278,29 @@ def canceled_job(ledger: Ledger, url: str) -> Record:
 @pytest.fixture
 def open_ledger(ledger: Ledger) -> Ledger:
     """A ledger whose settings allow webhooks to private addresses."""
-    ledger.settings = ledger.settings.replace(webhook_private=True)
+    ledger.store.settings = ledger.store.settings.replace(webhook_private=True)
     return ledger
 
 
 def test_post_uses_no_proxy(open_ledger: Ledger, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    assert post(open_ledger, canceled_job(open_ledger, receiver.url)) == 204
+    assert post(open_ledger.store, canceled_job(open_ledger, receiver.url)) == 204
 
 
 def test_post_host_header_has_brackets_for_ipv6(open_ledger: Ledger, receiver: Receiver) -> None:
     mapped = "[::ffff:127.0.0.1]"
-    post(open_ledger, canceled_job(open_ledger, receiver.url.replace("127.0.0.1", mapped)))
+    post(open_ledger.store, canceled_job(open_ledger, receiver.url.replace("127.0.0.1", mapped)))
     assert receiver.next().headers["host"] == f"{mapped}:{receiver.port}"
 
 
 def test_post_checks_address_with_current_settings(ledger: Ledger, receiver: Receiver) -> None:
-    ledger.settings = ledger.settings.replace(webhook_ports=receiver.port)
+    ledger.store.settings = ledger.store.settings.replace(webhook_ports=receiver.port)
     record = canceled_job(ledger, receiver.url.replace("127.0.0.1", "name.example"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", resolving_to("127.0.0.1"))
         with pytest.raises(DeliveryFailed, match="private"):
-            post(ledger, record)
+            post(ledger.store, record)
     assert receiver.received.empty()
 
 
@@ -310,12 +319,12 @@ def resolving_to(address: str) -> Any:
 def test_post_times_out_without_response(open_ledger: Ledger, receiver: Receiver) -> None:
     receiver.go.clear()
     with pytest.raises(DeliveryFailed):
-        post(open_ledger, canceled_job(open_ledger, receiver.url), timeout_s=0.2)
+        post(open_ledger.store, canceled_job(open_ledger, receiver.url), timeout_s=0.2)
 
 
 def test_post_reports_refused_connection(open_ledger: Ledger) -> None:
     with pytest.raises(DeliveryFailed, match="refused"):
-        post(open_ledger, canceled_job(open_ledger, f"http://127.0.0.1:{free_port()}/"))
+        post(open_ledger.store, canceled_job(open_ledger, f"http://127.0.0.1:{free_port()}/"))
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
@@ -339,11 +348,11 @@ def test_post_verifies_tls_certificate_for_name(
         record = canceled_job(open_ledger, f"https://name.example:{receiver.port}/")
         monkeypatch.setattr(socket, "getaddrinfo", resolving_to("127.0.0.1"))
         if certified == "name.example":
-            assert post(open_ledger, record, tls=tls) == 204
+            assert post(open_ledger.store, record, tls=tls) == 204
             assert receiver.next().headers["host"] == f"name.example:{receiver.port}"
         else:
             with pytest.raises(DeliveryFailed, match=r"certificate|mismatch"):
-                post(open_ledger, record, tls=tls)
+                post(open_ledger.store, record, tls=tls)
         assert seen == ["name.example"]
         monkeypatch.undo()
 

@@ -14,6 +14,7 @@ from tests.support.web.webstack import TIMEOUT_S
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import validate
 
@@ -32,7 +33,7 @@ def working(settings: Settings, *prefix: str) -> "Iterator[subprocess.Popen[byte
     """Start a worker by Celery's own command line, and wait until it is ready."""
     with (settings.home_dir / "log").open("ab") as log:
         process = subprocess.Popen([*prefix, *CELERY], env=child_env(settings), stdout=log, stderr=log)
-    registry = Registry(Ledger(settings))
+    registry = Registry(RedisStore(settings))
     try:
         eventually(lambda: [card.state for card in registry.workers()] == ["ready"], "ready", TIMEOUT_S)
         yield process
@@ -60,7 +61,7 @@ def requeue_reasons(ledger: Ledger) -> list[str]:
 
 def unacknowledged(ledger: Ledger) -> int:
     """Return whether Celery holds messages that wait for an acknowledgement."""
-    return ledger.redis.exists(f"{ledger.settings.prefix}:celery:unacked")
+    return ledger.store.client.exists(f"{ledger.store.settings.prefix}:celery:unacked")
 
 
 @pytest.fixture

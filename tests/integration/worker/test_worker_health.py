@@ -25,7 +25,7 @@ def health() -> Result:
 
 def publish_card(ledger: Ledger, host: str, state: WorkerState) -> None:
     card = WorkerCard("w1", "chat", host, 1, "cpu", "m", "e", "chat.m", 1, 0, state=state)
-    Registry(ledger).renew(card)
+    Registry(ledger.store).renew(card)
 
 
 @pytest.mark.parametrize("state", ["ready", "draining"])

@@ -69,7 +69,7 @@ class VideoHarness:
         """Return the started runner of another worker. It has one thread, so it runs one clip at a time."""
         runner = VideoRunner(
             self.video,
-            self.ledger.settings.replace(**settings),
+            self.ledger.store.settings.replace(**settings),
             media=media,
             store_retry=store_retry or self.store_retry,
             hang_s=hang_s,
@@ -78,7 +78,7 @@ class VideoHarness:
         return runner
 
     def submit(self, job_id: str, **fields: object) -> JobFiles:
-        files = JobFiles.at(self.ledger.settings.media_dir, job_id)
+        files = JobFiles.at(self.ledger.store.settings.media_dir, job_id)
         files.folder.mkdir(parents=True)
         self.write_clip(files)
         self.ledger.submit(job_id, f"video.{STUB}", validate("video", {"effect": "matte", **fields}))

@@ -21,6 +21,7 @@ from webapi.local.commands import web_argv
 from worker.jobs.events import Event, Token
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.settings import Settings, child_env
@@ -51,7 +52,7 @@ class Web:
 
     @property
     def registry(self) -> Registry:
-        return Registry(self.ledger)
+        return Registry(self.ledger.store)
 
     def submit(self, **changes: Any) -> str:
         """Submit the chat `HELLO` with these changes and return the job's id."""
@@ -78,7 +79,7 @@ class Web:
 
     def subscribers(self, job_id: str) -> int:
         """Return the number of Redis subscriptions to the job's channel."""
-        return int(self.ledger.redis.pubsub_numsub(self.ledger.channel(job_id))[0][1])
+        return int(self.ledger.store.client.pubsub_numsub(self.ledger.store.channel(job_id))[0][1])
 
     def is_untouched(self) -> bool:
         """Return whether there are neither jobs nor files."""
@@ -88,9 +89,9 @@ class Web:
     def reset(self) -> None:
         """Delete all jobs and files, and publish the models again."""
         shutil.rmtree(self.settings.media_dir, ignore_errors=True)
-        keys = list(self.ledger.redis.scan_iter(f"{self.settings.prefix}:*", count=1000))
+        keys = list(self.ledger.store.client.scan_iter(f"{self.settings.prefix}:*", count=1000))
         if keys:
-            self.ledger.redis.delete(*keys)
+            self.ledger.store.client.delete(*keys)
         template = tiny_template()
         chat = ModelCard("tiny", "chat", CHAT, CONTEXT_LENGTH, digest="1")
         self.registry.publish_model(chat, template.to_json())
@@ -136,7 +137,7 @@ def serve(
         server = subprocess.Popen(
             command, env=child_env(settings), pass_fds=[listener.fileno()], start_new_session=True
         )
-    ledger = Ledger(settings)
+    ledger = Ledger(RedisStore(settings))
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_S) as http:
         try:
             web = Web(settings, ledger, http, ScriptedWorker(ledger), server)
@@ -147,7 +148,7 @@ def serve(
         finally:
             server.terminate()
             server.wait(TIMEOUT_S)
-            ledger.redis.close()
+            ledger.store.close()
 
 
 def assert_refused(web: Web, response: httpx.Response, status: int, field: str | None = None) -> str:

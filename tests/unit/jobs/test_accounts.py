@@ -11,6 +11,7 @@ from worker.jobs.events import Canceled, Event, Succeeded
 from worker.jobs.ledger.appends import Append, json_fields
 from worker.jobs.ledger.ledger import IdempotencyKey, Ledger
 from worker.jobs.ledger.queues import Queues
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import JobFiles
 from worker.jobs.media.open import open_media_store
 from worker.jobs.specs import validate
@@ -22,7 +23,7 @@ RESULT_BYTES = 30
 
 def capped(ledger: Ledger, **caps: int) -> Ledger:
     """Return the ledger with these caps, on the same connection."""
-    return Ledger(ledger.settings.replace(**caps), ledger.redis)
+    return Ledger(RedisStore(ledger.store.settings.replace(**caps), ledger.store.client))
 
 
 def submit(ledger: Ledger, job_id: str, owner: str = "a", text: str = "Hi", **options: str) -> None:
@@ -33,7 +34,7 @@ def submit(ledger: Ledger, job_id: str, owner: str = "a", text: str = "Hi", **op
 def submit_video(ledger: Ledger, number: int, clip_bytes: int = 10) -> str:
     """Submit a video of owner a, with a clip. Return its id, which consists of this digit."""
     job_id = str(number) * 32
-    files = JobFiles.at(ledger.settings.media_dir, job_id)
+    files = JobFiles.at(ledger.store.settings.media_dir, job_id)
     with files.for_upload():
         files.clip.write_bytes(bytes(clip_bytes))
         ledger.submit(job_id, "video.test", VIDEO, "a", file_bytes=files.input_bytes)
@@ -42,7 +43,7 @@ def submit_video(ledger: Ledger, number: int, clip_bytes: int = 10) -> str:
 
 def run(ledger: Ledger, job_id: str, last: Event | None = None) -> None:
     """Run the video to its end. By default it succeeds, with a result."""
-    files, record = JobFiles.at(ledger.settings.media_dir, job_id), ledger.claim(job_id, "w1", "cpu")
+    files, record = JobFiles.at(ledger.store.settings.media_dir, job_id), ledger.claim(job_id, "w1", "cpu")
     assert record
     files.result.write_bytes(bytes(RESULT_BYTES))
     end = last or Succeeded({"bytes": RESULT_BYTES}, {})
@@ -51,13 +52,13 @@ def run(ledger: Ledger, job_id: str, last: Event | None = None) -> None:
 
 
 def cleanup(ledger: Ledger) -> FileCleanup:
-    return FileCleanup(ledger, open_media_store(ledger.settings))
+    return FileCleanup(ledger, open_media_store(ledger.store.settings))
 
 
 def file_bytes(ledger: Ledger) -> int:
     """Return the total of owner a's account of files, which must agree with its entries."""
     check_accounts(ledger)
-    return int(ledger.redis.hget(ledger.key("owner", "a", "file_bytes"), "total") or 0)
+    return int(ledger.store.client.hget(ledger.store.key("owner", "a", "file_bytes"), "total") or 0)
 
 
 def kept(ledger: Ledger, owner: str = "a") -> Sequence[str]:
@@ -69,7 +70,7 @@ def end_chats(ledger: Ledger, *job_ids: str, owner: str = "a") -> int:
     for job_id in job_ids:
         submit(ledger, job_id, owner)
         ledger.cancel(job_id)
-    return int(ledger.redis.hget(ledger.key("owner", owner, "bytes"), "total") or 0)
+    return int(ledger.store.client.hget(ledger.store.key("owner", owner, "bytes"), "total") or 0)
 
 
 def test_cleanup_removes_what_ended_jobs_no_longer_need(ledger: Ledger) -> None:
@@ -81,7 +82,7 @@ def test_cleanup_removes_what_ended_jobs_no_longer_need(ledger: Ledger) -> None:
     cleanup(ledger).remove_inputs(60)  # they have just ended
     assert file_bytes(ledger) == 4 * 10 + RESULT_BYTES
     cleanup(ledger).remove_inputs(0)
-    media = ledger.settings.media_dir
+    media = ledger.store.settings.media_dir
     left = {path.relative_to(media).as_posix() for path in media.rglob("*") if path.is_file()}
     assert left == {f"{done}/result.mp4", f"{waiting}/clip"}
     assert file_bytes(ledger) == RESULT_BYTES + 10
@@ -170,8 +171,10 @@ def test_submit_evicts_jobs_with_an_undelivered_webhook_last(ledger: Ledger) -> 
     end_chats(ledger, "1", "2", "3", "4")
     submit(small, "5")
     assert kept(small) == ["5", "4", "3", "hook"]
-    ledger.redis.zadd(ledger.key("owner", "a", "webhooks"), {"hook": 1})  # recovery has sorted it
-    ledger.redis.delete(ledger.key("webhooks"))
+    ledger.store.client.zadd(
+        ledger.store.key("owner", "a", "webhooks"), {"hook": 1}
+    )  # recovery has sorted it
+    ledger.store.client.delete(ledger.store.key("webhooks"))
     small = capped(ledger, max_kept_jobs=1)
     submit(small, "6")
     assert kept(small) == ["6", "5", "hook"]
@@ -180,7 +183,7 @@ def test_submit_evicts_jobs_with_an_undelivered_webhook_last(ledger: Ledger) -> 
 def test_check_room_evicts_nothing_for_an_upload_that_fits(ledger: Ledger) -> None:
     done = submit_video(ledger, 1)
     run(ledger, done)
-    queues = Queues(capped(ledger, max_kept_file_bytes=RESULT_BYTES + 10))
+    queues = Queues(capped(ledger, max_kept_file_bytes=RESULT_BYTES + 10).store)
     queues.check_room("video.test", "a", RESULT_BYTES + 10)
     with pytest.raises(StorageFull):
         queues.check_room("video.test", "a", RESULT_BYTES + 11)
@@ -189,14 +192,14 @@ def test_check_room_evicts_nothing_for_an_upload_that_fits(ledger: Ledger) -> No
 
 
 def test_check_room_refuses_before_an_upload(ledger: Ledger) -> None:
-    Queues(capped(ledger, max_kept_file_bytes=25)).check_room("video.test", "a")
+    Queues(capped(ledger, max_kept_file_bytes=25).store).check_room("video.test", "a")
     for number in (1, 2):
         submit_video(ledger, number)
     with pytest.raises(StorageFull):
-        Queues(capped(ledger, max_kept_file_bytes=19)).check_room("video.test", "a")
+        Queues(capped(ledger, max_kept_file_bytes=19).store).check_room("video.test", "a")
     with pytest.raises(StorageFull):
         submit_video(capped(ledger, max_kept_file_bytes=25), 3)
-    assert not (ledger.settings.media_dir / ("3" * 32)).exists()
+    assert not (ledger.store.settings.media_dir / ("3" * 32)).exists()
     assert file_bytes(ledger) == 20
 
 
@@ -213,15 +216,17 @@ def test_submit_evicts_videos_whose_files_the_cleanup_removes(ledger: Ledger) ->
     assert file_bytes(small) == RESULT_BYTES + 2 * 10
     cleanup(small).drop_expired()
     assert kept(small) == [fourth, third, second]
-    assert not (small.settings.media_dir / first).exists()
+    assert not (small.store.settings.media_dir / first).exists()
     cleanup(small).remove_inputs(0)
     assert file_bytes(small) == RESULT_BYTES + 10
 
 
 def test_submit_stops_evicting_when_no_cleanup_follows(ledger: Ledger) -> None:
     small = capped(ledger, max_kept_jobs=1)
-    ledger.redis.sadd(ledger.key("owner", "a", "evicted"), *(f"evicted {number}" for number in range(100)))
-    ledger.redis.zadd(ledger.key("finished"), {f"evicted {number}": 0 for number in range(100)})
+    ledger.store.client.sadd(
+        ledger.store.key("owner", "a", "evicted"), *(f"evicted {number}" for number in range(100))
+    )
+    ledger.store.client.zadd(ledger.store.key("finished"), {f"evicted {number}": 0 for number in range(100)})
     end_chats(small, "a1", "a2")
     with pytest.raises(StorageFull):
         submit(small, "a3")
@@ -242,14 +247,17 @@ def test_repeated_submit_needs_no_room(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("owner", ["", "a"])
 def test_forget_closes_the_account_of_a_job_whose_record_has_expired(ledger: Ledger, owner: str) -> None:
-    ledger.redis.sadd(ledger.key("keys"), "a")
+    ledger.store.client.sadd(ledger.store.key("keys"), "a")
     submit(ledger, "1", owner)
     ledger.cancel("1")
-    ledger.redis.delete(ledger.channel("1") + ":record")
+    ledger.store.client.delete(ledger.store.channel("1") + ":record")
     ledger.forget_all(["1"])
-    assert ledger.redis.hgetall(ledger.key("owner", owner, "bytes")) == {"total": "0", "ended": "0"}
-    assert ledger.redis.zcard(ledger.key("owner", owner, "ended")) == 0
-    assert ledger.redis.zcard(ledger.key("owner", owner, "jobs")) == 0
+    assert ledger.store.client.hgetall(ledger.store.key("owner", owner, "bytes")) == {
+        "total": "0",
+        "ended": "0",
+    }
+    assert ledger.store.client.zcard(ledger.store.key("owner", owner, "ended")) == 0
+    assert ledger.store.client.zcard(ledger.store.key("owner", owner, "jobs")) == 0
 
 
 def test_full_queue_takes_owners_with_less_than_their_share(ledger: Ledger) -> None:
@@ -267,7 +275,7 @@ def test_full_queue_takes_owners_with_less_than_their_share(ledger: Ledger) -> N
 
 def test_keys_without_a_limit_may_have_max_waiting_per_key(ledger: Ledger) -> None:
     small = capped(ledger, max_waiting_per_key=2)
-    ledger.redis.hset(ledger.key("key", "b"), "max_waiting", 3)
+    ledger.store.client.hset(ledger.store.key("key", "b"), "max_waiting", 3)
     for number in range(3):
         submit(small, f"b{number}", owner="b")
         submit(small, f"keyless{number}", owner="")

@@ -9,6 +9,7 @@ from worker.jobs.errors import JobConflict, JobNotFound, NeedsExclusiveWorker, Q
 from worker.jobs.events import Event, Failed, LoggedEvent, Succeeded, Token
 from worker.jobs.ledger.appends import Append, Ended, Reply, json_fields
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, VideoJob, validate
 
@@ -50,12 +51,12 @@ def test_job_from_submit_to_terminal_event(ledger: Ledger) -> None:
     assert (ended.result, ended.usage) == ({"text": "hello"}, {"total_tokens": 3})
     assert ended.created_at <= (ended.started_at or 0) <= (ended.finished_at or 0)
     assert types(ledger, "a") == ["queued", "started", "token", "token", "succeeded"]
-    assert ledger.redis.ttl(ledger.channel("a") + ":events") > 0
+    assert ledger.store.client.ttl(ledger.store.channel("a") + ":events") > 0
 
 
 def test_events_have_envelope_and_are_published(ledger: Ledger) -> None:
-    listener: PubSub = ledger.redis.pubsub()  # type: ignore[no-untyped-call]
-    listener.subscribe(ledger.channel("a"))
+    listener: PubSub = ledger.store.client.pubsub()  # type: ignore[no-untyped-call]
+    listener.subscribe(ledger.store.channel("a"))
     assert listener.get_message(timeout=5) is not None
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
@@ -212,7 +213,7 @@ def test_end_overdue_times_out_running_job(ledger: Ledger) -> None:
     assert append(ledger, "a", 1, 3, Token("x", 0, (0,))) == "stale"
     assert (ledger.get("a").error or {})["code"] == "timeout"
     assert types(ledger, "a") == ["queued", "started", "failed"]
-    assert ledger.redis.smembers(ledger.key("worker", "w1", "jobs")) == set()
+    assert ledger.store.client.smembers(ledger.store.key("worker", "w1", "jobs")) == set()
 
 
 def test_timeout_includes_waiting_after_requeue(ledger: Ledger) -> None:
@@ -224,14 +225,14 @@ def test_timeout_includes_waiting_after_requeue(ledger: Ledger) -> None:
 
 
 def test_end_overdue_cancels_without_worker(settings: Settings) -> None:
-    ledger = Ledger(settings.replace(lease_ttl_s=1e-6))
+    ledger = Ledger(RedisStore(settings.replace(lease_ttl_s=1e-6)))
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
     assert ledger.end_overdue() == []
     assert ledger.cancel("a") == "running"
     assert ledger.end_overdue() == ["a"]
     assert types(ledger, "a") == ["queued", "started", "canceled"]
-    ledger.redis.close()
+    ledger.store.close()
 
 
 def test_requeue_ignores_newer_attempt(ledger: Ledger) -> None:
@@ -253,7 +254,7 @@ def test_requeue_ends_canceled_job(ledger: Ledger) -> None:
 
 
 def test_submit_refuses_full_queue(redis_url: str, settings: Settings) -> None:
-    small = Ledger(settings.replace(max_waiting=2))
+    small = Ledger(RedisStore(settings.replace(max_waiting=2)))
     submit(small, "a", "b")
     with pytest.raises(QueueFull):
         submit(small, "c")
@@ -263,7 +264,7 @@ def test_submit_refuses_full_queue(redis_url: str, settings: Settings) -> None:
     assert small.get("a").state == "running"
     with pytest.raises(JobNotFound):
         small.get("c")
-    small.redis.close()
+    small.store.close()
 
 
 def test_page_is_newest_first_and_filtered(ledger: Ledger) -> None:
@@ -290,6 +291,6 @@ def test_forget_requires_terminal_job(ledger: Ledger) -> None:
 
 def test_scripts_are_loaded_again_after_flush(ledger: Ledger) -> None:
     submit(ledger, "a")
-    ledger.redis.script_flush()
+    ledger.store.client.script_flush()
     submit(ledger, "b")
     assert isinstance(ledger.get("b").spec, ChatJob)

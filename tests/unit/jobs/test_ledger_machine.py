@@ -25,6 +25,7 @@ from worker.jobs.ledger.appends import Append, Ended, json_fields
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
 
@@ -101,8 +102,10 @@ class Machine(RuleBasedStateMachine):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         prefix = f"t{uuid.uuid4().hex[:8]}"
-        self.ledger = Ledger(settings.replace(prefix=prefix, lease_ttl_s=1000, max_kept_jobs=KEPT_JOBS))
-        self.registry = Registry(self.ledger)
+        self.ledger = Ledger(
+            RedisStore(settings.replace(prefix=prefix, lease_ttl_s=1000, max_kept_jobs=KEPT_JOBS))
+        )
+        self.registry = Registry(self.ledger.store)
         self.jobs: list[Job] = []
         self.submits = 0
         #: Dispatched jobs, in the order of their dispatch.
@@ -112,7 +115,7 @@ class Machine(RuleBasedStateMachine):
         self.attempts: list[Attempt] = []
 
     def teardown(self) -> None:
-        self.ledger.redis.close()
+        self.ledger.store.close()
 
     @rule(key=KEYS, priority=st.sampled_from([0, 5, 5, 9]), inputs=st.sampled_from([0, CLIP_BYTES]))
     def submit(self, key: str, priority: int, inputs: int) -> None:
@@ -138,7 +141,7 @@ class Machine(RuleBasedStateMachine):
     def dispatch(self) -> None:
         """Check that jobs are dispatched in the order of their positions."""
         order = sorted(self._flows(), key=lambda job: self.ledger.get(job.id).position or 0)
-        dispatched = Queues(self.ledger).dispatch_jobs(QUEUE)
+        dispatched = Queues(self.ledger.store).dispatch_jobs(QUEUE)
         assert dispatched == [job.id for job in order[: len(dispatched)]]
         self._dispatched(dispatched)
 
@@ -209,7 +212,7 @@ class Machine(RuleBasedStateMachine):
             self.attempts.append(Attempt(job, job.attempt, worker, claim, len(job.log) + 1))
 
     def _leased(self, worker: str | None) -> bool:
-        deadline = worker and self.ledger.redis.zscore(self.ledger.key("workers"), worker)
+        deadline = worker and self.ledger.store.client.zscore(self.ledger.store.key("workers"), worker)
         return bool(deadline)
 
     @precondition(lambda self: self.attempts)
@@ -332,7 +335,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def forget_scripts(self) -> None:
-        self.ledger.redis.script_flush()
+        self.ledger.store.client.script_flush()
 
     @invariant()
     def logs_are_complete(self) -> None:
@@ -343,7 +346,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def sets_agree_with_records(self) -> None:
-        redis, key = self.ledger.redis, self.ledger.key
+        redis, key = self.ledger.store.client, self.ledger.store.key
         waiting = [job.id for job in self.jobs if job.state == "queued"]  # in the order of submission
         running = {job.id for job in self.jobs if job.state == "running"}
         assert redis.zrange(key("queue", QUEUE, "waiting"), 0, -1) == waiting
@@ -369,11 +372,13 @@ class Machine(RuleBasedStateMachine):
         with_inputs = {job.id for job in self.jobs if job.inputs and job.state in TERMINAL}
         assert set(self.ledger.with_inputs(0)) == with_inputs
         for key in ("a", "b"):
-            accounts = self.ledger.redis.hgetall(self.ledger.key("owner", key, "file_bytes"))
+            accounts = self.ledger.store.client.hgetall(self.ledger.store.key("owner", key, "file_bytes"))
             expected = {job.id: str(job.file_bytes) for job in self.jobs if job.key == key and job.file_bytes}
             assert {name: accounts[name] for name in accounts if name not in ("total", "ended")} == expected
             evicted = {job.id for job in self.jobs if job.key == key and job.evicted}
-            assert self.ledger.redis.smembers(self.ledger.key("owner", key, "evicted")) == evicted
+            assert (
+                self.ledger.store.client.smembers(self.ledger.store.key("owner", key, "evicted")) == evicted
+            )
 
     @invariant()
     def positions_are_complete(self) -> None:

@@ -12,6 +12,7 @@ from worker.jobs.ledger.appends import Append, Ended
 from worker.jobs.ledger.ledger import IdempotencyKey, Ledger, Submitted
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.specs import validate
 
 
@@ -27,13 +28,13 @@ def positions(ledger: Ledger, *job_ids: str) -> list[int | None]:
 
 def order(ledger: Ledger) -> Sequence[str]:
     """Dispatch all waiting jobs and return their order."""
-    Registry(ledger).renew(card("w1", slots=1000))
-    return Queues(ledger).dispatch_jobs(QUEUE)
+    Registry(ledger.store).renew(card("w1", slots=1000))
+    return Queues(ledger.store).dispatch_jobs(QUEUE)
 
 
 def broadcast(ledger: Ledger) -> None:
     a_second_later(ledger)
-    Queues(ledger).broadcast_positions(QUEUE)
+    Queues(ledger.store).broadcast_positions(QUEUE)
 
 
 def logged_positions(ledger: Ledger, job_id: str) -> list[int]:
@@ -51,7 +52,7 @@ def test_dispatch_alternates_between_owners(ledger: Ledger) -> None:
 
 
 def test_position_gives_no_credit_for_idle_time(ledger: Ledger) -> None:
-    Registry(ledger).renew(card("w1", slots=10))
+    Registry(ledger.store).renew(card("w1", slots=10))
     for i in range(20):
         submit(ledger, f"f{i:02}")  # ten of them are dispatched
     for i in range(5):
@@ -61,7 +62,7 @@ def test_position_gives_no_credit_for_idle_time(ledger: Ledger) -> None:
 
 def test_dispatch_alternates_with_one_job_at_a_time(ledger: Ledger) -> None:
     """A client that submits a job after each answer alternates with the client of a flood."""
-    Registry(ledger).renew(card("w1", slots=1))
+    Registry(ledger.store).renew(card("w1", slots=1))
     for i in range(10):
         submit(ledger, f"f{i}")
     order_of_owners = []
@@ -80,7 +81,7 @@ def test_dispatch_alternates_with_one_job_at_a_time(ledger: Ledger) -> None:
 
 
 def test_append_dispatches_each_next_job_once(ledger: Ledger) -> None:
-    Registry(ledger).renew(card("w1", slots=2))
+    Registry(ledger.store).renew(card("w1", slots=2))
     for i in range(5):
         submit(ledger, f"a{i}")
     ends = []
@@ -89,7 +90,7 @@ def test_append_dispatches_each_next_job_once(ledger: Ledger) -> None:
         ends.append(Append(job_id, 1, 3, [Canceled()], {}))
     assert ledger.append(ends) == [Ended([]), Ended(["a2", "a3"])]
     assert ledger.append(ends) == ["stale", "stale"]
-    assert Queues(ledger).dispatch_jobs(QUEUE) == []
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == []
 
 
 def test_priority_counts_within_owner(ledger: Ledger) -> None:
@@ -100,28 +101,28 @@ def test_priority_counts_within_owner(ledger: Ledger) -> None:
 
 
 def test_dispatch_only_to_free_slots(ledger: Ledger) -> None:
-    registry = Registry(ledger)
+    registry = Registry(ledger.store)
     assert submit(ledger, "a1").dispatched == []
     registry.renew(card("w1", slots=2))
     assert submit(ledger, "a2").dispatched == ["a1", "a2"]
     assert submit(ledger, "a3").dispatched == []
-    assert Queues(ledger).dispatch_jobs(QUEUE) == []
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == []
     ledger.claim("a1", "w1", "cpu")
-    assert Queues(ledger).dispatch_jobs(QUEUE) == []
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == []
     ledger.cancel("a2")
-    assert Queues(ledger).dispatch_jobs(QUEUE) == ["a3"]
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == ["a3"]
     assert positions(ledger, "a1", "a3") == [None, 1]
 
 
 def test_undispatch_when_slots_disappear(ledger: Ledger) -> None:
-    registry = Registry(ledger)
+    registry = Registry(ledger.store)
     registry.renew(card("small", slots=1))
     registry.renew(card("big", slots=4))
     flood = [f"f{i}" for i in range(10)]
     for job_id in flood:
         submit(ledger, job_id)
     registry.renew(replace(card("big", slots=4), state="draining"))
-    assert Queues(ledger).dispatch_jobs(QUEUE) == []
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == []
     submit(ledger, "t1")
     assert positions(ledger, "f0", "t1", "f1", "f2", "f9") == [1, 3, 2, 4, 11]
     assert ledger.claim("f2", "other", "cpu")  # by the message of the earlier dispatch
@@ -129,45 +130,45 @@ def test_undispatch_when_slots_disappear(ledger: Ledger) -> None:
 
 
 def test_dispatch_skips_owner_at_cap(ledger: Ledger) -> None:
-    ledger.redis.hset(ledger.key("key", "a"), "max_running", 1)
+    ledger.store.client.hset(ledger.store.key("key", "a"), "max_running", 1)
     for job_id in ("a1", "a2", "b1", "b2"):
         submit(ledger, job_id)
     assert order(ledger) == ["a1", "b1", "b2"]
     ledger.claim("a1", "w1", "cpu")
-    assert Queues(ledger).dispatch_jobs(QUEUE) == []
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == []
     ledger.requeue("a1", "w1", "drain")
-    assert Queues(ledger).dispatch_jobs(QUEUE) == ["a1"]
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == ["a1"]
 
 
 def test_dispatch_gives_no_credit_at_cap(ledger: Ledger) -> None:
-    ledger.redis.hset(ledger.key("key", "a"), "max_running", 1)
-    Registry(ledger).renew(card("w1", slots=1))
+    ledger.store.client.hset(ledger.store.key("key", "a"), "max_running", 1)
+    Registry(ledger.store).renew(card("w1", slots=1))
     submit(ledger, "a0")
     for i in range(1, 6):
         submit(ledger, f"a{i}")
     for i in range(10):
         submit(ledger, f"b{i}")
-    Registry(ledger).renew(card("w1", slots=6))
-    assert Queues(ledger).dispatch_jobs(QUEUE) == ["b0", "b1", "b2", "b3", "b4"]
-    ledger.redis.hdel(ledger.key("key", "a"), "max_running")
+    Registry(ledger.store).renew(card("w1", slots=6))
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == ["b0", "b1", "b2", "b3", "b4"]
+    ledger.store.client.hdel(ledger.store.key("key", "a"), "max_running")
     assert order(ledger) == ["a1", "a2", "b5", "a3", "b6", "a4", "b7", "a5", "b8", "b9"]
 
 
 def test_submit_refuses_more_than_max_waiting(ledger: Ledger) -> None:
-    ledger.redis.hset(ledger.key("key", "a"), "max_waiting", 2)
+    ledger.store.client.hset(ledger.store.key("key", "a"), "max_waiting", 2)
     submit(ledger, "a1")
     submit(ledger, "a2")
     with pytest.raises(QueueFull, match="this API key"):
         submit(ledger, "a3")
     with pytest.raises(QueueFull, match="this API key"):
-        Queues(ledger).check_room(QUEUE, "a")
+        Queues(ledger.store).check_room(QUEUE, "a")
     submit(ledger, "b1")
     ledger.claim("a1", "w1", "cpu")
-    Queues(ledger).check_room(QUEUE, "a")
-    small = Ledger(ledger.settings.replace(max_waiting=2))
+    Queues(ledger.store).check_room(QUEUE, "a")
+    small = Ledger(RedisStore(ledger.store.settings.replace(max_waiting=2)))
     with pytest.raises(QueueFull, match=QUEUE):
         submit(small, "b2")
-    small.redis.close()
+    small.store.close()
 
 
 def test_positions_are_broadcast_when_changed(ledger: Ledger) -> None:
@@ -192,7 +193,7 @@ def test_positions_are_broadcast_once_a_second(ledger: Ledger) -> None:
         submit(ledger, job_id)
     for job_id in ("a1", "a2"):
         ledger.claim(job_id, "w1", "cpu")
-        Queues(ledger).broadcast_positions(QUEUE)
+        Queues(ledger.store).broadcast_positions(QUEUE)
     assert logged_positions(ledger, "a3") == [3]
     broadcast(ledger)
     assert logged_positions(ledger, "a3") == [3, 1]
@@ -212,28 +213,28 @@ def test_positions_far_behind_are_broadcast_less_often(ledger: Ledger) -> None:
 
 
 def test_estimated_wait_uses_average_run_time(ledger: Ledger) -> None:
-    Registry(ledger).renew(card("w1", slots=2))
+    Registry(ledger.store).renew(card("w1", slots=2))
     for job_id in ("a1", "a2", "a3", "a4"):
         submit(ledger, job_id)
     for job_id in ("a1", "a2"):
         ledger.claim(job_id, "w1", "cpu")
     assert ledger.get("a3").estimated_wait_s is None
-    ledger.redis.hset(ledger.key("service"), QUEUE, 10)
+    ledger.store.client.hset(ledger.store.key("service"), QUEUE, 10)
     assert [ledger.get(job_id).estimated_wait_s for job_id in ("a1", "a3", "a4")] == [None, 5.0, 10.0]
-    assert Queues(ledger).info(QUEUE).estimated_wait_s == 15.0
+    assert Queues(ledger.store).info(QUEUE).estimated_wait_s == 15.0
 
 
 def test_dispatch_drops_job_without_record(ledger: Ledger) -> None:
-    ledger.redis.sadd(ledger.key("keys"), "a")
-    ledger.redis.hset(ledger.key("key", "a"), mapping={"max_running": 1, "max_waiting": 3})
-    Registry(ledger).renew(card("w1", slots=2))
+    ledger.store.client.sadd(ledger.store.key("keys"), "a")
+    ledger.store.client.hset(ledger.store.key("key", "a"), mapping={"max_running": 1, "max_waiting": 3})
+    Registry(ledger.store).renew(card("w1", slots=2))
     for job_id in ("a1", "a2", "a3"):
         submit(ledger, job_id)
     for job_id in ("a1", "a2"):  # a1 is dispatched, a2 is in its flow
-        ledger.redis.delete(ledger.channel(job_id) + ":record")
-    assert Queues(ledger).dispatch_jobs(QUEUE) == []
-    Queues(ledger).drop_dispatched(QUEUE, "a1")
-    assert Queues(ledger).dispatch_jobs(QUEUE) == ["a3"]
+        ledger.store.client.delete(ledger.store.channel(job_id) + ":record")
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == []
+    Queues(ledger.store).drop_dispatched(QUEUE, "a1")
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == ["a3"]
     assert positions(ledger, "a3") == [1]
     for job_id in ("a4", "a5"):
         submit(ledger, job_id)

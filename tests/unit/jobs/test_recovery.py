@@ -13,6 +13,7 @@ from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import JobFiles
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings
@@ -24,11 +25,11 @@ def submit(ledger: Ledger, job_id: str) -> None:
 
 
 def cleanup(ledger: Ledger) -> FileCleanup:
-    return FileCleanup(ledger, open_media_store(ledger.settings))
+    return FileCleanup(ledger, open_media_store(ledger.store.settings))
 
 
 def message_count(ledger: Ledger) -> int:
-    return ledger.redis.llen(messages_key(ledger.settings, QUEUE))
+    return ledger.store.client.llen(messages_key(ledger.store.settings, QUEUE))
 
 
 def next_messages(ledger: Ledger, count: int) -> list[str]:
@@ -41,13 +42,13 @@ def next_messages(ledger: Ledger, count: int) -> list[str]:
 
 
 def test_recovery_requeues_jobs_of_lost_worker(brokered: Ledger) -> None:
-    registry = Registry(brokered)
+    registry = Registry(brokered.store)
     submit(brokered, "a")
     registry.renew(card("w1"))
     registry.renew(card("w2"))
     brokered.claim("a", "w1", "cpu")
     lapse(brokered, "w1")
-    Recovery(brokered).take_from_lost_workers()
+    Recovery(brokered.store).take_from_lost_workers()
     assert brokered.get("a").state == "queued"
     assert brokered.events("a")[-1].data["reason"] == "worker_lost"
     assert message_count(brokered) == 1
@@ -55,39 +56,39 @@ def test_recovery_requeues_jobs_of_lost_worker(brokered: Ledger) -> None:
 
 
 def test_recovery_leaves_jobs_of_live_worker(ledger: Ledger) -> None:
-    Registry(ledger).renew(card("w1"))
+    Registry(ledger.store).renew(card("w1"))
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    Recovery(ledger).take_from_lost_workers()
+    Recovery(ledger.store).take_from_lost_workers()
     assert ledger.get("a").state == "running"
 
 
 def test_recovery_resends_lost_messages_once(brokered: Ledger) -> None:
-    Registry(brokered).renew(card("w1", slots=3))
+    Registry(brokered.store).renew(card("w1", slots=3))
     for job_id in ("a", "b", "c", "waits"):
         submit(brokered, job_id)
     dispatch(QUEUE, ["b"])
-    Recovery(brokered).resend_lost_messages()
-    Recovery(brokered).resend_lost_messages()
+    Recovery(brokered.store).resend_lost_messages()
+    Recovery(brokered.store).resend_lost_messages()
     assert next_messages(brokered, 3) == ["b", "a", "c"]
     assert message_count(brokered) == 0
 
 
 def test_recovery_waits_a_lease_before_resending(brokered: Ledger) -> None:
-    long_lease = Ledger(brokered.settings.replace(lease_ttl_s=60))
-    Registry(long_lease).renew(card("w1"))
+    long_lease = Ledger(RedisStore(brokered.store.settings.replace(lease_ttl_s=60)))
+    Registry(long_lease.store).renew(card("w1"))
     submit(long_lease, "a")
-    Recovery(long_lease).resend_lost_messages()
+    Recovery(long_lease.store).resend_lost_messages()
     assert message_count(brokered) == 0
-    long_lease.redis.close()
+    long_lease.store.close()
 
 
 def test_recovery_drops_dispatched_id_without_record(brokered: Ledger) -> None:
-    Registry(brokered).renew(card("w1"))
+    Registry(brokered.store).renew(card("w1"))
     submit(brokered, "gone")
     submit(brokered, "a")
-    brokered.redis.delete(brokered.channel("gone") + ":record")
-    Recovery(brokered).resend_lost_messages()
+    brokered.store.client.delete(brokered.store.channel("gone") + ":record")
+    Recovery(brokered.store).resend_lost_messages()
     assert next_messages(brokered, 1) == ["a"]
     assert brokered.get("a").position == 1
 
@@ -95,43 +96,43 @@ def test_recovery_drops_dispatched_id_without_record(brokered: Ledger) -> None:
 def test_recovery_dispatches_to_free_slots(brokered: Ledger) -> None:
     submit(brokered, "a")
     submit(brokered, "b")
-    Registry(brokered).renew(card("w1", slots=1))
-    Recovery(brokered).dispatch_waiting()
-    Recovery(brokered).dispatch_waiting()
+    Registry(brokered.store).renew(card("w1", slots=1))
+    Recovery(brokered.store).dispatch_waiting()
+    Recovery(brokered.store).dispatch_waiting()
     assert next_messages(brokered, 1) == ["a"]
     assert message_count(brokered) == 0
 
 
 def test_recovery_requeues_jobs_of_released_worker(brokered: Ledger) -> None:
-    registry = Registry(brokered)
+    registry = Registry(brokered.store)
     submit(brokered, "a")
     registry.renew(card("w1"))
     brokered.claim("a", "w1", "cpu")
     registry.release("w1")
     assert registry.workers() == []
-    Recovery(brokered).take_from_lost_workers()
+    Recovery(brokered.store).take_from_lost_workers()
     assert brokered.get("a").state == "queued"
     assert registry.lapsed() == []
 
 
 def test_registry_release_only_lapsed_keeps_live_worker(ledger: Ledger) -> None:
-    registry = Registry(ledger)
+    registry = Registry(ledger.store)
     registry.renew(card("w1"))
     registry.release("w1", only_lapsed=True)
     assert [worker.name for worker in registry.workers()] == ["w1"]
 
 
 def test_recovery_requeues_in_old_order(brokered: Ledger) -> None:
-    registry = Registry(brokered)
+    registry = Registry(brokered.store)
     for job_id in ("z", "y", "x", "new"):
         submit(brokered, job_id)
     for job_id in ("x", "z", "y"):
         brokered.claim(job_id, "w1", "cpu")
     lapse(brokered, "w1")
-    Recovery(brokered).take_from_lost_workers()
+    Recovery(brokered.store).take_from_lost_workers()
     assert [brokered.get(job_id).position for job_id in ("z", "y", "x", "new")] == [1, 2, 3, 4]
     registry.renew(card("w2"))
-    Recovery(brokered).dispatch_waiting()
+    Recovery(brokered.store).dispatch_waiting()
     assert next_messages(brokered, 4) == ["z", "y", "x", "new"]
 
 
@@ -140,7 +141,7 @@ def test_recovery_drops_old_unneeded_files(brokered: Ledger) -> None:
     for job_id in (job, ended):
         submit(brokered, job_id)
     brokered.cancel(ended)
-    media = brokered.settings.media_dir
+    media = brokered.store.settings.media_dir
     for name in (job, ended, orphan, upload, "not-a-job"):
         (media / name / "work").mkdir(parents=True)
     for name in (job, ended, orphan, "not-a-job"):
@@ -154,12 +155,12 @@ def test_recovery_drops_expired_jobs_and_files(brokered: Ledger) -> None:
     submit(brokered, "waits")
     brokered.submit(A, "video.test", validate("video", {}), file_bytes=5)
     submit(brokered, "new")
-    files = JobFiles.at(brokered.settings.media_dir, A)
+    files = JobFiles.at(brokered.store.settings.media_dir, A)
     files.folder.mkdir(parents=True)
     files.result.write_bytes(b"video")
     brokered.cancel(A)
     brokered.cancel("new")
-    brokered.redis.zadd(brokered.key("finished"), {A: 1})  # it ended long ago
+    brokered.store.client.zadd(brokered.store.key("finished"), {A: 1})  # it ended long ago
     cleanup(brokered).drop_expired()
     assert [record.id for record in brokered.page()] == ["new", "waits"]
     assert not files.folder.exists()
@@ -168,8 +169,8 @@ def test_recovery_drops_expired_jobs_and_files(brokered: Ledger) -> None:
 def test_recovery_removes_files_while_redis_refuses_writes(tmp_path: Path) -> None:
     """The disk of both may be full. Then Redis can write again when there is room."""
     with restartable_valkey(tmp_path / "valkey") as server:
-        ledger = Ledger(Settings(redis_url=f"{server.connection_url}/0", home=tmp_path))
-        media = [JobFiles.at(ledger.settings.media_dir, digit * 32) for digit in "1234"]
+        ledger = Ledger(RedisStore(Settings(redis_url=f"{server.connection_url}/0", home=tmp_path)))
+        media = [JobFiles.at(ledger.store.settings.media_dir, digit * 32) for digit in "1234"]
         for files in media:
             ledger.submit(files.job_id, "video.test", validate("video", {}), file_bytes=5)
             files.folder.mkdir(parents=True)
@@ -177,19 +178,19 @@ def test_recovery_removes_files_while_redis_refuses_writes(tmp_path: Path) -> No
         expired, ended, gone, waiting = (files.job_id for files in media)
         ledger.cancel(expired)
         ledger.cancel(ended)
-        ledger.redis.zadd(ledger.key("finished"), {expired: 1, gone: 1})
-        ledger.redis.zadd(ledger.key("inputs"), {ended: 1})
-        ledger.redis.delete(ledger.channel(gone) + ":record")
-        ledger.redis.config_set("min-replicas-to-write", 1)
-        recovery = Recovery(ledger)
+        ledger.store.client.zadd(ledger.store.key("finished"), {expired: 1, gone: 1})
+        ledger.store.client.zadd(ledger.store.key("inputs"), {ended: 1})
+        ledger.store.client.delete(ledger.store.channel(gone) + ":record")
+        ledger.store.client.config_set("min-replicas-to-write", 1)
+        recovery = Recovery(ledger.store)
         recovery.run_files_round()
         assert [files.folder.exists() for files in media] == [False, False, False, True]
         assert {record.id for record in ledger.page()} == {expired, ended, waiting}
-        ledger.redis.config_set("min-replicas-to-write", 0)
+        ledger.store.client.config_set("min-replicas-to-write", 0)
         recovery.run_files_round()
         assert {record.id for record in ledger.page()} == {ended, waiting}
         assert ledger.with_inputs(0) == []
-        ledger.redis.close()
+        ledger.store.close()
 
 
 def test_recovery_forgets_expired_chats_while_the_media_store_is_away(brokered: Ledger) -> None:
@@ -204,7 +205,7 @@ def test_recovery_forgets_expired_chats_while_the_media_store_is_away(brokered: 
     brokered.submit(A, "video.test", validate("video", {}), file_bytes=5)
     for job_id in (A, "chat"):
         brokered.cancel(job_id)
-    brokered.redis.zadd(brokered.key("finished"), {A: 1, "chat": 1})
+    brokered.store.client.zadd(brokered.store.key("finished"), {A: 1, "chat": 1})
     FileCleanup(brokered, Away()).drop_expired()
     assert [record.id for record in brokered.page()] == [A]
     cleanup(brokered).drop_expired()
@@ -212,13 +213,15 @@ def test_recovery_forgets_expired_chats_while_the_media_store_is_away(brokered: 
 
 
 def test_recovery_removes_no_folder_that_redis_names(brokered: Ledger, tmp_path: Path) -> None:
-    brokered.settings.media_dir.mkdir(parents=True)
+    brokered.store.settings.media_dir.mkdir(parents=True)
     (victim := tmp_path / "victim").mkdir()
     ids = {str(victim): 1, f"../../{victim.name}": 1, "": 1, ".": 1, "..": 1}
     for job_id in ids:
-        brokered.redis.hset(brokered.channel(job_id) + ":record", mapping={"state": "succeeded", "owner": ""})
-    brokered.redis.zadd(brokered.key("finished"), ids)
+        brokered.store.client.hset(
+            brokered.store.channel(job_id) + ":record", mapping={"state": "succeeded", "owner": ""}
+        )
+    brokered.store.client.zadd(brokered.store.key("finished"), ids)
     cleanup(brokered).drop_expired()
     assert victim.exists()
-    assert brokered.settings.media_dir.exists()
-    assert brokered.redis.zcard(brokered.key("finished")) == 0
+    assert brokered.store.settings.media_dir.exists()
+    assert brokered.store.client.zcard(brokered.store.key("finished")) == 0

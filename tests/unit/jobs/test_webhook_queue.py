@@ -81,7 +81,7 @@ def overdue_while_running(ledger: Ledger) -> None:
 
 
 def lost_max_attempts_times(ledger: Ledger) -> None:
-    for _ in range(ledger.settings.max_attempts):
+    for _ in range(ledger.store.settings.max_attempts):
         assert ledger.claim("a", WORKER, "cpu", exclusive=True) is not None
         lapse(ledger, WORKER)
         requeue(ledger, "a", WORKER, "worker_lost")
@@ -102,31 +102,35 @@ FINAL_STATES: dict[str, tuple[Callable[[Ledger], None], str, str | None]] = {
 def due(ledger: Ledger, owner: str = "") -> dict[str, float]:
     """Return the owner's undelivered webhooks and all new ones, each with the time at which it is due."""
     found: dict[str, float] = {}
-    for key in (ledger.key("webhooks"), ledger.key("owner", owner, "webhooks")):
-        entries: Any = ledger.redis.zrange(key, 0, -1, withscores=True)
+    for key in (ledger.store.key("webhooks"), ledger.store.key("owner", owner, "webhooks")):
+        entries: Any = ledger.store.client.zrange(key, 0, -1, withscores=True)
         found |= dict(entries)
     return found
 
 
 def make_due(ledger: Ledger, owner: str = "") -> None:
     """Let time pass until the owner's webhooks are due, and until all tries in flight count as lost."""
-    ledger.redis.zadd(ledger.key("owner", owner, "webhooks"), dict.fromkeys(due(ledger, owner), 0), xx=True)
-    tries: Any = ledger.redis.hgetall(ledger.key("webhooks", "active"))
+    ledger.store.client.zadd(
+        ledger.store.key("owner", owner, "webhooks"), dict.fromkeys(due(ledger, owner), 0), xx=True
+    )
+    tries: Any = ledger.store.client.hgetall(ledger.store.key("webhooks", "active"))
     for job_id, value in tries.items():
-        ledger.redis.hset(ledger.key("webhooks", "active"), job_id, "0 " + value.split(" ", 1)[1])
+        ledger.store.client.hset(
+            ledger.store.key("webhooks", "active"), job_id, "0 " + value.split(" ", 1)[1]
+        )
 
 
 def in_flight(ledger: Ledger) -> set[str]:
-    tries: Any = ledger.redis.hkeys(ledger.key("webhooks", "active"))
+    tries: Any = ledger.store.client.hkeys(ledger.store.key("webhooks", "active"))
     return set(tries)
 
 
 def now(ledger: Ledger) -> float:
-    return float(ledger.redis.time()[0] + 1)
+    return float(ledger.store.client.time()[0] + 1)
 
 
 def messages(ledger: Ledger) -> int:
-    return ledger.redis.llen(messages_key(ledger.settings, QUEUE))
+    return ledger.store.client.llen(messages_key(ledger.store.settings, QUEUE))
 
 
 def received(ledger: Ledger) -> list[tuple[str, int]]:
@@ -167,9 +171,9 @@ def test_requeued_job_has_no_delivery(brokered: Ledger) -> None:
 
 
 def test_recovery_sends_one_message_until_it_must_be_lost(brokered: Ledger) -> None:
-    webhook_queue = WebhookQueue(brokered)
+    webhook_queue = WebhookQueue(brokered.store)
     brokered.cancel(submit(brokered))
-    Recovery(brokered).run_jobs_round()
+    Recovery(brokered.store).run_jobs_round()
     assert received(brokered) == [("a", 0)]
     assert due(brokered)["a"] > now(brokered) + LOST_S / 2
     webhook_queue.dispatch_due()
@@ -184,7 +188,7 @@ def test_recovery_sends_one_message_until_it_must_be_lost(brokered: Ledger) -> N
 
 
 def test_claim_try_succeeds_once(brokered: Ledger) -> None:
-    webhook_queue = WebhookQueue(brokered)
+    webhook_queue = WebhookQueue(brokered.store)
     submit(brokered)
     assert not webhook_queue.claim_try("a", 0)  # the job has not ended
     brokered.cancel("a")
@@ -199,7 +203,7 @@ def test_claim_try_succeeds_once(brokered: Ledger) -> None:
 
 
 def test_postponed_try_is_dispatched_when_due(brokered: Ledger) -> None:
-    webhook_queue = WebhookQueue(brokered)
+    webhook_queue = WebhookQueue(brokered.store)
     brokered.cancel(submit(brokered))
     webhook_queue.dispatch_due()
     assert received(brokered) == [("a", 0)]
@@ -217,7 +221,7 @@ def test_forgotten_job_has_no_delivery(brokered: Ledger) -> None:
     for dispatched in (False, True):
         brokered.cancel(submit(brokered))
         if dispatched:
-            WebhookQueue(brokered).dispatch_due()
+            WebhookQueue(brokered.store).dispatch_due()
         brokered.forget("a")
         assert (due(brokered), in_flight(brokered)) == ({}, set())
 
@@ -225,26 +229,26 @@ def test_forgotten_job_has_no_delivery(brokered: Ledger) -> None:
 def test_dispatch_due_drops_job_without_record(brokered: Ledger) -> None:
     for job_id in ("a", "b"):
         brokered.cancel(submit(brokered, job_id))
-    brokered.redis.delete(brokered.channel("a") + ":record")
-    WebhookQueue(brokered).dispatch_due()
-    brokered.redis.delete(brokered.channel("b") + ":record")
+    brokered.store.client.delete(brokered.store.channel("a") + ":record")
+    WebhookQueue(brokered.store).dispatch_due()
+    brokered.store.client.delete(brokered.store.channel("b") + ":record")
     assert received(brokered) == [("b", 0)]
     make_due(brokered)
-    WebhookQueue(brokered).dispatch_due()
+    WebhookQueue(brokered.store).dispatch_due()
     assert (due(brokered), messages(brokered)) == ({}, 0)
-    assert not brokered.redis.exists(brokered.key("webhooks", "turns"))
+    assert not brokered.store.client.exists(brokered.store.key("webhooks", "turns"))
 
 
 def test_dispatch_due_limits_tries_of_one_host(brokered: Ledger) -> None:
     end(brokered, "key1", HOST_AT_ONCE + 1, "hangs.example")
     end(brokered, "key1", 1, "answers.example")
-    WebhookQueue(brokered).dispatch_due()
+    WebhookQueue(brokered.store).dispatch_due()
     hosts = Counter(job_id.split("-")[1] for job_id, _ in received(brokered))
     assert hosts == {"hangs.example": HOST_AT_ONCE, "answers.example": 1}
 
 
 def test_dispatch_due_limits_tries_of_one_owner(brokered: Ledger) -> None:
-    webhook_queue = WebhookQueue(brokered)
+    webhook_queue = WebhookQueue(brokered.store)
     end(brokered, "key1", OWNER_AT_ONCE + 2)
     webhook_queue.dispatch_due()
     first = received(brokered)
@@ -261,17 +265,17 @@ def owners(tries: list[tuple[str, int]]) -> Counter[str]:
 def test_dispatch_due_leaves_room_for_other_owners(brokered: Ledger) -> None:
     for number in range(8):
         end(brokered, f"flood{number}", OWNER_AT_ONCE)
-    WebhookQueue(brokered).dispatch_due()
+    WebhookQueue(brokered.store).dispatch_due()
     counts = owners(received(brokered))
     assert AT_ONCE / 2 < counts.total() < AT_ONCE
     assert max(counts.values()) - min(counts.values()) <= 1  # they took turns
     end(brokered, "small", 1)
-    WebhookQueue(brokered).dispatch_due()
+    WebhookQueue(brokered.store).dispatch_due()
     assert received(brokered) == [("small--0", 0)]
 
 
 def test_dispatch_due_gives_next_turn_to_owner_without_try(brokered: Ledger) -> None:
-    webhook_queue = WebhookQueue(brokered)
+    webhook_queue = WebhookQueue(brokered.store)
     for number in range(AT_ONCE + 1):
         end(brokered, f"flood{number}", 2)
     webhook_queue.dispatch_due()
@@ -285,14 +289,14 @@ def test_dispatch_due_gives_next_turn_to_owner_without_try(brokered: Ledger) -> 
 def test_dispatch_due_sends_nothing_more_without_a_sender(brokered: Ledger) -> None:
     end(brokered, "key1", 2 * AT_ONCE)
     for _ in range(10):
-        WebhookQueue(brokered).dispatch_due()
+        WebhookQueue(brokered.store).dispatch_due()
         make_due(brokered, "key1")
     assert messages(brokered) == OWNER_AT_ONCE
 
 
 def test_dispatch_due_gives_up_webhooks_beyond_limit(brokered: Ledger) -> None:
-    brokered.settings = brokered.settings.replace(webhook_max_due=3)
-    webhook_queue = WebhookQueue(brokered)
+    brokered.store.settings = brokered.store.settings.replace(webhook_max_due=3)
+    webhook_queue = WebhookQueue(brokered.store)
     end(brokered, "key1", 2, "fails.example")
     end(brokered, "key2", 3)
     webhook_queue.dispatch_due()
@@ -311,9 +315,9 @@ def test_dispatch_due_gives_up_webhooks_beyond_limit(brokered: Ledger) -> None:
 def test_dispatch_due_keeps_time_of_older_versions(brokered: Ledger) -> None:
     """Older versions kept all undelivered webhooks in the set of new ones."""
     brokered.cancel(submit(brokered))
-    brokered.redis.zadd(brokered.key("webhooks"), {"a": now(brokered) + 1000})
-    WebhookQueue(brokered).dispatch_due()
+    brokered.store.client.zadd(brokered.store.key("webhooks"), {"a": now(brokered) + 1000})
+    WebhookQueue(brokered.store).dispatch_due()
     assert messages(brokered) == 0
     make_due(brokered)
-    WebhookQueue(brokered).dispatch_due()
+    WebhookQueue(brokered.store).dispatch_due()
     assert received(brokered) == [("a", 0)]

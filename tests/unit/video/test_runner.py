@@ -284,7 +284,11 @@ def test_make_runner_passes_settings_to_video_pipeline(
         "video_model": tmp_path,
     }
     make_runner(
-        "video", ledger.settings.replace(**changes), DeviceLease("GPU-a", "cuda", []), ledger, Outbox(ledger)
+        "video",
+        ledger.store.settings.replace(**changes),
+        DeviceLease("GPU-a", "cuda", []),
+        ledger,
+        Outbox(ledger),
     )
     assert (seen["pad"], seen["compiled"], seen["sizes"]) == (False, True, [ClipSize(64, 48)])
     assert (seen["batch_size"], seen["device"]) == (3, "cuda")

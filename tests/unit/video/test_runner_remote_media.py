@@ -15,6 +15,7 @@ from tests.support.video.clips import read_clip
 from tests.support.video.jobs import WAIT_S, VideoHarness
 from tests.support.video.pipeline import STUB, StubVideoModel, stub_pipeline
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import JobFiles
 from worker.jobs.media.object_store import TIMEOUT_S, ObjectStore
 from worker.jobs.media.open import open_media_store
@@ -33,7 +34,7 @@ class RemoteVideoHarness(VideoHarness):
     """A harness whose media store is remote: its workers share no disk."""
 
     def submit(self, job_id: str, **fields: object) -> JobFiles:
-        files = open_media_store(self.ledger.settings).files(job_id)
+        files = open_media_store(self.ledger.store.settings).files(job_id)
         with files.for_upload():
             self.write_clip(files)
             with files.store_inputs():
@@ -41,7 +42,7 @@ class RemoteVideoHarness(VideoHarness):
         return files
 
     def store(self, timeout_s: float = TIMEOUT_S) -> ObjectStore:
-        return ObjectStore(f"s3://media/{self.ledger.settings.prefix}", timeout_s=timeout_s)
+        return ObjectStore(f"s3://media/{self.ledger.store.settings.prefix}", timeout_s=timeout_s)
 
     def stored(self) -> set[str]:
         """Return the keys of all stored files."""
@@ -49,7 +50,7 @@ class RemoteVideoHarness(VideoHarness):
 
     def impatient_worker(self, timeout_s: float, store_retry: StoreRetry = RETRY) -> VideoRunner:
         """Return the runner of a worker that waits for the store's answers only so long."""
-        media = RemoteMedia(self.store(timeout_s), self.ledger.settings.staging_dir)
+        media = RemoteMedia(self.store(timeout_s), self.ledger.store.settings.staging_dir)
         return self.worker(media=media, store_retry=store_retry)
 
 
@@ -59,10 +60,12 @@ def harness(
 ) -> Iterator[RemoteVideoHarness]:
     model = StubVideoModel()
     with stub_pipeline(monkeypatch, model, 3, 2) as video:
-        harness = RemoteVideoHarness(Ledger(settings.replace(media_url="s3://media")), video, model, RETRY)
+        harness = RemoteVideoHarness(
+            Ledger(RedisStore(settings.replace(media_url="s3://media"))), video, model, RETRY
+        )
         yield harness
         harness.outbox.stop(WAIT_S)
-        harness.ledger.redis.close()
+        harness.ledger.store.close()
         assert not [path for home in tmp_path.rglob("staging") for path in home.rglob("*.lock")]
 
 

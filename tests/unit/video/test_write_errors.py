@@ -95,7 +95,7 @@ def harness(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[VideoHa
 
 @pytest.mark.parametrize("blocks", range(8))
 def test_runner_fails_job_on_full_disk_and_serves_next(harness: VideoHarness, blocks: int) -> None:
-    media = harness.ledger.settings.media_dir
+    media = harness.ledger.store.settings.media_dir
     with small_disk(media):
         files = harness.submit(A)
         next_files = harness.submit(B)

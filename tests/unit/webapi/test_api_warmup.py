@@ -16,14 +16,14 @@ from worker.jobs.specs import Message
 
 def assert_warm(ledger: Ledger, card: ModelCard) -> None:
     """Check that a warm process counts the model's prompts without Redis."""
-    backend = Backend.from_settings(ledger.settings)
+    backend = Backend.from_settings(ledger.store.settings)
     ApiWarmUp(backend).refresh()
-    ledger.redis.delete(ledger.key("model", card.name, "prompt"))
+    ledger.store.client.delete(ledger.store.key("model", card.name, "prompt"))
     assert backend.token_counter.count(card, [Message(role="user", content="Hi")]) == len("<user>Hi")
 
 
 def test_api_warmup_prepares_models_and_connects_to_the_broker(brokered: Ledger) -> None:
-    card, registry = ModelCard("tiny", "chat", CHAT, 64, digest="1"), Registry(brokered)
+    card, registry = ModelCard("tiny", "chat", CHAT, 64, digest="1"), Registry(brokered.store)
     registry.publish_model(card, tiny_template().to_json())
     assert_warm(brokered, card)
     with broker.app.producer_or_acquire() as producer:
@@ -31,7 +31,7 @@ def test_api_warmup_prepares_models_and_connects_to_the_broker(brokered: Ledger)
 
 
 def test_api_warmup_skips_a_broken_model(brokered: Ledger) -> None:
-    registry = Registry(brokered)
+    registry = Registry(brokered.store)
     registry.publish_model(ModelCard("broken", "chat", "chat.broken", 64, digest="1"), "{}")
     card = ModelCard("tiny", "chat", CHAT, 64, digest="1")
     registry.publish_model(card, tiny_template().to_json())
@@ -50,7 +50,7 @@ backends = [Backend.from_settings(Settings.model_validate_json(sys.argv[1])) for
 for backend in backends:
     ApiWarmUp(backend).refresh()
 card, = backend.registry.models()
-backend.ledger.redis.delete(backend.ledger.key("model", card.name, "prompt"))
+backend.ledger.store.client.delete(backend.ledger.store.key("model", card.name, "prompt"))
 for backend in backends:
     backend.token_counter.prepare(card)
 """
@@ -59,6 +59,6 @@ for backend in backends:
 def test_api_warmup_works_under_gevent(brokered: Ledger) -> None:
     template = tiny_template()
     long = replace(template, chat_template=template.chat_template + "{# " + 3_000_000 * "x" + " #}")
-    Registry(brokered).publish_model(ModelCard("tiny", "chat", CHAT, 64, digest="1"), long.to_json())
-    program = [sys.executable, "-c", UNDER_GEVENT, brokered.settings.model_dump_json()]
+    Registry(brokered.store).publish_model(ModelCard("tiny", "chat", CHAT, 64, digest="1"), long.to_json())
+    program = [sys.executable, "-c", UNDER_GEVENT, brokered.store.settings.model_dump_json()]
     subprocess.run(program, check=True, timeout=60)

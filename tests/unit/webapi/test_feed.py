@@ -4,6 +4,7 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from tests.support.valkey import restartable_valkey
 from tests.support.web.webstack import TIMEOUT_S
 from webapi.services.feed import Feed, Inbox
 from worker.jobs.events import LoggedEvent, Succeeded
-from worker.jobs.ledger.connection import connect
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
 
 DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})
@@ -45,20 +46,22 @@ def feed_threads() -> set[threading.Thread]:
 
 
 def test_feed_under_plain_threads_shares_one_reader(ledger: Ledger) -> None:
-    feed = Feed(ledger.redis, ledger.key("feed"))
+    feed = Feed(ledger.store)
     before = set(threading.enumerate())
     with feed.join("a") as one, feed.join("a") as two, feed.join("b") as other:
         for inbox in (one, two, other):
             assert inbox.get(TIMEOUT_S) is None
         assert [thread.name for thread in set(threading.enumerate()) - before] == ["feed"]
-        eventually(lambda: ledger.redis.publish("a", '{"n":1,"type":"token"}') == 1, "the subscription")
+        eventually(
+            lambda: ledger.store.client.publish("a", '{"n":1,"type":"token"}') == 1, "the subscription"
+        )
         assert (one.get(TIMEOUT_S) or DONE).type == (two.get(TIMEOUT_S) or DONE).type == "token"
 
 
 def test_feed_reader_without_clients_ends_when_redis_does(valkey: ValkeyServer) -> None:
     readers = []
-    with connect(Settings.from_env({"STOKER_REDIS_URL": f"{valkey.connection_url}/0"})) as client:
-        feed = Feed(client, "feed", retry_s=0.01)
+    with closing(RedisStore(Settings.from_env({"STOKER_REDIS_URL": f"{valkey.connection_url}/0"}))) as store:
+        feed = Feed(store, retry_s=0.01)
         for _ in range(2):
             if not valkey.is_running():
                 valkey.start()
@@ -76,12 +79,12 @@ def test_feed_reader_without_clients_ends_when_redis_does(valkey: ValkeyServer) 
 def test_feed_lost_wake_up_is_made_good_while_the_reader_is_busy(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with connect(ledger.settings) as client:
-        feed, calm = Feed(client, ledger.key("feed"), poll_s=0.1), threading.Event()
+    with closing(RedisStore(ledger.store.settings)) as store:
+        feed, calm = Feed(store, poll_s=0.1), threading.Event()
 
         def chatter() -> None:
             while not calm.wait(0.01):
-                ledger.redis.publish("busy", '{"n":1,"type":"token"}')
+                ledger.store.client.publish("busy", '{"n":1,"type":"token"}')
 
         with feed.join("busy") as busy:
             assert busy.get(TIMEOUT_S) is None
@@ -89,7 +92,7 @@ def test_feed_lost_wake_up_is_made_good_while_the_reader_is_busy(
             talker.start()
             try:
                 assert busy.get(TIMEOUT_S) is not None
-                monkeypatch.setattr(client, "publish", lambda *_: 0)  # the network loses it
+                monkeypatch.setattr(store.client, "publish", lambda *_: 0)  # the network loses it
                 with feed.join("quiet") as quiet:
                     assert quiet.get(TIMEOUT_S) is None
             finally:

@@ -21,7 +21,7 @@ Clock = Callable[[float], None]
 
 @pytest.fixture
 def keys(ledger: Ledger) -> Keys:
-    return Keys(ledger)
+    return Keys(ledger.store)
 
 
 @pytest.fixture
@@ -60,11 +60,11 @@ def test_keys_create_returns_a_valid_key_with_its_id_in_its_text(keys: Keys) -> 
 
 def test_keys_stores_a_hash_instead_of_the_secret(keys: Keys, ledger: Ledger) -> None:
     new = keys.create("ci", max_waiting=7, scopes=["read"])
-    stored = ledger.redis.hgetall(ledger.key("key", new.key.id))
+    stored = ledger.store.client.hgetall(ledger.store.key("key", new.key.id))
     assert stored.keys() == {"name", "hash", "created_at", "max_waiting", "scopes"}
     assert (stored["max_waiting"], stored["scopes"]) == ("7", "read")
-    assert secret_of(new.text) not in str(stored) + str(KeyChanges(ledger).list()) + repr(new)
-    assert ledger.redis.smembers(ledger.key("keys")) == {new.key.id}
+    assert secret_of(new.text) not in str(stored) + str(KeyChanges(ledger.store).list()) + repr(new)
+    assert ledger.store.client.smembers(ledger.store.key("keys")) == {new.key.id}
 
 
 def test_keys_check_refuses_all_bad_keys_alike(keys: Keys) -> None:
@@ -82,7 +82,7 @@ def test_keys_check_compares_an_unknown_id_as_long_as_a_known_one(ledger: Ledger
         compared.append((len(a), len(b)))
         return a == b
 
-    keys = Keys(ledger, compare=compare)
+    keys = Keys(ledger.store, compare=compare)
     text = keys.create("ci").text
     known = keys.rotate(keys.check(text).id, grace_s=60, expires_s=None).text
     for known_or_not in (known, text):
@@ -109,8 +109,8 @@ def test_key_text_ends_with_the_crc32_of_the_rest_in_base62() -> None:
 def test_keys_check_refuses_a_mistyped_key_without_redis(keys: Keys, ledger: Ledger, place: int) -> None:
     text = keys.create("ci").text
     wrong = text[:place] + ("1" if text[place] == "0" else "0") + text[place + 1 :]
-    ledger.redis.close()
-    ledger.redis.connection_pool.connection_kwargs["port"] = 1
+    ledger.store.close()
+    ledger.store.client.connection_pool.connection_kwargs["port"] = 1
     with pytest.raises(MistypedKey):
         keys.check(wrong)
 
@@ -118,7 +118,7 @@ def test_keys_check_refuses_a_mistyped_key_without_redis(keys: Keys, ledger: Led
 def test_keys_check_accepts_a_key_of_the_first_release(keys: Keys, ledger: Ledger) -> None:
     """Such a key has neither a checksum, nor an expiry, nor scopes."""
     new = keys.create("old")
-    ledger.redis.hdel(ledger.key("key", new.key.id), "scopes")
+    ledger.store.client.hdel(ledger.store.key("key", new.key.id), "scopes")
     old = keys.check(new.text[:-6])
     assert (old.scopes, old.expires_at, old.state) == (("submit", "read", "metrics"), None, "valid")
 
@@ -153,7 +153,7 @@ def test_keys_note_use_survives_a_redis_that_stores_nothing(
         raise OutOfMemoryError("OOM")
 
     key_id = keys.create("ci").key.id
-    monkeypatch.setattr(ledger.redis, "hset", full)
+    monkeypatch.setattr(ledger.store.client, "hset", full)
     assert keys.note_use(key_id)
     assert log_messages() == [f"key {key_id}: its last use was not stored: OOM"]
 
@@ -230,7 +230,7 @@ def test_key_changes_are_recorded_oldest_first(keys: Keys, ledger: Ledger) -> No
     key_id = keys.create("ci").key.id
     keys.rotate(key_id, grace_s=0, expires_s=None)
     keys.revoke(key_id)
-    found = KeyChanges(ledger).list()
+    found = KeyChanges(ledger.store).list()
     assert [change.action for change in found] == ["key_created", "key_rotated", "key_revoked"]
     assert {(change.key, change.name) for change in found} == {(key_id, "ci")}
     assert all(re.fullmatch(r"\d+@.+", change.by) for change in found)
@@ -238,8 +238,8 @@ def test_key_changes_are_recorded_oldest_first(keys: Keys, ledger: Ledger) -> No
 
 
 def test_key_changes_keep_the_newest_ten_thousand(ledger: Ledger) -> None:
-    changes = KeyChanges(ledger)
-    with ledger.redis.pipeline() as pipe:
+    changes = KeyChanges(ledger.store)
+    with ledger.store.client.pipeline() as pipe:
         for number in range(10_200):
             changes.add(pipe, "key_created", str(number), "ci")
         pipe.execute()

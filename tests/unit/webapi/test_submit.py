@@ -33,7 +33,7 @@ def test_submit_accepts_a_job_whose_message_is_lost(
         raise OperationalError("no broker")
 
     monkeypatch.setattr(dispatcher, "send_message", away)
-    registry = Registry(ledger)
+    registry = Registry(ledger.store)
     registry.publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
     registry.renew(WorkerCard("w1", "chat", "host", 1, "cpu", "tiny", "fake", CHAT, 1, 0, state="ready"))
     with caplog.at_level(logging.INFO):
@@ -46,19 +46,19 @@ def test_submit_accepts_a_job_whose_message_is_lost(
 
 
 def test_submit_finds_a_named_model_without_redis(brokered: Ledger) -> None:
-    app = create_app(brokered.settings)
-    Registry(brokered).publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
+    app = create_app(brokered.store.settings)
+    Registry(brokered.store).publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
     ApiWarmUp(app.extensions["stoker"]).refresh()
-    brokered.redis.delete(brokered.key("models"))
+    brokered.store.client.delete(brokered.store.key("models"))
     asked = [app.test_client().post("/v1/jobs/chat", json=HELLO | {"model": name}) for name in ("tiny", "x")]
     assert [response.status_code for response in asked] == [202, 503]
 
 
 def test_submit_refuses_a_clip_without_room_before_it_receives_it(brokered: Ledger) -> None:
-    Registry(brokered).publish_model(ModelCard("clips", "video", "video.clips"))
+    Registry(brokered.store).publish_model(ModelCard("clips", "video", "video.clips"))
     answers = []
     for max_bytes in (10_000, 1000):
-        client = create_app(brokered.settings.replace(max_kept_file_bytes=max_bytes)).test_client()
+        client = create_app(brokered.store.settings.replace(max_kept_file_bytes=max_bytes)).test_client()
         answers.append(client.post("/v1/jobs/video", data={"file": (BytesIO(bytes(5000)), "clip")}))
     assert [answer.status_code for answer in answers] == [422, 429]  # a received one is found to be no clip
     assert answers[1].get_json()["code"] == "storage_full"

@@ -15,7 +15,7 @@ from worker.jobs.specs import Message
 
 
 def test_token_counter_parses_a_template_once_a_version(ledger: Ledger) -> None:
-    registry, messages = Registry(ledger), [Message(role="user", content="Hi")]
+    registry, messages = Registry(ledger.store), [Message(role="user", content="Hi")]
     prompts = TokenCounter(registry)
     card = ModelCard("tiny", "chat", CHAT, 64, digest="1")
     registry.publish_model(card, tiny_template().to_json())
@@ -28,7 +28,7 @@ def test_token_counter_parses_a_template_once_a_version(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("contents", [["H" * 5000], [""] * 5000])
 def test_token_counter_counts_long_prompts_in_a_thread(ledger: Ledger, contents: list[str]) -> None:
-    registry, card = Registry(ledger), ModelCard("tiny", "chat", CHAT, 64, digest="1")
+    registry, card = Registry(ledger.store), ModelCard("tiny", "chat", CHAT, 64, digest="1")
     registry.publish_model(card, tiny_template().to_json())
     other = gevent.spawn(lambda: None)
     TokenCounter(registry).count(card, [Message(role="user", content=content) for content in contents])
@@ -42,7 +42,7 @@ LONG = [Message(role="user", content="H" * 5000)]
 @pytest.fixture
 def gate(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """An event for which the count of a long conversation waits."""
-    Registry(ledger).publish_model(CARD, tiny_template().to_json())
+    Registry(ledger.store).publish_model(CARD, tiny_template().to_json())
     opened = threading.Event()
 
     def encode(_: PromptTemplate, messages: list[dict[str, str]]) -> list[int]:
@@ -68,17 +68,17 @@ def long_counts(counter: TokenCounter, gate: threading.Event, owners: str) -> in
 
 
 def test_token_counter_counts_few_long_prompts_at_once(ledger: Ledger, gate: threading.Event) -> None:
-    assert long_counts(TokenCounter(Registry(ledger)), gate, "abcdefg") == LONG_COUNTS
+    assert long_counts(TokenCounter(Registry(ledger.store)), gate, "abcdefg") == LONG_COUNTS
 
 
 def test_token_counter_counts_one_long_prompt_of_an_owner_at_once(
     ledger: Ledger, gate: threading.Event
 ) -> None:
-    assert long_counts(TokenCounter(Registry(ledger)), gate, "aaaa") == 1
+    assert long_counts(TokenCounter(Registry(ledger.store)), gate, "aaaa") == 1
 
 
 def test_token_counter_lower_bound_counts_messages_and_bytes(ledger: Ledger) -> None:
-    Registry(ledger).publish_model(CARD, tiny_template().to_json())
-    counter, empty = TokenCounter(Registry(ledger)), Message(role="user", content="")
+    Registry(ledger.store).publish_model(CARD, tiny_template().to_json())
+    counter, empty = TokenCounter(Registry(ledger.store)), Message(role="user", content="")
     assert counter.lower_bound(CARD, [empty] * 70) == 70
     assert counter.lower_bound(CARD, LONG) == 5000

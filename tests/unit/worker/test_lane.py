@@ -54,8 +54,8 @@ def start(lane: Lane, job_id: str) -> threading.Thread:
 
 def wait_for(lane: Lane, job_id: str, kind: str) -> None:
     """Wait until the job has logged an event of this type."""
-    listener = lane.ledger.redis.pubsub()  # type: ignore[no-untyped-call]
-    listener.subscribe(lane.ledger.channel(job_id))
+    listener = lane.ledger.store.client.pubsub()  # type: ignore[no-untyped-call]
+    listener.subscribe(lane.ledger.store.channel(job_id))
     while kind not in [event.type for event in lane.ledger.events(job_id)]:
         assert listener.get_message(timeout=WAIT_S), f"{job_id} had no {kind}"
     listener.close()
@@ -83,7 +83,7 @@ def test_lane_ignores_second_message_of_running_job(lane: Lane) -> None:
 
 def test_lane_hand_back_requeues_running_and_claims_no_more(lane: Lane) -> None:
     other = WorkerCard("w2", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 4, 0, state="ready")
-    Registry(lane.ledger).renew(other)
+    Registry(lane.ledger.store).renew(other)
     thread = start(lane, "a")
     lane.hand_back()
     thread.join(WAIT_S)
@@ -92,29 +92,32 @@ def test_lane_hand_back_requeues_running_and_claims_no_more(lane: Lane) -> None:
     assert event_types(lane, "late") == ["queued"]
     assert event_types(lane, "a")[-1] == "requeued"
     assert lane.ledger.events("a")[-1].data["reason"] == "drain"
-    assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"a", "late"}
+    assert broker.queued_messages(lane.ledger.store.settings, lane.ledger.store.client, "chat.fake") == {
+        "a",
+        "late",
+    }
 
 
 def test_lane_dispatches_next_job_when_slot_is_free(lane: Lane) -> None:
     mine = WorkerCard("w1", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 1, 0, state="ready")
-    Registry(lane.ledger).renew(mine)
+    Registry(lane.ledger.store).renew(mine)
     thread = start(lane, "a")
     submit(lane.ledger, "b")
     submit(lane.ledger, "c")
-    assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == set()
+    assert broker.queued_messages(lane.ledger.store.settings, lane.ledger.store.client, "chat.fake") == set()
     lane.ledger.cancel("a")
     thread.join(WAIT_S)
-    assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
+    assert broker.queued_messages(lane.ledger.store.settings, lane.ledger.store.client, "chat.fake") == {"b"}
 
 
 def test_lane_dispatches_next_job_when_claim_fails(lane: Lane) -> None:
     mine = WorkerCard("w1", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 1, 0, state="ready")
-    Registry(lane.ledger).renew(mine)
+    Registry(lane.ledger.store).renew(mine)
     submit(lane.ledger, "a")
     submit(lane.ledger, "b")
     lane.ledger.cancel("a")
     assert lane.run_job("a") == "not waiting"
-    assert broker.queued_messages(lane.ledger.settings, lane.ledger.redis, "chat.fake") == {"b"}
+    assert broker.queued_messages(lane.ledger.store.settings, lane.ledger.store.client, "chat.fake") == {"b"}
 
 
 def test_pool_formats_no_arguments_for_unread_log_lines() -> None:
@@ -167,7 +170,7 @@ def test_lane_runs_last_attempt_exclusively(lane: Lane) -> None:
 def test_reconciler_abandons_stale_run(lane: Lane) -> None:
     reconciler = Reconciler(lane)
     thread = start(lane, "a")
-    lane.ledger.redis.hset(lane.ledger.channel("a") + ":record", "cancel", "")
+    lane.ledger.store.client.hset(lane.ledger.store.channel("a") + ":record", "cancel", "")
     reconciler.reconcile([])
     assert lane.running == 1  # it may have been claimed just now
     reconciler.reconcile([])

@@ -321,8 +321,10 @@ def test_lease_without_trouble_logs_nothing(
 
 @pytest.mark.parametrize("kind", ["chat", "video"])
 def test_make_runner_refuses_several_gpus_for_single_gpu_runner(ledger: Ledger, kind: str) -> None:
-    home = ledger.settings.home_dir
-    settings = ledger.settings.replace(engine="transformers", chat_model=str(home), video_model=str(home))
+    home = ledger.store.settings.home_dir
+    settings = ledger.store.settings.replace(
+        engine="transformers", chat_model=str(home), video_model=str(home)
+    )
     device = lease("0,1", home / "locks", lambda: GPUS)
     with pytest.raises(ConfigurationError, match="one GPU, not on 2"):
         make_runner(kind, settings, device, ledger, Outbox(ledger))

@@ -13,6 +13,7 @@ from tests.support.valkey import restartable_valkey
 from worker.jobs.events import Canceled, Event, Succeeded, Token
 from worker.jobs.ledger.appends import Append, Reply
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
 from worker.runs.outbox import Outbox
@@ -192,19 +193,19 @@ def test_run_logs_nothing_after_requeue(ledger: Ledger) -> None:
 
 def test_outbox_keeps_events_while_redis_refuses_writes(tmp_path: Path) -> None:
     with restartable_valkey(tmp_path) as server:
-        ledger = Ledger(Settings(redis_url=server.connection_url + "/0"))
+        ledger = Ledger(RedisStore(Settings(redis_url=server.connection_url + "/0")))
         outbox = Outbox(ledger)
         run = submit_and_claim(ledger, outbox)
-        ledger.redis.config_set("min-replicas-to-write", 1)
+        ledger.store.client.config_set("min-replicas-to-write", 1)
         outbox.start()
         run.emit(Token("a", 0, (0,)), DONE)
-        eventually(lambda: "errorstat_NOREPLICAS" in ledger.redis.info("errorstats"), "a refusal")
-        ledger.redis.config_set("min-replicas-to-write", 0)
+        eventually(lambda: "errorstat_NOREPLICAS" in ledger.store.client.info("errorstats"), "a refusal")
+        ledger.store.client.config_set("min-replicas-to-write", 0)
         assert run.over.wait(WAIT_S)
         outbox.stop(WAIT_S)
         assert logged_tokens(ledger) == [("a", 0, 1)]
         assert ledger.get("a").state == "succeeded"
-        ledger.redis.close()
+        ledger.store.close()
 
 
 def test_outbox_keeps_events_while_redis_is_away(tmp_path: Path) -> None:
@@ -212,7 +213,7 @@ def test_outbox_keeps_events_while_redis_is_away(tmp_path: Path) -> None:
     server = ValkeyServer(data_dir=tmp_path, persist=True, config=config)
     server.start()
     port = server.port
-    ledger = Ledger(Settings(redis_url=server.connection_url + "/0"))
+    ledger = Ledger(RedisStore(Settings(redis_url=server.connection_url + "/0")))
     outbox = Outbox(ledger)
     run = submit_and_claim(ledger, outbox)
     outbox.start()
@@ -232,5 +233,5 @@ def test_outbox_keeps_events_while_redis_is_away(tmp_path: Path) -> None:
         assert log[-1].type == "succeeded"
     finally:
         outbox.stop(WAIT_S)
-        ledger.redis.close()
+        ledger.store.close()
         back.stop()

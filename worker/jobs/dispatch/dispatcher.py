@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 def dispatch_next(ledger: Ledger, queue: str) -> None:
     """Dispatch as many jobs of the queue as its workers have free slots. Raises `RedisError`."""
-    dispatch(queue, Queues(ledger).dispatch_jobs(queue))
+    dispatch(queue, Queues(ledger.store).dispatch_jobs(queue))
 
 
 def dispatch(queue: str, job_ids: Iterable[str]) -> None:

@@ -21,6 +21,7 @@ from worker.jobs.ledger.connection import cannot_write
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import Media
 from worker.jobs.media.open import open_media_store
 
@@ -44,13 +45,14 @@ class Recovery:
     The first process of an interval takes the round (a key in Redis marks it), and the others skip it.
     """
 
-    def __init__(self, ledger: Ledger, media: Media | None = None) -> None:
-        self._ledger = ledger
-        self._cleanup = FileCleanup(ledger, media or open_media_store(ledger.settings))
-        self._registry = Registry(ledger)
-        self._queues = Queues(ledger)
-        self._webhook_queue = WebhookQueue(ledger)
-        self._lease_s = ledger.settings.lease_ttl_s
+    def __init__(self, store: RedisStore, media: Media | None = None) -> None:
+        self._store = store
+        self._ledger = Ledger(store)
+        self._cleanup = FileCleanup(self._ledger, media or open_media_store(store.settings))
+        self._registry = Registry(store)
+        self._queues = Queues(store)
+        self._webhook_queue = WebhookQueue(store)
+        self._lease_s = store.settings.lease_ttl_s
         self._interval_s = min(self._lease_s / TICKS, TICK_MAX_S)
         self._redis_uptime = RedisUptime(max(self._lease_s / 3, 2 * self._interval_s))
         self._stopped = threading.Event()
@@ -105,13 +107,13 @@ class Recovery:
 
     def _now(self) -> float:
         """Return the time of Redis' clock (s)."""
-        seconds, microseconds = self._ledger.redis.time()
+        seconds, microseconds = self._store.client.time()
         return seconds + microseconds / 1e6
 
     def _first_within(self, name: str, seconds: float) -> bool:
         """Return True to only one process in this many seconds, and False to all others."""
-        key, ttl_ms = self._ledger.key("recovery", name), int(seconds * 1000)
-        return bool(self._ledger.redis.set(key, "1", nx=True, px=max(1, ttl_ms)))
+        key, ttl_ms = self._store.key("recovery", name), int(seconds * 1000)
+        return bool(self._store.client.set(key, "1", nx=True, px=max(1, ttl_ms)))
 
     def _first_for_files(self, name: str, seconds: float) -> bool:
         """Return what `_first_within` does, but True to every process while Redis refuses writes.
@@ -146,7 +148,7 @@ class Recovery:
         latest = self._now() - self._lease_s
         for queue in self._queues.names():
             jobs = self._queues.dispatched_before(queue, latest)
-            known = queued_messages(self._ledger.settings, self._ledger.redis, queue) if jobs else set()
+            known = queued_messages(self._store.settings, self._store.client, queue) if jobs else set()
             for job_id in (job_id for job_id in jobs if job_id not in known):
                 try:
                     self._ledger.get(job_id)

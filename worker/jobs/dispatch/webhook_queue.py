@@ -4,7 +4,7 @@ import logging
 
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
-from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import Record
 
 __all__ = ["AT_ONCE", "HOST_AT_ONCE", "OWNER_AT_ONCE", "QUEUE", "TASK", "WebhookQueue"]
@@ -29,9 +29,9 @@ class WebhookQueue:
     record.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._redis = ledger.redis
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        self._redis = store.client
 
     def dispatch_due(self) -> None:
         """Send a message for each delivery that is due and that the limits allow now.
@@ -40,10 +40,10 @@ class WebhookQueue:
 
         Raises `kombu.exceptions.OperationalError`.
         """
-        settings = self._ledger.settings
+        settings = self._store.settings
         limits = AT_ONCE, OWNER_AT_ONCE, HOST_AT_ONCE, settings.webhook_max_due, LOST_S
         args = settings.prefix, *limits, messages_key(settings, QUEUE)
-        tries, given_up = self._ledger.scripts.eval("dispatch_webhooks", *args)
+        tries, given_up = self._store.scripts.eval("dispatch_webhooks", *args)
         for job_id in given_up:
             log.error("job %s: webhook given up, its key has %d others", job_id, settings.webhook_max_due)
         for job_id, tried in zip(tries[::2], tries[1::2], strict=True):
@@ -55,8 +55,8 @@ class WebhookQueue:
 
         Each try is made once, even if several messages lead to it.
         """
-        head = self._ledger.settings.prefix, "", "", "", job_id  # no times, because no event is logged
-        return bool(self._ledger.scripts.eval("claim_webhook_try", *head, tried, LOST_S))
+        head = self._store.settings.prefix, "", "", "", job_id  # no times, because no event is logged
+        return bool(self._store.scripts.eval("claim_webhook_try", *head, tried, LOST_S))
 
     def postpone(self, record: Record, seconds: float) -> None:
         """End a try that has failed. The next one is due in this many seconds."""
@@ -75,8 +75,8 @@ class WebhookQueue:
             pipe.execute()
 
     def _undelivered(self, owner: str) -> str:
-        return self._ledger.key("owner", owner, "webhooks")
+        return self._store.key("owner", owner, "webhooks")
 
     @property
     def _active(self) -> str:
-        return self._ledger.key("webhooks", "active")
+        return self._store.key("webhooks", "active")

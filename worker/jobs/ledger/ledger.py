@@ -81,13 +81,13 @@ class Ledger(LedgerReader):
 
         Raises `QueueFull`, `StorageFull`, or `IdempotencyConflict` if the key belongs to another request.
         """
-        limits, known = self.settings, ("", "")
+        limits, known = self.store.settings, ("", "")
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
         if idempotency_key:
             known = self._idempotency_redis_key(owner, idempotency_key.key), idempotency_key.fingerprint
         job = spec.kind, queue, spec.model_dump_json(), owner, spec.priority
         args = *limits.caps, max_queue_s, timeout_s, *job, *known, spec.webhook_host, file_bytes
-        outcome, *ids = self.scripts.eval("submit", *self.common_args(job_id), *args)
+        outcome, *ids = self._scripts.eval("submit", *self.store.common_args(job_id), *args)
         if outcome == "differs":
             raise IdempotencyConflict("this Idempotency-Key came with another request before")
         raise_if_full(outcome, queue, limits.max_waiting)
@@ -103,9 +103,9 @@ class Ledger(LedgerReader):
         this is the job's last attempt: the job may have killed its earlier workers, and must not take other
         jobs with it.
         """
-        settings, name = self.settings, claim or uuid.uuid4().hex
+        settings, name = self.store.settings, claim or uuid.uuid4().hex
         args = worker, device, name, settings.lease_ttl_s, settings.max_attempts, "1" if exclusive else ""
-        reply = self.scripts.eval("claim", *self.common_args(job_id), *args)
+        reply = self._scripts.eval("claim", *self.store.common_args(job_id), *args)
         if reply == _NEEDS_EXCLUSIVE:
             raise NeedsExclusiveWorker(f"{job_id} has lost too many workers to run beside other jobs")
         return Record.from_hash(job_id, dict(zip(reply[::2], reply[1::2], strict=True))) if reply else None
@@ -115,11 +115,11 @@ class Ledger(LedgerReader):
 
         The call may be repeated after an error: events that are in the log already are not logged again.
         """
-        common, calls = self.common_args(""), []
+        common, calls = self.store.common_args(""), []
         for start in range(0, len(appends), _JOBS_PER_APPEND):
             jobs = (item.script_args() for item in appends[start : start + _JOBS_PER_APPEND])
             calls.append((*common, *chain.from_iterable(jobs)))
-        replies = chain.from_iterable(self.scripts.eval_all("append", calls))
+        replies = chain.from_iterable(self._scripts.eval_all("append", calls))
         return [Ended(reply) if isinstance(reply, list) else reply for reply in replies]
 
     def cancel(self, job_id: str) -> JobState:
@@ -129,7 +129,7 @@ class Ledger(LedgerReader):
         reply to its next append. If the worker has not ended the job after `lease_ttl_s`, it ends without the
         worker.
         """
-        state = self.scripts.eval("cancel", *self.common_args(job_id), self.settings.lease_ttl_s)
+        state = self._scripts.eval("cancel", *self.store.common_args(job_id), self.store.settings.lease_ttl_s)
         if state is None:
             raise JobNotFound(f"there is no job {job_id}")
         return cast(JobState, state)
@@ -140,8 +140,8 @@ class Ledger(LedgerReader):
         Return None if the job did not go back: the worker does not have it any more, the job has ended or
         ends with this call, or the reason is `worker_lost` and the worker still holds its lease.
         """
-        args = worker, reason, self.settings.max_attempts, "" if attempt is None else attempt
-        return cast(str | None, self.scripts.eval("requeue", *self.common_args(job_id), *args))
+        args = worker, reason, self.store.settings.max_attempts, "" if attempt is None else attempt
+        return cast(str | None, self._scripts.eval("requeue", *self.store.common_args(job_id), *args))
 
     def forget(self, job_id: str) -> None:
         """Delete a job that has ended. Raises `JobNotFound`, or `JobConflict` while the job waits or runs.
@@ -149,7 +149,7 @@ class Ledger(LedgerReader):
         The caller has removed the job's files.
         """
         self.get(job_id)
-        if not self.scripts.eval("forget", *self.common_args(job_id)):
+        if not self._scripts.eval("forget", *self.store.common_args(job_id)):
             raise JobConflict("the job has not ended yet; cancel it first")
 
     def forget_all(self, job_ids: Sequence[str]) -> None:
@@ -163,13 +163,13 @@ class Ledger(LedgerReader):
     def _eval_for_all(self, script: str, job_ids: Sequence[str]) -> None:
         for start in range(0, len(job_ids), _CALLS_PER_PIPELINE):
             jobs = job_ids[start : start + _CALLS_PER_PIPELINE]
-            self.scripts.eval_all(script, [self.common_args(job_id) for job_id in jobs])
+            self._scripts.eval_all(script, [self.store.common_args(job_id) for job_id in jobs])
 
     def end_overdue(self) -> Sequence[str]:
         """End the jobs whose deadline has passed, waiting or running, and return their ids."""
-        overdue = cast(Sequence[str], self.scripts.eval("overdue", self.settings.prefix))
-        calls = [self.common_args(job_id) for job_id in overdue]
-        ended = self.scripts.eval_all("expire", calls) if calls else []
+        overdue = cast(Sequence[str], self._scripts.eval("overdue", self.store.settings.prefix))
+        calls = [self.store.common_args(job_id) for job_id in overdue]
+        ended = self._scripts.eval_all("expire", calls) if calls else []
         return [job_id for job_id, done in zip(overdue, ended, strict=True) if done]
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from worker.jobs.ledger.ledger import Ledger, raise_if_full
+from worker.jobs.ledger.ledger import raise_if_full
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import QueueInfo
 
 __all__ = ["Queues"]
@@ -13,21 +14,21 @@ MAX_BROADCAST = 1000
 
 
 class Queues:
-    """The queues of the ledger, one for each served model. Their order is fair between the owners of jobs."""
+    """The queues, one for each served model. Their order is fair between the owners of jobs."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self._redis = ledger.redis
-        self._scripts = ledger.scripts
-        self._prefix = ledger.settings.prefix
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        self._redis = store.client
+        self._scripts = store.scripts
+        self._prefix = store.settings.prefix
 
     def _key(self, queue: str, part: str) -> str:
-        return self.ledger.key("queue", queue, part)
+        return self._store.key("queue", queue, part)
 
     def names(self) -> Sequence[str]:
         """Return the names of the queues that have had a job or whose model was served, sorted."""
-        jobs = cast("set[str]", self._redis.smembers(self.ledger.key("queues")))
-        return sorted(jobs | set(cast("list[str]", self._redis.hkeys(self.ledger.key("models")))))
+        jobs = cast("set[str]", self._redis.smembers(self._store.key("queues")))
+        return sorted(jobs | set(cast("list[str]", self._redis.hkeys(self._store.key("models")))))
 
     def all_info(self) -> Iterator[QueueInfo]:
         """Yield the `QueueInfo` of every queue."""
@@ -41,16 +42,16 @@ class Queues:
             waiting, running = pipe.execute()
         slots, wait = self._scripts.eval("load", self._prefix, queue)
         wait_s = float(wait) if wait else None
-        return QueueInfo(queue, waiting, running, slots, self.ledger.settings.max_waiting, wait_s)
+        return QueueInfo(queue, waiting, running, slots, self._store.settings.max_waiting, wait_s)
 
     def check_room(self, queue: str, owner: str = "", file_bytes: int = 0) -> None:
         """Raise `QueueFull` or `StorageFull` if the queue would refuse another job of the owner.
 
         `file_bytes` are the bytes of the job's clip and background.
         """
-        limits = self.ledger.settings
+        limits = self._store.settings
         args = *limits.caps, queue, owner, file_bytes
-        outcome = self._scripts.eval("check_room", *self.ledger.common_args(""), *args)
+        outcome = self._scripts.eval("check_room", *self._store.common_args(""), *args)
         raise_if_full(outcome, queue, limits.max_waiting)
 
     def dispatch_jobs(self, queue: str) -> Sequence[str]:
@@ -65,7 +66,7 @@ class Queues:
 
         Only the first `MAX_BROADCAST` jobs of the queue get one.
         """
-        self._scripts.eval("broadcast_positions", *self.ledger.common_args(""), queue, MAX_BROADCAST)
+        self._scripts.eval("broadcast_positions", *self._store.common_args(""), queue, MAX_BROADCAST)
 
     def dispatched_before(self, queue: str, time_s: float) -> Sequence[str]:
         """Return the jobs that were dispatched before this time (of Redis' clock) and are not claimed yet."""

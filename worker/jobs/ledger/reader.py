@@ -1,18 +1,14 @@
-"""The reading half of the ledger: keys, job records, pages of jobs, and event logs."""
+"""The reading half of the ledger: job records, pages of jobs, and event logs."""
 
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
-
-import redis
+from typing import cast
 
 from worker.jobs.errors import InvalidInput, JobNotFound
 from worker.jobs.events import LoggedEvent
-from worker.jobs.ledger.connection import connect
-from worker.jobs.ledger.scripts import Scripts
-from worker.jobs.records import Record, rfc3339
-from worker.jobs.settings import Settings
+from worker.jobs.ledger.store import RedisStore
+from worker.jobs.records import Record
 
 __all__ = ["LedgerReader"]
 
@@ -26,30 +22,17 @@ class LedgerReader:
     Methods raise `redis.exceptions.RedisError` if Redis cannot be reached.
     """
 
-    def __init__(self, settings: Settings, client: "redis.Redis | None" = None) -> None:
-        self.settings = settings
-        self.redis = client or connect(settings)
-        self.scripts = Scripts(self.redis)
-
-    def key(self, *parts: str) -> str:
-        """Return the Redis key of these parts, behind the prefix. `lua/prelude.lua` lists all keys."""
-        return ":".join((self.settings.prefix, *parts))
-
-    def channel(self, job_id: str) -> str:
-        """Return the pub/sub channel of the job's events. It is also the start of the job's keys."""
-        return self.key("job", f"{{{job_id}}}")
-
-    def common_args(self, job_id: str) -> tuple[Any, ...]:
-        """Return the first five arguments of every script about a job."""
-        now = time.time()
-        return self.settings.prefix, rfc3339(now), now, self.settings.retention_s, job_id
+    def __init__(self, store: RedisStore) -> None:
+        self.store = store
+        self._redis = store.client
+        self._scripts = store.scripts
 
     def has_job_for(self, owner: str, key: str) -> bool:
         """Return whether a request of the owner with this idempotency key has made a job."""
-        return bool(self.redis.exists(self._idempotency_redis_key(owner, key)))
+        return bool(self._redis.exists(self._idempotency_redis_key(owner, key)))
 
     def _idempotency_redis_key(self, owner: str, key: str) -> str:
-        return self.key("once", owner, hashlib.sha256(key.encode(errors="replace")).hexdigest())
+        return self.store.key("once", owner, hashlib.sha256(key.encode(errors="replace")).hexdigest())
 
     def get(self, job_id: str) -> Record:
         """Return the job's record. Raises `JobNotFound` if there is no such job."""
@@ -62,12 +45,14 @@ class LedgerReader:
         """Return the records of those jobs that exist, with their positions in the queue."""
         if not job_ids:
             return []
-        with self.redis.pipeline(transaction=False) as pipe:
+        with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
-                pipe.hgetall(self.channel(job_id) + ":record")
+                pipe.hgetall(self.store.channel(job_id) + ":record")
             found = {i: fields for i, fields in zip(job_ids, pipe.execute(), strict=True) if fields}
-        queued = [self.common_args(job_id) for job_id, fields in found.items() if fields["state"] == "queued"]
-        replies = self.scripts.eval_all("position", queued) if queued else []
+        queued = [
+            self.store.common_args(job_id) for job_id, fields in found.items() if fields["state"] == "queued"
+        ]
+        replies = self._scripts.eval_all("position", queued) if queued else []
         positions = {args[-1]: reply for args, reply in zip(queued, replies, strict=True)}
         return [Record.from_hash(job_id, fields, positions.get(job_id)) for job_id, fields in found.items()]
 
@@ -83,8 +68,8 @@ class LedgerReader:
 
         `after` is the id of the last job of the previous page. Raises `InvalidInput` if it does not exist.
         """
-        index = self.key("owner", owner, "jobs")
-        score = None if after is None else self.redis.zscore(index, after)
+        index = self.store.key("owner", owner, "jobs")
+        score = None if after is None else self._redis.zscore(index, after)
         if after is not None and score is None:
             raise InvalidInput("after", f"there is no job {after}")
         found: list[Record] = []
@@ -100,7 +85,7 @@ class LedgerReader:
     def _batches(self, index: str, newest: str) -> Iterator[Sequence[str]]:
         """Yield the job ids of the index from the score `newest` down, `_PAGE_SIZE` at a time."""
         start = 0
-        while job_ids := self.redis.zrange(
+        while job_ids := self._redis.zrange(
             index, newest, "-inf", desc=True, byscore=True, offset=start, num=_PAGE_SIZE
         ):
             yield cast(Sequence[str], job_ids)
@@ -108,25 +93,25 @@ class LedgerReader:
 
     def expired(self) -> Sequence[str]:
         """Return the jobs that ended more than `retention_s` ago or are evicted, the evicted ones first."""
-        last = time.time() - self.settings.retention_s
-        return cast(Sequence[str], self.redis.zrangebyscore(self.key("finished"), "-inf", last))
+        last = time.time() - self.store.settings.retention_s
+        return cast(Sequence[str], self._redis.zrangebyscore(self.store.key("finished"), "-inf", last))
 
     def with_inputs(self, age_s: float) -> Sequence[str]:
         """Return the jobs that ended more than `age_s` seconds ago and still have their inputs."""
         last = time.time() - age_s
-        return cast(Sequence[str], self.redis.zrangebyscore(self.key("inputs"), "-inf", last))
+        return cast(Sequence[str], self._redis.zrangebyscore(self.store.key("inputs"), "-inf", last))
 
     def fields(self, name: str, job_ids: Sequence[str]) -> Sequence[str | None]:
         """Return this field of each job's record, or None if there is no such record or field."""
-        with self.redis.pipeline(transaction=False) as pipe:
+        with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
-                pipe.hget(self.channel(job_id) + ":record", name)
+                pipe.hget(self.store.channel(job_id) + ":record", name)
             return cast("Sequence[str | None]", pipe.execute())
 
     def events(self, job_id: str, after: int = 0) -> Sequence[LoggedEvent]:
         """Return the job's events with numbers above `after`, in order; none if there is no such job."""
         entries = cast(
             "Sequence[tuple[str, dict[str, str]]]",
-            self.redis.xrange(self.channel(job_id) + ":events", min=f"({after}-0" if after else "-"),
+            self._redis.xrange(self.store.channel(job_id) + ":events", min=f"({after}-0" if after else "-"),
         )
         return [LoggedEvent.from_json(entry["event"], entry.get("resume", "")) for _, entry in entries]

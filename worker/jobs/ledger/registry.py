@@ -5,39 +5,39 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import cast
 
-from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import ModelCard, WorkerCard
 
 __all__ = ["Registry"]
 
 
 class Registry:
-    """The workers and models that the ledger's Redis knows."""
+    """The workers and models that Redis knows."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.redis = ledger.redis
-        self.key = ledger.key
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        self._redis = store.client
+        self._key = store.key
 
     def renew(self, card: WorkerCard) -> None:
         """Extend the worker's lease to `lease_ttl_s` from now, and store its card."""
-        settings = self.ledger.settings
+        settings = self._store.settings
         card_json = json.dumps(asdict(card))
-        self.ledger.scripts.eval("renew", settings.prefix, card.name, settings.lease_ttl_s, card_json)
+        self._store.scripts.eval("renew", settings.prefix, card.name, settings.lease_ttl_s, card_json)
 
     def release(self, name: str, *, only_lapsed: bool = False) -> None:
         """Remove the worker. If it still has jobs, end its lease now, so that recovery requeues them.
 
         With `only_lapsed`, do nothing while the worker holds its lease.
         """
-        self.ledger.scripts.eval("release", self.ledger.settings.prefix, name, "1" if only_lapsed else "")
+        self._store.scripts.eval("release", self._store.settings.prefix, name, "1" if only_lapsed else "")
 
     def workers(self) -> Sequence[WorkerCard]:
         """Return the cards of all workers, by name.
 
         A worker that was killed keeps its card until recovery finds that its lease has lapsed.
         """
-        cards = self.redis.hgetall(self.key("worker", "cards"))
+        cards = self._redis.hgetall(self._key("worker", "cards"))
         return [WorkerCard(**json.loads(cards[name])) for name in sorted(cards)]
 
     def live(self) -> list[WorkerCard]:
@@ -47,34 +47,34 @@ class Registry:
 
     def lapsed(self) -> Sequence[str]:
         """Return the names of the workers whose lease has ended."""
-        return cast(Sequence[str], self.ledger.scripts.eval("lapsed", self.ledger.settings.prefix))
+        return cast(Sequence[str], self._store.scripts.eval("lapsed", self._store.settings.prefix))
 
     def jobs_of(self, worker: str) -> Sequence[str]:
         """Return the jobs that the worker has claimed and not ended, oldest first."""
-        jobs = list(cast("set[str]", self.redis.smembers(self.key("worker", worker, "jobs"))))
-        ages = cast("Sequence[float | None]", self.redis.zmscore(self.key("jobs"), jobs)) if jobs else []
+        jobs = list(cast("set[str]", self._redis.smembers(self._key("worker", worker, "jobs"))))
+        ages = cast("Sequence[float | None]", self._redis.zmscore(self._key("jobs"), jobs)) if jobs else []
         return [job for _, job in sorted(zip((age or 0 for age in ages), jobs, strict=True))]
 
     def publish_model(self, card: ModelCard, prompt: str | None = None) -> None:
         """Store the card of a model that is served, and its prompt template in serialised form."""
-        with self.redis.pipeline() as pipe:
-            pipe.hset(self.key("models"), card.queue, json.dumps(asdict(card)))
+        with self._redis.pipeline() as pipe:
+            pipe.hset(self._key("models"), card.queue, json.dumps(asdict(card)))
             if prompt is not None:
-                pipe.set(self.key("model", card.name, "prompt"), prompt)
+                pipe.set(self._key("model", card.name, "prompt"), prompt)
             pipe.execute()
 
     def models(self) -> Sequence[ModelCard]:
         """Return the cards of all models that were ever served, by queue."""
-        cards = self.redis.hgetall(self.key("models"))
+        cards = self._redis.hgetall(self._key("models"))
         return [ModelCard(**json.loads(cards[name])) for name in sorted(cards)]
 
     def prompt(self, model: str) -> str | None:
         """Return the model's prompt template in serialised form, or None if it has none."""
-        return cast(str | None, self.redis.get(self.key("model", model, "prompt")))
+        return cast(str | None, self._redis.get(self._key("model", model, "prompt")))
 
     def totals(self) -> dict[tuple[str, str], int]:
         """Return the number of ended jobs by (queue, state)."""
-        counts = cast("dict[str, str]", self.redis.hgetall(self.key("totals")))
+        counts = cast("dict[str, str]", self._redis.hgetall(self._key("totals")))
         found = {}
         for name, count in sorted(counts.items()):
             queue, _, state = name.rpartition(" ")

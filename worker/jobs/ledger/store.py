@@ -1,0 +1,39 @@
+"""The store: the Redis client, the keys and the scripts on which the ledger and its neighbours are built."""
+
+import time
+from typing import Any
+
+import redis
+
+from worker.jobs.ledger.connection import connect
+from worker.jobs.ledger.scripts import Scripts
+from worker.jobs.records import rfc3339
+from worker.jobs.settings import Settings
+
+__all__ = ["RedisStore"]
+
+
+class RedisStore:
+    """The Redis of an installation, as one process uses it. It opens connections on first use."""
+
+    def __init__(self, settings: Settings, client: "redis.Redis | None" = None) -> None:
+        self.settings = settings
+        self.client = client or connect(settings)
+        self.scripts = Scripts(self.client)
+
+    def key(self, *parts: str) -> str:
+        """Return the Redis key of these parts, behind the prefix. `lua/prelude.lua` lists all keys."""
+        return ":".join((self.settings.prefix, *parts))
+
+    def channel(self, job_id: str) -> str:
+        """Return the pub/sub channel of the job's events. It is also the start of the job's keys."""
+        return self.key("job", f"{{{job_id}}}")
+
+    def common_args(self, job_id: str) -> tuple[Any, ...]:
+        """Return the first five arguments of every script about a job."""
+        now = time.time()
+        return self.settings.prefix, rfc3339(now), now, self.settings.retention_s, job_id
+
+    def close(self) -> None:
+        """Close the client's connections."""
+        self.client.close()
