@@ -20,9 +20,9 @@ from webapi.local.commands import authority, models_argv, web_argv, webhooks_arg
 from webapi.local.readiness import ReadinessReporter
 from webapi.local.supervisor import Child, Supervisor
 from webapi.local.valkey import socket_in, valkey_argv, valkey_url
+from worker.jobs.connection.client import connect
 from worker.jobs.errors import ConfigurationError, StokerError
 from worker.jobs.home import protect_home
-from worker.jobs.ledger.connection import connect
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.open import open_media_store

@@ -9,6 +9,7 @@ from webapi.auth import access, audit
 from webapi.http.problems import RETRY_AFTER_S
 from webapi.services.backend import Backend
 from webapi.webhooks.destination import check_url
+from worker.jobs.connection.client import cannot_write
 from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next
 from worker.jobs.errors import (
     InvalidInput,
@@ -19,7 +20,6 @@ from worker.jobs.errors import (
     StorageFull,
     SubmitOutcomeUnknown,
 )
-from worker.jobs.ledger.connection import cannot_write
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.records import JobState, ModelCard
 from worker.jobs.specs import ChatJob, JobSpec

@@ -3,10 +3,12 @@
 import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from celery import Celery
 
+from worker.jobs.connection.sentinel_url import SentinelUrl
+from worker.jobs.connection.transport import RedisTransport, SentinelTransport
 from worker.jobs.kinds import TASKS
 from worker.jobs.settings import Settings
 
@@ -25,16 +27,22 @@ __all__ = [
 
 def _config() -> dict[str, Any]:
     settings = Settings.from_env()
+    sentinels = SentinelUrl.parse(settings.broker_url)
     return {
         "broker_url": celery_url(settings.broker_url),
+        "broker_transport": SentinelTransport if sentinels else RedisTransport,
         "broker_transport_options": {
             "priority_steps": [0],  # the ledger orders jobs by priority, so one list a queue is enough
             "global_keyprefix": f"{settings.prefix}:celery:",
             "socket_keepalive": True,
-            "health_check_interval": 15,
-            "socket_timeout": 5,  # so that the hub does not hang when Redis hangs
-            "socket_connect_timeout": 5,
+            # kombu drops a connection whose server has vanished after 1 s plus at most twice this interval.
+            # It then has time to connect again within a lease.
+            "health_check_interval": settings.redis_timeout_s,
+            "socket_timeout": settings.redis_timeout_s,  # so that the hub does not hang when Redis hangs
+            "socket_connect_timeout": settings.redis_timeout_s,
+            **_sentinel_options(sentinels),
         },
+        "broker_use_ssl": _tls_options(sentinels),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "task_ignore_result": True,  # the ledger holds results
@@ -55,12 +63,38 @@ def _config() -> dict[str, Any]:
 
 
 def celery_url(redis_url: str) -> str:
-    """Return the URL in the form that Celery expects. It has a form of its own for a Unix socket."""
+    """Return the URL in the form that Celery expects.
+
+    It has forms of its own for a Unix socket, and for Sentinels: a list of URLs, one for each Sentinel.
+    """
+    if sentinels := SentinelUrl.parse(redis_url):
+        options = sentinels.server_options
+        login = ":".join(quote(options.get(name, ""), safe="") for name in ("username", "password"))
+        hosts = (f"[{host}]" if ":" in host else host for host, _ in sentinels.sentinels)
+        ports = (port for _, port in sentinels.sentinels)
+        database = options.get("db", 0)
+        return ";".join(
+            f"sentinel://{login}@{host}:{port}/{database}" for host, port in zip(hosts, ports, strict=True)
+        )
     parts = urlsplit(redis_url)
     if parts.scheme != "unix":
         return redis_url
     database = dict(parse_qsl(parts.query)).get("db", "0")
     return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
+
+
+def _sentinel_options(sentinels: SentinelUrl | None) -> dict[str, Any]:
+    """Return the options of kombu's Sentinel transport; none for one server."""
+    if sentinels is None:
+        return {}
+    return {"master_name": sentinels.service, "sentinel_kwargs": sentinels.sentinel_options}
+
+
+def _tls_options(sentinels: SentinelUrl | None) -> dict[str, Any] | None:
+    """Return the TLS options of servers behind Sentinels. Those of one server are in its URL."""
+    if sentinels is None or not sentinels.tls:
+        return None
+    return {name: value for name, value in sentinels.server_options.items() if name.startswith("ssl_")}
 
 
 app = Celery("stoker", set_as_current=False)

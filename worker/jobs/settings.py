@@ -35,12 +35,17 @@ class Settings(BaseModel):
     """The media store that hosts without a common disk share, as a URL that fsspec opens, such as
     `s3://bucket/path`. If it is unset, clips, segments and results are stored in the folder `media` of
     `STOKER_HOME`. See [Media store](deployment.md#media-store)."""
-    redis_url: str | None = Field(None, repr=False, pattern=r"^(rediss?|unix)://")
-    """The Redis of the ledger and the Celery queues: one server, not a Redis Cluster. If it is unset, `stoker
+    redis_url: str | None = Field(None, repr=False, pattern=r"^(rediss?|unix|sentinels?)://")
+    """The Redis of the ledger and the Celery queues: one server, or a group of servers that Sentinels watch
+    (`sentinel://host:26379,host:26379,host:26379/mymaster?db=0`), but not a Redis Cluster. See
+    [Failover](deployment.md#failover). If it is unset, `stoker
     up` starts an embedded Valkey, and all other commands use `redis://127.0.0.1:6379/0`. `stoker keys` and
     `stoker worker health` first look for the Redis of a running `stoker up`."""
     redis_password: str | None = Field(None, repr=False)
     """The password of Redis, for a `STOKER_REDIS_URL` that contains none."""
+    redis_replicas: int = Field(0, ge=0)
+    """The number of replicas that must have a write before the API confirms it to a client. With `0` a
+    failover may lose the last writes. See [Failover](deployment.md#failover)."""
     prefix: str = Field("stoker", pattern=r"^[A-Za-z0-9_.-]+$")
     """The first part of every Redis key and channel, so that several installations can share one Redis."""
     url: str = "http://127.0.0.1:8000"
@@ -370,6 +375,14 @@ class Settings(BaseModel):
             return url
         user, address = parts.username or "", parts.netloc.rpartition("@")[2]
         return parts._replace(netloc=f"{user}:{quote(self.redis_password, safe='')}@{address}").geturl()
+
+    @property
+    def redis_timeout_s(self) -> float:
+        """How long a process waits for an answer of Redis, in seconds: a third of the lease, from 1 to 5.
+
+        A process that gives up so early can connect again before its lease lapses.
+        """
+        return max(1.0, min(5.0, self.lease_ttl_s / 3))
 
     @property
     def limits(self) -> Limits:

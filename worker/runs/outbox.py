@@ -8,8 +8,8 @@ from typing import Protocol
 
 from redis.exceptions import RedisError, ResponseError
 
+from worker.jobs.connection.client import cannot_write
 from worker.jobs.ledger.appends import Append, Reply
-from worker.jobs.ledger.connection import cannot_write
 from worker.jobs.ledger.ledger import Ledger
 
 __all__ = ["EventProducer", "Outbox"]

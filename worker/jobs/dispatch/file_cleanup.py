@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 
 from redis.exceptions import RedisError
 
+from worker.jobs.connection.client import cannot_write
 from worker.jobs.errors import InvalidJobId, JobNotFound, MediaUnavailable
-from worker.jobs.ledger.connection import cannot_write
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles, Media
 

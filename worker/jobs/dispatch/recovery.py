@@ -12,12 +12,12 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import queued_messages
+from worker.jobs.connection.client import cannot_write
 from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next, requeue
 from worker.jobs.dispatch.file_cleanup import FileCleanup
 from worker.jobs.dispatch.redis_uptime import RedisUptime
 from worker.jobs.dispatch.webhook_queue import WebhookQueue
 from worker.jobs.errors import JobNotFound, MediaUnavailable
-from worker.jobs.ledger.connection import cannot_write
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry

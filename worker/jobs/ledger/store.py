@@ -5,7 +5,7 @@ from typing import Any
 
 import redis
 
-from worker.jobs.ledger.connection import connect
+from worker.jobs.connection.client import connect
 from worker.jobs.ledger.scripts import Scripts
 from worker.jobs.records import rfc3339
 from worker.jobs.settings import Settings

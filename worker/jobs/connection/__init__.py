@@ -1,0 +1,1 @@
+"""Connections to Redis, to one server or through Sentinels, for the ledger and for Celery."""
