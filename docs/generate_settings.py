@@ -1,4 +1,4 @@
-"""Print docs/settings.md, made from the fields of `Settings` and their docstrings.
+"""Print docs/settings.md, made from the descriptions of the settings.
 
     python docs/generate_settings.py > docs/settings.md
 
@@ -7,22 +7,12 @@ A test compares the committed page with the output.
 
 import sys
 from collections.abc import Iterator
+from itertools import groupby
 
-from pydantic.fields import FieldInfo
-
-from worker.jobs.settings import PREFIX, Settings
-
-#: Title of each table, by the first field in it. A table ends where the next one begins.
-TABLES = {
-    "home": "General",
-    "host": "API",
-    "worker": "Workers",
-    "lease_ttl_s": "Jobs and limits",
-    "webhook_private": "Webhooks",
-}
+from worker.jobs.settings import Setting, Settings
 
 INTRODUCTION = """\
-<!-- `python docs/generate_settings.py` writes this page from worker/jobs/settings.py. -->
+<!-- `python docs/generate_settings.py` writes this page from worker/jobs/settings. -->
 
 # Settings
 
@@ -37,6 +27,10 @@ A secret `X` can also come from a file, so that no other program sees it in the 
 names the file. One line break at its end does not count. If both are set, `X` is used. The secrets are
 {secrets}.
 
+`stoker settings` prints each setting with its value, its default, and the source of the value: the
+environment, a file, or the default. `stoker settings --json` prints the same as JSON. Both print `***` for a
+secret.
+
 The variables that only the containers use are in [Deployment](deployment.md).
 """
 
@@ -48,25 +42,18 @@ def main() -> None:
 
 def page() -> str:
     """Return the whole page as Markdown."""
-    names = [f"`{PREFIX}{name.upper()}`" for name, field in Settings.model_fields.items() if not field.repr]
-    introduction = INTRODUCTION.format(secrets=f"{', '.join(names[:-1])} and {names[-1]}")
-    return introduction + "\n".join(_lines()) + "\n"
+    settings = Settings().describe()
+    secrets = [f"`{setting.variable}`" for setting in settings if setting.secret]
+    introduction = INTRODUCTION.format(secrets=f"{', '.join(secrets[:-1])} and {secrets[-1]}")
+    return introduction + "\n".join(_lines(settings)) + "\n"
 
 
-def _lines() -> Iterator[str]:
-    for name, field in Settings.model_fields.items():
-        if name in TABLES:
-            yield from ("", f"## {TABLES[name]}", "", "| variable | default | meaning |", "|---|---|---|")
-        meaning = " ".join((field.description or "").split())
-        yield f"| `{PREFIX}{name.upper()}` | {_default(field)} | {meaning} |"
-
-
-def _default(field: FieldInfo) -> str:
-    """Return the field's default as one would write it in the environment."""
-    value = field.get_default()
-    if value is None or value == "":
-        return "unset"
-    return f"`{value:.15g}`" if isinstance(value, float) else f"`{value}`"
+def _lines(settings: list[Setting]) -> Iterator[str]:
+    for area, rows in groupby(settings, lambda setting: setting.area):
+        yield from ("", f"## {area}", "", "| variable | default | meaning |", "|---|---|---|")
+        for setting in rows:
+            default = "unset" if setting.default is None else f"`{setting.default}`"
+            yield f"| `{setting.variable}` | {default} | {setting.description} |"
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def _video(settings: Settings, device: DeviceLease, *_: object) -> Runner:
         segment_batches=settings.segment_batches,
         model=settings.model_name("video"),
         limits=settings.limits,
-        sizes=settings.clip_sizes,
+        sizes=settings.video_sizes,
         compiled=settings.compile,
         pad=settings.pad,
     )

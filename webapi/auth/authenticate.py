@@ -89,6 +89,6 @@ def _is_local(backend: Backend) -> bool:
     if any(name in PROXY_HEADERS or name.startswith("x-forwarded-") for name in names):
         return False
     settings, origin = backend.settings, request.headers.get("Origin")
-    own = {None, request.host_url.rstrip("/"), *settings.origins}
+    own = {None, request.host_url.rstrip("/"), *settings.cors_origins}
     host = urlsplit(f"//{request.host}").hostname or ""
     return is_loopback(settings.host) and is_loopback(host) and origin in own

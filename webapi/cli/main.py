@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from webapi.auth import public_bind
 from webapi.cli.jobs import chat, status, video
 from webapi.cli.keys import keys
+from webapi.cli.settings import show_settings
 from webapi.local import commands, stack, state_file
 from worker.jobs.errors import StokerError
 from worker.jobs.home import protect_home
@@ -44,7 +45,7 @@ def main() -> None:
     """
 
 
-for command in (chat, video, status, keys):
+for command in (chat, video, status, keys, show_settings):
     main.add_command(command)
 
 _NO_AUTH = click.option(

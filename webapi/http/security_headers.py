@@ -26,11 +26,11 @@ PREFLIGHT_S = 600
 def register(app: Flask, settings: Settings) -> None:
     """Add security headers to every response, and CORS headers for the origins that the settings allow."""
     app.after_request(_harden)
-    if settings.origins:
+    if settings.cors_origins:
         app.after_request(_vary)
         CORS(
             app,
-            origins=settings.origins,
+            origins=list(settings.cors_origins),
             expose_headers=EXPOSED,
             allow_headers=ALLOWED,
             methods=["GET", "HEAD", "POST", "DELETE"],

@@ -58,7 +58,8 @@ def web_argv(settings: Settings, bind: str | None = None) -> list[str]:
     # that gunicorn is closing. By default, gunicorn would accept only 1000 connections, streams included.
     connections = ["--keep-alive", "75", "--worker-connections", str(CONNECTIONS)]
     # By default, a header SCRIPT_NAME or PATH_INFO from a proxy on this machine would change the path.
-    headers = ["--forwarder-headers", "", "--forwarded-allow-ips", settings.trusted_proxies]
+    proxies = ",".join(map(str, settings.trusted_proxies))
+    headers = ["--forwarder-headers", "", "--forwarded-allow-ips", proxies]
     options = ["-b", bind, "--graceful-timeout", "5", "--no-control-socket", *connections, *headers]
     options.append("--no-sendfile")  # gevent sends files in the same blocks, past the limits of `PacedSocket`
     return [*command, *options, "--log-level", settings.log_level.lower(), "webapi.app:create_app()"]

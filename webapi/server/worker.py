@@ -28,7 +28,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._settings = settings = Settings.from_env()
-        self._addresses = AddressCounts(settings.max_connections_per_address, settings.proxy_networks)
+        self._addresses = AddressCounts(settings.max_connections_per_address, settings.trusted_proxies)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve a connection until it ends."""

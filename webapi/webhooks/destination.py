@@ -51,10 +51,10 @@ def _refused(message: str) -> InvalidInput:
 def _is_listed(settings: Settings, host: str) -> bool:
     """Return True if `webhook_hosts` is empty or lists the host: `*.` stands for one or more labels."""
     name = host.rstrip(".")
-    for listed in settings.webhook_host_list:
+    for listed in settings.webhook_hosts:
         if name == listed or (listed.startswith("*.") and name.endswith(listed[1:])):
             return True
-    return not settings.webhook_host_list
+    return not settings.webhook_hosts
 
 
 def _host_refusal(settings: Settings, host: str, port: int) -> str | None:
@@ -77,5 +77,5 @@ def refusal(settings: Settings, address: str, port: int) -> str | None:
 
 
 def _port_refusal(settings: Settings, port: int) -> str | None:
-    ports = settings.webhook_port_list
+    ports = settings.webhook_ports
     return None if port in ports else f"leads to port {port}; these are allowed: {', '.join(map(str, ports))}"

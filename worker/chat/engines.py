@@ -46,7 +46,7 @@ def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine
         slots=settings.slots,
         context_length=settings.context_length,
         gpus=max(gpus, 1),
-        args=settings.vllm_options,
+        args=settings.vllm_args,
     )
     return NamedEngine(name, vllm)
 

@@ -34,3 +34,6 @@ class ClipSize(NamedTuple):
         if not (found := re.fullmatch(r"\s*([1-9]\d{0,4})x([1-9]\d{0,4})\s*", text)):
             raise ValueError(f"{text!r} is not a size such as 1280x720")
         return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"

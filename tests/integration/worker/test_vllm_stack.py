@@ -1,6 +1,5 @@
 """Tests of a chat worker on vLLM over HTTP. `make test-vllm` runs them."""
 
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -39,7 +38,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             url=f"http://127.0.0.1:{port}",
             lease_ttl_s=2,
             context_length=512,
-            vllm_args=json.dumps(SMALL_VLLM_ARGS),
+            vllm_args=SMALL_VLLM_ARGS,
         )
         stack = Stack(settings)
         groups: list[int] = []

@@ -295,7 +295,7 @@ def test_post_host_header_has_brackets_for_ipv6(open_ledger: Ledger, receiver: R
 
 
 def test_post_checks_address_with_current_settings(ledger: Ledger, receiver: Receiver) -> None:
-    ledger.store.settings = ledger.store.settings.replace(webhook_ports=receiver.port)
+    ledger.store.settings = ledger.store.settings.replace(webhook_ports=[receiver.port])
     record = canceled_job(ledger, receiver.url.replace("127.0.0.1", "name.example"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", resolving_to("127.0.0.1"))

@@ -40,7 +40,7 @@ def test_choose_engine_refuses_engine_that_is_not_installed(vllm: bool) -> None:
 @pytest.mark.parametrize("vllm", [True], indirect=True)
 @pytest.mark.parametrize("engine", ["auto", "transformers", "vllm"])
 def test_make_engine_returns_name_of_chosen_engine(vllm: bool, tmp_path: Path, engine: str) -> None:
-    settings = Settings(chat_model=str(tmp_path), vllm_args='{"dtype": "float16"}', slots=3)
+    settings = Settings(chat_model=str(tmp_path), vllm_args={"dtype": "float16"}, slots=3)
     named = make_engine(settings.replace(engine=engine), "cuda", gpus=1)
     assert named.name == ("transformers" if engine == "transformers" else "vllm")
     assert named.engine.slots == 3
@@ -61,4 +61,4 @@ def test_vllm_args_must_be_a_json_object(text: str) -> None:
 def test_vllm_args_survive_to_env() -> None:
     settings = Settings.from_env({"STOKER_VLLM_ARGS": '{"enforce_eager": true, "dtype": "float16"}'})
     again = Settings.from_env(settings.to_env())
-    assert again.vllm_options == {"enforce_eager": True, "dtype": "float16"}
+    assert again.vllm_args == {"enforce_eager": True, "dtype": "float16"}

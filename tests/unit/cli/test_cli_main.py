@@ -84,7 +84,7 @@ def test_web_executes_gunicorn_with_own_worker(run: Runner) -> None:
 def test_settings_refuse_proxies_that_are_not_networks(proxies: str) -> None:
     with pytest.raises(ConfigurationError, match="STOKER_TRUSTED_PROXIES"):
         Settings.from_env({"STOKER_TRUSTED_PROXIES": proxies})
-    networks = Settings.from_env({"STOKER_TRUSTED_PROXIES": "10.0.0.0/8, ::1"}).proxy_networks
+    networks = Settings.from_env({"STOKER_TRUSTED_PROXIES": "10.0.0.0/8, ::1"}).trusted_proxies
     assert list(map(str, networks)) == ["10.0.0.0/8", "::1/128"]
 
 
@@ -112,8 +112,8 @@ def test_media_store_without_library_is_one_sentence(command: str, tmp_path: Pat
 
 
 def test_settings_parse_video_sizes() -> None:
-    sizes = Settings.from_env({"STOKER_VIDEO_SIZES": "1280x720, 64x48"}).clip_sizes
-    assert sizes == [ClipSize(width=1280, height=720), ClipSize(64, 48)]
+    sizes = Settings.from_env({"STOKER_VIDEO_SIZES": "1280x720, 64x48"}).video_sizes
+    assert sizes == (ClipSize(width=1280, height=720), ClipSize(64, 48))
     for wrong in ("1280", "0x720", "1280x720;64x48", "-1x5", "1280x1000000"):
         with pytest.raises(
             ConfigurationError, match=r"STOKER_VIDEO_SIZES: .* is not a size such as 1280x720"

@@ -1,4 +1,4 @@
-"""Tests of secrets in settings: where they are read, and where they never appear."""
+"""Tests of settings: their sources, lists, and secrets, which never appear."""
 
 from pathlib import Path
 
@@ -98,3 +98,67 @@ def test_broker_url_contains_password(url: str, expected: str) -> None:
 @pytest.mark.parametrize("url", ["redis://redis:7/1", "unix:///run/redis.sock"])
 def test_broker_url_without_password_is_the_given_one(url: str) -> None:
     assert Settings.from_env({"STOKER_REDIS_URL": url}).broker_url == url
+
+
+def test_settings_without_from_env_ignore_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKER_SLOTS", "3")
+    assert Settings().slots == 8
+    assert Settings.from_env().slots == 3
+
+
+LISTS = {
+    "STOKER_CORS_ORIGINS": "https://a.example,http://localhost:3000",
+    "STOKER_TRUSTED_PROXIES": "10.0.0.0/8,::1/128",
+    "STOKER_VIDEO_SIZES": "640x360,1280x720",
+    "STOKER_WEBHOOK_PORTS": "443,8443",
+    "STOKER_WEBHOOK_HOSTS": "*.example.com,8.8.8.8",
+    "STOKER_VLLM_ARGS": '{"dtype": "float16"}',
+}
+
+
+def test_lists_are_the_same_in_child() -> None:
+    settings = Settings.from_env(LISTS)
+    assert settings.webhook_ports == (443, 8443)
+    assert settings.to_env().items() >= LISTS.items()
+    assert Settings.from_env(settings.to_env()) == settings.replace(slots=settings.slots)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "part"),
+    [
+        ("STOKER_WEBHOOK_PORTS", "443, http", "http: "),
+        ("STOKER_VIDEO_SIZES", "640x360,12", "'12' is not"),
+        ("STOKER_TRUSTED_PROXIES", "::1,10.0.0.1/8", "10.0.0.1/8 has host bits"),
+        ("STOKER_CORS_ORIGINS", "http://a,*", r"\* is not"),
+    ],
+)
+def test_settings_name_the_part_of_a_list_that_is_not_valid(variable: str, value: str, part: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{variable}: {part}"):
+        Settings.from_env({variable: value})
+
+
+def test_replace_reports_an_invalid_change_like_the_environment() -> None:
+    with pytest.raises(ConfigurationError, match=r"^STOKER_SLOTS: "):
+        Settings().replace(slots=0)
+
+
+def test_replace_keeps_defaults_unset(files: dict[str, str]) -> None:
+    settings = Settings.from_env(files).replace(slots=3, api_key=None)
+    assert settings.model_fields_set == {"redis_url", "redis_password", "api_key", "media_url", "slots"}
+
+
+def test_settings_describe_value_default_and_source(files: dict[str, str]) -> None:
+    environ = files | {"STOKER_SLOTS": "3", "STOKER_API_KEY": "mine", "STOKER_HEARTBEAT_S": ""}
+    described = {setting.variable: setting for setting in Settings.from_env(environ).describe()}
+    assert list(described) == [f"STOKER_{name.upper()}" for name in Settings.model_fields]
+
+    def row(name: str) -> tuple[str | None, str | None, str]:
+        setting = described[f"STOKER_{name}"]
+        return setting.value, setting.default, setting.source
+
+    assert row("SLOTS") == ("3", "8", "environment")
+    assert row("HEARTBEAT_S") == ("15", "15", "default")
+    assert row("WEBHOOK_HOSTS") == (None, None, "default")
+    assert row("API_KEY") == ("***", None, "environment")
+    assert row("REDIS_PASSWORD") == ("***", None, "file")
+    assert described["STOKER_SLOTS"].description == "The number of chats that run at once in one worker."

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from webapi.submission.slots import Slots, probe_slot, upload_slot
 from worker.jobs.errors import TooManyUploads
 from worker.jobs.settings import Settings
 
-SETTINGS = {"max_uploads": 3, "max_uploads_per_key": 2, "max_probes": 3}
+SETTINGS: dict[str, Any] = {"max_uploads": 3, "max_uploads_per_key": 2, "max_probes": 3}
 #: A process that lives until its stdin ends.
 IDLE = [sys.executable, "-c", "import sys; sys.stdin.read()"]
 #: A process that takes a slot, says so, and keeps it.

@@ -1,0 +1,40 @@
+"""The command `stoker settings`."""
+
+import json
+import re
+from dataclasses import asdict
+from itertools import groupby
+
+import click
+
+from worker.jobs.settings import Setting, Settings
+
+__all__ = ["show_settings"]
+
+
+@click.command("settings")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show_settings(as_json: bool) -> None:
+    """Print every setting: its value, where the value comes from, its default, and its meaning.
+
+    The values are those that a command started here would use. Secrets are not shown.
+    """
+    described = Settings.from_env().describe()
+    if as_json:
+        click.echo(json.dumps([asdict(setting) for setting in described], indent=2))
+        return
+    for area, members in groupby(described, lambda setting: setting.area):
+        click.secho(f"{area}\n", bold=True)
+        for setting in members:
+            click.echo(f"{_value(setting)}\n{_meaning(setting)}\n")
+
+
+def _value(setting: Setting) -> str:
+    default = "" if setting.source == "default" else f", default {setting.default or 'unset'}"
+    return f"{setting.variable}: {setting.value or 'unset'} ({setting.source}{default})"
+
+
+def _meaning(setting: Setting) -> str:
+    """Return the description without the links of its Markdown."""
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", setting.description)
+    return click.wrap_text(text, initial_indent="    ", subsequent_indent="    ")

@@ -1,0 +1,27 @@
+"""The environment of this process and of its children."""
+
+import os
+
+from worker.jobs.settings.settings import Settings
+
+__all__ = ["child_env", "set_env", "set_env_default", "visible_devices"]
+
+
+def child_env(settings: Settings) -> dict[str, str]:
+    """Return the environment for a child process: that of this process, overridden by `settings`."""
+    return dict(os.environ) | settings.to_env()
+
+
+def set_env(**variables: str) -> None:
+    """Set variables that libraries read when they are imported, such as `CUDA_VISIBLE_DEVICES`."""
+    os.environ.update(variables)
+
+
+def set_env_default(**variables: str) -> None:
+    """Set the variables, except for those that the user has set."""
+    set_env(**{name: value for name, value in variables.items() if name not in os.environ})
+
+
+def visible_devices() -> str | None:
+    """Return the user's `CUDA_VISIBLE_DEVICES`, the set of GPUs to choose from; None if it is unset."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")

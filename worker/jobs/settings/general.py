@@ -1,0 +1,76 @@
+"""The settings that all processes share."""
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+from pydantic import ConfigDict, Field
+
+from worker.jobs.settings.area import Area
+
+__all__ = ["General"]
+
+
+class General(Area):
+    """The settings that all processes share."""
+
+    model_config = ConfigDict(title="General")
+
+    home: Path = Path("~/.stoker")
+    """The folder that holds the models, the media (or the staged copies of a remote media store), the device
+    locks, the logs and the data of the embedded Redis server. Stoker takes access to it away from other
+    users. See [Files](security.md#files)."""
+    media_url: str | None = Field(None, repr=False, pattern=r"^[a-z][a-z0-9+.-]*://.")
+    """The media store that hosts without a common disk share, as a URL that fsspec opens, such as
+    `s3://bucket/path`. If it is unset, clips, segments and results are stored in the folder `media` of
+    `STOKER_HOME`. See [Media store](deployment.md#media-store)."""
+    redis_url: str | None = Field(None, repr=False, pattern=r"^(rediss?|unix|sentinels?)://")
+    """The Redis of the ledger and the Celery queues: one server, or a group of servers that Sentinels watch
+    (`sentinel://host:26379,host:26379,host:26379/mymaster?db=0`), but not a Redis Cluster. See
+    [Failover](deployment.md#failover). If it is unset, `stoker up` starts an embedded Valkey, and all other
+    commands use `redis://127.0.0.1:6379/0`. `stoker keys` and `stoker worker health` first look for the Redis
+    of a running `stoker up`."""
+    redis_password: str | None = Field(None, repr=False)
+    """The password of Redis, for a `STOKER_REDIS_URL` that contains none."""
+    redis_replicas: int = Field(0, ge=0)
+    """The number of replicas that must have a write before the API confirms it to a client. With `0` a
+    failover may lose the last writes. See [Failover](deployment.md#failover)."""
+    prefix: str = Field("stoker", pattern=r"^[A-Za-z0-9_.-]+$")
+    """The first part of every Redis key and channel, so that several installations can share one Redis."""
+    url: str = "http://127.0.0.1:8000"
+    """The URL at which the command line finds the API. If it is unset and `stoker up` runs on this machine,
+    the command line uses that API."""
+    api_key: str | None = Field(None, repr=False, pattern=r"^[!-~]+$")
+    """The API key that the command line sends. See [Keys](security.md#keys)."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The lowest level that is logged: `DEBUG` (two lines for each job), `INFO`, `WARNING` or `ERROR`."""
+
+    @property
+    def home_dir(self) -> Path:
+        """The absolute path of `home`."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def models_dir(self) -> Path:
+        """The folder of fetched and converted models."""
+        return self.home_dir / "models"
+
+    @property
+    def media_dir(self) -> Path:
+        """The folder of the jobs' files if there is no `media_url`. Each prefix has a folder of its own."""
+        return self.home_dir / "media" / self.prefix
+
+    @property
+    def staging_dir(self) -> Path:
+        """The folder of copies of files from `media_url` that a process of this machine works on."""
+        return self.home_dir / "staging" / self.prefix
+
+    @property
+    def broker_url(self) -> str:
+        """The URL of the Redis to connect to, with the password if there is one."""
+        url = self.redis_url or "redis://127.0.0.1:6379/0"
+        parts = urlsplit(url)
+        if self.redis_password is None or parts.password is not None:
+            return url
+        user, address = parts.username or "", parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=f"{user}:{quote(self.redis_password, safe='')}@{address}").geturl()

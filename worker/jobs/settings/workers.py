@@ -1,0 +1,109 @@
+"""The settings of workers."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+from worker.jobs.limits import ClipSize
+from worker.jobs.settings.area import Area, CommaSeparated
+
+__all__ = ["Workers"]
+
+
+def _json_object(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        args = json.loads(value)
+    except ValueError as error:
+        raise PydanticCustomError("json", "{why}", {"why": f"this is not JSON: {error}"}) from None
+    if not isinstance(args, dict):
+        raise PydanticCustomError("json", 'a JSON object is needed, such as {"dtype": "float16"}')
+    return args
+
+
+def _size(value: object) -> ClipSize:
+    return ClipSize.parse(str(value))
+
+
+class Workers(Area):
+    """The settings of workers."""
+
+    model_config = ConfigDict(title="Workers")
+
+    worker: Literal["chat", "video"] | None = None
+    """The kind of job that this worker serves, `chat` or `video`. `stoker worker` sets it."""
+    devices: str = "auto"
+    """The devices of this worker. `auto` takes the first GPU that no worker holds and that has enough free
+    memory, and the CPU if the machine has no GPU. `spare` does the same but never takes the first GPU, and
+    takes the CPU if no other one is free (`stoker up` gives this value to its video worker). `cpu` takes no
+    GPU. A list such as `0` or `0,1` names GPUs by index or UUID. See [Devices](workers.md#devices)."""
+    locks_dir: Path | None = None
+    """The folder of the device locks, if it is not `locks` in `STOKER_HOME`. Users who share the GPUs of a
+    machine need one folder that all of them can write to. See [Devices](workers.md#devices)."""
+    device_free_bytes: int | None = Field(None, ge=0)
+    """The memory, in bytes, that a GPU must have free to be chosen by `auto` or `spare`. If it is unset, half
+    of the GPU's memory must be free."""
+    device_wait_s: float = Field(0.0, ge=0)
+    """The seconds that `auto` waits for a GPU while other workers hold all of them. `inf` waits for ever."""
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    """The engine of a chat worker: `transformers`, `vllm`, or `auto`, which takes vLLM if it is installed and
+    the worker has leased a GPU. See [Chat engines](workers.md#chat-engines)."""
+    vllm_args: Annotated[
+        dict[str, Any], BeforeValidator(_json_object), PlainSerializer(json.dumps, when_used="json")
+    ] = Field(default_factory=dict)
+    """The arguments of vLLM's engine, as a JSON object."""
+    chat_model: str = "SmolLM2-135M-Instruct"
+    """The chat model: the name of a default model, a Hugging Face directory, or a `.gguf` file. The API sends
+    a chat that names no model to this model."""
+    video_model: str = "selfie_segmentation"
+    """The video model: the name of a default model, or a file of weights. The API sends a video that names no
+    model to this model."""
+    slots: int = Field(8, ge=1)
+    """The number of chats that run at once in one worker."""
+    context_length: int = Field(2048, ge=16)
+    """The largest number of tokens of a prompt and its answer together. The model's own limit applies too."""
+    shared_prefix_cache: bool = False
+    """`True` lets chats of different API keys share cached prefixes of their prompts. This is quicker where
+    the prompts of many keys begin alike, but tells each key what others have sent. See [Prompts of other
+    keys](security.md#prompts-of-other-keys)."""
+    control_tokens: bool = False
+    """`True` lets messages contain control tokens of the model, such as `<|im_end|>`. Otherwise they are
+    plain text. See [Control tokens](security.md#control-tokens)."""
+    batch_size: int = Field(16, ge=1)
+    """The number of frames in a batch of a video. The last, short batch of a clip is padded to it."""
+    pad: bool = True
+    """Whether the last, short batch of a clip is padded. `False` (`--no-pad`) lets a benchmark measure what
+    the padding saves."""
+    video_sizes: CommaSeparated[Annotated[ClipSize, BeforeValidator(_size)]] = (
+        ClipSize(640, 360),
+        ClipSize(1280, 720),
+        ClipSize(1920, 1080),
+    )
+    """The clip sizes, in pixels and separated by commas, that a video worker on a GPU warms up for when it
+    starts. For a clip of another size it warms up before the clip's first batch."""
+    compile: bool = False
+    """`True` (`--compile`) lets torch compile the video model. This needs a C++ compiler and makes the start
+    half a minute longer."""
+    segment_batches: int = Field(4, ge=1)
+    """The number of batches in a segment of a video. After the loss of a worker, at most this many batches
+    are computed again."""
+    drain_s: float = Field(30.0, ge=0)
+    """The seconds that a stopping worker may continue its jobs before it hands them over. See [Signals and
+    draining](workers.md#signals-and-draining)."""
+
+    def model_name(self, kind: str) -> str:
+        """Return the name of the configured model of this kind, which is the last part of its path.
+
+        A known file extension is removed. Characters other than letters, digits, `_`, `.` and `-` become `-`.
+        """
+        model = self.chat_model if kind == "chat" else self.video_model
+        if Path(model).name in ("", ".."):  # such as ".": use the name of the folder itself
+            model = os.path.abspath(model)
+        name = re.sub(r"\.(gguf|tflite|safetensors|pt)$", "", Path(model).name)
+        return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
