@@ -51,7 +51,7 @@ def key(backend: Backend, token: str, job_id: str) -> Key:
     longer valid.
     """
     try:
-        its_job, key_id, expires_at = serializer(backend).loads(token)
+        its_job, key_id, expires_at, *_ = serializer(backend).loads(token)
     except BadData:
         raise Unauthorized from None
     if its_job != job_id or expires_at <= time.time():

@@ -26,6 +26,7 @@ from worker.jobs.errors import (
     TooLarge,
     TooManyStreams,
     Unauthorized,
+    Unsupported,
 )
 
 __all__ = [
@@ -60,12 +61,13 @@ STATUS: dict[type[StokerError], int] = {
     TooManyStreams: 429,
     NotReady: 503,
     MediaUnavailable: 503,
+    Unsupported: 503,
     DiskFull: 507,
 }
 
 #: HTTP status for a request that waited for a job, by the code of the failed or canceled job. Codes that are
 #: not listed mean 500.
-TERMINAL_STATUS = {"expired": 503, "timeout": 504, "canceled": 409}
+TERMINAL_STATUS = {"expired": 503, "unsupported": 503, "timeout": 504, "canceled": 409}
 
 
 class Problem(BaseModel):

@@ -34,7 +34,7 @@ def complete() -> ResponseReturnValue:
     backend, parsed = current_backend(), parse_request(json_body())
     backend.streams.count(access.owner())
     job_id = submit_named(backend, new_job_id(), parsed.job)
-    model = parsed.job.model or str(backend.ledger.get(job_id).spec.model)
+    model = parsed.job.model or backend.ledger.get(job_id).model
     builder = CompletionBuilder(job_id, model, parsed.request.include_usage)
     events = cancel_on_disconnect(backend, job_id, request.environ)
     awaited = ("token", "succeeded") if parsed.request.stream else ("succeeded",)

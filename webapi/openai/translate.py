@@ -52,7 +52,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 DONE = "data: [DONE]\n\n"
 
 #: Error codes after which the client may retry. For all other codes the job has used its attempts here.
-RETRYABLE = frozenset({"expired", "out_of_memory"})
+RETRYABLE = frozenset({"expired", "out_of_memory", "unsupported"})
 
 
 @dataclass(frozen=True, slots=True)

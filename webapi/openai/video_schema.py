@@ -1,10 +1,12 @@
 """The documents of OpenAI's video routes."""
 
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from worker.jobs.errors import Unsupported
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import Requested, VideoJob
 
@@ -51,7 +53,7 @@ class Video(BaseModel):
         requested = _requested(record)
         return cls(
             id=f"video_{record.id}",
-            model=str(record.spec.model),
+            model=record.model,
             status=STATUS[record.state],
             progress=_progress(record),
             created_at=int(record.created_at),
@@ -67,10 +69,12 @@ class Video(BaseModel):
 def _requested(record: Record) -> Requested:
     """Return the client's own prompt, seconds and size.
 
-    A job of the native API has none. Its seconds and size come from its result, and are empty until then.
+    A job of the native API, or one that only a newer version of Stoker can read, has none. Its seconds and
+    size come from its result, and are empty until then.
     """
-    if isinstance(record.spec, VideoJob) and record.spec.requested:
-        return record.spec.requested
+    with suppress(Unsupported):
+        if isinstance(record.spec, VideoJob) and record.spec.requested:
+            return record.spec.requested
     result: dict[str, Any] = record.result or {}
     if not result:
         return Requested(seconds="", size="")

@@ -26,7 +26,7 @@ from webapi.webhooks.destination import check_url
 from webapi.webhooks.network import WebhookNetwork
 from worker.jobs.broker import app
 from worker.jobs.dispatch.webhook_queue import TASK, WebhookQueue
-from worker.jobs.errors import DeliveryFailed, InvalidInput, JobNotFound
+from worker.jobs.errors import DeliveryFailed, InvalidInput, JobNotFound, Unsupported
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import Record, rfc3339
@@ -94,7 +94,7 @@ def _attempt(store: RedisStore, record: Record) -> tuple[int | None, str | None]
     """Return the response's status, None if there is no response, and the problem, None if there is none."""
     try:
         status = post(store, record)
-    except (DeliveryFailed, InvalidInput) as error:  # settings may have changed since the URL was accepted
+    except (DeliveryFailed, InvalidInput, Unsupported) as error:
         return None, str(error)
     return status, None if 200 <= status < 300 else f"status {status}"
 
@@ -107,8 +107,9 @@ def post(
     Redirects are not followed, proxies are not used, and only the head of the response is read. `tls` is the
     context for https URLs, by default httpcore's.
 
-    Raises `InvalidInput` if the settings do not allow the job's URL. Raises `DeliveryFailed` if the host's
-    address is not allowed or not reachable, or if there is no response within `timeout_s` seconds.
+    Raises `InvalidInput` if the settings do not allow the job's URL any more, and `Unsupported` if only a
+    newer version of Stoker can read the job. Raises `DeliveryFailed` if the host's address is not allowed or
+    not reachable, or if there is no response within `timeout_s` seconds.
     """
     url = check_url(store.settings, record.spec.webhook_url or "")
     body, now, message_id = payload(record), datetime.now(UTC), f"msg_{record.id}"

@@ -188,6 +188,12 @@ class MediaUnavailable(JobFailed):
     code = "media_unavailable"
 
 
+class Unsupported(JobFailed):
+    """Stored data cannot be read, because a newer version of Stoker wrote it."""
+
+    code = "unsupported"
+
+
 class ModelMissing(StokerError):
     """A model file is missing, or its hash is wrong."""
 

@@ -1,6 +1,6 @@
 """The kinds of jobs, and the names of their Celery tasks and queues."""
 
-__all__ = ["TASKS", "kind_of", "queue_of"]
+__all__ = ["TASKS", "kind_of", "model_of", "queue_of"]
 
 #: Celery task by kind of job. Messages are sent by task name, so the API imports no code of a task.
 TASKS = {"chat": "stoker.chat", "video": "stoker.video"}
@@ -14,3 +14,8 @@ def queue_of(kind: str, model: str) -> str:
 def kind_of(queue: str) -> str:
     """Return the kind of the jobs in this queue."""
     return queue.partition(".")[0]
+
+
+def model_of(queue: str) -> str:
+    """Return the model of the jobs in this queue."""
+    return queue.partition(".")[2]

@@ -5,11 +5,12 @@ The API uses it to count tokens, and the worker to run the prompt.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
+from worker.jobs import stored
 from worker.jobs.control_tokens import MARK, ControlTokens
 from worker.jobs.errors import InvalidInput
 
@@ -63,12 +64,12 @@ class PromptTemplate:
 
     def to_json(self) -> str:
         """Return the template as a JSON object, for `from_json`."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return stored.to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> "PromptTemplate":
-        """Return the template that `to_json` wrote."""
-        return cls(**json.loads(text))
+        """Return the template that `to_json` of some version wrote. Raises `Unsupported`."""
+        return stored.from_json(cls, text)
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":

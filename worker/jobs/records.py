@@ -4,9 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal, Self
 
-from worker.jobs.specs import JobSpec, parse_spec
+from worker.jobs.kinds import model_of
+from worker.jobs.specs import JobSpec, read_spec
+from worker.jobs.stored import check_schema
 
 __all__ = ["JobState", "ModelCard", "QueueInfo", "Record", "WorkerCard", "WorkerState", "rfc3339"]
 
@@ -14,16 +17,21 @@ JobState = Literal["queued", "running", "succeeded", "failed", "canceled"]
 WorkerState = Literal["warming", "ready", "draining"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
-    """The state of one job. Times are seconds since the epoch. `events` counts its logged events."""
+    """The state of one job. Times are seconds since the epoch. `events` counts its logged events.
+
+    It can be shown even if a newer version of Stoker has stored the job and only that version can run it.
+    """
 
     id: str
     kind: str
     queue: str
     #: Id of the API key that submitted the job; empty if the API asks for none.
     owner: str
-    spec: JobSpec
+    #: The schema number of the stored job, and its specification as JSON.
+    schema: str
+    spec_json: str = field(repr=False)
     state: JobState
     created_at: float
     started_at: float | None
@@ -42,6 +50,17 @@ class Record:
     position: int | None = None
     #: Estimated seconds until the job starts; None unless it is queued and a run time was measured.
     estimated_wait_s: float | None = None
+
+    @cached_property
+    def spec(self) -> JobSpec:
+        """The job's specification. Raises `Unsupported` if this version cannot read it."""
+        check_schema(self.schema)
+        return read_spec(self.kind, self.spec_json)
+
+    @property
+    def model(self) -> str:
+        """The name of the job's model."""
+        return model_of(self.queue)
 
     @property
     def terminal(self) -> bool:
@@ -67,7 +86,8 @@ class Record:
             kind=kind,
             queue=fields["queue"],
             owner=fields.get("owner", ""),
-            spec=parse_spec(kind, fields["spec"]),
+            schema=fields.get("schema", "1"),
+            spec_json=fields["spec"],
             state=fields["state"],  # type: ignore[arg-type]  # the scripts write nothing else
             created_at=float(fields["created_at"]),
             started_at=number("started_at"),

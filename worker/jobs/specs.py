@@ -13,7 +13,7 @@ from pydantic import (
     ValidationError,
 )
 
-from worker.jobs.errors import InvalidInput
+from worker.jobs.errors import InvalidInput, Unsupported
 
 __all__ = [
     "TO_CONTEXT_END",
@@ -23,7 +23,7 @@ __all__ = [
     "Requested",
     "Text",
     "VideoJob",
-    "parse_spec",
+    "read_spec",
     "validate",
 ]
 
@@ -136,11 +136,24 @@ def validate(kind: str, body: Any) -> JobSpec:
     try:
         return _KINDS[kind].model_validate(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "body"
-        raise InvalidInput(field, first["msg"]) from None
+        raise InvalidInput(*_first(error)) from None
 
 
-def parse_spec(kind: str, text: str) -> JobSpec:
-    """Return the job that the ledger stores as JSON."""
-    return _KINDS[kind].model_validate_json(text)
+def read_spec(kind: str, text: str) -> JobSpec:
+    """Return the job that some version of Stoker has stored as JSON. Unknown fields are ignored.
+
+    Raises `Unsupported` if this version cannot read it.
+    """
+    if kind not in _KINDS:
+        raise Unsupported(f"this version has no jobs of the kind {kind}")
+    try:
+        return _KINDS[kind].model_validate_json(text, extra="ignore")
+    except ValidationError as error:
+        field, message = _first(error)
+        raise Unsupported(f"this version cannot read its {field}: {message}") from error
+
+
+def _first(error: ValidationError) -> tuple[str, str]:
+    """Return the first field that is wrong, and what is wrong with it."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"]) or "body", first["msg"]

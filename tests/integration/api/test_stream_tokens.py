@@ -96,6 +96,13 @@ def test_stream_token_ends_with_its_key(me: Caller, web: Web) -> None:
     assert web.http.get(url, params={"token": token}).status_code == 401
 
 
+def test_stream_token_with_unknown_fields_is_read(me: Caller, web: Web) -> None:
+    job_id = me.job()
+    fields = [job_id, me.key.key.id, time.time() + 60, {"added": 1}]
+    token = serializer(Backend.from_settings(web.settings)).dumps(fields)
+    assert web.http.get(f"/v1/jobs/{job_id}/result", params={"token": str(token)}).status_code == 200
+
+
 def test_stream_token_expires(me: Caller, web: Web) -> None:
     job_id, signed = me.job(), serializer(Backend.from_settings(web.settings))
     its_job, key_id, expires_at = signed.loads(me.token(job_id))

@@ -19,6 +19,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from tests.support.web.scripted_worker import ScriptedWorker
 from webapi.local.commands import web_argv
 from worker.jobs.events import Event, Token
+from worker.jobs.kinds import model_of
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
@@ -26,7 +27,7 @@ from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.settings import Settings, child_env
 
-CHAT, VIDEO = "chat.tiny", "video.tiny"
+CHAT, VIDEO = "chat.tiny", "video.matte"
 CONTEXT_LENGTH = 64
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -99,7 +100,8 @@ class Web:
 
     def ready_worker(self, kind: str, slots: int = 2) -> WorkerCard:
         """Register a ready worker of this kind, and return its card."""
-        card = WorkerCard(f"{kind}1", kind, "host", 1, "cpu", "tiny", "fake", f"{kind}.tiny", slots, 0)
+        queue = {"chat": CHAT, "video": VIDEO}[kind]
+        card = WorkerCard(f"{kind}1", kind, "host", 1, "cpu", model_of(queue), "fake", queue, slots, 0)
         card = replace(card, state="ready")
         self.registry.renew(card)
         return card

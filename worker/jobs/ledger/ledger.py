@@ -19,6 +19,7 @@ from worker.jobs.ledger.appends import Append, Ended, Reply
 from worker.jobs.ledger.reader import LedgerReader
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import JobSpec
+from worker.jobs.stored import SCHEMA
 
 __all__ = [
     "IdempotencyKey",
@@ -85,8 +86,8 @@ class Ledger(LedgerReader):
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
         if idempotency_key:
             known = self._idempotency_redis_key(owner, idempotency_key.key), idempotency_key.fingerprint
-        job = spec.kind, queue, spec.model_dump_json(), owner, spec.priority
-        args = *limits.caps, max_queue_s, timeout_s, *job, *known, spec.webhook_host, file_bytes
+        job = spec.kind, queue, spec.model_dump_json(exclude_defaults=True), owner, spec.priority
+        args = *limits.caps, max_queue_s, timeout_s, *job, *known, spec.webhook_host, file_bytes, SCHEMA
         outcome, *ids = self._scripts.eval("submit", *self.store.common_args(job_id), *args)
         if outcome == "differs":
             raise IdempotencyConflict("this Idempotency-Key came with another request before")

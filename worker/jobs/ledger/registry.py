@@ -1,29 +1,38 @@
 """The registry: workers with their leases, the models that they serve, and counts of ended jobs."""
 
-import json
+import logging
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import cast
+from typing import TypeVar, cast
 
+from worker.jobs.errors import Unsupported
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import ModelCard, WorkerCard
+from worker.jobs.stored import from_json, to_json
 
 __all__ = ["Registry"]
 
+log = logging.getLogger(__name__)
+
+Card = TypeVar("Card", WorkerCard, ModelCard)
+
 
 class Registry:
-    """The workers and models that Redis knows."""
+    """The workers and models that Redis knows.
+
+    A card that only a newer version of Stoker can read is skipped, and logged once.
+    """
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
         self._redis = store.client
         self._key = store.key
+        #: The names of the workers and models whose cards were skipped.
+        self._skipped: set[str] = set()
 
     def renew(self, card: WorkerCard) -> None:
         """Extend the worker's lease to `lease_ttl_s` from now, and store its card."""
         settings = self._store.settings
-        card_json = json.dumps(asdict(card))
-        self._store.scripts.eval("renew", settings.prefix, card.name, settings.lease_ttl_s, card_json)
+        self._store.scripts.eval("renew", settings.prefix, card.name, settings.lease_ttl_s, to_json(card))
 
     def release(self, name: str, *, only_lapsed: bool = False) -> None:
         """Remove the worker. If it still has jobs, end its lease now, so that recovery requeues them.
@@ -37,8 +46,7 @@ class Registry:
 
         A worker that was killed keeps its card until recovery finds that its lease has lapsed.
         """
-        cards = self._redis.hgetall(self._key("worker", "cards"))
-        return [WorkerCard(**json.loads(cards[name])) for name in sorted(cards)]
+        return self._cards(WorkerCard, self._key("worker", "cards"))
 
     def live(self) -> list[WorkerCard]:
         """Return the cards of the workers that hold their lease, by name."""
@@ -58,15 +66,26 @@ class Registry:
     def publish_model(self, card: ModelCard, prompt: str | None = None) -> None:
         """Store the card of a model that is served, and its prompt template in serialised form."""
         with self._redis.pipeline() as pipe:
-            pipe.hset(self._key("models"), card.queue, json.dumps(asdict(card)))
+            pipe.hset(self._key("models"), card.queue, to_json(card))
             if prompt is not None:
                 pipe.set(self._key("model", card.name, "prompt"), prompt)
             pipe.execute()
 
     def models(self) -> Sequence[ModelCard]:
         """Return the cards of all models that were ever served, by queue."""
-        cards = self._redis.hgetall(self._key("models"))
-        return [ModelCard(**json.loads(cards[name])) for name in sorted(cards)]
+        return self._cards(ModelCard, self._key("models"))
+
+    def _cards(self, kind: type[Card], key: str) -> Sequence[Card]:
+        """Return the cards in the hash, sorted by its fields, without those that this version cannot read."""
+        found, cards = [], cast("dict[str, str]", self._redis.hgetall(key))
+        for name, text in sorted(cards.items()):
+            try:
+                found.append(from_json(kind, text))
+            except Unsupported as error:
+                if name not in self._skipped:
+                    log.warning("the card of %s is skipped: %s", name, error)
+                    self._skipped.add(name)
+        return found
 
     def prompt(self, model: str) -> str | None:
         """Return the model's prompt template in serialised form, or None if it has none."""

@@ -76,7 +76,8 @@ local function slots(queue)
   local cards = redis.call('HGETALL', P .. ':worker:cards')
   for i = 1, #cards, 2 do
     local card = cjson.decode(cards[i + 1])
-    if card.queue == queue and card.state == 'ready' then
+    -- A newer version of Stoker may have changed the card.
+    if card.queue == queue and card.state == 'ready' and type(card.slots) == 'number' then
       all = all + card.slots
       free = free + math.max(0, card.slots - redis.call('SCARD', worker_jobs(cards[i])))
     end

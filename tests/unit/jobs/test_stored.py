@@ -1,0 +1,268 @@
+"""Stored data of other versions: unknown fields change nothing, a higher major number harms one job only."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from tests.support.ledger import QUEUE, card, lapse
+from tests.support.web.webstack import tiny_template
+from webapi.documents.jobs import ChatResultDocument, JobDocument
+from webapi.documents.memory import MemoryDocument
+from webapi.keys.key import Key
+from webapi.keys.keys import Keys
+from webapi.local import state_file
+from webapi.openai.translate import CompletionBuilder
+from webapi.openai.video_schema import Video
+from webapi.webhooks.sender import payload
+from worker.jobs.dispatch.recovery import Recovery
+from worker.jobs.errors import InvalidInput, Unsupported
+from worker.jobs.events import Batch, LoggedEvent, Succeeded
+from worker.jobs.ledger.appends import Append, Ended, json_fields
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.queues import Queues
+from worker.jobs.ledger.registry import Registry
+from worker.jobs.prompt import PromptTemplate
+from worker.jobs.records import ModelCard, Record, WorkerCard
+from worker.jobs.settings import Settings
+from worker.jobs.specs import read_spec, validate
+from worker.jobs.stored import SCHEMA, check_schema, from_json, to_json
+
+CHAT = validate("chat", {"messages": [{"role": "user", "content": "Hi"}], "model": "test"})
+VIDEO = validate(
+    "video", {"model": "test", "requested": {"prompt": None, "seconds": "4", "size": "8x8"}, "priority": 7}
+)
+#: What a newer version adds to every JSON object: a plain field, and one with an object.
+NEWER = {"added": 1, "more": {"of": ["it"]}}
+
+
+def grown(value: Any) -> Any:
+    """Return the JSON value with the fields `NEWER` in each of its objects, at every level."""
+    if isinstance(value, list):
+        return [grown(each) for each in value]
+    if isinstance(value, Mapping):
+        return {name: grown(each) for name, each in value.items()} | NEWER
+    return value
+
+
+def grown_json(text: str) -> str:
+    return json.dumps(grown(json.loads(text)))
+
+
+def record_key(ledger: Ledger, job_id: str) -> str:
+    return ledger.store.channel(job_id) + ":record"
+
+
+def rewrite(ledger: Ledger, job_id: str, **fields: str) -> None:
+    """Change fields of the job's stored record."""
+    changes: dict[Any, str] = dict(fields)
+    ledger.store.client.hset(record_key(ledger, job_id), mapping=changes)
+
+
+# Every reader, with unknown fields.
+
+
+@pytest.mark.parametrize("spec", [CHAT, VIDEO], ids=["chat", "video"])
+def test_stored_spec_with_unknown_fields_is_the_same_job(spec: Any) -> None:
+    stored = spec.model_dump_json(exclude_defaults=True)
+    assert grown_json(stored).count("added") >= 2  # in the spec and in what is nested in it
+    assert read_spec(spec.kind, grown_json(stored)) == spec
+
+
+@pytest.mark.parametrize("spec", [CHAT, VIDEO], ids=["chat", "video"])
+def test_unknown_field_of_a_client_is_refused(spec: Any) -> None:
+    with pytest.raises(InvalidInput, match="Extra inputs"):
+        validate(spec.kind, spec.model_dump(exclude_defaults=True) | NEWER)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [card("w1"), ModelCard("test", "chat", QUEUE, 64, digest="1"), tiny_template()],
+    ids=["worker", "model", "prompt"],
+)
+def test_stored_json_with_unknown_fields_is_read(value: Any) -> None:
+    text = json.dumps({**json.loads(to_json(value)), **NEWER, "schema": f"{SCHEMA}.7"})
+    assert from_json(type(value), text) == value
+
+
+def test_stored_json_without_schema_number_is_read() -> None:
+    values = json.loads(to_json(card("w1")))
+    assert values.pop("schema") == SCHEMA
+    assert from_json(WorkerCard, json.dumps(values)) == card("w1")
+
+
+def test_api_key_with_unknown_fields_is_read(ledger: Ledger) -> None:
+    made = Keys(ledger.store).create("a")
+    ledger.store.client.hset(ledger.store.key("key", made.key.id), mapping={"added": "1", "schema": "1.7"})
+    assert Keys(ledger.store).check(made.text) == made.key
+    assert Key.from_hash("i", {"name": "a", "created_at": "1", "scopes": "read,added"}).state == "valid"
+
+
+def test_state_file_with_unknown_fields_is_read(settings: Settings) -> None:
+    state_file.write(settings, {"pid": 1, "url": "http://h:1", "redis_url": "redis://h:2", **NEWER})
+    assert state_file.apply_to(Settings(home=settings.home)).url == "http://h:1"
+
+
+def test_event_with_unknown_fields_is_read_and_passed_on() -> None:
+    text = json.dumps({"n": 1, "type": "token", "job": "j", "text": "a", **NEWER})
+    event = LoggedEvent.from_json(text)
+    assert (event.n, event.type, event.text, event.data["added"]) == (1, "token", text, 1)
+    assert next(iter(CompletionBuilder("j", "m").stream([event]))).startswith("data: ")
+
+
+def test_event_of_unknown_type_is_read_and_ends_nothing() -> None:
+    event = LoggedEvent.from_json('{"n": 1, "type": "added"}')
+    assert not event.terminal
+    assert list(CompletionBuilder("j", "m").stream([event])) == ["data: [DONE]\n\n"]
+    assert MemoryDocument.from_events("j", [event]).batches == []
+
+
+def test_documents_of_a_record_with_unknown_fields(ledger: Ledger) -> None:
+    """A newer worker has run the whole job: each object in its record and its events has unknown fields."""
+    ledger.submit("a", QUEUE, CHAT)
+    rewrite(ledger, "a", added="1", schema=f"{SCHEMA}.7", spec=grown_json(ledger.get("a").spec_json))
+    record = claimed(ledger, "a")
+    assert record.spec == CHAT
+    clip = {"frames": 1, "frame_rate": "1/1", "width": 8, "height": 8}
+    result = grown({"text": "Hi", "finish_reason": "stop", **clip})
+    usage = grown({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})
+    sizes = {"allocated": 1, "reserved": 1}
+    memory = {"source": "cpu", "before": sizes, "after": sizes, "peak_allocated": 1, "peak_reserved": 1}
+    events = Batch(0, 1, 0, 0.5, grown(memory)), Succeeded(result, usage)
+    fields = json_fields(result=result, usage=usage, error=grown({"code": "c", "message": "m"}))
+    [reply] = ledger.append([Append("a", 1, record.events + 1, events, fields)])
+    assert isinstance(reply, Ended)
+    ended = ledger.get("a")
+    assert JobDocument.from_record(ended).result == result
+    assert ChatResultDocument.from_record(ended).text == "Hi"
+    assert json.loads(payload(ended))["type"] == "job.succeeded"
+    assert Video.from_record(ended, 60).error is not None
+    assert MemoryDocument.from_events("a", list(ledger.events("a"))).batches[0].frames == 1
+    completion = CompletionBuilder("a", "test").completion(ledger.events("a")[-1])
+    assert completion.usage.total_tokens == 2
+
+
+# What is stored.
+
+
+@pytest.mark.parametrize("spec", [CHAT, VIDEO], ids=["chat", "video"])
+def test_spec_is_stored_without_defaults_and_with_a_schema_number(ledger: Ledger, spec: Any) -> None:
+    ledger.submit("a", QUEUE, spec)
+    fields: Any = ledger.store.client.hgetall(record_key(ledger, "a"))
+    assert fields["schema"] == SCHEMA
+    assert "timeout_s" not in json.loads(fields["spec"])
+    assert read_spec(spec.kind, fields["spec"]) == spec
+
+
+def test_defaults_of_stored_specs_belong_to_the_major_number() -> None:
+    """A stored spec does not have them, so a change would give waiting jobs another meaning: see `SCHEMA`."""
+    common = {"priority": 5, "webhook_url": None, "timeout_s": None, "max_queue_s": None, "model": None}
+    chat = {"max_tokens": 256, "min_tokens": 0, "ignore_eos": False, "temperature": 1.0, "top_p": 1.0}
+    video = {"effect": "background", "background": "#00b140", "background_image": False, "pad": "last"}
+    defaults: dict[str, dict[str, Any]] = {
+        "chat": common | chat | {"seed": None, "stop": []},
+        "video": common | video | {"requested": None},
+    }
+    required = {"chat": {"messages": [{"role": "user", "content": "Hi"}]}, "video": {}}
+    assert SCHEMA == "1"
+    for kind, expected in defaults.items():
+        stored = read_spec(kind, json.dumps(required[kind])).model_dump()
+        assert {name: stored[name] for name in expected} == expected
+
+
+# A higher major number, and specs that cannot be read for another reason.
+
+
+@pytest.mark.parametrize("schema", [1, "1", "1.0", "1.99"])
+def test_check_schema_takes_every_minor_number(schema: object) -> None:
+    check_schema(schema)
+
+
+@pytest.mark.parametrize("schema", ["2", "2.0", 3, "", "x", "-1", None])
+def test_check_schema_refuses_higher_major_numbers(schema: object) -> None:
+    with pytest.raises(Unsupported, match="schema"):
+        check_schema(schema)
+
+
+def claimed(ledger: Ledger, job_id: str) -> Record:
+    record = ledger.claim(job_id, "w1", "cpu")
+    assert record is not None
+    return record
+
+
+def newer_schema(ledger: Ledger, job_id: str) -> None:
+    rewrite(ledger, job_id, schema="2.0", spec='["of another form"]')
+
+
+def newer_value(ledger: Ledger, job_id: str) -> None:
+    spec = json.loads(ledger.get(job_id).spec_json)
+    spec["messages"][0]["role"] = "tool"
+    rewrite(ledger, job_id, spec=json.dumps(spec))
+
+
+def newer_kind(ledger: Ledger, job_id: str) -> None:
+    rewrite(ledger, job_id, kind="image")
+
+
+unreadable = pytest.mark.parametrize(
+    ("make_unreadable", "why"),
+    [
+        (newer_schema, "schema 2.0"),
+        (newer_value, r"messages\.0\.role"),
+        (newer_kind, "image"),
+    ],
+)
+
+
+@unreadable
+def test_unreadable_spec_harms_no_other_reader(
+    brokered: Ledger, make_unreadable: Callable[[Ledger, str], None], why: str
+) -> None:
+    ledger = brokered
+    registry, recovery = Registry(ledger.store), Recovery(ledger.store)
+    registry.renew(card("w1", slots=4))
+    for job_id in ("a", "b"):
+        ledger.submit(job_id, QUEUE, CHAT)
+    make_unreadable(ledger, "a")
+    record = claimed(ledger, "a")
+    with pytest.raises(Unsupported, match=why):
+        _ = record.spec
+    claimed(ledger, "b")
+    assert {each.id for each in ledger.page()} == {"a", "b"}
+    assert JobDocument.from_record(ledger.get("a")).state == "running"
+    assert Video.from_record(ledger.get("a"), 60).model == "test"
+    assert json.loads(payload(ledger.get("a")))["data"]["id"] == "a"
+    lapse(ledger, "w1")
+    recovery.take_from_lost_workers()
+    recovery.dispatch_waiting()
+    recovery.resend_lost_messages()
+    assert {each.state for each in ledger.page()} == {"queued"}
+    assert list(Queues(ledger.store).all_info())
+
+
+def test_card_with_higher_major_number_is_skipped_and_logged_once(
+    ledger: Ledger, log_messages: Callable[[], list[str]]
+) -> None:
+    registry = Registry(ledger.store)
+    registry.renew(card("w1"))
+    registry.publish_model(ModelCard("test", "chat", QUEUE))
+    newer = json.dumps({"schema": "2", "queue": QUEUE, "state": "ready", "slots": {"chat": 1}})
+    lacking = json.dumps({"name": "w3", "queue": QUEUE, "state": "ready"})
+    ledger.store.client.hset(
+        ledger.store.key("worker", "cards"), mapping={"w2": newer, "w3": lacking, "w4": "[]"}
+    )
+    ledger.store.client.hset(ledger.store.key("models"), "chat.newer", newer)
+    for _ in range(2):
+        assert [each.name for each in registry.workers()] == ["w1"]
+        assert [each.name for each in registry.models()] == ["test"]
+    skipped = [m[1] for text in log_messages() if (m := re.match(r"the card of (\S+) is skipped", text))]
+    assert skipped == ["w2", "w3", "w4", "chat.newer"]
+    assert Queues(ledger.store).info(QUEUE).slots == 4
+
+
+def test_prompt_template_of_higher_major_number_is_refused() -> None:
+    values = json.loads(tiny_template().to_json()) | {"schema": 2}
+    with pytest.raises(Unsupported, match="schema 2"):
+        PromptTemplate.from_json(json.dumps(values))
