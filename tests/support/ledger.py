@@ -2,10 +2,21 @@
 
 from collections.abc import Iterator
 
+from webapi.documents.events import EventDocument
+from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import WorkerCard
 
-__all__ = ["QUEUE", "a_second_later", "account_flaws", "card", "check_accounts", "lapse", "pass_deadline"]
+__all__ = [
+    "QUEUE",
+    "a_second_later",
+    "account_flaws",
+    "card",
+    "check_accounts",
+    "check_vocabulary",
+    "lapse",
+    "pass_deadline",
+]
 
 #: The queue of the jobs in the ledger's own tests.
 QUEUE = "chat.test"
@@ -58,3 +69,8 @@ def account_flaws(ledger: Ledger) -> Iterator[str]:
 def check_accounts(ledger: Ledger) -> None:
     """Assert that the owners' accounts agree with a recount."""
     assert not list(account_flaws(ledger))
+
+
+def check_vocabulary(event: LoggedEvent) -> None:
+    """Raise `ValidationError` unless the event has exactly the fields of its type, and all in their types."""
+    EventDocument.model_validate_json(event.text, strict=True, extra="forbid")

@@ -1,10 +1,11 @@
 """The JSON documents of jobs, results, stream tokens, queues, workers and health."""
 
 import time
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from worker.jobs.events import Time
 from worker.jobs.records import JobState, QueueInfo, Record, WorkerCard, rfc3339
 
 __all__ = [
@@ -14,13 +15,9 @@ __all__ = [
     "JobPageDocument",
     "PageLinksDocument",
     "QueuesDocument",
-    "Time",
     "TokenDocument",
     "WorkersDocument",
 ]
-
-#: A time as in RFC 3339, in UTC.
-Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 class ProgressDocument(BaseModel):

@@ -12,8 +12,9 @@ from openapi_pydantic import (
 )
 from pydantic import BaseModel
 
-from webapi.documents.jobs import JobDocument, Time
+from webapi.documents.jobs import JobDocument
 from webapi.openapi.parts import parameter, reference
+from worker.jobs.events import Time
 
 __all__ = ["WEBHOOKS", "Notice"]
 

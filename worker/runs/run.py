@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from worker.jobs.events import TERMINAL, Event, Failed
+from worker.jobs.events import Event, Failed
 from worker.jobs.ledger.appends import Append, Ended, Reply, json_fields
 from worker.jobs.records import Record
 from worker.runs.outbox import Outbox
@@ -113,7 +113,7 @@ class Run:
         """Return whether the events may still be logged; note a terminal event. Needs the lock."""
         if self.outcome:
             return False
-        if events and events[-1].type in TERMINAL:
+        if events and events[-1].terminal:
             self.outcome = events[-1].type
         return True
 

@@ -116,7 +116,7 @@ def test_connection_of_client_that_does_not_read_is_closed(web: Web) -> None:
     job_id = start_job(web)
     with connect(web, f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         eventually(lambda: web.subscribers(job_id) == 1, "the feed to subscribe")
-        big: list[Event] = [Token("x" * 100_000, 0, (0,))]
+        big: list[Event] = [Token("x" * 100_000, 0, 1)]
         for _ in range(200):  # more than the sockets' buffers hold
             web.worker.append(job_id, *big)
         eventually(lambda: web.subscribers(job_id) == 0, "the server to close the stream")

@@ -109,7 +109,7 @@ def test_event_stream_of_slow_client_reads_the_log(web: Web) -> None:
     job_id = start_job(web)
     with web.events(job_id) as stream:
         seen = [next(stream)]
-        big: list[Event] = [Token("x" * 20_000, 0, (0,))]
+        big: list[Event] = [Token("x" * 20_000, 0, 1)]
         for _ in range(600):  # more than the sockets' buffers and the inbox hold together
             web.worker.append(job_id, *big)
         web.worker.append(job_id, DONE)

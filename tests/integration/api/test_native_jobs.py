@@ -45,7 +45,7 @@ def test_chat_job_from_submit_to_result(web: Web) -> None:
     assert web.ledger.get(job_id).spec.model == "tiny"
 
     web.worker.claim(job_id)
-    web.worker.append(job_id, Token(TEXT, 0, (0,)), done=1, total=8)
+    web.worker.append(job_id, Token(TEXT, 0, 1), done=1, total=8)
     running = web.job(job_id)
     assert (running["state"], running["attempt"], running["worker"]) == ("running", 1, "scripted")
     assert (running["device"], running["queue_position"]) == ("cpu", None)
@@ -115,7 +115,7 @@ def test_cancel_running_job_notifies_the_worker(web: Web) -> None:
     for _ in range(2):
         response = web.http.post(f"/v1/jobs/{job_id}/cancel")
         assert (response.status_code, response.json()["state"]) == (202, "running")
-    assert web.worker.append(job_id, Token("a", 0, (0,))) == "cancel"
+    assert web.worker.append(job_id, Token("a", 0, 1)) == "cancel"
 
 
 def test_failed_job_reports_its_error(web: Web) -> None:

@@ -127,7 +127,7 @@ def test_proxy_delivers_events_one_by_one(web: Web, proxy: Proxy) -> None:
             events = source.iter_sse()
             assert [next(events).event for _ in range(2)] == ["queued", "started"]
             for number in range(5):
-                web.worker.append(job_id, Token("a", number, (0,)))
+                web.worker.append(job_id, Token("a", number, 1))
                 assert next(events).json()["index"] == number
             web.worker.append(job_id, DONE)
             assert [event.event for event in events] == ["succeeded"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.newer_events import NewerSucceeded, NewerToken, Remark
 from tests.support.stack import eventually
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import TIMEOUT_S, Web
@@ -20,8 +21,8 @@ from worker.jobs.events import Canceled, Event, Failed, Progress, Succeeded, Tok
 from worker.jobs.settings import Settings, child_env
 
 ANSWER = [
-    Token("The capital ", 0, (0, 1)),
-    Token("is Tōkyō.", 2, (2, 3)),
+    Token("The capital ", 0, 2),
+    Token("is Tōkyō.", 2, 2),
     Succeeded({"finish_reason": "stop"}, {}),
 ]
 
@@ -76,6 +77,14 @@ def test_chat_prints_answer_and_timeline(web: Web) -> None:
     given = {"max_tokens": 9, "temperature": 0.0, "stop": ["a", "b"], "top_p": 1.0, "seed": None}
     assert given.items() <= spec.model_dump().items()
     assert [m["role"] for m in spec.model_dump()["messages"]] == ["system", "user"]
+
+
+def test_chat_prints_answer_of_newer_server(web: Web) -> None:
+    done = NewerSucceeded({"finish_reason": "stop"}, {})
+    work = [Remark(), NewerToken("Tōkyō.", 0, 3), Remark(), done]
+    result = with_worker(web, lambda job_id: web.worker.append(job_id, *work), "chat", "Capital?")
+    assert (result.exit_code, result.stdout) == (0, "Tōkyō.\n")
+    assert result.stderr.startswith("3 tokens, ")
 
 
 def test_chat_reports_failed_job_in_one_sentence(web: Web) -> None:

@@ -125,7 +125,7 @@ def test_stream_failure_raises_client_error(web: Web) -> None:
         future = pool.submit(client.chat.completions.create, model="tiny", messages=HI, stream=True)
         job_id = new_job(web, future)
         web.worker.claim(job_id)
-        web.worker.append(job_id, Token("Hel", 0, (0,)))
+        web.worker.append(job_id, Token("Hel", 0, 1))
         chunks: Any = future.result(TIMEOUT_S)
         assert next(chunks).choices[0].delta.content == "Hel"
         web.worker.append(job_id, Failed("out_of_memory", "The GPU is full."))

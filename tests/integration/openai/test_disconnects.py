@@ -35,7 +35,7 @@ def streaming(web: Web, client: openai.OpenAI) -> tuple[str, Any]:
         future = pool.submit(client.chat.completions.create, model="tiny", messages=HI, stream=True)
         job_id = new_job(web, future)
         web.worker.claim(job_id)
-        web.worker.append(job_id, Token("Hel", 0, (0,)))
+        web.worker.append(job_id, Token("Hel", 0, 1))
         stream: Any = future.result(TIMEOUT_S)
     assert next(stream).choices[0].delta.content == "Hel"
     return job_id, stream
@@ -58,7 +58,7 @@ def test_disconnect_cancels_busy_stream(web: Web) -> None:
         def step() -> bool | None:
             nonlocal count
             count += 1
-            return web.worker.append(job_id, Token("x", count, (0,))) == "cancel" or None
+            return web.worker.append(job_id, Token("x", count, 1)) == "cancel" or None
 
         eventually(step, "a cancel", TIMEOUT_S)
 

@@ -73,7 +73,7 @@ def test_compose_overrides_name_what_compose_file_has(block: Block) -> None:
 
 def answer(web: Web, job_id: str) -> None:
     web.worker.claim(job_id)
-    web.worker.append(job_id, Token("Rayleigh", 0, (0,)), Token(" scatters.", 1, (1,)), DONE)
+    web.worker.append(job_id, Token("Rayleigh", 0, 1), Token(" scatters.", 1, 1), DONE)
 
 
 def serve(web: Web, owner: str) -> None:

@@ -59,7 +59,7 @@ def new_job(web: Web, future: "Future[Any] | None" = None) -> str:
 
 
 def answer_tokens(texts: tuple[str, ...] = ANSWER) -> list[Event]:
-    return [Token(text, n, (n,)) for n, text in enumerate(texts)]
+    return [Token(text, n, 1) for n, text in enumerate(texts)]
 
 
 def success_event(texts: tuple[str, ...] = ANSWER, reason: str = "stop") -> Succeeded:

@@ -180,7 +180,7 @@ def upload(web: Web, clip: bytes | None, **fields: Any) -> httpx.Response:
 
 def token_events(first: int, count: int) -> list[Event]:
     """Return `count` token events from number `first`. Their texts contain line breaks of several kinds."""
-    return [Token(f"{i}\u2028\x85é ", i, (0,)) for i in range(first, first + count)]
+    return [Token(f"{i}\u2028\x85é ", i, 1) for i in range(first, first + count)]
 
 
 def start_job(web: Web) -> str:

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.chat.fake_engine import FakeEngine
+from tests.support.newer_events import NewerToken, Remark
 from tests.support.stack import eventually
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.runner import HANG_S, ChatRunner
 from worker.jobs.errors import EngineDied, OutOfMemory
-from worker.jobs.events import Token
 from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.prompt import PromptTemplate
@@ -146,11 +146,11 @@ def test_chat_runner_publishes_whether_messages_may_contain_control_tokens(
     assert PromptTemplate.from_json(runner.prompt).control_tokens is control_tokens
 
 
-def test_chat_runner_resumes_after_logged_tokens(ledger: Ledger) -> None:
+def test_chat_runner_resumes_after_logged_tokens_of_newer_worker(ledger: Ledger) -> None:
     submit(ledger, "a", max_tokens=5)
     ledger.claim("a", "dead", "cpu")
     ledger.append(
-        [Append("a", 1, 3, [Token("one two", 0, (0, 1))], {"done": 3})]
+        [Append("a", 1, 3, [Remark(), NewerToken("one two", 0, 2, resume="0 1")], {"done": 3})]
     )  # the text of one more token was held back
     ledger.requeue("a", "dead", "drain")
     engine = FakeEngine(WORDS, step_s=0.001)

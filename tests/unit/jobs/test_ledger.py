@@ -43,7 +43,7 @@ def test_job_from_submit_to_terminal_event(ledger: Ledger) -> None:
     claimed = ledger.claim("a", "w1", "cpu")
     assert claimed is not None
     assert (claimed.attempt, claimed.events, claimed.worker, claimed.device) == (1, 2, "w1", "cpu")
-    assert append(ledger, "a", 1, 3, Token("hel", 0, (0,)), Token("lo", 1, (0,)), done=2, total=9) == "ok"
+    assert append(ledger, "a", 1, 3, Token("hel", 0, 1), Token("lo", 1, 1), done=2, total=9) == "ok"
     assert append(ledger, "a", 1, 5, DONE, usage=DONE.usage, result=DONE.result) == Ended([])
 
     ended = ledger.get("a")
@@ -60,7 +60,7 @@ def test_events_have_envelope_and_are_published(ledger: Ledger) -> None:
     assert listener.get_message(timeout=5) is not None
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    append(ledger, "a", 1, 3, Token('"é\n', 0, (0,)), Failed("engine_failed", "no"))
+    append(ledger, "a", 1, 3, Token('"é\n', 0, 1), Failed("engine_failed", "no"))
     heard = [listener.get_message(timeout=5)["data"] for _ in range(4)]
     listener.close()
     assert heard == [event.text for event in ledger.events("a")]
@@ -92,11 +92,11 @@ def test_append_refuses_stale_attempt(ledger: Ledger) -> None:
     assert ledger.requeue("a", "w1", "worker_lost") is None  # it holds its lease
     lapse(ledger, "w1")
     assert ledger.requeue("a", "w1", "worker_lost") == QUEUE
-    assert append(ledger, "a", 1, 3, Token("x", 0, (0,))) == "stale"
+    assert append(ledger, "a", 1, 3, Token("x", 0, 1)) == "stale"
     again = ledger.claim("a", "w2", "cpu")
     assert again is not None
     assert again.attempt == 2
-    assert append(ledger, "a", 1, 3, Token("x", 0, (0,))) == "stale"
+    assert append(ledger, "a", 1, 3, Token("x", 0, 1)) == "stale"
     assert append(ledger, "a", 2, again.events + 1, DONE) == Ended([])
     assert append(ledger, "a", 2, again.events + 2, DONE) == "stale"
     assert types(ledger, "a") == ["queued", "started", "requeued", "started", "succeeded"]
@@ -105,9 +105,9 @@ def test_append_refuses_stale_attempt(ledger: Ledger) -> None:
 def test_append_repeated_logs_nothing_twice(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    first = [Token("a", 0, (0,)), Token("b", 1, (0,))]
+    first = [Token("a", 0, 1), Token("b", 1, 1)]
     append(ledger, "a", 1, 3, *first, done=2)
-    append(ledger, "a", 1, 5, Token("c", 2, (0,)), done=3)
+    append(ledger, "a", 1, 5, Token("c", 2, 1), done=3)
     assert append(ledger, "a", 1, 3, *first, done=2) == "ok"
     assert ledger.get("a").done == 3
     texts = [event.data["text"] for event in ledger.events("a") if event.type == "token"]
@@ -117,7 +117,7 @@ def test_append_repeated_logs_nothing_twice(ledger: Ledger) -> None:
 def test_append_refuses_gap_in_log(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    assert append(ledger, "a", 1, 9, Token("x", 0, (0,)), done=7) == "stale"
+    assert append(ledger, "a", 1, 9, Token("x", 0, 1), done=7) == "stale"
     assert types(ledger, "a") == ["queued", "started"]
 
 
@@ -137,7 +137,7 @@ def test_cancel_ends_waiting_job_and_flags_running_job(ledger: Ledger) -> None:
     assert ledger.get("b").position == 1
     ledger.claim("b", "w1", "cpu")
     assert ledger.cancel("b") == "running"
-    assert append(ledger, "b", 1, 3, Token("x", 0, (0,))) == "cancel"
+    assert append(ledger, "b", 1, 3, Token("x", 0, 1)) == "cancel"
     assert ledger.cancel("a") == "canceled"
     assert types(ledger, "a") == ["queued", "canceled"]
     with pytest.raises(JobNotFound):
@@ -210,7 +210,7 @@ def test_end_overdue_times_out_running_job(ledger: Ledger) -> None:
     ledger.submit("a", QUEUE, CHAT.model_copy(update={"timeout_s": 1e-6}))
     ledger.claim("a", "w1", "cpu")
     assert ledger.end_overdue() == ["a"]
-    assert append(ledger, "a", 1, 3, Token("x", 0, (0,))) == "stale"
+    assert append(ledger, "a", 1, 3, Token("x", 0, 1)) == "stale"
     assert (ledger.get("a").error or {})["code"] == "timeout"
     assert types(ledger, "a") == ["queued", "started", "failed"]
     assert ledger.store.client.smembers(ledger.store.key("worker", "w1", "jobs")) == set()

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.support.ledger import QUEUE, account_flaws, card, lapse, pass_deadline
+from tests.support.ledger import QUEUE, account_flaws, card, check_vocabulary, lapse, pass_deadline
 from worker.jobs.errors import NeedsExclusiveWorker
 from worker.jobs.events import TERMINAL, Canceled, Event, Failed, LoggedEvent, Reason, Succeeded, Token
 from worker.jobs.ledger.appends import Append, Ended, json_fields
@@ -234,7 +234,7 @@ class Machine(RuleBasedStateMachine):
     def append(self, pick: int, count: int, last: Event | None, twice: bool) -> None:
         attempt = newest(self.attempts, pick)
         job, stale = attempt.job, attempt.stale
-        events: list[Event] = [Token("x", i, (i,)) for i in range(count)] + ([last] if last else [])
+        events: list[Event] = [Token("x", i, 1) for i in range(count)] + ([last] if last else [])
         fields = json_fields(result=last.result) if isinstance(last, Succeeded) else {}
         asked = Append(job.id, attempt.number, attempt.next, events, fields)
         replies = [self.ledger.append([asked])[0] for _ in range(1 + twice)]
@@ -391,7 +391,9 @@ class Machine(RuleBasedStateMachine):
 
 
 def check_log(events: Sequence[LoggedEvent], state: str) -> None:
-    """Check numbers without a gap, attempts that never decrease, and one terminal event at the end."""
+    """Check forms, numbers without a gap, attempts that never decrease, and one terminal event at the end."""
+    for event in events:
+        check_vocabulary(event)
     assert [event.n for event in events] == list(range(1, len(events) + 1))
     attempts = [event.data["attempt"] for event in events]
     assert attempts == sorted(attempts)

@@ -44,7 +44,7 @@ class Append(NamedTuple):  # a tuple, because one is made for each token event
         args = [self.job_id, self.attempt, self.first, len(self.fields), len(self.events)]
         args += chain.from_iterable(self.fields.items())
         for event in self.events:
-            args += event.type, event.fields(), event.resume()
+            args += event.type, event.fields(), event.resume
         return args
 
 
