@@ -18,6 +18,7 @@ from webapi.client.timeline import Timeline
 from webapi.local.commands import models_argv
 from webapi.local.supervisor import spawn, tail
 from worker.jobs.errors import StokerError
+from worker.jobs.events import Token
 from worker.jobs.home import protect_home
 from worker.jobs.settings import Settings, child_env
 
@@ -108,7 +109,8 @@ def _run_jobs(client: Client, clip: Path) -> None:
     chat = client.submit_chat(body)
     click.echo(f"> {QUESTION}\n")
     for event in chat_times.watch(client.follow(chat["id"])):
-        click.echo(event.get("text", ""), nl=False)
+        if isinstance(event.body, Token):
+            click.echo(event.body.text, nl=False)
     click.echo(f"\n\nchat   {chat_times.summary('tokens')}\n")
     show_progress(video_times.watch(client.follow(video["id"])))
     RESULT.parent.mkdir(exist_ok=True)

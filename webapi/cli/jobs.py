@@ -10,10 +10,11 @@ import click
 from tqdm import tqdm
 
 from webapi.cli.table import print_table
-from webapi.client import Client
+from webapi.client import Client, JobEvent
 from webapi.client.errors import Json
 from webapi.client.timeline import Timeline
 from webapi.local import state_file
+from worker.jobs.events import Progress, Token
 from worker.jobs.settings import Settings
 
 __all__ = ["chat", "show_progress", "status", "video"]
@@ -45,7 +46,8 @@ def chat(url: str | None, prompt: str, system: str | None, stop: Sequence[str], 
     timeline = Timeline()
     with _canceling(client, job):
         for event in timeline.watch(client.follow(job["id"])):
-            click.echo(event.get("text", ""), nl=False)
+            if isinstance(event.body, Token):
+                click.echo(event.body.text, nl=False)
     click.echo()
     click.echo(timeline.summary("tokens"), err=True)
 
@@ -79,13 +81,13 @@ def video(url: str | None, clip: Path, output: Path, background: str | None, **f
     click.echo(f"{output}: {timeline.summary('frames')}", err=True)
 
 
-def show_progress(events: Iterator[Json]) -> None:
+def show_progress(events: Iterator[JobEvent]) -> None:
     """Show a progress bar for the events of a video job, until they end."""
     with tqdm(unit="frame", disable=None) as bar:
         for event in events:
-            if event["type"] == "progress":
-                bar.total = event["total"]
-                bar.update(event["done"] - bar.n)
+            if isinstance(event.body, Progress):
+                bar.total = event.body.total
+                bar.update(event.body.done - bar.n)
 
 
 @contextmanager

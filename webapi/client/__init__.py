@@ -2,5 +2,6 @@
 
 from webapi.client.client import Client
 from webapi.client.errors import ApiError
+from webapi.client.job_event import JobEvent
 
-__all__ = ["ApiError", "Client"]
+__all__ = ["ApiError", "Client", "JobEvent"]

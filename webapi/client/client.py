@@ -10,6 +10,8 @@ import httpx
 
 from webapi.client import event_source
 from webapi.client.errors import ApiError, Json, check, json_object
+from webapi.client.job_event import JobEvent
+from worker.jobs.events import Canceled, Failed
 
 __all__ = ["Client"]
 
@@ -133,20 +135,21 @@ class Client:
         finally:
             part.unlink(missing_ok=True)
 
-    def events(self, job_id: str, after: int = 0) -> Iterator[Json]:
+    def events(self, job_id: str, after: int = 0) -> Iterator[JobEvent]:
         """Yield the job's events after number `after`, up to the terminal event.
 
         A broken stream is resumed after the last event received. Raises `ApiError` if that fails repeatedly.
         """
         return event_source.events(self.http, job_id, after, self.retry_waits_s)
 
-    def follow(self, job_id: str) -> Iterator[Json]:
+    def follow(self, job_id: str) -> Iterator[JobEvent]:
         """Yield the events of a job until it succeeds. Raises `ApiError` if it fails or is canceled."""
         for event in self.events(job_id):
-            if event["type"] == "failed":
-                raise ApiError(f"the job failed: {event['code']}: {event['message']}")
-            if event["type"] == "canceled":
-                raise ApiError("the job was canceled")
+            match event.body:
+                case Failed(code=code, message=message):
+                    raise ApiError(f"the job failed: {code}: {message}")
+                case Canceled():
+                    raise ApiError("the job was canceled")
             yield event
 
     def _json(self, method: str, path: str, **kwargs: Any) -> Json:

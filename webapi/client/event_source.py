@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 import httpx
 from httpx_sse import connect_sse
 
-from webapi.client.errors import ApiError, Json, check, json_object
+from webapi.client.errors import ApiError, check, json_object
+from webapi.client.job_event import JobEvent
 from worker.jobs.events import TERMINAL
 
 __all__ = ["events"]
@@ -19,7 +20,7 @@ RETRY_WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
 
 def events(
     http: httpx.Client, job_id: str, after: int = 0, retry_waits_s: Sequence[float] = RETRY_WAITS_S
-) -> Iterator[Json]:
+) -> Iterator[JobEvent]:
     """Yield the job's events after number `after`, up to the terminal event.
 
     A broken stream is resumed after the last event received.
@@ -42,7 +43,7 @@ def events(
         failures += 1
 
 
-def _stream(http: httpx.Client, job_id: str, after: int) -> Iterator[Json]:
+def _stream(http: httpx.Client, job_id: str, after: int) -> Iterator[JobEvent]:
     headers, path = {"Last-Event-ID": str(after)}, f"/v1/jobs/{job_id}/events"
     with connect_sse(http, "GET", path, headers=headers, timeout=STREAM_TIMEOUT_S) as source:
         if source.response.status_code >= 500:  # the API is being restarted
@@ -56,9 +57,9 @@ def _stream(http: httpx.Client, job_id: str, after: int) -> Iterator[Json]:
     raise httpx.RemoteProtocolError("it ended before the job did")
 
 
-def _event(text: str) -> Json:
+def _event(text: str) -> JobEvent:
     """Return the event in the data of a frame. Raises `ApiError` if it has no number and no type."""
-    event = json_object(text)
+    event = JobEvent(json_object(text))
     if not (isinstance(event.get("n"), int) and isinstance(event.get("type"), str)):
         raise ApiError("the stream has something else than events: is it Stoker's API?")
     return event

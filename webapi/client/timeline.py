@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from webapi.client.errors import Json
-from worker.jobs.events import TERMINAL
+from webapi.client.job_event import JobEvent
+from worker.jobs.events import TERMINAL, Progress, Queued, Started, Token
 
 __all__ = ["Timeline"]
 
@@ -24,26 +24,26 @@ class Timeline:
     #: Tokens or frames so far.
     done: int = 0
 
-    def watch(self, events: Iterable[Json]) -> Iterator[Json]:
+    def watch(self, events: Iterable[JobEvent]) -> Iterator[JobEvent]:
         """Yield the same events, and add each of them first."""
         for event in events:
             self.add(event)
             yield event
 
-    def add(self, event: Json) -> None:
+    def add(self, event: JobEvent) -> None:
         """Record the time of the job's next event, and its progress."""
         at = datetime.fromisoformat(event["time"]).timestamp()
-        match event["type"]:
-            case "queued":
+        match event.body:
+            case Queued():
                 self.queued = at
-            case "started":
+            case Started():
                 self.started = self.started or at
-            case "token":
-                self.first, self.done = self.first or at, event["index"] + event.get("count", 1)
-            case "progress":
-                self.first, self.done = self.first or at, event["done"]
-            case kind if kind in TERMINAL:
-                self.ended = at
+            case Token(index=index, count=count):
+                self.first, self.done = self.first or at, index + count
+            case Progress(done=done):
+                self.first, self.done = self.first or at, done
+        if event["type"] in TERMINAL:
+            self.ended = at
 
     @property
     def rate(self) -> float:

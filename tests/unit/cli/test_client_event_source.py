@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from tests.support.newer_events import NewerFailed, NewerSucceeded, NewerToken, Remark
 from webapi.client import ApiError, Client
+from webapi.client.timeline import Timeline
+from worker.jobs.events import Event, Queued, Started, Succeeded, Token
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -18,6 +21,15 @@ def sse(*numbers: int, last: str = "token") -> httpx.Response:
     text = "".join(
         f"id: {e['n']}\nevent: {e['type']}\ndata: {json.dumps(e)}\n\n: heartbeat\n\n" for e in events
     )
+    return httpx.Response(200, headers={"content-type": "text/event-stream"}, text=text)
+
+
+def stream(*events: Event) -> httpx.Response:
+    """Return a stream of these events, one a second."""
+    text = ""
+    for n, event in enumerate(events, 1):
+        envelope = {"n": n, "type": event.type, "job": "j", "attempt": 1, "time": f"2026-01-01T00:00:0{n}Z"}
+        text += f"data: {json.dumps(envelope | json.loads(event.fields()))}\n\n"
     return httpx.Response(200, headers={"content-type": "text/event-stream"}, text=text)
 
 
@@ -73,3 +85,33 @@ def test_client_events_do_not_retry_refusal() -> None:
     with pytest.raises(ApiError, match=r"^no such job$"):
         list(client(handler).events("j"))
     assert len(requests) == 1
+
+
+def test_client_events_are_json_objects_with_typed_bodies() -> None:
+    done = Succeeded({"text": "Hi"}, {})
+    queued, token, succeeded = client(lambda _: stream(Queued(4), Token("Hi", 0, 1), done)).follow("j")
+    assert (queued["n"], queued["type"], queued["position"], queued.body) == (1, "queued", 4, Queued(4))
+    assert token.body == Token("Hi", 0, 1)
+    assert succeeded.body == done
+    assert json.loads(json.dumps(token))["text"] == "Hi"
+
+
+def test_client_passes_events_of_newer_server_on() -> None:
+    done = NewerSucceeded({"text": "Hi"}, {})
+    remark, token, end = client(lambda _: stream(Remark(), NewerToken("Hi", 0, 1), done)).follow("j")
+    assert (remark["type"], remark["text"], remark.body) == ("remark", "Hm.", None)
+    assert (token["choice"], token.body) == (7, Token("Hi", 0, 1))
+    assert (end["cost"], end.body) == (0.5, Succeeded({"text": "Hi"}, {}))
+
+
+def test_client_follow_reports_failure_of_newer_server() -> None:
+    with pytest.raises(ApiError, match=r"^the job failed: out_of_memory: The GPU is full\.$"):
+        list(client(lambda _: stream(Remark(), NewerFailed("out_of_memory", "The GPU is full."))).follow("j"))
+
+
+def test_timeline_skips_events_of_newer_server() -> None:
+    times = Timeline()
+    events = Queued(1), Started("w", "cpu"), Remark(), NewerToken("Hi", 0, 2), NewerSucceeded({}, {})
+    assert len(list(times.watch(client(lambda _: stream(*events)).events("j")))) == 5
+    assert (times.started - times.queued, times.first - times.queued, times.ended - times.queued) == (1, 3, 4)
+    assert times.done == 2
