@@ -33,7 +33,7 @@ class Keys:
 
     Keys are never deleted, so the API stays closed once a key exists. `compare` compares two hashes in a time
     that does not depend on their text. Every method raises `redis.exceptions.RedisError` when Redis is away,
-    except for `note_use`.
+    except for `note_use`. Changes raise `NotReplicated` if a failover could undo them: repeat them then.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Keys:
     ) -> None:
         self._compare = compare
         self._redis = store.client
+        self._replicas = store.replicas
         self._key = store.key
         self._changes = KeyChanges(store)
         #: When this process last stored a use of each key, in seconds of the monotonic clock.
@@ -66,6 +67,7 @@ class Keys:
             pipe.sadd(self._key("keys"), key_id)
             self._changes.add(pipe, "key_created", key_id, name)
             pipe.execute()
+        self._replicas.confirm()
         return NewKey(Key.from_hash(key_id, fields), key_text.text_of(key_id, secret))
 
     def list(self) -> Sequence[Key]:
@@ -110,6 +112,7 @@ class Keys:
                 pipe.hset(self._redis_key(key_id), "expires_at", str(now + expires_s))
             self._changes.add(pipe, "key_rotated", key_id, fields["name"])
             pipe.execute()
+        self._replicas.confirm()
         return NewKey(self.get(key_id), key_text.text_of(key_id, secret))
 
     def revoke(self, key_id: str) -> Key:
@@ -119,6 +122,7 @@ class Keys:
             pipe.hsetnx(self._redis_key(key_id), "revoked_at", str(time.time()))
             self._changes.add(pipe, "key_revoked", key_id, key.name)
             pipe.execute()
+        self._replicas.confirm()
         return self.get(key_id)
 
     def check(self, text: str) -> Key:

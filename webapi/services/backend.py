@@ -57,7 +57,9 @@ class Backend:
         media = open_media(settings)
         counter, streams = TokenCounter(registry), OpenStreams(settings.max_open_streams_per_key)
         services = counter, Keys(store), streams, RedisMemory(store)
-        return cls(settings, store, Ledger(store), media, registry, Queues(store), feed, *services)
+        return cls(
+            settings, store, Ledger(store, replicated=True), media, registry, Queues(store), feed, *services
+        )
 
     def files(self, job_id: str) -> JobFiles:
         """Return the files of the job in the media store."""

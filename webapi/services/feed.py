@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from webapi.services.event_gate import EventGate
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.store import RedisStore
 
@@ -18,8 +20,6 @@ __all__ = ["Feed", "Inbox"]
 
 logger = logging.getLogger(__name__)
 
-#: Longest time between two checks of the subscriptions, in seconds. A lost wake-up is made good then.
-POLL_S = 5.0
 #: Pause before the reader connects again after an error, in seconds.
 RETRY_S = 0.5
 
@@ -61,18 +61,22 @@ class Feed:
 
     Redis confirms every subscription, and confirms it again after a reconnect. Each confirmation puts None
     into the inboxes of its channel, so that their clients read the log.
+
+    A connection whose server has vanished or was stopped looks like one on which nothing happens. So after
+    `poll_s` seconds without a message the reader sends itself one, and connects again if it does not come.
     """
 
-    def __init__(self, store: RedisStore, *, poll_s: float = POLL_S, retry_s: float = RETRY_S) -> None:
+    def __init__(self, store: RedisStore, *, poll_s: float | None = None, retry_s: float = RETRY_S) -> None:
         self._client = store.client
         self._control = store.key("feed", uuid.uuid4().hex)
-        self._poll_s = poll_s
+        self._poll_s = poll_s or store.settings.redis_timeout_s
         self._retry_s = retry_s
         self._lock = threading.Lock()
         self._inboxes: dict[str, set[Inbox]] = {}
         self._confirmed: set[str] = set()
         self._reader: threading.Thread | None = None
         self._wake_up_sent = False
+        self._gate = EventGate(store, self._control, self._deliver)
 
     @contextmanager
     def join(self, channel: str) -> Iterator[Inbox]:
@@ -119,6 +123,7 @@ class Feed:
                 logger.warning("feed: the connection to Redis was lost, trying again: %s", error)
             except Exception:
                 logger.exception("feed: unexpected error, starting again")
+            self._gate.clear()
             with self._lock:
                 self._confirmed.clear()
                 if not self._inboxes:  # the next client that joins starts another reader
@@ -129,11 +134,19 @@ class Feed:
     def _listen(self, pubsub: PubSub) -> None:
         pubsub.subscribe(self._control)
         requested, checked_at = {self._control}, time.monotonic()
+        self._wake_up_sent = False
         while True:
-            message = pubsub.get_message(timeout=self._poll_s) or {"type": None, "channel": None}
+            message = pubsub.get_message(timeout=self._poll_s)
+            if message is None:
+                self._check_connection()
+                message = {"type": None, "channel": None}
             kind, channel = message["type"], message["channel"]
-            if kind == "message" and channel != self._control:
-                self._deliver(channel, self._parse(message["data"]))
+            if kind == "message" and channel == self._control:
+                self._wake_up_sent = False  # a client that joins from now on sends another
+                if message["data"]:
+                    self._gate.put_marker(int(message["data"]))
+            elif kind == "message":
+                self._gate.put(channel, self._parse(message["data"]))
                 if time.monotonic() - checked_at < self._poll_s:
                     continue
             if kind == "subscribe":
@@ -145,12 +158,17 @@ class Feed:
                 requested.discard(channel)
             requested, checked_at = self._adjust(pubsub, requested), time.monotonic()
 
+    def _check_connection(self) -> None:
+        """Wake the reader over Redis. Raises `ConnectionError` if the last wake-up has not come back."""
+        if self._wake_up_sent:
+            raise RedisConnectionError("the subscription gets no messages")
+        self._wake_reader()
+
     def _adjust(self, pubsub: PubSub, requested: set[str]) -> set[str]:
         """Subscribe to channels that clients have joined, and unsubscribe from those without clients.
 
         Returns the channels whose subscription is requested now.
         """
-        self._wake_up_sent = False  # before the inboxes are read: a client that joins later sends another
         with self._lock:
             wanted = {self._control, *self._inboxes}
             self._confirmed &= wanted

@@ -7,11 +7,14 @@ from redis.exceptions import RedisError
 
 from webapi.services.backend import Backend
 from webapi.services.feed import Inbox
-from worker.jobs.errors import JobNotFound
+from worker.jobs.errors import JobNotFound, NotReplicated
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Ledger
 
 __all__ = ["follow"]
+
+#: Pause before the log is read again after an error, in seconds.
+RETRY_S = 1.0
 
 
 def follow(
@@ -52,6 +55,8 @@ class _EventReader:
         self._inbox = inbox
         self._heartbeat_s = heartbeat_s
         self._log_read_at = time.monotonic()
+        #: True if the last read of the log has failed, so that it must be read again soon.
+        self._must_read = False
         #: True once the job can have no further events: it has ended, or it is forgotten.
         self.exhausted = False
 
@@ -59,10 +64,10 @@ class _EventReader:
         """Return the events after number `last`, or none if nothing comes within `wait_s` seconds."""
         while True:
             try:
-                event = self._inbox.get(wait_s)
+                event = self._inbox.get(min(wait_s, RETRY_S) if self._must_read else wait_s)
             except TimeoutError:
                 heartbeat_due = time.monotonic() - self._log_read_at >= self._heartbeat_s
-                return self._read_log(last) if heartbeat_due else []
+                return self._read_log(last) if heartbeat_due or self._must_read else []
             if event is None or event.n > last + 1:  # events may be missing, or are
                 return self._read_log(last)
             if event.n == last + 1:
@@ -72,13 +77,14 @@ class _EventReader:
     def _read_log(self, last: int) -> Sequence[LoggedEvent]:
         """Return the log's events after number `last`: none while Redis is away. Sets `exhausted`."""
         events: Sequence[LoggedEvent] = []
+        self._must_read = False
         try:
             events = self._ledger.events(self._job_id, last)
             if not events:
                 record = self._ledger.get(self._job_id)
                 self.exhausted = record.terminal and record.events == last
-        except RedisError:
-            pass
+        except (RedisError, NotReplicated):
+            self._must_read = True
         except JobNotFound:
             self.exhausted = True
         self._log_read_at = time.monotonic()

@@ -15,6 +15,7 @@ from worker.jobs.errors import (
     InvalidInput,
     JobNotFound,
     NotReady,
+    NotReplicated,
     PromptTooLong,
     QueueFull,
     StorageFull,
@@ -49,6 +50,8 @@ def submit(
     try:
         named = spec.model_copy(update={"model": card.name})
         accepted = backend.ledger.submit(job_id, card.queue, named, owner, key, file_bytes)
+    except NotReplicated as error:
+        raise SubmitOutcomeUnknown(f"The job was accepted, but a failover could lose it. {error}") from error
     except RedisError as error:
         if cannot_write(error):
             raise NotReady("The job store cannot write at the moment; try again.") from error

@@ -26,7 +26,7 @@ from webapi.webhooks.destination import check_url
 from webapi.webhooks.network import WebhookNetwork
 from worker.jobs.broker import app
 from worker.jobs.dispatch.webhook_queue import TASK, WebhookQueue
-from worker.jobs.errors import DeliveryFailed, InvalidInput, JobNotFound, Unsupported
+from worker.jobs.errors import DeliveryFailed, InvalidInput, JobNotFound, NotReplicated, Unsupported
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import Record, rfc3339
@@ -63,8 +63,10 @@ def deliver(task: Any, job_id: str) -> None:
     webhook_queue, tried = WebhookQueue(store), int(task.request.retries)
     if not webhook_queue.claim_try(job_id, tried):
         return  # the webhook is done, or another message has made this attempt
-    with suppress(JobNotFound):  # the job was deleted meanwhile, and its webhook with it
-        _deliver(store, webhook_queue, Ledger(store).get(job_id), tried)
+    # The job was deleted meanwhile, and its webhook with it. Or a failover could undo its end. Then this
+    # attempt counts as lost, and another message follows.
+    with suppress(JobNotFound, NotReplicated):
+        _deliver(store, webhook_queue, Ledger(store, replicated=True).get(job_id), tried)
     webhook_queue.dispatch_due()
 
 

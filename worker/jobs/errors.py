@@ -144,6 +144,10 @@ class NotReady(StokerError):
     code = "not_ready"
 
 
+class NotReplicated(NotReady):
+    """Too few replicas of Redis have the writes that the client waits for. A failover could lose them."""
+
+
 class SubmitOutcomeUnknown(NotReady):
     """Redis went away during the submit, so nobody knows whether the job was accepted."""
 

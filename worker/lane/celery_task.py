@@ -7,7 +7,7 @@ from celery import Task
 from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
 
-from worker.jobs.errors import JobNotFound
+from worker.jobs.errors import JobNotFound, NotReplicated
 from worker.lane.lane import Lane
 from worker.lane.pool import LanePool
 
@@ -40,7 +40,7 @@ class LaneRequest(Request):
 
     def _cancel_job(self) -> None:
         lane: Lane = self.task.lane  # type: ignore[attr-defined]  # only a LaneTask has LaneRequests
-        with suppress(JobNotFound):
+        with suppress(JobNotFound, NotReplicated):
             lane.ledger.cancel(self.id)
 
 

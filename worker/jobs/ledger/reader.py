@@ -3,10 +3,13 @@
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
-from worker.jobs.errors import InvalidInput, JobNotFound
+from redis.client import Pipeline
+
+from worker.jobs.errors import InvalidInput, JobNotFound, NotReplicated
 from worker.jobs.events import LoggedEvent
+from worker.jobs.ledger.replicas import AddCommands
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import Record
 
@@ -19,11 +22,13 @@ _PAGE_SIZE = 100
 class LedgerReader:
     """The job records and event logs in Redis, read only.
 
-    Methods raise `redis.exceptions.RedisError` if Redis cannot be reached.
+    With `replicated`, `events` and `get` return only what a failover keeps, for clients: no later answer then
+    contradicts it. Methods raise `redis.exceptions.RedisError` if Redis cannot be reached.
     """
 
-    def __init__(self, store: RedisStore) -> None:
+    def __init__(self, store: RedisStore, *, replicated: bool = False) -> None:
         self.store = store
+        self._replicated = replicated
         self._redis = store.client
         self._scripts = store.scripts
 
@@ -35,26 +40,43 @@ class LedgerReader:
         return self.store.key("once", owner, hashlib.sha256(key.encode(errors="replace")).hexdigest())
 
     def get(self, job_id: str) -> Record:
-        """Return the job's record. Raises `JobNotFound` if there is no such job."""
-        found = self._records([job_id])
+        """Return the job's record.
+
+        Raises `JobNotFound` if there is no such job, and `NotReplicated` if a failover could undo its end.
+        """
+        found, replicated = self._records([job_id])
         if not found:
             raise JobNotFound(f"there is no job {job_id}")
+        if found[0].terminal and not replicated:
+            raise NotReplicated("The job has ended, but too few replicas of Redis have its end.")
         return found[0]
 
-    def _records(self, job_ids: Sequence[str]) -> list[Record]:
-        """Return the records of those jobs that exist, with their positions in the queue."""
-        if not job_ids:
-            return []
+    def _read(self, add: AddCommands) -> tuple[list[Any], bool]:
+        """Run reading commands. Return their replies, and whether a failover keeps what they have read."""
+        if self._replicated:
+            return self.store.replicas.attempt(add)
         with self._redis.pipeline(transaction=False) as pipe:
+            add(pipe)
+            return pipe.execute(), True
+
+    def _records(self, job_ids: Sequence[str]) -> tuple[list[Record], bool]:
+        """Return the records of those jobs that exist, and whether a failover keeps what they say."""
+        if not job_ids:
+            return [], True
+
+        def add(pipe: Pipeline) -> None:
             for job_id in job_ids:
                 pipe.hgetall(self.store.channel(job_id) + ":record")
-            found = {i: fields for i, fields in zip(job_ids, pipe.execute(), strict=True) if fields}
+
+        hashes, replicated = self._read(add)
+        found = {job_id: fields for job_id, fields in zip(job_ids, hashes, strict=True) if fields}
         queued = [
             self.store.common_args(job_id) for job_id, fields in found.items() if fields["state"] == "queued"
         ]
         replies = self._scripts.eval_all("position", queued) if queued else []
         positions = {args[-1]: reply for args, reply in zip(queued, replies, strict=True)}
-        return [Record.from_hash(job_id, fields, positions.get(job_id)) for job_id, fields in found.items()]
+        records = (Record.from_hash(i, fields, positions.get(i)) for i, fields in found.items())
+        return list(records), replicated
 
     def page(
         self,
@@ -75,7 +97,7 @@ class LedgerReader:
         found: list[Record] = []
         for job_ids in self._batches(index, "+inf" if score is None else f"({score}"):
             found += [
-                record for record in self._records(job_ids)
+                record for record in self._records(job_ids)[0]
                 if kind in (None, record.kind) and state in (None, record.state)
             ]  # fmt: skip
             if len(found) >= limit:
@@ -109,9 +131,13 @@ class LedgerReader:
             return cast("Sequence[str | None]", pipe.execute())
 
     def events(self, job_id: str, after: int = 0) -> Sequence[LoggedEvent]:
-        """Return the job's events with numbers above `after`, in order; none if there is no such job."""
-        entries = cast(
-            "Sequence[tuple[str, dict[str, str]]]",
-            self._redis.xrange(self.store.channel(job_id) + ":events", min=f"({after}-0" if after else "-"),
-        )
+        """Return the job's events with numbers above `after`, in order; none if there is no such job.
+
+        Raises `NotReplicated` if a failover could lose some of them.
+        """
+        log, first = self.store.channel(job_id) + ":events", f"({after}-0" if after else "-"
+        replies, replicated = self._read(lambda pipe: pipe.xrange(log, min=first))
+        if not replicated:
+            raise NotReplicated("The job has events that too few replicas of Redis have.")
+        entries = cast("Sequence[tuple[str, dict[str, str]]]", replies[0])
         return [LoggedEvent.from_json(entry["event"], entry.get("resume", "")) for _, entry in entries]

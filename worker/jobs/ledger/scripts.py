@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import redis
 from redis.exceptions import NoScriptError
 
+from worker.jobs.ledger.replicas import Replicas
+
 __all__ = ["Scripts"]
 
 T = TypeVar("T")
@@ -19,8 +21,9 @@ SHARED = ("prelude", "queue", "account", "final")
 class Scripts:
     """The scripts of the folder `lua`, by file name. They run in Redis by their SHA-1 hashes (EVALSHA)."""
 
-    def __init__(self, client: "redis.Redis") -> None:
+    def __init__(self, client: "redis.Redis", replicas: Replicas) -> None:
         self.client = client
+        self._replicas = replicas
         folder = resources.files(__package__).joinpath("lua")
         self._shared = "".join(folder.joinpath(f"{name}.lua").read_text() for name in SHARED)
         self._folder = folder
@@ -36,6 +39,14 @@ class Scripts:
     def eval(self, name: str, *args: Any) -> Any:
         """Run one script and return its reply."""
         return self._retry_unloaded(lambda: self.client.evalsha(self.sha(name), 0, *args))
+
+    def eval_replicated(self, name: str, *args: Any) -> Any:
+        """Run one script and return its reply when the replicas have its writes. Raises `NotReplicated`."""
+        if not self._replicas.needed:
+            return self.eval(name, *args)
+        return self._retry_unloaded(
+            lambda: self._replicas.run(lambda pipe: pipe.evalsha(self.sha(name), 0, *args))[0]
+        )
 
     def eval_all(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run one script once for each tuple of arguments, all in one round trip. Return the replies."""

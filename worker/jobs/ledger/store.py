@@ -6,6 +6,7 @@ from typing import Any
 import redis
 
 from worker.jobs.connection.client import connect
+from worker.jobs.ledger.replicas import Replicas
 from worker.jobs.ledger.scripts import Scripts
 from worker.jobs.records import rfc3339
 from worker.jobs.settings import Settings
@@ -19,7 +20,8 @@ class RedisStore:
     def __init__(self, settings: Settings, client: "redis.Redis | None" = None) -> None:
         self.settings = settings
         self.client = client or connect(settings)
-        self.scripts = Scripts(self.client)
+        self.replicas = Replicas(self.client, settings)
+        self.scripts = Scripts(self.client, self.replicas)
 
     def key(self, *parts: str) -> str:
         """Return the Redis key of these parts, behind the prefix. `lua/prelude.lua` lists all keys."""

@@ -64,6 +64,7 @@
 --   worker:<worker>:jobs           set     jobs that the worker has claimed; by `claim`; by `detach` and `requeue`
 --   models                         hash    queue -> model card (JSON); by registry.py; never
 --   model:<name>:prompt            string  prompt template of a chat model (JSON); by registry.py; never
+--   replicated                     string  empty: a write that WAIT can wait for; by replicas.py; never
 --   recovery:<task>                string  a round of this task has been taken; by recovery.py; by its expiry
 --
 --   API                            type    contents; written by; removed
