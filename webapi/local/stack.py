@@ -1,16 +1,16 @@
 """`stoker up`: runs the whole stack on this machine, as child processes under a supervisor."""
 
-import fcntl
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import click
+from filelock import FileLock, Timeout
 from redis.exceptions import RedisError
 
 from webapi.auth import public_bind
@@ -144,15 +144,12 @@ def _free_port(host: str, port: int) -> int:
         raise CannotStart(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
-@contextmanager
-def _only_one(root: Path) -> Iterator[None]:
-    """Hold the lock of the stack's home folder. Raises `CannotStart` if another stack holds it.
+def _only_one(root: Path) -> AbstractContextManager[object]:
+    """Take the lock of the stack's home folder. Raises `CannotStart` if another stack holds it.
 
     Two stacks must not share the data of an embedded server. The kernel frees the lock if this process dies.
     """
-    with (root / "up.lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CannotStart(f"a stack already runs in {root}: stop it, or set STOKER_HOME") from None
-        yield
+    try:
+        return FileLock(root / "up.lock", fallback_to_soft=False).acquire(blocking=False)
+    except Timeout:
+        raise CannotStart(f"a stack already runs in {root}: stop it, or set STOKER_HOME") from None

@@ -176,6 +176,7 @@ import os, signal, sys
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import WorkerCard
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
 settings = Settings.from_env()
 kind, name = settings.worker, f"{settings.worker}-{os.getpid()}"

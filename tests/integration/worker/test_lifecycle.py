@@ -26,7 +26,7 @@ def command(kind: str) -> list[str]:
 def test_lifecycle_ends_worker_whose_device_hangs(settings: Settings, brokered: Ledger) -> None:
     weights, log = settings.home_dir / "bars", settings.home_dir / "log"
     weights.touch()
-    env = child_env(settings.replace(worker="video", devices="cpu", video_model=weights, drain_s=0))
+    env = child_env(settings.replace(worker="video", devices="cpu", video_model=str(weights), drain_s=0))
     files = JobFiles.at(settings.media_dir, A)
     files.folder.mkdir(parents=True)
     write_clip(files.clip)

@@ -42,7 +42,7 @@ def workers(
     processes = {}
     for name in HOSTS:
         (root / name).mkdir()
-        changes = {"home": root / name, "worker": "video", "video_model": root / "bars.safetensors"}
+        changes = {"home": root / name, "worker": "video", "video_model": str(root / "bars.safetensors")}
         settings = api.settings.replace(batch_size=BATCH, segment_batches=SEGMENT, devices="cpu", **changes)
         argv = [
             "tests.support.workers.fake" if part == "worker.app" else part

@@ -281,7 +281,7 @@ def test_make_runner_passes_settings_to_video_pipeline(
         "compile": True,
         "video_sizes": "64x48",
         "batch_size": 3,
-        "video_model": tmp_path,
+        "video_model": str(tmp_path),
     }
     make_runner(
         "video",
@@ -290,7 +290,7 @@ def test_make_runner_passes_settings_to_video_pipeline(
         ledger,
         Outbox(ledger),
     )
-    assert (seen["pad"], seen["compiled"], seen["sizes"]) == (False, True, [ClipSize(64, 48)])
+    assert (seen["pad"], seen["compiled"], seen["sizes"]) == (False, True, (ClipSize(64, 48),))
     assert (seen["batch_size"], seen["device"]) == (3, "cuda")
 
 
