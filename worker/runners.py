@@ -47,6 +47,5 @@ def _video(settings: Settings, device: DeviceLease, *_: object) -> Runner:
         limits=settings.limits,
         sizes=settings.video_sizes,
         compiled=settings.compile,
-        pad=settings.pad,
     )
     return VideoRunner(pipeline, settings)

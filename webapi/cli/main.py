@@ -90,7 +90,6 @@ def worker_chat(devices: str | None, model: str | None, engine: str | None, slot
 @worker.command("video")
 @_worker_options
 @click.option("--batch-size", type=int, help="Number of frames in a batch.")
-@click.option("--pad/--no-pad", default=None, help="Whether to fill up a short last batch.")
 @click.option("--compile", is_flag=True, default=None, help="Compile the model with torch.")
 def worker_video(devices: str | None, model: str | None, **changes: int | bool | None) -> None:
     """Run a video worker."""

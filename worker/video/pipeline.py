@@ -40,7 +40,7 @@ class VideoPipeline:
     Call `load` before `run_clip`, both in the same thread.
 
     - `batch_size`: frames per batch. With `pad`, the last batch is filled up to it, so the device sees one
-      shape per clip. Without `pad`, the last batch stays short.
+      shape per clip. Only `bench.video` turns `pad` off, to measure what it saves.
     - `segment_batches`: batches per segment. Each finished segment is durable.
     - `sizes`: clip sizes for which a GPU is warmed up by `load`. It warms up for another size and its effect
       before the first batch of such a clip.

@@ -55,13 +55,12 @@ def test_worker_video_passes_settings(run: Runner) -> None:
     argv, env = run("worker video --batch-size 4")
     assert "video.selfie_segmentation" in argv
     assert (env["STOKER_WORKER"], env["STOKER_BATCH_SIZE"]) == ("video", "4")
-    assert (env["STOKER_PAD"], env["STOKER_COMPILE"]) == ("True", "False")
+    assert env["STOKER_COMPILE"] == "False"
 
 
-def test_worker_video_flags_no_pad_and_compile(run: Runner) -> None:
-    _, env = run("worker video --no-pad --compile")
-    settings = Settings.from_env(env)
-    assert (settings.pad, settings.compile) == (False, True)
+def test_worker_video_flag_compile(run: Runner) -> None:
+    _, env = run("worker video --compile")
+    assert Settings.from_env(env).compile is True
 
 
 def test_worker_webhooks_executes_celery_with_threads(run: Runner) -> None:

@@ -277,7 +277,6 @@ def test_make_runner_passes_settings_to_video_pipeline(
     seen: dict[str, object] = {}
     monkeypatch.setattr(pipeline, "VideoPipeline", lambda weights, **how: seen.update(how))
     changes = {
-        "pad": False,
         "compile": True,
         "video_sizes": "64x48",
         "batch_size": 3,
@@ -290,7 +289,7 @@ def test_make_runner_passes_settings_to_video_pipeline(
         ledger,
         Outbox(ledger),
     )
-    assert (seen["pad"], seen["compiled"], seen["sizes"]) == (False, True, (ClipSize(64, 48),))
+    assert (seen["compiled"], seen["sizes"]) == (True, (ClipSize(64, 48),))
     assert (seen["batch_size"], seen["device"]) == (3, "cuda")
 
 

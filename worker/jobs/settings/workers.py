@@ -77,9 +77,6 @@ class Workers(Area):
     plain text. See [Control tokens](security.md#control-tokens)."""
     batch_size: int = Field(16, ge=1)
     """The number of frames in a batch of a video. The last, short batch of a clip is padded to it."""
-    pad: bool = True
-    """Whether the last, short batch of a clip is padded. `False` (`--no-pad`) lets a benchmark measure what
-    the padding saves."""
     video_sizes: CommaSeparated[Annotated[ClipSize, BeforeValidator(_size)]] = (
         ClipSize(640, 360),
         ClipSize(1280, 720),
