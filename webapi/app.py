@@ -55,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Stoker(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     app.extensions["stoker"] = backend = Backend.from_settings(settings)
-    Recovery(backend.store, backend.media).start()
+    Recovery(backend.dispatcher, backend.media).start()
     ApiWarmUp(backend).start()
     for module in (jobs, events, stream_tokens, ops, openai, videos, openapi):
         app.register_blueprint(module.routes)

@@ -12,6 +12,7 @@ from webapi.services.gevent_media import open_media
 from webapi.services.open_streams import OpenStreams
 from webapi.services.redis_memory import RedisMemory
 from webapi.services.token_counter import TokenCounter
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
@@ -30,11 +31,13 @@ _NAME = "stoker"
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The settings, the store, the ledger, the media store, and the services built on them."""
+    """The settings, the dispatcher, the media store, and the services that all routes share."""
 
     settings: Settings
     store: RedisStore
+    #: What clients may read.
     ledger: Ledger
+    dispatcher: Dispatcher
     media: Media
     registry: Registry
     queues: Queues
@@ -57,9 +60,8 @@ class Backend:
         media = open_media(settings)
         counter, streams = TokenCounter(registry), OpenStreams(settings.max_open_streams_per_key)
         services = counter, Keys(store), streams, RedisMemory(store)
-        return cls(
-            settings, store, Ledger(store, replicated=True), media, registry, Queues(store), feed, *services
-        )
+        ledger = Ledger(store, replicated=True)
+        return cls(settings, store, ledger, Dispatcher(store), media, registry, Queues(store), feed, *services)
 
     def files(self, job_id: str) -> JobFiles:
         """Return the files of the job in the media store."""

@@ -10,7 +10,6 @@ from webapi.http.problems import RETRY_AFTER_S
 from webapi.services.backend import Backend
 from webapi.webhooks.destination import check_url
 from worker.jobs.connection.client import cannot_write
-from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next
 from worker.jobs.errors import (
     InvalidInput,
     JobNotFound,
@@ -49,7 +48,7 @@ def submit(
         _check_length(backend, card, spec, known=key is not None)
     try:
         named = spec.model_copy(update={"model": card.name})
-        accepted = backend.ledger.submit(job_id, card.queue, named, owner, key, file_bytes)
+        accepted = backend.dispatcher.submit(job_id, card.queue, named, owner, key, file_bytes)
     except NotReplicated as error:
         raise SubmitOutcomeUnknown(f"The job was accepted, but a failover could lose it. {error}") from error
     except RedisError as error:
@@ -60,9 +59,8 @@ def submit(
         ) from error
     except QueueFull as error:
         raise _with_retry_after(error, backend, card) from None
-    audit.log("job_submitted", job=accepted.job_id, queue=card.queue)
-    dispatch(card.queue, accepted.dispatched)
-    return accepted.job_id
+    audit.log("job_submitted", job=accepted, queue=card.queue)
+    return accepted
 
 
 def check_room(backend: Backend, kind: str, file_bytes: int = 0) -> None:
@@ -86,17 +84,14 @@ def check_room(backend: Backend, kind: str, file_bytes: int = 0) -> None:
 def cancel(backend: Backend, job_id: str) -> JobState:
     """Cancel the job and return its state afterwards.
 
-    If it was waiting, its files are removed and the next job of its queue is dispatched at once. Raises
-    `JobNotFound`.
+    If it was waiting, its files are removed at once. Raises `JobNotFound`.
     """
-    state = backend.ledger.cancel(job_id)
-    logger.info("job %s: cancel requested, state %s", job_id, state)
+    state = backend.dispatcher.cancel(job_id)
     if state == "canceled":
         try:
             record = backend.ledger.get(job_id)
             if record.kind == "video" and backend.remove_files(job_id):
                 backend.ledger.inputs_removed(job_id)
-            dispatch_next(backend.ledger, record.queue)
         except (JobNotFound, RedisError) as error:
             logger.info("job %s: recovery will do what follows its end: %s", job_id, error)
     return state

@@ -41,7 +41,7 @@ class LaneRequest(Request):
     def _cancel_job(self) -> None:
         lane: Lane = self.task.lane  # type: ignore[attr-defined]  # only a LaneTask has LaneRequests
         with suppress(JobNotFound, NotReplicated):
-            lane.ledger.cancel(self.id)
+            lane.dispatcher.cancel(self.id)
 
 
 class _LaneConsumer:

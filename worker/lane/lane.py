@@ -3,16 +3,14 @@
 import logging
 import threading
 import uuid
-from contextlib import suppress
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next, requeue
-from worker.jobs.errors import EngineDied, JobFailed, NeedsExclusiveWorker, OutOfMemory, StokerError
+from worker.jobs.dispatch.dispatcher import Dispatcher
+from worker.jobs.errors import EngineDied, JobFailed, NeedsExclusiveWorker, OutOfMemory
 from worker.jobs.events import Reason
-from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import Record
 from worker.lane.shared_lock import SharedLock
 from worker.runs.outbox import Outbox
@@ -33,8 +31,10 @@ class Lane:
     Each job has a waiting thread of the pool. All computation happens in the engine's own thread.
     """
 
-    def __init__(self, ledger: Ledger, outbox: Outbox, runner: Runner, worker: str, device: str) -> None:
-        self.ledger = ledger
+    def __init__(
+        self, dispatcher: Dispatcher, outbox: Outbox, runner: Runner, worker: str, device: str
+    ) -> None:
+        self.dispatcher = dispatcher
         self.worker = worker
         self.device = device
         self._outbox = outbox
@@ -108,9 +108,6 @@ class Lane:
     def _claim_and_run(self, job_id: str, exclusive: bool) -> str:
         record = self._claim(job_id, exclusive)
         if record is None:
-            # The job may have been canceled, for example. Its slot then goes to the next job.
-            with suppress(StokerError, RedisError):
-                dispatch_next(self.ledger, self.ledger.get(job_id).queue)
             return "not waiting"
         run = Run(record, self._outbox)
         with self._idle:
@@ -126,11 +123,6 @@ class Lane:
             with self._idle:
                 del self._runs[run.id]
                 self._idle.notify_all()
-        if run.dispatched is not None:
-            dispatch(record.queue, run.dispatched)
-        else:
-            with suppress(RedisError):  # recovery dispatches jobs, too
-                dispatch_next(self.ledger, record.queue)
         return run.outcome or "abandoned"
 
     def _claim(self, job_id: str, exclusive: bool) -> Record | None:
@@ -138,13 +130,15 @@ class Lane:
         claim = uuid.uuid4().hex
         while not self._draining.is_set():
             try:
-                return self.ledger.claim(job_id, self.worker, self.device, claim=claim, exclusive=exclusive)
+                return self.dispatcher.claim(
+                    job_id, self.worker, self.device, claim=claim, exclusive=exclusive
+                )
             except (RedisConnectionError, RedisTimeoutError) as error:
                 log.warning("job %s is not claimed yet: %s", job_id, error)
                 self._draining.wait(CLAIM_RETRY_S)
         try:
-            dispatch(self.ledger.get(job_id).queue, [job_id])
-        except (RedisError, StokerError) as error:
+            self.dispatcher.send_again(job_id)
+        except RedisError as error:
             log.warning("job %s: recovery will send its message again: %s", job_id, error)
         return None
 
@@ -174,7 +168,7 @@ class Lane:
     def _requeue(self, run: Run, reason: Reason) -> bool:
         """Requeue the job of the abandoned run. Return whether Redis could be reached."""
         try:
-            requeue(self.ledger, run.record.id, self.worker, reason, run.record.attempt)
+            self.dispatcher.requeue(run.record.id, self.worker, reason, run.record.attempt)
         except RedisError as error:
             log.warning("job %s will be requeued when the worker's lease expires: %s", run.record.id, error)
             return False

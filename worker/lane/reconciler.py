@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from contextlib import suppress
 
-from worker.jobs.dispatch.dispatcher import requeue
 from worker.jobs.errors import JobNotFound
 from worker.lane.lane import Lane
 
@@ -34,7 +33,8 @@ class Reconciler:
         orphaned, stale = set(claimed) - runs.keys(), runs.keys() - set(claimed)
         for job_id in orphaned & self._orphaned:
             with suppress(JobNotFound):  # this Redis may have lost data
-                requeue(lane.ledger, job_id, lane.worker, "redis_lost", lane.ledger.get(job_id).attempt)
+                attempt = lane.dispatcher.ledger.get(job_id).attempt
+                lane.dispatcher.requeue(job_id, lane.worker, "redis_lost", attempt)
         for job_id in stale & self._stale:
             runs[job_id].abandon()
         self._orphaned, self._stale = orphaned, stale

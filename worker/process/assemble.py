@@ -8,10 +8,10 @@ from typing import Any
 
 from worker import runners
 from worker.devices.lease import DeviceLease, lease
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.kinds import kind_of, queue_of
-from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import WorkerCard
@@ -33,6 +33,7 @@ class WorkerParts:
     #: The card as it is at the start of the worker.
     card: WorkerCard
     registry: Registry
+    dispatcher: Dispatcher
     outbox: Outbox
     runner: Runner
     lane: Lane
@@ -64,21 +65,22 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
     )
     set_env(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", **environment)
     store = RedisStore(settings)
-    ledger = Ledger(store)
-    outbox = Outbox(ledger)
-    runner = runners.make_runner(kind_of(queue), settings, device, ledger, outbox)
+    dispatcher = Dispatcher(store)
+    outbox = Outbox(dispatcher)
+    runner = runners.make_runner(kind_of(queue), settings, device, dispatcher.ledger, outbox)
     card = _card(settings, queue, device, runner)
-    lane = Lane(ledger, outbox, runner, card.name, device.label)
+    lane = Lane(dispatcher, outbox, runner, card.name, device.label)
     return WorkerParts(
         device=device,
         card=card,
         registry=Registry(store),
+        dispatcher=dispatcher,
         outbox=outbox,
         runner=runner,
         lane=lane,
         pool=LanePool(app, runner.slots),
         reconciler=Reconciler(lane),
-        recovery=Recovery(store),
+        recovery=Recovery(dispatcher),
     )
 
 

@@ -9,8 +9,8 @@ from typing import Protocol
 from redis.exceptions import RedisError, ResponseError
 
 from worker.jobs.connection.client import cannot_write
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.ledger.appends import Append, Reply
-from worker.jobs.ledger.ledger import Ledger
 
 __all__ = ["EventProducer", "Outbox"]
 
@@ -45,9 +45,9 @@ class Outbox:
     """
 
     def __init__(
-        self, ledger: Ledger, *, coalesce_factor: float = 12.0, coalesce_max_s: float = 0.25
+        self, dispatcher: Dispatcher, *, coalesce_factor: float = 12.0, coalesce_max_s: float = 0.25
     ) -> None:
-        self._ledger = ledger
+        self._dispatcher = dispatcher
         self._coalesce_factor = coalesce_factor
         self._coalesce_max_s = coalesce_max_s
         # Dicts serve as ordered sets: producers are drained in the order in which they were put.
@@ -120,12 +120,12 @@ class Outbox:
         """Return the seconds until the next full flush; negative once it is due."""
         return self._next_flush_at - time.monotonic()
 
-    def _send(self, appends: list[Append]) -> list[Reply]:
+    def _send(self, appends: Sequence[Append]) -> Sequence[Reply]:
         """Append to the ledger, again and again while Redis is away. Raise errors that would come again."""
         delay_s = RETRY_MIN_S
         while True:
             try:
-                return self._ledger.append(appends)
+                return self._dispatcher.append(appends)
             except RedisError as error:
                 if isinstance(error, ResponseError) and not cannot_write(error):
                     raise

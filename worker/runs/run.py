@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from worker.jobs.events import Event, Failed
-from worker.jobs.ledger.appends import Append, Ended, Reply, json_fields
+from worker.jobs.ledger.appends import Append, Reply, json_fields
 from worker.jobs.records import Record
 from worker.runs.outbox import Outbox
 
@@ -35,9 +35,6 @@ class Run:
         self.over = threading.Event()
         #: The type of the terminal event, or "abandoned"; None while the run goes on.
         self.outcome: str | None = None
-        #: Ids of the jobs that the ledger dispatched when this one ended; None if the lane must still ask for
-        #: the next job.
-        self.dispatched: Sequence[str] | None = None
         self._acknowledged = threading.Event()
         self._lock = threading.Lock()
         self._outbox = outbox
@@ -97,8 +94,7 @@ class Run:
 
     def on_reply(self, reply: Reply) -> None:
         """Act on the ledger's reply to one of the attempt's appends (`EventProducer`)."""
-        if isinstance(reply, Ended):
-            self.dispatched = reply.dispatched
+        if reply == "ended":
             self.over.set()
         elif reply == "stale":
             self.abandon()

@@ -12,6 +12,7 @@ from tests.support.web.scripted_worker import ScriptedWorker
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, Web, serve, upload
 from worker.jobs.broker import queued_messages
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.events import Succeeded
 
@@ -132,7 +133,7 @@ def test_full_queue_retry_after_follows_the_measured_rate(redis_url: str, tmp_pa
 
 def test_queue_position_events_follow_the_queue(web: Web) -> None:
     jobs = [web.submit() for _ in range(3)]
-    recovery = Recovery(web.ledger.store)
+    recovery = Recovery(Dispatcher(web.ledger.store))
     with web.events(jobs[2]) as stream:
         positions = [next(stream).json()["position"]]
         for job_id in jobs[:2]:

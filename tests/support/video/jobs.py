@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.video.clips import make_clip_with_sound
 from tests.support.video.pipeline import STUB, StubVideoModel, stub_pipeline
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles, Media
@@ -52,7 +53,7 @@ class VideoHarness:
         self.ledger = ledger
         self.model = model
         self.store_retry = store_retry
-        self.outbox = Outbox(ledger)
+        self.outbox = Outbox(Dispatcher(ledger.store))
         self.outbox.start()
         self.video = video
         self.broken: list[BaseException] = []

@@ -28,8 +28,7 @@ class ScriptedWorker:
     def append(self, job_id: str, *events: Event, **fields: Any) -> Reply:
         """Append the events to the job's log and set these fields of its record."""
         attempt = self.ledger.get(job_id).attempt
-        reply = self.ledger.append(
-            [Append(job_id, attempt, self.last_events[job_id] + 1, events, json_fields(**fields))]
-        )[0]
+        append = Append(job_id, attempt, self.last_events[job_id] + 1, events, json_fields(**fields))
+        (reply,) = self.ledger.append([append]).replies
         self.last_events[job_id] += len(events)
         return reply

@@ -11,6 +11,7 @@ from tests.support.newer_events import NewerToken, Remark
 from tests.support.stack import eventually
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.runner import HANG_S, ChatRunner
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import EngineDied, OutOfMemory
 from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
@@ -32,7 +33,7 @@ def running(
     on_broken: OnBroken = lambda error: None,
 ) -> Iterator[tuple[ChatRunner, Outbox]]:
     """Run a chat runner and an outbox within the block."""
-    outbox = Outbox(ledger)
+    outbox = Outbox(Dispatcher(ledger.store))
     runner = ChatRunner(engine, "fake", ledger, outbox, hang_s=hang_s)
     runner.start(on_broken)
     outbox.start()
@@ -77,7 +78,7 @@ def stepping(
     ledger: Ledger, *names: str, outbox: Outbox | None = None
 ) -> Iterator[tuple[FakeEngine, Outbox]]:
     """Run jobs of these names on an engine that the test steps. The test must also start the outbox."""
-    engine, outbox = FakeEngine(WORDS), outbox or Outbox(ledger)
+    engine, outbox = FakeEngine(WORDS), outbox or Outbox(Dispatcher(ledger.store))
     runner = ChatRunner(engine, "fake", ledger, outbox)
     runner.start(lambda error: None)
     threads = []
@@ -104,7 +105,7 @@ def test_chat_runner_merges_pending_tokens_into_one_event(ledger: Ledger) -> Non
 
 
 def test_chat_runner_defers_tokens_between_first_and_terminal_event(ledger: Ledger) -> None:
-    slow = Outbox(ledger, coalesce_factor=1e9, coalesce_max_s=10 * WAIT_S)
+    slow = Outbox(Dispatcher(ledger.store), coalesce_factor=1e9, coalesce_max_s=10 * WAIT_S)
     with stepping(ledger, "a", outbox=slow) as (engine, outbox):
         outbox.start()
         engine.step()
@@ -118,7 +119,7 @@ def test_chat_runner_defers_tokens_between_first_and_terminal_event(ledger: Ledg
 @pytest.mark.parametrize("shared", [False, True])
 def test_chat_runner_salts_prompts_by_owner_unless_prefixes_are_shared(ledger: Ledger, shared: bool) -> None:
     owners = ["6f0c1d2e3a4b", "6f0c1d2e3a4b", "0123456789ab", ""]
-    engine, outbox = FakeEngine(WORDS, step_s=0.001), Outbox(ledger)
+    engine, outbox = FakeEngine(WORDS, step_s=0.001), Outbox(Dispatcher(ledger.store))
     runner = ChatRunner(engine, "fake", ledger, outbox, shared_prefix_cache=shared)
     runner.start(lambda error: None)
     outbox.start()
@@ -141,7 +142,9 @@ def test_chat_runner_salts_prompts_by_owner_unless_prefixes_are_shared(ledger: L
 def test_chat_runner_publishes_whether_messages_may_contain_control_tokens(
     ledger: Ledger, control_tokens: bool
 ) -> None:
-    runner = ChatRunner(FakeEngine(), "fake", ledger, Outbox(ledger), control_tokens=control_tokens)
+    runner = ChatRunner(
+        FakeEngine(), "fake", ledger, Outbox(Dispatcher(ledger.store)), control_tokens=control_tokens
+    )
     runner.start(lambda error: None)
     assert PromptTemplate.from_json(runner.prompt).control_tokens is control_tokens
 
@@ -253,7 +256,7 @@ def test_chat_runner_cancel_frees_engine_slot(ledger: Ledger) -> None:
 
 def test_chat_runner_reports_engine_that_hangs(ledger: Ledger) -> None:
     submit(ledger, "a")
-    outbox, errors = Outbox(ledger), list[BaseException]()
+    outbox, errors = Outbox(Dispatcher(ledger.store)), list[BaseException]()
     runner = ChatRunner(FakeEngine(), "fake", ledger, outbox, hang_s=0.05)
     run = claim(ledger, outbox, "a")
 
@@ -283,7 +286,7 @@ class HangingEngine(FakeEngine):
 
 def test_chat_runner_reports_engine_that_hangs_despite_cancels(ledger: Ledger) -> None:
     """Run chats one after the other, each for a shorter time than the runner waits for an engine."""
-    outbox, broken = Outbox(ledger), threading.Event()
+    outbox, broken = Outbox(Dispatcher(ledger.store)), threading.Event()
     runner = ChatRunner(HangingEngine(), "fake", ledger, outbox, hang_s=1.0)
     runner.start(lambda error: broken.set())
     for n in range(20):

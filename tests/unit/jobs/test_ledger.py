@@ -7,7 +7,7 @@ from redis.client import PubSub
 from tests.support.ledger import QUEUE, lapse
 from worker.jobs.errors import JobConflict, JobNotFound, NeedsExclusiveWorker, QueueFull
 from worker.jobs.events import Event, Failed, LoggedEvent, Succeeded, Token
-from worker.jobs.ledger.appends import Append, Ended, Reply, json_fields
+from worker.jobs.ledger.appends import Append, Reply, json_fields
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
@@ -22,7 +22,7 @@ def submit(ledger: Ledger, *job_ids: str) -> None:
 
 
 def append(ledger: Ledger, job_id: str, attempt: int, first: int, *events: Event, **fields: Any) -> Reply:
-    return ledger.append([Append(job_id, attempt, first, events, json_fields(**fields))])[0]
+    return ledger.append([Append(job_id, attempt, first, events, json_fields(**fields))]).replies[0]
 
 
 def types(ledger: Ledger, job_id: str) -> list[str]:
@@ -44,7 +44,7 @@ def test_job_from_submit_to_terminal_event(ledger: Ledger) -> None:
     assert claimed is not None
     assert (claimed.attempt, claimed.events, claimed.worker, claimed.device) == (1, 2, "w1", "cpu")
     assert append(ledger, "a", 1, 3, Token("hel", 0, 1), Token("lo", 1, 1), done=2, total=9) == "ok"
-    assert append(ledger, "a", 1, 5, DONE, usage=DONE.usage, result=DONE.result) == Ended([])
+    assert append(ledger, "a", 1, 5, DONE, usage=DONE.usage, result=DONE.result) == "ended"
 
     ended = ledger.get("a")
     assert (ended.state, ended.done, ended.total, ended.unit) == ("succeeded", 2, 9, "tokens")
@@ -97,7 +97,7 @@ def test_append_refuses_stale_attempt(ledger: Ledger) -> None:
     assert again is not None
     assert again.attempt == 2
     assert append(ledger, "a", 1, 3, Token("x", 0, 1)) == "stale"
-    assert append(ledger, "a", 2, again.events + 1, DONE) == Ended([])
+    assert append(ledger, "a", 2, again.events + 1, DONE) == "ended"
     assert append(ledger, "a", 2, again.events + 2, DONE) == "stale"
     assert types(ledger, "a") == ["queued", "started", "requeued", "started", "succeeded"]
 

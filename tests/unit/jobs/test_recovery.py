@@ -7,7 +7,7 @@ from tests.support.ledger import QUEUE, card, lapse
 from tests.support.valkey import restartable_valkey
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
-from worker.jobs.dispatch.dispatcher import dispatch
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.file_cleanup import FileCleanup
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import MediaUnavailable
@@ -48,7 +48,7 @@ def test_recovery_requeues_jobs_of_lost_worker(brokered: Ledger) -> None:
     registry.renew(card("w2"))
     brokered.claim("a", "w1", "cpu")
     lapse(brokered, "w1")
-    Recovery(brokered.store).take_from_lost_workers()
+    Recovery(Dispatcher(brokered.store)).take_from_lost_workers()
     assert brokered.get("a").state == "queued"
     assert brokered.events("a")[-1].data["reason"] == "worker_lost"
     assert message_count(brokered) == 1
@@ -59,7 +59,7 @@ def test_recovery_leaves_jobs_of_live_worker(ledger: Ledger) -> None:
     Registry(ledger.store).renew(card("w1"))
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    Recovery(ledger.store).take_from_lost_workers()
+    Recovery(Dispatcher(ledger.store)).take_from_lost_workers()
     assert ledger.get("a").state == "running"
 
 
@@ -67,9 +67,9 @@ def test_recovery_resends_lost_messages_once(brokered: Ledger) -> None:
     Registry(brokered.store).renew(card("w1", slots=3))
     for job_id in ("a", "b", "c", "waits"):
         submit(brokered, job_id)
-    dispatch(QUEUE, ["b"])
-    Recovery(brokered.store).resend_lost_messages()
-    Recovery(brokered.store).resend_lost_messages()
+    Dispatcher(brokered.store).send_again("b")
+    Recovery(Dispatcher(brokered.store)).resend_lost_messages()
+    Recovery(Dispatcher(brokered.store)).resend_lost_messages()
     assert next_messages(brokered, 3) == ["b", "a", "c"]
     assert message_count(brokered) == 0
 
@@ -78,7 +78,7 @@ def test_recovery_waits_a_lease_before_resending(brokered: Ledger) -> None:
     long_lease = Ledger(RedisStore(brokered.store.settings.replace(lease_ttl_s=60)))
     Registry(long_lease.store).renew(card("w1"))
     submit(long_lease, "a")
-    Recovery(long_lease.store).resend_lost_messages()
+    Recovery(Dispatcher(long_lease.store)).resend_lost_messages()
     assert message_count(brokered) == 0
     long_lease.store.close()
 
@@ -88,7 +88,7 @@ def test_recovery_drops_dispatched_id_without_record(brokered: Ledger) -> None:
     submit(brokered, "gone")
     submit(brokered, "a")
     brokered.store.client.delete(brokered.store.channel("gone") + ":record")
-    Recovery(brokered.store).resend_lost_messages()
+    Recovery(Dispatcher(brokered.store)).resend_lost_messages()
     assert next_messages(brokered, 1) == ["a"]
     assert brokered.get("a").position == 1
 
@@ -97,8 +97,8 @@ def test_recovery_dispatches_to_free_slots(brokered: Ledger) -> None:
     submit(brokered, "a")
     submit(brokered, "b")
     Registry(brokered.store).renew(card("w1", slots=1))
-    Recovery(brokered.store).dispatch_waiting()
-    Recovery(brokered.store).dispatch_waiting()
+    Recovery(Dispatcher(brokered.store)).dispatch_waiting()
+    Recovery(Dispatcher(brokered.store)).dispatch_waiting()
     assert next_messages(brokered, 1) == ["a"]
     assert message_count(brokered) == 0
 
@@ -110,7 +110,7 @@ def test_recovery_requeues_jobs_of_released_worker(brokered: Ledger) -> None:
     brokered.claim("a", "w1", "cpu")
     registry.release("w1")
     assert registry.workers() == []
-    Recovery(brokered.store).take_from_lost_workers()
+    Recovery(Dispatcher(brokered.store)).take_from_lost_workers()
     assert brokered.get("a").state == "queued"
     assert registry.lapsed() == []
 
@@ -129,10 +129,10 @@ def test_recovery_requeues_in_old_order(brokered: Ledger) -> None:
     for job_id in ("x", "z", "y"):
         brokered.claim(job_id, "w1", "cpu")
     lapse(brokered, "w1")
-    Recovery(brokered.store).take_from_lost_workers()
+    Recovery(Dispatcher(brokered.store)).take_from_lost_workers()
     assert [brokered.get(job_id).position for job_id in ("z", "y", "x", "new")] == [1, 2, 3, 4]
     registry.renew(card("w2"))
-    Recovery(brokered.store).dispatch_waiting()
+    Recovery(Dispatcher(brokered.store)).dispatch_waiting()
     assert next_messages(brokered, 4) == ["z", "y", "x", "new"]
 
 
@@ -182,7 +182,7 @@ def test_recovery_removes_files_while_redis_refuses_writes(tmp_path: Path) -> No
         ledger.store.client.zadd(ledger.store.key("inputs"), {ended: 1})
         ledger.store.client.delete(ledger.store.channel(gone) + ":record")
         ledger.store.client.config_set("min-replicas-to-write", 1)
-        recovery = Recovery(ledger.store)
+        recovery = Recovery(Dispatcher(ledger.store))
         recovery.run_files_round()
         assert [files.folder.exists() for files in media] == [False, False, False, True]
         assert {record.id for record in ledger.page()} == {expired, ended, waiting}

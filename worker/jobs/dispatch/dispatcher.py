@@ -1,7 +1,10 @@
-"""The dispatcher: it picks the next jobs of a queue and sends the messages that bring them to workers."""
+"""The dispatcher: it changes the queues, and sends the messages that bring the next jobs to workers."""
 
 import logging
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -9,36 +12,139 @@ from redis.exceptions import RedisError
 from worker.jobs.broker import send_message
 from worker.jobs.events import Reason
 from worker.jobs.kinds import kind_of
-from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.appends import Append, Reply
+from worker.jobs.ledger.ledger import IdempotencyKey, Ledger
 from worker.jobs.ledger.queues import Queues
+from worker.jobs.ledger.store import RedisStore
+from worker.jobs.records import JobState, Record
+from worker.jobs.specs import JobSpec
 
-__all__ = ["dispatch", "dispatch_next", "requeue"]
+__all__ = ["Dispatcher"]
 
 log = logging.getLogger(__name__)
 
 
-def dispatch_next(ledger: Ledger, queue: str) -> None:
-    """Dispatch as many jobs of the queue as its workers have free slots. Raises `RedisError`."""
-    dispatch(queue, Queues(ledger.store).dispatch_jobs(queue))
+class Dispatcher:
+    """The changes that add a job to a queue or free a slot, each with the messages that follow from it.
 
-
-def dispatch(queue: str, job_ids: Iterable[str]) -> None:
-    """Send the messages of jobs that the ledger has dispatched.
-
-    An error is only logged, because recovery sends a lost message again.
+    A lost message does no harm, because recovery sends it again. So errors of the broker are only logged. If
+    not stated otherwise, methods raise `redis.exceptions.RedisError` if the ledger cannot be reached.
     """
+
+    def __init__(self, store: RedisStore) -> None:
+        self.ledger = Ledger(store)
+        self._queues = Queues(store)
+        self._sender = _Sender()
+
+    def submit(
+        self,
+        job_id: str,
+        queue: str,
+        spec: JobSpec,
+        owner: str = "",
+        idempotency_key: IdempotencyKey | None = None,
+        file_bytes: int = 0,
+    ) -> str:
+        """Record a new job as `Ledger.submit` does, and return its id.
+
+        That is `job_id`, or the id of the job that an earlier request with the same key made.
+        """
+        submitted = self.ledger.submit(job_id, queue, spec, owner, idempotency_key, file_bytes)
+        _send(queue, submitted.dispatched)
+        return submitted.job_id
+
+    def claim(
+        self, job_id: str, worker: str, device: str, *, claim: str | None = None, exclusive: bool = False
+    ) -> Record | None:
+        """Claim the job as `Ledger.claim` does. If it does not wait, its slot goes to the next job."""
+        record = self.ledger.claim(job_id, worker, device, claim=claim, exclusive=exclusive)
+        if record is None:
+            self._dispatch_after(job_id)
+        return record
+
+    def append(self, appends: Sequence[Append]) -> Sequence[Reply]:
+        """Append events as `Ledger.append` does, and return the replies.
+
+        The slots of jobs that end go to the next jobs. A thread sends their messages, so the caller does not
+        wait for the broker.
+        """
+        appended = self.ledger.append(appends)
+        for queue, job_ids in appended.dispatched:
+            self._sender.put(queue, job_ids)
+        return appended.replies
+
+    def cancel(self, job_id: str) -> JobState:
+        """Cancel the job as `Ledger.cancel` does, and return its state afterwards. Raises `JobNotFound`."""
+        state = self.ledger.cancel(job_id)
+        log.info("job %s: cancel requested, state %s", job_id, state)
+        if state == "canceled":
+            self._dispatch_after(job_id)
+        return state
+
+    def requeue(self, job_id: str, worker: str, reason: Reason, attempt: int | None = None) -> None:
+        """Take the job from the worker (and attempt) as `Ledger.requeue` does, and dispatch the next one."""
+        if queue := self.ledger.requeue(job_id, worker, reason, attempt):
+            log.warning("job %s: requeued in %s (worker %s, reason %s)", job_id, queue, worker, reason)
+            self.dispatch_next(queue)
+        else:  # it may have ended
+            self._dispatch_after(job_id)
+
+    def dispatch_next(self, queue: str) -> None:
+        """Dispatch as many jobs of the queue as its workers have free slots."""
+        _send(queue, self._queues.dispatch_jobs(queue))
+
+    def send_again(self, job_id: str) -> bool:
+        """Send the message of a dispatched job again. Return False if there is no such job."""
+        (queue,) = self.ledger.fields("queue", [job_id])
+        if queue is not None:
+            _send(queue, [job_id])
+        return queue is not None
+
+    def _dispatch_after(self, job_id: str) -> None:
+        """Dispatch the next jobs of this job's queue. Recovery does it if Redis cannot be reached."""
+        with suppress(RedisError):
+            (queue,) = self.ledger.fields("queue", [job_id])
+            if queue is not None:
+                self.dispatch_next(queue)
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until the messages that follow from appends are sent, for at most `timeout_s`."""
+        self._sender.flush(timeout_s)
+
+
+class _Sender:
+    """A thread that sends messages. It starts with the first one."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[tuple[str, Sequence[str]] | threading.Event] = SimpleQueue()
+        self._started = False
+
+    def put(self, queue: str, job_ids: Sequence[str]) -> None:
+        """Send the messages of these jobs soon. Only one thread may call this."""
+        if not self._started:
+            self._started = True
+            threading.Thread(target=self._run, name="dispatcher", daemon=True).start()
+        self._work.put((queue, job_ids))
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until the messages that were put are sent, for at most `timeout_s`."""
+        if self._started:
+            sent = threading.Event()
+            self._work.put(sent)
+            sent.wait(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            work = self._work.get()
+            if isinstance(work, threading.Event):
+                work.set()
+            else:
+                _send(*work)
+
+
+def _send(queue: str, job_ids: Iterable[str]) -> None:
     for job_id in job_ids:
         try:
             send_message(kind_of(queue), job_id, queue)
         except (OperationalError, RedisError) as error:
             log.warning("job %s: the message was not sent, recovery will send it: %s", job_id, error)
-
-
-def requeue(ledger: Ledger, job_id: str, worker: str, reason: Reason, attempt: int | None = None) -> None:
-    """Take the job from the worker (and attempt) back to the front of its queue, and dispatch the next job.
-
-    Does nothing if `Ledger.requeue` refuses. Raises `RedisError`.
-    """
-    if queue := ledger.requeue(job_id, worker, reason, attempt):
-        log.warning("job %s: requeued in %s (worker %s, reason %s)", job_id, queue, worker, reason)
-        dispatch_next(ledger, queue)

@@ -13,15 +13,13 @@ from redis.exceptions import RedisError
 
 from worker.jobs.broker import queued_messages
 from worker.jobs.connection.client import cannot_write
-from worker.jobs.dispatch.dispatcher import dispatch, dispatch_next, requeue
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.file_cleanup import FileCleanup
 from worker.jobs.dispatch.redis_uptime import RedisUptime
 from worker.jobs.dispatch.webhook_queue import WebhookQueue
-from worker.jobs.errors import JobNotFound, MediaUnavailable
-from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import Media
 from worker.jobs.media.open import open_media_store
 
@@ -45,9 +43,10 @@ class Recovery:
     The first process of an interval takes the round (a key in Redis marks it), and the others skip it.
     """
 
-    def __init__(self, store: RedisStore, media: Media | None = None) -> None:
-        self._store = store
-        self._ledger = Ledger(store)
+    def __init__(self, dispatcher: Dispatcher, media: Media | None = None) -> None:
+        self._dispatcher = dispatcher
+        self._ledger = dispatcher.ledger
+        self._store = store = self._ledger.store
         self._cleanup = FileCleanup(self._ledger, media or open_media_store(store.settings))
         self._registry = Registry(store)
         self._queues = Queues(store)
@@ -131,13 +130,13 @@ class Recovery:
         """Requeue the jobs of all workers whose lease has ended, and remove these workers."""
         for worker in self._registry.lapsed():
             for job_id in self._registry.jobs_of(worker):
-                requeue(self._ledger, job_id, worker, "worker_lost")
+                self._dispatcher.requeue(job_id, worker, "worker_lost")
             self._registry.release(worker, only_lapsed=True)
 
     def dispatch_waiting(self) -> None:
         """Dispatch jobs to slots that are still free, and broadcast the positions of the others."""
         for queue in self._queues.names():
-            dispatch_next(self._ledger, queue)
+            self._dispatcher.dispatch_next(queue)
             self._queues.broadcast_positions(queue)
 
     def resend_lost_messages(self) -> None:
@@ -150,10 +149,6 @@ class Recovery:
             jobs = self._queues.dispatched_before(queue, latest)
             known = queued_messages(self._store.settings, self._store.client, queue) if jobs else set()
             for job_id in (job_id for job_id in jobs if job_id not in known):
-                try:
-                    self._ledger.get(job_id)
-                except JobNotFound:  # this Redis has lost data
-                    self._queues.drop_dispatched(queue, job_id)
-                    continue
                 log.info("job %s: its message is sent again", job_id)
-                dispatch(queue, [job_id])
+                if not self._dispatcher.send_again(job_id):  # this Redis has lost the job
+                    self._queues.drop_dispatched(queue, job_id)

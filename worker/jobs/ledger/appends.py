@@ -8,22 +8,23 @@ from typing import Any, Literal, NamedTuple
 
 from worker.jobs.events import Event
 
-__all__ = ["Append", "Ended", "Reply", "json_fields"]
+__all__ = ["Append", "Appended", "Reply", "json_fields"]
+
+#: The reply to an append. "ok": go on. "cancel": the client has asked to cancel the job, so end it. "ended":
+#: the events have ended the job. "stale": nothing was logged, because the job has ended or another attempt
+#: owns it.
+Reply = Literal["ok", "cancel", "ended", "stale"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """The reply to an append that has ended its job.
+class Appended:
+    """The outcome of appends: a reply for each.
 
-    The job's slot is free now. `dispatched` are the jobs whose Celery messages the caller must send.
+    `dispatched` are jobs, by queue, to which the slots of ended jobs go. The caller must send their messages.
     """
 
-    dispatched: Sequence[str]
-
-
-#: The reply to an append. "ok": go on. "cancel": the client has asked to cancel the job, so end it. "stale":
-#: nothing was logged, because the job has ended or another attempt owns it.
-Reply = Literal["ok", "cancel", "stale"] | Ended
+    replies: Sequence[Reply]
+    dispatched: Sequence[tuple[str, Sequence[str]]]
 
 
 class Append(NamedTuple):  # a tuple, because one is made for each token event

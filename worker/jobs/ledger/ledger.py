@@ -15,7 +15,7 @@ from worker.jobs.errors import (
     StorageFull,
 )
 from worker.jobs.events import Reason
-from worker.jobs.ledger.appends import Append, Ended, Reply
+from worker.jobs.ledger.appends import Append, Appended
 from worker.jobs.ledger.reader import LedgerReader
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import JobSpec
@@ -112,8 +112,8 @@ class Ledger(LedgerReader):
             raise NeedsExclusiveWorker(f"{job_id} has lost too many workers to run beside other jobs")
         return Record.from_hash(job_id, dict(zip(reply[::2], reply[1::2], strict=True))) if reply else None
 
-    def append(self, appends: Sequence[Append]) -> list[Reply]:
-        """Log and publish the events of many jobs in one round trip, and return a reply for each.
+    def append(self, appends: Sequence[Append]) -> Appended:
+        """Log and publish the events of many jobs in one round trip, and return the replies.
 
         The call may be repeated after an error: events that are in the log already are not logged again.
         """
@@ -121,8 +121,10 @@ class Ledger(LedgerReader):
         for start in range(0, len(appends), _JOBS_PER_APPEND):
             jobs = (item.script_args() for item in appends[start : start + _JOBS_PER_APPEND])
             calls.append((*common, *chain.from_iterable(jobs)))
-        replies = chain.from_iterable(self._scripts.eval_all("append", calls))
-        return [Ended(reply) if isinstance(reply, list) else reply for reply in replies]
+        replies = list(chain.from_iterable(self._scripts.eval_all("append", calls)))
+        ended = [reply for reply in replies if isinstance(reply, list)]
+        dispatched = [(queue, job_ids) for queue, *job_ids in ended if job_ids]
+        return Appended(["ended" if isinstance(reply, list) else reply for reply in replies], dispatched)
 
     def cancel(self, job_id: str) -> JobState:
         """Cancel the job and return its state afterwards. Raises `JobNotFound`.

@@ -4,7 +4,7 @@
 --     'ok'      the events are logged
 --     'cancel'  the same, and the client has asked to cancel the job
 --     'stale'   nothing was logged: another attempt owns the job, or it has ended
---     ids       the events have ended the job; these jobs are dispatched now that its slot is free
+--     a list    the events have ended the job: its queue, and the jobs that are dispatched now that its slot is free
 --
 -- One call serves many jobs, because the shared part is set up once and free slots are counted once for a queue.
 -- Only its owner appends to a job, so the owner knows the number of its first event. If the log has an event of
@@ -22,7 +22,7 @@ local function append(attempt, first, fields, events, stop)
     if kind == 'succeeded' or kind == 'failed' or kind == 'canceled' then
       detach(queue)
       finish(kind, queue, attempt, public)
-      return {}, queue
+      return { queue }, queue
     end
     emit(kind, attempt, public, resume)
   end
@@ -40,5 +40,5 @@ while ARGV[at] do
   if queue then last[queue] = #replies end
   at = stop
 end
-for queue, i in pairs(last) do replies[i] = dispatch_all(queue) end
+for queue, i in pairs(last) do replies[i] = { queue, unpack(dispatch_all(queue)) } end
 return replies
