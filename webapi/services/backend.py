@@ -31,7 +31,7 @@ _NAME = "stoker"
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The settings, the dispatcher, the media store, and the services that all routes share."""
+    """The settings, the state in Redis, the media store, and the services built on them."""
 
     settings: Settings
     store: RedisStore
@@ -60,8 +60,8 @@ class Backend:
         media = open_media(settings)
         counter, streams = TokenCounter(registry), OpenStreams(settings.max_open_streams_per_key)
         services = counter, Keys(store), streams, RedisMemory(store)
-        ledger = Ledger(store, replicated=True)
-        return cls(settings, store, ledger, Dispatcher(store), media, registry, Queues(store), feed, *services)
+        jobs = Ledger(store, replicated=True), Dispatcher(store)
+        return cls(settings, store, *jobs, media, registry, Queues(store), feed, *services)
 
     def files(self, job_id: str) -> JobFiles:
         """Return the files of the job in the media store."""

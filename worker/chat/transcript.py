@@ -73,9 +73,9 @@ class Transcript:
         append = self.run.next_append(*events, **fields)
         return [] if append is None else [append]
 
-    def on_reply(self, reply: Reply) -> None:
+    def on_reply(self, append: Append, reply: Reply) -> None:
         """Pass the ledger's reply on to the run (`EventProducer`)."""
-        self.run.on_reply(reply)
+        self.run.act_on(append, reply)
 
     @property
     def _tokens(self) -> int:

@@ -3,6 +3,7 @@
 import logging
 import threading
 import uuid
+from enum import Enum
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -13,6 +14,7 @@ from worker.jobs.errors import EngineDied, JobFailed, NeedsExclusiveWorker, OutO
 from worker.jobs.events import Reason
 from worker.jobs.records import Record
 from worker.lane.shared_lock import SharedLock
+from worker.runs.hooks import RunHooks
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run
 from worker.runs.runner import Runner
@@ -25,6 +27,17 @@ log = logging.getLogger(__name__)
 CLAIM_RETRY_S = 0.5
 
 
+class LaneState(Enum):
+    """The states of a lane, in their order. A lane never goes back."""
+
+    #: The lane claims jobs.
+    OPEN = 1
+    #: It claims no more jobs, and its runs go on.
+    DRAINING = 2
+    #: Its runs are handed back. So is a run that starts now.
+    CLOSED = 3
+
+
 class Lane:
     """Claims jobs for this worker, and runs up to `runner.slots` of them at once.
 
@@ -32,20 +45,24 @@ class Lane:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, outbox: Outbox, runner: Runner, worker: str, device: str
+        self,
+        dispatcher: Dispatcher,
+        outbox: Outbox,
+        runner: Runner,
+        worker: str,
+        device: str,
+        hooks: RunHooks | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         self.worker = worker
         self.device = device
         self._outbox = outbox
         self._runner = runner
-        #: The current runs, by run id. `_idle` guards them.
+        self._hooks = hooks or RunHooks()
+        #: The state and the current runs, by run id. `_changed` guards them, and tells of their changes.
+        self._state = LaneState.OPEN
         self._runs: dict[str, Run] = {}
-        self._idle = threading.Condition()
-        #: Set by `drain`: the lane claims no more jobs.
-        self._draining = threading.Event()
-        #: True after `hand_back`: a run that starts now is handed back as well.
-        self._closed = False
+        self._changed = threading.Condition()
         self._lock = SharedLock()
         #: Ids of jobs that wait for exclusive execution, or run exclusively.
         self._isolated: set[str] = set()
@@ -57,7 +74,7 @@ class Lane:
 
     def runs_by_job(self) -> dict[str, Run]:
         """Return the current runs by job id."""
-        with self._idle:
+        with self._changed:
             return {run.record.id: run for run in self._runs.values()}
 
     def is_isolated(self, job_id: str) -> bool:
@@ -86,18 +103,17 @@ class Lane:
 
     def drain(self) -> None:
         """Claim no more jobs."""
-        self._draining.set()
+        self._enter(LaneState.DRAINING)
 
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until no job runs, for at most `timeout_s` seconds. Return whether none runs."""
-        with self._idle:
-            return self._idle.wait_for(lambda: not self._runs, timeout_s)
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._runs, timeout_s)
 
     def hand_back(self, reason: Reason = "drain") -> None:
         """Abandon all current runs and requeue their jobs, so that other workers continue them."""
-        self.drain()
-        with self._idle:
-            self._closed = True
+        self._enter(LaneState.CLOSED)
+        with self._changed:
             runs = list(self._runs.values())
         for run in runs:
             run.abandon()
@@ -105,37 +121,45 @@ class Lane:
             if not self._requeue(run, reason):
                 return  # Redis is away: do not wait for it again for each job
 
+    def _enter(self, state: LaneState) -> None:
+        """Enter this state, unless the lane is in a later one."""
+        with self._changed:
+            if state.value > self._state.value:
+                self._state = state
+                self._changed.notify_all()
+
     def _claim_and_run(self, job_id: str, exclusive: bool) -> str:
         record = self._claim(job_id, exclusive)
         if record is None:
             return "not waiting"
         run = Run(record, self._outbox)
-        with self._idle:
+        with self._changed:
             self._runs[run.id] = run
-            closed = self._closed
+            state = self._state
         try:
-            if closed:  # the claim succeeded while `hand_back` dealt with the other runs
+            if state is LaneState.CLOSED:  # the claim succeeded while `hand_back` dealt with the other runs
                 run.abandon()
                 self._requeue(run, "drain")
             else:
                 self._run_to_end(run)
         finally:
-            with self._idle:
+            with self._changed:
                 del self._runs[run.id]
-                self._idle.notify_all()
+                self._changed.notify_all()
         return run.outcome or "abandoned"
 
     def _claim(self, job_id: str, exclusive: bool) -> Record | None:
         """Claim the job as soon as Redis answers. Return None if it is not waiting, or if the lane drains."""
         claim = uuid.uuid4().hex
-        while not self._draining.is_set():
+        while self._state is LaneState.OPEN:
             try:
                 return self.dispatcher.claim(
                     job_id, self.worker, self.device, claim=claim, exclusive=exclusive
                 )
             except (RedisConnectionError, RedisTimeoutError) as error:
                 log.warning("job %s is not claimed yet: %s", job_id, error)
-                self._draining.wait(CLAIM_RETRY_S)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._state is not LaneState.OPEN, CLAIM_RETRY_S)
         try:
             self.dispatcher.send_again(job_id)
         except RedisError as error:
@@ -148,6 +172,7 @@ class Lane:
         Two errors end no job: after `EngineDied` the worker ends and hands the job back, and after a Redis
         error the reconciler requeues it.
         """
+        self._hooks.before_run(run)
         try:
             self._runner.run_job(run)
         except EngineDied as error:
@@ -164,6 +189,7 @@ class Lane:
             log.exception("job %s", run.record.id)
             run.fail("internal_error", "the worker met an error of its own; its log says which")
         run.over.wait()
+        self._hooks.after_run(run)
 
     def _requeue(self, run: Run, reason: Reason) -> bool:
         """Requeue the job of the abandoned run. Return whether Redis could be reached."""

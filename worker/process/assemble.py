@@ -19,6 +19,7 @@ from worker.jobs.settings import Settings, set_env
 from worker.lane.lane import Lane
 from worker.lane.pool import LanePool
 from worker.lane.reconciler import Reconciler
+from worker.runs.hooks import RunHooks
 from worker.runs.outbox import Outbox
 from worker.runs.runner import Runner
 
@@ -65,11 +66,12 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
     )
     set_env(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", **environment)
     store = RedisStore(settings)
-    dispatcher = Dispatcher(store)
+    hooks = RunHooks.installed()
+    dispatcher = Dispatcher(store, hooks.on_requeue)
     outbox = Outbox(dispatcher)
     runner = runners.make_runner(kind_of(queue), settings, device, dispatcher.ledger, outbox)
     card = _card(settings, queue, device, runner)
-    lane = Lane(dispatcher, outbox, runner, card.name, device.label)
+    lane = Lane(dispatcher, outbox, runner, card.name, device.label, hooks)
     return WorkerParts(
         device=device,
         card=card,

@@ -30,7 +30,7 @@ class EventProducer(Protocol):
     def drain(self) -> Sequence[Append]:
         """Return the appends of all events since the last call, numbered in this order."""
 
-    def on_reply(self, reply: Reply) -> None:
+    def on_reply(self, append: Append, reply: Reply) -> None:
         """Act on the ledger's reply to an append. Each append gets one reply, in the order of the appends."""
 
 
@@ -95,7 +95,7 @@ class Outbox:
                 replies = ["stale"] * len(drained)
             for (producer, append), reply in zip(drained, replies, strict=True):
                 try:
-                    producer.on_reply(reply)
+                    producer.on_reply(append, reply)
                 except Exception:  # all other jobs still need their replies
                     log.exception("job %s failed to handle the ledger's reply", append.job_id)
             if self._flush_all:

@@ -3,6 +3,8 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from enum import Enum, auto
 from typing import Any
 
 from worker.jobs.events import Event, Failed
@@ -10,7 +12,20 @@ from worker.jobs.ledger.appends import Append, Reply, json_fields
 from worker.jobs.records import Record
 from worker.runs.outbox import Outbox
 
-__all__ = ["Run"]
+__all__ = ["Run", "RunState"]
+
+
+class RunState(Enum):
+    """The states of a run, in their order. The last two are final."""
+
+    #: The run takes events.
+    RUNNING = auto()
+    #: It has its terminal event, which the ledger may not have yet.
+    ENDING = auto()
+    #: The ledger has the terminal event.
+    OVER = auto()
+    #: The ledger takes no more events of this attempt, or must not get them.
+    ABANDONED = auto()
 
 
 class Run:
@@ -21,7 +36,8 @@ class Run:
     events that come after it, and all events after `abandon`.
 
     `on_stop` is called once, from any thread, when the run must stop early: the client has canceled the job,
-    another attempt owns it, or the worker hands it back.
+    another attempt owns it, or the worker hands it back. `on_event`, if there is one, is called in the
+    outbox's thread for each event that the ledger has logged.
     """
 
     def __init__(self, record: Record, outbox: Outbox) -> None:
@@ -29,35 +45,49 @@ class Run:
         #: Unique to the attempt, so that an engine never mixes up two attempts at one job.
         self.id = f"{record.id}.{record.attempt}"
         self.on_stop: Callable[[], None] = lambda: None
+        self.on_event: Callable[[Event], None] | None = None
+        self.state = RunState.RUNNING
         #: Set when the run must stop early.
         self.stopping = threading.Event()
-        #: Set when the ledger has the terminal event, or takes no more events of this attempt.
+        #: Set in the two final states.
         self.over = threading.Event()
-        #: The type of the terminal event, or "abandoned"; None while the run goes on.
-        self.outcome: str | None = None
-        self._acknowledged = threading.Event()
+        self._terminal: str | None = None
         self._lock = threading.Lock()
         self._outbox = outbox
-        self._emitted: deque[tuple[tuple[Event, ...], dict[str, Any]]] = deque()
+        self._emitted: deque[tuple[tuple[Event, ...], dict[str, Any], Future[Reply]]] = deque()
+        #: The futures of the run's own appends that have no reply yet. Only the outbox's thread uses them.
+        self._unanswered: deque[Future[Reply]] = deque()
         #: The number of the attempt's next event. Only the outbox's thread uses it.
         self._next_number = record.events + 1
 
-    def emit(self, *events: Event, **fields: Any) -> None:
-        """Have the outbox log the events at once. `fields` of the record change together with them."""
-        values = json_fields(**fields)
+    @property
+    def outcome(self) -> str | None:
+        """The type of the terminal event, or "abandoned"; None while the run goes on."""
+        return "abandoned" if self.state is RunState.ABANDONED else self._terminal
+
+    def emit(self, *events: Event, **fields: Any) -> "Future[Reply]":
+        """Have the outbox log the events at once. `fields` of the record change together with them.
+
+        Return a future of the ledger's reply, which is "stale" if the run takes no more events. A call
+        without events is useful, too: after its reply, `stopping` tells whether the client has canceled the
+        job.
+        """
+        values, reply = json_fields(**fields), Future[Reply]()
         with self._lock:
-            if not self._accepts(events):
-                return
-            self._acknowledged.clear()
-            self._emitted.append((events, values))
-        self._outbox.put(urgent=[self])
+            accepted = self._accepts(events)
+            if accepted:
+                self._emitted.append((events, values, reply))
+        if accepted:
+            self._outbox.put(urgent=[self])
+        else:
+            reply.set_result("stale")
+        return reply
 
     def next_append(self, *events: Event, **fields: Any) -> Append | None:
         """Return the events, numbered, as the attempt's next append; None if the run takes no more events.
 
         Another producer of the attempt calls this in its `drain`, and so only in the outbox's thread. It must
-        return every append that it gets here: a missing one would leave a gap in the numbers. An append
-        without events is useful, too, because its reply tells whether the client has canceled the job.
+        return every append that it gets here: a missing one would leave a gap in the numbers.
         """
         values = json_fields(**fields)
         with self._lock:
@@ -67,15 +97,30 @@ class Run:
 
     def drain(self) -> Sequence[Append]:
         """Return the appends of what was emitted since the last call (`EventProducer`)."""
-        return [self._number(*self._emitted.popleft()) for _ in range(len(self._emitted))]
+        emitted = [self._emitted.popleft() for _ in range(len(self._emitted))]
+        self._unanswered.extend(reply for _, _, reply in emitted)
+        return [self._number(events, values) for events, values, _ in emitted]
+
+    def on_reply(self, append: Append, reply: Reply) -> None:
+        """Act on the ledger's reply to one of the run's own appends (`EventProducer`)."""
+        self.act_on(append, reply)
+        self._unanswered.popleft().set_result(reply)  # last, so that `stopping` is set before
+
+    def act_on(self, append: Append, reply: Reply) -> None:
+        """Act on the ledger's reply to any append of the attempt."""
+        if self.on_event and reply != "stale":
+            for event in append.events:
+                self.on_event(event)
+        if reply == "ended":
+            self._finish(RunState.OVER)
+        elif reply == "stale":
+            self.abandon()
+        elif reply == "cancel":
+            self.stop()
 
     def fail(self, code: str, message: str) -> None:
         """End the job as `failed`."""
         self.emit(Failed(code, message), error={"code": code, "message": message})
-
-    def wait_logged(self, timeout_s: float) -> None:
-        """Wait until the ledger has the emitted events and has reported a cancel, for at most `timeout_s`."""
-        self._acknowledged.wait(timeout_s)
 
     def stop(self) -> None:
         """Ask the runner to stop. It then ends the job as `canceled`, unless the run has been abandoned."""
@@ -85,32 +130,24 @@ class Run:
 
     def abandon(self) -> None:
         """Log no more events, and stop: the job no longer belongs to this attempt."""
+        if self._finish(RunState.ABANDONED):
+            self.stop()
+
+    def _finish(self, state: RunState) -> bool:
+        """Enter a final state. Return False if the run is in one already."""
         with self._lock:
             if self.over.is_set():
-                return
-            self.outcome = "abandoned"
-        self.over.set()
-        self.stop()
-
-    def on_reply(self, reply: Reply) -> None:
-        """Act on the ledger's reply to one of the attempt's appends (`EventProducer`)."""
-        if reply == "ended":
+                return False
+            self.state = state
             self.over.set()
-        elif reply == "stale":
-            self.abandon()
-        elif reply == "cancel":
-            self.stop()
-        # Set last, so that `wait_logged` returns only after `stopping` is set. The check comes first because
-        # it is cheaper than setting the event for each token.
-        if not self._acknowledged.is_set():
-            self._acknowledged.set()
+            return True
 
     def _accepts(self, events: Sequence[Event]) -> bool:
         """Return whether the events may still be logged; note a terminal event. Needs the lock."""
-        if self.outcome:
+        if self.state is not RunState.RUNNING:
             return False
         if events and events[-1].terminal:
-            self.outcome = events[-1].type
+            self.state, self._terminal = RunState.ENDING, events[-1].type
         return True
 
     def _number(self, events: Sequence[Event], fields: dict[str, Any]) -> Append:

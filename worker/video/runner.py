@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from fractions import Fraction
@@ -134,8 +135,7 @@ class VideoRunner:
             run.emit(event, progress, done=batch.done, total=batch.total)
 
         def canceled() -> bool:
-            run.emit()  # its reply sets `run.stopping` if the job was canceled or lost
-            run.wait_logged(LEDGER_WAIT_S)
+            wait([run.emit()], LEDGER_WAIT_S)  # its reply sets `run.stopping` if the job was canceled or lost
             return run.stopping.is_set()
 
         succeeded = _succeeded(self._pipeline.run_clip(request, on_batch=on_batch, canceled=canceled))

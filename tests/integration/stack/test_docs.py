@@ -4,6 +4,7 @@ import json
 import runpy
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from tests.support.docs import BLOCKS, ROOT, Block
 from tests.support.stack import Stack, eventually, free_port
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import HELLO, TIMEOUT_S, Web
+from tests.support.workers.process import scripted_settings, submit_scripted, working
 from webapi.keys.keys import Keys
 from webapi.keys.signing_keys import SigningKeys
 from webapi.webhooks.sender import post
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Progress, Succeeded, Token
 from worker.jobs.ledger.ledger import Ledger
-from worker.jobs.settings import child_env
+from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import validate
+from worker.runs.hooks import GROUP
 
 BROWSER = ROOT / "tests" / "browser"
 DONE = Succeeded({}, {})
@@ -34,9 +37,15 @@ PROGRAMS = {
     "openai": "from openai import",
     "channel": ".pubsub()",
     "receiver": "import Webhook",
+    "hook": "import RunHook",
 }
 #: Languages that `tests/unit/repository/test_docs_references.py` checks, and those that nothing can check.
 REFERENCES, SHOWN = {"console", "sh", "json"}, {"text"}
+
+
+@pytest.fixture
+def scripted(settings: Settings) -> Settings:
+    return scripted_settings(settings)
 
 
 def check_of(block: Block) -> str:
@@ -57,7 +66,17 @@ def blocks(check: str) -> pytest.MarkDecorator:
 
 def test_blocks_all_have_a_check() -> None:
     found = Counter(map(check_of, BLOCKS))
-    assert found.keys() == {*PROGRAMS, "caddy", "fragment", "js", "nginx", "references", "shown", "yaml"}
+    assert found.keys() == {
+        *PROGRAMS,
+        "caddy",
+        "fragment",
+        "js",
+        "nginx",
+        "references",
+        "shown",
+        "toml",
+        "yaml",
+    }
     assert found.total() == len(BLOCKS)
 
 
@@ -176,6 +195,43 @@ def _status(ledger: Ledger, job_id: str) -> int | None:
         return post(ledger.store, ledger.get(job_id))
     except DeliveryFailed:  # it does not listen yet
         return None
+
+
+@blocks("hook")
+def test_hook_block_runs_in_worker(
+    scripted: Settings, brokered: Ledger, tmp_path: Path, block: Block
+) -> None:
+    (project,) = (tomllib.loads(each.text)["project"] for each in BLOCKS if check_of(each) == "toml")
+    site = tmp_path / "site"
+    install(site, project["name"], project["entry-points"][GROUP], run_times=block.text)
+    install(site, "broken", {"broken": "broken:Broken"}, broken=BROKEN_HOOK)
+    with working(scripted, PYTHONPATH=f"{site}:{ROOT}"):
+        submit_scripted(brokered, "a", content="long", max_tokens=2)
+        eventually(lambda: brokered.get("a").terminal, "the end")
+        log = scripted.home_dir / "log"
+        eventually(lambda: "attempt 1 at a: succeeded in " in log.read_text(), "the hook's line")
+    assert brokered.get("a").state == "succeeded"
+    for name in ("before_run", "after_event", "after_run"):
+        assert f"the run hook Broken failed in {name}" in log.read_text()
+
+
+#: A module whose hook raises in each of its methods.
+BROKEN_HOOK = """
+class Broken:
+    def __getattr__(self, name):
+        raise LookupError("as the test wants it")
+"""
+
+
+def install(site: Path, name: str, hooks: dict[str, str], **modules: str) -> None:
+    """Install a package with these hooks and modules into the folder `site`."""
+    metadata = site / f"{name.replace('-', '_')}-1.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    lines = "".join(f"{hook} = {target}\n" for hook, target in hooks.items())
+    (metadata / "entry_points.txt").write_text(f"[{GROUP}]\n{lines}")
+    for module, text in modules.items():
+        (site / f"{module}.py").write_text(text)
 
 
 @blocks("fragment")

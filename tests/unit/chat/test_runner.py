@@ -31,9 +31,10 @@ def running(
     *,
     hang_s: float = HANG_S,
     on_broken: OnBroken = lambda error: None,
+    coalesce_max_s: float = 0.25,
 ) -> Iterator[tuple[ChatRunner, Outbox]]:
     """Run a chat runner and an outbox within the block."""
-    outbox = Outbox(Dispatcher(ledger.store))
+    outbox = Outbox(Dispatcher(ledger.store), coalesce_max_s=coalesce_max_s)
     runner = ChatRunner(engine, "fake", ledger, outbox, hang_s=hang_s)
     runner.start(on_broken)
     outbox.start()
@@ -182,14 +183,14 @@ def test_chat_runner_resumes_to_same_answer_after_any_step(ledger: Ledger, steps
         return words
 
     engine = FakeEngine(script=script)
-    with running(ledger, engine) as (runner, outbox):
+    with running(ledger, engine, coalesce_max_s=0) as (runner, outbox):
         run = claim(ledger, outbox, "a")
         thread = threading.Thread(target=runner.run_job, args=(run,))
         thread.start()
         assert submitted.wait(WAIT_S)
         for _ in range(steps):
             engine.step()
-            run.wait_logged(WAIT_S)
+            assert run.emit().result(WAIT_S) == "ok"  # each flush logs what there is
         run.abandon()
         thread.join(WAIT_S)
     ledger.requeue("a", "w", "drain")

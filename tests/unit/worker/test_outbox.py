@@ -18,7 +18,7 @@ from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
 from worker.jobs.specs import validate
 from worker.runs.outbox import Outbox
-from worker.runs.run import Run
+from worker.runs.run import Run, RunState
 
 QUEUE = "chat.test"
 WAIT_S = 20.0
@@ -74,9 +74,9 @@ def test_outbox_keeps_order_of_each_job_in_one_flush(ledger: Ledger) -> None:
 def test_outbox_replaces_lone_surrogates(ledger: Ledger) -> None:
     outbox = Outbox(Dispatcher(ledger.store))
     run = submit_and_claim(ledger, outbox)
-    run.emit(Token("a\ud800é", 0, 1))
+    logged = run.emit(Token("a\ud800é", 0, 1))
     outbox.start()
-    run.wait_logged(WAIT_S)
+    assert logged.result(WAIT_S) == "ok"
     outbox.stop(WAIT_S)
     assert logged_tokens(ledger) == [("a?é", 0, 1)]
 
@@ -91,7 +91,7 @@ class EmptyProducer:
         self.drained.set()
         return []
 
-    def on_reply(self, reply: Reply) -> None:
+    def on_reply(self, append: Append, reply: Reply) -> None:
         raise AssertionError("there is no append that this could be a reply to")
 
 
@@ -137,9 +137,9 @@ class SecondProducer(EmptyProducer):
         append = self._run.next_append(*self._events)
         return [] if append is None else [append]
 
-    def on_reply(self, reply: Reply) -> None:
+    def on_reply(self, append: Append, reply: Reply) -> None:
         self.replies.append(reply)
-        self._run.on_reply(reply)
+        self._run.act_on(append, reply)
 
 
 def test_run_numbers_events_in_drain_order(ledger: Ledger) -> None:
@@ -157,6 +157,32 @@ def test_run_numbers_events_in_drain_order(ledger: Ledger) -> None:
     assert [text for text, _, _ in logged_tokens(ledger)] == ["a", "b", "c"]
     assert [(event.n, event.type) for event in ledger.events("a")[-2:]] == [(5, "token"), (6, "succeeded")]
     assert (len(first.replies), len(last.replies), len(late.replies)) == (1, 1, 0)
+
+
+def test_run_future_waits_for_the_reply_to_its_own_append(ledger: Ledger) -> None:
+    outbox = Outbox(Dispatcher(ledger.store))
+    run = submit_and_claim(ledger, outbox)
+    first, second = run.emit(Token("a", 0, 1)), run.emit()
+    append, empty = run.drain()
+    run.on_reply(append, "ok")
+    assert first.result(0) == "ok"
+    assert not second.done()
+    run.on_reply(empty, "cancel")
+    assert (second.result(0), run.stopping.is_set()) == ("cancel", True)
+
+
+def test_run_goes_from_running_through_ending_to_over(ledger: Ledger) -> None:
+    outbox = Outbox(Dispatcher(ledger.store))
+    run = submit_and_claim(ledger, outbox)
+    assert (run.state, run.outcome) == (RunState.RUNNING, None)
+    ended = run.emit(DONE, result=DONE.result)
+    assert (run.state, run.outcome) == (RunState.ENDING, "succeeded")
+    assert run.emit(Token("too late", 0, 1)).result(0) == "stale"
+    outbox.start()
+    assert ended.result(WAIT_S) == "ended"
+    outbox.stop(WAIT_S)
+    run.abandon()  # the ledger has its end already
+    assert (run.state, run.outcome) == (RunState.OVER, "succeeded")
 
 
 def test_run_stops_when_client_cancels(ledger: Ledger) -> None:
@@ -218,8 +244,7 @@ def test_outbox_keeps_events_while_redis_is_away(tmp_path: Path) -> None:
     outbox = Outbox(Dispatcher(ledger.store))
     run = submit_and_claim(ledger, outbox)
     outbox.start()
-    run.emit(Token("a", 0, 1))
-    run.wait_logged(WAIT_S)
+    assert run.emit(Token("a", 0, 1)).result(WAIT_S) == "ok"
     server.stop()
     events: list[Event] = [Token("b", 1, 1), Token("c", 2, 1), DONE]
     for event in events:

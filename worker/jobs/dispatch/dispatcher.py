@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 
@@ -29,10 +29,15 @@ class Dispatcher:
 
     A lost message does no harm, because recovery sends it again. So errors of the broker are only logged. If
     not stated otherwise, methods raise `redis.exceptions.RedisError` if the ledger cannot be reached.
+
+    `on_requeue` is called after each job that this process has requeued.
     """
 
-    def __init__(self, store: RedisStore) -> None:
+    def __init__(
+        self, store: RedisStore, on_requeue: Callable[[str, Reason], None] = lambda *_: None
+    ) -> None:
         self.ledger = Ledger(store)
+        self._on_requeue = on_requeue
         self._queues = Queues(store)
         self._sender = _Sender()
 
@@ -85,6 +90,7 @@ class Dispatcher:
         """Take the job from the worker (and attempt) as `Ledger.requeue` does, and dispatch the next one."""
         if queue := self.ledger.requeue(job_id, worker, reason, attempt):
             log.warning("job %s: requeued in %s (worker %s, reason %s)", job_id, queue, worker, reason)
+            self._on_requeue(job_id, reason)
             self.dispatch_next(queue)
         else:  # it may have ended
             self._dispatch_after(job_id)
