@@ -17,10 +17,11 @@ from webapi.local import state_file
 from webapi.openai.translate import CompletionBuilder
 from webapi.openai.video_schema import Video
 from webapi.webhooks.sender import payload
+from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import InvalidInput, Unsupported
 from worker.jobs.events import Batch, LoggedEvent, Succeeded
-from worker.jobs.ledger.appends import Append, Ended, json_fields
+from worker.jobs.ledger.appends import Append, json_fields
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
@@ -132,8 +133,8 @@ def test_documents_of_a_record_with_unknown_fields(ledger: Ledger) -> None:
     memory = {"source": "cpu", "before": sizes, "after": sizes, "peak_allocated": 1, "peak_reserved": 1}
     events = Batch(0, 1, 0, 0.5, grown(memory)), Succeeded(result, usage)
     fields = json_fields(result=result, usage=usage, error=grown({"code": "c", "message": "m"}))
-    [reply] = ledger.append([Append("a", 1, record.events + 1, events, fields)])
-    assert isinstance(reply, Ended)
+    [reply] = ledger.append([Append("a", 1, record.events + 1, events, fields)]).replies
+    assert reply == "ended"
     ended = ledger.get("a")
     assert JobDocument.from_record(ended).result == result
     assert ChatResultDocument.from_record(ended).text == "Hi"
@@ -221,7 +222,7 @@ def test_unreadable_spec_harms_no_other_reader(
     brokered: Ledger, make_unreadable: Callable[[Ledger, str], None], why: str
 ) -> None:
     ledger = brokered
-    registry, recovery = Registry(ledger.store), Recovery(ledger.store)
+    registry, recovery = Registry(ledger.store), Recovery(Dispatcher(ledger.store))
     registry.renew(card("w1", slots=4))
     for job_id in ("a", "b"):
         ledger.submit(job_id, QUEUE, CHAT)

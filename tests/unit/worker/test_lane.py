@@ -208,29 +208,29 @@ def test_lane_continues_after_job_that_ran_out_of_memory(
 def test_lane_ends_job_that_it_cannot_read_and_runs_others(lane: Lane) -> None:
     """A newer API has submitted one of two jobs, and this worker has one slot."""
     mine = WorkerCard("w1", "chat", "host", 1, "cpu", "fake", "fake", "chat.fake", 1, 0, state="ready")
-    Registry(lane.ledger.store).renew(mine)
-    submit(lane.ledger, "newer")
-    lane.ledger.store.client.hset(lane.ledger.store.channel("newer") + ":record", "schema", "2")
-    submit(lane.ledger, "next")
+    Registry(lane.dispatcher.ledger.store).renew(mine)
+    submit(lane.dispatcher.ledger, "newer")
+    store = lane.dispatcher.ledger.store
+    store.client.hset(store.channel("newer") + ":record", "schema", "2")
+    submit(lane.dispatcher.ledger, "next")
     assert lane.run_job("newer") == "failed"
-    assert lane.ledger.events("newer")[-1].data["code"] == "unsupported"
-    assert (lane.ledger.get("newer").error or {})["code"] == "unsupported"
-    assert Registry(lane.ledger.store).jobs_of("w1") == []
-    assert broker.queued_messages(lane.ledger.store.settings, lane.ledger.store.client, "chat.fake") == {
-        "next"
-    }
+    assert lane.dispatcher.ledger.events("newer")[-1].data["code"] == "unsupported"
+    assert (lane.dispatcher.ledger.get("newer").error or {})["code"] == "unsupported"
+    assert Registry(lane.dispatcher.ledger.store).jobs_of("w1") == []
+    assert messages(lane) == {"next"}
     assert lane.running == 0
 
 
 def test_reconciler_requeues_orphaned_job_that_it_cannot_read(lane: Lane) -> None:
     reconciler = Reconciler(lane)
     for job_id in ("newer", "other"):
-        submit(lane.ledger, job_id)
-        lane.ledger.claim(job_id, "w1", "cpu")
-    lane.ledger.store.client.hset(lane.ledger.store.channel("newer") + ":record", "schema", "2")
+        submit(lane.dispatcher.ledger, job_id)
+        lane.dispatcher.ledger.claim(job_id, "w1", "cpu")
+    store = lane.dispatcher.ledger.store
+    store.client.hset(store.channel("newer") + ":record", "schema", "2")
     for _ in range(2):
         reconciler.reconcile(["newer", "other"])
-    assert {lane.ledger.get(job_id).state for job_id in ("newer", "other")} == {"queued"}
+    assert {lane.dispatcher.ledger.get(job_id).state for job_id in ("newer", "other")} == {"queued"}
 
 
 def test_reconciler_requeues_orphaned_job(lane: Lane) -> None:
