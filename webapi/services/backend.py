@@ -55,13 +55,22 @@ class Backend:
 
         Raises `ConfigurationError` if the media store cannot be opened.
         """
-        store = RedisStore(settings)
-        registry, feed = Registry(store), Feed(store)
-        media = open_media(settings)
-        counter, streams = TokenCounter(registry), OpenStreams(settings.max_open_streams_per_key)
-        services = counter, Keys(store), streams, RedisMemory(store)
-        jobs = Ledger(store, replicated=True), Dispatcher(store)
-        return cls(settings, store, *jobs, media, registry, Queues(store), feed, *services)
+        store, media = RedisStore(settings), open_media(settings)
+        registry = Registry(store)
+        return cls(
+            settings=settings,
+            store=store,
+            ledger=Ledger(store, replicated=True),
+            dispatcher=Dispatcher(store),
+            media=media,
+            registry=registry,
+            queues=Queues(store),
+            feed=Feed(store),
+            token_counter=TokenCounter(registry),
+            keys=Keys(store),
+            streams=OpenStreams(settings.max_open_streams_per_key),
+            redis_memory=RedisMemory(store),
+        )
 
     def files(self, job_id: str) -> JobFiles:
         """Return the files of the job in the media store."""
