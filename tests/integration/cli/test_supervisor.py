@@ -173,7 +173,6 @@ from webapi.local import stack
 from webapi.cli.main import main
 WORKER = '''
 import os, signal, sys
-from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import WorkerCard
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
