@@ -6,6 +6,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from webapi.auth import audit, authenticate, refusals, stream_tokens
+from webapi.description.route import require_descriptions
 from webapi.http import open_files, problems, security_headers
 from webapi.native import events, jobs, ops
 from webapi.openai import errors, videos
@@ -59,6 +60,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     ApiWarmUp(backend).start()
     for module in (jobs, events, stream_tokens, ops, openai, videos, openapi):
         app.register_blueprint(module.routes)
+    require_descriptions(app)
     authenticate.register(app)
     refusals.register(app)
     security_headers.register(app, settings)

@@ -7,7 +7,7 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from webapi.auth import access, audit, stream_tokens
 from webapi.auth.public_bind import is_loopback
-from webapi.auth.route_scopes import ROUTE_SCOPES
+from webapi.description.route import Route, route_of
 from webapi.keys.key import Key
 from webapi.services.backend import Backend, current_backend
 from worker.jobs.errors import Forbidden, MistypedKey, Unauthorized
@@ -35,12 +35,12 @@ def _authenticate() -> None:
     OPTIONS needs no key: a browser sends none with a preflight request, and the answer tells no secrets. A
     path without a route needs a key, but no scope.
     """
-    backend, endpoint = current_backend(), _endpoint()
-    scope = ROUTE_SCOPES.get(endpoint, "admin") if endpoint else None
+    backend, route = current_backend(), _route()
+    scope = route.scope if route else None
     if backend.settings.no_auth or request.method == "OPTIONS" or scope == "public":
         return
     try:
-        g.key = _key(backend)
+        g.key = _key(backend, route)
     except MistypedKey:
         raise
     except Unauthorized:
@@ -55,16 +55,16 @@ def _authenticate() -> None:
         raise Forbidden(f"This API key lacks the scope `{scope}`. It has: {', '.join(g.key.scopes)}.")
 
 
-def _endpoint() -> str | None:
-    """Return the endpoint of the request's path, for another method if the path does not have this one."""
-    error = request.routing_exception
+def _route() -> Route | None:
+    """Return the route of the request's path, for another method if the path does not have this one."""
+    error, endpoint = request.routing_exception, request.endpoint
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         adapter = current_app.url_map.bind_to_environ(request.environ)
-        return str(adapter.match(method=next(iter(error.valid_methods)))[0])
-    return request.endpoint
+        endpoint = str(adapter.match(method=next(iter(error.valid_methods)))[0])
+    return route_of(current_app, endpoint) if endpoint else None
 
 
-def _key(backend: Backend) -> Key:
+def _key(backend: Backend, route: Route | None) -> Key:
     """Return the key in the request, or the key that made the request's stream token."""
     try:
         given = request.authorization
@@ -73,7 +73,7 @@ def _key(backend: Backend) -> Key:
     if given is not None and given.type == "bearer":
         return backend.keys.check(given.token or "")
     token = request.args.get("token") or request.cookies.get(stream_tokens.COOKIE)
-    if token and request.endpoint in stream_tokens.READ_ENDPOINTS and request.method in ("GET", "HEAD"):
+    if token and route and route.reads and request.method in ("GET", "HEAD"):
         return stream_tokens.key(backend, token, (request.view_args or {})["job_id"])
     raise Unauthorized
 

@@ -8,22 +8,33 @@ from flask.typing import ResponseReturnValue
 from itsdangerous import BadData, URLSafeSerializer
 
 from webapi.auth import access
+from webapi.description.parts import header
+from webapi.description.route import AnswerSpec, describe
 from webapi.documents.jobs import TokenDocument
 from webapi.keys.key import Key
 from webapi.keys.signing_keys import SigningKeys
 from webapi.services.backend import Backend, current_backend
 from worker.jobs.errors import Unauthorized
 
-__all__ = ["COOKIE", "READ_ENDPOINTS", "key", "routes", "serializer"]
+__all__ = ["COOKIE", "key", "routes", "serializer"]
 
 routes = Blueprint("tokens", __name__)
 
 COOKIE = "stoker_token"
-#: The endpoints that accept a token instead of a key. Both only read.
-READ_ENDPOINTS = ("streams.events", "jobs.result")
 
 
 @routes.post("/v1/jobs/<job_id>/token")
+@describe(
+    "read",  # a stream token reads the events and the result of a job
+    {
+        200: AnswerSpec(
+            "A token that gives access to this job's events and result.",
+            TokenDocument,
+            {"Set-Cookie": header("The same token as a cookie, for pages of the same site.")},
+        )
+    },
+    (404,),
+)
 def issue(job_id: str) -> ResponseReturnValue:
     """Issue a token for this job's events and result, in the response body and as a cookie."""
     access.job(job_id)

@@ -2,14 +2,25 @@
 
 from flask import Response, request, send_file
 
+from webapi.description.parts import BINARY, MP4, header
+from webapi.description.route import AnswerSpec
 from webapi.services.backend import current_backend
 from worker.jobs.errors import JobConflict, JobNotFound
 from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.records import Record
 
-__all__ = ["check_succeeded", "video_file"]
+__all__ = ["VIDEO_ANSWERS", "check_succeeded", "video_file"]
 
-MP4 = "video/mp4"
+_WHOLE = {"Accept-Ranges": header("The route supports byte ranges.", const="bytes")}
+_PART = _WHOLE | {
+    "Content-Range": header("The range of bytes in this response.", pattern=r"^bytes (\d+-\d+|\*)/\d+$")
+}
+#: The descriptions of the response: the whole video, a part, and none for a client whose copy is current.
+VIDEO_ANSWERS = {
+    200: AnswerSpec("The video.", headers=_WHOLE, content={MP4: BINARY}),
+    206: AnswerSpec("A part of the video.", headers=_PART, content={MP4: BINARY}),
+    304: AnswerSpec("The client's copy of the video is current."),
+}
 
 
 def check_succeeded(record: Record) -> None:

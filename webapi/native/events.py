@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from flask import Blueprint, Response, request
 
 from webapi.auth import access
+from webapi.description.parts import EVENT_STREAM, JSON, Json, parameter, sse_event
+from webapi.description.route import AnswerSpec, describe
 from webapi.http.sse import HEADERS, frames
 from webapi.services.backend import current_backend
 from webapi.services.follow import follow
@@ -16,8 +18,34 @@ __all__ = ["routes"]
 
 routes = Blueprint("streams", __name__)
 
+CURSOR: Json = {"type": "string", "pattern": "^[0-9]{1,15}$"}
+EVENT = {"$ref": "#/components/schemas/EventDocument"}
+
 
 @routes.get("/v1/jobs/<job_id>/events")
+@describe(
+    "read",
+    {
+        200: AnswerSpec(
+            "Server-Sent Events: `id` is the event's number, `event` its type, `data` an EventDocument "
+            "as JSON. The server sends comment lines while there are no events. "
+            "It closes the stream after the terminal event.",
+            content={EVENT_STREAM: sse_event({"contentMediaType": JSON, "contentSchema": EVENT})},
+        ),
+        204: AnswerSpec(
+            "The client has received all events, including the terminal event. "
+            "An EventSource does not reconnect after this response."
+        ),
+    },
+    (404, 422, 429),
+    parameters=(
+        parameter("Last-Event-ID", "The number of the last event that the client received.", **CURSOR),
+        parameter(
+            "starting_after", "The same number, for clients that cannot send headers.", "query", **CURSOR
+        ),
+    ),
+    reads=True,
+)
 def events(job_id: str) -> Response:
     """Stream the job's events, from the client's cursor up to the terminal event."""
     backend = current_backend()

@@ -1,7 +1,6 @@
 """The native routes that submit, show, list, cancel and delete jobs."""
 
 import logging
-from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -10,55 +9,58 @@ from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field
 
 from webapi.auth import access
+from webapi.description.parts import BINARY, MP4, SVG, TEXT, header, parameter
+from webapi.description.route import AnswerSpec, Body, describe
 from webapi.documents.jobs import ChatResultDocument, JobDocument, JobPageDocument, PageLinksDocument
 from webapi.documents.memory import MemoryDocument
 from webapi.documents.memory_plot import memory_plot
 from webapi.http.bodies import json_body, query
-from webapi.http.video_response import check_succeeded, video_file
+from webapi.http.video_response import VIDEO_ANSWERS, check_succeeded, video_file
+from webapi.native.submit_response import SUBMIT_ERRORS, SUBMITTED, submit_response
 from webapi.services.backend import current_backend
+from webapi.submission.clip_form import COLOUR, form_of
 from webapi.submission.clips import submit_clip
-from webapi.submission.request_preferences import preferred_wait_s, read_idempotency_key, wait_for_end
+from webapi.submission.request_preferences import PREFERENCES, read_idempotency_key
 from webapi.submission.submit import cancel as cancel_job
 from webapi.submission.submit import submit
-from worker.jobs.errors import TooManyStreams
 from worker.jobs.ids import new_job_id
 from worker.jobs.records import JobState, Record
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 
 __all__ = ["Page", "routes"]
 
 logger = logging.getLogger(__name__)
 routes = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
+VIDEO_FORM = form_of(
+    {
+        "file": BINARY | {"description": "The clip. Its file name is ignored."},
+        "background": {"anyOf": [COLOUR, BINARY], "description": "A colour, or an image file."},
+    },
+    required="file",
+    extra=False,
+)
+
 
 @routes.post("/chat")
+@describe("submit", SUBMITTED, SUBMIT_ERRORS, Body(ChatJob), parameters=PREFERENCES)
 def submit_chat() -> ResponseReturnValue:
     """Submit a chat job."""
     spec = validate("chat", json_body())
-    return _accepted(submit(current_backend(), new_job_id(), spec, read_idempotency_key(spec)))
+    return submit_response(submit(current_backend(), new_job_id(), spec, read_idempotency_key(spec)))
 
 
 @routes.post("/video")
+@describe(
+    "submit",
+    SUBMITTED,
+    (*SUBMIT_ERRORS, 507),
+    Body(form=VIDEO_FORM, example="VideoForm"),
+    parameters=PREFERENCES,
+)
 def submit_video() -> ResponseReturnValue:
     """Submit a video job, with its clip as a file."""
-    return _accepted(submit_clip(current_backend(), lambda upload: validate("video", upload.fields)))
-
-
-def _accepted(job_id: str) -> ResponseReturnValue:
-    """Return the response to a submit: the job's document, its status and its headers.
-
-    A client that prefers to wait gets the job when it has ended, or as it stands when the wait is over. The
-    status is 200 for an ended job if the client waits or sends an idempotency key, and 202 otherwise.
-    """
-    headers = {"Location": f"/v1/jobs/{job_id}"}
-    repeatable = "Idempotency-Key" in request.headers
-    if wait_s := preferred_wait_s():
-        with suppress(TooManyStreams):  # a wait is only a preference
-            current_backend().streams.count(access.owner())
-            wait_for_end(current_backend(), job_id, wait_s)
-            headers["Preference-Applied"] = f"wait={wait_s}"
-    record = current_backend().ledger.get(job_id)
-    return _document(record), 200 if record.terminal and (wait_s or repeatable) else 202, headers
+    return submit_response(submit_clip(current_backend(), lambda upload: validate("video", upload.fields)))
 
 
 def _document(record: Record) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def _document(record: Record) -> dict[str, Any]:
 
 
 @routes.get("/<string(length=32):job_id>")  # with the length, it never matches /chat or /video
+@describe("read", {200: AnswerSpec("The job.", JobDocument)}, (404,))
 def show(job_id: str) -> ResponseReturnValue:
     """Show a job."""
     return _document(access.job(job_id))
@@ -83,6 +86,7 @@ class Page(BaseModel):
 
 
 @routes.get("")
+@describe("read", {200: AnswerSpec("A page of jobs.", JobPageDocument)}, (422,), query=Page)
 def list_jobs() -> ResponseReturnValue:
     """List the jobs, newest first.
 
@@ -98,6 +102,21 @@ def list_jobs() -> ResponseReturnValue:
 
 
 @routes.get("/<job_id>/result")
+@describe(
+    "read",
+    VIDEO_ANSWERS
+    | {
+        200: AnswerSpec(
+            "The text of a chat, or the video.",
+            ChatResultDocument,
+            {"Accept-Ranges": header("For a video: the route supports byte ranges.", required=False)},
+            {MP4: BINARY},
+        )
+    },
+    (404, 409, 416),
+    parameters=(parameter("Range", "The range of bytes of a video: `bytes=0-1023`."),),
+    reads=True,
+)
 def result(job_id: str) -> ResponseReturnValue:
     """Return the result of a job: the answer of a chat, or the finished video."""
     record = access.job(job_id)
@@ -108,12 +127,14 @@ def result(job_id: str) -> ResponseReturnValue:
 
 
 @routes.get("/<job_id>/memory")
+@describe("read", {200: AnswerSpec("The report.", MemoryDocument)}, (404,))
 def memory(job_id: str) -> ResponseReturnValue:
     """Report the memory that a video job used, batch by batch."""
     return _memory_of(job_id).model_dump()
 
 
 @routes.get("/<job_id>/memory.svg")
+@describe("read", {200: AnswerSpec("The report as a drawing.", content={SVG: TEXT})}, (404,))
 def memory_picture(job_id: str) -> ResponseReturnValue:
     """Draw the time and memory of the job's batches as SVG."""
     return Response(memory_plot(_memory_of(job_id)), mimetype="image/svg+xml")
@@ -125,6 +146,14 @@ def _memory_of(job_id: str) -> MemoryDocument:
 
 
 @routes.post("/<job_id>/cancel")
+@describe(
+    "submit",
+    {
+        200: AnswerSpec("The job is canceled, or it had ended before.", JobDocument),
+        202: AnswerSpec("The job is running. Its worker ends it at the next step.", JobDocument),
+    },
+    (404,),
+)
 def cancel(job_id: str) -> ResponseReturnValue:
     """Cancel a job. A waiting job ends at once, a running one at its next step.
 
@@ -139,6 +168,7 @@ def cancel(job_id: str) -> ResponseReturnValue:
 
 
 @routes.delete("/<string(length=32):job_id>")
+@describe("submit", {204: AnswerSpec("The job is deleted.")}, (404, 409))
 def forget(job_id: str) -> ResponseReturnValue:
     """Delete an ended job and its files."""
     access.job(job_id)

@@ -10,6 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from webapi.description.parts import TEXT
+from webapi.description.route import AnswerSpec, describe
 from webapi.documents.jobs import HealthDocument, QueuesDocument, WorkersDocument
 from webapi.services.backend import Backend, current_backend
 from worker.jobs.errors import NotReady
@@ -23,12 +25,14 @@ KINDS = ("chat", "video")
 
 
 @routes.get("/livez")
+@describe("public", {200: AnswerSpec("This process answers.", HealthDocument)})
 def livez() -> ResponseReturnValue:
     """Report that this process is alive."""
     return HealthDocument(status="alive").model_dump()
 
 
 @routes.get("/readyz")
+@describe("public", {200: AnswerSpec("Redis and a worker of each kind are ready.", HealthDocument)})
 def readyz() -> ResponseReturnValue:
     """Report that the service is ready: Redis answers, and every kind of job has a warmed-up worker."""
     ready = {worker.kind for worker in current_backend().registry.live() if worker.state == "ready"}
@@ -39,18 +43,29 @@ def readyz() -> ResponseReturnValue:
 
 
 @routes.get("/v1/queues")
+@describe("read", {200: AnswerSpec("The queues.", QueuesDocument)})
 def queues() -> ResponseReturnValue:
     """List the queues with their waiting and running jobs."""
     return QueuesDocument(queues=list(current_backend().queues.all_info())).model_dump()
 
 
 @routes.get("/v1/workers")
+@describe("read", {200: AnswerSpec("The live workers.", WorkersDocument)})
 def workers() -> ResponseReturnValue:
     """List the workers that are alive."""
     return WorkersDocument(workers=current_backend().registry.live()).model_dump()
 
 
 @routes.get("/metrics")
+@describe(
+    "metrics",
+    {
+        200: AnswerSpec(
+            "The metrics in the exposition format that the client accepts.",
+            content={"text/plain": TEXT, "application/openmetrics-text": TEXT},
+        )
+    },
+)
 def metrics() -> ResponseReturnValue:
     """Export the state of queues and workers as Prometheus metrics."""
     registry = CollectorRegistry()

@@ -6,11 +6,14 @@ from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from webapi.auth import access
+from webapi.description.parts import EVENT_STREAM, header, sse_event
+from webapi.description.route import AnswerSpec, Body, describe
 from webapi.http.bodies import json_body
 from webapi.http.problems import problem
 from webapi.http.sse import HEADERS
+from webapi.openai.completion_body import ChatCompletionBody
 from webapi.openai.disconnects import cancel_on_disconnect
-from webapi.openai.schema import Model, ModelList
+from webapi.openai.schema import ChatCompletion, Model, ModelList
 from webapi.openai.translate import CompletionBuilder, failure, parse_request
 from webapi.services.backend import Backend, current_backend
 from webapi.submission.submit import submit
@@ -20,15 +23,31 @@ from worker.jobs.ids import new_job_id
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.specs import JobSpec
 
-__all__ = ["JOB_HEADER", "routes", "submit_named"]
+__all__ = ["JOB", "JOB_HEADER", "SUBMIT_ERRORS", "routes", "submit_named"]
 
 routes = Blueprint("openai", __name__)
 
 #: The response header with the job's id, for the native routes under /v1/jobs/{id}.
 JOB_HEADER = "X-Stoker-Job"
+JOB = {JOB_HEADER: header("The job's id in the native API.", required=False)}
+#: Error statuses of a submit, besides those of every route.
+SUBMIT_ERRORS = (400, 404, 408, 413, 415, 429)
 
 
 @routes.post("/v1/chat/completions")
+@describe(
+    "submit",
+    {
+        200: AnswerSpec(
+            "The answer. With `stream`, `data:` lines with one ChatCompletionChunk each, then `[DONE]`.",
+            ChatCompletion,
+            JOB,
+            {EVENT_STREAM: sse_event({"description": "A ChatCompletionChunk as JSON, or `[DONE]`."})},
+        )
+    },
+    (*SUBMIT_ERRORS, 409, 504),
+    Body(ChatCompletionBody),
+)
 def complete() -> ResponseReturnValue:
     """Answer a conversation, in one response or as a stream of chunks."""
     backend, parsed = current_backend(), parse_request(json_body())
@@ -76,12 +95,14 @@ def submit_named(
 
 
 @routes.get("/v1/models")
+@describe("read", {200: AnswerSpec("The models.", ModelList)})
 def models() -> ResponseReturnValue:
     """List the models that workers serve, of all kinds."""
     return ModelList(data=list(_models(current_backend()).values())).model_dump()
 
 
 @routes.get("/v1/models/<path:name>")
+@describe("read", {200: AnswerSpec("The model.", Model)}, (404,))
 def model(name: str) -> ResponseReturnValue:
     """Show a model."""
     found = _models(current_backend()).get(name)

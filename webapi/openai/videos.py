@@ -9,13 +9,17 @@ from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
 from webapi.auth import access
+from webapi.description.parts import BINARY, Json, parameter
+from webapi.description.route import AnswerSpec, Body, describe
 from webapi.http.bodies import query
-from webapi.http.video_response import video_file
-from webapi.openai.routes import JOB_HEADER, submit_named
+from webapi.http.video_response import VIDEO_ANSWERS, video_file
+from webapi.openai.routes import JOB, JOB_HEADER, SUBMIT_ERRORS, submit_named
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
 from webapi.services.backend import current_backend
 from webapi.services.follow import follow
+from webapi.submission.clip_form import form_of
 from webapi.submission.clips import submit_clip
+from webapi.submission.request_preferences import IDEMPOTENCY
 from webapi.submission.submit import cancel
 from webapi.submission.uploads import Upload
 from worker.jobs.errors import InvalidInput, JobNotFound
@@ -29,11 +33,32 @@ routes = Blueprint("openai_videos", __name__, url_prefix="/v1/videos")
 
 #: The form field of the clip.
 CLIP = "input_reference"
+#: The schema of a form field that may be any text, and of one that may be a short one.
+TEXT: Json = {}
+SHORT = TEXT | {"maxLength": 1024}
+VIDEO_FORM = form_of(
+    {
+        CLIP: BINARY | {"description": "The clip from which the video is made."},
+        "background": {"anyOf": [TEXT, BINARY], "description": "A colour, or an image file."},
+        "prompt": SHORT | {"description": "Returned with the video, but not used by the models here."},
+        "seconds": SHORT | {"description": "Returned with the video. Its real length is that of the clip."},
+        "size": SHORT | {"description": "Returned with the video. Its real size is that of the clip."},
+    },
+    required=CLIP,
+    extra=True,
+)
 #: Number of records that are read from the ledger at a time.
 PAGE = 100
 
 
 @routes.post("")
+@describe(
+    "submit",
+    {200: AnswerSpec("The video's job.", Video, JOB)},
+    (*SUBMIT_ERRORS, 507),
+    Body(form=VIDEO_FORM, example="OpenAIVideoForm"),
+    parameters=IDEMPOTENCY,
+)
 def create() -> ResponseReturnValue:
     """Submit a video job and upload its clip."""
     backend = current_backend()
@@ -60,6 +85,7 @@ def _job(upload: Upload) -> JobSpec:
 
 
 @routes.get("")
+@describe("read", {200: AnswerSpec("A page of videos.", VideoList)}, (400, 404), query=Listing)
 def list_videos() -> ResponseReturnValue:
     """List the caller's videos, newest first (`desc`) or oldest first (`asc`)."""
     listing = query(Listing)
@@ -84,12 +110,22 @@ def _own_records() -> Iterator[Record]:
 
 
 @routes.get("/<video_id>")
+@describe("read", {200: AnswerSpec("The video's job.", Video)}, (404,))
 def show(video_id: str) -> ResponseReturnValue:
     """Show a video."""
     return _video(_record(video_id))
 
 
 @routes.get("/<video_id>/content")
+@describe(
+    "read",
+    VIDEO_ANSWERS,
+    (400, 404, 409, 416),
+    parameters=(
+        parameter("variant", "Only the video itself is available.", "query", type="string", enum=["video"]),
+        parameter("Range", "The range of bytes: `bytes=0-1023`."),
+    ),
+)
 def content(video_id: str) -> ResponseReturnValue:
     """Download a finished video, whole or in byte ranges."""
     record = _record(video_id)
@@ -99,6 +135,7 @@ def content(video_id: str) -> ResponseReturnValue:
 
 
 @routes.delete("/<video_id>")
+@describe("submit", {200: AnswerSpec("The video is deleted.", Deleted)}, (404, 409))
 def delete(video_id: str) -> ResponseReturnValue:
     """Delete a video and its files.
 

@@ -27,29 +27,23 @@ from pydantic import BaseModel
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import Rule
 
-from webapi.auth.route_scopes import ROUTE_SCOPES
-from webapi.http.problems import PROBLEM_JSON, Problem
-from webapi.openai.errors import ErrorDocument, handles
-from webapi.openapi import native, openai
-from webapi.openapi.parts import (
+from webapi.description.parts import (
     JSON,
-    RETRY_AFTER,
-    AnswerSpec,
-    Body,
     Json,
-    Route,
     component,
     header,
     parameter,
     reference,
     without_null,
 )
+from webapi.description.route import AnswerSpec, Body, Route, route_of
+from webapi.http.problems import PROBLEM_JSON, Problem
+from webapi.openai.errors import ErrorDocument, handles
 from webapi.openapi.schemas import schemas_of
 from webapi.openapi.webhooks import WEBHOOKS
 
-__all__ = ["EXAMPLES", "build", "documented"]
+__all__ = ["EXAMPLES", "build"]
 
-ROUTES: dict[str, Route] = native.ROUTES | openai.ROUTES
 EXAMPLES: Json = json.loads(files("webapi.openapi").joinpath("examples.json").read_text("utf-8"))
 
 ABOUT = (
@@ -59,6 +53,7 @@ ABOUT = (
 
 #: Error statuses of all routes, and of the routes that need a key.
 ALWAYS, GUARDED = (500, 503), (401, 403)
+RETRY_AFTER = {"Retry-After": header("Seconds to wait before a retry.", type="integer", minimum=1)}
 ERROR_HEADERS: Mapping[int, Mapping[str, Header]] = {
     401: {"WWW-Authenticate": header("The authentication scheme.", const="Bearer")},
     416: {"Content-Range": header("The size of the video in bytes.", pattern=r"^bytes \*/\d+$")},
@@ -88,22 +83,18 @@ SECURITY: Json = {
 FILES = {"file": "video/*", "input_reference": "video/*", "background": "text/plain, image/*"}
 
 
-def documented(app: Flask) -> Iterable[Rule]:
-    """Return the app's rules that the document describes: all except those that show the document."""
-    return (rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith("openapi."))
-
-
 def build(app: Flask) -> Json:
-    """Return the OpenAPI document of the app's routes as JSON values.
-
-    Raises `KeyError` for a route that is missing in `ROUTES`.
-    """
+    """Return the OpenAPI document of the app's routes as JSON values."""
     paths: dict[str, PathItem] = {}
-    for rule in documented(app):
-        path = re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule)
-        item = paths.setdefault(path, PathItem())
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-            setattr(item, method.lower(), _operation(app, rule, path))
+    routes: list[Route] = []
+    for rule in app.url_map.iter_rules():
+        route = route_of(app, rule.endpoint)
+        if route.answers:
+            routes.append(route)
+            path = re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule)
+            item = paths.setdefault(path, PathItem())
+            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+                setattr(item, method.lower(), _operation(app, rule, route, path))
     document = OpenAPI(
         openapi="3.1.1",
         info=Info(title="Stoker", version=version("stoker"), description=ABOUT),
@@ -111,16 +102,14 @@ def build(app: Flask) -> Json:
         paths=paths,
         webhooks=WEBHOOKS,
     ).model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return document | {"components": {"schemas": schemas_of(ROUTES.values()), "securitySchemes": SECURITY}}
+    return document | {"components": {"schemas": schemas_of(routes), "securitySchemes": SECURITY}}
 
 
-def _operation(app: Flask, rule: Rule, path: str) -> Operation:
-    route = ROUTES[rule.endpoint]
+def _operation(app: Flask, rule: Rule, route: Route, path: str) -> Operation:
     blueprint, _, name = rule.endpoint.partition(".")
     summary, _, more = (app.view_functions[rule.endpoint].__doc__ or "").partition("\n")
     ids = [_id(name) for name in re.findall(r"{(\w+)}", path)]
-    scope = ROUTE_SCOPES[rule.endpoint]
-    statuses = {*route.errors, *ALWAYS, *(() if scope == "public" else GUARDED)}
+    statuses = {*route.errors, *ALWAYS, *(() if route.scope == "public" else GUARDED)}
     answers = {status: _success(answer, blueprint) for status, answer in route.answers.items()}
     errors = {status: _error(status, path) for status in statuses}
     return Operation(
@@ -130,14 +119,14 @@ def _operation(app: Flask, rule: Rule, path: str) -> Operation:
         operationId=f"{blueprint}_{name}",
         parameters=[*ids, *_query(route.query), *route.parameters],
         responses={str(status): answer for status, answer in sorted((answers | errors).items())},
-        security=_security(route, scope),
+        security=_security(route),
         **({} if route.body is None else {"requestBody": _body(route.body)}),
     )
 
 
-def _security(route: Route, scope: str) -> list[dict[str, list[str]]]:
+def _security(route: Route) -> list[dict[str, list[str]]]:
     """Return the alternative ways to authenticate."""
-    key: list[dict[str, list[str]]] = [] if scope == "public" else [{"key": [scope]}]
+    key: list[dict[str, list[str]]] = [] if route.scope == "public" else [{"key": [route.scope]}]
     token: list[dict[str, list[str]]] = [{"token": []}] if route.reads else []
     return [*key, *token]
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 from flask import Blueprint, Flask, Response, current_app, send_from_directory
 from flask.typing import ResponseReturnValue
 
+from webapi.description.route import describe
 from webapi.openapi.document import build
 
 __all__ = ["routes"]
@@ -36,6 +37,7 @@ START = """SwaggerUIBundle({
 
 
 @routes.get("/openapi.json")
+@describe("public")
 def document() -> ResponseReturnValue:
     """Show this API's OpenAPI 3.1 document."""
     return Response(_json_of(current_app._get_current_object()), mimetype="application/json")  # type: ignore[attr-defined]
@@ -47,12 +49,14 @@ def _json_of(app: Flask) -> str:
 
 
 @routes.get("/docs")
+@describe("public")
 def page() -> ResponseReturnValue:
     """Show the page on which users read the document and try the routes."""
     return Response(PAGE, mimetype="text/html", headers={"Content-Security-Policy": POLICY})
 
 
 @routes.get("/docs/<name>")
+@describe("public")
 def asset(name: str) -> ResponseReturnValue:
     """Send a script, style or image of the page."""
     if name == "start.js":

@@ -7,11 +7,12 @@ from collections.abc import Collection
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from webapi.description.parts import Json
+from webapi.description.route import Route
 from webapi.documents.events import EventDocument
 from webapi.http.problems import Problem
 from webapi.openai.errors import ErrorDocument
 from webapi.openai.schema import ChatCompletionChunk, ChunkWithUsage
-from webapi.openapi.parts import Json, Route
 from webapi.openapi.webhooks import Notice
 
 __all__ = ["schemas_of"]

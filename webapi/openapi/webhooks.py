@@ -12,8 +12,8 @@ from openapi_pydantic import (
 )
 from pydantic import BaseModel
 
+from webapi.description.parts import parameter, reference
 from webapi.documents.jobs import JobDocument
-from webapi.openapi.parts import parameter, reference
 from worker.jobs.events import Time
 
 __all__ = ["WEBHOOKS", "Notice"]

@@ -9,6 +9,7 @@ from flask import request
 from werkzeug.http import parse_dict_header
 
 from webapi.auth import access
+from webapi.description.parts import parameter
 from webapi.services.backend import Backend
 from webapi.services.follow import follow
 from webapi.services.system_threads import call_in_thread
@@ -16,11 +17,37 @@ from worker.jobs.errors import InvalidInput
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.specs import JobSpec
 
-__all__ = ["is_repeated", "preferred_wait_s", "read_idempotency_key", "wait_for_end"]
+__all__ = [
+    "IDEMPOTENCY",
+    "PREFERENCES",
+    "is_repeated",
+    "preferred_wait_s",
+    "read_idempotency_key",
+    "wait_for_end",
+]
 
 MAX_KEY_LENGTH = 255
 #: Longest wait that a request can ask for, in seconds. Connections do not last longer reliably.
 MAX_WAIT_S = 600
+
+#: The descriptions of both headers. OpenAI's routes know the first one only.
+IDEMPOTENCY = (
+    parameter(
+        "Idempotency-Key",
+        "Requests with the same key and the same body create one job. "
+        "The same key with another body is refused with status 422.",
+        type="string",
+        minLength=1,
+        maxLength=MAX_KEY_LENGTH,
+    ),
+)
+PREFERENCES = (
+    *IDEMPOTENCY,
+    parameter(
+        "Prefer",
+        "`wait=N`: the response is sent when the job has ended, at the latest after N seconds (RFC 7240).",
+    ),
+)
 
 
 def read_idempotency_key(spec: JobSpec, *files: Path) -> IdempotencyKey | None:

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
 
 from tests.support.web.webstack import HELLO, Web
 from webapi.app import create_app
-from webapi.auth.route_scopes import ROUTE_SCOPES
+from webapi.description.route import route_of
 from webapi.keys.key import ALL_SCOPES, Scope
 from webapi.keys.keys import Keys
+from webapi.native import ops
 from webapi.openai import errors
 from worker.jobs.events import Succeeded
 from worker.jobs.settings import Settings
@@ -36,7 +37,7 @@ def requests(app: Flask) -> list[tuple[str, str, str]]:
     """Return a method, a path and the endpoint for every route that needs a key."""
     found = []
     for rule in app.url_map.iter_rules():
-        if ROUTE_SCOPES[rule.endpoint] != "public":
+        if route_of(app, rule.endpoint).scope != "public":
             [method] = (rule.methods or set()) - {"HEAD", "OPTIONS"}
             values = {"job_id": "0" * 32, "video_id": "video_0", "name": "none"}
             built = rule.build({name: values[name] for name in rule.arguments})
@@ -45,11 +46,15 @@ def requests(app: Flask) -> list[tuple[str, str, str]]:
     return found
 
 
-def test_every_route_has_a_scope(app: Flask) -> None:
-    assert ROUTE_SCOPES.keys() == {rule.endpoint for rule in app.url_map.iter_rules()}
+def test_app_is_not_created_with_a_view_without_a_description(monkeypatch: pytest.MonkeyPatch) -> None:
+    blueprint = Blueprint("new", __name__)
+    blueprint.add_url_rule("/new", "hi", lambda: "Hi")
+    monkeypatch.setattr(ops, "routes", blueprint)
+    with pytest.raises(TypeError, match=r"^the view of new\.hi has no @describe$"):
+        create_app(Settings(redis_url="redis://127.0.0.1:1/0"))
 
 
-def test_route_without_a_scope_needs_admin(settings: Settings) -> None:
+def test_view_without_a_description_needs_admin(settings: Settings) -> None:
     app = create_app(settings)
     app.add_url_rule("/new", view_func=lambda: "Hi")
     keys = Keys(app.extensions["stoker"].ledger.store)
@@ -67,7 +72,11 @@ def test_key_with_one_scope_opens_the_routes_of_this_scope_only(
     headers = auth(scope)
     for method, path, endpoint in requests(app):
         answer = web.http.request(method, path, headers=headers)
-        assert (answer.status_code != 403) == (ROUTE_SCOPES[endpoint] == scope), (method, path, answer.text)
+        assert (answer.status_code != 403) == (route_of(app, endpoint).scope == scope), (
+            method,
+            path,
+            answer.text,
+        )
         assert answer.status_code != 401
     assert web.http.get("/nowhere", headers=headers).status_code == 404
     assert web.http.post("/livez").status_code == 405

@@ -1,33 +1,23 @@
-"""The parts of a route's description: responses, errors, bodies, headers and parameters."""
+"""The parts of which descriptions are made: headers, parameters and schemas."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from openapi_pydantic import Header, Parameter, Reference, Schema
 from pydantic import BaseModel
 
 __all__ = [
-    "ACCEPT_RANGES",
     "BINARY",
-    "CONTENT_RANGE",
     "EVENT_STREAM",
     "JSON",
-    "LOCATION",
     "MP4",
-    "RETRY_AFTER",
     "SVG",
     "TEXT",
-    "X_STOKER_JOB",
-    "AnswerSpec",
-    "Body",
     "Json",
-    "Route",
     "component",
-    "events",
     "header",
     "parameter",
     "reference",
+    "sse_event",
     "without_null",
 ]
 
@@ -39,7 +29,7 @@ TEXT: Json = {"type": "string"}
 BINARY: Json = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
-def events(data: Json) -> Json:
+def sse_event(data: Json) -> Json:
     """Return the schema of one event of a stream. `data` are the schema keywords of its data string."""
     name: Json = {"type": "string"}
     return {
@@ -80,54 +70,7 @@ def reference(model: type[BaseModel]) -> Reference:
     return Reference.model_validate({"$ref": f"#/components/schemas/{component(model)}"})
 
 
-LOCATION = {"Location": header("The URL of the job.", format="uri-reference")}
-RETRY_AFTER = {"Retry-After": header("Seconds to wait before a retry.", type="integer", minimum=1)}
-ACCEPT_RANGES = {"Accept-Ranges": header("The route supports byte ranges.", const="bytes")}
-CONTENT_RANGE = {
-    "Content-Range": header("The range of bytes in this response.", pattern=r"^bytes (\d+-\d+|\*)/\d+$")
-}
-X_STOKER_JOB = {"X-Stoker-Job": header("The job's id in the native API.", required=False)}
-
-
 def without_null(schema: Json) -> Json:
     """Return a field's schema for forms and queries. There, clients omit a field instead of sending null."""
     (shape,) = (each for each in schema.get("anyOf", [schema]) if each.get("type") != "null")
     return {name: value for name, value in shape.items() if name != "default" or value is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerSpec:
-    """A response of success: the JSON of a `model`, `content` by media type, both, or no body at all."""
-
-    description: str
-    model: type[BaseModel] | None = None
-    headers: Mapping[str, Header] = field(default_factory=dict)
-    content: Mapping[str, Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A request body: the JSON of a `model`, or a multipart form with the schema `form`.
-
-    `example` is the name of the form's example in `examples.json`.
-    """
-
-    model: type[BaseModel] | None = None
-    form: Json | None = None
-    example: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The parts of a route's description that its view's name and docstring do not give.
-
-    `errors` are the error statuses besides those of every route. A route with `reads` accepts a stream token
-    instead of a key.
-    """
-
-    answers: Mapping[int, AnswerSpec]
-    errors: Sequence[int] = ()
-    body: Body | None = None
-    query: type[BaseModel] | None = None
-    parameters: Sequence[Parameter] = ()
-    reads: bool = False

@@ -1,0 +1,1 @@
+"""The descriptions of routes, which stand beside their views."""
