@@ -62,6 +62,7 @@ compose-test: $(INSTALLED)
 faults: $(INSTALLED)
 	$(BIN)/python -m tests.faults long
 	$(BIN)/python -m tests.faults real
+	$(BIN)/python -m tests.faults failover
 	$(BIN)/python -m pytest -m long tests
 
 # Two benchmark clients against a real stack: `vllm bench serve` and AIPerf, each in an environment of its own.

@@ -1,4 +1,4 @@
-"""Run a fault campaign and print its table: `python -m tests.faults [long|short|real] [--seed N]`."""
+"""Run a fault campaign and print its table: `python -m tests.faults [NAME] [--seed N]`."""
 
 import random
 import tempfile
@@ -9,7 +9,7 @@ import click
 from tests.faults import plans
 from tests.faults.campaign import run_campaign
 
-PLANS = {"long": plans.long, "short": plans.short, "real": plans.real}
+PLANS = {"long": plans.long, "short": plans.short, "real": plans.real, "failover": plans.failover}
 
 
 @click.command(help=__doc__)

@@ -55,11 +55,13 @@ class Plan:
     faults: Mapping[FaultKind, int]
     #: The shortest and the longest pause between two faults.
     pause_s: tuple[float, float]
+    #: Whether Redis is a primary with replicas and Sentinels.
+    sentinels: bool = False
 
 
 def run_campaign(plan: Plan, seed: int, home: Path) -> Report:
     """Run the campaign. The logs of its processes are in `home`."""
-    with Cluster(plan.settings.replace(home=home), plan.app) as cluster:
+    with Cluster(plan.settings.replace(home=home), plan.app, sentinels=plan.sentinels) as cluster:
         with Client(cluster.settings.url) as client:
             expected = plan.reference(client)
             video = client.submit_video(plan.clip)["id"]

@@ -12,6 +12,7 @@ from typing import Self
 import httpx
 from redis.exceptions import RedisError
 
+from tests.support.sentinel import SentinelGroup
 from tests.support.stack import eventually, free_port
 from webapi.local.commands import web_argv, worker_argv
 from webapi.local.supervisor import spawn, tail
@@ -94,27 +95,37 @@ class ManagedProcess:
 class Cluster:
     """Redis, API, two chat workers and a video worker. The end of the context drains them all.
 
+    Redis is one server, or with `sentinels` a primary, two replicas and three Sentinels.
+
     Afterwards two attributes hold what went wrong, by process: `unexpected_exits` has the exit codes that no
     fault explains, and `stop_errors` says what went wrong when the processes were stopped.
 
-    Redis runs with the arguments of `stoker up` and with `appendfsync always`. Redis is killed too, and must
-    not lose a job that it has accepted. With the default, `everysec`, it may lose jobs of the last second.
+    One server runs with the arguments of `stoker up` and with `appendfsync always`. It is killed too, and
+    must not lose a job that it has accepted. With the default, `everysec`, it may lose jobs of the last
+    second.
     """
 
-    def __init__(self, settings: Settings, app: str) -> None:
+    def __init__(self, settings: Settings, app: str, *, sentinels: bool = False) -> None:
+        settings.home_dir.mkdir(parents=True, exist_ok=True)
         port, data = free_port(), settings.home_dir / "valkey"
         socket = data / "valkey.sock"
-        self.settings = settings.replace(
-            port=port, url=f"http://127.0.0.1:{port}", redis_url=valkey_url(socket)
-        )
-        self.settings.home_dir.mkdir(parents=True, exist_ok=True)
+        self.group = SentinelGroup(data) if sentinels else None
+        url = self.group.url if self.group else valkey_url(socket)
+        self.settings = settings.replace(port=port, url=f"http://127.0.0.1:{port}", redis_url=url)
         self._app = app
-        self._redis_argv = [*valkey_argv(socket, data), "--appendfsync", "always"]
+        one_server = {"redis": [*valkey_argv(socket, data), "--appendfsync", "always"]}
+        self._redis_argv = {str(p): a for p, a in self.group.argv.items()} if self.group else one_server
 
     def __enter__(self) -> Self:
         settings = self.settings
         self.ledger = Ledger(RedisStore(settings))
-        self.redis = ManagedProcess("redis", lambda: self._redis_argv, settings)
+        #: The servers, and the Sentinels, by name: "redis", or their ports.
+        self.redis_processes = {
+            name: ManagedProcess(name, lambda argv=argv: argv, settings)  # type: ignore[misc]
+            for name, argv in self._redis_argv.items()
+        }
+        if self.group:
+            eventually(self.group.is_healthy, "a primary with two replicas")
         self.web = ManagedProcess("web", lambda: web_argv(settings), settings)
         kinds = {"chat-1": "chat", "chat-2": "chat", "video-1": "video"}
         self.workers = {name: self._start_worker(name, kind) for name, kind in kinds.items()}
@@ -158,7 +169,7 @@ class Cluster:
 
     def _processes(self) -> list[ManagedProcess]:
         """Return the processes in the order of their stop: workers first, which hand back jobs to Redis."""
-        return [*self.workers.values(), self.web, self.redis]
+        return [*self.workers.values(), self.web, *self.redis_processes.values()]
 
     def _stop(self) -> None:
         self.stop_errors = {process.name: error for process in self._processes() if (error := process.stop())}

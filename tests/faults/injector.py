@@ -30,6 +30,8 @@ class FaultKind(StrEnum):
     RESTART_REDIS = "restarts"
     KILL_REDIS = "kills"
     STALL_REDIS = "stalls"
+    KILL_PRIMARY = "killed primaries"
+    STOP_PRIMARY = "stopped primaries"
 
 
 REDIS_FAULTS = (
@@ -37,7 +39,11 @@ REDIS_FAULTS = (
     FaultKind.RESTART_REDIS,
     FaultKind.KILL_REDIS,
     FaultKind.STALL_REDIS,
+    FaultKind.KILL_PRIMARY,
+    FaultKind.STOP_PRIMARY,
 )
+#: Seconds for which a killed primary stays away. The Sentinels promote a replica within half of them.
+PRIMARY_DOWN_S = 5.0
 #: Seconds between two SIGTERMs to a worker.
 SECOND_SIGNAL_S = 0.3
 
@@ -85,6 +91,8 @@ class FaultInjector:
             FaultKind.RESTART_REDIS: self._restart_redis,
             FaultKind.KILL_REDIS: self._kill_redis,
             FaultKind.STALL_REDIS: self._stall_redis,
+            FaultKind.KILL_PRIMARY: self._kill_primary,
+            FaultKind.STOP_PRIMARY: self._stop_primary,
         }
 
     def inject_all(self) -> None:
@@ -160,13 +168,37 @@ class FaultInjector:
 
     def _end_redis(self, number: signal.Signals, max_down_s: float) -> None:
         """End Redis by this signal, and wait until it has been started again."""
-        redis = self._cluster.redis
+        redis = self._cluster.redis_processes["redis"]
         old_pid = redis.pid
         redis.restart_delay_s = self._rng.uniform(RESTART_DELAY_S, max_down_s)
         redis.signal(number)
         eventually(lambda: redis.pid != old_pid and self._cluster.redis_answers(), "Redis again")
 
     def _stall_redis(self, fault: Fault) -> None:
-        self._cluster.redis.signal(signal.SIGSTOP)
+        redis = self._cluster.redis_processes["redis"]
+        redis.signal(signal.SIGSTOP)
         self._wait(0.5, 2 * self._cluster.settings.lease_ttl_s)
-        self._cluster.redis.signal(signal.SIGCONT)
+        redis.signal(signal.SIGCONT)
+
+    def _kill_primary(self, fault: Fault) -> None:
+        """Kill the primary, and start it again when the Sentinels have promoted a replica."""
+        self._fail_over(fault, signal.SIGKILL)
+
+    def _stop_primary(self, fault: Fault) -> None:
+        """Stop the primary. It continues after the failover, and then still thinks that it is the primary."""
+        primary = self._fail_over(fault, signal.SIGSTOP)
+        self._wait(0.0, 4.0)
+        primary.signal(signal.SIGCONT)
+
+    def _fail_over(self, fault: Fault, number: signal.Signals) -> ManagedProcess:
+        """Send the signal to the primary when it has two replicas. Wait until another server is primary."""
+        group = self._cluster.group
+        assert group is not None
+        eventually(group.is_healthy, "a primary with two replicas")
+        old = eventually(group.primary, "a primary")
+        primary = self._cluster.redis_processes[str(old)]
+        primary.restart_delay_s = PRIMARY_DOWN_S
+        fault.began = time.time()
+        primary.signal(number)
+        eventually(lambda: group.primary() not in (None, old), "another primary")
+        return primary

@@ -52,6 +52,8 @@ class Load:
         self.canceled: set[str] = set()
         #: The events that followers received, by job.
         self.seen: dict[str, list[Json]] = {}
+        #: When each of these events came, in seconds since the epoch.
+        self.arrivals: dict[str, list[float]] = {}
         #: Errors that no client should get: responses other than 202, 429 and 503, and broken streams.
         self.errors: list[str] = []
         self._url = settings.url
@@ -128,9 +130,15 @@ class Load:
                 job_id = self._submit(client.http, "chat", json=self._chat_body(number))
                 try:
                     if job_id:
-                        self.seen[job_id] = list(client.events(job_id))
+                        self._follow(client, job_id)
                 except ApiError as error:
                     self.errors.append(f"following {job_id}: {error}")
+
+    def _follow(self, client: Client, job_id: str) -> None:
+        events, times = self.seen.setdefault(job_id, []), self.arrivals.setdefault(job_id, [])
+        for event in client.events(job_id):
+            times.append(time.time())
+            events.append(event)
 
     def _wait_for_room(self, http: httpx.Client, kind: str) -> None:
         """Wait until fewer than `MAX_WAITING` jobs of this kind wait."""

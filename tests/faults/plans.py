@@ -1,6 +1,7 @@
 """The plans of campaigns: a short one for CI, a long one, and one with the real models."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.support.video.pictures import numbered_picture
 from webapi.client import Client
 from worker.jobs.specs import ChatJob
 
-__all__ = ["digits_chat", "long", "real", "short"]
+__all__ = ["digits_chat", "failover", "long", "real", "short"]
 
 Json = dict[str, Any]
 
@@ -52,6 +53,18 @@ def long(home: Path) -> Plan:
         FaultKind.STALL_REDIS: 6,
     }
     return _scripted_plan(home, 5_000, 100, faults, (0.5, 5.0))
+
+
+def failover(home: Path) -> Plan:
+    """Return a plan in which Redis fails over thirty times and workers are killed, in about ten minutes."""
+    faults = {
+        FaultKind.KILL_PRIMARY: 20,
+        FaultKind.STOP_PRIMARY: 10,
+        FaultKind.KILL_WORKER: 40,
+        FaultKind.KILL_API: 2,
+    }
+    plan = _scripted_plan(home, 2_000, 40, faults, (0.5, 4.0))
+    return replace(plan, settings=plan.settings.replace(redis_replicas=1), sentinels=True)
 
 
 def real(home: Path) -> Plan:

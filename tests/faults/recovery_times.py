@@ -1,4 +1,4 @@
-"""Recovery times: from a worker's SIGKILL to the next token of each of its chats, as the logs show them."""
+"""Recovery times: from the loss of a worker or of the primary to the next token of the chats that it had."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -6,7 +6,10 @@ from typing import Any
 
 from tests.faults.injector import Fault, FaultKind
 
-__all__ = ["recovery_times"]
+__all__ = ["failover_times", "recovery_times"]
+
+#: Tokens that were on their way when the primary was lost arrive within this many seconds.
+ON_THEIR_WAY_S = 0.5
 
 Json = dict[str, Any]
 
@@ -23,6 +26,26 @@ def recovery_times(logs: Iterable[Sequence[Json]], faults: Sequence[Fault], calm
         if fault.kind == FaultKind.KILL_WORKER and fault.had_standby and next_began - fault.began >= calm_s
     }
     return [seconds for log in logs for seconds in _recovery_times(log, kills)]
+
+
+def failover_times(
+    seen: Mapping[str, Sequence[Json]], arrivals: Mapping[str, Sequence[float]], faults: Sequence[Fault]
+) -> list[float]:
+    """Return the seconds from the loss of each primary to the next token of every followed chat.
+
+    A chat counts if the client had got a token of it before, and got another one afterwards.
+    """
+    lost = [f.began for f in faults if f.kind in (FaultKind.KILL_PRIMARY, FaultKind.STOP_PRIMARY)]
+    tokens = [
+        [at for event, at in zip(seen[job_id], times, strict=False) if event["type"] == "token"]
+        for job_id, times in arrivals.items()
+    ]
+    return [
+        next(at for at in times if at > began + ON_THEIR_WAY_S) - began
+        for began in lost
+        for times in tokens
+        if times and times[0] < began and times[-1] > began + ON_THEIR_WAY_S
+    ]
 
 
 def _recovery_times(log: Sequence[Json], kills: Mapping[int, float]) -> Iterator[float]:

@@ -8,7 +8,7 @@ from typing import Any
 from tests.faults.audit import Audit
 from tests.faults.injector import REDIS_FAULTS, Fault, FaultInjector, FaultKind
 from tests.faults.load import Load
-from tests.faults.recovery_times import recovery_times
+from tests.faults.recovery_times import failover_times, recovery_times
 
 __all__ = ["Report"]
 
@@ -91,13 +91,20 @@ class Report:
         name = f"from SIGKILL to the next token, another worker ready, lease {self.lease_ttl_s:g} s"
         calm = self._describe_recovery(self.injector.injected, 2 * self.lease_ttl_s)
         every = self._describe_recovery(self.injector.injected, 0)
-        return [(name, calm), ("the same, with other faults in between", every)]
+        rows = [(name, calm), ("the same, with other faults in between", every)]
+        if times := failover_times(self.load.seen, self.load.arrivals, self.injector.injected):
+            rows.append(("from the loss of the primary to the next token at a client", _describe(times)))
+        return rows
 
     def _describe_recovery(self, faults: Sequence[Fault], calm_s: float) -> str:
         times = recovery_times(self.audit.logs.values(), faults, calm_s)
         if not times:
             return "no chat was hit"
-        return f"median {statistics.median(times):.2f} s, max {max(times):.2f} s ({len(times)} chats)"
+        return _describe(times)
+
+
+def _describe(times: Sequence[float]) -> str:
+    return f"median {statistics.median(times):.2f} s, max {max(times):.2f} s ({len(times)} chats)"
 
 
 def _list_counts(counts: Mapping[Any, object]) -> str:

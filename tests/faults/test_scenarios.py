@@ -183,7 +183,7 @@ def test_redis_outage_repeats_no_job(cluster: Cluster, away_s: float) -> None:
     running = jobs[: 2 * SLOTS]
     for job_id in running:
         wait_for(cluster, job_id, "token")
-    redis = cluster.redis
+    redis = cluster.redis_processes["redis"]
     old_pid, exits, redis.restart_delay_s = redis.pid, len(redis.exit_codes), away_s
     redis.signal(signal.SIGTERM)
     eventually(lambda: len(redis.exit_codes) > exits, "the end of Redis")
