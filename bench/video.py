@@ -31,8 +31,8 @@ from bench.video_programs import MODEL, BareModel, VideoTask, run_pipeline, run_
 from webapi.documents.plot import Line, Panel, draw
 from worker.assets import fetch
 from worker.devices.memory import free
+from worker.jobs.daemon_threads import DaemonThreads
 from worker.jobs.settings import Settings
-from worker.video.inference.device_thread import DeviceThread
 from worker.video.request import BatchDone
 
 
@@ -67,7 +67,7 @@ def run_first_clip(task: VideoTask, pad: bool, folder: Path) -> list[BatchDone]:
     its plans per thread, knows the size of the clip.
     """
     free(task.device)
-    thread = DeviceThread("video")
+    thread = DaemonThreads("video", limit=1)
     pipeline = thread.call(partial(task.load_pipeline, pad))
     batches = thread.call(partial(run_pipeline, pipeline, task.request(folder)))
     thread.call(pipeline.close)

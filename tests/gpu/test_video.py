@@ -18,10 +18,10 @@ import pytest
 from tests.gpu.ballast import fill_device
 from tests.support.assets import asset
 from worker.devices.gpus import list_gpus
+from worker.jobs.daemon_threads import DaemonThreads
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.limits import ClipSize
 from worker.process.lifecycle import SWITCH_S
-from worker.video.inference.device_thread import DeviceThread
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest
 
@@ -85,7 +85,7 @@ def worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
 def video_worker(
     stack: ExitStack, numbers: Iterator[int], folder: Path, device: str = "cuda", **how: Any
 ) -> Worker:
-    thread = DeviceThread("video")
+    thread = DaemonThreads("video", limit=1)
     stack.callback(thread.stop)
     pipeline = VideoPipeline(asset("selfie_segmentation.tflite"), device=device, **how)
     thread.call(pipeline.load)

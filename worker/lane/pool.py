@@ -8,7 +8,7 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool, apply_target
 
-from worker.lane.threads import Threads
+from worker.jobs.daemon_threads import DaemonThreads
 
 __all__ = ["LanePool"]
 
@@ -23,12 +23,12 @@ class LanePool(BasePool):
     """
 
     def __init__(
-        self, app: Any, slots: int, run_in_thread: Callable[[Callable[[], None]], None] | None = None
+        self, app: Any, slots: int, run_in_thread: Callable[[Callable[[], None]], object] | None = None
     ) -> None:
         super().__init__(limit=slots, app=app)
         #: Called when a slot becomes free after all slots were taken.
         self.on_slot_free: Callable[[], None] = lambda: None
-        self._run_in_thread = run_in_thread or Threads("job").run_in_thread
+        self._run_in_thread = run_in_thread or DaemonThreads("job").submit
         #: The messages in work, as the hub counts them. The count may lag behind the hub's for a moment.
         self._in_flight = 0
         self._lock = threading.Lock()

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from fractions import Fraction
 from threading import Timer
 
+from worker.jobs.daemon_threads import DaemonThreads
 from worker.jobs.errors import (
     EngineDied,
     EngineFailed,
@@ -20,7 +21,6 @@ from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
 from worker.runs.run import Run
-from worker.video.inference.device_thread import DeviceThread
 from worker.video.pipeline import VideoPipeline
 from worker.video.publisher import RETRY, Publisher, StoreRetry, retry_while_unavailable
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
@@ -62,7 +62,8 @@ class VideoRunner:
         self._store_retry = store_retry
         self._hang_s = hang_s
         self._media = media or open_media_store(settings)
-        self._device = DeviceThread("video")
+        # One thread, because CUDA graphs and cuDNN's tuning belong to a thread.
+        self._device = DaemonThreads("video", limit=1)
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up, in the thread that then runs all clips.
