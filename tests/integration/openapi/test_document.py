@@ -11,11 +11,11 @@ from flask import Flask
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.support.web.webstack import HELLO, Web, event_data, start_job, token_events
+from tests.support.event_examples import ENDS, STEPS
+from tests.support.web.webstack import HELLO, Web, event_data, start_job
 from webapi.app import create_app
 from webapi.http.problems import STATUS
 from webapi.openapi.document import EXAMPLES, build
-from worker.jobs.events import Batch, Canceled, Failed, Progress, Succeeded
 from worker.jobs.settings import Settings
 
 Json = dict[str, Any]
@@ -105,10 +105,9 @@ def test_document_json_bodies_have_examples(document: Json) -> None:
 
 
 def test_document_describes_every_event(web: Web, document: Json) -> None:
-    ends = [Succeeded({}, {}), Failed("timeout", "It took too long."), Canceled()]
-    jobs = [start_job(web) for _ in ends]
-    web.worker.append(jobs[0], *token_events(0, 2), Batch(0, 1, 1, 0.1, {}), Progress(1, None, "frames"))
-    for job_id, end in zip(jobs, ends, strict=True):
+    jobs = [start_job(web) for _ in ENDS]
+    web.worker.append(jobs[0], *STEPS)
+    for job_id, end in zip(jobs, ENDS, strict=True):
         web.worker.append(job_id, end)
     seen = set()
     for job_id in jobs:

@@ -1,0 +1,32 @@
+"""One event of each type."""
+
+from worker.jobs.events import (
+    Batch,
+    Canceled,
+    Event,
+    Failed,
+    Progress,
+    Queued,
+    Requeued,
+    Started,
+    Succeeded,
+    Token,
+)
+
+__all__ = ["ENDS", "EXAMPLES", "STEPS"]
+
+#: What the ledger logs by itself.
+LEDGER: list[Event] = [Queued(1), Started("w1", "cpu"), Requeued("drain")]
+#: What a worker logs while it runs a job.
+STEPS: list[Event] = [
+    Token("Hi\u2028é", 0, 2, resume="5 6"),
+    Batch(0, 15, 1, 0.5, {"source": "rss"}),
+    Progress(15, None, "frames"),
+]
+#: What a worker logs at the end.
+ENDS: list[Event] = [
+    Succeeded({"text": "Hi"}, {"total_tokens": 2}),
+    Failed("timeout", "It took too long."),
+    Canceled(),
+]
+EXAMPLES = LEDGER + STEPS + ENDS
