@@ -22,7 +22,7 @@ from webapi.openai.schema import (
     Usage,
 )
 from worker.jobs.errors import InvalidInput
-from worker.jobs.events import LoggedEvent, Token
+from worker.jobs.events import LoggedEvent
 from worker.jobs.specs import TO_CONTEXT_END, ChatJob, JobSpec, validate
 
 __all__ = ["CompletionBuilder", "ParsedRequest", "failure", "parse_request"]
@@ -152,8 +152,8 @@ class CompletionBuilder:
             if event.terminal:
                 yield self._last_chunks(event, first)
                 return
-            if isinstance(event.body, Token):
-                text = event.body.text
+            if event.type == "token":
+                text = event.data["text"]
                 yield self._chunk(
                     ChunkDelta(role="assistant", content=text) if first else ChunkDelta(content=text)
                 )

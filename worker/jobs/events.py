@@ -221,8 +221,3 @@ class LoggedEvent:
     def terminal(self) -> bool:
         """True if this is a terminal event."""
         return self.type in TERMINAL
-
-    @property
-    def body(self) -> Event | None:
-        """The event without its envelope; None if this version of Stoker does not know its type or form."""
-        return parse_event(self.data)

@@ -74,8 +74,11 @@ def test_ledger_writes_queued_and_started_exactly(ledger: Ledger) -> None:
     ledger.claim("a", 'w"1\\', "NVIDIA \u2028 H100")
     a_second_later(ledger)
     Queues(ledger.store).broadcast_positions(QUEUE)
-    assert [event.body for event in log(ledger, "a")] == [Queued(1), Started('w"1\\', "NVIDIA \u2028 H100")]
-    assert [event.body for event in log(ledger, "moved")] == [Queued(2), Queued(1)]
+    assert [parse_event(event.data) for event in log(ledger, "a")] == [
+        Queued(1),
+        Started('w"1\\', "NVIDIA \u2028 H100"),
+    ]
+    assert [parse_event(event.data) for event in log(ledger, "moved")] == [Queued(2), Queued(1)]
 
 
 @pytest.mark.parametrize("reason", get_args(Reason))
@@ -84,7 +87,7 @@ def test_ledger_writes_requeued_exactly(ledger: Ledger, reason: Reason) -> None:
     ledger.claim("a", "w1", "cpu")
     lapse(ledger, "w1")
     ledger.requeue("a", "w1", reason)
-    assert log(ledger, "a")[2].body == Requeued(reason)
+    assert parse_event(log(ledger, "a")[2].data) == Requeued(reason)
 
 
 def test_workers_write_other_events_exactly(ledger: Ledger) -> None:
