@@ -6,6 +6,7 @@ INSTALLED := .venv/installed
 CLIENTS := .venv-clients
 ENGINE_TESTS ?= tests/contract tests/integration/worker/test_vllm_stack.py
 ENGINE_FILTER ?= vllm
+RELEASE := tests/upgrade/release
 NODE := tests/clients/node_modules tests/browser/node_modules
 
 # Processes of pytest. Tests wait for real servers much of the time, so three keep two cores busy.
@@ -19,7 +20,7 @@ LOCK = $(BIN)/uv pip compile --quiet $(UPGRADE) --constraint constraints.txt
 AUDIT := build/audit.txt
 
 .PHONY: demo check test unit fuzz test-vllm gpu-test browser-test compose-test faults clients
-.PHONY: lint docs lock audit sbom clean
+.PHONY: lint docs lock audit sbom release-wheel clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m webapi.cli.demo
@@ -103,6 +104,13 @@ audit: $(INSTALLED)
 # The software bill of materials (CycloneDX) of what is installed in .venv.
 sbom: $(INSTALLED)
 	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-file sbom.json
+
+# The release that HEAD is, for the upgrade test: its wheel, and the scripted models that run with its code.
+release-wheel: $(INSTALLED)
+	rm -rf build/release $(RELEASE) && mkdir -p build/release $(RELEASE)
+	git archive HEAD | tar --extract --directory build/release
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(RELEASE) build/release
+	git archive --format zip --output $(RELEASE)/stand_ins.zip HEAD tests/__init__.py tests/support
 
 clean:
 	rm -rf .venv $(CLIENTS) $(NODE) demo build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
