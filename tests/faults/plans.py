@@ -10,7 +10,7 @@ from tests.faults.injector import FaultKind
 from tests.support.assets import asset
 from tests.support.chat.prompts import PROMPTS
 from tests.support.event_checks import Expected
-from tests.support.scripted import STOP, expected
+from tests.support.scripted import digits_chat, expected
 from tests.support.video.clips import make_clip
 from tests.support.video.pictures import numbered_picture
 from webapi.client import Client
@@ -117,12 +117,6 @@ def _scripted_plan(
         faults=faults,
         pause_s=pause_s,
     )
-
-
-def digits_chat(number: int) -> Json:
-    """Return the body of this chat. Every third one has a stop string, and every fourth few tokens."""
-    stop, tokens = STOP if number % 3 == 0 else [], 20 if number % 4 == 0 else 100
-    return {"messages": [{"role": "user", "content": str(number)}], "stop": stop, "max_tokens": tokens}
 
 
 def _greedy_chat(content: str) -> Json:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.faults.audit import Audit
 from tests.faults.injector import REDIS_FAULTS, Fault, FaultInjector, FaultKind
 from tests.faults.load import Load
 from tests.faults.recovery_times import failover_times, recovery_times
+from tests.support.audit import Audit
 
 __all__ = ["Report"]
 

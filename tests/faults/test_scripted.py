@@ -1,9 +1,8 @@
 """Tests of the scripted engine: its output must be the outcome that the campaign expects."""
 
-from tests.faults.plans import digits_chat
 from tests.support.chat.recorder import Recorder
 from tests.support.event_checks import Expected
-from tests.support.scripted import ScriptedEngine, expected
+from tests.support.scripted import ScriptedEngine, digits_chat, expected
 from worker.chat.engine import ChatRequest
 from worker.jobs.specs import ChatJob, validate
 

@@ -7,7 +7,7 @@ import random
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
@@ -19,7 +19,7 @@ from worker.jobs.specs import ChatJob
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["STOP", "ScriptedEngine", "ScriptedModel", "expected"]
+__all__ = ["STOP", "ScriptedEngine", "ScriptedModel", "digits_chat", "expected"]
 
 #: Seconds per step of all chats, and per batch of a video: long enough to kill a worker within one.
 STEP_S, BATCH_S = 0.02, 0.1
@@ -32,6 +32,12 @@ def answer(digits: str) -> Sequence[str]:
     """Return the answer to a message of digits: 10 to 60 words, chosen by the digits."""
     rng = random.Random(digits)
     return rng.choices(WORDS, k=rng.randint(10, 60))
+
+
+def digits_chat(number: int) -> dict[str, Any]:
+    """Return the body of this chat. Every third one has a stop string, and every fourth few tokens."""
+    stop, tokens = STOP if number % 3 == 0 else [], 20 if number % 4 == 0 else 100
+    return {"messages": [{"role": "user", "content": str(number)}], "stop": stop, "max_tokens": tokens}
 
 
 def expected(job: ChatJob) -> Expected:

@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
-from tests.faults.load import Load
 from tests.support.event_checks import Expected, Flaw, check_chat, check_log, check_video
 from tests.support.ledger import account_flaws
 from tests.support.video.pictures import read_pictures, same_pictures
@@ -17,6 +16,14 @@ from worker.jobs.specs import ChatJob
 __all__ = ["Audit"]
 
 Json = dict[str, Any]
+
+
+class Load(Protocol):
+    """What the clients of a load have seen: see `tests.faults.load.Load`."""
+
+    accepted: list[str]
+    canceled: set[str]
+    seen: dict[str, list[Json]]
 
 
 class Audit:
