@@ -8,6 +8,7 @@ from flask.json.provider import DefaultJSONProvider
 from webapi.auth import audit, authenticate, refusals, stream_tokens
 from webapi.description.route import require_descriptions
 from webapi.http import open_files, problems, security_headers
+from webapi.kinds import served
 from webapi.native import events, jobs, ops
 from webapi.openai import errors, videos
 from webapi.openai import routes as openai
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(module.routes)
     require_descriptions(app)
     authenticate.register(app)
+    served.register(app, settings)
     refusals.register(app)
     security_headers.register(app, settings)
     problems.register(app, renderers=[errors])

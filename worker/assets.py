@@ -165,14 +165,16 @@ def _state(asset: Asset, models_dir: Path, *, fetching: bool, hashing: bool) -> 
 @click.option("--check", "checking", is_flag=True, help="Only verify the hashes, without fetching.")
 @click.argument("names", nargs=-1)
 def main(names: tuple[str, ...], listing: bool, checking: bool) -> None:
-    """Fetch and verify the default models, or the models and clips with these NAMES.
+    """Fetch and verify the models of the served kinds, or the models and clips with these NAMES.
 
-    A NAME may be a path, which must exist.
+    The models are those that the settings name for the kinds in STOKER_KINDS. A NAME may be a path, which
+    must exist.
     """
     complete = True
     try:
-        models_dir = Settings.from_env().models_dir
-        for name in names or [model.name for model in MODELS]:
+        settings = Settings.from_env()
+        models_dir = settings.models_dir
+        for name in names or map(settings.model, settings.kinds):
             if asset := ASSETS.get(name):
                 state = _state(asset, models_dir, fetching=not (listing or checking), hashing=not listing)
                 complete &= state is not None

@@ -14,7 +14,7 @@ def request(job: ChatJob, engine: ScriptedEngine) -> ChatRequest:
 
 
 def test_scripted_engine_output_is_as_expected() -> None:
-    jobs = [job for n in range(1, 49) if isinstance(job := validate("chat", digits_chat(n)), ChatJob)]
+    jobs = [validate(ChatJob, digits_chat(n)) for n in range(1, 49)]
     engine, recorder = ScriptedEngine(slots=len(jobs)), Recorder()
     engine.start(recorder.on_step, recorder.on_broken)
     try:

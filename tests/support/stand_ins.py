@@ -1,21 +1,25 @@
 """A function that makes a real worker serve chats with an engine of the tests."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from worker import runners
 from worker.chat.engine import ChatEngine
 from worker.chat.runner import HANG_S, ChatRunner
 from worker.devices.lease import DeviceLease
+from worker.jobs.kinds import KINDS
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
+from worker.jobs.specs import ChatJob
 from worker.runs.outbox import Outbox
-from worker.runs.runner import Runner
 
-__all__ = ["LONG", "serve_chats_with"]
+__all__ = ["LONG", "make_runner", "serve_chats_with"]
 
 #: The number of words of an unruly worker's `long` answer. It is defined here because an import of that
 #: worker's module would change the importing process.
 LONG = 250
+
+#: The engine of this process, by the number of slots, and the seconds after which it counts as hanging.
+_engine: tuple[Callable[[int], ChatEngine], float]
 
 
 def serve_chats_with(engine: Callable[[int], ChatEngine], *, hang_s: float = HANG_S) -> None:
@@ -23,13 +27,12 @@ def serve_chats_with(engine: Callable[[int], ChatEngine], *, hang_s: float = HAN
 
     The engine counts as hanging after `hang_s` seconds without a token.
     """
-    real = runners.make_runner
+    global _engine
+    _engine = engine, hang_s
+    KINDS[ChatJob.kind] = replace(KINDS[ChatJob.kind], runner=f"{__name__}:{make_runner.__name__}")
 
-    def make_runner(
-        kind: str, settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox
-    ) -> Runner:
-        if kind == "chat":
-            return ChatRunner(engine(settings.slots), "scripted", ledger, outbox, hang_s=hang_s)
-        return real(kind, settings, device, ledger, outbox)
 
-    runners.make_runner = make_runner
+def make_runner(settings: Settings, device: DeviceLease, ledger: Ledger, outbox: Outbox) -> ChatRunner:
+    """Return a runner of chats with the engine of this process."""
+    engine, hang_s = _engine
+    return ChatRunner(engine(settings.slots), "scripted", ledger, outbox, hang_s=hang_s)

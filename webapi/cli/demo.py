@@ -21,6 +21,7 @@ from worker.jobs.errors import StokerError
 from worker.jobs.events import Token
 from worker.jobs.home import protect_home
 from worker.jobs.settings import Settings, child_env
+from worker.jobs.specs import ChatJob, VideoJob
 
 QUESTION = "What is the capital of Japan?"
 CLIP = "carphone_pristine.mp4"
@@ -37,7 +38,7 @@ class DemoFailed(StokerError):
 
 def main() -> None:
     """Run the demo. If anything fails, print the last lines of the logs and exit with an error."""
-    settings = Settings.from_env()
+    settings = Settings.from_env().replace(kinds=f"{ChatJob.kind},{VideoJob.kind}")
     logs = settings.home_dir / "logs"
     protect_home(settings.home_dir)
     logs.mkdir(exist_ok=True)

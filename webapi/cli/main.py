@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -15,10 +15,12 @@ from webapi.cli.settings import show_settings
 from webapi.local import commands, stack, state_file
 from worker.jobs.errors import StokerError
 from worker.jobs.home import protect_home
+from worker.jobs.kinds import KINDS, Kind
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings, child_env
+from worker.jobs.specs import ChatJob, VideoJob
 
 __all__ = ["main"]
 
@@ -68,33 +70,40 @@ def worker() -> None:
     """Run a worker, or check the workers of this host."""
 
 
-def _worker_options(command: Callable[..., None]) -> Callable[..., None]:
-    devices = click.option("--devices", help="auto, cpu, GPU indexes such as 0 or 0,1, or a GPU UUID.")
-    model = click.option("--model", help="Name of a default model, or a path.")
-    return devices(model(command))
+#: The options of a worker of each kind, besides `--devices` and `--model`. Each sets the setting of its name.
+_WORKER_OPTIONS: Mapping[str, Sequence[click.Option]] = {
+    ChatJob.kind: [
+        click.Option(
+            ["--engine"],
+            type=click.Choice(["auto", "transformers", "vllm"]),
+            help="Engine that runs the model.",
+        ),
+        click.Option(["--slots"], type=int, help="Number of chats that run at the same time."),
+    ],
+    VideoJob.kind: [
+        click.Option(["--batch-size"], type=int, help="Number of frames in a batch."),
+        click.Option(["--compile"], is_flag=True, default=None, help="Compile the model with torch."),
+    ],
+}
 
 
-@worker.command("chat")
-@_worker_options
-@click.option(
-    "--engine", type=click.Choice(["auto", "transformers", "vllm"]), help="Engine that runs the model."
-)
-@click.option("--slots", type=int, help="Number of chats that run at the same time.")
-def worker_chat(devices: str | None, model: str | None, engine: str | None, slots: int | None) -> None:
-    """Run a chat worker."""
-    changes = {"devices": devices, "chat_model": model, "engine": engine, "slots": slots}
-    settings = Settings.from_env().replace(worker="chat", **changes)
-    _exec(commands.worker_argv("chat", settings), settings)
+def _worker_command(kind: Kind) -> click.Command:
+    """Return the command that runs a worker of this kind."""
+
+    def run(**changes: object) -> None:
+        settings = Settings.from_env().replace(worker=kind.name, **changes)
+        _exec(commands.worker_argv(kind.name, settings), settings)
+
+    options: list[click.Parameter] = [
+        click.Option(["--devices"], help="auto, cpu, GPU indexes such as 0 or 0,1, or a GPU UUID."),
+        click.Option(["--model", kind.model_setting], help="Name of a default model, or a path."),
+        *_WORKER_OPTIONS.get(kind.name, ()),
+    ]
+    return click.Command(kind.name, callback=run, params=options, help=f"Run a {kind.name} worker.")
 
 
-@worker.command("video")
-@_worker_options
-@click.option("--batch-size", type=int, help="Number of frames in a batch.")
-@click.option("--compile", is_flag=True, default=None, help="Compile the model with torch.")
-def worker_video(devices: str | None, model: str | None, **changes: int | bool | None) -> None:
-    """Run a video worker."""
-    settings = Settings.from_env().replace(worker="video", devices=devices, video_model=model, **changes)
-    _exec(commands.worker_argv("video", settings), settings)
+for each in KINDS.values():
+    worker.add_command(_worker_command(each))
 
 
 @worker.command("webhooks")
@@ -144,5 +153,5 @@ def _exec(argv: list[str], settings: Settings) -> None:
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def models(arguments: Sequence[str]) -> None:
-    """Download and verify the default models. Its options are --list, --check and --help."""
+    """Download and verify the models of the served kinds. Its options are --list, --check and --help."""
     _exec(commands.models_argv(*arguments), Settings.from_env())

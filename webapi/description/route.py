@@ -47,7 +47,8 @@ class Route:
 
     `scope` is the scope that a key needs. A public route needs no key. `answers` are the responses of success
     by status. The OpenAPI document leaves out a route without them. `errors` are the error statuses besides
-    those of every route. A route with `reads` accepts a stream token instead of a key.
+    those of every route. A route with `reads` accepts a stream token instead of a key. `submits` is the kind
+    of the jobs that the route submits, if it does.
     """
 
     scope: Scope | Literal["public"]
@@ -57,6 +58,7 @@ class Route:
     query: type[BaseModel] | None = None
     parameters: Sequence[Parameter] = ()
     reads: bool = False
+    submits: str | None = None
 
     def __call__(self, view: View) -> View:
         """Describe the view as this route, and return the view."""

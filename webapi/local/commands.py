@@ -71,7 +71,7 @@ def authority(host: str, port: int) -> str:
 
 
 def models_argv(*arguments: str) -> list[str]:
-    """Return the command line that downloads and verifies model files.
+    """Return the command line that downloads and verifies model files: those of the served kinds by default.
 
     It is a process of its own because `webapi` imports no code of the worker.
     """

@@ -61,8 +61,7 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
     logs.mkdir(exist_ok=True)
     with _only_one(settings.home_dir), socket_in(settings.home_dir / "valkey") as socket:
         settings = settings.replace(port=_free_port(settings.host, settings.port))
-        models = models_argv(settings.chat_model, settings.video_model)
-        if code := subprocess.call(models, env=child_env(settings)):  # noqa: S603
+        if code := subprocess.call(models_argv(), env=child_env(settings)):  # noqa: S603
             raise SystemExit(code)
         supervisor = Supervisor()
         for number in (signal.SIGINT, signal.SIGTERM):  # shells ignore SIGINT in background jobs
@@ -73,7 +72,7 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
             click.echo("draining; press Ctrl-C again to hand running jobs back at once")
         finally:
             state_file.remove(settings)
-            supervisor.stop_children(["chat", "video"], settings.drain_s + WORKER_GRACE_S)
+            supervisor.stop_children(settings.kinds, settings.drain_s + WORKER_GRACE_S)
             supervisor.stop_children(["webhooks", "web"], STOP_S)
             supervisor.stop_children(["valkey"], STOP_S)
     click.echo("stopped")
@@ -93,7 +92,8 @@ def _run(settings: Settings, supervisor: Supervisor, valkey_socket: Path, verbos
     public_bind.require_auth(settings)
     start("web", web_argv(settings), child_env(settings))
     start("webhooks", webhooks_argv(settings), child_env(settings))
-    for kind, devices in (("chat", settings.devices), ("video", _video_devices(settings.devices))):
+    for n, kind in enumerate(settings.kinds):
+        devices = _other_devices(settings.devices) if n else settings.devices
         env = child_env(settings.replace(worker=kind, devices=devices))
         start(kind, worker_argv(kind, settings), env)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
@@ -110,11 +110,11 @@ def _run(settings: Settings, supervisor: Supervisor, valkey_socket: Path, verbos
             time.sleep(TICK_S)
 
 
-def _video_devices(devices: str) -> str:
-    """Return the devices setting of the video worker.
+def _other_devices(devices: str) -> str:
+    """Return the devices setting of all workers but the first.
 
-    The chat worker takes all devices that the user names, so the video worker gets the CPU. With `auto`, the
-    chat worker takes one GPU, and the video worker gets another one or, if there is none, the CPU.
+    The first worker takes all devices that the user names, so the others get the CPU. With `auto`, the first
+    worker takes one GPU, and each other one gets another GPU or, if there is none, the CPU.
     """
     return "spare" if devices == "auto" else "cpu"
 

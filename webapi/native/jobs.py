@@ -1,12 +1,13 @@
 """The native routes that submit, show, list, cancel and delete jobs."""
 
 import logging
-from typing import Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from webapi.auth import access
 from webapi.description.parts import BINARY, MP4, SVG, TEXT, header, parameter
@@ -15,7 +16,8 @@ from webapi.documents.jobs import ChatResultDocument, JobDocument, JobPageDocume
 from webapi.documents.memory import MemoryDocument
 from webapi.documents.memory_plot import memory_plot
 from webapi.http.bodies import json_body, query
-from webapi.http.video_response import VIDEO_ANSWERS, check_succeeded, video_file
+from webapi.http.video_response import VIDEO_ANSWERS
+from webapi.kinds.table import find_api_kind
 from webapi.native.submit_response import SUBMIT_ERRORS, SUBMITTED, submit_response
 from webapi.services.backend import current_backend
 from webapi.submission.clip_form import COLOUR, form_of
@@ -24,8 +26,9 @@ from webapi.submission.request_preferences import PREFERENCES, read_idempotency_
 from webapi.submission.submit import cancel as cancel_job
 from webapi.submission.submit import submit
 from worker.jobs.ids import new_job_id
+from worker.jobs.kinds import KINDS
 from worker.jobs.records import JobState, Record
-from worker.jobs.specs import ChatJob, validate
+from worker.jobs.specs import ChatJob, VideoJob, validate
 
 __all__ = ["Page", "routes"]
 
@@ -43,10 +46,10 @@ VIDEO_FORM = form_of(
 
 
 @routes.post("/chat")
-@describe("submit", SUBMITTED, SUBMIT_ERRORS, Body(ChatJob), parameters=PREFERENCES)
+@describe("submit", SUBMITTED, SUBMIT_ERRORS, Body(ChatJob), parameters=PREFERENCES, submits=ChatJob.kind)
 def submit_chat() -> ResponseReturnValue:
     """Submit a chat job."""
-    spec = validate("chat", json_body())
+    spec = validate(ChatJob, json_body())
     return submit_response(submit(current_backend(), new_job_id(), spec, read_idempotency_key(spec)))
 
 
@@ -57,10 +60,11 @@ def submit_chat() -> ResponseReturnValue:
     (*SUBMIT_ERRORS, 507),
     Body(form=VIDEO_FORM, example="VideoForm"),
     parameters=PREFERENCES,
+    submits=VideoJob.kind,
 )
 def submit_video() -> ResponseReturnValue:
     """Submit a video job, with its clip as a file."""
-    return submit_response(submit_clip(current_backend(), lambda upload: validate("video", upload.fields)))
+    return submit_response(submit_clip(current_backend(), lambda upload: validate(VideoJob, upload.fields)))
 
 
 def _document(record: Record) -> dict[str, Any]:
@@ -74,12 +78,21 @@ def show(job_id: str) -> ResponseReturnValue:
     return _document(access.job(job_id))
 
 
+def _known_kind(name: str) -> str:
+    if name not in KINDS:
+        raise PydanticCustomError("kind", "must be one of {known}", {"known": ", ".join(KINDS)})
+    return name
+
+
+KindName = Annotated[str, AfterValidator(_known_kind), Field(json_schema_extra={"enum": [*KINDS]})]
+
+
 class Page(BaseModel):
     """The query of the list of jobs."""
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["chat", "video"] | None = None
+    kind: KindName | None = None
     state: JobState | None = None
     limit: int = Field(20, ge=1, le=100)
     after: str | None = None
@@ -120,10 +133,7 @@ def list_jobs() -> ResponseReturnValue:
 def result(job_id: str) -> ResponseReturnValue:
     """Return the result of a job: the answer of a chat, or the finished video."""
     record = access.job(job_id)
-    if record.kind == "video":
-        return video_file(record)
-    check_succeeded(record)
-    return ChatResultDocument.from_record(record).model_dump()
+    return find_api_kind(record).result(record)
 
 
 @routes.get("/<job_id>/memory")

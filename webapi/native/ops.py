@@ -20,9 +20,6 @@ __all__ = ["routes"]
 
 routes = Blueprint("ops", __name__)
 
-#: The kinds of job that must have a ready worker before the service is ready.
-KINDS = ("chat", "video")
-
 
 @routes.get("/livez")
 @describe("public", {200: AnswerSpec("This process answers.", HealthDocument)})
@@ -34,9 +31,10 @@ def livez() -> ResponseReturnValue:
 @routes.get("/readyz")
 @describe("public", {200: AnswerSpec("Redis and a worker of each kind are ready.", HealthDocument)})
 def readyz() -> ResponseReturnValue:
-    """Report that the service is ready: Redis answers, and every kind of job has a warmed-up worker."""
-    ready = {worker.kind for worker in current_backend().registry.live() if worker.state == "ready"}
-    missing = [kind for kind in KINDS if kind not in ready]
+    """Report that the service is ready: Redis answers, and each served kind has a warmed-up worker."""
+    backend = current_backend()
+    ready = {worker.kind for worker in backend.registry.live() if worker.state == "ready"}
+    missing = [kind for kind in backend.settings.kinds if kind not in ready]
     if missing:
         raise NotReady(f"no worker is ready for: {', '.join(missing)}")
     return HealthDocument(status="ready").model_dump()

@@ -21,7 +21,7 @@ from worker.jobs.errors import InvalidInput, ModelNotFound
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ids import new_job_id
 from worker.jobs.ledger.ledger import IdempotencyKey
-from worker.jobs.specs import JobSpec
+from worker.jobs.specs import ChatJob, JobSpec
 
 __all__ = ["JOB", "JOB_HEADER", "SUBMIT_ERRORS", "routes", "submit_named"]
 
@@ -47,6 +47,7 @@ SUBMIT_ERRORS = (400, 404, 408, 413, 415, 429)
     },
     (*SUBMIT_ERRORS, 409, 504),
     Body(ChatCompletionBody),
+    submits=ChatJob.kind,
 )
 def complete() -> ResponseReturnValue:
     """Answer a conversation, in one response or as a stream of chunks."""
@@ -97,7 +98,7 @@ def submit_named(
 @routes.get("/v1/models")
 @describe("read", {200: AnswerSpec("The models.", ModelList)})
 def models() -> ResponseReturnValue:
-    """List the models that workers serve, of all kinds."""
+    """List the models that workers serve, of all kinds that are served here."""
     return ModelList(data=list(_models(current_backend()).values())).model_dump()
 
 
@@ -113,5 +114,6 @@ def model(name: str) -> ResponseReturnValue:
 
 def _models(backend: Backend) -> dict[str, Model]:
     """Return the models by name. If a chat and a video model share a name, the chat model is returned."""
-    cards = backend.registry.models()
+    served = backend.settings.kinds
+    cards = [card for card in backend.registry.models() if card.kind in served]
     return {card.name: Model(id=card.name, max_model_len=card.context_length) for card in reversed(cards)}

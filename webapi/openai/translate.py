@@ -23,7 +23,7 @@ from webapi.openai.schema import (
 )
 from worker.jobs.errors import InvalidInput
 from worker.jobs.events import LoggedEvent
-from worker.jobs.specs import TO_CONTEXT_END, ChatJob, JobSpec, validate
+from worker.jobs.specs import TO_CONTEXT_END, ChatJob, validate
 
 __all__ = ["CompletionBuilder", "ParsedRequest", "failure", "parse_request"]
 
@@ -60,7 +60,7 @@ class ParsedRequest:
     """A request, and the native job that answers it."""
 
     request: ChatCompletionRequest
-    job: JobSpec
+    job: ChatJob
 
 
 def parse_request(body: Any) -> ParsedRequest:
@@ -91,7 +91,7 @@ def parse_request(body: Any) -> ParsedRequest:
         for message in request.messages
     ]
     native["max_tokens"] = request.max_completion_tokens or request.max_tokens or TO_CONTEXT_END
-    return ParsedRequest(request, validate("chat", native))
+    return ParsedRequest(request, validate(ChatJob, native))
 
 
 @dataclass(frozen=True, slots=True)

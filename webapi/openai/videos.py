@@ -24,7 +24,7 @@ from webapi.submission.submit import cancel
 from webapi.submission.uploads import Upload
 from worker.jobs.errors import InvalidInput, JobNotFound
 from worker.jobs.records import Record
-from worker.jobs.specs import JobSpec, VideoJob, validate
+from worker.jobs.specs import VideoJob, validate
 
 __all__ = ["routes"]
 
@@ -58,6 +58,7 @@ PAGE = 100
     (*SUBMIT_ERRORS, 507),
     Body(form=VIDEO_FORM, example="OpenAIVideoForm"),
     parameters=IDEMPOTENCY,
+    submits=VideoJob.kind,
 )
 def create() -> ResponseReturnValue:
     """Submit a video job and upload its clip."""
@@ -72,7 +73,7 @@ def create() -> ResponseReturnValue:
     return _video(backend.ledger.get(job_id)), {JOB_HEADER: job_id}
 
 
-def _job(upload: Upload) -> JobSpec:
+def _job(upload: Upload) -> VideoJob:
     """Return the job of a submitted form. Unknown fields are ignored, as OpenAI's clients expect."""
     fields, clip = upload.fields, upload.clip
     native = {name: value for name, value in fields.items() if name in VideoJob.model_fields}
@@ -81,7 +82,7 @@ def _job(upload: Upload) -> JobSpec:
         "seconds": fields.get("seconds", f"{clip.duration_s:g}" if clip.duration_s else ""),
         "size": fields.get("size", f"{clip.width}x{clip.height}" if clip.width else ""),
     }
-    return validate("video", native)
+    return validate(VideoJob, native)
 
 
 @routes.get("")
@@ -104,7 +105,7 @@ def list_videos() -> ResponseReturnValue:
 def _own_records() -> Iterator[Record]:
     """Yield the records of the caller's videos, newest first."""
     after = None
-    while page := current_backend().ledger.page("video", limit=PAGE, after=after, owner=access.owner()):
+    while page := current_backend().ledger.page(VideoJob.kind, limit=PAGE, after=after, owner=access.owner()):
         yield from page
         after = page[-1].id
 
@@ -157,7 +158,7 @@ def _record(video_id: str) -> Record:
     Raises `JobNotFound`.
     """
     record = access.job(video_id.removeprefix("video_"))
-    if record.kind != "video":
+    if record.kind != VideoJob.kind:
         raise JobNotFound(f"there is no video {video_id}")
     return record
 

@@ -38,6 +38,7 @@ from webapi.description.parts import (
 )
 from webapi.description.route import AnswerSpec, Body, Route, route_of
 from webapi.http.problems import PROBLEM_JSON, Problem
+from webapi.kinds.served import is_served
 from webapi.openai.errors import ErrorDocument, handles
 from webapi.openapi.schemas import schemas_of
 from webapi.openapi.webhooks import WEBHOOKS
@@ -84,12 +85,16 @@ FILES = {"file": "video/*", "input_reference": "video/*", "background": "text/pl
 
 
 def build(app: Flask) -> Json:
-    """Return the OpenAPI document of the app's routes as JSON values."""
+    """Return the OpenAPI document of the app's routes as JSON values.
+
+    It leaves out the routes that submit jobs of kinds that are not served.
+    """
+    settings = app.extensions["stoker"].settings
     paths: dict[str, PathItem] = {}
     routes: list[Route] = []
     for rule in app.url_map.iter_rules():
         route = route_of(app, rule.endpoint)
-        if route.answers:
+        if route.answers and is_served(route, settings):
             routes.append(route)
             path = re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule)
             item = paths.setdefault(path, PathItem())

@@ -14,6 +14,7 @@ from webapi.services.redis_memory import RedisMemory
 from webapi.services.token_counter import TokenCounter
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import MediaUnavailable
+from worker.jobs.kinds import has_files
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
@@ -94,7 +95,7 @@ class Backend:
         Raises `JobNotFound`, or `JobConflict` while the job waits or runs.
         """
         record = self.ledger.get(job_id)
-        if record.terminal and record.kind == "video":
+        if record.terminal and has_files(record.kind):
             self.remove_files(job_id)
         self.ledger.forget(job_id)
 

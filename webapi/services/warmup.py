@@ -54,7 +54,7 @@ class ApiWarmUp:
 
     def _prepare(self, card: ModelCard) -> None:
         try:
-            if card.kind == "chat":
+            if card.digest is not None:  # it has a prompt template
                 self._backend.token_counter.prepare(card)
         except NotReady:
             return  # the worker has not published its template yet; the next check finds it

@@ -11,7 +11,7 @@ from webapi.submission.slots import upload_slot
 from webapi.submission.submit import check_room, submit
 from webapi.submission.uploads import Upload, full_disk_refused, receive
 from worker.jobs.ids import new_job_id
-from worker.jobs.specs import JobSpec
+from worker.jobs.specs import JobSpec, VideoJob
 
 __all__ = ["submit_clip"]
 
@@ -33,7 +33,7 @@ def submit_clip(
     if not is_repeated(backend):
         # Refuse before a long upload, not after it. `receive` refuses one that is longer than allowed.
         length = min(request.content_length or 0, backend.settings.max_upload_bytes)
-        check_room(backend, "video", length)
+        check_room(backend, VideoJob.kind, length)
     files = backend.files(job_id)
     with (
         full_disk_refused(),

@@ -2,11 +2,13 @@
 
 import logging
 import math
+from functools import partial
 
 from redis.exceptions import RedisError
 
 from webapi.auth import access, audit
 from webapi.http.problems import RETRY_AFTER_S
+from webapi.kinds.table import API_KINDS
 from webapi.services.backend import Backend
 from webapi.webhooks.destination import check_url
 from worker.jobs.connection.client import cannot_write
@@ -15,14 +17,14 @@ from worker.jobs.errors import (
     JobNotFound,
     NotReady,
     NotReplicated,
-    PromptTooLong,
     QueueFull,
     StorageFull,
     SubmitOutcomeUnknown,
 )
+from worker.jobs.kinds import has_files
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.records import JobState, ModelCard
-from worker.jobs.specs import ChatJob, JobSpec
+from worker.jobs.specs import JobSpec
 
 __all__ = ["cancel", "check_room", "submit"]
 
@@ -44,8 +46,9 @@ def submit(
     owner, card = access.owner(), _model(backend, spec)
     if spec.webhook_url is not None:
         check_url(backend.settings, spec.webhook_url)
-    if isinstance(spec, ChatJob):
-        _check_length(backend, card, spec, known=key is not None)
+    if admit := API_KINDS[spec.kind].admit:
+        # A request whose idempotency key may have made the job already gets it, also if the queue is full.
+        admit(backend, card, spec, partial(_check_room, backend, card, known=key is not None))
     try:
         named = spec.model_copy(update={"model": card.name})
         accepted = backend.dispatcher.submit(job_id, card.queue, named, owner, key, file_bytes)
@@ -90,14 +93,16 @@ def cancel(backend: Backend, job_id: str) -> JobState:
     if state == "canceled":
         try:
             record = backend.ledger.get(job_id)
-            if record.kind == "video" and backend.remove_files(job_id):
+            if has_files(record.kind) and backend.remove_files(job_id):
                 backend.ledger.inputs_removed(job_id)
         except (JobNotFound, RedisError) as error:
             logger.info("job %s: recovery will do what follows its end: %s", job_id, error)
     return state
 
 
-def _check_room(backend: Backend, card: ModelCard, file_bytes: int = 0) -> None:
+def _check_room(backend: Backend, card: ModelCard, file_bytes: int = 0, known: bool = False) -> None:
+    if known:
+        return
     try:
         backend.queues.check_room(card.queue, access.owner(), file_bytes)
     except QueueFull as error:
@@ -132,23 +137,6 @@ def _model(backend: Backend, spec: JobSpec) -> ModelCard:
     if name not in served:
         raise InvalidInput("model", f"{name} is not served; these are: {', '.join(served)}")
     return served[name]
-
-
-def _check_length(backend: Backend, card: ModelCard, spec: ChatJob, known: bool) -> None:
-    """Raise `PromptTooLong` if the conversation does not fit into the model's context.
-
-    Raises `QueueFull` before a long count, unless the request's idempotency key may have made the job already
-    (`known`).
-    """
-    if not (known or backend.token_counter.is_short(spec.messages)):
-        _check_room(backend, card)
-    context = math.inf if card.context_length is None else card.context_length
-    room = f"and must leave room in the context of {context}"
-    # A conversation that is far too long is not counted, for it would delay the counts of others.
-    if (tokens := backend.token_counter.lower_bound(card, spec.messages)) >= context:
-        raise PromptTooLong("messages", f"the prompt has at least {tokens} tokens {room}")
-    if (tokens := backend.token_counter.count(card, spec.messages, access.owner())) >= context:
-        raise PromptTooLong("messages", f"the prompt has {tokens} tokens {room}")
 
 
 def _with_retry_after(error: QueueFull, backend: Backend, card: ModelCard) -> QueueFull:

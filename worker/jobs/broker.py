@@ -9,7 +9,7 @@ from celery import Celery
 
 from worker.jobs.connection.sentinel_url import SentinelUrl
 from worker.jobs.connection.transport import RedisTransport, SentinelTransport
-from worker.jobs.kinds import TASKS
+from worker.jobs.kinds import task_of
 from worker.jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -130,4 +130,4 @@ def send_message(kind: str, job_id: str, queue: str) -> None:
 
     Raises `kombu.exceptions.OperationalError` if Redis cannot be reached.
     """
-    app.send_task(TASKS[kind], args=[job_id], task_id=job_id, queue=queue, retry=False, ignore_result=True)
+    app.send_task(task_of(kind), args=[job_id], task_id=job_id, queue=queue, retry=False, ignore_result=True)

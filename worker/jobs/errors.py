@@ -79,6 +79,12 @@ class ModelNotFound(InvalidInput):
     code = "model_not_found"
 
 
+class KindNotServed(StokerError):
+    """This installation serves no jobs of this kind."""
+
+    code = "kind_not_served"
+
+
 class JobNotFound(StokerError):
     """No job has this id, or the job was deleted."""
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal, Self
 
-from worker.jobs.kinds import model_of
+from worker.jobs.errors import Unsupported
+from worker.jobs.kinds import KINDS, model_of
 from worker.jobs.specs import JobSpec, read_spec
 from worker.jobs.stored import check_schema
 
@@ -55,7 +56,9 @@ class Record:
     def spec(self) -> JobSpec:
         """The job's specification. Raises `Unsupported` if this version cannot read it."""
         check_schema(self.schema)
-        return read_spec(self.kind, self.spec_json)
+        if self.kind not in KINDS:
+            raise Unsupported(f"this version has no jobs of the kind {self.kind}")
+        return read_spec(KINDS[self.kind].spec, self.spec_json)
 
     @property
     def model(self) -> str:
@@ -98,7 +101,7 @@ class Record:
             device=fields.get("device"),
             done=int(fields.get("done", 0)),
             total=int(fields["total"]) if "total" in fields else None,
-            unit="tokens" if kind == "chat" else "frames",
+            unit=KINDS[kind].unit if kind in KINDS else "units",
             usage=loaded("usage"),
             result=loaded("result"),
             error=loaded("error"),

@@ -1,7 +1,7 @@
 """The job specifications: validated bodies of chat and video requests."""
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -56,13 +56,15 @@ class Message(_Strict):
     content: Text
 
 
-class _Job(_Strict):
-    """The fields of all jobs.
+class JobSpec(_Strict):
+    """The fields of all jobs. A subclass for each kind has the fields of the kind, and its name as `kind`.
 
     `timeout_s` limits the time from the first start to the end, and `max_queue_s` the wait for the first
     start, both in seconds. If one is None, the settings decide. Among the jobs of one API key, priority 9
     goes before 0. `webhook_url` receives the final state.
     """
+
+    kind: ClassVar[str]
 
     model: ModelName | None = None
     priority: Priority = 5
@@ -76,7 +78,7 @@ class _Job(_Strict):
         return re.split("[/?#]", (self.webhook_url or "").partition("//")[2], maxsplit=1)[0].lower()
 
 
-class ChatJob(_Job):
+class ChatJob(JobSpec):
     """A conversation that the model continues with one answer.
 
     With `temperature` 0 decoding is greedy. With `seed` the answer is repeatable. The answer ends before a
@@ -84,7 +86,7 @@ class ChatJob(_Job):
     `ignore_eos` not before `max_tokens`.
     """
 
-    kind: ClassVar[Literal["chat"]] = "chat"
+    kind = "chat"
 
     #: Validation stops at the first wrong message: to report five million would block the whole API.
     messages: Annotated[list[Message], FailFast()] = Field(min_length=1)
@@ -109,7 +111,7 @@ class Requested(_Strict):
     size: ShortText
 
 
-class VideoJob(_Job):
+class VideoJob(JobSpec):
     """An effect that is applied to every frame of an uploaded clip.
 
     `background` is the colour behind the person. `background_image` means that an image was uploaded instead.
@@ -118,7 +120,7 @@ class VideoJob(_Job):
 
     model_config = ConfigDict(strict=False)  # the fields of a form are text
 
-    kind: ClassVar[Literal["video"]] = "video"
+    kind = "video"
 
     effect: Literal["background", "blur", "matte"] = "background"
     background: Colour = "#00b140"
@@ -127,27 +129,24 @@ class VideoJob(_Job):
     requested: Requested | None = None
 
 
-JobSpec = ChatJob | VideoJob
-_KINDS: dict[str, type[JobSpec]] = {"chat": ChatJob, "video": VideoJob}
+Spec = TypeVar("Spec", bound=JobSpec)
 
 
-def validate(kind: str, body: Any) -> JobSpec:
+def validate(spec: type[Spec], body: Any) -> Spec:
     """Return the job in a request's body. Raises `InvalidInput`, with the first field that is wrong."""
     try:
-        return _KINDS[kind].model_validate(body)
+        return spec.model_validate(body)
     except ValidationError as error:
         raise InvalidInput(*_first(error)) from None
 
 
-def read_spec(kind: str, text: str) -> JobSpec:
+def read_spec(spec: type[Spec], text: str) -> Spec:
     """Return the job that some version of Stoker has stored as JSON. Unknown fields are ignored.
 
     Raises `Unsupported` if this version cannot read it.
     """
-    if kind not in _KINDS:
-        raise Unsupported(f"this version has no jobs of the kind {kind}")
     try:
-        return _KINDS[kind].model_validate_json(text, extra="ignore")
+        return spec.model_validate_json(text, extra="ignore")
     except ValidationError as error:
         field, message = _first(error)
         raise Unsupported(f"this version cannot read its {field}: {message}") from error

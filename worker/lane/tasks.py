@@ -1,19 +1,16 @@
-"""The Celery tasks. The message of each one names a job, which the lane then runs."""
+"""The Celery tasks, one for each kind of job. The message of a task names a job, which the lane then runs."""
 
 from worker.jobs.broker import app
-from worker.jobs.kinds import TASKS
+from worker.jobs.kinds import KINDS, task_of
 from worker.lane.celery_task import LaneTask
 
-__all__ = ["chat", "video"]
+__all__ = ["run_job"]
 
 
-@app.task(base=LaneTask, bind=True, name=TASKS["chat"])
-def chat(self: LaneTask, job_id: str) -> str:
-    """Run a chat job. Return the outcome for Celery's log."""
+def run_job(self: LaneTask, job_id: str) -> str:
+    """Run a job. Return the outcome for Celery's log."""
     return self.lane.run_job(job_id)
 
 
-@app.task(base=LaneTask, bind=True, name=TASKS["video"])
-def video(self: LaneTask, job_id: str) -> str:
-    """Run a video job. Return the outcome for Celery's log."""
-    return self.lane.run_job(job_id)
+for name in KINDS:
+    app.task(base=LaneTask, bind=True, name=task_of(name))(run_job)

@@ -46,9 +46,8 @@ class WorkerParts:
 def queue_of_worker(settings: Settings) -> str:
     """Return the queue that a worker with these settings serves. Raises `ConfigurationError`."""
     if settings.worker is None:
-        raise ConfigurationError(
-            "STOKER_WORKER is not set: start `stoker worker chat` or `stoker worker video`"
-        )
+        commands = " or ".join(f"`stoker worker {kind}`" for kind in settings.kinds)
+        raise ConfigurationError(f"STOKER_WORKER is not set: start {commands}")
     return queue_of(settings.worker, settings.model_name(settings.worker))
 
 

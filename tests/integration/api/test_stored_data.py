@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.web.webstack import CHAT, HELLO, VIDEO, Web
 from worker.jobs.events import Failed
-from worker.jobs.specs import validate
+from worker.jobs.specs import VideoJob, validate
 
 NEWER_CARD = json.dumps({"schema": "2", "queue": CHAT, "state": "ready", "slots": {"chat": 1}})
 
@@ -22,7 +22,7 @@ def unreadable_jobs(web: Web) -> list[str]:
     """Submit a chat and a video that the API cannot read, and a chat that it can."""
     chat = web.submit()
     rewrite(web, chat, schema="2.0", spec="[]")
-    web.ledger.submit("0" * 32, VIDEO, validate("video", {"model": "matte"}))
+    web.ledger.submit("0" * 32, VIDEO, validate(VideoJob, {"model": "matte"}))
     rewrite(web, "0" * 32, spec='{"effect": "added"}')
     return [chat, "0" * 32, web.submit()]
 
@@ -65,6 +65,17 @@ def test_api_goes_on_beside_newer_cards(web: Web, newer: dict[str, Any]) -> None
     assert "stoker_workers" in web.http.get("/metrics").raise_for_status().text
     assert web.http.get("/v1/queues").status_code == 200
     assert web.http.post("/v1/jobs/chat", json=HELLO | {"model": "tiny"}).status_code == 202
+
+
+def test_api_shows_jobs_of_an_unknown_kind(web: Web) -> None:
+    job_id = web.submit()
+    rewrite(web, job_id, kind="newer")
+    assert web.job(job_id)["progress"] == {"done": 0, "total": None, "unit": "units"}
+    assert web.http.get("/v1/jobs").json()["jobs"][0]["kind"] == "newer"
+    response = web.http.get(f"/v1/jobs/{job_id}/result")
+    assert (response.status_code, response.json()["code"]) == (503, "unsupported")
+    assert web.http.post(f"/v1/jobs/{job_id}/cancel").json()["state"] == "canceled"
+    assert web.http.delete(f"/v1/jobs/{job_id}").status_code == 204
 
 
 def test_api_counts_no_slots_of_a_card_that_it_cannot_read(web: Web) -> None:

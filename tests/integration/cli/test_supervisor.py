@@ -239,6 +239,25 @@ def test_up_starts_restarts_refuses_second_and_stops(tmp_path: Path, monkeypatch
     assert not (tmp_path / "up.json").exists()
 
 
+def test_up_starts_only_workers_of_served_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("HOME", str(tmp_path)), ("KINDS", "video"), ("DEVICES", "0")):
+        monkeypatch.setenv(f"STOKER_{name}", value)
+    monkeypatch.delenv("STOKER_REDIS_URL", raising=False)
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        stack = spawn([sys.executable, "-c", UP, "up", "--port", "0"], child_env(Settings.from_env()), file)
+    try:
+        eventually(lambda: stack.poll() is None and "ready: http" in output.read_text(), "the stack")
+        workers = httpx.get(f"{json.loads((tmp_path / 'up.json').read_text())['url']}/v1/workers").json()
+        assert [(card["kind"], card["device"]) for card in workers["workers"]] == [("video", "0")]
+        stack.send_signal(signal.SIGINT)
+        assert stack.wait(TIMEOUT_S) == 0
+    finally:
+        stack.kill()
+        stack.wait()
+    assert tail(tmp_path / "logs" / "video.log", 1) == "drained"
+
+
 def test_up_public_host_requires_key(settings: Settings) -> None:
     command = [sys.executable, "-c", UP, "up", "--host", "0.0.0.0", "--port", "0"]
     stack = subprocess.run(command, env=child_env(settings), capture_output=True, text=True, check=False)

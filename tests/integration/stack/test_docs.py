@@ -25,7 +25,7 @@ from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Progress, Succeeded, Token
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings, child_env
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 from worker.runs.hooks import GROUP
 
 BROWSER = ROOT / "tests" / "browser"
@@ -177,7 +177,7 @@ def test_receiver_block_accepts_only_signed_webhooks(ledger: Ledger, block: Bloc
     port = free_port()
     body = {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": f"http://127.0.0.1:{port}/"}
     for job_id, owner in (("good", ""), ("bad", "another")):
-        ledger.submit(job_id, "chat.tiny", validate("chat", body), owner)
+        ledger.submit(job_id, "chat.tiny", validate(ChatJob, body), owner)
         ledger.cancel(job_id)
     command = [sys.executable, "-u", "-c", block.text, SigningKeys(ledger.store).webhook_key(""), str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as receiver:

@@ -12,7 +12,7 @@ from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles
 from worker.jobs.settings import Settings, child_env
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, VideoJob, validate
 
 #: The event types of a job whose worker has handed it back.
 HANDED_BACK = ["queued", "started", "requeued"]
@@ -30,7 +30,7 @@ def test_lifecycle_ends_worker_whose_device_hangs(settings: Settings, brokered: 
     files = JobFiles.at(settings.media_dir, A)
     files.folder.mkdir(parents=True)
     write_clip(files.clip)
-    brokered.submit(A, "video.bars", validate("video", {"effect": "matte"}))
+    brokered.submit(A, "video.bars", validate(VideoJob, {"effect": "matte"}))
     broker.send_message("video", A, "video.bars")
     with log.open("wb") as output, subprocess.Popen(command("video"), env=env, stderr=output) as process:
         try:
@@ -48,7 +48,7 @@ def test_lifecycle_ends_worker_whose_engine_hangs(settings: Settings, brokered: 
     env = child_env(settings.replace(worker="chat", devices="cpu", chat_model="scripted"))
     chats, log = (A, B), settings.home_dir / "log"
     for job_id in chats:
-        spec = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
+        spec = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
         brokered.submit(job_id, "chat.scripted", spec)
         broker.send_message("chat", job_id, "chat.scripted")
     with log.open("wb") as output, subprocess.Popen(command("chat"), env=env, stderr=output) as process:

@@ -28,7 +28,7 @@ from worker.jobs.events import Failed, Succeeded
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import Record
 from worker.jobs.settings import Settings, child_env
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 
 ATTEMPTS = 3
 SETTINGS = {"webhook_private": True, "webhook_backoff_s": 0.02, "webhook_attempts": ATTEMPTS}
@@ -224,7 +224,7 @@ def test_sender_signs_with_key_of_owner(web: Web, receiver: Receiver) -> None:
 
 
 def end_job(web: Web, job_id: str, url: str, owner: str) -> None:
-    spec = validate("chat", {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": url})
+    spec = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": url})
     web.ledger.submit(job_id, "chat.tiny", spec, owner)
     web.ledger.cancel(job_id)
 
@@ -280,7 +280,7 @@ def test_sender_drops_job_deleted_between_attempts(web: Web, receiver: Receiver)
 
 
 def canceled_job(ledger: Ledger, url: str) -> Record:
-    spec = validate("chat", {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": url})
+    spec = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": url})
     ledger.submit("a", "chat.tiny", spec)
     ledger.cancel("a")
     return ledger.get("a")

@@ -14,7 +14,7 @@ from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles, Media
-from worker.jobs.specs import validate
+from worker.jobs.specs import VideoJob, validate
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run
 from worker.video.pipeline import VideoPipeline
@@ -82,7 +82,7 @@ class VideoHarness:
         files = JobFiles.at(self.ledger.store.settings.media_dir, job_id)
         files.folder.mkdir(parents=True)
         self.write_clip(files)
-        self.ledger.submit(job_id, f"video.{STUB}", validate("video", {"effect": "matte", **fields}))
+        self.ledger.submit(job_id, f"video.{STUB}", validate(VideoJob, {"effect": "matte", **fields}))
         return files
 
     def write_clip(self, files: JobFiles) -> Path:

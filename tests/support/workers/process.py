@@ -12,7 +12,7 @@ from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings, child_env
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 
 __all__ = ["QUEUE", "scripted_settings", "submit_scripted", "working"]
 
@@ -48,5 +48,5 @@ def submit_scripted(ledger: Ledger, job_id: str, queue: str = QUEUE, **body: Any
     """Submit a chat whose prompt is `content`, and send its message."""
     content = body.pop("content", "long")
     message: dict[str, Any] = {"messages": [{"role": "user", "content": content}], "max_tokens": 2}
-    ledger.submit(job_id, queue, validate("chat", message | body))
+    ledger.submit(job_id, queue, validate(ChatJob, message | body))
     broker.send_message("chat", job_id, queue)

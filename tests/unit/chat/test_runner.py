@@ -16,7 +16,7 @@ from worker.jobs.errors import EngineDied, OutOfMemory
 from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.prompt import PromptTemplate
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run
 
@@ -47,7 +47,7 @@ def running(
 
 def submit(ledger: Ledger, job_id: str, owner: str = "", **options: object) -> None:
     body = {"messages": [{"role": "user", "content": "count"}], **options}
-    ledger.submit(job_id, "chat.fake", validate("chat", body), owner)
+    ledger.submit(job_id, "chat.fake", validate(ChatJob, body), owner)
 
 
 def claim(ledger: Ledger, outbox: Outbox, job_id: str) -> Run:

@@ -63,6 +63,14 @@ def test_worker_video_flag_compile(run: Runner) -> None:
     assert Settings.from_env(env).compile is True
 
 
+def test_worker_of_a_kind_that_is_not_served_is_refused(run: Runner) -> None:
+    result = CliRunner().invoke(main, ["worker", "video"], env={"STOKER_KINDS": "chat"})
+    assert (result.exit_code, run.seen) == (1, [])
+    assert result.stderr == (
+        "Error: STOKER_WORKER: video is not among the kinds that are served here (STOKER_KINDS=chat)\n"
+    )
+
+
 def test_worker_webhooks_executes_celery_with_threads(run: Runner) -> None:
     argv, _ = run("worker webhooks")
     assert argv[:6] == [sys.executable, "-m", "celery", "-A", "webapi.webhooks.sender", "worker"]

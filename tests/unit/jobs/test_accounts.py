@@ -14,9 +14,9 @@ from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import JobFiles
 from worker.jobs.media.open import open_media_store
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, VideoJob, validate
 
-VIDEO = validate("video", {})
+VIDEO = validate(VideoJob, {})
 #: The bytes of a video's result in these tests.
 RESULT_BYTES = 30
 
@@ -27,7 +27,7 @@ def capped(ledger: Ledger, **caps: int) -> Ledger:
 
 
 def submit(ledger: Ledger, job_id: str, owner: str = "a", text: str = "Hi", **options: str) -> None:
-    chat = validate("chat", {"messages": [{"role": "user", "content": text}], **options})
+    chat = validate(ChatJob, {"messages": [{"role": "user", "content": text}], **options})
     ledger.submit(job_id, QUEUE, chat, owner)
 
 
@@ -236,7 +236,7 @@ def test_submit_stops_evicting_when_no_cleanup_follows(ledger: Ledger) -> None:
 
 
 def test_repeated_submit_needs_no_room(ledger: Ledger) -> None:
-    chat = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
+    chat = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
     key = IdempotencyKey("k", "body")
     ledger.submit("1", QUEUE, chat, "a", key)
     full = capped(ledger, max_kept_bytes=1)

@@ -14,9 +14,9 @@ from worker.jobs.events import Canceled
 from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 
-CHAT = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
+CHAT = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
 END = [Append("a", 1, 3, [Canceled()], {})]
 WAIT_S = 20.0
 

@@ -26,9 +26,9 @@ from worker.jobs.events import (
 from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 
-CHAT = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
+CHAT = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
 
 
 def test_vocabulary_has_a_class_for_each_type() -> None:

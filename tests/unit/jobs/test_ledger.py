@@ -13,7 +13,7 @@ from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, VideoJob, validate
 
-CHAT = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
+CHAT = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
 
 
 def submit(ledger: Ledger, *job_ids: str) -> None:

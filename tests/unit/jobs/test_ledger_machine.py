@@ -27,11 +27,11 @@ from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 
 T = TypeVar("T")
 
-CHAT = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
+CHAT = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 PICK = st.integers(0, 5)
 KEYS = st.sampled_from(["a", "b"])

@@ -13,13 +13,13 @@ from worker.jobs.ledger.ledger import IdempotencyKey, Ledger, Submitted
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 
 
 def submit(ledger: Ledger, job_id: str, key: IdempotencyKey | None = None, priority: int = 5) -> Submitted:
     """Submit a job whose owner is the first letter of its id."""
     body = {"messages": [{"role": "user", "content": "Hi"}], "priority": priority}
-    return ledger.submit(job_id, QUEUE, validate("chat", body), job_id[0], key)
+    return ledger.submit(job_id, QUEUE, validate(ChatJob, body), job_id[0], key)
 
 
 def positions(ledger: Ledger, *job_ids: str) -> list[int | None]:

@@ -17,11 +17,11 @@ from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import JobFiles
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, VideoJob, validate
 
 
 def submit(ledger: Ledger, job_id: str) -> None:
-    ledger.submit(job_id, QUEUE, validate("chat", {"messages": [{"role": "user", "content": "Hi"}]}))
+    ledger.submit(job_id, QUEUE, validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]}))
 
 
 def cleanup(ledger: Ledger) -> FileCleanup:
@@ -153,7 +153,7 @@ def test_recovery_drops_old_unneeded_files(brokered: Ledger) -> None:
 
 def test_recovery_drops_expired_jobs_and_files(brokered: Ledger) -> None:
     submit(brokered, "waits")
-    brokered.submit(A, "video.test", validate("video", {}), file_bytes=5)
+    brokered.submit(A, "video.test", validate(VideoJob, {}), file_bytes=5)
     submit(brokered, "new")
     files = JobFiles.at(brokered.store.settings.media_dir, A)
     files.folder.mkdir(parents=True)
@@ -172,7 +172,7 @@ def test_recovery_removes_files_while_redis_refuses_writes(tmp_path: Path) -> No
         ledger = Ledger(RedisStore(Settings(redis_url=f"{server.connection_url}/0", home=tmp_path)))
         media = [JobFiles.at(ledger.store.settings.media_dir, digit * 32) for digit in "1234"]
         for files in media:
-            ledger.submit(files.job_id, "video.test", validate("video", {}), file_bytes=5)
+            ledger.submit(files.job_id, "video.test", validate(VideoJob, {}), file_bytes=5)
             files.folder.mkdir(parents=True)
             files.clip.write_bytes(b"video")
         expired, ended, gone, waiting = (files.job_id for files in media)
@@ -202,7 +202,7 @@ def test_recovery_forgets_expired_chats_while_the_media_store_is_away(brokered: 
             raise MediaUnavailable("away")
 
     submit(brokered, "chat")
-    brokered.submit(A, "video.test", validate("video", {}), file_bytes=5)
+    brokered.submit(A, "video.test", validate(VideoJob, {}), file_bytes=5)
     for job_id in (A, "chat"):
         brokered.cancel(job_id)
     brokered.store.client.zadd(brokered.store.key("finished"), {A: 1, "chat": 1})

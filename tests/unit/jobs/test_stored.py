@@ -21,6 +21,7 @@ from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import InvalidInput, Unsupported
 from worker.jobs.events import Batch, LoggedEvent, Succeeded
+from worker.jobs.kinds import KINDS
 from worker.jobs.ledger.appends import Append, json_fields
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
@@ -28,12 +29,12 @@ from worker.jobs.ledger.registry import Registry
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard, Record, WorkerCard
 from worker.jobs.settings import Settings
-from worker.jobs.specs import read_spec, validate
+from worker.jobs.specs import ChatJob, VideoJob, read_spec, validate
 from worker.jobs.stored import SCHEMA, check_schema, from_json, to_json
 
-CHAT = validate("chat", {"messages": [{"role": "user", "content": "Hi"}], "model": "test"})
+CHAT = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}], "model": "test"})
 VIDEO = validate(
-    "video", {"model": "test", "requested": {"prompt": None, "seconds": "4", "size": "8x8"}, "priority": 7}
+    VideoJob, {"model": "test", "requested": {"prompt": None, "seconds": "4", "size": "8x8"}, "priority": 7}
 )
 #: What a newer version adds to every JSON object: a plain field, and one with an object.
 NEWER = {"added": 1, "more": {"of": ["it"]}}
@@ -69,13 +70,13 @@ def rewrite(ledger: Ledger, job_id: str, **fields: str) -> None:
 def test_stored_spec_with_unknown_fields_is_the_same_job(spec: Any) -> None:
     stored = spec.model_dump_json(exclude_defaults=True)
     assert grown_json(stored).count("added") >= 2  # in the spec and in what is nested in it
-    assert read_spec(spec.kind, grown_json(stored)) == spec
+    assert read_spec(type(spec), grown_json(stored)) == spec
 
 
 @pytest.mark.parametrize("spec", [CHAT, VIDEO], ids=["chat", "video"])
 def test_unknown_field_of_a_client_is_refused(spec: Any) -> None:
     with pytest.raises(InvalidInput, match="Extra inputs"):
-        validate(spec.kind, spec.model_dump(exclude_defaults=True) | NEWER)
+        validate(type(spec), spec.model_dump(exclude_defaults=True) | NEWER)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_spec_is_stored_without_defaults_and_with_a_schema_number(ledger: Ledger
     fields: Any = ledger.store.client.hgetall(record_key(ledger, "a"))
     assert fields["schema"] == SCHEMA
     assert "timeout_s" not in json.loads(fields["spec"])
-    assert read_spec(spec.kind, fields["spec"]) == spec
+    assert read_spec(type(spec), fields["spec"]) == spec
 
 
 def test_defaults_of_stored_specs_belong_to_the_major_number() -> None:
@@ -169,7 +170,7 @@ def test_defaults_of_stored_specs_belong_to_the_major_number() -> None:
     required = {"chat": {"messages": [{"role": "user", "content": "Hi"}]}, "video": {}}
     assert SCHEMA == "1"
     for kind, expected in defaults.items():
-        stored = read_spec(kind, json.dumps(required[kind])).model_dump()
+        stored = read_spec(KINDS[kind].spec, json.dumps(required[kind])).model_dump()
         assert {name: stored[name] for name in expected} == expected
 
 

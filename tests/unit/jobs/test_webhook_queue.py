@@ -22,7 +22,7 @@ from worker.jobs.dispatch.webhook_queue import (
 from worker.jobs.events import Canceled, Failed, Succeeded
 from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 
 CHAT, WORKER = "chat.test", "w1"
 URL = "https://example.com/hook"
@@ -30,7 +30,7 @@ URL = "https://example.com/hook"
 
 def submit(ledger: Ledger, job_id: str = "a", owner: str = "", **changes: Any) -> str:
     body = {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": URL, **changes}
-    ledger.submit(job_id, CHAT, validate("chat", body), owner)
+    ledger.submit(job_id, CHAT, validate(ChatJob, body), owner)
     return job_id
 
 

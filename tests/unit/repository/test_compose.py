@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from worker.jobs.kinds import KINDS
 from worker.jobs.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[3]
@@ -44,6 +45,21 @@ def test_compose_passes_every_setting(services: dict[str, Any], service: str) ->
 def test_compose_grace_period_covers_drain(services: dict[str, Any], service: str) -> None:
     grace = services[service]["stop_grace_period"].removeprefix("${STOKER_STOP_GRACE:-").removesuffix("s}")
     assert float(grace) >= Settings().drain_s + LETTING_GO_S
+
+
+def test_compose_has_profiles_for_installations_with_one_kind(services: dict[str, Any]) -> None:
+    workers = {"chat-worker", "video-worker", "chat-worker-gpu", "video-worker-gpu"}
+
+    def started(profile: str) -> set[str]:
+        return {name for name in workers if profile in services[name]["profiles"]}
+
+    assert started("cpu") == {"chat-worker", "video-worker"}
+    assert started("gpu") == {"chat-worker-gpu", "video-worker-gpu"}
+    for kind in KINDS:
+        assert started(f"cpu-{kind}") == {f"{kind}-worker"}
+        assert started(f"gpu-{kind}") == {f"{kind}-worker-gpu"}
+    fetched = {"STOKER_KINDS", *(f"STOKER_{kind.model_setting.upper()}" for kind in KINDS.values())}
+    assert services["models"]["environment"].keys() == fetched
 
 
 def test_compose_creates_metrics_key_after_first_key(services: dict[str, Any]) -> None:

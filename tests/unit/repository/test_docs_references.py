@@ -161,7 +161,7 @@ def check_curl(words: Words, document: Json) -> None:
         form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
         assert {field.partition("=")[0] for field in asked.F} <= form.keys(), words
     for body in asked.d if path == "/v1/jobs/chat" else ():
-        validate("chat", json.loads(body))
+        validate(ChatJob, json.loads(body))
 
 
 #: What a check raises.

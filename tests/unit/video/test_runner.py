@@ -21,7 +21,7 @@ from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.limits import ClipSize, Limits
 from worker.runners import make_runner
 from worker.runs.outbox import Outbox
-from worker.video import pipeline
+from worker.video import runner_factory
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def test_make_runner_passes_settings_to_video_pipeline(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, object] = {}
-    monkeypatch.setattr(pipeline, "VideoPipeline", lambda weights, **how: seen.update(how))
+    monkeypatch.setattr(runner_factory, "VideoPipeline", lambda weights, **how: seen.update(how))
     changes = {
         "compile": True,
         "video_sizes": "64x48",

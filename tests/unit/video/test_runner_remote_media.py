@@ -22,7 +22,7 @@ from worker.jobs.media.open import open_media_store
 from worker.jobs.media.remote import RemoteMedia
 from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.settings import Settings
-from worker.jobs.specs import validate
+from worker.jobs.specs import VideoJob, validate
 from worker.video.publisher import StoreRetry
 from worker.video.runner import VideoRunner
 
@@ -38,7 +38,7 @@ class RemoteVideoHarness(VideoHarness):
         with files.for_upload():
             self.write_clip(files)
             with files.store_inputs():
-                self.ledger.submit(job_id, f"video.{STUB}", validate("video", {"effect": "matte", **fields}))
+                self.ledger.submit(job_id, f"video.{STUB}", validate(VideoJob, {"effect": "matte", **fields}))
         return files
 
     def store(self, timeout_s: float = TIMEOUT_S) -> ObjectStore:

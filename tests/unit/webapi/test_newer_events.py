@@ -14,9 +14,9 @@ from webapi.services.follow import follow
 from worker.jobs.events import Event, LoggedEvent
 from worker.jobs.ledger.appends import Append
 from worker.jobs.settings import Settings
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 
-CHAT = validate("chat", {"messages": [{"role": "user", "content": "Hi"}]})
+CHAT = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 SAMPLE = {"allocated": 1, "reserved": 1}
 MEMORY = {"source": "rss", "before": SAMPLE, "after": SAMPLE, "peak_allocated": 1, "peak_reserved": 1}

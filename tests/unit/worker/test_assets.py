@@ -112,6 +112,18 @@ def test_models_command_reports_missing_files(tmp_path: Path, monkeypatch: pytes
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
 
 
+def test_models_command_looks_at_models_of_served_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOKER_HOME", str(tmp_path))
+    monkeypatch.setenv("STOKER_KINDS", "video")
+    assert CliRunner().invoke(assets.main, ["--list"]).output.startswith("selfie_segmentation ")
+    monkeypatch.setenv("STOKER_KINDS", "chat")
+    monkeypatch.setenv("STOKER_CHAT_MODEL", str(tmp_path))
+    result = CliRunner().invoke(assets.main, ["--list"])
+    assert (result.exit_code, result.output) == (0, f"{tmp_path!s:<22} given  {tmp_path}\n")
+
+
 def test_model_name_of_a_relative_path_is_that_of_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

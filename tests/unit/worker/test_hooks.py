@@ -12,7 +12,7 @@ from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.events import Event, Reason
 from worker.jobs.ledger.ledger import Ledger
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 from worker.lane.lane import Lane
 from worker.runs import hooks as module
 from worker.runs.hooks import RunHook, RunHooks
@@ -49,7 +49,7 @@ class Broken:
 
 
 def submit(ledger: Ledger, job_id: str) -> None:
-    ledger.submit(job_id, "chat.fake", validate("chat", {"messages": [{"role": "user", "content": "Hi"}]}))
+    ledger.submit(job_id, "chat.fake", validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]}))
 
 
 def run_chat(ledger: Ledger, hooks: RunHooks) -> str:

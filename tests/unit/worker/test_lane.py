@@ -14,7 +14,7 @@ from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.records import WorkerCard
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 from worker.lane.lane import Lane
 from worker.lane.pool import LanePool
 from worker.lane.reconciler import Reconciler
@@ -42,7 +42,7 @@ def lane(brokered: Ledger, engine: FakeEngine) -> Iterator[Lane]:
 
 def submit(ledger: Ledger, job_id: str) -> None:
     body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100_000}
-    ledger.submit(job_id, "chat.fake", validate("chat", body))
+    ledger.submit(job_id, "chat.fake", validate(ChatJob, body))
 
 
 def start(lane: Lane, job_id: str) -> threading.Thread:

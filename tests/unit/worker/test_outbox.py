@@ -16,7 +16,7 @@ from worker.jobs.ledger.appends import Append, Reply
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
-from worker.jobs.specs import validate
+from worker.jobs.specs import ChatJob, validate
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run, RunState
 
@@ -26,7 +26,7 @@ DONE = Succeeded({"text": "abc"}, {"total_tokens": 3})
 
 
 def submit_and_claim(ledger: Ledger, outbox: Outbox, job_id: str = "a", worker: str = "w1") -> Run:
-    ledger.submit(job_id, QUEUE, validate("chat", {"messages": [{"role": "user", "content": "Hi"}]}))
+    ledger.submit(job_id, QUEUE, validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]}))
     return claim(ledger, outbox, job_id, worker)
 
 

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from worker.jobs.connection.client import cannot_write
 from worker.jobs.errors import InvalidJobId, JobNotFound, MediaUnavailable
+from worker.jobs.kinds import has_files
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles, Media
 
@@ -46,11 +47,11 @@ class FileCleanup:
         """Delete the jobs that ended more than `retention_s` ago, those that are evicted, and their files."""
         job_ids = self._ledger.expired()
         kinds = self._ledger.fields("kind", job_ids)
-        chats = [job_id for job_id, kind in zip(job_ids, kinds, strict=True) if kind == "chat"]
-        others = [job_id for job_id, kind in zip(job_ids, kinds, strict=True) if kind != "chat"]
-        removed = self._remove_files(others, JobFiles.remove)
+        with_files = [job_id for job_id, kind in zip(job_ids, kinds, strict=True) if has_files(kind)]
+        others = [job_id for job_id, kind in zip(job_ids, kinds, strict=True) if not has_files(kind)]
+        removed = self._remove_files(with_files, JobFiles.remove)
         with _refused_writes_logged():
-            self._ledger.forget_all([*chats, *removed])
+            self._ledger.forget_all([*others, *removed])
 
     def drop_unneeded(self, age_s: float) -> None:
         """Remove files that were not touched for `age_s` seconds and that no job needs.

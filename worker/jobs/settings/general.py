@@ -1,14 +1,22 @@
 """The settings that all processes share."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
-from worker.jobs.settings.area import Area
+from worker.jobs.kinds import KINDS
+from worker.jobs.settings.area import Area, CommaSeparated, matching
 
 __all__ = ["General"]
+
+
+KindName = Annotated[str, matching("|".join(KINDS), f"one of the kinds {', '.join(KINDS)}")]
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 class General(Area):
@@ -42,6 +50,9 @@ class General(Area):
     the command line uses that API."""
     api_key: str | None = Field(None, repr=False, pattern=r"^[!-~]+$")
     """The API key that the command line sends. See [Keys](security.md#keys)."""
+    kinds: Annotated[CommaSeparated[KindName], Field(min_length=1), AfterValidator(_each_once)] = (*KINDS,)
+    """The kinds of job that this installation serves, separated by commas. The API refuses jobs of other
+    kinds, and is ready without workers for them. See [Kinds](deployment.md#kinds)."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level that is logged: `DEBUG` (two lines for each job), `INFO`, `WARNING` or `ERROR`."""
 

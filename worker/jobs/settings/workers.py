@@ -6,9 +6,17 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from worker.jobs.kinds import find_kind
 from worker.jobs.limits import ClipSize
 from worker.jobs.settings.area import Area, CommaSeparated
 
@@ -36,13 +44,14 @@ class Workers(Area):
 
     model_config = ConfigDict(title="Workers")
 
-    worker: Literal["chat", "video"] | None = None
-    """The kind of job that this worker serves, `chat` or `video`. `stoker worker` sets it."""
+    worker: str | None = None
+    """The kind of job that this worker serves, one of `STOKER_KINDS`. `stoker worker` sets it."""
     devices: str = "auto"
     """The devices of this worker. `auto` takes the first GPU that no worker holds and that has enough free
     memory, and the CPU if the machine has no GPU. `spare` does the same but never takes the first GPU, and
-    takes the CPU if no other one is free (`stoker up` gives this value to its video worker). `cpu` takes no
-    GPU. A list such as `0` or `0,1` names GPUs by index or UUID. See [Devices](workers.md#devices)."""
+    takes the CPU if no other one is free (`stoker up` gives this value to all workers but that of the first
+    of `STOKER_KINDS`). `cpu` takes no GPU. A list such as `0` or `0,1` names GPUs by index or UUID. See
+    [Devices](workers.md#devices)."""
     locks_dir: Path | None = None
     """The folder of the device locks, if it is not `locks` in `STOKER_HOME`. Users who share the GPUs of a
     machine need one folder that all of them can write to. See [Devices](workers.md#devices)."""
@@ -94,12 +103,28 @@ class Workers(Area):
     """The seconds that a stopping worker may continue its jobs before it hands them over. See [Signals and
     draining](workers.md#signals-and-draining)."""
 
+    @field_validator("worker")
+    @classmethod
+    def _served_kind(cls, kind: str | None, info: ValidationInfo) -> str | None:
+        served = info.data.get("kinds", ())  # absent if it is not valid, which is the first error then
+        if kind is not None and kind not in served:
+            facts = {"kind": kind, "served": ",".join(served)}
+            raise PydanticCustomError(
+                "worker", "{kind} is not among the kinds that are served here (STOKER_KINDS={served})", facts
+            )
+        return kind
+
+    def model(self, kind: str) -> str:
+        """Return the configured model of this kind: a name or a path. Raises `ConfigurationError`."""
+        return str(getattr(self, find_kind(kind).model_setting))
+
     def model_name(self, kind: str) -> str:
         """Return the name of the configured model of this kind, which is the last part of its path.
 
         A known file extension is removed. Characters other than letters, digits, `_`, `.` and `-` become `-`.
+        Raises `ConfigurationError` if there is no such kind.
         """
-        model = self.chat_model if kind == "chat" else self.video_model
+        model = self.model(kind)
         if Path(model).name in ("", ".."):  # such as ".": use the name of the folder itself
             model = os.path.abspath(model)
         name = re.sub(r"\.(gguf|tflite|safetensors|pt)$", "", Path(model).name)

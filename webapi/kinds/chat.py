@@ -1,0 +1,34 @@
+"""Chats as the API sees them."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from webapi.auth import access
+from webapi.documents.jobs import ChatResultDocument
+from webapi.http.video_response import check_succeeded
+from webapi.services.backend import Backend
+from worker.jobs.errors import PromptTooLong
+from worker.jobs.records import ModelCard, Record
+from worker.jobs.specs import ChatJob
+
+__all__ = ["admit", "result"]
+
+
+def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable[[], None]) -> None:
+    """Raise `PromptTooLong` if the conversation does not fit into the model's context (`ApiKind.admit`)."""
+    if not backend.token_counter.is_short(spec.messages):
+        check_room()
+    context = math.inf if card.context_length is None else card.context_length
+    room = f"and must leave room in the context of {context}"
+    # A conversation that is far too long is not counted, for it would delay the counts of others.
+    if (tokens := backend.token_counter.lower_bound(card, spec.messages)) >= context:
+        raise PromptTooLong("messages", f"the prompt has at least {tokens} tokens {room}")
+    if (tokens := backend.token_counter.count(card, spec.messages, access.owner())) >= context:
+        raise PromptTooLong("messages", f"the prompt has {tokens} tokens {room}")
+
+
+def result(record: Record) -> dict[str, Any]:
+    """Return the answer of a chat. Raises `JobConflict` if the job has no result (`ApiKind.result`)."""
+    check_succeeded(record)
+    return ChatResultDocument.from_record(record).model_dump()
