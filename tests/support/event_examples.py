@@ -19,7 +19,7 @@ __all__ = ["ENDS", "EXAMPLES", "STEPS"]
 LEDGER: list[Event] = [Queued(1), Started("w1", "cpu"), Requeued("drain")]
 #: What a worker logs while it runs a job.
 STEPS: list[Event] = [
-    Token("Hi\u2028é", 0, 2, resume="5 6"),
+    Token("Hi\u2028é", 0, 2, "5 6"),
     Batch(0, 15, 1, 0.5, {"source": "rss"}),
     Progress(15, None, "frames"),
 ]

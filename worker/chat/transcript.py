@@ -63,7 +63,7 @@ class Transcript:
             return []
         if text:
             self._texts.append(text)
-            events.append(Token(text, self._logged_tokens, len(ids), resume=" ".join(map(str, ids))))
+            events.append(Token(text, self._logged_tokens, len(ids), " ".join(map(str, ids))))
             self._logged_tokens += len(ids)
         fields: dict[str, Any] = {"done": self._tokens}
         if delta.finish_reason:

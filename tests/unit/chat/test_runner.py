@@ -154,7 +154,7 @@ def test_chat_runner_resumes_after_logged_tokens_of_newer_worker(ledger: Ledger)
     submit(ledger, "a", max_tokens=5)
     ledger.claim("a", "dead", "cpu")
     ledger.append(
-        [Append("a", 1, 3, [Remark(), NewerToken("one two", 0, 2, resume="0 1")], {"done": 3})]
+        [Append("a", 1, 3, [Remark(), NewerToken("one two", 0, 2, "0 1")], {"done": 3})]
     )  # the text of one more token was held back
     ledger.requeue("a", "dead", "drain")
     engine = FakeEngine(WORDS, step_s=0.001)
