@@ -93,7 +93,9 @@ class ManagedProcess:
 
 
 class Cluster:
-    """Redis, API, two chat workers and a video worker. The end of the context drains them all.
+    """Redis, API, two chat workers and a video worker, or those of the settings' kinds.
+
+    The end of the context drains them all.
 
     Redis is one server, or with `sentinels` a primary, two replicas and three Sentinels.
 
@@ -128,7 +130,9 @@ class Cluster:
             eventually(self.group.is_healthy, "a primary with two replicas")
         self.web = ManagedProcess("web", lambda: web_argv(settings), settings)
         kinds = {"chat-1": "chat", "chat-2": "chat", "video-1": "video"}
-        self.workers = {name: self._start_worker(name, kind) for name, kind in kinds.items()}
+        self.workers = {
+            name: self._start_worker(name, kind) for name, kind in kinds.items() if kind in settings.kinds
+        }
         try:
             eventually(self._is_ready, "a ready cluster")
         except BaseException:

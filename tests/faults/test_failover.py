@@ -3,13 +3,13 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.faults.cluster import Cluster
 from tests.faults.injector import PRIMARY_DOWN_S
-from tests.support.assets import asset
 from tests.support.event_checks import check_log
 from tests.support.proxy import HalfOpenProxy
 from tests.support.stack import eventually, main_event_types
@@ -21,6 +21,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 LEASE_S, SLOTS = 2.0, 4
 APP = "tests.support.workers.unruly"
+CHATS: dict[str, Any] = {
+    "kinds": ("chat",),
+    "lease_ttl_s": LEASE_S,
+    "drain_s": 0.5,
+    "slots": SLOTS,
+    "chat_model": "unruly",
+}
 BODY = {"messages": [{"role": "user", "content": "long"}], "max_tokens": 1000}
 
 
@@ -28,8 +35,7 @@ BODY = {"messages": [{"role": "user", "content": "long"}], "max_tokens": 1000}
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of a cluster with one kind of worker, whose chats do what their prompts say."""
     home = tmp_path_factory.mktemp("failover")
-    (home / "models").symlink_to(asset("selfie_segmentation.tflite").parent)
-    return Settings(home=home, lease_ttl_s=LEASE_S, drain_s=0.5, slots=SLOTS, chat_model="unruly")
+    return Settings(home=home, **CHATS)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +94,7 @@ def test_submit_without_a_replica_gets_503(cluster: Cluster) -> None:
 
 @pytest.mark.long
 def test_vanished_peer_is_noticed_by_all_processes(tmp_path: Path) -> None:
-    (tmp_path / "models").symlink_to(asset("selfie_segmentation.tflite").parent)
-    settings = Settings(home=tmp_path, lease_ttl_s=LEASE_S, drain_s=0.5, slots=SLOTS, chat_model="unruly")
-    cluster = Cluster(settings, APP)
+    cluster = Cluster(Settings(home=tmp_path, **CHATS), APP)
     with HalfOpenProxy(tmp_path / "valkey" / "valkey.sock") as proxy:
         cluster.settings = cluster.settings.replace(redis_url=f"redis://127.0.0.1:{proxy.port}/0")
         with cluster:
