@@ -15,6 +15,7 @@ import httpx
 from tests.support.stack import eventually
 from tests.upgrade.releases import Release
 from webapi.local.supervisor import tail
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import WorkerCard
@@ -23,6 +24,8 @@ from worker.jobs.settings import Settings
 __all__ = ["MixedStack", "Part"]
 
 Part = Literal["web", "chat", "video"]
+#: A job with fewer events has just begun.
+YOUNG = 6
 #: Time limit for a process to end.
 STOP_S = 30.0
 
@@ -44,6 +47,7 @@ class MixedStack:
         self._started: list[subprocess.Popen[bytes]] = []
         self._store = RedisStore(settings)
         self._registry = Registry(self._store)
+        self._ledger = Ledger(self._store)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -70,8 +74,8 @@ class MixedStack:
     def replace(self, parts: Sequence[Part], release: Release) -> None:
         """Have the parts run this release.
 
-        A worker takes jobs until its successor is ready. It then ends while it runs a job, which it hands
-        over if its time to drain is too short. The API ends before its successor starts.
+        A worker takes jobs until its successor is ready. It then ends soon after the start of a job, which it
+        hands over if its time to drain is too short. The API ends before its successor starts.
         """
         old = {part: self._processes[part] for part in parts}
         if "web" in old:
@@ -82,7 +86,7 @@ class MixedStack:
         for part in parts:
             self._wait_until_ready(part)
         for part, process in old.items():
-            eventually(partial(self._runs_job, process.pid), f"a job of the {part} worker that is replaced")
+            eventually(partial(self._has_begun_job, process.pid), f"a job of the old {part} worker")
             self._end(process)
 
     def _start(self, part: Part) -> None:
@@ -120,9 +124,11 @@ class MixedStack:
         self.release_of[card.name] = self.releases[part]
         return True
 
-    def _runs_job(self, pid: int) -> bool:
+    def _has_begun_job(self, pid: int) -> bool:
         card = self._card(pid)
-        return card is not None and bool(self._registry.jobs_of(card.name))
+        jobs = self._registry.jobs_of(card.name) if card else []
+        events = self._ledger.fields("events", jobs)
+        return any(int(count or YOUNG) < YOUNG for count in events)
 
     def _card(self, pid: int) -> WorkerCard | None:
         return next((card for card in self._registry.workers() if card.pid == pid), None)

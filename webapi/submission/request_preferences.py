@@ -1,6 +1,7 @@
 """The headers `Idempotency-Key` and `Prefer: wait` (RFC 7240) of a submit."""
 
 import hashlib
+import json
 import time
 from contextlib import closing
 from pathlib import Path
@@ -63,7 +64,9 @@ def read_idempotency_key(spec: JobSpec, *files: Path) -> IdempotencyKey | None:
         return None
     if not 0 < len(key) <= MAX_KEY_LENGTH:
         raise InvalidInput("Idempotency-Key", f"must have 1 to {MAX_KEY_LENGTH} characters")
-    body = hashlib.sha256(f"{request.path}\n{spec.model_dump_json()}".encode())
+    # Sorted and without defaults, because the API of another release may have other fields in another order.
+    fields = json.dumps(spec.model_dump(exclude_defaults=True), sort_keys=True)
+    body = hashlib.sha256(f"{request.path}\n{fields}".encode())
     for path in files:
         if path.exists():
             body.update(call_in_thread(_digest, path))
