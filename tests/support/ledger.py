@@ -1,9 +1,12 @@
 """Helpers that write to the ledger's keys directly, so that tests need not wait for leases and deadlines."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from webapi.documents.events import EventDocument
-from worker.jobs.events import LoggedEvent
+from worker.jobs.events import Event, LoggedEvent
+from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.records import WorkerCard
 
@@ -11,6 +14,7 @@ __all__ = [
     "QUEUE",
     "a_second_later",
     "account_flaws",
+    "append_of",
     "card",
     "check_accounts",
     "check_vocabulary",
@@ -25,6 +29,21 @@ QUEUE = "chat.test"
 def card(name: str, slots: int = 4) -> WorkerCard:
     """Return the card of a ready worker that serves `QUEUE`."""
     return WorkerCard(name, "chat", "host", 1, "cpu", "test", "fake", QUEUE, slots, 0, state="ready")
+
+
+def append_of(
+    ledger: Ledger,
+    job_id: str,
+    first: int,
+    events: Sequence[Event],
+    fields: dict[str, Any] | None = None,
+    *,
+    attempt: int = 1,
+    claim: str | None = None,
+) -> Append:
+    """Return an append of the attempt, by default under the name of the job's last claim."""
+    (current,) = ledger.fields("claim", [job_id])
+    return Append(job_id, claim or current or "", attempt, first, time.time(), events, fields or {})
 
 
 def lapse(ledger: Ledger, *workers: str) -> None:

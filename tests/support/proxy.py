@@ -14,11 +14,12 @@ T = TypeVar("T")
 
 
 class HalfOpenProxy:
-    """Forwards TCP connections to a Unix socket, in a thread of its own."""
+    """Forwards TCP connections to a Unix socket, or to a port of this machine, in a thread of its own."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path | int) -> None:
         self.port = 0
-        self._target = target
+        #: Where the next connections go.
+        self.target = target
         self._loop = asyncio.new_event_loop()
         #: The tasks that forward bytes. Without them a connection stays open, and nothing passes.
         self._forwarding: set[asyncio.Task[None]] = set()
@@ -62,7 +63,10 @@ class HalfOpenProxy:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            redis_reader, redis_writer = await asyncio.open_unix_connection(self._target)
+            if isinstance(self.target, int):
+                redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            else:
+                redis_reader, redis_writer = await asyncio.open_unix_connection(self.target)
         except OSError:
             writer.close()
             return

@@ -51,6 +51,9 @@ class Record:
     position: int | None = None
     #: Estimated seconds until the job starts; None unless it is queued and a run time was measured.
     estimated_wait_s: float | None = None
+    #: The name and the time of the current claim, or of the last one; None before the first.
+    claim: str | None = None
+    claimed_at: float | None = None
 
     @cached_property
     def spec(self) -> JobSpec:
@@ -107,6 +110,8 @@ class Record:
             error=loaded("error"),
             position=position[0] if position else None,
             estimated_wait_s=float(position[1]) if position and position[1] else None,
+            claim=fields.get("claim"),
+            claimed_at=number("claimed_at"),
         )
 
 

@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 from celery import Task
+from celery.bootsteps import RUN  # type: ignore[attr-defined]  # the stubs lack it
 from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
 
@@ -44,6 +45,12 @@ class LaneRequest(Request):
             lane.dispatcher.cancel(self.id)
 
 
+def _drop_connection(consumer: Any) -> None:
+    """Raise an error that the consumer takes for the loss of its connection. The hub calls this."""
+    if consumer.blueprint.state == RUN:
+        raise ConnectionResetError("Redis is another server now")
+
+
 class _LaneConsumer:
     """A Celery consumer whose pool is the lane's."""
 
@@ -68,4 +75,5 @@ class LaneTask(Task[Any, Any]):
         type(self).lane, pool = consumer.controller.lane, consumer.controller.lane_pool
         # The hub polls in intervals of up to a second. Without this wake-up it would see the free slot late.
         pool.on_slot_free = lambda: consumer.hub.call_soon(lambda: None)
+        pool.reconnect = lambda: consumer.hub.call_soon(_drop_connection, consumer)
         return default_strategy(task, app, _LaneConsumer(consumer, pool))

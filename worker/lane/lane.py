@@ -56,7 +56,7 @@ class Lane:
         self.dispatcher = dispatcher
         self.worker = worker
         self.device = device
-        self._outbox = outbox
+        self.outbox = outbox
         self._runner = runner
         self._hooks = hooks or RunHooks()
         #: The state and the current runs, by run id. `_changed` guards them, and tells of their changes.
@@ -88,6 +88,10 @@ class Lane:
         "not waiting" if this worker could not claim it.
         """
         if self.is_isolated(job_id):  # another message has started it
+            return "not waiting"
+        run = self.runs_by_job().get(job_id)
+        if run and not run.over.is_set():
+            run.emit()  # if a failover of Redis has lost the claim, the outbox makes it again
             return "not waiting"
         try:
             with self._lock.shared():
@@ -132,7 +136,7 @@ class Lane:
         record = self._claim(job_id, exclusive)
         if record is None:
             return "not waiting"
-        run = Run(record, self._outbox)
+        run = Run(record, self.outbox)
         with self._changed:
             self._runs[run.id] = run
             state = self._state
@@ -194,7 +198,7 @@ class Lane:
     def _requeue(self, run: Run, reason: Reason) -> bool:
         """Requeue the job of the abandoned run. Return whether Redis could be reached."""
         try:
-            self.dispatcher.requeue(run.record.id, self.worker, reason, run.record.attempt)
+            self.dispatcher.requeue(run.record.id, self.worker, reason, run.record.claim)
         except RedisError as error:
             log.warning("job %s will be requeued when the worker's lease expires: %s", run.record.id, error)
             return False

@@ -28,6 +28,8 @@ class LanePool(BasePool):
         super().__init__(limit=slots, app=app)
         #: Called when a slot becomes free after all slots were taken.
         self.on_slot_free: Callable[[], None] = lambda: None
+        #: Makes the hub drop its connection to the broker, and connect again.
+        self.reconnect: Callable[[], None] = lambda: None
         self._run_in_thread = run_in_thread or DaemonThreads("job").submit
         #: The messages in work, as the hub counts them. The count may lag behind the hub's for a moment.
         self._in_flight = 0

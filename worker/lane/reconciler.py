@@ -26,15 +26,20 @@ class Reconciler:
         """Requeue orphaned jobs and abandon stale runs. The heartbeat calls this with the claimed job ids.
 
         A job is orphaned if Redis made its claim but the answer was lost, or if its run met a Redis error.
-        A run is stale if another worker has its job, or if the job ended without it.
+        If its run has ended instead, a failover of Redis has lost the end, which is then sent again. A run is
+        stale if another worker has its job, or if the job ended without it.
         """
         lane = self._lane
+        ended = lane.outbox.unconfirmed.ended_jobs()
         runs = lane.runs_by_job()
         orphaned, stale = set(claimed) - runs.keys(), runs.keys() - set(claimed)
-        for job_id in orphaned & self._orphaned:
+        seen_twice = orphaned & self._orphaned
+        if seen_twice & ended:
+            lane.outbox.offer_again()
+        for job_id in seen_twice - ended:
             with suppress(JobNotFound):  # this Redis may have lost data
-                attempt = lane.dispatcher.ledger.get(job_id).attempt
-                lane.dispatcher.requeue(job_id, lane.worker, "redis_lost", attempt)
+                claim = lane.dispatcher.ledger.get(job_id).claim
+                lane.dispatcher.requeue(job_id, lane.worker, "redis_lost", claim)
         for job_id in stale & self._stale:
             runs[job_id].abandon()
         self._orphaned, self._stale = orphaned, stale

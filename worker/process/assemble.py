@@ -33,6 +33,7 @@ class WorkerParts:
     device: DeviceLease
     #: The card as it is at the start of the worker.
     card: WorkerCard
+    store: RedisStore
     registry: Registry
     dispatcher: Dispatcher
     outbox: Outbox
@@ -74,6 +75,7 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
     return WorkerParts(
         device=device,
         card=card,
+        store=store,
         registry=Registry(store),
         dispatcher=dispatcher,
         outbox=outbox,

@@ -24,6 +24,7 @@ from worker.jobs.settings import Settings
 from worker.lane.pool_check import require_solo_pool
 from worker.lane.queue_binding import consume_only
 from worker.process.assemble import assemble, queue_of_worker
+from worker.process.failover import Failover
 from worker.process.heartbeat import Heartbeat
 from worker.process.reaper import Reaper
 from worker.process.shutdown_signals import ShutdownSignals
@@ -87,6 +88,7 @@ class Lifecycle(bootsteps.StartStopStep):
         consume_only(worker, queue)
         self.parts = assemble(worker.app, settings, queue, self.reaper.environment)
         self.card = self.parts.card
+        self.failover = Failover(self.parts.store.replicas, self.parts.outbox, self._on_new_server)
         self.heartbeat = Heartbeat(self._heartbeat, settings.lease_ttl_s)
         self.broken = False
         self._warm_up(worker)
@@ -171,8 +173,14 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def _heartbeat(self) -> None:
         used = asdict(memory.snapshot(self.parts.device.torch_device))
-        self.parts.registry.renew(replace(self.card, running=self.parts.lane.running, memory=used))
+        server = self.parts.registry.renew(replace(self.card, running=self.parts.lane.running, memory=used))
+        self.failover.beat(server)
         self.parts.reconciler.reconcile(self.parts.registry.jobs_of(self.card.name))
+
+    def _on_new_server(self) -> None:
+        """Publish the model again, and make the hub connect again: a server that hangs never disconnects."""
+        self._publish_model()
+        self.parts.pool.reconnect()
 
     def _on_engine_failure(self, worker: Any, error: BaseException) -> None:
         """End the worker: without an engine it must not take jobs. A supervisor then starts another."""

@@ -6,18 +6,15 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from redis.exceptions import RedisError, ResponseError
-
-from worker.jobs.connection.client import cannot_write
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.ledger.appends import Append, Reply
+from worker.jobs.records import Record
+from worker.runs.delivery import Delivery
+from worker.runs.unconfirmed import Unconfirmed
 
 __all__ = ["EventProducer", "Outbox"]
 
 log = logging.getLogger(__name__)
-
-#: The first and the longest pause before a failed round trip is repeated, in seconds.
-RETRY_MIN_S, RETRY_MAX_S = 0.05, 2.0
 
 
 class EventProducer(Protocol):
@@ -40,14 +37,13 @@ class Outbox:
     Urgent producers are drained at once. The others wait for a coalescing delay: if the last full flush took
     t seconds, the next one starts min(`coalesce_factor` * t, `coalesce_max_s`) seconds later. Tokens of many
     steps then share one round trip, and the outbox holds the interpreter for at most about 1/13 of the time.
-
-    While Redis is away, the outbox keeps its appends and sends them again. An append is safe to repeat.
     """
 
     def __init__(
         self, dispatcher: Dispatcher, *, coalesce_factor: float = 12.0, coalesce_max_s: float = 0.25
     ) -> None:
-        self._dispatcher = dispatcher
+        self._delivery = Delivery(dispatcher)
+        self._offers_again = False
         self._coalesce_factor = coalesce_factor
         self._coalesce_max_s = coalesce_max_s
         # Dicts serve as ordered sets: producers are drained in the order in which they were put.
@@ -77,6 +73,22 @@ class Outbox:
             self._deferred.update(dict.fromkeys(deferred))
             self._urgent.update(dict.fromkeys(urgent))
 
+    @property
+    def unconfirmed(self) -> Unconfirmed:
+        """The appends that a failover of Redis may still lose."""
+        return self._delivery.unconfirmed
+
+    def begin(self, record: Record) -> None:
+        """Note the claim of an attempt, whose events come next. A failover of Redis may lose it, too."""
+        self.unconfirmed.begin(record, time.monotonic())
+
+    def offer_again(self) -> None:
+        """Send all unconfirmed appends again. Return at once, from any thread."""
+        self.unconfirmed.suspect_all()
+        with self._changed:
+            self._offers_again = True
+            self._changed.notify()
+
     def stop(self, timeout_s: float) -> None:
         """Send the remaining events, then end the thread. Wait for that for at most `timeout_s` seconds."""
         with self._changed:
@@ -85,29 +97,47 @@ class Outbox:
         self._thread.join(timeout_s)
 
     def _loop(self) -> None:
-        while producers := self._next_producers():
+        while (producers := self._next_producers()) is not None:
+            if self._offers_again:
+                self._offer_again()
             began = time.monotonic()
-            drained = list(_drain(producers))
-            try:
-                replies = self._send([append for _, append in drained])
-            except Exception:  # all other jobs still need their events
-                log.exception("these events cannot be logged; their jobs go back to the queue")
-                replies = ["stale"] * len(drained)
-            for (producer, append), reply in zip(drained, replies, strict=True):
-                try:
-                    producer.on_reply(append, reply)
-                except Exception:  # all other jobs still need their replies
-                    log.exception("job %s failed to handle the ledger's reply", append.job_id)
+            self._flush(producers)
             if self._flush_all:
                 now = time.monotonic()
                 delay_s = min(self._coalesce_factor * (now - began), self._coalesce_max_s)
                 self._next_flush_at = now + delay_s
 
-    def _next_producers(self) -> Iterable[EventProducer]:
-        """Wait until producers are due, and return them. Return none if the outbox stops and none is left."""
+    def _flush(self, producers: Iterable[EventProducer]) -> None:
+        drained = list(_drain(producers))
+        try:
+            replies = self._delivery.send([append for _, append in drained]) if drained else []
+        except Exception:  # all other jobs still need their events
+            log.exception("these events cannot be logged; their jobs go back to the queue")
+            replies = ["stale"] * len(drained)
+        for (producer, append), reply in zip(drained, replies, strict=True):
+            try:
+                producer.on_reply(append, reply)
+            except Exception:  # all other jobs still need their replies
+                log.exception("job %s failed to handle the ledger's reply", append.job_id)
+
+    def _offer_again(self) -> None:
+        self._offers_again = False  # first, so that no later request is lost
+        try:
+            self._delivery.send_again()
+        except Exception:  # all jobs still need their next events
+            log.exception("the unconfirmed events cannot be sent again")
+
+    def _next_producers(self) -> Collection[EventProducer] | None:
+        """Wait until producers are due, and return them.
+
+        Return none of them if unconfirmed appends must be sent again now. Return None if the outbox stops and
+        none is left.
+        """
         with self._changed:
-            while not (self._stopping or self._urgent or (self._deferred and self._delay_s() <= 0)):
+            while not (self._stopping or self._offers_again or self._urgent or self._deferred_are_due()):
                 self._changed.wait(self._delay_s() if self._deferred else None)
+            if self._stopping and not (self._offers_again or self._urgent or self._deferred):
+                return None
             self._flush_all = self._stopping or self._delay_s() <= 0
             due, self._urgent = self._urgent, {}
             if self._flush_all:
@@ -116,22 +146,12 @@ class Outbox:
                 self._deferred.pop(producer, None)
             return due
 
+    def _deferred_are_due(self) -> bool:
+        return bool(self._deferred) and self._delay_s() <= 0
+
     def _delay_s(self) -> float:
         """Return the seconds until the next full flush; negative once it is due."""
         return self._next_flush_at - time.monotonic()
-
-    def _send(self, appends: Sequence[Append]) -> Sequence[Reply]:
-        """Append to the ledger, again and again while Redis is away. Raise errors that would come again."""
-        delay_s = RETRY_MIN_S
-        while True:
-            try:
-                return self._dispatcher.append(appends)
-            except RedisError as error:
-                if isinstance(error, ResponseError) and not cannot_write(error):
-                    raise
-                log.warning("Redis is away, %d appends wait: %s", len(appends), error)
-                time.sleep(delay_s)
-                delay_s = min(2 * delay_s, RETRY_MAX_S)
 
 
 def _drain(producers: Iterable[EventProducer]) -> Iterator[tuple[EventProducer, Append]]:

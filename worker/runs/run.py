@@ -1,6 +1,7 @@
 """One attempt at one claimed job, from its claim to its terminal event."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -43,7 +44,7 @@ class Run:
     def __init__(self, record: Record, outbox: Outbox) -> None:
         self.record = record
         #: Unique to the attempt, so that an engine never mixes up two attempts at one job.
-        self.id = f"{record.id}.{record.attempt}"
+        self.id = f"{record.id}.{record.claim}"
         self.on_stop: Callable[[], None] = lambda: None
         self.on_event: Callable[[Event], None] | None = None
         self.state = RunState.RUNNING
@@ -59,6 +60,7 @@ class Run:
         self._unanswered: deque[Future[Reply]] = deque()
         #: The number of the attempt's next event. Only the outbox's thread uses it.
         self._next_number = record.events + 1
+        outbox.begin(record)
 
     @property
     def outcome(self) -> str | None:
@@ -131,6 +133,7 @@ class Run:
     def abandon(self) -> None:
         """Log no more events, and stop: the job no longer belongs to this attempt."""
         if self._finish(RunState.ABANDONED):
+            self._outbox.unconfirmed.forget(self.record.claim or "")
             self.stop()
 
     def _finish(self, state: RunState) -> bool:
@@ -153,4 +156,5 @@ class Run:
     def _number(self, events: Sequence[Event], fields: dict[str, Any]) -> Append:
         first = self._next_number
         self._next_number += len(events)
-        return Append(self.record.id, self.record.attempt, first, events, fields)
+        claim, attempt = self.record.claim or "", self.record.attempt
+        return Append(self.record.id, claim, attempt, first, time.time(), events, fields)

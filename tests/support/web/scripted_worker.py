@@ -1,10 +1,11 @@
 """A worker without an engine, whose steps a test scripts."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from worker.jobs.events import Event
-from worker.jobs.ledger.appends import Append, Reply, json_fields
+from worker.jobs.ledger.appends import Append, LedgerReply, json_fields
 from worker.jobs.ledger.ledger import Ledger
 
 __all__ = ["ScriptedWorker"]
@@ -25,10 +26,11 @@ class ScriptedWorker:
         assert record is not None
         self.last_events[job_id] = record.events
 
-    def append(self, job_id: str, *events: Event, **fields: Any) -> Reply:
+    def append(self, job_id: str, *events: Event, **fields: Any) -> LedgerReply:
         """Append the events to the job's log and set these fields of its record."""
-        attempt = self.ledger.get(job_id).attempt
-        append = Append(job_id, attempt, self.last_events[job_id] + 1, events, json_fields(**fields))
+        record = self.ledger.get(job_id)
+        first, claim = self.last_events[job_id] + 1, record.claim or ""
+        append = Append(job_id, claim, record.attempt, first, time.time(), events, json_fields(**fields))
         (reply,) = self.ledger.append([append]).replies
         self.last_events[job_id] += len(events)
         return reply

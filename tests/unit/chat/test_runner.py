@@ -7,13 +7,13 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.chat.fake_engine import FakeEngine
+from tests.support.ledger import append_of
 from tests.support.newer_events import NewerToken, Remark
 from tests.support.stack import eventually
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.runner import HANG_S, ChatRunner
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import EngineDied, OutOfMemory
-from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.specs import ChatJob, validate
@@ -154,7 +154,7 @@ def test_chat_runner_resumes_after_logged_tokens_of_newer_worker(ledger: Ledger)
     submit(ledger, "a", max_tokens=5)
     ledger.claim("a", "dead", "cpu")
     ledger.append(
-        [Append("a", 1, 3, [Remark(), NewerToken("one two", 0, 2, "0 1")], {"done": 3})]
+        [append_of(ledger, "a", 3, [Remark(), NewerToken("one two", 0, 2, "0 1")], {"done": 3})]
     )  # the text of one more token was held back
     ledger.requeue("a", "dead", "drain")
     engine = FakeEngine(WORDS, step_s=0.001)

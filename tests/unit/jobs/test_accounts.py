@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.support.ledger import QUEUE, check_accounts
+from tests.support.ledger import QUEUE, append_of, check_accounts
 from worker.jobs.dispatch.file_cleanup import FileCleanup
 from worker.jobs.errors import JobNotFound, QueueFull, StorageFull
 from worker.jobs.events import Canceled, Event, Succeeded
-from worker.jobs.ledger.appends import Append, json_fields
+from worker.jobs.ledger.appends import json_fields
 from worker.jobs.ledger.ledger import IdempotencyKey, Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.store import RedisStore
@@ -48,7 +48,7 @@ def run(ledger: Ledger, job_id: str, last: Event | None = None) -> None:
     files.result.write_bytes(bytes(RESULT_BYTES))
     end = last or Succeeded({"bytes": RESULT_BYTES}, {})
     fields = json_fields(result=end.result) if isinstance(end, Succeeded) else {}
-    ledger.append([Append(job_id, 1, record.events + 1, [end], fields)])
+    ledger.append([append_of(ledger, job_id, record.events + 1, [end], fields)])
 
 
 def cleanup(ledger: Ledger) -> FileCleanup:

@@ -6,18 +6,16 @@ from collections.abc import Callable
 import pytest
 from kombu.exceptions import OperationalError
 
-from tests.support.ledger import QUEUE, card
+from tests.support.ledger import QUEUE, append_of, card
 from worker.jobs import broker
 from worker.jobs.dispatch import dispatcher as module
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.events import Canceled
-from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.specs import ChatJob, validate
 
 CHAT = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
-END = [Append("a", 1, 3, [Canceled()], {})]
 WAIT_S = 20.0
 
 
@@ -43,7 +41,7 @@ def test_submit_sends_messages_for_free_slots_only(dispatcher: Dispatcher) -> No
 
 def end(dispatcher: Dispatcher) -> None:
     assert dispatcher.claim("a", "w1", "cpu")
-    assert dispatcher.append(END) == ["ended"]
+    assert dispatcher.append([append_of(dispatcher.ledger, "a", 3, [Canceled()])]) == ["ended"]
 
 
 def cancel(dispatcher: Dispatcher) -> None:

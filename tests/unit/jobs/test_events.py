@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from tests.support.event_examples import ENDS, EXAMPLES, STEPS
-from tests.support.ledger import QUEUE, a_second_later, check_vocabulary, lapse, pass_deadline
+from tests.support.ledger import QUEUE, a_second_later, append_of, check_vocabulary, lapse, pass_deadline
 from tests.support.newer_events import NewerToken, Remark
 from worker.jobs.events import (
     EVENTS,
@@ -23,7 +23,6 @@ from worker.jobs.events import (
     own_fields,
     parse_event,
 )
-from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.specs import ChatJob, validate
@@ -93,7 +92,7 @@ def test_ledger_writes_requeued_exactly(ledger: Ledger, reason: Reason) -> None:
 def test_workers_write_other_events_exactly(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    ledger.append([Append("a", 1, 3, STEPS, {})])
+    ledger.append([append_of(ledger, "a", 3, STEPS, {})])
     logged = log(ledger, "a")[2:]
     assert [(event.type, event.resume) for event in logged] == [(step.type, step.resume) for step in STEPS]
 
@@ -102,7 +101,7 @@ def test_workers_write_other_events_exactly(ledger: Ledger) -> None:
 def test_workers_write_terminal_events_exactly(ledger: Ledger, end: Event) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    ledger.append([Append("a", 1, 3, [end], {})])
+    ledger.append([append_of(ledger, "a", 3, [end], {})])
     assert log(ledger, "a")[-1].type == end.type
 
 

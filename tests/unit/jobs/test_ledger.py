@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 from redis.client import PubSub
 
-from tests.support.ledger import QUEUE, lapse
+from tests.support.ledger import QUEUE, append_of, lapse
 from worker.jobs.errors import JobConflict, JobNotFound, NeedsExclusiveWorker, QueueFull
 from worker.jobs.events import Event, Failed, LoggedEvent, Succeeded, Token
-from worker.jobs.ledger.appends import Append, Reply, json_fields
+from worker.jobs.ledger.appends import Behind, LedgerReply, json_fields
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
@@ -21,8 +21,17 @@ def submit(ledger: Ledger, *job_ids: str) -> None:
         ledger.submit(job_id, QUEUE, CHAT)
 
 
-def append(ledger: Ledger, job_id: str, attempt: int, first: int, *events: Event, **fields: Any) -> Reply:
-    return ledger.append([Append(job_id, attempt, first, events, json_fields(**fields))]).replies[0]
+def append(
+    ledger: Ledger,
+    job_id: str,
+    attempt: int,
+    first: int,
+    *events: Event,
+    claim: str | None = None,
+    **fields: Any,
+) -> LedgerReply:
+    made = append_of(ledger, job_id, first, events, json_fields(**fields), attempt=attempt, claim=claim)
+    return ledger.append([made]).replies[0]
 
 
 def types(ledger: Ledger, job_id: str) -> list[str]:
@@ -88,7 +97,7 @@ def test_claim_succeeds_once(ledger: Ledger) -> None:
 
 def test_append_refuses_stale_attempt(ledger: Ledger) -> None:
     submit(ledger, "a")
-    ledger.claim("a", "w1", "cpu")
+    ledger.claim("a", "w1", "cpu", claim="first")
     assert ledger.requeue("a", "w1", "worker_lost") is None  # it holds its lease
     lapse(ledger, "w1")
     assert ledger.requeue("a", "w1", "worker_lost") == QUEUE
@@ -96,8 +105,10 @@ def test_append_refuses_stale_attempt(ledger: Ledger) -> None:
     again = ledger.claim("a", "w2", "cpu")
     assert again is not None
     assert again.attempt == 2
-    assert append(ledger, "a", 1, 3, Token("x", 0, 1)) == "stale"
+    assert append(ledger, "a", 1, 3, Token("x", 0, 1), claim="first") == "stale"
+    assert append(ledger, "a", 2, again.events + 1, Token("x", 0, 1), claim="first") == "stale"
     assert append(ledger, "a", 2, again.events + 1, DONE) == "ended"
+    assert append(ledger, "a", 2, again.events + 1, DONE) == "ended"  # the first reply was lost
     assert append(ledger, "a", 2, again.events + 2, DONE) == "stale"
     assert types(ledger, "a") == ["queued", "started", "requeued", "started", "succeeded"]
 
@@ -114,10 +125,10 @@ def test_append_repeated_logs_nothing_twice(ledger: Ledger) -> None:
     assert texts == ["a", "b", "c"]
 
 
-def test_append_refuses_gap_in_log(ledger: Ledger) -> None:
+def test_append_reports_gap_in_log(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    assert append(ledger, "a", 1, 9, Token("x", 0, 1), done=7) == "stale"
+    assert append(ledger, "a", 1, 9, Token("x", 0, 1), done=7) == Behind(2)
     assert types(ledger, "a") == ["queued", "started"]
 
 
@@ -235,12 +246,12 @@ def test_end_overdue_cancels_without_worker(settings: Settings) -> None:
     ledger.store.close()
 
 
-def test_requeue_ignores_newer_attempt(ledger: Ledger) -> None:
+def test_requeue_ignores_newer_claim(ledger: Ledger) -> None:
     submit(ledger, "a")
-    ledger.claim("a", "w1", "cpu")
-    assert ledger.requeue("a", "w1", "drain", 1) == QUEUE
-    ledger.claim("a", "w1", "cpu")
-    assert ledger.requeue("a", "w1", "drain", 1) is None
+    ledger.claim("a", "w1", "cpu", claim="first")
+    assert ledger.requeue("a", "w1", "drain", "first") == QUEUE
+    ledger.claim("a", "w1", "cpu", claim="second")
+    assert ledger.requeue("a", "w1", "drain", "first") is None
     assert ledger.get("a").state == "running"
 
 

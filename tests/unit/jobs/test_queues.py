@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.ledger import QUEUE, a_second_later, card
+from tests.support.ledger import QUEUE, a_second_later, append_of, card
 from worker.jobs.errors import IdempotencyConflict, QueueFull
 from worker.jobs.events import Canceled
-from worker.jobs.ledger.appends import Append, Appended
+from worker.jobs.ledger.appends import Appended
 from worker.jobs.ledger.ledger import IdempotencyKey, Ledger, Submitted
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
@@ -72,7 +72,7 @@ def test_dispatch_alternates_with_one_job_at_a_time(ledger: Ledger) -> None:
         record = ledger.claim(running, "w1", "cpu")
         assert record
         ((_, (running,)),) = ledger.append(
-            [Append(running, 1, record.events + 1, [Canceled()], {})]
+            [append_of(ledger, running, record.events + 1, [Canceled()], {})]
         ).dispatched
         order_of_owners.append(running[0])
         if running[0] == "a":
@@ -87,9 +87,9 @@ def test_append_dispatches_each_next_job_once(ledger: Ledger) -> None:
     ends = []
     for job_id in ("a0", "a1"):
         assert ledger.claim(job_id, "w1", "cpu")
-        ends.append(Append(job_id, 1, 3, [Canceled()], {}))
+        ends.append(append_of(ledger, job_id, 3, [Canceled()], {}))
     assert ledger.append(ends) == Appended(["ended", "ended"], [(QUEUE, ["a2", "a3"])])
-    assert ledger.append(ends) == Appended(["stale", "stale"], [])
+    assert ledger.append(ends) == Appended(["ended", "ended"], [])
     assert Queues(ledger.store).dispatch_jobs(QUEUE) == []
 
 

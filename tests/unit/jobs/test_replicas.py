@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ledger import QUEUE, card
+from tests.support.ledger import QUEUE, append_of, card
 from tests.support.valkey import Pair, valkey_pair
 from worker.jobs.errors import NotReplicated
 from worker.jobs.events import Succeeded
-from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
@@ -79,7 +78,7 @@ def test_replicated_reader_shows_an_end_only_when_a_replica_has_it(store: RedisS
     assert record is not None
     pair.disconnect()
     assert reader.get(job).state == "running"
-    ledger.append([Append(job, 1, record.events + 1, [Succeeded({}, {})], {})])
+    ledger.append([append_of(ledger, job, record.events + 1, [Succeeded({}, {})], {})])
     for read in (reader.get, reader.events):
         with pytest.raises(NotReplicated):
             read(job)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.ledger import QUEUE, card, lapse
+from tests.support.ledger import QUEUE, append_of, card, lapse
 from tests.support.web.webstack import tiny_template
 from webapi.documents.jobs import ChatResultDocument, JobDocument
 from webapi.documents.memory import MemoryDocument
@@ -22,7 +22,7 @@ from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import InvalidInput, Unsupported
 from worker.jobs.events import Batch, LoggedEvent, Succeeded
 from worker.jobs.kinds import KINDS
-from worker.jobs.ledger.appends import Append, json_fields
+from worker.jobs.ledger.appends import json_fields
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
@@ -134,7 +134,7 @@ def test_documents_of_a_record_with_unknown_fields(ledger: Ledger) -> None:
     memory = {"source": "cpu", "before": sizes, "after": sizes, "peak_allocated": 1, "peak_reserved": 1}
     events = Batch(0, 1, 0, 0.5, grown(memory)), Succeeded(result, usage)
     fields = json_fields(result=result, usage=usage, error=grown({"code": "c", "message": "m"}))
-    [reply] = ledger.append([Append("a", 1, record.events + 1, events, fields)]).replies
+    [reply] = ledger.append([append_of(ledger, "a", record.events + 1, events, fields)]).replies
     assert reply == "ended"
     ended = ledger.get("a")
     assert JobDocument.from_record(ended).result == result

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.ledger import lapse, pass_deadline
+from tests.support.ledger import append_of, lapse, pass_deadline
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
 from worker.jobs.dispatch.dispatcher import Dispatcher
@@ -20,7 +20,6 @@ from worker.jobs.dispatch.webhook_queue import (
     WebhookQueue,
 )
 from worker.jobs.events import Canceled, Failed, Succeeded
-from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.specs import ChatJob, validate
 
@@ -48,7 +47,7 @@ def run(ledger: Ledger, job_id: str = "a") -> None:
 def appending(event: Any) -> Callable[[Ledger], None]:
     def append(ledger: Ledger) -> None:
         run(ledger)
-        assert ledger.append([Append("a", 1, 3, [event], {})]).replies == ["ended"]
+        assert ledger.append([append_of(ledger, "a", 3, [event], {})]).replies == ["ended"]
 
     return append
 
@@ -60,7 +59,7 @@ def canceled_while_queued(ledger: Ledger) -> None:
 def canceled_while_running(ledger: Ledger) -> None:
     run(ledger)
     assert ledger.cancel("a") == "running"
-    assert ledger.append([Append("a", 1, 3, [Canceled()], {})]).replies == ["ended"]
+    assert ledger.append([append_of(ledger, "a", 3, [Canceled()], {})]).replies == ["ended"]
 
 
 def canceled_and_worker_lost(ledger: Ledger) -> None:

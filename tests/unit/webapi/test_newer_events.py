@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.support.ledger import append_of
 from tests.support.newer_events import NewerBatch, NewerFailed, NewerSucceeded, NewerToken, Remark
 from webapi.documents.memory import MemoryDocument
 from webapi.http.sse import frames
@@ -12,7 +13,6 @@ from webapi.openai.translate import CompletionBuilder, failure
 from webapi.services.backend import Backend
 from webapi.services.follow import follow
 from worker.jobs.events import Event, LoggedEvent
-from worker.jobs.ledger.appends import Append
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, validate
 
@@ -41,7 +41,7 @@ def backend(settings: Settings) -> Backend:
 
 
 def append(backend: Backend, first: int, *events: Event) -> None:
-    backend.ledger.append([Append("a", 1, first, events, {})])
+    backend.ledger.append([append_of(backend.ledger, "a", first, events, {})])
 
 
 def check(events: Sequence[LoggedEvent | None]) -> None:

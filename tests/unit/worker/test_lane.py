@@ -2,11 +2,14 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import redis
 
 from tests.support.chat.fake_engine import FakeEngine
 from tests.support.ledger import lapse
+from tests.support.stack import eventually
 from worker.chat.engine import ChatRequest
 from worker.chat.runner import ChatRunner
 from worker.jobs import broker
@@ -245,6 +248,68 @@ def test_reconciler_requeues_orphaned_job(lane: Lane) -> None:
     assert lane.dispatcher.ledger.get("running").state == "running"
     lane.dispatcher.ledger.cancel("running")
     thread.join(WAIT_S)
+
+
+#: Returns all keys behind a prefix with their serialised values, as they are at one moment.
+SNAPSHOT = """
+local found = {}
+for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':*')) do
+  found[#found + 1] = { key, redis.call('DUMP', key) }
+end
+return found
+"""
+
+
+def snapshot(lane: Lane) -> list[tuple[bytes, bytes]]:
+    settings = lane.dispatcher.ledger.store.settings
+    with redis.Redis.from_url(settings.broker_url) as client:
+        found: Any = client.eval(SNAPSHOT, 0, settings.prefix)
+        return found  # type: ignore[no-any-return]
+
+
+def restore(lane: Lane, keys: list[tuple[bytes, bytes]]) -> None:
+    """Go back to the snapshot: a failover has lost everything since then."""
+    settings = lane.dispatcher.ledger.store.settings
+    with redis.Redis.from_url(settings.broker_url) as client, client.pipeline() as pipe:
+        for key in client.scan_iter(f"{settings.prefix}:*"):
+            pipe.delete(key)
+        for key, value in keys:
+            pipe.restore(key, 0, value)
+        pipe.execute()
+
+
+def test_reconciler_offers_lost_end_again(lane: Lane) -> None:
+    reconciler, ledger = Reconciler(lane), lane.dispatcher.ledger
+    thread = start(lane, "a")
+    wait_for(lane, "a", "token")
+    keys = snapshot(lane)
+    ledger.cancel("a")
+    thread.join(WAIT_S)
+    before = [event.text for event in ledger.events("a")]
+    restore(lane, keys)
+    reconciler.reconcile(["a"])
+    assert ledger.get("a").state == "running"
+    reconciler.reconcile(["a"])
+    eventually(lambda: ledger.get("a").terminal, "the end", WAIT_S)
+    assert [event.text for event in ledger.events("a")] == before
+
+
+def test_lane_makes_lost_claim_again_when_message_comes_back(lane: Lane) -> None:
+    ledger = lane.dispatcher.ledger
+    submit(ledger, "a")
+    keys = snapshot(lane)
+    thread = threading.Thread(target=lane.run_job, args=("a",))
+    thread.start()
+    wait_for(lane, "a", "token")
+    before, claim = [event.text for event in ledger.events("a")], ledger.get("a").claim
+    restore(lane, keys)
+    assert lane.run_job("a") == "not waiting"
+    eventually(lambda: len(ledger.events("a")) >= len(before), "the events", WAIT_S)
+    assert [event.text for event in ledger.events("a")][: len(before)] == before
+    assert ledger.get("a").claim == claim
+    ledger.cancel("a")
+    thread.join(WAIT_S)
+    assert ledger.get("a").state == "canceled"
 
 
 def test_pool_wakes_hub_only_if_all_slots_were_taken() -> None:

@@ -1,18 +1,19 @@
 """The dispatcher: it changes the queues, and sends the messages that bring the next jobs to workers."""
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
-from queue import SimpleQueue
+from functools import partial
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import send_message
+from worker.jobs.daemon_threads import DaemonThreads
 from worker.jobs.events import Reason
 from worker.jobs.kinds import kind_of
-from worker.jobs.ledger.appends import Append, Reply
+from worker.jobs.ledger.appends import Append, LedgerReply
 from worker.jobs.ledger.ledger import IdempotencyKey, Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.store import RedisStore
@@ -39,7 +40,8 @@ class Dispatcher:
         self.ledger = Ledger(store)
         self._on_requeue = on_requeue
         self._queues = Queues(store)
-        self._sender = _Sender()
+        #: Sends the messages that follow from appends.
+        self._thread = DaemonThreads("dispatcher", limit=1)
 
     def submit(
         self,
@@ -67,7 +69,7 @@ class Dispatcher:
             self._dispatch_after(job_id)
         return record
 
-    def append(self, appends: Sequence[Append]) -> Sequence[Reply]:
+    def append(self, appends: Sequence[Append]) -> Sequence[LedgerReply]:
         """Append events as `Ledger.append` does, and return the replies.
 
         The slots of jobs that end go to the next jobs. A thread sends their messages, so the caller does not
@@ -75,7 +77,7 @@ class Dispatcher:
         """
         appended = self.ledger.append(appends)
         for queue, job_ids in appended.dispatched:
-            self._sender.put(queue, job_ids)
+            self._thread.submit(partial(_send, queue, job_ids))
         return appended.replies
 
     def cancel(self, job_id: str) -> JobState:
@@ -86,9 +88,9 @@ class Dispatcher:
             self._dispatch_after(job_id)
         return state
 
-    def requeue(self, job_id: str, worker: str, reason: Reason, attempt: int | None = None) -> None:
-        """Take the job from the worker (and attempt) as `Ledger.requeue` does, and dispatch the next one."""
-        if queue := self.ledger.requeue(job_id, worker, reason, attempt):
+    def requeue(self, job_id: str, worker: str, reason: Reason, claim: str | None = None) -> None:
+        """Take the job from the worker (and claim) as `Ledger.requeue` does, and dispatch the next one."""
+        if queue := self.ledger.requeue(job_id, worker, reason, claim):
             log.warning("job %s: requeued in %s (worker %s, reason %s)", job_id, queue, worker, reason)
             self._on_requeue(job_id, reason)
             self.dispatch_next(queue)
@@ -115,37 +117,7 @@ class Dispatcher:
 
     def flush(self, timeout_s: float) -> None:
         """Wait until the messages that follow from appends are sent, for at most `timeout_s`."""
-        self._sender.flush(timeout_s)
-
-
-class _Sender:
-    """A thread that sends messages. It starts with the first one."""
-
-    def __init__(self) -> None:
-        self._work: SimpleQueue[tuple[str, Sequence[str]] | threading.Event] = SimpleQueue()
-        self._started = False
-
-    def put(self, queue: str, job_ids: Sequence[str]) -> None:
-        """Send the messages of these jobs soon. Only one thread may call this."""
-        if not self._started:
-            self._started = True
-            threading.Thread(target=self._run, name="dispatcher", daemon=True).start()
-        self._work.put((queue, job_ids))
-
-    def flush(self, timeout_s: float) -> None:
-        """Wait until the messages that were put are sent, for at most `timeout_s`."""
-        if self._started:
-            sent = threading.Event()
-            self._work.put(sent)
-            sent.wait(timeout_s)
-
-    def _run(self) -> None:
-        while True:
-            work = self._work.get()
-            if isinstance(work, threading.Event):
-                work.set()
-            else:
-                _send(*work)
+        wait([self._thread.submit(lambda: None)], timeout_s)
 
 
 def _send(queue: str, job_ids: Iterable[str]) -> None:

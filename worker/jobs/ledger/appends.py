@@ -4,16 +4,31 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from worker.jobs.events import Event
+from worker.jobs.records import rfc3339
 
-__all__ = ["Append", "Appended", "Reply", "json_fields"]
+__all__ = ["Append", "Appended", "Behind", "LedgerReply", "Reply", "json_fields"]
 
 #: The reply to an append. "ok": go on. "cancel": the client has asked to cancel the job, so end it. "ended":
 #: the events have ended the job. "stale": nothing was logged, because the job has ended or another attempt
 #: owns it.
 Reply = Literal["ok", "cancel", "ended", "stale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """The reply to an append of an attempt of which Redis has lost a part, in a failover. Nothing was logged.
+
+    `logged` is the number of the last event in the job's log. None means that the attempt's claim is lost,
+    too: the job waits again.
+    """
+
+    logged: int | None
+
+
+LedgerReply = Reply | Behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,30 +38,55 @@ class Appended:
     `dispatched` are jobs, by queue, to which the slots of ended jobs go. The caller must send their messages.
     """
 
-    replies: Sequence[Reply]
+    replies: Sequence[LedgerReply]
     dispatched: Sequence[tuple[str, Sequence[str]]]
+
+    @classmethod
+    def from_script(cls, replies: Sequence[Any]) -> Self:
+        """Return the outcome in the replies of `append.lua`, one for each append."""
+        ended = [reply for reply in replies if isinstance(reply, list)]
+        return cls(
+            [_reply(reply) for reply in replies], [(queue, job_ids) for queue, *job_ids in ended if job_ids]
+        )
 
 
 class Append(NamedTuple):  # a tuple, because one is made for each token event
     """A batch of events for one job's log, sent by the attempt that owns the job.
 
-    `first` is the number of the first event. `fields` of the record (progress, usage, result, error) change
+    `claim` is the name of the attempt's claim. `first` is the number of the first event, and `time` the time
+    of all events, in seconds since the epoch. `fields` of the record (progress, usage, result, error) change
     in the same step.
     """
 
     job_id: str
+    claim: str
     attempt: int
     first: int
+    time: float
     events: Sequence[Event]
     fields: dict[str, Any]
 
+    @property
+    def terminal(self) -> bool:
+        """True if the append ends the job."""
+        return bool(self.events) and self.events[-1].terminal
+
     def script_args(self) -> list[Any]:
-        """Return the arguments that `append.lua` takes for this job."""
-        args = [self.job_id, self.attempt, self.first, len(self.fields), len(self.events)]
+        """Return the arguments that `append.lua` takes for this job. They are the same at each call."""
+        args = [self.job_id, self.claim, self.attempt, self.first, rfc3339(self.time), self.time]
+        args += len(self.fields), len(self.events)
         args += chain.from_iterable(self.fields.items())
         for event in self.events:
             args += event.type, event.fields(), event.resume
         return args
+
+
+def _reply(reply: Any) -> LedgerReply:
+    if isinstance(reply, list):
+        return "ended"
+    if isinstance(reply, int):
+        return Behind(reply)
+    return Behind(None) if reply == "unclaimed" else reply
 
 
 def json_fields(**values: Any) -> dict[str, Any]:

@@ -112,6 +112,18 @@ class Ledger(LedgerReader):
             raise NeedsExclusiveWorker(f"{job_id} has lost too many workers to run beside other jobs")
         return Record.from_hash(job_id, dict(zip(reply[::2], reply[1::2], strict=True))) if reply else None
 
+    def claim_again(self, record: Record) -> int | None:
+        """Repeat a claim that Redis has lost, and log its event under the same number and time.
+
+        `record` is what the claim has returned. Return the number of the log's last event. Return None if the
+        job or other events are lost, too, or if the job does not wait any more.
+        """
+        settings = self.store.settings
+        args = record.worker, record.device, record.claim, settings.lease_ttl_s, settings.max_attempts, "1"
+        common = self.store.common_args(record.id, record.claimed_at)
+        reply = self._scripts.eval("claim", *common, *args, record.attempt, record.events)
+        return int(dict(zip(reply[::2], reply[1::2], strict=True))["events"]) if reply else None
+
     def append(self, appends: Sequence[Append]) -> Appended:
         """Log and publish the events of many jobs in one round trip, and return the replies.
 
@@ -121,10 +133,7 @@ class Ledger(LedgerReader):
         for start in range(0, len(appends), _JOBS_PER_APPEND):
             jobs = (item.script_args() for item in appends[start : start + _JOBS_PER_APPEND])
             calls.append((*common, *chain.from_iterable(jobs)))
-        replies = list(chain.from_iterable(self._scripts.eval_all("append", calls)))
-        ended = [reply for reply in replies if isinstance(reply, list)]
-        dispatched = [(queue, job_ids) for queue, *job_ids in ended if job_ids]
-        return Appended(["ended" if isinstance(reply, list) else reply for reply in replies], dispatched)
+        return Appended.from_script(list(chain.from_iterable(self._scripts.eval_all("append", calls))))
 
     def cancel(self, job_id: str) -> JobState:
         """Cancel the job and return its state afterwards. Raises `JobNotFound`.
@@ -139,13 +148,13 @@ class Ledger(LedgerReader):
             raise JobNotFound(f"there is no job {job_id}")
         return cast(JobState, state)
 
-    def requeue(self, job_id: str, worker: str, reason: Reason, attempt: int | None = None) -> str | None:
-        """Take the job from the worker (and attempt) back to the front of its queue. Return that queue.
+    def requeue(self, job_id: str, worker: str, reason: Reason, claim: str | None = None) -> str | None:
+        """Take the job from the worker (and claim) back to the front of its queue. Return that queue.
 
         Return None if the job did not go back: the worker does not have it any more, the job has ended or
         ends with this call, or the reason is `worker_lost` and the worker still holds its lease.
         """
-        args = worker, reason, self.store.settings.max_attempts, "" if attempt is None else attempt
+        args = worker, reason, self.store.settings.max_attempts, claim or ""
         return cast(str | None, self._scripts.eval("requeue", *self.store.common_args(job_id), *args))
 
     def forget(self, job_id: str) -> None:

@@ -29,10 +29,15 @@ class Registry:
         #: The names of the workers and models whose cards were skipped.
         self._skipped: set[str] = set()
 
-    def renew(self, card: WorkerCard) -> None:
-        """Extend the worker's lease to `lease_ttl_s` from now, and store its card."""
+    def renew(self, card: WorkerCard) -> str:
+        """Extend the worker's lease to `lease_ttl_s` from now, store its card, and return the server's id.
+
+        That is its replication id. Another id means that the server was restarted, or that it is another
+        server now, after a failover. An empty id tells nothing.
+        """
         settings = self._store.settings
-        self._store.scripts.eval("renew", settings.prefix, card.name, settings.lease_ttl_s, to_json(card))
+        args = settings.prefix, card.name, settings.lease_ttl_s, to_json(card)
+        return cast(str, self._store.scripts.eval("renew", *args))
 
     def release(self, name: str, *, only_lapsed: bool = False) -> None:
         """Remove the worker. If it still has jobs, end its lease now, so that recovery requeues them.

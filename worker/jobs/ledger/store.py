@@ -31,9 +31,9 @@ class RedisStore:
         """Return the pub/sub channel of the job's events. It is also the start of the job's keys."""
         return self.key("job", f"{{{job_id}}}")
 
-    def common_args(self, job_id: str) -> tuple[Any, ...]:
-        """Return the first five arguments of every script about a job."""
-        now = time.time()
+    def common_args(self, job_id: str, now: float | None = None) -> tuple[Any, ...]:
+        """Return the first five arguments of every script about a job, at `now` (s since the epoch)."""
+        now = time.time() if now is None else now
         return self.settings.prefix, rfc3339(now), now, self.settings.retention_s, job_id
 
     def close(self) -> None:

@@ -1,14 +1,21 @@
--- … worker, device, claim (unique id of this call), lease ttl (s), max_attempts, exclusive ('1' or '')
+-- … worker, device, claim (unique id of this call), lease ttl (s), max_attempts, exclusive ('1' or ''), and for a
+-- claim that this Redis has lost: its attempt, and the number of its event
 -- → the record; 'exclusive' if this is the job's last attempt, which needs a worker of its own; or nothing if the
 --   job does not wait (a second message, a cancel, its deadline) or another worker will run it in isolation
 --
 -- A call that is repeated after a lost reply gets the same answer. A claim renews the lease of its worker, so no
--- job ever runs without a lease.
+-- job ever runs without a lease. A lost claim is made again only if its event gets the same number as before.
 local worker, device, claim, ttl, max_attempts, exclusive = unpack(ARGV, 6, 11)
-local state, queue, owner, lost, current, timeout =
-  unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'owner', 'lost', 'claim', 'timeout_s'))
+local lost_attempt, lost_event = unpack(ARGV, 12, 13)
+local state, queue, owner, lost, current, timeout, attempts, events =
+  unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'owner', 'lost', 'claim', 'timeout_s', 'attempt', 'events'))
 if state == 'running' and current == claim then return redis.call('HGETALL', RECORD) end
-if state ~= 'queued' or expire() then return nil end
+if state ~= 'queued' then return nil end
+if lost_attempt then
+  if attempts + 1 ~= tonumber(lost_attempt) or events + 1 ~= tonumber(lost_event) then return nil end
+elseif expire() then
+  return nil
+end
 lease(worker, ttl)
 if lost and tonumber(lost) >= tonumber(max_attempts) - 1 and exclusive == '' then
   local isolated_by = redis.call('HGET', RECORD, 'apart')
@@ -17,7 +24,7 @@ if lost and tonumber(lost) >= tonumber(max_attempts) - 1 and exclusive == '' the
   return 'exclusive'
 end
 local attempt = redis.call('HINCRBY', RECORD, 'attempt', 1)
-redis.call('HSET', RECORD, 'state', 'running', 'worker', worker, 'device', device, 'claim', claim)
+redis.call('HSET', RECORD, 'state', 'running', 'worker', worker, 'device', device, 'claim', claim, 'claimed_at', NOW)
 if redis.call('HSETNX', RECORD, 'started_at', NOW) == 1 then
   redis.call('ZADD', DEADLINES, clock() + (timeout or 3600), ID)
 end
