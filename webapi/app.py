@@ -7,13 +7,13 @@ from flask.json.provider import DefaultJSONProvider
 
 from webapi.auth import audit, authenticate, refusals, stream_tokens
 from webapi.description.route import require_descriptions
-from webapi.http import open_files, problems, security_headers
+from webapi.http import open_files, problems, security_headers, trusted_proxies
 from webapi.kinds import served
 from webapi.native import events, jobs, ops
 from webapi.openai import errors, videos
 from webapi.openai import routes as openai
 from webapi.openapi import routes as openapi
-from webapi.services import log_limiter
+from webapi.services import log_limiter, request_ids
 from webapi.services.backend import Backend
 from webapi.services.warmup import ApiWarmUp
 from worker.jobs.dispatch.recovery import Recovery
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_env()
     protect_home(settings.home_dir)
     set_env(TOKENIZERS_PARALLELISM="false")  # threads tokenize several texts, but a prompt is one
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=settings.log_level, format=request_ids.LOG_FORMAT)
     log_limiter.limit(*ANONYMOUS_LOGGERS)
     audit.logger.setLevel(logging.INFO)  # whatever the level of other lines
     open_files.raise_limit()
@@ -62,6 +62,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     for module in (jobs, events, stream_tokens, ops, openai, videos, openapi):
         app.register_blueprint(module.routes)
     require_descriptions(app)
+    trusted_proxies.register(app, settings)
+    request_ids.register(app)
     authenticate.register(app)
     served.register(app, settings)
     refusals.register(app)

@@ -7,6 +7,7 @@ import time
 from flask import request
 
 from webapi.auth import access
+from webapi.services import request_ids
 from worker.jobs.records import rfc3339
 
 __all__ = ["log", "logger"]
@@ -33,6 +34,7 @@ def log(action: str, **fields: object) -> None:
         "address": request.remote_addr,
         "method": request.method,
         "path": request.path[:_PATH_LENGTH],
+        "request_id": request_ids.current(),
         **fields,
     }
     logger.info(json.dumps({name: value for name, value in line.items() if value is not None}))

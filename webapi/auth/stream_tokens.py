@@ -42,12 +42,13 @@ def issue(job_id: str) -> ResponseReturnValue:
     lifetime_s = backend.settings.token_s
     expires_at = time.time() + lifetime_s
     token = serializer(backend).dumps([job_id, access.owner(), expires_at])
-    response = make_response(TokenDocument.for_job(job_id, str(token), expires_at).model_dump())
+    job_path = f"{request.script_root}/v1/jobs/{job_id}"
+    response = make_response(TokenDocument.for_job(job_path, str(token), expires_at).model_dump())
     response.set_cookie(
         COOKIE,
         str(token),
         max_age=lifetime_s,
-        path=f"/v1/jobs/{job_id}",
+        path=job_path,
         secure=request.is_secure,
         httponly=True,
         samesite="Strict",

@@ -72,9 +72,9 @@ class JobDocument(BaseModel):
     links: LinksDocument
 
     @classmethod
-    def from_record(cls, record: Record) -> "JobDocument":
-        """Return the document of the ledger's record."""
-        url = f"/v1/jobs/{record.id}"
+    def from_record(cls, record: Record, prefix: str = "") -> "JobDocument":
+        """Return the document of the ledger's record. The paths of its links begin with `prefix`."""
+        url = f"{prefix}/v1/jobs/{record.id}"
         return cls(
             id=record.id,
             kind=record.kind,
@@ -165,10 +165,9 @@ class TokenDocument(BaseModel):
     result: str
 
     @classmethod
-    def for_job(cls, job_id: str, token: str, expires_at: float) -> "TokenDocument":
+    def for_job(cls, job_path: str, token: str, expires_at: float) -> "TokenDocument":
         """Return the document of this job's token. `expires_at` is in seconds since the epoch."""
-        url = f"/v1/jobs/{job_id}"
-        events, result = (f"{url}/{part}?token={token}" for part in ("events", "result"))
+        events, result = (f"{job_path}/{part}?token={token}" for part in ("events", "result"))
         return cls(token=token, expires_at=rfc3339(expires_at), events=events, result=result)
 
 

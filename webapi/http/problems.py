@@ -8,7 +8,7 @@ from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
 from pydantic import BaseModel
 from redis.exceptions import RedisError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.http import HTTP_STATUS_CODES
 
 from worker.jobs.errors import (
@@ -147,8 +147,10 @@ def _redis_error(error: RedisError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
-    status = error.code or 500
-    response = problem(status, error.name.lower().replace(" ", "_"), error.description or error.name)
+    status, detail = error.code or 500, error.description or error.name
+    if isinstance(error, NotFound) and error is request.routing_exception:
+        detail = f"There is no route {request.method} {request.path}."
+    response = problem(status, error.name.lower().replace(" ", "_"), detail)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value  # such as Allow of a 405 and Content-Range of a 416

@@ -18,8 +18,10 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",  # responses are private, and change
 }
-EXPOSED = ["Location", "Retry-After", "Preference-Applied", "X-Stoker-Job", "Content-Range"]
-ALLOWED = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "Range"]
+EXPOSED = ["Location", "Retry-After", "Preference-Applied", "X-Stoker-Job", "X-Request-Id", "Content-Range"]
+ALLOWED = [
+    "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "Range", "X-Request-Id",
+]  # fmt: skip
 PREFLIGHT_S = 600
 
 

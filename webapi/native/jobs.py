@@ -18,6 +18,7 @@ from webapi.documents.memory_plot import memory_plot
 from webapi.http.bodies import json_body, query
 from webapi.http.video_response import VIDEO_ANSWERS
 from webapi.kinds.table import find_api_kind
+from webapi.native.job_path import JobPart
 from webapi.native.submit_response import SUBMIT_ERRORS, SUBMITTED, submit_response
 from webapi.services.backend import current_backend
 from webapi.submission.clip_form import COLOUR, form_of
@@ -34,6 +35,7 @@ __all__ = ["Page", "routes"]
 
 logger = logging.getLogger(__name__)
 routes = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+routes.record(lambda state: state.app.url_map.converters.update(job=JobPart))
 
 VIDEO_FORM = form_of(
     {
@@ -68,10 +70,10 @@ def submit_video() -> ResponseReturnValue:
 
 
 def _document(record: Record) -> dict[str, Any]:
-    return JobDocument.from_record(record).model_dump()
+    return JobDocument.from_record(record, request.script_root).model_dump()
 
 
-@routes.get("/<string(length=32):job_id>")  # with the length, it never matches /chat or /video
+@routes.get("/<job:job_id>")
 @describe("read", {200: AnswerSpec("The job.", JobDocument)}, (404,))
 def show(job_id: str) -> ResponseReturnValue:
     """Show a job."""
@@ -109,8 +111,9 @@ def list_jobs() -> ResponseReturnValue:
     found = current_backend().ledger.page(page.kind, page.state, page.limit + 1, page.after, access.owner())
     jobs, more = found[: page.limit], len(found) > page.limit
     onward = page.model_dump(exclude_none=True) | {"after": jobs[-1].id if jobs else None}
-    following = f"{request.path}?{urlencode(onward)}" if more else None
-    documents = [JobDocument.from_record(record) for record in jobs]
+    prefix = request.script_root
+    following = f"{prefix}{request.path}?{urlencode(onward)}" if more else None
+    documents = [JobDocument.from_record(record, prefix) for record in jobs]
     return JobPageDocument(jobs=documents, links=PageLinksDocument(next=following)).model_dump()
 
 
@@ -177,7 +180,7 @@ def cancel(job_id: str) -> ResponseReturnValue:
     return document, 202 if state == "running" else 200
 
 
-@routes.delete("/<string(length=32):job_id>")
+@routes.delete("/<job:job_id>")
 @describe("submit", {204: AnswerSpec("The job is deleted.")}, (404, 409))
 def forget(job_id: str) -> ResponseReturnValue:
     """Delete an ended job and its files."""

@@ -39,7 +39,7 @@ def submit_response(job_id: str) -> ResponseReturnValue:
     A client that prefers to wait gets the job when it has ended, or as it stands when the wait is over. The
     status is 200 for an ended job if the client waits or sends an idempotency key, and 202 otherwise.
     """
-    headers = {"Location": f"/v1/jobs/{job_id}"}
+    headers = {"Location": f"{request.script_root}/v1/jobs/{job_id}"}
     repeatable = "Idempotency-Key" in request.headers
     if wait_s := preferred_wait_s():
         with suppress(TooManyStreams):  # a wait is only a preference
@@ -48,4 +48,4 @@ def submit_response(job_id: str) -> ResponseReturnValue:
             headers["Preference-Applied"] = f"wait={wait_s}"
     record = current_backend().ledger.get(job_id)
     status = 200 if record.terminal and (wait_s or repeatable) else 202
-    return JobDocument.from_record(record).model_dump(), status, headers
+    return JobDocument.from_record(record, request.script_root).model_dump(), status, headers

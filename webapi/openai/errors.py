@@ -7,8 +7,9 @@ from pydantic import BaseModel
 
 __all__ = ["ErrorDocument", "error_document", "handles", "response"]
 
-#: Errors on these paths, and on all paths below them, have this form.
-PATHS = ("/v1/chat/completions", "/v1/models", "/v1/videos")
+#: The paths under `/v1` of the native API. Errors on all others, also on those without a route, have OpenAI's
+#: form.
+NATIVE_PATHS = ("/v1/jobs", "/v1/queues", "/v1/workers")
 
 TYPES = {
     401: "authentication_error",
@@ -36,7 +37,8 @@ class ErrorDocument(BaseModel):
 
 def handles(path: str) -> bool:
     """Return True if the clients of this path expect OpenAI's error object."""
-    return any(f"{path}/".startswith(f"{known}/") for known in PATHS)
+    native = any(f"{path}/".startswith(f"{known}/") for known in NATIVE_PATHS)
+    return path.startswith("/v1/") and not native
 
 
 def error_document(status: int, code: str, message: str, field: str | None = None) -> ErrorDocument:

@@ -20,6 +20,7 @@ from webapi.submission.submit import submit
 from worker.jobs.errors import InvalidInput, ModelNotFound
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ids import new_job_id
+from worker.jobs.kinds import KINDS
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.specs import ChatJob, JobSpec
 
@@ -91,14 +92,14 @@ def submit_named(
         return submit(backend, job_id, spec, once, file_bytes)
     except InvalidInput as error:
         if error.field == "model":
-            raise ModelNotFound("model", f"The model {spec.model!r} does not exist: {error}") from None
+            raise ModelNotFound("model", str(error)) from None
         raise
 
 
 @routes.get("/v1/models")
 @describe("read", {200: AnswerSpec("The models.", ModelList)})
 def models() -> ResponseReturnValue:
-    """List the models that workers serve, of all kinds that are served here."""
+    """List the models that workers serve: chat models first, the default one at the head."""
     return ModelList(data=list(_models(current_backend()).values())).model_dump()
 
 
@@ -113,7 +114,15 @@ def model(name: str) -> ResponseReturnValue:
 
 
 def _models(backend: Backend) -> dict[str, Model]:
-    """Return the models by name. If a chat and a video model share a name, the chat model is returned."""
-    served = backend.settings.kinds
-    cards = [card for card in backend.registry.models() if card.kind in served]
-    return {card.name: Model(id=card.name, max_model_len=card.context_length) for card in reversed(cards)}
+    """Return the models by name: chat models first, and the default one of each kind before the others.
+
+    Many clients take the first model for a chat. If a chat and a video model share a name, the chat model is
+    returned.
+    """
+    settings, kinds = backend.settings, [*KINDS]
+    cards = [card for card in backend.registry.models() if card.kind in settings.kinds]
+    cards.sort(key=lambda card: (kinds.index(card.kind), card.name != settings.model_name(card.kind)))
+    models: dict[str, Model] = {}
+    for card in cards:
+        models.setdefault(card.name, Model(id=card.name, max_model_len=card.context_length))
+    return models

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import dropwhile, islice
 from typing import Any
 
@@ -157,10 +158,11 @@ def _record(video_id: str) -> Record:
 
     Raises `JobNotFound`.
     """
-    record = access.job(video_id.removeprefix("video_"))
-    if record.kind != VideoJob.kind:
-        raise JobNotFound(f"there is no video {video_id}")
-    return record
+    with suppress(JobNotFound):
+        record = access.job(video_id.removeprefix("video_"))
+        if record.kind == VideoJob.kind:
+            return record
+    raise JobNotFound(f"there is no video {video_id}")
 
 
 def _video(record: Record) -> dict[str, Any]:

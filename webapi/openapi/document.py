@@ -84,10 +84,11 @@ SECURITY: Json = {
 FILES = {"file": "video/*", "input_reference": "video/*", "background": "text/plain, image/*"}
 
 
-def build(app: Flask) -> Json:
+def build(app: Flask, prefix: str = "") -> Json:
     """Return the OpenAPI document of the app's routes as JSON values.
 
-    It leaves out the routes that submit jobs of kinds that are not served.
+    `prefix` is the start of all paths, if a proxy has removed one. The document leaves out the routes that
+    submit jobs of kinds that are not served.
     """
     settings = app.extensions["stoker"].settings
     paths: dict[str, PathItem] = {}
@@ -103,7 +104,7 @@ def build(app: Flask) -> Json:
     document = OpenAPI(
         openapi="3.1.1",
         info=Info(title="Stoker", version=version("stoker"), description=ABOUT),
-        servers=[Server(url="/")],
+        servers=[Server(url=prefix or "/")],
         paths=paths,
         webhooks=WEBHOOKS,
     ).model_dump(mode="json", by_alias=True, exclude_unset=True)

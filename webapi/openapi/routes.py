@@ -1,10 +1,10 @@
 """The routes of the OpenAPI document and of its page, which loads nothing from other hosts."""
 
 import json
-from functools import cache
+from functools import lru_cache
 from importlib.resources import files
 
-from flask import Blueprint, Flask, Response, current_app, send_from_directory
+from flask import Blueprint, Flask, Response, current_app, request, send_from_directory
 from flask.typing import ResponseReturnValue
 
 from webapi.description.route import describe
@@ -40,12 +40,13 @@ START = """SwaggerUIBundle({
 @describe("public")
 def document() -> ResponseReturnValue:
     """Show this API's OpenAPI 3.1 document."""
-    return Response(_json_of(current_app._get_current_object()), mimetype="application/json")  # type: ignore[attr-defined]
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    return Response(_json_of(app, request.script_root), mimetype="application/json")
 
 
-@cache
-def _json_of(app: Flask) -> str:
-    return json.dumps(build(app), ensure_ascii=False)
+@lru_cache(maxsize=8)  # proxies may use different prefixes
+def _json_of(app: Flask, prefix: str) -> str:
+    return json.dumps(build(app, prefix), ensure_ascii=False)
 
 
 @routes.get("/docs")

@@ -1,5 +1,6 @@
 """gunicorn's gevent worker, with limits on what clients may hold open."""
 
+import uuid
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +17,7 @@ _BLOCK_BYTES = 2**20
 #: Seconds that a refused client gets to send its request, so that it also reads the answer.
 _REFUSAL_S = 1.0
 _REFUSAL = (
-    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nConnection: close\r\n"
+    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nConnection: close\r\nX-Request-Id: %s\r\n"
     b"Content-Type: text/plain\r\nContent-Length: 49\r\n\r\n"
     b"Too many connections are open from your address.\n"
 )
@@ -38,8 +39,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 paced = PacedSocket(client, self._settings.head_timeout_s, self._settings.stall_timeout_s)
                 super().handle(listener, paced, addr)
             else:
-                self.log.warning("Too many connections from %s", host)
-                _refuse(client)
+                request_id = uuid.uuid4().hex
+                self.log.warning("Too many connections from %s (request %s)", host, request_id)
+                _refuse(client, request_id)
 
     def handle_request(self, listener_name: Any, req: Any, sock: PacedSocket, addr: Any) -> None:
         """Serve a request whose head is complete, and read the rest of its body."""
@@ -54,9 +56,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
         sock.await_request()
 
 
-def _refuse(client: Any) -> None:
+def _refuse(client: Any, request_id: str) -> None:
     with suppress(OSError):
         client.settimeout(_REFUSAL_S)
-        client.sendall(_REFUSAL)
+        client.sendall(_REFUSAL % request_id.encode())
         client.recv(_BLOCK_BYTES)  # a close with unread bytes could discard the answer
     client.close()

@@ -10,6 +10,7 @@ from webapi.auth import access, audit
 from webapi.http.problems import RETRY_AFTER_S
 from webapi.kinds.table import API_KINDS
 from webapi.services.backend import Backend
+from webapi.submission.model_choice import choose_model
 from webapi.webhooks.destination import check_url
 from worker.jobs.connection.client import cannot_write
 from worker.jobs.errors import (
@@ -43,7 +44,7 @@ def submit(
     """
     backend.redis_memory.check_room()
     _check_times(backend, spec)
-    owner, card = access.owner(), _model(backend, spec)
+    owner, card = access.owner(), choose_model(backend, spec)
     if spec.webhook_url is not None:
         check_url(backend.settings, spec.webhook_url)
     if admit := API_KINDS[spec.kind].admit:
@@ -115,28 +116,6 @@ def _check_times(backend: Backend, spec: JobSpec) -> None:
     for name, limit_s in (("timeout_s", settings.max_timeout_s), ("max_queue_s", settings.max_queue_limit_s)):
         if (getattr(spec, name) or 0) > limit_s:
             raise InvalidInput(name, f"may be at most {limit_s:g} here")
-
-
-def _model(backend: Backend, spec: JobSpec) -> ModelCard:
-    """Return the model that the spec names.
-
-    Without a name it is the only model of the spec's kind, or the configured one if there are several.
-
-    Raises `NotReady` if no model of the kind is served, and `InvalidInput` if this one is not.
-    """
-    if known := backend.served_models.get((spec.kind, spec.model or "")):
-        return known
-    served = {card.name: card for card in backend.registry.models() if card.kind == spec.kind}
-    if not served:
-        raise NotReady(f"no worker has served a {spec.kind} model yet")
-    name = spec.model
-    if name is None:
-        name = backend.settings.model_name(spec.kind)
-        if len(served) == 1:
-            name = next(iter(served))
-    if name not in served:
-        raise InvalidInput("model", f"{name} is not served; these are: {', '.join(served)}")
-    return served[name]
 
 
 def _with_retry_after(error: QueueFull, backend: Backend, card: ModelCard) -> QueueFull:

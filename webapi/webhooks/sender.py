@@ -114,7 +114,7 @@ def post(
     not reachable, or if there is no response within `timeout_s` seconds.
     """
     url = check_url(store.settings, record.spec.webhook_url or "")
-    body, now, message_id = payload(record), datetime.now(UTC), f"msg_{record.id}"
+    body, now, message_id = payload(record, store.settings.path_prefix), datetime.now(UTC), f"msg_{record.id}"
     key = SigningKeys(store).webhook_key(record.owner)
     headers: dict[bytes | str, bytes | str] = {
         "Host": url.netloc,  # httpcore's own Host header lacks the brackets of an IPv6 address
@@ -136,10 +136,13 @@ def post(
         raise DeliveryFailed(f"{url.host}: {str(error) or type(error).__name__}") from error
 
 
-def payload(record: Record) -> str:
-    """Return the webhook's body as JSON: its type, the time of the end, and the job as the API shows it."""
+def payload(record: Record, prefix: str = "") -> str:
+    """Return the webhook's body as JSON: its type, the time of the end, and the job as the API shows it.
+
+    The paths of the job's links begin with `prefix`.
+    """
     ended_at = rfc3339(record.finished_at or record.created_at)
-    document = JobDocument.from_record(record).model_dump()
+    document = JobDocument.from_record(record, prefix).model_dump()
     return json.dumps({"type": f"job.{record.state}", "timestamp": ended_at, "data": document})
 
 

@@ -36,6 +36,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Lines:
     def found() -> list[dict[str, Any]]:
         records = (record for record in caplog.records if record.name == audit.logger.name)
         logged = [json.loads(record.getMessage()) for record in records]
+        assert all(line.pop("request_id") for line in logged)
         return [{name: value for name, value in line.items() if name != "time"} for line in logged]
 
     return found

@@ -19,6 +19,13 @@ from tests.support.web.webstack import HELLO, TIMEOUT_S, Web
 from webapi.keys.keys import Keys
 from worker.jobs.events import Succeeded, Token
 
+#: What the configurations get so that the API also has a path prefix.
+CADDY_PREFIX = """handle_path /stoker/* {
+\t\treverse_proxy 127.0.0.1:8000 {
+\t\t\theader_up X-Forwarded-Prefix /stoker
+\t\t}
+\t}"""
+NGINX_PREFIX = "location /stoker/ { proxy_pass http://stoker/; proxy_set_header X-Forwarded-Prefix /stoker; }"
 DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})
 
 
@@ -56,7 +63,13 @@ def nginx(folder: Path, port: int, api: str) -> list[str]:
     """Write nginx's configuration. Return the command that runs it in the foreground."""
     text = replaced(
         documented("nginx"),
-        {"443": str(port), "127.0.0.1:8000": api, "/etc/ssl": str(folder), "/var/log/nginx": str(folder)},
+        {
+            "    location / {": f"    {NGINX_PREFIX}\n    location / {{",
+            "443": str(port),
+            "127.0.0.1:8000": api,
+            "/etc/ssl": str(folder),
+            "/var/log/nginx": str(folder),
+        },
     )
     kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
     temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
@@ -72,6 +85,7 @@ def caddy(folder: Path, port: int, api: str) -> list[str]:
         {
             "{\n\tservers": "{\n\tadmin off\n\tauto_https disable_redirects\n\tservers",
             "stoker.example {": f"https://localhost:{port} {{\n\ttls {folder}/stoker.pem {folder}/stoker.key",
+            "\treverse_proxy": f"\t{CADDY_PREFIX}\n\treverse_proxy",
             "127.0.0.1:8000": api,
         },
     )
@@ -139,6 +153,23 @@ def test_proxy_passes_uploads_and_results(web: Web, proxy: Proxy, clip: bytes) -
         assert accepted.status_code == 202
         cookie = client.post(f"/v1/jobs/{accepted.json()['id']}/token").headers["Set-Cookie"]
         assert "Secure" in cookie.split("; ")
+
+
+def test_proxy_with_a_prefix_gets_links_that_work(web: Web, proxy: Proxy) -> None:
+    with proxy.client(Keys(web.ledger.store).create("ci").text) as client:
+        accepted = client.post("/stoker/v1/jobs/chat", json=HELLO)
+        job_id = accepted.json()["id"]
+        assert accepted.headers["Location"] == f"/stoker/v1/jobs/{job_id}"
+        assert client.get(accepted.headers["Location"]).json()["links"] == accepted.json()["links"]
+        token = client.post(f"{accepted.headers['Location']}/token").json()
+        del client.headers["Authorization"]
+        client.cookies.clear()
+        web.ledger.cancel(job_id)
+        assert "event: canceled" in client.get(token["events"]).text
+        document = client.get("/stoker/openapi.json").json()
+        assert document["servers"] == [{"url": "/stoker"}]
+        forged = client.get("/openapi.json", headers={"X-Forwarded-Prefix": "/forged"}).json()
+        assert forged["servers"] == [{"url": "/"}]
 
 
 def test_proxy_refuses_body_over_the_limit(web: Web, proxy: Proxy) -> None:

@@ -157,11 +157,14 @@ def test_submit_chat_refuses_bodies_over_the_limit(web: Web) -> None:
     [
         ("GET", "/nowhere", 404, "not_found"),
         ("GET", "/v1/jobs/nobody", 404, "not_found"),
+        ("DELETE", "/v1/jobs/nobody", 404, "not_found"),
         ("GET", "/v1/jobs/nobody/result", 404, "not_found"),
         ("GET", "/v1/jobs/nobody/memory", 404, "not_found"),
         ("POST", "/v1/jobs/nobody/cancel", 404, "not_found"),
         ("DELETE", "/v1/jobs/..%2f..", 404, "not_found"),
         ("PUT", "/v1/jobs/chat", 405, "method_not_allowed"),
+        ("GET", "/v1/jobs/chat", 405, "method_not_allowed"),
+        ("DELETE", "/v1/jobs/video", 405, "method_not_allowed"),
     ],
 )
 def test_unknown_resources_answer_with_problems(
@@ -171,6 +174,13 @@ def test_unknown_resources_answer_with_problems(
     assert_refused(web, response, status)
     assert response.json()["code"] == code
     assert ("Allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize("job_id", ["nope", "0" * 32, "chat1", "chat.tiny", "ž"])
+@pytest.mark.parametrize("part", ["", "/events", "/result", "/memory", "/memory.svg"])
+def test_unknown_job_has_the_same_answer_on_all_routes(web: Web, job_id: str, part: str) -> None:
+    answer = web.http.get(f"/v1/jobs/{job_id}{part}")
+    assert (answer.status_code, answer.json()["detail"]) == (404, f"there is no job {job_id}")
 
 
 def test_full_queue_refuses_chats_and_uploads(web: Web, clip: bytes) -> None:

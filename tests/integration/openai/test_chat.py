@@ -23,6 +23,7 @@ from tests.support.web.openai_clients import (
 )
 from tests.support.web.webstack import TIMEOUT_S, Web
 from worker.jobs.events import Failed, Succeeded, Token
+from worker.jobs.records import ModelCard
 from worker.jobs.specs import TO_CONTEXT_END, ChatJob
 
 
@@ -175,10 +176,18 @@ def test_completion_ignores_neutral_null_and_unknown_fields(web: Web) -> None:
         assert spec == bare
 
 
+def test_models_list_begins_with_default_chat_model(web: Web) -> None:
+    for name in ("SmolLM2-135M-Instruct", "another"):
+        web.registry.publish_model(ModelCard(name, "chat", f"chat.{name}"))
+    with client_of(web) as client:
+        names = [model.id for model in client.models.list()]
+    assert names == ["SmolLM2-135M-Instruct", "another", "tiny", "matte"]
+
+
 def test_models_are_listed_and_retrieved(web: Web) -> None:
     with client_of(web) as client:
         listed = {model.id: model for model in client.models.list()}
-        assert listed.keys() == {"tiny", "matte"}
+        assert [*listed] == ["tiny", "matte"]
         assert listed["tiny"].owned_by == "stoker"
         assert client.models.retrieve("tiny") == listed["tiny"]
         for name in ("gpt-5", "meta-llama/Llama-3"):

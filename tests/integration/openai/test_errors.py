@@ -108,7 +108,10 @@ def test_errors_by_path_and_method(web: Web) -> None:
     assert sorted(wrong.headers["Allow"].split(", ")) == ["OPTIONS", "POST"]
     assert wrong.json()["error"]["code"] == "method_not_allowed"
     assert web.http.get("/v1/videos/a/b").json()["error"]["type"] == "not_found_error"
-    for path in ("/v1/embeddings", "/v1/modelsandmore", "/v1/jobs/nobody"):
+    for path in ("/v1/embeddings", "/v1/modelsandmore", "/v1/", "/v1/files/a/content"):
+        error = web.http.post(path).json()["error"]
+        assert (error["type"], error["message"]) == ("not_found_error", f"There is no route POST {path}.")
+    for path in ("/v1/jobs/nobody", "/v1/jobs/a/b", "/v1/queues/a", "/v1/workers/a", "/nowhere"):
         assert web.http.get(path).headers["Content-Type"] == "application/problem+json"
 
 
@@ -117,6 +120,8 @@ def test_completion_unknown_model_is_not_found(web: Web, model: str) -> None:
     with client_of(web) as client, pytest.raises(openai.NotFoundError, match=model) as caught:
         request_completion(client, model=model)
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    assert ("video model, for jobs at /v1/jobs/video" in str(caught.value)) == (model == "matte")
+    assert "models here are: tiny" in str(caught.value)
     assert web.is_untouched()
 
 

@@ -54,5 +54,9 @@ class Api(Area):
     [Connections](security.md#connections)."""
     trusted_proxies: CommaSeparated[Network] = (ip_network("127.0.0.1"), ip_network("::1"))
     """The addresses and networks of proxies in front of the API, separated by commas. The API believes their
-    `X-Forwarded-Proto`, and any number of clients may come from them. See [A proxy with
-    TLS](deployment.md#a-proxy-with-tls)."""
+    `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Prefix`, and any number of clients may come from
+    them. See [A proxy with TLS](deployment.md#a-proxy-with-tls)."""
+    path_prefix: str = Field("", pattern=r"^((/[A-Za-z0-9._~-]+)+)?$")
+    """The path under which a proxy offers the API, such as `/stoker`, if the proxy does not send it as
+    `X-Forwarded-Prefix`. Links in webhooks begin with it, too. See [A path
+    prefix](deployment.md#a-path-prefix)."""
