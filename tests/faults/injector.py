@@ -42,8 +42,8 @@ REDIS_FAULTS = (
     FaultKind.KILL_PRIMARY,
     FaultKind.STOP_PRIMARY,
 )
-#: Seconds for which a killed primary stays away. The Sentinels promote a replica within half of them.
-PRIMARY_DOWN_S = 5.0
+#: Seconds for which a killed primary stays away, so that the Sentinels promote a replica.
+PRIMARY_DOWN_S = 6.0
 #: Seconds between two SIGTERMs to a worker.
 SECOND_SIGNAL_S = 0.3
 

@@ -17,7 +17,7 @@ __all__ = ["SERVICE", "SentinelGroup", "running_group"]
 
 SERVICE = "mymaster"
 #: A server that has been silent for this long counts as lost, and a failover takes at most this long (ms).
-DOWN_MS, FAILOVER_MS = 1000, 5000
+DOWN_MS, FAILOVER_MS = 2000, 5000
 
 
 @dataclass
@@ -66,15 +66,21 @@ class SentinelGroup:
         return None
 
     def _server_argv(self, port: int) -> list[str]:
+        """Return the command line. A server that starts again has the role that its config says.
+
+        Sentinels write the role into the config: without that, a server that was the primary would come back
+        as the replica of a server that is none.
+        """
         data = self.folder / str(port)
         data.mkdir()
-        place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(data), "--save", ""]
-        durability = ["--appendonly", "yes", "--maxmemory-policy", "noeviction"]
+        config = data / "valkey.conf"
+        lines = [f"port {port}", "bind 127.0.0.1", f"dir {data}", 'save ""', "appendonly yes"]
         # A replica gets its copy at once, and a primary that is cut off from both refuses writes.
-        replication = ["--repl-diskless-sync-delay", "0", "--min-replicas-to-write", "1"]
+        lines += ["maxmemory-policy noeviction", "repl-diskless-sync-delay 0", "min-replicas-to-write 1"]
         if port != self.servers[0]:
-            replication += ["--replicaof", f"127.0.0.1 {self.servers[0]}"]
-        return [str(get_binary_path()), *place, *durability, *replication]
+            lines.append(f"replicaof 127.0.0.1 {self.servers[0]}")
+        config.write_text("\n".join(lines) + "\n")
+        return [str(get_binary_path()), str(config)]
 
     def _sentinel_argv(self, port: int) -> list[str]:
         """Return the command line. The config names all others, as a Sentinel would find out in 10 s."""

@@ -56,4 +56,6 @@ class Replicas:
             pipe.set(self._key, "")
             pipe.wait(self.needed, self._wait_ms)
             *replies, _, reached = pipe.execute()
+        if reached < self.needed:  # the server may be a primary that others have replaced: look for them
+            self._client.connection_pool.disconnect(inuse_connections=False)
         return replies, reached >= self.needed
