@@ -47,7 +47,13 @@ def stack(settings: Settings, tmp_path: Path) -> Iterator[MixedStack]:
         yield stack
 
 
-@pytest.mark.parametrize("order", [(WORKERS, API), (API, WORKERS)], ids=["workers_first", "api_first"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param((WORKERS, API), id="workers_first"),
+        pytest.param((API, WORKERS), id="api_first", marks=pytest.mark.long),
+    ],
+)
 def test_upgrade_and_downgrade_under_load(
     stack: MixedStack, order: Sequence[Sequence[Part]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
