@@ -26,8 +26,9 @@ from itertools import chain, count
 from random import Random
 
 from bench.streams import Timing, median_ms, run_clients, stream_chat, tokens_per_second
+from tests.support.chat.requests import chat_request
 from webapi.cli.demo import running_stack
-from worker.chat.engine import ChatRequest, Delta
+from worker.chat.engine import Delta
 from worker.chat.engines import make_engine
 from worker.devices.lease import lease
 from worker.jobs.settings import Settings
@@ -72,7 +73,7 @@ class BareEngine:
         self._finished[chat_id] = finished = asyncio.get_running_loop().create_future()
         self._times[chat_id], self._counts[chat_id] = [], 0
         ids = self.engine.prompt_template.encode([{"role": "user", "content": prompt(number)}])
-        self.engine.submit(ChatRequest(chat_id, ids, tokens, temperature=0, ignore_eos=True))
+        self.engine.submit(chat_request(chat_id, ids, tokens, temperature=0, ignore_eos=True))
         await finished
         times = self._times[chat_id]
         return Timing(began, times[0], times[-1], self._counts[chat_id], len(times))

@@ -28,7 +28,7 @@ def test_stop_string_is_ignored_before_min_tokens(started: StartedEngine) -> Non
     started.run_requests(chat(started, "a"))
     deltas = started.recorder.deltas("a")
     (early, at), late = next((d.text, n) for n, d in enumerate(deltas) if d.text.strip()), deltas[-2].text
-    started.run_requests(chat(started, "b", stop=(early, late), min_tokens=at + 1))
+    started.run_requests(chat(started, "b", stop=[early, late], min_tokens=at + 1))
     assert started.recorder.text("b").startswith(early)
     assert started.recorder.ends("b")[0].finish_reason == "stop"
 
@@ -61,7 +61,7 @@ def test_cancel_ignores_unknown_and_finished_requests(started: StartedEngine) ->
 def test_stop_string_partial_match_is_emitted_at_end(started: StartedEngine) -> None:
     started.run_requests(chat(started, "a"))
     text = started.recorder.text("a")
-    started.run_requests(chat(started, "a", stop=(text[-3:] + "\0",)))
+    started.run_requests(chat(started, "a", stop=[text[-3:] + "\0"]))
     assert started.recorder.text("a") == text
     assert started.recorder.ends("a")[0].finish_reason == "length"
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.chat.engines import SHORT_QUESTION, StartedEngine, chat
+from tests.support.chat.requests import with_sampling
 from worker.chat.engine import ChatRequest, Delta
 
 EMOJI = "Repeat exactly: 🎉🎊🦄 こんにちは 你好 Ω≈ç√ 🎉🎊🦄"
@@ -24,7 +25,7 @@ def assert_resumes(started: StartedEngine, request: ChatRequest) -> None:
 
     The rest must have the same text, ids and finish reason as the undisturbed answer.
     """
-    if request.temperature > 0 and not started.keeps_draws:
+    if request.sampling.temperature > 0 and not started.keeps_draws:
         pytest.skip("this model runner of vLLM starts the draws of a seed again")
     whole = undisturbed(started, request)
     ids = started.recorder.ids(request.id)
@@ -48,7 +49,7 @@ def test_resume_continues_at_any_cut(started: StartedEngine, options: dict[str, 
     [
         {"ignore_eos": True},
         {"min_tokens": 10, "temperature": 1.0, "seed": 11},
-        {"min_tokens": 9, "stop": ("a",)},
+        {"min_tokens": 9, "stop": ["a"]},
     ],
 )
 def test_resume_keeps_min_tokens_at_any_cut(started: StartedEngine, options: dict[str, Any]) -> None:
@@ -57,7 +58,7 @@ def test_resume_keeps_min_tokens_at_any_cut(started: StartedEngine, options: dic
 
 def test_resume_finds_stop_string_at_any_cut(started: StartedEngine) -> None:
     stop = text(undisturbed(started, chat(started, "a")))[9:34]
-    request = chat(started, "a", stop=("never said", stop))
+    request = chat(started, "a", stop=["never said", stop])
     assert (
         undisturbed(started, request)[-2].text == ""
     )  # held back, because the stop string has several tokens
@@ -66,7 +67,7 @@ def test_resume_finds_stop_string_at_any_cut(started: StartedEngine) -> None:
 
 def test_resume_emits_partial_stop_string_at_any_cut(started: StartedEngine) -> None:
     answer = text(undisturbed(started, chat(started, "a")))
-    request = chat(started, "a", stop=(answer[4:30] + "\0", answer[-9:] + "\0"))
+    request = chat(started, "a", stop=[answer[4:30] + "\0", answer[-9:] + "\0"])
     assert text(undisturbed(started, request)) == answer
     assert_resumes(started, request)
 
@@ -79,10 +80,10 @@ def test_resume_keeps_characters_whole_at_any_cut(started: StartedEngine) -> Non
 
 def test_resume_without_room_for_token_emits_held_back_text(started: StartedEngine) -> None:
     answer = text(undisturbed(started, chat(started, "a")))
-    request = chat(started, "a", stop=(answer[-3:] + "\0",), max_tokens=17)
+    request = chat(started, "a", stop=[answer[-3:] + "\0"], max_tokens=17)
     before = undisturbed(started, request)[:16]
     assert text(before) == answer[:-3]
-    full = replace(request, max_tokens=16, generated_ids=started.recorder.ids("a")[:16])
+    full = replace(with_sampling(request, max_tokens=16), generated_ids=started.recorder.ids("a")[:16])
     assert undisturbed(started, full) == [Delta("a", answer[-3:], (), "length")]
 
 

@@ -5,13 +5,13 @@ The tests make the model fail half way through a step.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from tests.support.chat.engines import StartedEngine, chat
+from tests.support.chat.requests import with_sampling
 from worker.chat.engine import ChatRequest, Delta
 from worker.jobs.errors import OutOfMemory
 
@@ -68,7 +68,7 @@ def cache_of(started: StartedEngine) -> "PagedAttentionCache":
 
 def make_requests(started: StartedEngine, count: int, max_tokens: int = 8) -> list[ChatRequest]:
     requests = [chat(started, str(n), f"Tell me about the number {n}.", max_tokens) for n in range(count)]
-    return [replace(request, temperature=n % 2, seed=n) for n, request in enumerate(requests)]
+    return [with_sampling(request, temperature=float(n % 2), seed=n) for n, request in enumerate(requests)]
 
 
 def assert_out_of_memory(deltas: Sequence[Delta]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tests.support.chat.engines import LONG_QUESTION, MODEL_ENGINES, StartedEngine, encode
 from tests.support.chat.prefix_hits import counted_prefix_hits
 from tests.support.chat.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
+from tests.support.chat.requests import chat_request, with_sampling
 from worker.chat.engine import ChatRequest
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.parametrize("engine_name", MODEL_ENGINES, indirect=True
 
 def test_model_engine_knows_capital_of_japan(started: StartedEngine) -> None:
     ids = encode(started, QUESTIONS[0])
-    started.run_requests(ChatRequest("a", ids, 40, temperature=0.0))
+    started.run_requests(chat_request("a", ids, 40, temperature=0.0))
     assert "Tokyo" in started.recorder.text("a")
     assert started.recorder.ends("a")[0].finish_reason == "stop"
 
@@ -30,7 +31,7 @@ def batched_answers(shared: StartedEngine) -> dict[str, str]:
 
 
 def greedy(started: StartedEngine, text: str) -> ChatRequest:
-    return ChatRequest(text, encode(started, text), NEW_TOKENS, temperature=0.0)
+    return chat_request(text, encode(started, text), NEW_TOKENS, temperature=0.0)
 
 
 @pytest.mark.parametrize("text", QUESTIONS[:4])
@@ -44,7 +45,7 @@ def test_model_engine_greedy_equals_generate(
 
 def test_model_engine_seed_draws_same_alone_and_batched(started: StartedEngine) -> None:
     requests = [
-        ChatRequest(text, encode(started, text), 24, temperature=0.9, top_p=0.95, seed=n)
+        chat_request(text, encode(started, text), 24, temperature=0.9, top_p=0.95, seed=n)
         for n, text in enumerate(QUESTIONS)
     ]
     started.run_requests(*requests)
@@ -56,7 +57,7 @@ def test_model_engine_seed_draws_same_alone_and_batched(started: StartedEngine) 
 
 def test_model_engine_draws_differ_by_seed_and_without_seed(started: StartedEngine) -> None:
     ids = encode(started, QUESTIONS[1])
-    requests = [ChatRequest(str(n), ids, 16, seed=n if n < 4 else None) for n in range(8)]
+    requests = [chat_request(str(n), ids, 16, seed=n if n < 4 else None) for n in range(8)]
     started.run_requests(*requests)
     assert len({started.recorder.text(str(n)) for n in range(8)}) == 8
 
@@ -64,30 +65,30 @@ def test_model_engine_draws_differ_by_seed_and_without_seed(started: StartedEngi
 def test_model_engine_tiny_top_p_is_greedy(started: StartedEngine) -> None:
     ids = encode(started, QUESTIONS[2])
     started.run_requests(
-        ChatRequest("greedy", ids, 24, temperature=0.0),
-        ChatRequest("narrow", ids, 24, temperature=1.5, top_p=1e-6, seed=5),
-        ChatRequest("wide", ids, 24, temperature=1.5, seed=5),
+        chat_request("greedy", ids, 24, temperature=0.0),
+        chat_request("narrow", ids, 24, temperature=1.5, top_p=1e-6, seed=5),
+        chat_request("wide", ids, 24, temperature=1.5, seed=5),
     )
     assert started.recorder.text("narrow") == started.recorder.text("greedy") != started.recorder.text("wide")
 
 
 def test_model_engine_seed_minus_one_is_a_seed(started: StartedEngine) -> None:
     ids = encode(started, QUESTIONS[1])
-    started.run_requests(*[ChatRequest(str(n), ids, 16, seed=-1) for n in range(2)])
+    started.run_requests(*[chat_request(str(n), ids, 16, seed=-1) for n in range(2)])
     assert started.recorder.ids("0") == started.recorder.ids("1")
 
 
 def test_model_engine_shares_prefix_only_with_same_cache_salt(started: StartedEngine) -> None:
     """The answer completes a block of the cache: vLLM's have 128 tokens on the CPU, and transformers' 32."""
     prompt = encode(started, f"Salt in caches. {LONG_QUESTION * 18}")[:250]
-    first = ChatRequest("a", prompt, 8, temperature=0.0, ignore_eos=True, cache_salt="alice")
+    first = chat_request("a", prompt, 8, temperature=0.0, ignore_eos=True, cache_salt="alice")
     with counted_prefix_hits(started) as hits:
         answer = started.run_requests(first)["a"]
         longer = [*prompt, *started.recorder.ids("a")]
         for salt in ("bob", "", "alice"):
             assert started.run_requests(replace(first, cache_salt=salt))["a"] == answer
         for salt in ("carol", "alice"):
-            started.run_requests(replace(first, prompt=longer, max_tokens=1, cache_salt=salt))
+            started.run_requests(replace(with_sampling(first, max_tokens=1), prompt=longer, cache_salt=salt))
     cold, bob, nobody, alice, carol, alice_continues = hits
     assert (cold, bob, nobody, carol) == (0, 0, 0, 0)
     assert 128 <= alice < alice_continues == 256

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.chat.engines import StartedEngine, encode
+from tests.support.chat.requests import chat_request
 from tests.support.chat.tiny_models import tokenized
-from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine.engine import TransformersEngine
 from worker.jobs.errors import EngineFailed, ModelMissing
 
@@ -18,7 +18,7 @@ def test_transformers_engine_small_cache_serves_many_prompts(serve: Callable[...
     """Run prompts that fill the cache many times over. Blocks that are kept for sharing must give way."""
     started = serve("transformers", slots=2, context_length=96)
     names = [f"{word} " * 60 for word in ("red", "green", "blue", "old", "new", "warm", "cold", "wet")]
-    requests = [ChatRequest(name, encode(started, name)[:80], 16, temperature=0.0) for name in names]
+    requests = [chat_request(name, encode(started, name)[:80], 16, temperature=0.0) for name in names]
     runs = started.run_requests(*requests)
     assert all(deltas[-1].finish_reason in ("length", "stop") for deltas in runs.values())
     manager = started.engine._manager  # type: ignore[attr-defined]

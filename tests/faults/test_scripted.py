@@ -10,7 +10,7 @@ from worker.jobs.specs import ChatJob, validate
 def request(job: ChatJob, engine: ScriptedEngine) -> ChatRequest:
     content = job.messages[0].content
     prompt = engine.prompt_template.encode([{"role": "user", "content": content}])
-    return ChatRequest(content, prompt, job.max_tokens, stop=tuple(job.stop))
+    return ChatRequest(content, prompt, job)
 
 
 def test_scripted_engine_output_is_as_expected() -> None:

@@ -10,8 +10,8 @@ from tests.gpu.ballast import fill_device
 from tests.support.assets import asset
 from tests.support.chat.engines import MODEL, SHORT_QUESTION
 from tests.support.chat.recorder import Recorder
+from tests.support.chat.requests import chat_request, with_sampling
 from tests.support.stack import Stack, eventually, free_port
-from worker.chat.engine import ChatRequest
 from worker.chat.transformers_engine.engine import TransformersEngine
 from worker.devices.gpus import list_gpus
 from worker.jobs.errors import OutOfMemory
@@ -59,7 +59,7 @@ def test_transformers_full_gpu_ends_chat_but_not_engine() -> None:
     engine = TransformersEngine(asset(MODEL), "cuda", slots=4)
     recorder = Recorder()
     engine.start(recorder.on_step, recorder.on_broken)
-    request = ChatRequest("a", range(100, 200), 8, temperature=0.0)  # a size without a CUDA graph so far
+    request = chat_request("a", range(100, 200), 8, temperature=0.0)  # a size without a CUDA graph so far
     try:
         fill_device(ballast)
         [*_, last] = recorder.run_requests(engine, request)["a"]
@@ -78,14 +78,14 @@ def test_transformers_min_tokens_holds_in_cuda_graphs() -> None:
     recorder = Recorder()
     engine.start(recorder.on_step, recorder.on_broken)
     prompt = engine.prompt_template.encode([{"role": "user", "content": SHORT_QUESTION}])
-    request = ChatRequest("as ever", prompt, 30, temperature=0.0)
+    request = chat_request("as ever", prompt, 30, temperature=0.0)
     try:
         for _ in range(3):  # from the second round on the steps replay CUDA graphs
             recorder.run_requests(
                 engine,
                 request,
-                replace(request, id="longer", min_tokens=20),
-                replace(request, id="on and on", ignore_eos=True),
+                with_sampling(replace(request, id="longer"), min_tokens=20),
+                with_sampling(replace(request, id="on and on"), ignore_eos=True),
             )
             assert len(recorder.ids("as ever")) < 20 <= len(recorder.ids("longer"))
             assert len(recorder.ids("on and on")) == 30

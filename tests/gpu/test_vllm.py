@@ -14,9 +14,10 @@ from tests.support.assets import asset
 from tests.support.chat.engine_contract import ChatEngineContract
 from tests.support.chat.engines import LONG_QUESTION, MODEL, SHORT_QUESTION, StartedEngine, chat, start_vllm
 from tests.support.chat.reference import nats_short
+from tests.support.chat.requests import chat_request
 from tests.support.chat.tiny_models import even_model
 from worker.chat.checkpoint import load_model
-from worker.chat.engine import ChatRequest, Delta
+from worker.chat.engine import Delta
 from worker.devices.gpus import list_gpus
 from worker.jobs.errors import ConfigurationError, EngineDied
 
@@ -137,7 +138,7 @@ def test_vllm_seeded_answer_resumes_with_same_token(started: StartedEngine) -> N
     ids = started.recorder.ids("a")
     same = 0
     for n in range(4, 20):
-        rest = ChatRequest(f"from {n}", request.prompt, 24, seed=7, generated_ids=ids[:n])
+        rest = chat_request(f"from {n}", request.prompt, 24, seed=7, generated_ids=ids[:n])
         started.run_requests(rest)
         same += started.recorder.ids(rest.id)[:1] == ids[n : n + 1]
     print(f"\n{same} of 16 resumed answers continue with the same token")

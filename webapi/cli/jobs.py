@@ -9,6 +9,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from webapi.cli.sampling_options import sampling_options
 from webapi.cli.table import print_table
 from webapi.client import Client, JobEvent
 from webapi.client.errors import Json
@@ -32,17 +33,13 @@ def _client(url: str | None) -> Client:
 @click.argument("prompt")
 @click.option("--system", help="System message before the prompt.")
 @click.option("--model", help="Name of the model. Needed if several are served.")
-@click.option("--max-tokens", type=int, help="Maximum length of the answer in tokens.")
-@click.option("--temperature", type=float, help="Sampling temperature; 0 takes the likeliest token.")
-@click.option("--top-p", type=float, help="Probability mass from which tokens are sampled.")
-@click.option("--seed", type=int, help="Seed of the sampling.")
-@click.option("--stop", multiple=True, help="Text before which the answer ends. May be repeated.")
-def chat(url: str | None, prompt: str, system: str | None, stop: Sequence[str], **options: Any) -> None:
+@sampling_options
+def chat(url: str | None, prompt: str, system: str | None, **options: Any) -> None:
     """Submit PROMPT as a chat and print the answer as it arrives. Ctrl-C cancels the job."""
     messages = [{"role": "system", "content": system}] if system else []
-    body = {"messages": [*messages, {"role": "user", "content": prompt}], "stop": list(stop), **options}
+    body = {"messages": [*messages, {"role": "user", "content": prompt}], **options}
     client = _client(url)
-    job = client.submit_chat({name: value for name, value in body.items() if value not in (None, [])})
+    job = client.submit_chat({name: value for name, value in body.items() if value not in (None, ())})
     timeline = Timeline()
     with _canceling(client, job):
         for event in timeline.watch(client.follow(job["id"])):

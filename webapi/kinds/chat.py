@@ -8,15 +8,22 @@ from webapi.auth import access
 from webapi.documents.jobs import ChatResultDocument
 from webapi.http.video_response import check_succeeded
 from webapi.services.backend import Backend
-from worker.jobs.errors import PromptTooLong
+from worker.jobs.errors import InvalidInput, PromptTooLong
 from worker.jobs.records import ModelCard, Record
+from worker.jobs.sampling import unsupported
 from worker.jobs.specs import ChatJob
 
 __all__ = ["admit", "result"]
 
 
 def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable[[], None]) -> None:
-    """Raise `PromptTooLong` if the conversation does not fit into the model's context (`ApiKind.admit`)."""
+    """Raise an error if the model cannot take the chat (`ApiKind.admit`).
+
+    It is `InvalidInput` if the model's engine does not support one of the sampling parameters, and
+    `PromptTooLong` if the conversation does not fit into the model's context.
+    """
+    for name in unsupported(spec, card.supports):
+        raise InvalidInput(name, f"{name} is not supported by the engine of {card.name}")
     if not backend.token_counter.is_short(spec.messages):
         check_room()
     context = math.inf if card.context_length is None else card.context_length

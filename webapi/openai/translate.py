@@ -23,7 +23,8 @@ from webapi.openai.schema import (
 )
 from worker.jobs.errors import InvalidInput
 from worker.jobs.events import LoggedEvent
-from worker.jobs.specs import TO_CONTEXT_END, ChatJob, validate
+from worker.jobs.sampling import TO_CONTEXT_END
+from worker.jobs.specs import ChatJob, validate
 
 __all__ = ["CompletionBuilder", "ParsedRequest", "failure", "parse_request"]
 

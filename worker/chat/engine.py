@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from worker.jobs.errors import JobFailed
 from worker.jobs.prompt import PromptTemplate
+from worker.jobs.sampling import SamplingParams
 
 FinishReason = Literal["stop", "length", "canceled", "error"]
 
@@ -19,19 +20,13 @@ class ChatRequest:
 
     - `id`: unique among running requests.
     - `prompt`: token ids.
-    - `max_tokens`: the most tokens of the whole answer, `generated_ids` included. The model's context may
-      end the answer earlier.
-    - `temperature`: a value below 1e-5 means greedy.
-    - `top_p`: the engine draws from the smallest set of tokens with at least this probability.
-    - `seed`: None means a random seed. The same seed draws the same token at the same position of the
-      sequence, whatever else runs. So a resumed request continues as it would have without the interruption.
-    - `stop`: strings that end the answer. The text ends before the first one.
+    - `sampling`: the parameters that clients give. Their numbers of tokens include `generated_ids`. A
+      temperature below 1e-5 means greedy. A seed draws by position, so that a resumed request continues as it
+      would have without the interruption. The first `min_tokens` tokens are no end-of-sequence tokens, and
+      the engine looks for no stop string in their text.
     - `generated_ids`: the token ids that an earlier attempt generated. The engine continues after them.
       Text that the earlier attempt already emitted is not repeated. Text it held back (half a character, the
       start of a stop string) is emitted once it is decided.
-    - `min_tokens`: the first `min_tokens` tokens of the answer, `generated_ids` included, are no
-      end-of-sequence tokens, and the engine looks for no stop string in their text.
-    - `ignore_eos`: an end-of-sequence token does not end the answer.
     - `cache_salt`: requests share cached prefixes of their prompts only with requests of the same salt. The
       time until the first token would otherwise tell what others have sent. It may be "", and contains only
       letters and digits.
@@ -39,14 +34,8 @@ class ChatRequest:
 
     id: str
     prompt: Sequence[int]
-    max_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
+    sampling: SamplingParams
     generated_ids: tuple[int, ...] = ()
-    min_tokens: int = 0
-    ignore_eos: bool = False
     cache_salt: str = ""
 
 
@@ -95,6 +84,13 @@ class ChatEngine(Protocol):
     @property
     def prompt_template(self) -> PromptTemplate:
         """The template that turns messages into a prompt for this model; known after `start`."""
+
+    @property
+    def supports(self) -> frozenset[str]:
+        """The names of the fields of `SamplingParams` that the engine obeys; known after `start`.
+
+        They include `COMMON_PARAMETERS`. The API refuses all others.
+        """
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         """Load the model, warm up with the shapes that serving uses, then serve.

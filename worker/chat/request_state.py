@@ -23,7 +23,7 @@ class RequestState:
         self.tokens_read = 0
         self._eos_tokens = eos_tokens
         self._last = request.generated_ids[-1] if request.generated_ids else None
-        self._detokenizer = Detokenizer(tokenizer, request.stop, request.min_tokens)
+        self._detokenizer = Detokenizer(tokenizer, request.sampling.stop, request.sampling.min_tokens)
         for token in request.generated_ids:
             # The earlier attempt emitted the text that this returns, and held back what is held back here.
             self._detokenizer.push(token)
@@ -52,5 +52,5 @@ class RequestState:
         return Delta(self.request.id, "", (), "error", error)
 
     def _finish_reason(self) -> FinishReason:
-        ended = self._last in self._eos_tokens and not self.request.ignore_eos
+        ended = self._last in self._eos_tokens and not self.request.sampling.ignore_eos
         return "stop" if self._detokenizer.stopped or ended else "length"

@@ -64,7 +64,7 @@ class RequestTracker:
         if files is None:
             raise EngineDied("the chat engine is not running")
         state = RequestState(request, files.prompt_template.tokenizer, files.eos_tokens)
-        longest = min(request.max_tokens, self._context_length - len(request.prompt))
+        longest = min(request.sampling.max_tokens, self._context_length - len(request.prompt))
         max_new_tokens = longest - len(request.generated_ids)
         only_delta = self._only_delta(state, max_new_tokens)
         with self._lock:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 from worker.chat.transcript import Transcript
-from worker.jobs.errors import EngineDied
+from worker.jobs.errors import EngineDied, Unsupported
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.sampling import unsupported
 from worker.jobs.specs import ChatJob
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run
@@ -64,6 +65,11 @@ class ChatRunner:
         """The model's prompt template, serialised."""
         return self._template.to_json()
 
+    @property
+    def sampling(self) -> frozenset[str]:
+        """The names of the sampling parameters that the engine supports."""
+        return self._engine.supports
+
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up. `on_broken` is called when the engine dies or hangs."""
         self._on_broken = on_broken
@@ -106,6 +112,8 @@ class ChatRunner:
         spec = run.record.spec
         if not isinstance(spec, ChatJob):
             raise TypeError(f"{run.record.id} is not a chat")
+        if names := unsupported(spec, self._engine.supports):  # another worker of the model supports them
+            raise Unsupported(f"the engine {self.engine_name} does not support {', '.join(names)}")
         history = self._ledger.events(run.record.id) if run.record.attempt > 1 else []
         logged = [event for event in history if event.type == "token"]
         text = "".join(event.data["text"] for event in logged)
@@ -115,14 +123,8 @@ class ChatRunner:
         request = ChatRequest(
             id=run.id,
             prompt=prompt,
-            max_tokens=spec.max_tokens,
-            temperature=spec.temperature,
-            top_p=spec.top_p,
-            seed=spec.seed,
-            stop=tuple(spec.stop),
+            sampling=spec,
             generated_ids=generated_ids,
-            min_tokens=spec.min_tokens,
-            ignore_eos=spec.ignore_eos,
             cache_salt="" if self._shared_prefix_cache else _cache_salt(run.record.owner),
         )
         return transcript, request

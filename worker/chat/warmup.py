@@ -7,6 +7,7 @@ from typing import Any
 
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 from worker.jobs.errors import EngineFailed
+from worker.jobs.sampling import SamplingParams
 
 #: Lengths of warm-up prompts in tokens: that of one long prompt, and that of the others.
 LONG_PROMPT, SHORT_PROMPT = 512, 32
@@ -15,7 +16,7 @@ LONG_PROMPT, SHORT_PROMPT = 512, 32
 GREEDY: dict[str, Any] = {"temperature": 0.0}
 SAMPLED: dict[str, Any] = {"top_p": 0.9}
 SEEDED: dict[str, Any] = {**SAMPLED, "seed": 1}
-STOPPED: dict[str, Any] = {**GREEDY, "stop": ("\0",), "min_tokens": 1}
+STOPPED: dict[str, Any] = {**GREEDY, "stop": ["\0"], "min_tokens": 1}
 OPTIONS: Sequence[dict[str, Any]] = (GREEDY, SAMPLED, {}, SEEDED, STOPPED)
 
 
@@ -71,7 +72,7 @@ def warmup_batches(
         n = next(names)
         pairs = max(1, min(size, context_length - 4) // 2)
         prompt = [n % 100, n // 100 % 100] * pairs  # no two begin alike, so none reuses another's cache
-        return ChatRequest(f"warmup {n}", prompt, 2, **options)
+        return ChatRequest(f"warmup {n}", prompt, SamplingParams(max_tokens=2, **options))
 
     yield from ([request(GREEDY, size)] for size in (LONG_PROMPT, *graph_sizes))
     yield from ([request(options)] for options in OPTIONS)

@@ -199,7 +199,7 @@ class MediaUnavailable(JobFailed):
 
 
 class Unsupported(JobFailed):
-    """Stored data cannot be read, because a newer version of Stoker wrote it."""
+    """Stored data needs a newer version of Stoker, or a job needs what its worker's engine lacks."""
 
     code = "unsupported"
 

@@ -1,7 +1,7 @@
 """The records of jobs, queues, workers and models, as typed values."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from worker.jobs.errors import Unsupported
 from worker.jobs.kinds import KINDS, model_of
+from worker.jobs.sampling import COMMON_PARAMETERS
 from worker.jobs.specs import JobSpec, read_spec
 from worker.jobs.stored import check_schema
 
@@ -142,6 +143,17 @@ class ModelCard:
     queue: str
     context_length: int | None = None
     digest: str | None = None
+    #: The names of the sampling parameters that its engine supports; None if the worker is too old to say.
+    sampling: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.sampling is not None:  # a list, if the card comes from JSON
+            object.__setattr__(self, "sampling", tuple(self.sampling))
+
+    @property
+    def supports(self) -> Collection[str]:
+        """The names of the sampling parameters that its engine supports."""
+        return COMMON_PARAMETERS if self.sampling is None else self.sampling
 
 
 @dataclass(frozen=True, slots=True)

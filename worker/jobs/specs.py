@@ -5,7 +5,6 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     FailFast,
     Field,
@@ -14,9 +13,9 @@ from pydantic import (
 )
 
 from worker.jobs.errors import InvalidInput, Unsupported
+from worker.jobs.sampling import SamplingParams
 
 __all__ = [
-    "TO_CONTEXT_END",
     "ChatJob",
     "JobSpec",
     "Message",
@@ -27,22 +26,14 @@ __all__ = [
     "validate",
 ]
 
-#: The `max_tokens` of an answer that is limited only by the model's context. No context is this long.
-TO_CONTEXT_END = 2**31 - 1
-
 #: With a constraint, pydantic refuses lone surrogates. JSON allows them, but no tokenizer takes them.
 Text = Annotated[str, StringConstraints(min_length=0)]
 #: Text that is stored and that no model reads.
 ShortText = Annotated[str, StringConstraints(max_length=1024)]
 ModelName = Annotated[str, StringConstraints(max_length=256)]
-Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=0, le=9)]
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
-
-
-def _listed(stop: Any) -> Any:
-    return [stop] if isinstance(stop, str) else stop
 
 
 class _Strict(BaseModel):
@@ -78,29 +69,13 @@ class JobSpec(_Strict):
         return re.split("[/?#]", (self.webhook_url or "").partition("//")[2], maxsplit=1)[0].lower()
 
 
-class ChatJob(JobSpec):
-    """A conversation that the model continues with one answer.
-
-    With `temperature` 0 decoding is greedy. With `seed` the answer is repeatable. The answer ends before a
-    `stop` string, and does not contain it. The model cannot end the answer before `min_tokens`, and with
-    `ignore_eos` not before `max_tokens`.
-    """
+class ChatJob(SamplingParams, JobSpec):
+    """A conversation that the model continues with one answer."""
 
     kind = "chat"
 
     #: Validation stops at the first wrong message: to report five million would block the whole API.
     messages: Annotated[list[Message], FailFast()] = Field(min_length=1)
-    max_tokens: int = Field(256, ge=1, le=TO_CONTEXT_END)
-    min_tokens: int = Field(0, ge=0, le=TO_CONTEXT_END)
-    ignore_eos: bool = False
-    temperature: float = Field(1.0, ge=0, le=2, allow_inf_nan=False)
-    top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: Annotated[
-        list[Stop],
-        Field(max_length=4),
-        BeforeValidator(_listed, json_schema_input_type=Stop | Annotated[list[Stop], Field(max_length=4)]),
-    ] = []
 
 
 class Requested(_Strict):

@@ -111,11 +111,12 @@ class Lifecycle(bootsteps.StartStopStep):
         log.info("%s is warm on %s: %s, %d at once", card.name, card.device, card.model, card.slots)
 
     def _publish_model(self) -> None:
-        prompt = self.parts.runner.prompt
+        card, runner = self.card, self.parts.runner
+        prompt = runner.prompt
         digest = hashlib.sha256(prompt.encode()).hexdigest() if prompt else None
-        card = self.card
+        sampling = None if runner.sampling is None else tuple(sorted(runner.sampling))
         self.parts.registry.publish_model(
-            ModelCard(card.model, card.kind, card.queue, self.parts.runner.context_length, digest), prompt
+            ModelCard(card.model, card.kind, card.queue, runner.context_length, digest, sampling), prompt
         )
 
     def start(self, worker: Any) -> None:

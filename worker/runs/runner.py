@@ -1,6 +1,6 @@
 """The interface of a runner, which connects a run to an engine that knows nothing of jobs and events."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from worker.runs.run import Run
@@ -28,6 +28,13 @@ class Runner(Protocol):
         """The model's serialised prompt template, or None for a kind without prompts.
 
         The API counts the tokens of requests with it.
+        """
+
+    @property
+    def sampling(self) -> Collection[str] | None:
+        """The names of the sampling parameters that the engine supports, or None for a kind without them.
+
+        The API refuses all others.
         """
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:

@@ -47,6 +47,7 @@ class VideoRunner:
     engine_name = "torch"
     context_length = None
     prompt = None
+    sampling = None
 
     def __init__(
         self,

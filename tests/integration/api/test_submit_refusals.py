@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.web.webstack import CHAT, CONTEXT_LENGTH, HELLO, TIMEOUT_S, Web, assert_refused, upload
+from tests.support.web.webstack import (
+    CHAT,
+    CONTEXT_LENGTH,
+    HELLO,
+    TIMEOUT_S,
+    Web,
+    assert_refused,
+    tiny_template,
+    upload,
+)
 from webapi.keys.keys import Keys
 from worker.jobs.events import Succeeded
 from worker.jobs.records import ModelCard
@@ -70,6 +79,23 @@ def test_submit_chat_long_prompt_refusal_names_both_lengths(web: Web) -> None:
     assert f"{CONTEXT_LENGTH} tokens" in detail
     assert f"context of {CONTEXT_LENGTH}" in detail
     web.submit(messages=[USER | {"content": fits}])
+
+
+def test_submit_chat_names_parameter_that_the_engine_lacks(web: Web) -> None:
+    lesser = ModelCard(
+        "lesser", "chat", "chat.lesser", CONTEXT_LENGTH, digest="1", sampling=("max_tokens", "stop")
+    )
+    web.registry.publish_model(lesser, tiny_template().to_json())
+    asked = HELLO | {"model": "lesser", "max_tokens": 3, "stop": ["a"], "temperature": 1.0}
+    for given in ({"top_p": 0.5}, {"top_p": 0.5, "seed": 1}):
+        response = web.http.post("/v1/jobs/chat", json=asked | given)
+        detail = assert_refused(web, response, 422, "top_p")
+        assert detail == "top_p is not supported by the engine of lesser"
+        openai = web.http.post("/v1/chat/completions", json=asked | given)
+        error = openai.json()["error"]
+        assert (openai.status_code, error["code"], error["param"]) == (400, "invalid_input", "top_p")
+    assert web.is_untouched()
+    assert web.http.post("/v1/jobs/chat", json=asked).status_code == 202
 
 
 def test_submit_chat_huge_prompt_is_refused_without_a_count(web: Web) -> None:

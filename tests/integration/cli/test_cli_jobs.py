@@ -69,12 +69,14 @@ def test_chat_prints_answer_and_timeline(web: Web) -> None:
             threading.Event().wait(0.1)  # a heartbeat comes in between
             web.worker.append(job_id, event)
 
-    options = ("--temperature", 0, "--max-tokens", 9, "--stop", "a", "--stop", "b", "--system", "Be brief")
+    limits = ("--max-tokens", 9, "--min-tokens", 2, "--ignore-eos", "--stop", "a", "--stop", "b")
+    options = ("--temperature", 0, "--system", "Be brief", *limits)
     result = with_worker(web, work, "chat", "Capital?", *options)
     assert (result.exit_code, result.stdout) == (0, "The capital is Tōkyō.\n")
     assert result.stderr.startswith("4 tokens, ")
     spec = web.ledger.page()[0].spec
     given = {"max_tokens": 9, "temperature": 0.0, "stop": ["a", "b"], "top_p": 1.0, "seed": None}
+    given |= {"ignore_eos": True, "min_tokens": 2}
     assert given.items() <= spec.model_dump().items()
     assert [m["role"] for m in spec.model_dump()["messages"]] == ["system", "user"]
 

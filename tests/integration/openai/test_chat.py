@@ -24,7 +24,8 @@ from tests.support.web.openai_clients import (
 from tests.support.web.webstack import TIMEOUT_S, Web
 from worker.jobs.events import Failed, Succeeded, Token
 from worker.jobs.records import ModelCard
-from worker.jobs.specs import TO_CONTEXT_END, ChatJob
+from worker.jobs.sampling import TO_CONTEXT_END
+from worker.jobs.specs import ChatJob
 
 
 def spec_of(web: Web, job_id: str) -> ChatJob:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 import pytest
 
 from tests.support.chat.engines import SHORT_QUESTION, StartedEngine, chat
-from worker.chat.engine import ChatRequest, Delta
+from tests.support.chat.requests import chat_request
+from worker.chat.engine import Delta
 from worker.jobs.errors import EngineFailed
+from worker.jobs.sampling import COMMON_PARAMETERS, SamplingParams
 
 
 class ChatEngineContract:
@@ -19,6 +21,9 @@ class ChatEngineContract:
             assert [delta.finish_reason is not None for delta in deltas] == [False] * (len(deltas) - 1) + [
                 True
             ]
+
+    def test_engine_supports_common_parameters(self, started: StartedEngine) -> None:
+        assert COMMON_PARAMETERS <= started.engine.supports <= SamplingParams.model_fields.keys()
 
     def test_deltas_come_from_one_engine_thread(self, started: StartedEngine) -> None:
         started.run_requests(chat(started, "a"))
@@ -35,7 +40,7 @@ class ChatEngineContract:
         requests = [
             chat(started, "as ever", SHORT_QUESTION),
             chat(started, "on and on", SHORT_QUESTION, ignore_eos=True),
-            chat(started, "stopped", SHORT_QUESTION, ignore_eos=True, stop=("a", "o")),
+            chat(started, "stopped", SHORT_QUESTION, ignore_eos=True, stop=["a", "o"]),
         ]
         started.run_requests(*requests)
         ends = {request.id: started.recorder.ends(request.id)[0].finish_reason for request in requests}
@@ -99,7 +104,7 @@ class ChatEngineContract:
         started.run_requests(chat(started, "a"))
         text = started.recorder.text("a")
         stop = text[slice(*cut)]
-        started.run_requests(chat(started, "a", stop=("never said", stop)))
+        started.run_requests(chat(started, "a", stop=["never said", stop]))
         assert started.recorder.text("a") == text[: text.find(stop)]
         assert started.recorder.ends("a")[0].finish_reason == "stop"
 
@@ -114,15 +119,15 @@ class ChatEngineContract:
         limit = started.engine.context_length
         prompt = [*chat(started, "a").prompt, *[9] * limit][: limit - 3]
         started.run_requests(
-            ChatRequest("last three", prompt, 50, temperature=0.0),
-            ChatRequest("full", [*prompt, 1, 1, 1], 50),
-            ChatRequest("over", [*prompt, 1, 1, 1, 1], 50),
-            ChatRequest("empty", [], 50),
-            ChatRequest("nothing asked", prompt[:9], 0),
+            chat_request("last three", prompt, 50, temperature=0.0),
+            chat_request("full", [*prompt, 1, 1, 1], 50),
+            chat_request("over", [*prompt, 1, 1, 1, 1], 50),
+            chat_request("empty", [], 50),
+            chat_request("nothing left", prompt[:9], 1, generated_ids=(1,)),
         )
         ends = {delta.id: delta for step in started.recorder.steps for delta in step if delta.finish_reason}
         assert len(started.recorder.ids("last three")) <= 3
         assert ends["full"] == Delta("full", "", (), "length")
-        assert ends["nothing asked"] == Delta("nothing asked", "", (), "length")
+        assert ends["nothing left"] == Delta("nothing left", "", (), "length")
         assert (ends["over"].finish_reason, ends["empty"].finish_reason) == ("error", "error")
         assert isinstance(ends["over"].error, EngineFailed)

@@ -13,6 +13,7 @@ import pytest
 from tests.support.assets import asset
 from tests.support.chat.fake_engine import FakeEngine
 from tests.support.chat.recorder import Recorder
+from tests.support.chat.requests import chat_request
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 from worker.chat.transformers_engine.engine import TransformersEngine
 from worker.chat.vllm_engine.engine import VllmEngine
@@ -51,11 +52,11 @@ class StartedEngine:
 
 
 def chat(
-    started: StartedEngine, id_: str, text: str = LONG_QUESTION, max_tokens: int = 16, **options: object
+    started: StartedEngine, id_: str, text: str = LONG_QUESTION, max_tokens: int = 16, **options: Any
 ) -> ChatRequest:
     """Make a request that asks `text`: greedy, unless the options have a temperature."""
     prompt = encode(started, text)
-    return ChatRequest(id_, prompt, max_tokens, **{"temperature": 0.0, **options})  # type: ignore[arg-type]
+    return chat_request(id_, prompt, max_tokens, **{"temperature": 0.0, **options})
 
 
 def encode(started: StartedEngine, text: str) -> list[int]:

@@ -9,6 +9,7 @@ from worker.chat.detokenizer import StopStrings
 from worker.chat.engine import ChatRequest, Delta, FinishReason, OnBroken, OnStep
 from worker.jobs.errors import EngineDied, EngineFailed
 from worker.jobs.prompt import PromptTemplate
+from worker.jobs.sampling import COMMON_PARAMETERS
 
 #: A tokenizer that splits text into words, for tests without model files.
 WORDS_JSON = (
@@ -47,6 +48,7 @@ class FakeEngine:
         script: Callable[[ChatRequest], Sequence[str]] | None = None,
     ) -> None:
         self.slots = slots
+        self.supports = COMMON_PARAMETERS
         self.context_length = context_length
         self.prompt_template = PromptTemplate(
             WORDS_JSON, "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant"
@@ -118,24 +120,24 @@ class FakeEngine:
 
     def _begin(self, request: ChatRequest) -> _Running:
         """Start a request after its `generated_ids`, whose last words may be held back."""
-        words, stop = self._script(request), StopStrings(request.stop)
+        words, stop = self._script(request), StopStrings(request.sampling.stop)
         for token in request.generated_ids:
-            if token >= request.min_tokens:
+            if token >= request.sampling.min_tokens:
                 stop.push(words[token] if token < len(words) else "")
         return _Running(request, words, stop, len(request.generated_ids))
 
     def _limit(self, request: ChatRequest) -> int:
         """Return the most tokens that the answer may have."""
-        return min(request.max_tokens, self.context_length - len(request.prompt))
+        return min(request.sampling.max_tokens, self.context_length - len(request.prompt))
 
     def _advance(self, running: _Running) -> Delta:
         """Return the delta of the next word. After the last word every token is an end-of-sequence token."""
         request, token = running.request, running.next
         word = running.words[token] if token < len(running.words) else ""
         running.next += 1
-        early = running.next <= request.min_tokens
+        early = running.next <= request.sampling.min_tokens
         text = word if early else running.stop.push(word)
-        ended = token >= len(running.words) and not early and not request.ignore_eos
+        ended = token >= len(running.words) and not early and not request.sampling.ignore_eos
         if not (ended or running.stop.found) and running.next < self._limit(request):
             return Delta(request.id, text, (token,))
         del self._running[request.id]

@@ -13,9 +13,10 @@ from tests.support.stack import eventually
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.runner import HANG_S, ChatRunner
 from worker.jobs.dispatch.dispatcher import Dispatcher
-from worker.jobs.errors import EngineDied, OutOfMemory
+from worker.jobs.errors import EngineDied, OutOfMemory, Unsupported
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.prompt import PromptTemplate
+from worker.jobs.sampling import COMMON_PARAMETERS
 from worker.jobs.specs import ChatJob, validate
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run
@@ -60,6 +61,20 @@ def logged_tokens(ledger: Ledger, job_id: str) -> list[tuple[int, int, str]]:
     """Return the index, count and text of each token event."""
     tokens = [event.data for event in ledger.events(job_id) if event.type == "token"]
     return [(token["index"], token["count"], token["text"]) for token in tokens]
+
+
+def test_chat_runner_refuses_parameters_that_its_engine_lacks(ledger: Ledger) -> None:
+    """The API knows only the worker of the model that has started last."""
+    submit(ledger, "a", seed=1)
+    engine = FakeEngine(WORDS, step_s=0.001)
+    engine.supports = COMMON_PARAMETERS - {"seed"}
+    with (
+        running(ledger, engine) as (runner, outbox),
+        pytest.raises(Unsupported, match="the engine fake does not support seed"),
+    ):
+        runner.run_job(claim(ledger, outbox, "a"))
+    assert runner.sampling == engine.supports
+    assert engine.submitted == []
 
 
 def test_chat_runner_logs_tokens_result_and_usage(ledger: Ledger) -> None:
@@ -161,7 +176,7 @@ def test_chat_runner_resumes_after_logged_tokens_of_newer_worker(ledger: Ledger)
     with running(ledger, engine) as (runner, outbox):
         runner.run_job(claim(ledger, outbox, "a"))
     [request] = engine.submitted
-    assert (len(request.prompt), request.generated_ids, request.max_tokens) == (3, (0, 1), 5)
+    assert (len(request.prompt), request.generated_ids, request.sampling.max_tokens) == (3, (0, 1), 5)
     job = ledger.get("a")
     assert job.done == 5
     assert job.result == {"text": "one two three four", "finish_reason": "stop"}

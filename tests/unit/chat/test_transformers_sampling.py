@@ -10,7 +10,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 )
 from transformers.generation.logits_process import TopPLogitsWarper
 
-from worker.chat.engine import ChatRequest
+from tests.support.chat.requests import chat_request, with_sampling
 from worker.chat.transformers_engine.gumbel import gumbel_noise
 from worker.chat.transformers_engine.sampling import TopP, sampling_options, sampling_processors
 
@@ -36,7 +36,8 @@ def draw(rows: list[tuple[dict[str, float | int], int]], logits: torch.Tensor = 
 
 
 def options(temperature: float = 1.0, top_p: float = 1.0, seed: int | None = 1) -> dict[str, float | int]:
-    return sampling_options(ChatRequest("a", [1], 1, temperature, top_p, seed), random_seed=77)
+    request = with_sampling(chat_request("a", [1], 1), temperature=temperature, top_p=top_p, seed=seed)
+    return sampling_options(request, random_seed=77)
 
 
 def chi_square(tokens: list[int], expected: torch.Tensor) -> float:
@@ -123,17 +124,17 @@ def test_gumbel_noise_is_pinned_between_versions() -> None:
 
 def test_sampling_options_without_seed_use_random_seed() -> None:
     assert options(seed=None)["seed"] == 77
-    assert options(seed=-(2**70))["seed"] == -(2**70)
-    assert draw([(options(seed=-(2**70)), 1)]) == draw([(options(seed=-(2**70)), 1)])
+    assert options(seed=-(2**63))["seed"] == -(2**63)
+    assert draw([(options(seed=-(2**63)), 1)]) == draw([(options(seed=-(2**63)), 1)])
 
 
 def test_min_length_allows_no_earlier_end_per_row() -> None:
     def min_length(min_tokens: int, seed: int) -> dict[str, float | int]:
-        request = ChatRequest("a", [1] * 10, 50, seed=seed, min_tokens=min_tokens)
+        request = chat_request("a", [1] * 10, 50, seed=seed, min_tokens=min_tokens)
         return sampling_options(request, random_seed=0)
 
     early = set(draw([(min_length(5, seed), 10 + seed % 5) for seed in range(500)]))
     assert early == set(range(VOCABULARY)) - set(EOS)
     assert set(draw([(min_length(5, seed), 15) for seed in range(500)])) == set(range(VOCABULARY))
-    greedy = sampling_options(ChatRequest("a", [1], 9, temperature=0.0, min_tokens=3), random_seed=0)
+    greedy = sampling_options(chat_request("a", [1], 9, temperature=0.0, min_tokens=3), random_seed=0)
     assert draw([(greedy, 3), (greedy, 4), ({}, 3)]) == [1, 0, 0]

@@ -11,7 +11,7 @@ def test_warmup_batches_run_prompt_of_each_graph_size_alone() -> None:
 
 def test_warmup_batches_fit_into_context() -> None:
     requests = [request for batch in warmup_batches(3, 64, (512,)) for request in batch]
-    assert all(len(request.prompt) + request.max_tokens <= 64 for request in requests)
+    assert all(len(request.prompt) + request.sampling.max_tokens <= 64 for request in requests)
 
 
 def test_warmup_batches_start_all_prompts_differently() -> None:

@@ -13,6 +13,7 @@ from worker.chat.request_tracker import RequestTracker
 from worker.chat.warmup import WarmUp
 from worker.jobs.errors import EngineDied, EngineFailed, OutOfMemory
 from worker.jobs.prompt import PromptTemplate
+from worker.jobs.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from transformers.generation.continuous_batching.requests import GenerationOutput
@@ -46,6 +47,13 @@ class TransformersEngine:
     def prompt_template(self) -> PromptTemplate:
         """The template that turns messages into a prompt for this model; known after `start`."""
         return self._loaded.prompt_template
+
+    @property
+    def supports(self) -> frozenset[str]:
+        """The names of the sampling parameters that the engine obeys; known after `start`."""
+        from worker.chat.transformers_engine.sampling import SUPPORTED
+
+        return SUPPORTED
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         """Load the model, warm up, then serve.
@@ -139,4 +147,5 @@ class TransformersEngine:
     def _warmup_batch(self, size: int, prompt_tokens: int) -> list[ChatRequest]:
         """Make `size` requests, greedy and sampled in turn, so that all code of serving runs once."""
         prompt = [0] * max(1, min(prompt_tokens, self.context_length - 4))
-        return [ChatRequest(f"{i}", prompt, 4, temperature=float(i % 2), top_p=0.9) for i in range(size)]
+        sampling = [SamplingParams(max_tokens=4, temperature=n, top_p=0.9) for n in (0.0, 1.0)]
+        return [ChatRequest(f"{i}", prompt, sampling[i % 2]) for i in range(size)]

@@ -90,7 +90,7 @@ class StepManager(ContinuousBatchingManager):
             admitted.key,
             max_new_tokens=admitted.max_new_tokens,
             streaming=True,
-            eos_token_id=[] if request.ignore_eos else self._eos_tokens,
+            eos_token_id=[] if request.sampling.ignore_eos else self._eos_tokens,
             **sampling_options(request, random_seed=secrets.randbits(63)),
         )
 

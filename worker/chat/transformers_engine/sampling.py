@@ -27,7 +27,10 @@ from transformers.generation.logits_process import (
 
 from worker.chat.engine import GREEDY_BELOW, ChatRequest
 from worker.chat.transformers_engine.gumbel import GREEDY, gumbel_noise, noise_key
+from worker.jobs.sampling import COMMON_PARAMETERS
 
+#: The sampling parameters that this engine obeys (`ChatEngine.supports`).
+SUPPORTED = COMMON_PARAMETERS
 #: On the CPU, top-p looks for the nucleus among this many of the likeliest tokens.
 HEAD_TOKENS = 1024
 
@@ -37,11 +40,12 @@ def sampling_options(request: ChatRequest, random_seed: int) -> dict[str, Any]:
 
     Without the option "seed" a request is greedy. A request that samples but has no seed gets `random_seed`.
     """
-    length = {"eos_from": len(request.prompt) + request.min_tokens} if request.min_tokens else {}
-    if request.temperature < GREEDY_BELOW:
+    given = request.sampling
+    length = {"eos_from": len(request.prompt) + given.min_tokens} if given.min_tokens else {}
+    if given.temperature < GREEDY_BELOW:
         return length
-    seed = random_seed if request.seed is None else request.seed
-    return length | {"temperature": float(request.temperature), "top_p": float(request.top_p), "seed": seed}
+    seed = random_seed if given.seed is None else given.seed
+    return length | {"temperature": given.temperature, "top_p": given.top_p, "seed": seed}
 
 
 def sampling_processors(

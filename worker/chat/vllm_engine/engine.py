@@ -74,6 +74,13 @@ class VllmEngine:
         """The template that turns messages into a prompt for this model; known after `start`."""
         return self._files.prompt_template
 
+    @property
+    def supports(self) -> frozenset[str]:
+        """The names of the sampling parameters that the engine obeys; known after `start`."""
+        from worker.chat.vllm_engine.sampling import SUPPORTED
+
+        return SUPPORTED
+
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         """Load the model, warm up, then serve.
 

@@ -7,7 +7,10 @@ from vllm.sampling_params import RequestOutputKind
 
 from worker.chat.engine import GREEDY_BELOW
 from worker.chat.request_tracker import AdmittedRequest
+from worker.jobs.sampling import COMMON_PARAMETERS
 
+#: The sampling parameters that this module translates (`ChatEngine.supports`).
+SUPPORTED = COMMON_PARAMETERS
 #: vLLM takes the seed -1 as "no seed". A request with that seed gets the other one instead.
 NO_SEED, REPLACEMENT_SEED = -1, 2**63 - 1
 
@@ -19,15 +22,15 @@ def sampling_params(admitted: AdmittedRequest, eos_tokens: AbstractSet[int]) -> 
     position, so a resumed request continues as it would have without the interruption. Its older runner
     starts the draws of a seed again from the beginning.
     """
-    request, max_tokens = admitted.request, admitted.max_new_tokens
+    given, max_tokens = admitted.request.sampling, admitted.max_new_tokens
     params = SamplingParams(
-        temperature=request.temperature if request.temperature >= GREEDY_BELOW else 0.0,
-        top_p=request.top_p,
-        seed=REPLACEMENT_SEED if request.seed == NO_SEED else request.seed,
+        temperature=given.temperature if given.temperature >= GREEDY_BELOW else 0.0,
+        top_p=given.top_p,
+        seed=REPLACEMENT_SEED if given.seed == NO_SEED else given.seed,
         max_tokens=max_tokens,
-        min_tokens=min(max_tokens, max(0, request.min_tokens - len(request.generated_ids))),
-        ignore_eos=request.ignore_eos,
-        stop_token_ids=[] if request.ignore_eos else sorted(eos_tokens),
+        min_tokens=min(max_tokens, max(0, given.min_tokens - len(admitted.request.generated_ids))),
+        ignore_eos=given.ignore_eos,
+        stop_token_ids=[] if given.ignore_eos else sorted(eos_tokens),
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
         skip_clone=True,  # no other code holds these parameters

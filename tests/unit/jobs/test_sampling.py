@@ -1,0 +1,36 @@
+"""The sampling parameters: their descriptions, what an engine lacks, and what an older worker supports."""
+
+import pytest
+
+from tests.support.ledger import QUEUE
+from worker.jobs.records import ModelCard
+from worker.jobs.sampling import COMMON_PARAMETERS, SamplingParams, unsupported
+from worker.jobs.specs import ChatJob
+from worker.jobs.stored import from_json, to_json
+
+
+def test_sampling_params_are_described() -> None:
+    properties = SamplingParams.model_json_schema()["properties"]
+    assert [name for name, schema in properties.items() if "description" not in schema] == []
+    assert properties.items() <= ChatJob.model_json_schema()["properties"].items()
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [({}, []), ({"top_p": 1.0, "seed": 4}, []), ({"top_p": 0.5, "stop": "a", "seed": 4}, ["top_p", "stop"])],
+)
+def test_unsupported_names_given_parameters_that_an_engine_lacks(
+    given: dict[str, object], names: list[str]
+) -> None:
+    params = SamplingParams.model_validate(given)
+    assert unsupported(params, COMMON_PARAMETERS - {"top_p", "stop"}) == names
+    assert unsupported(params, COMMON_PARAMETERS) == []
+
+
+def test_model_card_without_parameters_supports_the_common_ones() -> None:
+    older = ModelCard("tiny", "chat", QUEUE, 64, digest="1")
+    assert older.supports == COMMON_PARAMETERS
+    newer = ModelCard("tiny", "chat", QUEUE, 64, digest="1", sampling=("seed", "unheard_of"))
+    stored = from_json(ModelCard, to_json(newer))
+    assert (stored, len({stored, newer, older})) == (newer, 2)
+    assert set(stored.supports) == {"seed", "unheard_of"}
