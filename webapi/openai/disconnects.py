@@ -18,7 +18,7 @@ __all__ = ["cancel_on_disconnect", "is_disconnected"]
 
 logger = logging.getLogger(__name__)
 
-#: How often the connection is checked while the job has no events, in seconds.
+#: How often the connection is checked at least while the job has no events, in seconds.
 POLL_S = 1.0
 
 #: The operating system's poll, called with a timeout of 0. gevent's poll does not report POLLRDHUP, and it
@@ -48,21 +48,21 @@ def is_disconnected(environ: Mapping[str, Any]) -> bool:
 
 
 def cancel_on_disconnect(
-    backend: Backend, job_id: str, environ: Mapping[str, Any]
-) -> Generator[LoggedEvent, None, None]:
+    backend: Backend, job_id: str, environ: Mapping[str, Any], idle_s: float = POLL_S
+) -> Generator[LoggedEvent | None, None, None]:
     """Yield the job's events up to its terminal event while the client stays connected.
 
-    The connection is checked before each event, and once a second while there are none. If the client has
-    disconnected, or if this iterator is closed early, the job is canceled.
+    While there are none, it yields None every `idle_s` seconds, at least once a second. The connection is
+    checked before each event and each None. If the client has disconnected, or if this iterator is closed
+    early, the job is canceled.
     """
     ended = False
     try:
-        for event in follow(backend, job_id, 0, POLL_S):
+        for event in follow(backend, job_id, 0, min(idle_s, POLL_S)):
             if is_disconnected(environ):
                 return
-            if event is not None:
-                ended = event.terminal
-                yield event
+            ended = event is not None and event.terminal
+            yield event
     finally:
         if not ended:
             _cancel(backend, job_id)

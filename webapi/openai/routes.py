@@ -1,5 +1,6 @@
 """The routes `/v1/chat/completions` and `/v1/models` of OpenAI's API."""
 
+from collections.abc import Iterable
 from itertools import chain
 
 from flask import Blueprint, Response, request
@@ -11,6 +12,7 @@ from webapi.description.route import AnswerSpec, Body, describe
 from webapi.http.bodies import json_body
 from webapi.http.problems import problem
 from webapi.http.sse import HEADERS
+from webapi.openai.comments import end_comments, with_comments
 from webapi.openai.completion_body import ChatCompletionBody
 from webapi.openai.disconnects import cancel_on_disconnect
 from webapi.openai.schema import ChatCompletion, Model, ModelList
@@ -40,7 +42,8 @@ SUBMIT_ERRORS = (400, 404, 408, 413, 415, 429)
     "submit",
     {
         200: AnswerSpec(
-            "The answer. With `stream`, `data:` lines with one ChatCompletionChunk each, then `[DONE]`.",
+            "The answer. With `stream`, `data:` lines with one ChatCompletionChunk each, then `[DONE]`. "
+            "A silent stream has comments, such as `: queued, place 3`.",
             ChatCompletion,
             JOB,
             {EVENT_STREAM: sse_event({"description": "A ChatCompletionChunk as JSON, or `[DONE]`."})},
@@ -57,19 +60,33 @@ def complete() -> ResponseReturnValue:
     job_id = submit_named(backend, new_job_id(), parsed.job)
     model = parsed.job.model or backend.ledger.get(job_id).model
     builder = CompletionBuilder(job_id, model, parsed.request.include_usage)
-    events = cancel_on_disconnect(backend, job_id, request.environ)
-    awaited = ("token", "succeeded") if parsed.request.stream else ("succeeded",)
-    event = next((event for event in events if event.type in awaited or event.terminal), None)
-    if event is None or event.type not in awaited:
-        response = _error_response(event)
-    elif parsed.request.stream:
-        chunks = builder.stream(chain([event], events))
-        response = Response(chunks, mimetype="text/event-stream", headers=HEADERS)
+    silence_s = backend.settings.stream_silence_s
+    events = cancel_on_disconnect(backend, job_id, request.environ, silence_s)
+    if parsed.request.stream:
+        response = _stream(builder, with_comments(events, silence_s))
         response.call_on_close(events.close)
     else:
-        response = Response(builder.completion(event).model_dump_json(), mimetype="application/json")
+        end = next((event for event in events if event and event.terminal), None)
+        if end and end.type == "succeeded":
+            response = Response(builder.completion(end).model_dump_json(), mimetype="application/json")
+        else:
+            response = _error_response(end)
     response.headers[JOB_HEADER] = job_id
     return response
+
+
+def _stream(builder: CompletionBuilder, items: Iterable[LoggedEvent | str]) -> Response:
+    """Return the stream of a job's events and comments, or an error if the job ends before the first of them.
+
+    A comment opens the stream, too. Later errors are a part of the stream, because its status is 200.
+    """
+    for item in items:
+        if isinstance(item, str) or item.type in ("token", "succeeded"):
+            chunks = builder.stream(chain([item], items))
+            return Response(end_comments(chunks), mimetype="text/event-stream", headers=HEADERS)
+        if item.terminal:
+            return _error_response(item)
+    return _error_response(None)
 
 
 def _error_response(terminal_event: LoggedEvent | None) -> Response:

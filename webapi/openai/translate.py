@@ -143,35 +143,41 @@ class CompletionBuilder:
         choice = Choice(message=message, finish_reason=data["result"]["finish_reason"])
         return ChatCompletion(**self._common_fields, choices=[choice], usage=Usage(**data["usage"]))
 
-    def stream(self, events: Iterable[LoggedEvent]) -> Iterator[str]:
-        """Yield the answer as Server-Sent Events, one chunk for each token event.
+    def stream(self, events: Iterable[LoggedEvent | str]) -> Iterator[str]:
+        """Yield the answer as Server-Sent Events, one chunk for each token event. Texts are comments.
 
         The role is in the same chunk as the first text, because clients measure the time to the first chunk.
         """
         first = True
         for event in events:
-            if event.terminal:
+            if isinstance(event, str):
+                yield event
+            elif event.terminal:
                 yield self._last_chunks(event, first)
                 return
-            if event.type == "token":
+            elif event.type == "token":
                 text = event.data["text"]
                 yield self._chunk(
                     ChunkDelta(role="assistant", content=text) if first else ChunkDelta(content=text)
                 )
                 first = False
-        yield DONE
+        yield self._error(None)
 
     def _last_chunks(self, event: LoggedEvent, first: bool) -> str:
         """Return the end of the stream as one string, so that the server sends it in one piece."""
         if event.type != "succeeded":
-            why = failure(event)
-            return _sse(error_document(why.status, why.code, why.message)) + DONE
+            return self._error(event)
         data = event.data
         delta = ChunkDelta(role="assistant", content="") if first else ChunkDelta()
         text = self._chunk(delta, data["result"]["finish_reason"])
         if self._include_usage:
             text += _sse(ChunkWithUsage(**self._common_fields, choices=[], usage=Usage(**data["usage"])))
         return text + DONE
+
+    @staticmethod
+    def _error(terminal_event: LoggedEvent | None) -> str:
+        why = failure(terminal_event)
+        return _sse(error_document(why.status, why.code, why.message)) + DONE
 
     def _chunk(self, delta: ChunkDelta, finish_reason: str | None = None) -> str:
         document = ChunkWithUsage if self._include_usage else ChatCompletionChunk
