@@ -32,11 +32,17 @@ def json_body() -> Any:
     try:
         text = request.get_data(cache=False).decode("utf-8-sig")
         check_structure(text)
-        return json.loads(text)
+        return json.loads(text, parse_float=_number)
     except RequestEntityTooLarge:
         raise TooLarge("body", f"the body may have at most {MAX_CHAT_BYTES} bytes") from None
     except ValueError:
         raise BadRequest("The body is not valid JSON.") from None
+
+
+def _number(text: str) -> float:
+    """Return the number. JSON has one type of numbers, so 42.0 is an integer, as in JSON Schema."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def query(model: type[Model]) -> Model:

@@ -5,7 +5,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, with_config
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationInfo, with_config
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # before Python 3.12 pydantic does not accept typing.TypedDict
 
@@ -40,10 +40,13 @@ def _no_tools(value: Any) -> Any:
     return value
 
 
-def _parts(content: Any) -> Any:
+def _parts(content: Any, message: ValidationInfo) -> Any:
+    """Return the content as parts. A turn of the assistant may be empty, in every form that clients use."""
+    if content in (None, []) and message.data.get("role") == "assistant":
+        content = ""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
-    if isinstance(content, list):
+    if isinstance(content, list) and content:
         return content
     raise PydanticCustomError("content", "must be a string, or a list of parts of type text")
 
@@ -62,15 +65,17 @@ class TextPart(_Request):
 
 
 class ChatMessage(_Request):
-    """One message of a conversation. The role `developer` means the same as `system`."""
+    """One message of a conversation. The role `developer` means the same as `system`.
+
+    Only a message of the role `assistant` may lack its content.
+    """
 
     role: Annotated[Literal["system", "developer", "user", "assistant"], BeforeValidator(_no_tools)]
     content: Annotated[
         list[TextPart],
-        Field(min_length=1),
         FailFast(),
-        BeforeValidator(_parts, json_schema_input_type=str | Annotated[list[TextPart], Field(min_length=1)]),
-    ]
+        BeforeValidator(_parts, json_schema_input_type=str | list[TextPart] | None),
+    ] = Field(default=None, validate_default=True)  # `_parts` takes None
     tool_calls: Annotated[list[Any] | None, BeforeValidator(_no_tools)] = None
 
 

@@ -1,6 +1,5 @@
 """Translates OpenAI's chat requests into native jobs, and the jobs' events into OpenAI's responses."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from webapi.http.problems import TERMINAL_STATUS
 from webapi.openai.errors import error_document
+from webapi.openai.request_fields import read_fields
 from webapi.openai.schema import (
     AssistantMessage,
     ChatCompletion,
@@ -28,27 +28,6 @@ from worker.jobs.specs import ChatJob, validate
 
 __all__ = ["CompletionBuilder", "ParsedRequest", "failure", "parse_request"]
 
-#: Fields of unsupported features, each with the values that are accepted because they change nothing.
-UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "prompt_logprobs": (0,),
-    "logit_bias": ({},),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "repetition_penalty": (1,),
-    "tools": ([],),
-    "functions": ([],),
-    "tool_choice": ("none", "auto"),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-    "audio": (),
-    "web_search_options": (),
-}
-
 #: The end of every stream.
 DONE = "data: [DONE]\n\n"
 
@@ -65,19 +44,11 @@ class ParsedRequest:
 
 
 def parse_request(body: Any) -> ParsedRequest:
-    """Parse the JSON value of a request's body.
-
-    Null means the same as no value. Unknown fields are ignored.
+    """Parse the JSON value of a request's body. Unknown fields are ignored.
 
     Raises `InvalidInput` for the first field that is invalid or asks for an unsupported feature.
     """
-    if not isinstance(body, dict):
-        raise InvalidInput("body", "must be a JSON object")
-    given = {name: value for name, value in body.items() if value is not None}
-    for name, neutral in UNSUPPORTED.items():
-        if name in given and given[name] not in neutral:
-            but = f", except as {' or '.join(map(json.dumps, neutral))}" if neutral else ""
-            raise InvalidInput(name, f"{name} is not supported here{but}")
+    given = read_fields(body)
     try:
         request = ChatCompletionRequest.model_validate(given)
     except ValidationError as error:

@@ -20,6 +20,7 @@ from tests.support.web.webstack import (
 from webapi.keys.keys import Keys
 from worker.jobs.events import Succeeded
 from worker.jobs.records import ModelCard
+from worker.jobs.specs import ChatJob
 
 USER = {"role": "user", "content": "Hi"}
 PROMPT = "<user>"
@@ -44,6 +45,7 @@ SETTINGS = {"max_waiting": 2, "max_timeout_s": 60, "max_queue_limit_s": 600}
         ("max_tokens", HELLO | {"max_tokens": 0}),
         ("max_tokens", HELLO | {"max_tokens": 1.5}),
         ("max_tokens", HELLO | {"max_tokens": "9"}),
+        ("temperature", HELLO | {"temperature": "0.7"}),
         ("temperature", HELLO | {"temperature": -0.1}),
         ("temperature", HELLO | {"temperature": float("nan")}),
         ("top_p", HELLO | {"top_p": 0}),
@@ -244,6 +246,12 @@ def test_submit_answers_503_while_redis_refuses_writes(web: Web, clip: bytes) ->
         web.ledger.store.client.config_set("min-replicas-to-write", 0)
     for response in answers:
         assert "cannot write" in assert_refused(web, response, 503)
+
+
+def test_submit_chat_takes_whole_decimals_as_integers(web: Web) -> None:
+    spec = web.ledger.get(web.submit(max_tokens=42.0, seed=1e3, priority=9.0, temperature=1.0)).spec
+    assert isinstance(spec, ChatJob)
+    assert (spec.max_tokens, spec.seed, spec.priority, spec.temperature) == (42, 1000, 9, 1)
 
 
 def test_submit_accepts_the_largest_times(web: Web) -> None:

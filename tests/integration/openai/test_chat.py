@@ -158,10 +158,37 @@ def test_completion_parameters_reach_job(web: Web) -> None:
     assert (spec.stop, spec.ignore_eos, spec.min_tokens, spec.priority) == (["end"], True, 2, 9)
 
 
+def test_completion_takes_empty_turns_of_the_assistant(web: Web) -> None:
+    turn = {"role": "assistant"}
+    empty: list[Any] = [turn, turn | {"content": None, "audio": None, "function_call": None}]
+    with pending_completion(web, messages=[*empty, turn | {"content": []}, *HI]) as (job_id, future):
+        messages = spec_of(web, job_id).messages
+        answer(web, job_id)
+        future.result(TIMEOUT_S)
+    assert [(each.role, each.content) for each in messages] == [("assistant", "")] * 3 + [("user", "Hi")]
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_completion_takes_texts_and_whole_decimals_as_numbers(web: Web, text: bool) -> None:
+    numbers: dict[str, float] = {
+        "temperature": 0.7, "top_p": 1.0, "max_completion_tokens": 42.0, "seed": -3.0, "min_tokens": 2.0,
+        "priority": 9.0, "timeout_s": 60.5, "max_queue_s": 60.0, "max_tokens": 1e2,
+    }  # fmt: skip
+    body = {name: str(value) for name, value in numbers.items()} if text else numbers
+    with pending_completion(web, extra_body=body | ({"seed": " -3 "} if text else {})) as (job_id, future):
+        spec = spec_of(web, job_id)
+        answer(web, job_id)
+        future.result(TIMEOUT_S)
+    assert (spec.temperature, spec.top_p, spec.max_tokens, spec.seed) == (0.7, 1, 42, -3)
+    assert (spec.min_tokens, spec.priority, spec.timeout_s, spec.max_queue_s) == (2, 9, 60.5, 60)
+
+
 def test_completion_ignores_neutral_null_and_unknown_fields(web: Web) -> None:
     neutral: dict[str, Any] = {
         "n": 1, "logprobs": False, "tools": [], "tool_choice": "none", "response_format": {"type": "text"},
         "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "modalities": ["text"],
+        "top_k": -1, "min_p": 0.0, "stop_token_ids": [], "repetition_penalty": 1.0, "echo": False,
+        "best_of": "1", "use_beam_search": False, "add_generation_prompt": True, "chat_template_kwargs": {},
     }  # fmt: skip
     nulls = dict.fromkeys(
         ["n", "logprobs", "top_logprobs", "tools", "stop", "seed", "temperature", "max_tokens", "stream",

@@ -26,6 +26,16 @@ SETTINGS = {"max_waiting": 1}
 COMPLETIONS = "/v1/chat/completions"
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+#: Fields of vLLM and others that would change the answer.
+VLLM_FIELDS: dict[str, Any] = {
+    "top_k": 20, "min_p": 0.1, "stop_token_ids": [2], "guided_json": {"type": "object"}, "best_of": 2,
+    "guided_regex": "a+", "guided_choice": ["a"], "guided_grammar": "a", "structured_outputs": {"json": {}},
+    "repetition_penalty": 1.1, "length_penalty": 0.5, "use_beam_search": True, "bad_words": ["a"],
+    "allowed_token_ids": [1], "skip_special_tokens": False, "include_stop_str_in_output": True, "echo": True,
+    "continue_final_message": True, "add_generation_prompt": False, "chat_template": "{{ 1 }}", "n": "2",
+    "chat_template_kwargs": {"enable_thinking": False}, "truncate_prompt_tokens": 5, "return_token_ids": True,
+    "prompt_logprobs": 1, "logits_processors": ["a"], "vllm_xargs": {"a": 1}, "json_schema": "{}",
+}  # fmt: skip
 
 
 def message(content: Any, role: str = "user", **fields: Any) -> dict[str, Any]:
@@ -50,7 +60,10 @@ def message(content: Any, role: str = "user", **fields: Any) -> dict[str, Any]:
         ("messages[0]", {"messages": ["Hi"]}),
         ("messages[1].role", message("4", "tool", tool_call_id="a")),
         ("messages[1].role", message("4", "wizard")),
-        ("messages[1].content", message(None, "assistant")),
+        ("messages[1].content", message(None)),
+        ("messages[1].content", message([], "system")),
+        ("messages[1].content", {"messages": [*HI, {"role": "user"}]}),
+        ("messages[1].content", message({}, "assistant")),
         ("messages[1].content", message(7)),
         ("messages[1].content", message([])),
         ("messages[1].content[0].type", message([IMAGE])),
@@ -71,6 +84,15 @@ def message(content: Any, role: str = "user", **fields: Any) -> dict[str, Any]:
         ("stream_options.include_usage", {"stream_options": {"include_usage": "yes"}}),
         ("stream", {"extra_body": {"stream": "yes"}}),
         ("model", {"model": 7}),
+        ("temperature", {"extra_body": {"temperature": "warm"}}),
+        ("temperature", {"extra_body": {"temperature": "nan"}}),
+        ("temperature", {"extra_body": {"temperature": "1e999"}}),
+        ("temperature", {"extra_body": {"temperature": "2.1"}}),
+        ("temperature", {"extra_body": {"temperature": True}}),
+        ("max_tokens", {"extra_body": {"max_tokens": "1.5"}}),
+        ("max_tokens", {"extra_body": {"max_tokens": ""}}),
+        ("model", {"model": "7", "extra_body": {"model": 7}}),
+        *((name, {"extra_body": {name: value}}) for name, value in VLLM_FIELDS.items()),
     ],
 )
 def test_completion_invalid_request_names_parameter(web: Web, param: str, request_: dict[str, Any]) -> None:
