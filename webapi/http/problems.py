@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.http import HTTP_STATUS_CODES
 
+from worker.jobs.connection.refusals import Refusal
 from worker.jobs.errors import (
     ClientTooSlow,
     DiskFull,
@@ -143,7 +144,8 @@ def _stoker_error(error: StokerError) -> Response:
 
 def _redis_error(error: RedisError) -> Response:
     logger.error("Redis: %s", error)
-    return problem(STATUS[NotReady], NotReady.code, "The job store does not answer; try again.")
+    trouble = f"refuses commands ({error.code})" if isinstance(error, Refusal) else "does not answer"
+    return problem(STATUS[NotReady], NotReady.code, f"The job store {trouble}; try again.")
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -21,6 +21,7 @@ from webapi.local.readiness import ReadinessReporter
 from webapi.local.supervisor import Child, Supervisor
 from webapi.local.valkey import socket_in, valkey_argv, valkey_url
 from worker.jobs.connection.client import connect
+from worker.jobs.connection.refusals import Refusal
 from worker.jobs.errors import ConfigurationError, StokerError
 from worker.jobs.home import protect_home
 from worker.jobs.ledger.registry import Registry
@@ -126,12 +127,15 @@ def _wait_for_redis(settings: Settings, supervisor: Supervisor) -> None:
             supervisor.tick()
             try:
                 client.ping()
-            except RedisError as error:  # the server may still be loading its data
+            except Refusal as refusal:  # it is there: all processes wait until it takes writes
+                if refusal.code != "LOADING":
+                    return
+            except RedisError as error:
                 if time.monotonic() > deadline:
                     raise CannotStart(f"Redis does not answer: {error}") from error
-                time.sleep(TICK_S)
             else:
                 return
+            time.sleep(TICK_S)
 
 
 def _free_port(host: str, port: int) -> int:

@@ -29,10 +29,11 @@ def livez() -> ResponseReturnValue:
 
 
 @routes.get("/readyz")
-@describe("public", {200: AnswerSpec("Redis and a worker of each kind are ready.", HealthDocument)})
+@describe("public", {200: AnswerSpec("Redis takes writes, and workers are ready.", HealthDocument)})
 def readyz() -> ResponseReturnValue:
-    """Report that the service is ready: Redis answers, and each served kind has a warmed-up worker."""
+    """Report that the service is ready: Redis takes writes, and each served kind has a warmed-up worker."""
     backend = current_backend()
+    backend.store.check_writes()
     ready = {worker.kind for worker in backend.registry.live() if worker.state == "ready"}
     missing = [kind for kind in backend.settings.kinds if kind not in ready]
     if missing:

@@ -12,7 +12,7 @@ from webapi.kinds.table import API_KINDS
 from webapi.services.backend import Backend
 from webapi.submission.model_choice import choose_model
 from webapi.webhooks.destination import check_url
-from worker.jobs.connection.client import cannot_write
+from worker.jobs.connection.refusals import Refusal
 from worker.jobs.errors import (
     InvalidInput,
     JobNotFound,
@@ -56,8 +56,8 @@ def submit(
     except NotReplicated as error:
         raise SubmitOutcomeUnknown(f"The job was accepted, but a failover could lose it. {error}") from error
     except RedisError as error:
-        if cannot_write(error):
-            raise NotReady("The job store cannot write at the moment; try again.") from error
+        if isinstance(error, Refusal):
+            raise NotReady(f"The job store cannot write at the moment ({error.code}); try again.") from error
         raise SubmitOutcomeUnknown(
             "The job store went away while it took the job; it may have been accepted."
         ) from error

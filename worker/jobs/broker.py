@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from celery import Celery
+from celery.app.amqp import AMQP
 
 from worker.jobs.connection.sentinel_url import SentinelUrl
-from worker.jobs.connection.transport import RedisTransport, SentinelTransport
+from worker.jobs.connection.transport import BrokerConnection, RedisTransport, SentinelTransport
 from worker.jobs.kinds import task_of
 from worker.jobs.settings import Settings
 
@@ -97,7 +98,11 @@ def _tls_options(sentinels: SentinelUrl | None) -> dict[str, Any] | None:
     return {name: value for name, value in sentinels.server_options.items() if name.startswith("ssl_")}
 
 
-app = Celery("stoker", set_as_current=False)
+class _Amqp(AMQP):
+    Connection = BrokerConnection
+
+
+app = Celery("stoker", set_as_current=False, amqp=_Amqp)
 app.add_defaults(_config)  # Celery calls it on first use, not at import
 
 

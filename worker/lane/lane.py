@@ -5,10 +5,9 @@ import threading
 import uuid
 from enum import Enum
 
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from worker.jobs.connection.refusals import is_away
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import EngineDied, JobFailed, NeedsExclusiveWorker, OutOfMemory
 from worker.jobs.events import Reason
@@ -160,7 +159,9 @@ class Lane:
                 return self.dispatcher.claim(
                     job_id, self.worker, self.device, claim=claim, exclusive=exclusive
                 )
-            except (RedisConnectionError, RedisTimeoutError) as error:
+            except RedisError as error:
+                if not is_away(error):
+                    raise
                 log.warning("job %s is not claimed yet: %s", job_id, error)
                 with self._changed:
                     self._changed.wait_for(lambda: self._state is not LaneState.OPEN, CLAIM_RETRY_S)
@@ -173,8 +174,8 @@ class Lane:
     def _run_to_end(self, run: Run) -> None:
         """Have the runner run the job. Give the job a terminal event for every error, then wait for it.
 
-        Two errors end no job: after `EngineDied` the worker ends and hands the job back, and after a Redis
-        error the reconciler requeues it.
+        Two errors end no job: after `EngineDied` the worker ends and hands the job back. If Redis is away,
+        the reconciler requeues the job later.
         """
         self._hooks.before_run(run)
         try:
@@ -186,12 +187,12 @@ class Lane:
         except MemoryError:
             log.exception("job %s", run.record.id)
             run.fail(OutOfMemory.code, "the worker ran out of memory")
-        except RedisError:
+        except Exception as error:
             log.exception("job %s", run.record.id)
-            run.abandon()
-        except Exception:
-            log.exception("job %s", run.record.id)
-            run.fail("internal_error", "the worker met an error of its own; its log says which")
+            if isinstance(error, RedisError) and is_away(error):
+                run.abandon()
+            else:
+                run.fail("internal_error", "the worker met an error of its own; its log says which")
         run.over.wait()
         self._hooks.after_run(run)
 

@@ -17,6 +17,7 @@ from celery.worker import state
 from redis.exceptions import RedisError
 
 from worker.devices import memory
+from worker.jobs.connection.refusals import until_redis_answers
 from worker.jobs.errors import StokerError
 from worker.jobs.home import protect_home
 from worker.jobs.records import ModelCard, WorkerState
@@ -94,11 +95,11 @@ class Lifecycle(bootsteps.StartStopStep):
         self._warm_up(worker)
 
     def _warm_up(self, worker: Any) -> None:
-        self.heartbeat.start()
+        until_redis_answers(self.heartbeat.start, "the worker waits")
         self.parts.outbox.start()
         self.parts.runner.start(partial(self._on_engine_failure, worker))
         try:
-            self._publish_model()
+            until_redis_answers(self._publish_model, "the model is not published yet")
         except RedisError:
             self.parts.runner.stop()  # otherwise its thread would keep the process alive
             raise

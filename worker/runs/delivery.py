@@ -2,12 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
-from redis.exceptions import RedisError, ResponseError
-
-from worker.jobs.connection.client import cannot_write
+from worker.jobs.connection.refusals import until_redis_answers
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.ledger.appends import Append, Behind, LedgerReply, Reply
 from worker.runs.unconfirmed import Unconfirmed
@@ -16,10 +13,8 @@ __all__ = ["Delivery"]
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-#: The first and the longest pause before a failed round trip is repeated, in seconds.
-RETRY_MIN_S, RETRY_MAX_S = 0.05, 2.0
+#: What the log says while Redis is away.
+WAITING = "appends wait"
 
 
 class Delivery:
@@ -73,7 +68,7 @@ class Delivery:
         """
         job_id, claim, logged = appends[0].job_id, appends[0].claim, behind.logged
         if logged is None and (record := self.unconfirmed.record_of(claim)):
-            logged = self._until_redis_answers(lambda: self._dispatcher.ledger.claim_again(record))
+            logged = until_redis_answers(lambda: self._dispatcher.ledger.claim_again(record), WAITING)
         if logged is None or appends[0].first > logged + 1:
             log.warning("job %s: a failover of Redis has lost too much of this attempt", job_id)
             return ["stale"] * len(appends)
@@ -86,17 +81,4 @@ class Delivery:
         return replies
 
     def _append(self, appends: Sequence[Append]) -> Sequence[LedgerReply]:
-        return self._until_redis_answers(lambda: self._dispatcher.append(appends))
-
-    def _until_redis_answers(self, ask: Callable[[], T]) -> T:
-        """Call `ask` again and again while Redis is away. Raises errors that would come again."""
-        delay_s = RETRY_MIN_S
-        while True:
-            try:
-                return ask()
-            except RedisError as error:
-                if isinstance(error, ResponseError) and not cannot_write(error):
-                    raise
-                log.warning("Redis is away, appends wait: %s", error)
-                time.sleep(delay_s)
-                delay_s = min(2 * delay_s, RETRY_MAX_S)
+        return until_redis_answers(lambda: self._dispatcher.append(appends), WAITING)

@@ -99,3 +99,18 @@ def test_ops_queues_workers_readiness_and_metrics(web: Web) -> None:
 def test_metrics_accept_any_version(web: Web, media: str, version: str) -> None:
     response = web.http.get("/metrics", headers={"Accept": f"{media}; version={version}"})
     assert (response.status_code, "stoker_workers" in response.text) == (200, True)
+
+
+def test_ops_readiness_needs_a_redis_that_takes_writes(web: Web) -> None:
+    for kind in ("chat", "video"):
+        web.ready_worker(kind)
+    assert web.http.get("/readyz").status_code == 200
+    web.ledger.store.client.config_set("min-replicas-to-write", 1)
+    try:
+        response = web.http.get("/readyz")
+    finally:
+        web.ledger.store.client.config_set("min-replicas-to-write", 0)
+    assert response.status_code == 503
+    assert "NOREPLICAS" in response.json()["detail"]
+    assert int(response.headers["Retry-After"]) > 0
+    assert web.http.get("/readyz").status_code == 200

@@ -14,7 +14,7 @@ from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import ChatJob, validate
 
-__all__ = ["QUEUE", "scripted_settings", "submit_scripted", "working"]
+__all__ = ["QUEUE", "scripted_settings", "starting", "submit_scripted", "working"]
 
 QUEUE = "chat.scripted"
 CELERY = [sys.executable, "-m", "celery", "-A", "tests.support.workers.unruly", "worker", "--pool", "solo"]
@@ -28,20 +28,29 @@ def scripted_settings(settings: Settings) -> Settings:
 
 
 @contextmanager
-def working(settings: Settings, *prefix: str, **environment: str) -> "Iterator[subprocess.Popen[bytes]]":
-    """Start a worker, and wait until it is ready. It writes to the file `log` in the home folder."""
+def starting(settings: Settings, *prefix: str, **environment: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start a worker. It writes to the file `log` in the home folder."""
     with (settings.home_dir / "log").open("ab") as log:
         env = child_env(settings) | environment
         process = subprocess.Popen([*prefix, *CELERY], env=env, stdout=log, stderr=log)
-    store = RedisStore(settings)
     try:
-        states = Registry(store).workers
-        eventually(lambda: [card.state for card in states()] == ["ready"], "a ready worker", WAIT_S)
         yield process
     finally:
         process.kill()
         process.wait()
-        store.close()
+
+
+@contextmanager
+def working(settings: Settings, *prefix: str, **environment: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start a worker, and wait until it is ready."""
+    with starting(settings, *prefix, **environment) as process:
+        store = RedisStore(settings)
+        try:
+            states = Registry(store).workers
+            eventually(lambda: [card.state for card in states()] == ["ready"], "a ready worker", WAIT_S)
+            yield process
+        finally:
+            store.close()
 
 
 def submit_scripted(ledger: Ledger, job_id: str, queue: str = QUEUE, **body: Any) -> None:

@@ -1,13 +1,11 @@
 """The connection of the API and the workers to Redis."""
 
-import re
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
@@ -15,22 +13,14 @@ from worker.jobs.connection import primary
 from worker.jobs.connection.sentinel_url import SentinelUrl
 from worker.jobs.settings import Settings
 
-__all__ = ["cannot_write", "connect"]
+__all__ = ["connect"]
 
 #: Connections of one process. Further requests wait until one is free.
 MAX_CONNECTIONS = 64
-#: The errors of a Redis with a full disk or too few replicas. A pipeline puts text of its own before them.
-REFUSED_WRITE = re.compile("(^|caused error: )(MISCONF|NOREPLICAS) ")
 
 
 class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
     """A pool of connections to the primary that the Sentinels name. A burst of requests waits for one."""
-
-
-def cannot_write(error: RedisError) -> bool:
-    """Return whether Redis answers but cannot write for the moment. It has not executed the command then."""
-    refused = isinstance(error, OutOfMemoryError | primary.ReadOnlyServer)
-    return refused or bool(REFUSED_WRITE.search(str(error)))
 
 
 def connect(settings: Settings) -> "redis.Redis":

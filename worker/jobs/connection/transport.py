@@ -1,13 +1,57 @@
-"""kombu's transports for Redis, on connections that are used only while their server is the primary."""
+"""Celery's way to Redis: kombu's transports, on connections that raise refusals."""
 
+from functools import partial
+from typing import Any
+
+from kombu import Connection
 from kombu.transport import redis
+from redis.connection import UnixDomainSocketConnection
 
 from worker.jobs.connection import primary
+from worker.jobs.connection.refusals import Refusal
 
-__all__ = ["RedisTransport", "SentinelTransport"]
+__all__ = ["BrokerConnection", "RedisTransport", "SentinelTransport"]
+
+#: The longest pause between two tries to connect, in seconds. With kombu's own of 30 s, workers would do
+#: nothing for so long after Redis has come back.
+RETRY_MAX_S = 2.0
+#: kombu's errors of a connection. After one of them, Celery's consumer connects again. After others it ends.
+CONNECTION_ERRORS = (*redis.Transport.connection_errors, Refusal)
 
 
-class _Channel(redis.Channel):
+class BrokerConnection(Connection):
+    """A connection of Celery that looks often whether Redis is back."""
+
+    def _ensure_connection(self, *args: Any, **options: Any) -> Any:
+        """Connect. Pause between two tries for at most `RETRY_MAX_S`."""
+        return super()._ensure_connection(*args, **{"interval_max": RETRY_MAX_S, **options})
+
+
+class _Client(redis.PrefixedStrictRedis):
+    def ping(self, **_: Any) -> bool:
+        """Return whether Redis takes writes. kombu asks when it connects.
+
+        With a mere PING, Celery's consumer would connect in vain to a Redis that refuses its next command.
+        """
+        return bool(self.set("connected", ""))
+
+
+class _StokerChannel(redis.Channel):
+    """What the channels of both transports share."""
+
+    def _get_client(self) -> Any:
+        return partial(_Client, global_keyprefix=self.global_keyprefix)
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """Return the options of connections. kombu's fixed class for Unix sockets would raise no refusals."""
+        options: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]  # not in the stubs
+        if issubclass(options["connection_class"], UnixDomainSocketConnection):
+            bases = primary.PrimaryOnly, options["connection_class"]
+            options["connection_class"] = type("UnixConnection", bases, {})
+        return options
+
+
+class _Channel(_StokerChannel):
     connection_class = primary.TcpConnection
     connection_class_ssl = primary.TlsConnection
 
@@ -16,9 +60,10 @@ class RedisTransport(redis.Transport):
     """Celery's way to one Redis server."""
 
     Channel = _Channel
+    connection_errors = CONNECTION_ERRORS
 
 
-class _SentinelChannel(redis.SentinelChannel):
+class _SentinelChannel(_StokerChannel, redis.SentinelChannel):
     connection_class = primary.SentinelTcpConnection
     connection_class_ssl = primary.SentinelTlsConnection
 
@@ -27,3 +72,4 @@ class SentinelTransport(redis.SentinelTransport):
     """Celery's way to the primary that the Sentinels name."""
 
     Channel = _SentinelChannel
+    connection_errors = CONNECTION_ERRORS

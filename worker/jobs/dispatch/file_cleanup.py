@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from redis.exceptions import RedisError
 
-from worker.jobs.connection.client import cannot_write
+from worker.jobs.connection.refusals import CommandRefused
 from worker.jobs.errors import InvalidJobId, JobNotFound, MediaUnavailable
 from worker.jobs.kinds import has_files
 from worker.jobs.ledger.ledger import Ledger
@@ -93,6 +93,6 @@ def _refused_writes_logged() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        if not cannot_write(error):
+        if not isinstance(error, CommandRefused):
             raise
         log.warning("recovery: files are removed, but Redis cannot write: %s", error)

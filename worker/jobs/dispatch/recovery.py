@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import queued_messages
-from worker.jobs.connection.client import cannot_write
+from worker.jobs.connection.refusals import CommandRefused
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.file_cleanup import FileCleanup
 from worker.jobs.dispatch.redis_uptime import RedisUptime
@@ -122,7 +122,7 @@ class Recovery:
         try:
             return self._first_within(name, seconds)
         except RedisError as error:
-            if cannot_write(error):
+            if isinstance(error, CommandRefused):
                 return True
             raise
 

@@ -36,6 +36,10 @@ class RedisStore:
         now = time.time() if now is None else now
         return self.settings.prefix, rfc3339(now), now, self.settings.retention_s, job_id
 
+    def check_writes(self) -> None:
+        """Write to Redis. Raises `RedisError` or `NotReplicated` if it takes no writes."""
+        self.replicas.run(lambda pipe: pipe.set(self.key("writable"), ""))
+
     def close(self) -> None:
         """Close the client's connections."""
         self.client.close()

@@ -65,6 +65,7 @@
 --   models                         hash    queue -> model card (JSON); by registry.py; never
 --   model:<name>:prompt            string  prompt template of a chat model (JSON); by registry.py; never
 --   replicated                     string  empty: a write that WAIT can wait for; by replicas.py; never
+--   writable                       string  empty: a write that shows whether Redis takes any; by store.py; never
 --   recovery:<task>                string  a round of this task has been taken; by recovery.py; by its expiry
 --
 --   API                            type    contents; written by; removed

@@ -2,7 +2,7 @@
 --
 -- Nothing happens if this worker (or claim) does not have the job any more, or if the reason is 'worker_lost'
 -- and the worker still holds its lease. A job with a cancel request ends as canceled. A job that has lost
--- max_attempts workers fails. A drain does not count: the worker gives the job back in good order.
+-- max_attempts workers fails. The reasons 'drain' and 'redis_lost' do not count: neither can be the job's fault.
 local worker, reason, max_attempts, only_claim = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
 local state, holder, queue, attempt, seq, cancel, owner, claim =
   unpack(redis.call('HMGET', RECORD, 'state', 'worker', 'queue', 'attempt', 'seq', 'cancel', 'owner', 'claim'))
@@ -15,7 +15,8 @@ if cancel then
   finish('canceled', queue, attempt, '{}')
   return nil
 end
-if reason ~= 'drain' and redis.call('HINCRBY', RECORD, 'lost', 1) >= max_attempts then
+local counts = reason ~= 'drain' and reason ~= 'redis_lost'
+if counts and redis.call('HINCRBY', RECORD, 'lost', 1) >= max_attempts then
   fail('worker_lost', 'its worker was lost ' .. max_attempts .. ' times', queue, attempt)
   return nil
 end
