@@ -9,7 +9,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 
 from worker.jobs.connection.sentinel_url import SentinelUrl
-from worker.jobs.connection.transport import BrokerConnection, RedisTransport, SentinelTransport
+from worker.jobs.connection.transport import UNIX, BrokerConnection, RedisTransport, SentinelTransport
 from worker.jobs.kinds import task_of
 from worker.jobs.settings import Settings
 
@@ -81,7 +81,7 @@ def celery_url(redis_url: str) -> str:
     if parts.scheme != "unix":
         return redis_url
     database = dict(parse_qsl(parts.query)).get("db", "0")
-    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
+    return f"{UNIX}+socket://{parts.netloc}{parts.path}?virtual_host={database}"
 
 
 def _sentinel_options(sentinels: SentinelUrl | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from tests.support.stack import eventually
 from webapi.local.valkey import valkey_argv, valkey_url
 from worker.jobs.broker import celery_url
+from worker.jobs.connection.transport import RedisTransport
 
 
 def answers(client: Redis) -> bool:
@@ -29,6 +30,7 @@ def test_celery_uses_socket_database_and_password_of_redis_url(tmp_path: Path) -
             eventually(lambda: answers(client), "Valkey")
             with Connection(celery_url(url)) as connection:
                 connection.SimpleQueue("letters").put("hello")
+                assert isinstance(connection.transport, RedisTransport)
             assert client.llen("letters") == 1
         finally:
             valkey.terminate()

@@ -4,13 +4,17 @@ from functools import partial
 from typing import Any
 
 from kombu import Connection
-from kombu.transport import redis
+from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.connection import UnixDomainSocketConnection
 
 from worker.jobs.connection import primary
 from worker.jobs.connection.refusals import Refusal
 
-__all__ = ["BrokerConnection", "RedisTransport", "SentinelTransport"]
+__all__ = ["UNIX", "BrokerConnection", "RedisTransport", "SentinelTransport"]
+
+#: The name of `RedisTransport` in the URL of a Unix socket. kombu ignores all other settings of the transport then.
+UNIX = "stoker"
+TRANSPORT_ALIASES[UNIX] = f"{__name__}:RedisTransport"
 
 #: The longest pause between two tries to connect, in seconds. With kombu's own of 30 s, workers would do
 #: nothing for so long after Redis has come back.
