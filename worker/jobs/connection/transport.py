@@ -12,7 +12,7 @@ from worker.jobs.connection.refusals import Refusal
 
 __all__ = ["UNIX", "BrokerConnection", "RedisTransport", "SentinelTransport"]
 
-#: The name of `RedisTransport` in the URL of a Unix socket. kombu ignores all other settings of the transport then.
+#: The name of `RedisTransport` in the URL of a Unix socket. kombu then ignores the settings of the transport.
 UNIX = "stoker"
 TRANSPORT_ALIASES[UNIX] = f"{__name__}:RedisTransport"
 
