@@ -1,12 +1,17 @@
 """Writes that must be on a replica before a client hears of them."""
 
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import redis
+from redis.exceptions import RedisError
 
 from tests.support.ledger import QUEUE, append_of, card
+from tests.support.sentinel import SERVICE, running_group
+from tests.support.stack import eventually
 from tests.support.valkey import Pair, valkey_pair
 from worker.jobs.errors import NotReplicated
 from worker.jobs.events import Succeeded
@@ -85,3 +90,29 @@ def test_replicated_reader_shows_an_end_only_when_a_replica_has_it(store: RedisS
     assert ledger.get(job).state == "succeeded"
     pair.connect()
     assert reader.get(job).state == reader.events(job)[-1].type == "succeeded"
+
+
+def test_replicas_confirm_nothing_that_a_primary_writes_after_its_replacement(tmp_path: Path) -> None:
+    """Sentinels replace a primary that is alive. For a second it goes on with the other replica."""
+    with running_group(tmp_path) as running:
+        group, confirmed = running.group, list[str]()
+        settings = Settings(redis_url=group.url, redis_replicas=1, lease_ttl_s=2)
+        with closing(RedisStore(settings)) as store:
+            store.client.set("caught-up", "")
+            eventually(lambda: store.client.wait(2, 100) == 2, "two replicas that have caught up")
+            old = group.primary()
+            with closing(redis.Redis(port=group.sentinels[0])) as sentinel:
+                sentinel.sentinel_failover(SERVICE)
+            eventually(lambda: write(store, confirmed) and group.primary() not in (None, old), "a failover")
+            assert {*confirmed} <= {*store.client.lrange("written", 0, -1)}
+
+
+def write(store: RedisStore, confirmed: list[str]) -> bool:
+    """Write a text, and add it to `confirmed` if it is. Return whether it is."""
+    text = uuid.uuid4().hex
+    try:
+        store.replicas.run(lambda pipe: pipe.rpush("written", text))
+    except (NotReplicated, RedisError):
+        return False
+    confirmed.append(text)
+    return True
