@@ -12,7 +12,6 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -20,6 +19,7 @@ from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
 from worker.jobs.media.probe.codecs import is_accepted
 from worker.jobs.media.probe.probe import CLIPS, open_media
+from worker.video.colour.rgb_converter import RgbConverter
 from worker.video.decoding.header import ClipHeader, frame_rate, frame_ticks, tick_length
 from worker.video.decoding.orientation import Orientation
 
@@ -63,7 +63,7 @@ class ClipDecoder:
             self.close()
             raise
         self._orientation = Orientation.from_frame(first)
-        self._to_rgb = VideoReformatter()
+        self._to_rgb = RgbConverter(first.width, first.height)
         self.header = ClipHeader.from_first_frame(self._stream, first, self._orientation)
         self.frames = chain([first], decoded)
 
@@ -72,11 +72,11 @@ class ClipDecoder:
         self._container.close()
 
     def upright(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Return an upright view (H,W,3) uint8 RGB of the frame, in the size that the header states."""
-        rgb = self._to_rgb.reformat(frame, format="rgb24")
-        plane = rgb.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(rgb.height, plane.line_size)
-        return self._orientation.upright(rows[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3))
+        """Return an upright view (H,W,3) uint8 RGB of the frame, in the size that the header states.
+
+        Raises `BadVideo` if the frame's colours cannot be converted.
+        """
+        return self._orientation.upright(self._to_rgb.convert(frame))
 
     def _decode(self) -> Iterator[VideoFrame]:
         step = frame_ticks(frame_rate(self._stream), tick_length(self._stream))

@@ -10,6 +10,7 @@ from typing import Any, Self
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from worker.video.colour.tags import ColourTags
 from worker.video.decoding.orientation import Orientation
 
 __all__ = ["ClipHeader", "frame_rate", "frame_ticks", "tick_length"]
@@ -21,9 +22,8 @@ class ClipHeader:
 
     `width` and `height` (in pixels) and `aspect` (width / height of one pixel, None if unknown) describe the
     upright picture. `rate` is in frames per second, `time_base` in seconds per tick, `start` in ticks.
-    `colorspace`, `color_primaries` and `color_trc` are libav's numbers. They say how the decoder converted
-    YUV to RGB, so the encoder can convert it back in the same way. `frames` is the number that the container
-    states, or None. It may be wrong.
+    `colours` are those of the result, so they say how the encoder converts RGB to YUV. `frames` is the number
+    that the container states, or None. It may be wrong.
     """
 
     width: int
@@ -32,9 +32,7 @@ class ClipHeader:
     rate: Fraction
     time_base: Fraction
     start: int
-    colorspace: int
-    color_primaries: int
-    color_trc: int
+    colours: ColourTags
     frames: int | None
 
     @classmethod
@@ -50,9 +48,7 @@ class ClipHeader:
             rate=frame_rate(stream),
             time_base=tick_length(stream),
             start=first.pts or 0,
-            colorspace=first.colorspace,
-            color_primaries=first.color_primaries,
-            color_trc=first.color_trc,
+            colours=ColourTags.from_frame(first).of_result(width, height),
             frames=stream.frames or None,
         )
 
@@ -60,7 +56,8 @@ class ClipHeader:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the header with these values, of which fractions are strings such as "30000/1001"."""
         aspect, rate, time_base = values["aspect"], Fraction(values["rate"]), Fraction(values["time_base"])
-        return cls(**{**values, "aspect": aspect and Fraction(aspect), "rate": rate, "time_base": time_base})
+        fractions = {"aspect": aspect and Fraction(aspect), "rate": rate, "time_base": time_base}
+        return cls(**{**values, **fractions, "colours": ColourTags(**values["colours"])})
 
     @property
     def step(self) -> int:

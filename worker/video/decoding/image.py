@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
 from worker.jobs.media.probe.probe import IMAGES, open_media
+from worker.video.colour.rgb_converter import RgbConverter
+from worker.video.decoding.orientation import Orientation
 from worker.video.sandbox.sandbox import Sandbox
 
 __all__ = ["decode_image", "read_background"]
@@ -31,14 +33,16 @@ def read_background(
 
 
 def decode_image(path: Path, limits: Limits = DEFAULTS) -> NDArray[np.uint8]:
-    """Return the image in `path` as (h,w,3) uint8 RGB, decoded in this process.
+    """Return the upright image in `path` as (h,w,3) uint8 RGB, decoded in this process.
 
     Raises `BadVideo` if it cannot be decoded, or exceeds `limits`.
     """
     try:
         with open_media(path, IMAGES, limits) as container:
             container.streams.video[0].codec_context.options = {"max_pixels": str(limits.max_pixels)}
-            return next(container.decode(video=0)).to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+            frame = next(container.decode(video=0))
+            rgb = RgbConverter(frame.width, frame.height).convert(frame)
+            return np.ascontiguousarray(Orientation.from_frame(frame).upright(rgb))
     except MemoryError:
         raise
     except (av.FFmpegError, StopIteration, IndexError) as error:

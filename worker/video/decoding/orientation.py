@@ -1,14 +1,15 @@
-"""Turns the stored pictures of a clip upright, as its display matrix asks."""
+"""Turns the stored pictures of a clip or a photo upright, as its display matrix asks."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
+
+from worker.video.colour.side_data import side_data
 
 __all__ = ["Orientation"]
 
@@ -26,14 +27,14 @@ class Orientation:
 
     @classmethod
     def from_frame(cls, frame: VideoFrame) -> Orientation:
-        """Read the orientation from the display matrix of the frame.
+        """Read the orientation from the display matrix of the frame. libav makes one of EXIF's orientation.
 
         Without a matrix the picture stays as it is. The same holds for a matrix that maps the picture to
         nothing (its determinant is 0): some cameras write one, and players ignore it.
         """
-        if "DISPLAYMATRIX" not in frame.side_data:
+        matrix = side_data(frame, "DISPLAYMATRIX")
+        if matrix is None:
             return cls()
-        matrix: Any = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]  # PyAV's stub
         a, b, _, c, d, *_ = struct.unpack("9i", matrix)
         if (determinant := a * d - b * c) == 0:
             return cls()

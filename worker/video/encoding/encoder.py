@@ -56,7 +56,9 @@ class Encoder:
         """Encode the next `frames` (N,H,W,3) uint8 RGB, displayed at `pts` in ticks of the clip."""
         for picture, ticks in zip(frames, pts, strict=True):
             frame = VideoFrame.from_numpy_buffer(picture).reformat(
-                format="yuv420p", dst_colorspace=self._clip.colorspace, dst_color_range=_LIMITED_RANGE
+                format="yuv420p",
+                dst_colorspace=self._clip.colours.scaler_matrix,
+                dst_color_range=_LIMITED_RANGE,
             )
             frame.pts, frame.time_base = ticks - self._clip.start, self._clip.time_base
             self._output.mux(self._video.encode(frame))
@@ -80,8 +82,8 @@ class Encoder:
         stream.time_base = stream.codec_context.time_base = clip.time_base
         context = stream.codec_context
         context.thread_count = THREADS
-        context.colorspace, context.color_range = clip.colorspace, _LIMITED_RANGE
-        context.color_primaries, context.color_trc = clip.color_primaries, clip.color_trc
+        context.colorspace, context.color_range = clip.colours.matrix, _LIMITED_RANGE
+        context.color_primaries, context.color_trc = clip.colours.primaries, clip.colours.transfer
         if clip.aspect:
             context.sample_aspect_ratio = clip.aspect
         context.open()
