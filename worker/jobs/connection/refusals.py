@@ -22,11 +22,12 @@ T = TypeVar("T")
 #: The first and the longest pause before a command is repeated, in seconds.
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 2.0
 
-#: The codes of a server that still loads its data, that is a replica, or that has just become one.
-NOT_READY = ("LOADING", "MASTERDOWN", "READONLY", "UNBLOCKED")
-#: The codes of a server that will serve commands again: its disk or its memory is full, it has too few
-#: replicas, a script takes long, or its cluster is not complete.
-REFUSED = ("BUSY", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "TRYAGAIN")
+#: The codes of a server that still loads its data, that is a replica, or that has just become one. A server
+#: with too few replicas may be an old primary that another one has replaced.
+NOT_READY = ("LOADING", "MASTERDOWN", "NOREPLICAS", "READONLY", "UNBLOCKED")
+#: The codes of a server that will serve commands again: its disk or its memory is full, a script takes long,
+#: or its cluster is not complete.
+REFUSED = ("BUSY", "CLUSTERDOWN", "MISCONF", "OOM", "TRYAGAIN")
 #: A code at the start of a reply, of a reason (`EXECABORT … because of: MISCONF …`), or, before Redis 7, of
 #: the error of a script (`… @user_script: 12: -OOM …`).
 CODE = re.compile(f"(?:^|: -?)({'|'.join((*NOT_READY, *REFUSED))})(?: |$)")
