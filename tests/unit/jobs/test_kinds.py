@@ -29,7 +29,7 @@ def test_api_knows_all_kinds_and_has_routes_that_submit_their_jobs(settings: Set
 
 def test_unknown_kind_is_an_error_and_never_another_kind() -> None:
     for ask in (find_kind, Settings().model, Settings().model_name):
-        with pytest.raises(ConfigurationError, match="no kind of job 'audio', only chat, video"):
+        with pytest.raises(ConfigurationError, match=f"no kind of job 'audio', only {', '.join(KINDS)}"):
             ask("audio")
 
 

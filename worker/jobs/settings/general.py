@@ -8,6 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from worker.jobs.kinds import KINDS
 from worker.jobs.settings.area import Area, CommaSeparated, matching
+from worker.jobs.specs import ChatJob, VideoJob
 
 __all__ = ["General"]
 
@@ -50,7 +51,10 @@ class General(Area):
     the command line uses that API."""
     api_key: str | None = Field(None, repr=False, pattern=r"^[!-~]+$")
     """The API key that the command line sends. See [Keys](security.md#keys)."""
-    kinds: Annotated[CommaSeparated[KindName], Field(min_length=1), AfterValidator(_each_once)] = (*KINDS,)
+    kinds: Annotated[CommaSeparated[KindName], Field(min_length=1), AfterValidator(_each_once)] = (
+        ChatJob.kind,
+        VideoJob.kind,
+    )
     """The kinds of job that this installation serves, separated by commas. The API refuses jobs of other
     kinds, and is ready without workers for them. See [Kinds](deployment.md#kinds)."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
