@@ -13,16 +13,17 @@ from pathlib import Path
 from worker.jobs.limits import Limits
 from worker.video.decoding.decoder import ClipDecoder
 from worker.video.decoding.image import decode_image
-from worker.video.encoding.joiner import join
+from worker.video.encoding.joiner import Parts, join
 from worker.video.encoding.write_errors import map_write_errors
 from worker.video.sandbox.channel import Channel
 from worker.video.sandbox.fork_server import serve
+from worker.video.tracks.tracks import write_tracks
 
 __all__ = ["ClipTasks"]
 
 
 class ClipTasks:
-    """The tasks of one sandbox. `open` comes before `frames` and `join`."""
+    """The tasks of one sandbox. `open` comes before `tracks`, and this before `frames` and `join`."""
 
     def __init__(self, channel: Channel, limits: Limits) -> None:
         self._channel = channel
@@ -30,7 +31,7 @@ class ClipTasks:
 
     def by_name(self) -> Mapping[str, Callable[..., None]]:
         """Return the tasks by the names that a worker uses."""
-        tasks = (self.image, self.open, self.frames, self.join)
+        tasks = (self.image, self.open, self.tracks, self.frames, self.join)
         return {task.__name__: task for task in tasks}
 
     def image(self, path: str) -> None:
@@ -45,8 +46,16 @@ class ClipTasks:
         self._decoder = ClipDecoder(self._source, self._limits)
         self._channel.send(asdict(self._decoder.header))
 
+    def tracks(self, target: str) -> None:
+        """Write the clip's sound and subtitles into `target`, and answer with a `TracksReport`."""
+        self._tracks = Path(target)
+        with map_write_errors():
+            report = write_tracks(self._source, self._tracks, self._limits)
+        self._sound_start = report.start
+        self._channel.send(asdict(report))
+
     def frames(self, skip: int) -> None:
-        """Answer for each frame with its `pts`, followed by its upright pixels. The last answer is empty.
+        """Answer for each frame with its `pts`, followed by its upright pixels. The last answer is the `end`.
 
         The first `skip` frames are decoded, because later frames depend on them, but have no pixels.
         """
@@ -55,12 +64,13 @@ class ClipTasks:
             if number >= skip:
                 self._channel.send_pixels(self._decoder.upright(frame))
         self._decoder.close()
-        self._channel.send({})
+        self._channel.send({"end": self._decoder.end})
 
-    def join(self, segments: Sequence[str], frames: int, target: str) -> None:
-        """Join the segments and the clip's sound into `target`. The answer is empty."""
+    def join(self, segments: Sequence[str], frames: int, end: int, target: str) -> None:
+        """Join the segments and the file of the task `tracks` into `target`. The answer is empty."""
+        parts = Parts([Path(segment) for segment in segments], frames, end, self._tracks, self._sound_start)
         with map_write_errors():
-            join(self._source, self._decoder.header, map(Path, segments), frames, Path(target))
+            join(self._source, self._decoder.header, parts, Path(target))
         self._channel.send({})
 
 

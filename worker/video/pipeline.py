@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,6 @@ from worker.devices.memory import free, measure
 from worker.jobs.errors import EngineDied, EngineFailed
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
 from worker.video.clip_tasks import ClipTasks
-from worker.video.decoding.header import ClipHeader
 from worker.video.decoding.image import read_background
 from worker.video.decoding.reader import ClipReader
 from worker.video.encoding.encoder import RECIPE
@@ -25,6 +25,7 @@ from worker.video.inference.torch_errors import classify_torch_error
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
 from worker.video.sandbox.sandbox import Sandbox
 from worker.video.sandbox.sandboxes import Sandboxes
+from worker.video.tracks.report import TracksReport
 
 if TYPE_CHECKING:  # `load` imports torch, after the device is pinned
     from worker.video.inference.model_runner import ModelRunner
@@ -143,27 +144,43 @@ class VideoPipeline:
         with map_write_errors():
             folder = SegmentFolder(request.work / f"{RECIPE}-batch{self._batch_size}", request.publish)
         with self._sandboxes.sandbox(self._limits, check) as sandbox:
-            clip, frames = self._encode_segments(request, self._model_runner, sandbox, folder, on_batch)
-            size = _join_segments(request, sandbox, folder, frames)
-        batches, seconds = ceil(frames / self._batch_size), time.perf_counter() - began
-        padded = batches * self._batch_size - frames if self._pad else 0
-        return VideoResult(frames, clip.width, clip.height, clip.rate, batches, padded, size, seconds)
+            kept = folder.durable(request.done)
+            done = kept[-1].end if kept else 0
+            allocate = self._model_runner.buffer
+            reader = ClipReader(sandbox, request.source, self._batch_size, skip=done, allocate=allocate)
+            with _partial(folder) as tracks:
+                report = TracksReport.from_json(sandbox.call("tracks", target=tracks))
+                frames, end = self._encode_segments(
+                    request, reader, self._model_runner, folder, done, on_batch
+                )
+                size = _join_segments(request, sandbox, folder, frames, end)
+        clip, batches = reader.header, ceil(frames / self._batch_size)
+        return VideoResult(
+            frames=frames,
+            width=clip.width,
+            height=clip.height,
+            rate=clip.rate,
+            duration_s=float((end - clip.start) * clip.time_base),
+            batches=batches,
+            padded=batches * self._batch_size - frames if self._pad else 0,
+            bytes=size,
+            seconds=time.perf_counter() - began,
+            tracks=report,
+        )
 
     def _encode_segments(
         self,
         request: VideoRequest,
+        reader: ClipReader,
         runner: ModelRunner,
-        sandbox: Sandbox,
         folder: SegmentFolder,
+        done: int,
         on_batch: Callable[[BatchDone], None],
-    ) -> tuple[ClipHeader, int]:
-        """Process the batches that no segment holds. Return the clip's header and number of frames."""
-        kept = folder.durable(request.done)
-        done = kept[-1].end if kept else 0
-        reader = ClipReader(sandbox, request.source, self._batch_size, skip=done, allocate=runner.buffer)
-        clip, total = reader.header, reader.header.frames
-        if folder.is_complete(done):
-            return clip, done
+    ) -> tuple[int, int]:
+        """Process the frames from number `done` on. Return the number of frames, and the clip's last tick."""
+        clip, sandbox = reader.header, reader.sandbox
+        if (end := folder.end(done)) is not None:
+            return done, end
         background = read_background(sandbox, request.background)
         batches = iter(reader)
         transform = runner.prepare(request.effect, background, clip.height, clip.width)
@@ -179,21 +196,32 @@ class VideoPipeline:
                     seconds = time.perf_counter() - start
                 done += batch.valid
                 writer.write(cut(results, batch.valid), batch.pts)
-                on_batch(BatchDone(batch.index, batch.valid, filled, done, total, seconds, meter.report))
-            writer.finish()
-        return clip, done
+                on_batch(
+                    BatchDone(batch.index, batch.valid, filled, done, clip.frames, seconds, meter.report)
+                )
+            writer.finish(reader.end)
+        return done, reader.end
 
 
-def _join_segments(request: VideoRequest, sandbox: Sandbox, folder: SegmentFolder, frames: int) -> int:
-    """Join the segments, which hold `frames` frames, into the result. Return its size in bytes."""
-    partial = folder.partial()
-    try:
+def _join_segments(
+    request: VideoRequest, sandbox: Sandbox, folder: SegmentFolder, frames: int, end: int
+) -> int:
+    """Join the segments, which hold `frames` frames until tick `end`, into the result. Return its bytes."""
+    with _partial(folder) as partial:
         segments = [str(segment.path) for segment in folder.durable(frames)]
-        sandbox.call("join", segments=segments, frames=frames, target=partial)
+        sandbox.call("join", segments=segments, frames=frames, end=end, target=partial)
         with map_write_errors():
             size = partial.stat().st_size
             sandbox.check()
             request.publish(partial, request.target)
-    finally:
-        partial.unlink(missing_ok=True)
     return size
+
+
+@contextmanager
+def _partial(folder: SegmentFolder) -> Iterator[Path]:
+    """Yield the path for a file of this run only. It is removed when the block ends."""
+    path = folder.partial()
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

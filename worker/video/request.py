@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from worker.devices.memory import MemoryReport
 from worker.jobs.media.durable import publish
 from worker.video.inference.padding import Pad
+from worker.video.tracks.report import TracksReport
 
 if TYPE_CHECKING:  # torch must not be imported before the device is pinned
     from worker.video.inference.composite import Effect
@@ -64,19 +65,23 @@ class BatchDone:
 class VideoResult:
     """Properties of the written video and of the work for it.
 
-    `width` and `height` are in pixels, `rate` in frames per second; `bytes` is the size of the file.
+    `width` and `height` are in pixels, `rate` in frames per second. The frames are shown for `duration_s`
+    seconds; `bytes` is the size of the file.
     `frames` and `batches` count each one once, whichever run processed it. `padded` frames went through the
-    model but are not in the video. `seconds` is the duration of this run.
+    model but are not in the video. `seconds` is the duration of this run. `tracks` says what happened to the
+    clip's sound and subtitles.
     """
 
     frames: int
     width: int
     height: int
     rate: Fraction
+    duration_s: float
     batches: int
     padded: int
     bytes: int
     seconds: float
+    tracks: TracksReport = field(default_factory=TracksReport)
 
 
 class PipelineCanceled(Exception):

@@ -173,8 +173,10 @@ def _succeeded(result: VideoResult) -> Succeeded:
             "width": result.width,
             "height": result.height,
             "frame_rate": f"{rate.numerator}/{rate.denominator}",
+            "duration_s": round(result.duration_s, 3),
             "bytes": result.bytes,
             "content_type": "video/mp4",
+            **result.tracks.to_json(),
         },
         usage={
             "frames": result.frames,

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from tests.support.video.clips import (
@@ -22,6 +23,7 @@ from tests.support.video.clips import (
     read_clip,
 )
 from tests.support.video.pipeline import StubVideoModel, stub_pipeline
+from tests.support.video.sounds import SoundTrack, make_sound_clip
 from worker.video.decoding.reader import ClipReader
 from worker.video.encoding.encoder import RECIPE
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
@@ -96,6 +98,16 @@ def kill_after(index: int) -> Callable[[BatchDone], None]:
     return on_batch
 
 
+def kill_at_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(self: Sandbox, task: str, **arguments: object) -> dict[str, Any]:
+        if task == "join":
+            raise Killed
+        return original(self, task, **arguments)
+
+    original = Sandbox.call
+    monkeypatch.setattr(Sandbox, "call", call)
+
+
 @pytest.mark.parametrize("segment_batches", [1, 2, 4, 9, 100])
 def test_pipeline_resume_repeats_at_most_one_segment(
     job: Job, monkeypatch: pytest.MonkeyPatch, segment_batches: int, tmp_path: Path
@@ -146,15 +158,8 @@ def test_pipeline_resume_repeats_unreported_batches(job: Job, monkeypatch: pytes
 
 def test_pipeline_resume_after_join_only_joins(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = undisturbed(job, monkeypatch)
-
-    def call(self: Sandbox, task: str, **arguments: object) -> dict[str, Any]:
-        if task == "join":
-            raise Killed
-        return original(self, task, **arguments)
-
     with monkeypatch.context() as patch:
-        original = Sandbox.call
-        patch.setattr(Sandbox, "call", call)
+        kill_at_join(patch)
         with pytest.raises(Killed):
             job.run(monkeypatch)
     assert not job.request.target.exists()
@@ -255,6 +260,33 @@ def test_pipeline_supports_two_runs_in_one_folder(job: Job, monkeypatch: pytest.
     assert model.calls == 18
     for target in targets:
         assert is_same_clip(read_clip(target), expected)
+
+
+def test_pipeline_resume_keeps_odd_times_and_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sound is encoded, the frames have irregular times, and the last run decodes no frame."""
+    times = [3 * n * n + n % 2 for n in range(24)] + [1900]
+    source = make_sound_clip(tmp_path / "in.mkv", SoundTrack("pcm_u8", 8000, "mono"), times_ms=times)
+    job = Job(VideoRequest(source, tmp_path / "out.mp4", tmp_path / "work", "matte"))
+    whole = replace(job.request, target=tmp_path / "whole.mp4", work=tmp_path / "whole")
+    result, _ = Job(whole).run(monkeypatch)
+    with pytest.raises(Killed):
+        job.run(monkeypatch, kill_after(4))
+    with monkeypatch.context() as patch:
+        kill_at_join(patch)
+        with pytest.raises(Killed):
+            job.run(monkeypatch)
+    again, done = job.run(monkeypatch)
+    assert done == []
+    assert (again.duration_s, again.tracks) == (result.duration_s, result.tracks)
+    assert again.tracks.audio[0].action == "encoded"
+    assert is_same_clip(job.result, read_clip(whole.target))
+    assert job.result.times == [Fraction(time, 1000) for time in times]
+    assert durations(job.request.target) == durations(whole.target)
+
+
+def durations(path: Path) -> list[int | None]:
+    with av.open(path) as container:
+        return [stream.duration for stream in container.streams]
 
 
 CHILD = """

@@ -39,6 +39,11 @@ def test_video_runner_job_leaves_clip_and_result_only(harness: VideoHarness) -> 
     assert (job.usage["frames"], job.usage["batches"], job.usage["padded_frames"]) == (25, 9, 2)
     assert job.result is not None
     assert job.result["bytes"] == files.result.stat().st_size
+    assert job.result["duration_s"] == 1
+    assert job.result["audio"] == [
+        {"stream": 1, "codec": "aac", "action": "copied", "reason": None, "silence_s": 0.0}
+    ]
+    assert job.result["subtitles"] == []
     assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
     assert libav_warnings(files.result) == []
     assert harness.broken == []

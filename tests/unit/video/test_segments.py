@@ -59,11 +59,17 @@ def test_segments_ignore_unfinished_and_unknown_files(tmp_path: Path) -> None:
 
 def test_segments_record_end_of_clip(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, (0, 8))
-    assert not folder.is_complete(8)
-    folder.complete(8)
-    folder.complete(8)
-    assert folder.is_complete(8)
-    assert not folder.is_complete(0)
+    assert folder.end(8) is None
+    folder.complete(8, 320)
+    folder.complete(8, 320)
+    assert folder.end(8) == 320
+    assert folder.end(0) is None
+
+
+def test_segments_ignore_end_without_time_of_older_version(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path)
+    (tmp_path / "segments" / "00000008.complete").touch()
+    assert folder.end(8) is None
 
 
 def test_libav_warnings_report_damage(tmp_path: Path) -> None:

@@ -20,17 +20,18 @@ from worker.jobs.limits import DEFAULTS, Limits
 from worker.jobs.media.probe.codecs import is_accepted
 from worker.jobs.media.probe.probe import CLIPS, open_media
 from worker.video.colour.rgb_converter import RgbConverter
-from worker.video.decoding.header import ClipHeader, frame_rate, frame_ticks, tick_length
+from worker.video.decoding.continuity import continuous_packets
+from worker.video.decoding.frame_times import FrameTimes
+from worker.video.decoding.header import ClipHeader, tick_length
 from worker.video.decoding.orientation import Orientation
 
-__all__ = ["ClipDecoder"]
+__all__ = ["ClipDecoder", "video_stream"]
 
 
 class ClipDecoder:
     """Decoder of one clip: its header, and its frames in display order.
 
-    Timestamps rise strictly, because an encoder needs that. A frame whose timestamp does not rise gets the
-    tick after its predecessor's. A frame without a timestamp follows its predecessor at the frame rate.
+    The frames have the times that `FrameTimes` gives them.
 
     The constructor decodes the first frame. `formats` are libav's names of the container formats to accept,
     separated by commas.
@@ -49,12 +50,13 @@ class ClipDecoder:
         try:
             if len(self._container.streams) > limits.max_streams:
                 raise BadVideo(f"The clip has more than {limits.max_streams} streams.")
-            self._stream = _video_stream(self._container)
+            self._stream = video_stream(self._container)
             if self._stream.width * self._stream.height > limits.max_pixels:
                 raise BadVideo(f"The clip has more than {limits.max_pixels} pixels a frame.")
             # libav refuses a later frame that is larger than the header says before it allocates the frame.
             self._stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
             self._check_complete()
+            self._times = FrameTimes(self._stream)
             decoded = self._decode()
             first = next(decoded, None)
             if first is None:
@@ -66,6 +68,11 @@ class ClipDecoder:
         self._to_rgb = RgbConverter(first.width, first.height)
         self.header = ClipHeader.from_first_frame(self._stream, first, self._orientation)
         self.frames = chain([first], decoded)
+
+    @property
+    def end(self) -> int:
+        """The tick at which the last frame decoded so far is no longer displayed."""
+        return self._times.end
 
     def close(self) -> None:
         """Close the file. `frames` must not be used after this."""
@@ -79,20 +86,21 @@ class ClipDecoder:
         return self._orientation.upright(self._to_rgb.convert(frame))
 
     def _decode(self) -> Iterator[VideoFrame]:
-        step = frame_ticks(frame_rate(self._stream), tick_length(self._stream))
         size: tuple[int, int] | None = None
-        last: int | None = None
         bounds = _Bounds(self._limits, tick_length(self._stream))
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in continuous_packets(self._container, self._stream):
+                if packet.stream.index != self._stream.index:
+                    continue
+                self._times.add(packet)
                 if packet.is_corrupt:
                     raise BadVideo("The clip is cut off or damaged.")
-                for frame in packet.decode():
+                for frame in self._stream.decode(packet):
                     size = size or (frame.width, frame.height)
                     if size != (frame.width, frame.height):
                         raise BadVideo("The clip changes its frame size on the way.")
-                    last = frame.pts = _rising_pts(frame, last, step)
-                    bounds.check_frame(last)
+                    frame.pts = self._times.place(frame)
+                    bounds.check_frame(frame.pts, self.end)
                     yield frame
         except MemoryError:  # libav's MemoryError is an FFmpegError too
             raise
@@ -128,13 +136,13 @@ class _Bounds:
         self._frames = 0
         self._start = 0
 
-    def check_frame(self, pts: int) -> None:
-        """Count the frame at `pts` (in ticks). Raise `BadVideo` if it exceeds a limit."""
+    def check_frame(self, pts: int, end: int) -> None:
+        """Count the frame displayed from `pts` to `end`, in ticks. Raise `BadVideo` if it exceeds a limit."""
         self._start = pts if self._frames == 0 else self._start
         self._frames += 1
         if self._frames > self._limits.max_frames:
             raise BadVideo(f"The clip has more than {self._limits.max_frames} frames.")
-        if pts - self._start > self._latest:
+        if end - self._start > self._latest:
             raise BadVideo(f"The clip is longer than {self._limits.max_duration_s:g} seconds.")
 
 
@@ -147,7 +155,7 @@ def _open(path: Path, limits: Limits, formats: str) -> InputContainer:
         raise BadVideo(f"The clip cannot be opened ({error.strerror}).") from error
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
+def video_stream(container: InputContainer) -> VideoStream:
     """Return the first video stream that is not a cover picture, set to decode with several threads."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
@@ -157,11 +165,3 @@ def _video_stream(container: InputContainer) -> VideoStream:
             stream.thread_type = "AUTO"
             return stream
     raise BadVideo("The clip has no video stream.")
-
-
-def _rising_pts(frame: VideoFrame, last: int | None, step: int) -> int:
-    """Return a timestamp for the frame that is later than `last`, in ticks."""
-    pts = frame.pts if frame.pts is not None else frame.dts
-    if last is None:
-        return pts or 0
-    return last + step if pts is None else max(pts, last + 1)

@@ -59,11 +59,6 @@ class ClipHeader:
         fractions = {"aspect": aspect and Fraction(aspect), "rate": rate, "time_base": time_base}
         return cls(**{**values, **fractions, "colours": ColourTags(**values["colours"])})
 
-    @property
-    def step(self) -> int:
-        """Duration of one frame at `rate`, in ticks."""
-        return frame_ticks(self.rate, self.time_base)
-
 
 def frame_rate(stream: VideoStream) -> Fraction:
     """Return the stream's frames per second, or 25 if the stream does not say."""

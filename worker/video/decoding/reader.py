@@ -50,6 +50,8 @@ class ClipReader:
     """
 
     header: ClipHeader
+    #: The tick at which the last frame is no longer displayed. It is there after the iteration.
+    end: int
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class ClipReader:
         skip: int = 0,
         allocate: Callable[[tuple[int, ...]], Frames] = lambda shape: np.empty(shape, np.uint8),
     ) -> None:
-        self._sandbox = sandbox
+        self.sandbox = sandbox
         self.header = ClipHeader.from_json(sandbox.call("open", path=path))
         self._shape = (batch_size, self.header.height, self.header.width, 3)
         self._skip = skip
@@ -69,30 +71,32 @@ class ClipReader:
 
     def __iter__(self) -> Iterator[FrameBatch]:
         """Start to read, and return the batches."""
-        self._sandbox.submit(lambda: self._sandbox.send("frames", skip=self._skip))
+        self.sandbox.submit(lambda: self.sandbox.send("frames", skip=self._skip))
         buffers = [self._allocate(self._shape) for _ in range(BUFFERS)]
-        return self._batches(deque(self._sandbox.submit(self._fill, buffer) for buffer in buffers))
+        return self._batches(deque(self.sandbox.submit(self._fill, buffer) for buffer in buffers))
 
     def _batches(self, fills: deque[Fill]) -> Iterator[FrameBatch]:
         for index in count():
-            frames, pts = self._sandbox.wait(fills.popleft())
+            frames, pts = self.sandbox.wait(fills.popleft())
             if pts:
                 yield FrameBatch(index, frames, len(pts), pts)
             if len(pts) < len(frames):
                 return
-            fills.append(self._sandbox.submit(self._fill, frames))
+            fills.append(self.sandbox.submit(self._fill, frames))
 
     def _fill(self, buffer: Frames) -> tuple[Frames, tuple[int, ...]]:
         """Receive the next frames into `buffer`. Return it with one timestamp for each frame in it."""
         pts: list[int] = []
         for out in buffer:
-            answer = {} if self._ended else self._sandbox.receive()
-            if not answer:
-                self._ended = True
+            if self._ended:
+                break
+            answer = self.sandbox.receive()
+            if "end" in answer:
+                self._ended, self.end = True, answer["end"]
                 break
             if self._skip:
                 self._skip -= 1
             else:
-                self._sandbox.receive_pixels(out)
+                self.sandbox.receive_pixels(out)
             pts.append(answer["pts"])
         return buffer, tuple(pts)

@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 
 from worker.video.decoding.header import ClipHeader
 
-__all__ = ["RECIPE", "REORDERED", "Encoder"]
+__all__ = ["RECIPE", "Encoder"]
 
 CRF, PRESET = 18, "veryfast"
 
 #: Build and settings of the encoder. Only segments of the same recipe can be joined.
 RECIPE = f"av{av.__version__}-{PRESET}-crf{CRF}"
-
-#: The most positions by which x264 moves a frame ahead of frames that are displayed earlier (B-frames).
-REORDERED = 2
 
 #: Half of the cores. With all of them, x264 would starve the thread that feeds the GPU at each segment's end.
 THREADS = max(2, (os.cpu_count() or 2) // 2)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import av
@@ -16,63 +16,92 @@ from av.video.stream import VideoStream
 from worker.jobs.errors import EngineFailed
 from worker.jobs.media.probe.probe import open_media
 from worker.video.decoding.header import ClipHeader
-from worker.video.encoding.audio import AudioCopy
-from worker.video.encoding.encoder import REORDERED
+from worker.video.encoding.tags import keep_tags
+from worker.video.encoding.track_copy import TrackCopy
+from worker.video.tracks.tracks import OPTIONS
 
-__all__ = ["join"]
+__all__ = ["Parts", "join"]
 
 #: "faststart" puts the index first, so that players can start before they have the whole file.
-_OPTIONS = {"movflags": "faststart"}
+_OPTIONS = OPTIONS | {"movflags": "faststart"}
 _INCOMPLETE = "The segments of the result do not hold all of its frames."
 
 
-def join(source: Path, clip: ClipHeader, segments: Iterable[Path], frames: int, target: Path) -> None:
-    """Write `target`: the frames of all segments at their times in `source`, with the sound of `source`.
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a result is made of.
 
-    `segments` are the files of the segments, in their order.
-
-    Raises `EngineFailed` if the segments do not hold exactly `frames` frames. Raises OSError or
-    `av.FFmpegError` if a file cannot be read or written.
+    `segments` are the files of the segments, in their order. They hold `frames` frames, the last of which is
+    displayed until tick `end` of the clip. `tracks` is the file of `write_tracks`, which does not exist if
+    there are no tracks. The first sound is heard at `sound_start` seconds of the clip; None without sound.
     """
-    packets = _packets(segments, clip)
+
+    segments: Sequence[Path]
+    frames: int
+    end: int
+    tracks: Path
+    sound_start: Fraction | None
+
+
+def join(source: Path, clip: ClipHeader, parts: Parts, target: Path) -> None:
+    """Write `target`: the frames of all segments at their times in `source`, with its sound, text and tags.
+
+    Raises `EngineFailed` if the segments do not hold all frames. Raises OSError or `av.FFmpegError` if a file
+    cannot be read or written.
+    """
+    frames = 0
+    packets = _packets(parts.segments, clip, parts.end)
     first = next(packets, None)
     if first is None:
         raise EngineFailed(_INCOMPLETE)
-    with av.open(target, "w", format="mp4", options=_OPTIONS) as output:
+    with av.open(target, "w", format="mp4", options=_OPTIONS) as output, ExitStack() as stack:
         video = output.add_stream_from_template(first.stream)
         video.time_base = clip.time_base
-        with closing(AudioCopy(source, output)) as audio:
-            shift = _shift(clip, audio.start)
-            offset = clip.start - round(shift / clip.time_base)
-            for packet in chain([first], packets):
-                audio.mux_until(((packet.dts or 0) + clip.start) * clip.time_base, shift)
-                packet.pts, packet.dts = (packet.pts or 0) + offset, (packet.dts or 0) + offset
-                packet.stream = video
-                output.mux(packet)
-                frames -= 1
-            audio.mux_until(None, shift)
-    if frames:
+        tracks = (
+            stack.enter_context(closing(TrackCopy(parts.tracks, output))) if parts.tracks.exists() else None
+        )
+        shift = _shift(clip, parts.sound_start)
+        keep_tags(source, output, video, shift, parts.end * clip.time_base)
+        offset = clip.start - round(shift / clip.time_base)
+        for packet in chain([first], packets):
+            if tracks:
+                tracks.mux_until(((packet.dts or 0) + clip.start) * clip.time_base, shift)
+            packet.pts, packet.dts = (packet.pts or 0) + offset, (packet.dts or 0) + offset
+            packet.stream = video
+            output.mux(packet)
+            frames += 1
+        if tracks:
+            tracks.mux_until(None, shift)
+    if frames != parts.frames:
         raise EngineFailed(_INCOMPLETE)
 
 
-def _packets(segments: Iterable[Path], clip: ClipHeader) -> Iterator[Packet[VideoStream]]:
+def _packets(segments: Sequence[Path], clip: ClipHeader, end: int) -> Iterator[Packet[VideoStream]]:
     """Yield all packets in decoding order, with timestamps in ticks from the clip's start.
 
     H.264 requires that decoding times (dts) rise and that no packet is displayed (pts) before it is decoded.
-    Therefore: dts of a packet = pts of the frame displayed `REORDERED` positions earlier, counted across
-    segments. So dts rises strictly and never exceeds pts. The first `REORDERED` packets get negative times,
-    one frame apart.
+    Therefore: dts of the n-th packet = pts of the n-th frame displayed, minus the largest difference by which
+    a packet would be late. An MP4 file states the differences of decoding times, and the duration of the last
+    packet. So their sum is the time for which all frames are displayed.
     """
-    decoding_times = deque(-clip.step * place for place in range(REORDERED, 0, -1))
+    coded = [packet.pts or 0 for packet in _coded(segments, clip)]
+    shown = sorted(coded)
+    delay = max((time - pts for time, pts in zip(shown, coded, strict=True)), default=0)
+    spans = {start: later - start for start, later in pairwise([*shown, end - clip.start])}
+    for packet, time in zip(_coded(segments, clip), shown, strict=True):
+        packet.dts, packet.duration = time - delay, spans[time if time == shown[-1] else packet.pts or 0]
+        yield packet
+
+
+def _coded(segments: Sequence[Path], clip: ClipHeader) -> Iterator[Packet[VideoStream]]:
+    """Yield the packets of all segments with their display times, in ticks from the clip's start."""
     for segment in segments:
         with open_media(segment, "nut") as container:
-            packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
-            shown = [round((packet.pts or 0) * packet.time_base / clip.time_base) for packet in packets]
-            for packet, ticks, next_shown in zip(packets, shown, sorted(shown), strict=True):
-                decoding_times.append(next_shown)
-                packet.pts, packet.dts, packet.duration = ticks, decoding_times.popleft(), clip.step
-                packet.time_base = clip.time_base
-                yield packet
+            for packet in container.demux(container.streams.video[0]):
+                if packet.size:
+                    packet.pts = round((packet.pts or 0) * packet.time_base / clip.time_base)
+                    packet.time_base = clip.time_base
+                    yield packet
 
 
 def _shift(clip: ClipHeader, audio: Fraction | None) -> Fraction:

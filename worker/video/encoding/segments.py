@@ -49,15 +49,23 @@ class SegmentFolder:
         """Publish the file as the segment of frames `first` to `end` - 1. Raises OSError."""
         self._publish(partial, self._path / f"{first:08}-{end:08}.{uuid4().hex}.nut")
 
-    def complete(self, frames: int) -> None:
-        """Record that the clip has exactly `frames` frames, so no segment follows. Raises OSError."""
+    def complete(self, frames: int, end: int) -> None:
+        """Record that the clip has exactly `frames` frames, the last of which is displayed until tick `end`.
+
+        So no segment follows. Raises OSError.
+        """
         partial = self.partial()
-        partial.touch()
+        partial.write_text(str(end))
         self._publish(partial, self._path / f"{frames:08}{_COMPLETE}")
 
-    def is_complete(self, frames: int) -> bool:
-        """Return whether an attempt has recorded that the clip has exactly `frames` frames."""
-        return (self._path / f"{frames:08}{_COMPLETE}").exists()
+    def end(self, frames: int) -> int | None:
+        """Return the recorded end of a clip that has exactly `frames` frames, or None if none is recorded.
+
+        Older versions of Stoker recorded an empty text. Raises OSError.
+        """
+        path = self._path / f"{frames:08}{_COMPLETE}"
+        text = path.read_text() if path.exists() else ""
+        return int(text) if text else None
 
     def durable(self, limit: int | None = None) -> tuple[Segment, ...]:
         """Return the longest sequence of segments that starts at frame 0 and has no gap.

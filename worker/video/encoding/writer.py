@@ -60,10 +60,10 @@ class SegmentWriter:
         encoder = self._encoder or self._begin_segment()
         self._running = self._thread.submit(self._encode, encoder, frames, pts)
 
-    def finish(self) -> None:
-        """Publish the last segment, and record that the clip ends with it."""
+    def finish(self, end: int) -> None:
+        """Publish the last segment, and record that the clip ends with it, at tick `end`."""
         self._wait()
-        self._running = self._thread.submit(self._complete)
+        self._running = self._thread.submit(self._complete, end)
         self._wait()
 
     def _wait(self) -> None:
@@ -97,7 +97,7 @@ class SegmentWriter:
         self._folder.add(self._partial, self._first, end)
         self._first, self._batches, self._encoder, self._partial = end, 0, None, None
 
-    def _complete(self) -> None:
+    def _complete(self, end: int) -> None:
         with map_write_errors():
             self._publish()
-            self._folder.complete(self._first)
+            self._folder.complete(self._first, end)
