@@ -3,7 +3,7 @@
 import time
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from worker.jobs.events import Time
 from worker.jobs.records import JobState, QueueInfo, Record, WorkerCard, rfc3339
@@ -18,6 +18,11 @@ __all__ = [
     "TokenDocument",
     "WorkersDocument",
 ]
+
+_RESULT = (
+    "Of a chat: `text` and `finish_reason`. Of a video: `frames`, `width`, `height`, `frame_rate`, "
+    "`duration_s`, `bytes`, `content_type`, and what happened to each stream in `audio` and `subtitles`."
+)
 
 
 class ProgressDocument(BaseModel):
@@ -67,7 +72,7 @@ class JobDocument(BaseModel):
     device: str | None
     progress: ProgressDocument
     usage: dict[str, Any] | None
-    result: dict[str, Any] | None
+    result: dict[str, Any] | None = Field(description=_RESULT)
     error: JobErrorDocument | None
     links: LinksDocument
 

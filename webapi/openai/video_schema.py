@@ -78,7 +78,8 @@ def _requested(record: Record) -> Requested:
     result: dict[str, Any] = record.result or {}
     if not result:
         return Requested(seconds="", size="")
-    seconds = float(result["frames"] / Fraction(result["frame_rate"]))
+    # Workers of earlier releases report no duration.
+    seconds = result.get("duration_s") or float(result["frames"] / Fraction(result["frame_rate"]))
     return Requested(seconds=f"{seconds:g}", size=f"{result['width']}x{result['height']}")
 
 
