@@ -63,7 +63,8 @@ def client(ledger: Ledger) -> Iterator[FlaskClient]:
     template = tiny_template()
     card = ModelCard(ledger.store.settings.model_name("chat"), "chat", "chat.tiny", 64, digest="1")
     Registry(ledger.store).publish_model(card, template.to_json())
-    with create_app(ledger.store.settings.replace(no_auth=True, log_level="ERROR")).test_client() as client:
+    changes = {"no_auth": True, "log_level": "ERROR", "model_grace_s": 3600}  # no worker serves the model
+    with create_app(ledger.store.settings.replace(**changes)).test_client() as client:
         yield client
 
 

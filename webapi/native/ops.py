@@ -44,8 +44,16 @@ def readyz() -> ResponseReturnValue:
 @routes.get("/v1/queues")
 @describe("read", {200: AnswerSpec("The queues.", QueuesDocument)})
 def queues() -> ResponseReturnValue:
-    """List the queues with their waiting and running jobs."""
-    return QueuesDocument(queues=list(current_backend().queues.all_info())).model_dump()
+    """List the queues with their waiting and running jobs.
+
+    The queue of a model without a worker is listed as long as it has jobs.
+    """
+    backend = current_backend()
+    served = backend.registry.served_queues()
+    found = (
+        queue for queue in backend.queues.all_info() if queue.waiting or queue.running or queue.name in served
+    )
+    return QueuesDocument(queues=list(found)).model_dump()
 
 
 @routes.get("/v1/workers")

@@ -137,7 +137,7 @@ def _models(backend: Backend) -> dict[str, Model]:
     returned.
     """
     settings, kinds = backend.settings, [*KINDS]
-    cards = [card for card in backend.registry.models() if card.kind in settings.kinds]
+    cards = [card for card in backend.registry.served_models() if card.kind in settings.kinds]
     cards.sort(key=lambda card: (kinds.index(card.kind), card.name != settings.model_name(card.kind)))
     models: dict[str, Model] = {}
     for card in cards:

@@ -47,7 +47,7 @@ class Backend:
     keys: Keys
     streams: OpenStreams
     redis_memory: RedisMemory
-    #: The models that workers have served, by kind and name. The warm-up refreshes them every second.
+    #: The models that workers serve, by kind and name. The warm-up refreshes them every second.
     served_models: dict[tuple[str, str], ModelCard] = field(default_factory=dict)
 
     @classmethod

@@ -43,11 +43,13 @@ class ApiWarmUp:
 
         Raises `RedisError` or kombu's `OperationalError` when Redis is away.
         """
-        cards = self._backend.registry.models()
+        cards, queues = self._backend.registry.models(), self._backend.registry.served_queues()
         for card in set(cards) - self._seen:
             self._prepare(card)
         self._backend.served_models.clear()  # a request that comes now reads Redis
-        self._backend.served_models.update({(card.kind, card.name): card for card in cards})
+        self._backend.served_models.update(
+            {(card.kind, card.name): card for card in cards if card.queue in queues}
+        )
         if not self._connected:
             connect()
             self._connected = True

@@ -39,12 +39,12 @@ def submit(
 
     That is `job_id`, or the id of the earlier job if the caller's idempotency key has made one before.
 
-    Raises `InvalidInput`, `NotReady` or `QueueFull` if the job was not queued, and `SubmitOutcomeUnknown`, a
-    `NotReady`, if Redis was lost meanwhile and the job may have been queued.
+    Raises `InvalidInput`, `NotReady`, `ModelUnavailable` or `QueueFull` if the job was not queued, and
+    `SubmitOutcomeUnknown`, a `NotReady`, if Redis was lost meanwhile and the job may have been queued.
     """
     backend.redis_memory.check_room()
     _check_times(backend, spec)
-    owner, card = access.owner(), choose_model(backend, spec)
+    owner, card = access.owner(), choose_model(backend, spec, key)
     if spec.webhook_url is not None:
         check_url(backend.settings, spec.webhook_url)
     if admit := API_KINDS[spec.kind].admit:

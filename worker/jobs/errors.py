@@ -150,6 +150,12 @@ class NotReady(StokerError):
     code = "not_ready"
 
 
+class ModelUnavailable(NotReady):
+    """No worker serves the model any more, and the request does not say that its job may wait for one."""
+
+    code = "model_unavailable"
+
+
 class NotReplicated(NotReady):
     """Too few replicas of Redis have the writes that the client waits for. A failover could lose them."""
 

@@ -75,6 +75,21 @@ class Registry:
             if prompt is not None:
                 pipe.set(self._key("model", card.name, "prompt"), prompt)
             pipe.execute()
+        self._store.scripts.eval("see_model", self._store.settings.prefix, card.queue)
+
+    def served_queues(self) -> set[str]:
+        """Return the queues whose model has a worker, or had one until `model_grace_s` ago.
+
+        A worker that was killed counts until its lease has ended.
+        """
+        settings = self._store.settings
+        seen_s = settings.lease_ttl_s + settings.model_grace_s
+        return set(self._store.scripts.eval("served", settings.prefix, seen_s))
+
+    def served_models(self) -> Sequence[ModelCard]:
+        """Return the cards of the models of `served_queues`, by queue."""
+        queues = self.served_queues()
+        return [card for card in self.models() if card.queue in queues]
 
     def models(self) -> Sequence[ModelCard]:
         """Return the cards of all models that were ever served, by queue."""

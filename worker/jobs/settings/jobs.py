@@ -17,6 +17,10 @@ class Jobs(Area):
     """The lifetime of a worker's lease, in seconds. A worker that is silent for longer loses its jobs. It is
     also the time that a running job's cancel may take if the worker does not react. Keep it at 2 s or
     more."""
+    model_grace_s: float = Field(10.0, ge=0)
+    """The seconds for which a model stays available after the lease of its last worker has ended. Then it
+    leaves the lists of models, and requests for it get 503 unless they have a `max_queue_s`. With a large
+    number jobs always wait. See [Models without a worker](queueing.md#models-without-a-worker)."""
     max_attempts: int = Field(3, ge=1)
     """The number of lost workers after which a job fails with `worker_lost`."""
     timeout_s: float = Field(3600.0, gt=0)

@@ -63,6 +63,8 @@
 --   worker:cards                   hash    worker -> card (JSON); by `renew`; by `release`
 --   worker:<worker>:jobs           set     jobs that the worker has claimed; by `claim`; by `detach` and `requeue`
 --   models                         hash    queue -> model card (JSON); by registry.py; never
+--   models:seen                    zset    queue -> time (s) at which a worker of the model was last seen; by `see_model`;
+--                                          never
 --   model:<name>:prompt            string  prompt template of a chat model (JSON); by registry.py; never
 --   replicated                     string  empty: a write that WAIT can wait for; by replicas.py; never
 --   writable                       string  empty: a write that shows whether Redis takes any; by store.py; never
@@ -118,6 +120,9 @@ local function holds_lease(worker)
   local deadline = redis.call('ZSCORE', WORKERS, worker)
   return deadline and tonumber(deadline) > clock()
 end
+
+-- Note that a worker serves the model of this queue now.
+local function see_model(queue) redis.call('ZADD', P .. ':models:seen', clock(), queue) end
 
 -- Number, log and publish one event. `fields` is a JSON object. `resume` is optional: data for the job's next
 -- attempt, which is kept beside the event in the log and never published.

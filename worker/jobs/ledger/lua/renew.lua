@@ -1,6 +1,8 @@
--- prefix, worker, ttl (s), card (JSON) → renews the worker's lease, stores its card, and returns the server's
--- replication id ('' if it cannot be read), which changes when the server restarts or a replica becomes the primary
+-- prefix, worker, ttl (s), card (JSON) → renews the worker's lease, stores its card, notes that its model is served,
+-- and returns the server's replication id ('' if it cannot be read), which changes when the server restarts or a
+-- replica becomes the primary
 lease(ARGV[2], ARGV[3])
 redis.call('HSET', P .. ':worker:cards', ARGV[2], ARGV[4])
+see_model(cjson.decode(ARGV[4]).queue)
 local info = redis.pcall('INFO', 'replication')
 return type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or ''
