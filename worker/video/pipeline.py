@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +16,13 @@ from worker.video.clip_tasks import ClipTasks
 from worker.video.decoding.image import read_background
 from worker.video.decoding.reader import ClipReader
 from worker.video.encoding.encoder import RECIPE
+from worker.video.encoding.result_file import join_segments
 from worker.video.encoding.segments import SegmentFolder
 from worker.video.encoding.write_errors import map_write_errors
 from worker.video.encoding.writer import SegmentWriter
 from worker.video.inference.padding import cut, fill
 from worker.video.inference.torch_errors import classify_torch_error
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
-from worker.video.sandbox.sandbox import Sandbox
 from worker.video.sandbox.sandboxes import Sandboxes
 from worker.video.tracks.report import TracksReport
 
@@ -144,16 +143,15 @@ class VideoPipeline:
         with map_write_errors():
             folder = SegmentFolder(request.work / f"{RECIPE}-batch{self._batch_size}", request.publish)
         with self._sandboxes.sandbox(self._limits, check) as sandbox:
-            kept = folder.durable(request.done)
-            done = kept[-1].end if kept else 0
+            done = max((segment.end for segment in folder.durable(request.done)), default=0)
             allocate = self._model_runner.buffer
             reader = ClipReader(sandbox, request.source, self._batch_size, skip=done, allocate=allocate)
-            with _partial(folder) as tracks:
+            with folder.scratch() as tracks:
                 report = TracksReport.from_json(sandbox.call("tracks", target=tracks))
                 frames, end = self._encode_segments(
                     request, reader, self._model_runner, folder, done, on_batch
                 )
-                size = _join_segments(request, sandbox, folder, frames, end)
+                size = join_segments(sandbox, folder, frames, end, request.publish, request.target)
         clip, batches = reader.header, ceil(frames / self._batch_size)
         return VideoResult(
             frames=frames,
@@ -201,27 +199,3 @@ class VideoPipeline:
                 )
             writer.finish(reader.end)
         return done, reader.end
-
-
-def _join_segments(
-    request: VideoRequest, sandbox: Sandbox, folder: SegmentFolder, frames: int, end: int
-) -> int:
-    """Join the segments, which hold `frames` frames until tick `end`, into the result. Return its bytes."""
-    with _partial(folder) as partial:
-        segments = [str(segment.path) for segment in folder.durable(frames)]
-        sandbox.call("join", segments=segments, frames=frames, end=end, target=partial)
-        with map_write_errors():
-            size = partial.stat().st_size
-            sandbox.check()
-            request.publish(partial, request.target)
-    return size
-
-
-@contextmanager
-def _partial(folder: SegmentFolder) -> Iterator[Path]:
-    """Yield the path for a file of this run only. It is removed when the block ends."""
-    path = folder.partial()
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)

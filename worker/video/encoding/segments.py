@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -44,6 +45,15 @@ class SegmentFolder:
     def partial(self) -> Path:
         """Return the path for a new, unfinished file. Other attempts ignore such files."""
         return self._path / f"{uuid4().hex}.partial"
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield the path for a file of this attempt only. The file is removed when the block ends."""
+        path = self.partial()
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
     def add(self, partial: Path, first: int, end: int) -> None:
         """Publish the file as the segment of frames `first` to `end` - 1. Raises OSError."""
