@@ -56,6 +56,8 @@ def test_api_goes_on_beside_newer_cards(web: Web, newer: dict[str, Any]) -> None
         for text in web.ledger.store.client.hvals(key):
             card = {**json.loads(text), **newer, "name": "newer", "queue": "chat.newer"}
             web.ledger.store.client.hset(key, "newer", json.dumps(card))
+    leases = web.ledger.store.key("workers")
+    web.ledger.store.client.zadd(leases, {"newer": web.ledger.store.client.zscore(leases, "chat1") or 0})
     readable = "schema" not in newer
     assert web.http.get("/readyz").status_code == 200
     workers = [card["name"] for card in web.http.get("/v1/workers").raise_for_status().json()["workers"]]
