@@ -39,6 +39,9 @@ class ManagedProcess:
         #: Exit codes of the processes that have ended.
         self.exit_codes: list[int] = []
         self.restart_delay_s = RESTART_DELAY_S
+        #: While it is not set, the process stays away.
+        self.may_restart = threading.Event()
+        self.may_restart.set()
         self._argv = argv
         self._env = child_env(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
         self._log = settings.home_dir / f"{name}.log"
@@ -86,6 +89,8 @@ class ManagedProcess:
         while True:
             self.exit_codes.append(self._process.wait())
             self._closing.wait(self.restart_delay_s)
+            while not self.may_restart.wait(0.1) and not self._closing.is_set():
+                pass
             with self._lock:
                 if self._closing.is_set():
                     return

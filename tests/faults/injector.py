@@ -42,8 +42,6 @@ REDIS_FAULTS = (
     FaultKind.KILL_PRIMARY,
     FaultKind.STOP_PRIMARY,
 )
-#: Seconds for which a killed primary stays away, so that the Sentinels promote a replica.
-PRIMARY_DOWN_S = 6.0
 #: Seconds between two SIGTERMs to a worker.
 SECOND_SIGNAL_S = 0.3
 
@@ -197,8 +195,9 @@ class FaultInjector:
         eventually(group.is_healthy, "a primary with two replicas")
         old = eventually(group.primary, "a primary")
         primary = self._cluster.redis_processes[str(old)]
-        primary.restart_delay_s = PRIMARY_DOWN_S
+        primary.may_restart.clear()  # Sentinels whose votes are split need another round
         fault.began = time.time()
         primary.signal(number)
         eventually(lambda: group.primary() not in (None, old), "another primary")
+        primary.may_restart.set()
         return primary

@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from tests.faults.cluster import Cluster
-from tests.faults.injector import PRIMARY_DOWN_S
 from tests.support.event_checks import check_log
 from tests.support.proxy import HalfOpenProxy
 from tests.support.stack import eventually, main_event_types
@@ -53,9 +52,10 @@ def fail_over(cluster: Cluster, number: signal.Signals) -> None:
     eventually(group.is_healthy, "a primary with two replicas")
     old = eventually(group.primary, "a primary")
     primary = cluster.redis_processes[str(old)]
-    primary.restart_delay_s = PRIMARY_DOWN_S
+    primary.may_restart.clear()
     primary.signal(number)
     eventually(lambda: group.primary() not in (None, old), "another primary")
+    primary.may_restart.set()
     primary.signal(signal.SIGCONT)  # it has slept through its demotion; no effect if it was killed
 
 

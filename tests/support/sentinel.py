@@ -17,7 +17,7 @@ __all__ = ["SERVICE", "SentinelGroup", "running_group"]
 
 SERVICE = "mymaster"
 #: A server that has been silent for this long counts as lost, and a failover takes at most this long (ms).
-DOWN_MS, FAILOVER_MS = 2000, 5000
+DOWN_MS, FAILOVER_MS = 2000, 3000
 
 
 @dataclass
