@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tests.support.job_ids import A
 from tests.support.ledger import QUEUE, card, lapse
+from tests.support.refusing import refusing
 from tests.support.valkey import restartable_valkey
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
@@ -181,12 +182,11 @@ def test_recovery_removes_files_while_redis_refuses_writes(tmp_path: Path) -> No
         ledger.store.client.zadd(ledger.store.key("finished"), {expired: 1, gone: 1})
         ledger.store.client.zadd(ledger.store.key("inputs"), {ended: 1})
         ledger.store.client.delete(ledger.store.channel(gone) + ":record")
-        ledger.store.client.config_set("min-replicas-to-write", 1)
         recovery = Recovery(Dispatcher(ledger.store))
-        recovery.run_files_round()
-        assert [files.folder.exists() for files in media] == [False, False, False, True]
-        assert {record.id for record in ledger.page()} == {expired, ended, waiting}
-        ledger.store.client.config_set("min-replicas-to-write", 0)
+        with refusing(server, "MISCONF"):
+            recovery.run_files_round()
+            assert [files.folder.exists() for files in media] == [False, False, False, True]
+            assert {record.id for record in ledger.page()} == {expired, ended, waiting}
         recovery.run_files_round()
         assert {record.id for record in ledger.page()} == {ended, waiting}
         assert ledger.with_inputs(0) == []
