@@ -60,6 +60,9 @@ class JobDocument(BaseModel):
 
     id: str
     kind: str
+    model: str
+    #: As the client gave them, without the messages, the files and the webhook's URL.
+    parameters: dict[str, Any]
     state: JobState
     created_at: Time
     started_at: Time | None
@@ -83,6 +86,8 @@ class JobDocument(BaseModel):
         return cls(
             id=record.id,
             kind=record.kind,
+            model=record.model,
+            parameters=record.parameters,
             state=record.state,
             created_at=rfc3339(record.created_at),
             started_at=_time(record.started_at),

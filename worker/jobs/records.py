@@ -70,6 +70,17 @@ class Record:
         return model_of(self.queue)
 
     @property
+    def parameters(self) -> dict[str, Any]:
+        """The client's parameters, without default values, and without contents such as messages.
+
+        They are those that this version knows.
+        """
+        fields = KINDS[self.kind].spec.model_fields if self.kind in KINDS else {}
+        shown = {name for name, field in fields.items() if field.repr and name != "model"}
+        spec = json.loads(self.spec_json)
+        return {name: spec[name] for name in spec if name in shown} if isinstance(spec, dict) else {}
+
+    @property
     def terminal(self) -> bool:
         """True if the job has reached a final state."""
         return self.state not in ("queued", "running")

@@ -4,13 +4,16 @@ import re
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     FailFast,
     Field,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
 )
+from pydantic_core import PydanticCustomError
 
 from worker.jobs.errors import InvalidInput, Unsupported
 from worker.jobs.sampling import SamplingParams
@@ -33,7 +36,18 @@ ShortText = Annotated[str, StringConstraints(max_length=1024)]
 ModelName = Annotated[str, StringConstraints(max_length=256)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=0, le=9)]
-Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
+COLOUR_PATTERN = r"^#[0-9a-fA-F]{6}$"
+
+
+def _colour(text: str) -> str:
+    if not re.match(COLOUR_PATTERN, text):
+        raise PydanticCustomError("colour", "must be a colour as #rrggbb, such as #00b140")
+    return text
+
+
+Colour = Annotated[
+    str, AfterValidator(_colour), WithJsonSchema({"type": "string", "pattern": COLOUR_PATTERN})
+]
 
 
 class _Strict(BaseModel):
@@ -53,13 +67,15 @@ class JobSpec(_Strict):
     `timeout_s` limits the time from the first start to the end, and `max_queue_s` the wait for the first
     start, both in seconds. If one is None, the settings decide. Among the jobs of one API key, priority 9
     goes before 0. `webhook_url` receives the final state.
+
+    A field that `repr` omits is a content or a secret. The job's document does not show it.
     """
 
     kind: ClassVar[str]
 
     model: ModelName | None = None
     priority: Priority = 5
-    webhook_url: Text | None = None
+    webhook_url: Text | None = Field(None, repr=False)
     timeout_s: Seconds | None = Field(None, description="At most the server's STOKER_MAX_TIMEOUT_S.")
     max_queue_s: Seconds | None = Field(None, description="At most the server's STOKER_MAX_QUEUE_LIMIT_S.")
 
@@ -75,7 +91,7 @@ class ChatJob(SamplingParams, JobSpec):
     kind = "chat"
 
     #: Validation stops at the first wrong message: to report five million would block the whole API.
-    messages: Annotated[list[Message], FailFast()] = Field(min_length=1)
+    messages: Annotated[list[Message], FailFast()] = Field(min_length=1, repr=False)
 
 
 class Requested(_Strict):
@@ -101,7 +117,7 @@ class VideoJob(JobSpec):
     background: Colour = "#00b140"
     background_image: bool = False
     pad: Literal["last", "zeros"] = "last"
-    requested: Requested | None = None
+    requested: Requested | None = Field(None, repr=False)
 
 
 Spec = TypeVar("Spec", bound=JobSpec)

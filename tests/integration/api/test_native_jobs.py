@@ -17,7 +17,9 @@ DONE = Succeeded({"text": TEXT, "finish_reason": "stop"}, {"total_tokens": 3})
 
 
 def test_chat_job_from_submit_to_result(web: Web) -> None:
-    response = web.http.post("/v1/jobs/chat", json=HELLO | {"stop": "x", "seed": 7})
+    response = web.http.post(
+        "/v1/jobs/chat", json=HELLO | {"stop": "x", "seed": 7, "webhook_url": "http://example.com/?secret"}
+    )
     queued = response.json()
     job_id = queued["id"]
     assert response.status_code == 202
@@ -25,6 +27,8 @@ def test_chat_job_from_submit_to_result(web: Web) -> None:
     assert queued == {
         "id": job_id,
         "kind": "chat",
+        "model": "tiny",
+        "parameters": {"stop": ["x"], "seed": 7},
         "state": "queued",
         "created_at": queued["created_at"],
         "started_at": None,
