@@ -72,7 +72,7 @@ WORKDIR /var/lib/stoker
 ENV STOKER_HOST=0.0.0.0
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["python3", "-c", \
-    "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
+    "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/livez', timeout=4)"]
 CMD ["stoker", "web"]
 ARG REVISION=
 LABEL org.opencontainers.image.title="stoker web" org.opencontainers.image.revision=${REVISION}

@@ -87,7 +87,7 @@ def measure(server: Server, tokenizer: Path, at_once: int, report: Path) -> dict
     command += ["--save-result", "--result-dir", str(report.parent), "--result-filename", report.name]
     done = subprocess.run([sys.executable, "-c", VLLM_PROGRAM, *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(report.read_text())
+    found = json.loads(report.read_text("utf-8"))
     assert found["total_output_tokens"] == 128 * chats, found
     return {name: found[name] for name in ("output_throughput", "median_ttft_ms", "median_tpot_ms")}
 

@@ -134,7 +134,7 @@ def main() -> None:
     for label, batches in runs.items():
         describe(label, batches)
     if args.plot:
-        args.plot.write_text(plot(title, runs))
+        args.plot.write_text(plot(title, runs), "utf-8")
         print(f"plot: {args.plot}")
 
 

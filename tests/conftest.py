@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +18,11 @@ from tests.support.stack import free_port
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore
+from worker.jobs.loopback import without_proxy
 from worker.jobs.settings import Settings
+
+# The servers under test are on this machine, which a company's proxy cannot reach.
+os.environ.update(without_proxy(os.environ))
 
 # Hypothesis has a deadline of 0.2 s for an example, which a busy machine misses.
 hypothesis.settings.register_profile("default", deadline=None)

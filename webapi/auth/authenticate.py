@@ -6,11 +6,11 @@ from flask import Flask, current_app, g, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from webapi.auth import access, audit, stream_tokens
-from webapi.auth.public_bind import is_loopback
 from webapi.description.route import Route, route_of
 from webapi.keys.key import Key
 from webapi.services.backend import Backend, current_backend
 from worker.jobs.errors import Forbidden, MistypedKey, Unauthorized
+from worker.jobs.loopback import is_loopback
 
 __all__ = ["register"]
 

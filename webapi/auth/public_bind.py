@@ -1,21 +1,12 @@
 """The check that an API without keys listens on a loopback address only."""
 
-import ipaddress
-
 from webapi.keys.keys import Keys
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.ledger.store import RedisStore
+from worker.jobs.loopback import is_loopback
 from worker.jobs.settings import Settings
 
-__all__ = ["is_loopback", "require_auth"]
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether the host is a loopback address or `localhost`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+__all__ = ["require_auth"]
 
 
 def require_auth(settings: Settings) -> None:

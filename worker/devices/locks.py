@@ -63,4 +63,4 @@ def _open_for_all(path: Path) -> IO[str]:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL, 0o666)
         os.fchmod(descriptor, 0o666)
         os.close(descriptor)
-    return path.open("r+")
+    return path.open("r+", encoding="utf-8")

@@ -25,14 +25,14 @@ class Scripts:
         self.client = client
         self._replicas = replicas
         folder = resources.files(__package__).joinpath("lua")
-        self._shared = "".join(folder.joinpath(f"{name}.lua").read_text() for name in SHARED)
+        self._shared = "".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in SHARED)
         self._folder = folder
         self._shas: dict[str, str] = {}
 
     def sha(self, name: str) -> str:
         """Return the script's hash. The first call loads the script into Redis."""
         if name not in self._shas:
-            source = self._folder.joinpath(f"{name}.lua").read_text()
+            source = self._folder.joinpath(f"{name}.lua").read_text("utf-8")
             self._shas[name] = self.client.script_load(self._shared + source)
         return self._shas[name]
 

@@ -2,14 +2,18 @@
 
 import os
 
+from worker.jobs.loopback import without_proxy
 from worker.jobs.settings.settings import Settings
 
 __all__ = ["child_env", "set_env", "set_env_default", "visible_devices"]
 
 
 def child_env(settings: Settings) -> dict[str, str]:
-    """Return the environment for a child process: that of this process, overridden by `settings`."""
-    return dict(os.environ) | settings.to_env()
+    """Return the environment for a child process: that of this process, overridden by `settings`.
+
+    The child asks no proxy for this machine's own addresses.
+    """
+    return dict(os.environ) | without_proxy(os.environ) | settings.to_env()
 
 
 def set_env(**variables: str) -> None:

@@ -55,7 +55,7 @@ class SecretFiles(PydanticBaseSettingsSource):
         """
         path = self.paths[field_name]
         try:
-            secret = Path(path).read_text().removesuffix("\n")
+            secret = Path(path).read_text("utf-8").removesuffix("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{file_variable(field_name)}: {path} cannot be read: {error}") from None
         if not secret:

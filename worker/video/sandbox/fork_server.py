@@ -96,7 +96,7 @@ def _fork(control: socket.socket, connection_fd: int, limits: Limits, make_tasks
 def _limit_process(limits: Limits) -> None:
     limit_resources({resource.RLIMIT_AS: BASE_BYTES + BYTES_PER_PIXEL * limits.max_pixels})
     with suppress(OSError):  # if memory gets short, Linux then kills the sandbox before the worker
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        Path("/proc/self/oom_score_adj").write_text("1000", "utf-8")
 
 
 def _perform(channel: Channel, tasks: Mapping[str, Callable[..., None]]) -> None:
