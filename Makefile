@@ -137,6 +137,9 @@ $(CLIENTS)/aiperf/installed:
 
 # The second line adds torch, which the lock leaves out, and Stoker itself.
 $(INSTALLED): pyproject.toml constraints.txt requirements/dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "Stoker needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
+	        "install one, and name it as in \`make demo PYTHON=python3.11\`" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[worker,local,s3,dev]'

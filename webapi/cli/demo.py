@@ -1,6 +1,5 @@
 """`make demo`: starts the stack, runs a chat and a video, prints their times and memory, and stops it."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -15,19 +14,27 @@ from webapi.cli.jobs import show_progress
 from webapi.client import Client
 from webapi.client.errors import Json
 from webapi.client.timeline import Timeline
+from webapi.keys.keys import Keys
+from webapi.local import state_file
 from webapi.local.commands import models_argv
+from webapi.local.preflight import wait_for_redis
 from webapi.local.supervisor import spawn, tail
 from worker.jobs.errors import StokerError
 from worker.jobs.events import Token
 from worker.jobs.home import protect_home
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import ChatJob, VideoJob
+from worker.jobs.start_errors import EXPECTED, sentence
+from worker.jobs.terminal import show_any_text
 
 QUESTION = "What is the capital of Japan?"
 CLIP = "carphone_pristine.mp4"
 RESULT = Path("demo/result.mp4")
 #: Seconds from the first process to warm models. A cold disk makes it long.
 START_S = 180.0
+#: The name of the demo's API key, and its lifetime in seconds.
+KEY_NAME, KEY_S = "make demo", 3600
 
 
 class DemoFailed(StokerError):
@@ -38,23 +45,32 @@ class DemoFailed(StokerError):
 
 def main() -> None:
     """Run the demo. If anything fails, print the last lines of the logs and exit with an error."""
-    settings = Settings.from_env().replace(kinds=f"{ChatJob.kind},{VideoJob.kind}")
-    logs = settings.home_dir / "logs"
-    protect_home(settings.home_dir)
-    logs.mkdir(exist_ok=True)
+    show_any_text()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logs: Path | None = None
     try:
-        files = models_argv(settings.chat_model, settings.video_model, CLIP)
-        if code := subprocess.call(files, env=child_env(settings)):  # noqa: S603
-            raise SystemExit(code)
-        with running_stack(settings, logs / "up.log") as client:
-            _run_jobs(client, settings.models_dir / CLIP)
-    except (StokerError, OSError) as error:
-        for log in sorted(logs.glob("*.log")):
+        settings = Settings.from_env().replace(kinds=f"{ChatJob.kind},{VideoJob.kind}")
+        protect_home(settings.home_dir)
+        logs = settings.home_dir / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        RESULT.parent.mkdir(exist_ok=True)
+        _run(settings, logs / "up.log")
+    except EXPECTED as error:
+        for log in sorted(logs.glob("*.log")) if logs else ():
             click.echo(f"--- {log}\n{tail(log, 15)}", err=True)
-        raise SystemExit(f"demo: {error}") from error
+        raise SystemExit(f"demo: {sentence(error)}") from error
     except KeyboardInterrupt:
         raise SystemExit("demo: interrupted") from None
+
+
+def _run(settings: Settings, log: Path) -> None:
+    if settings.redis_url:
+        wait_for_redis(settings)  # before 100 MB are fetched
+    files = models_argv(settings.chat_model, settings.video_model, CLIP)
+    if code := subprocess.call(files, env=child_env(settings)):  # noqa: S603
+        raise SystemExit(code)
+    with running_stack(settings, log) as client:
+        _run_jobs(client, settings.models_dir / CLIP)
 
 
 @contextmanager
@@ -68,35 +84,50 @@ def running_stack(settings: Settings, log: Path) -> Iterator[Client]:
     with log.open("wb") as output:
         process = spawn(argv, child_env(settings), output)
     try:
-        with _ready(process, settings) as client:
+        with _ready(process, settings, log) as client:
             yield client
     finally:
         click.echo("draining …")
         process.send_signal(signal.SIGINT)
         code = process.wait()
     if code:
-        raise DemoFailed(f"the stack ended with {code}")
+        raise DemoFailed(f"the stack ended with {code}: {tail(log, 1)}")
     click.echo("stopped, nothing left running")
 
 
-def _ready(process: "subprocess.Popen[bytes]", settings: Settings) -> Client:
+def _ready(process: "subprocess.Popen[bytes]", settings: Settings, log: Path) -> Client:
     """Wait until all models are warm, and return a client of the stack."""
-    started, client, state = time.monotonic(), None, settings.home_dir / "up.json"
+    started, client = time.monotonic(), None
     while client is None or not client.ready():
         if process.poll() is not None:
-            raise DemoFailed(f"the stack did not start ({process.returncode})")
+            raise DemoFailed(f"the stack did not start: {tail(log, 1)}")
         if time.monotonic() - started > START_S:
             raise DemoFailed(f"the stack was not ready after {START_S:.0f} s")
-        if client is None and state.exists():
-            found = json.loads(state.read_text())
-            if found["pid"] == process.pid:  # a killed stack leaves its state file behind
-                client = Client(found["url"], settings.api_key)
-                click.echo(f"starting: API {found['url']}, Redis {found['redis_url']}")
+        if client is None and state_file.read(settings).get("pid") == process.pid:
+            found = state_file.follow(settings)
+            client = Client(state_file.read(settings)["url"], _api_key(found))
+            click.echo(f"starting: API {client.url}, Redis {found.redis_url}")
         if sys.stdout.isatty():
             click.echo(f"\rwarming up, {time.monotonic() - started:.0f} s ", nl=False)
         time.sleep(0.2)
     click.echo("\r" * sys.stdout.isatty() + f"all warm after {time.monotonic() - started:.1f} s\n")
     return client
+
+
+def _api_key(settings: Settings) -> str | None:
+    """Return the user's key. If there is none and the API asks for one, return a key of the demo's own."""
+    store = RedisStore(settings)
+    keys = Keys(store)
+    try:
+        if settings.api_key or not keys.any():
+            return settings.api_key
+        own = next((key for key in keys.list() if key.name == KEY_NAME and key.state != "revoked"), None)
+        new = (
+            keys.rotate(own.id, grace_s=0, expires_s=KEY_S) if own else keys.create(KEY_NAME, expires_s=KEY_S)
+        )
+        return new.text
+    finally:
+        store.close()
 
 
 def _run_jobs(client: Client, clip: Path) -> None:
@@ -114,7 +145,6 @@ def _run_jobs(client: Client, clip: Path) -> None:
             click.echo(event.body.text, nl=False)
     click.echo(f"\n\nchat   {chat_times.summary('tokens')}\n")
     show_progress(video_times.watch(client.follow(video["id"])))
-    RESULT.parent.mkdir(exist_ok=True)
     client.download(video["id"], RESULT)
     click.echo(f"video  {video_times.summary('frames')}")
     click.echo(f"result {RESULT.absolute()}\n")

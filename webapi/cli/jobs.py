@@ -1,6 +1,7 @@
-"""`stoker chat`, `stoker video` and `stoker status`: the commands that are clients of an API."""
+"""`stoker chat`, `video`, `status` and `cancel`: the commands that are clients of an API."""
 
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,19 +13,19 @@ from tqdm import tqdm
 from webapi.cli.sampling_options import sampling_options
 from webapi.cli.table import print_table
 from webapi.client import Client, JobEvent
-from webapi.client.errors import Json
+from webapi.client.errors import ApiUnavailable, Json
 from webapi.client.timeline import Timeline
 from webapi.local import state_file
 from worker.jobs.events import Progress, Token
 from worker.jobs.settings import Settings
 
-__all__ = ["chat", "show_progress", "status", "video"]
+__all__ = ["cancel", "chat", "show_progress", "status", "video"]
 
 _URL = click.option("--url", help="URL of the API. Default: STOKER_URL, or else the running `stoker up`.")
 
 
 def _client(url: str | None) -> Client:
-    settings = state_file.apply_to(Settings.from_env())
+    settings = state_file.follow(Settings.from_env())
     return click.get_current_context().with_resource(Client(url or settings.url, settings.api_key))
 
 
@@ -35,13 +36,16 @@ def _client(url: str | None) -> Client:
 @click.option("--model", help="Name of the model. Needed if several are served.")
 @sampling_options
 def chat(url: str | None, prompt: str, system: str | None, **options: Any) -> None:
-    """Submit PROMPT as a chat and print the answer as it arrives. Ctrl-C cancels the job."""
+    """Submit PROMPT as a chat and print the answer as it arrives. Ctrl-C cancels the job.
+
+    A second Ctrl-C leaves the job running.
+    """
     messages = [{"role": "system", "content": system}] if system else []
     body = {"messages": [*messages, {"role": "user", "content": prompt}], **options}
     client = _client(url)
     job = client.submit_chat({name: value for name, value in body.items() if value not in (None, ())})
     timeline = Timeline()
-    with _canceling(client, job):
+    with _shown(client, job):
         for event in timeline.watch(client.follow(job["id"])):
             if isinstance(event.body, Token):
                 click.echo(event.body.text, nl=False)
@@ -64,15 +68,17 @@ def chat(url: str | None, prompt: str, system: str | None, **options: Any) -> No
 @click.option("--pad", type=click.Choice(["last", "zeros"]), help="Frames that fill up the last batch.")
 @click.option("--model", help="Name of the model. Needed if several are served.")
 def video(url: str | None, clip: Path, output: Path, background: str | None, **form: Any) -> None:
-    """Upload CLIP as a video job and save the result. Ctrl-C cancels the job."""
-    if not output.absolute().parent.is_dir():
-        raise click.ClickException(f"there is no folder {output.absolute().parent}")
+    """Upload CLIP as a video job and save the result. Ctrl-C cancels the job.
+
+    A second Ctrl-C leaves the job running.
+    """
+    _check_folder(output.absolute().parent)
     if background and not background.startswith("#") and not Path(background).is_file():
         raise click.ClickException(f"background: {background} is neither #rrggbb nor an image file")
     client = _client(url)
     job = client.submit_video(clip, background, **form)
     timeline = Timeline()
-    with _canceling(client, job):
+    with _shown(client, job):
         show_progress(timeline.watch(client.follow(job["id"])))
     client.download(job["id"], output)
     click.echo(f"{output}: {timeline.summary('frames')}", err=True)
@@ -87,14 +93,38 @@ def show_progress(events: Iterator[JobEvent]) -> None:
                 bar.update(event.body.done - bar.n)
 
 
+def _check_folder(folder: Path) -> None:
+    """Raise an error now, and not after the job, if no file can be written to the folder."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise click.ClickException(f"{folder}: {error.strerror}: choose another file with -o") from error
+
+
 @contextmanager
-def _canceling(client: Client, job: Json) -> Iterator[None]:
-    """Cancel the job if the user presses Ctrl-C, or if the reader of the output closes it."""
+def _shown(client: Client, job: Json) -> Iterator[None]:
+    """Print the job's id. Cancel the job if the user presses Ctrl-C or closes the output."""
+    job_id = job["id"]
+    click.echo(f"job {job_id}", err=True)
     try:
         yield
     except (KeyboardInterrupt, BrokenPipeError):
-        client.cancel(job["id"])
+        click.echo(f"\ncanceling job {job_id}; Ctrl-C again leaves it running", err=True)
+        client.cancel(job_id)
         raise
+    except ApiUnavailable as error:
+        way_out = f"job {job_id} may go on: `stoker status` shows it, `stoker cancel {job_id}` ends it"
+        raise ApiUnavailable(f"{error}; {way_out}") from error
+
+
+@click.command()
+@_URL
+@click.argument("job_id", metavar="JOB")
+def cancel(url: str | None, job_id: str) -> None:
+    """Cancel the job with the id JOB. A running job ends at its next step."""
+    job = _client(url).cancel(job_id)
+    click.echo(f"job {job_id} is {'being canceled' if job['state'] == 'running' else job['state']}")
 
 
 @click.command()
@@ -112,7 +142,7 @@ def status(url: str | None, as_json: bool) -> None:
         return
     for title, rows in (
         ("QUEUE WAITING RUNNING SLOTS CAP WAIT", map(_queue_row, queues)),
-        ("JOB KIND STATE PROGRESS ATTEMPT WORKER", map(_job_row, jobs)),
+        ("JOB KIND MODEL STATE PROGRESS ATTEMPT WORKER", map(_job_row, jobs)),
         ("WORKER STATE DEVICE MODEL ENGINE RUNNING MEMORY", map(_worker_row, workers)),
     ):
         print_table(title, rows)
@@ -130,7 +160,8 @@ def _job_row(job: Json) -> Sequence[object]:
     progress = f"{done['done']}/{done['total'] or '?'} {done['unit']}"
     if job["state"] == "queued":
         progress = f"position {job['queue_position'] or '?'}"  # the job may just have left the queue
-    return [job["id"], job["kind"], job["state"], progress, job["attempt"], job["worker"] or "-"]
+    model = job.get("model", "-")  # an older API does not tell it
+    return [job["id"], job["kind"], model, job["state"], progress, job["attempt"], job["worker"] or "-"]
 
 
 def _worker_row(card: Json) -> Sequence[object]:

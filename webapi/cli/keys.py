@@ -33,7 +33,7 @@ def keys() -> None:
 
 
 def _store() -> RedisStore:
-    store = RedisStore(state_file.apply_to(Settings.from_env()))
+    store = RedisStore(state_file.follow(Settings.from_env()))
     click.get_current_context().call_on_close(store.close)
     return store
 

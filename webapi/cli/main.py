@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
-from redis.exceptions import RedisError
 
 from webapi.auth import public_bind
-from webapi.cli.jobs import chat, status, video
+from webapi.cli.jobs import cancel, chat, status, video
 from webapi.cli.keys import keys
 from webapi.cli.settings import show_settings
-from webapi.local import commands, stack, state_file
-from worker.jobs.errors import StokerError
+from webapi.local import commands, preflight, stack, state_file
 from worker.jobs.home import protect_home
 from worker.jobs.kinds import KINDS, Kind
 from worker.jobs.ledger.registry import Registry
@@ -21,6 +19,8 @@ from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import ChatJob, VideoJob
+from worker.jobs.start_errors import EXPECTED, sentence
+from worker.jobs.terminal import show_any_text
 
 __all__ = ["main"]
 
@@ -29,14 +29,15 @@ class _CommandGroup(click.Group):
     """A group of commands that reports expected errors as one sentence, with exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        show_any_text()
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # the reader of the output closed it; click exits without a message
             raise
-        except (StokerError, OSError, ValueError) as error:
-            raise click.ClickException(str(error)) from error
-        except RedisError as error:
-            raise click.ClickException(f"Redis does not answer: {error}") from error
+        except UnicodeEncodeError as error:
+            raise click.ClickException("an argument has bytes that are not text in this locale") from error
+        except (*EXPECTED, ValueError) as error:
+            raise click.ClickException(sentence(error)) from error
 
 
 @click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,7 +48,7 @@ def main() -> None:
     """
 
 
-for command in (chat, video, status, keys, show_settings):
+for command in (chat, video, status, cancel, keys, show_settings):
     main.add_command(command)
 
 _NO_AUTH = click.option(
@@ -91,7 +92,8 @@ def _worker_command(kind: Kind) -> click.Command:
     """Return the command that runs a worker of this kind."""
 
     def run(**changes: object) -> None:
-        settings = Settings.from_env().replace(worker=kind.name, **changes)
+        preflight.require("torch", "worker")
+        settings = _settings().replace(worker=kind.name, **changes)
         _exec(commands.worker_argv(kind.name, settings), settings)
 
     options: list[click.Parameter] = [
@@ -109,7 +111,7 @@ for each in KINDS.values():
 @worker.command("webhooks")
 def worker_webhooks() -> None:
     """Run the worker that sends webhooks. It needs no GPU."""
-    settings = Settings.from_env()
+    settings = _settings()
     _exec(commands.webhooks_argv(settings), settings)
 
 
@@ -119,7 +121,7 @@ def worker_health() -> None:
 
     This is the health check of containers, in which the worker is the only one.
     """
-    store = RedisStore(state_file.apply_to(Settings.from_env()))
+    store = RedisStore(_settings())
     try:
         cards = [card for card in Registry(store).live() if card.host == os.uname().nodename]
     finally:
@@ -136,11 +138,17 @@ def worker_health() -> None:
 @_NO_AUTH
 def web(host: str | None, port: int | None, no_auth: bool | None) -> None:
     """Run the API under gunicorn."""
-    settings = Settings.from_env().replace(host=host, port=port, no_auth=no_auth)
+    settings = _settings().replace(host=host, port=port, no_auth=no_auth)
     public_bind.require_auth(settings)
+    preflight.free_port(settings.host, settings.port)
     # Opened here so that this process, and not each of gunicorn's, reports a store that cannot work.
     open_media_store(settings)
     _exec(commands.web_argv(settings), settings)
+
+
+def _settings() -> Settings:
+    """Return the settings of a process beside the running `stoker up`, if there is one."""
+    return state_file.follow(Settings.from_env())
 
 
 def _exec(argv: list[str], settings: Settings) -> None:

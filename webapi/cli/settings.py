@@ -2,11 +2,12 @@
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 
 import click
 
+from webapi.local import state_file
 from worker.jobs.settings import Setting, Settings
 
 __all__ = ["show_settings"]
@@ -17,9 +18,10 @@ __all__ = ["show_settings"]
 def show_settings(as_json: bool) -> None:
     """Print every setting: its value, where the value comes from, its default, and its meaning.
 
-    The values are those that a command started here would use. Secrets are not shown.
+    The values are those that a command started here would use. Some come from the running `stoker up`, if
+    there is one. Secrets are not shown.
     """
-    described = Settings.from_env().describe()
+    described = _described()
     if as_json:
         click.echo(json.dumps([asdict(setting) for setting in described], indent=2))
         return
@@ -27,6 +29,13 @@ def show_settings(as_json: bool) -> None:
         click.secho(f"{area}\n", bold=True)
         for setting in members:
             click.echo(f"{_value(setting)}\n{_meaning(setting)}\n")
+
+
+def _described() -> list[Setting]:
+    """Return the descriptions of all settings, also of those that come from the running stack."""
+    given = Settings.from_env()
+    pairs = zip(given.describe(), state_file.follow(given).describe(), strict=True)
+    return [used if used.source == own.source else replace(used, source="stack") for own, used in pairs]
 
 
 def _value(setting: Setting) -> str:

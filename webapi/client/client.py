@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import httpx
 
 from webapi.client import event_source
-from webapi.client.errors import ApiError, Json, check, json_object
+from webapi.client.connection import connect, retry
+from webapi.client.errors import ApiError, Json, check, json_object, unavailable
 from webapi.client.job_event import JobEvent
 from worker.jobs.events import Canceled, Failed
 
@@ -20,9 +21,10 @@ class Client:
     """A client of the API at `url`. As a context manager it closes its connections at the end.
 
     A request times out after `timeout_s` seconds without data. `retry_waits_s` are the waits before each new
-    attempt at a broken event stream. The methods return the API's JSON documents.
+    attempt at a broken event stream, a cancel or a download. The methods return the API's JSON documents.
 
-    All methods raise `ApiError` if the API cannot be reached or refuses the request.
+    All methods raise `ApiError` if the API cannot be reached or refuses the request. Requests to a loopback
+    address never go through a proxy.
     """
 
     def __init__(
@@ -33,8 +35,7 @@ class Client:
         retry_waits_s: Sequence[float] = event_source.RETRY_WAITS_S,
     ) -> None:
         self.url, self.timeout_s, self.retry_waits_s = url.rstrip("/"), timeout_s, retry_waits_s
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s)
+        self.http = connect(self.url, api_key, timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -67,9 +68,10 @@ class Client:
         `POST /v1/jobs/video`. `idempotency_key` and `wait` work as for a chat.
         """
         with ExitStack() as stack:
-            files = {"file": stack.enter_context(clip.open("rb"))}
+            # The names are ours: that of the file on disk may not be text, and the API ignores it.
+            files = {"file": ("clip", stack.enter_context(clip.open("rb")))}
             if background and not background.startswith("#"):
-                files["background"] = stack.enter_context(Path(background).open("rb"))
+                files["background"] = ("background", stack.enter_context(Path(background).open("rb")))
             else:
                 form["background"] = background
             data = {name: value for name, value in form.items() if value is not None}
@@ -105,7 +107,7 @@ class Client:
 
         A waiting job ends at once. A running one ends at its next step, so it may still be `running` here.
         """
-        return self._json("POST", f"/v1/jobs/{job_id}/cancel")
+        return retry(lambda: self._json("POST", f"/v1/jobs/{job_id}/cancel"), self.retry_waits_s)
 
     def alive(self, path: str = "/livez") -> bool:
         """Return True if the API answers a request of `path` with success."""
@@ -121,19 +123,30 @@ class Client:
     def download(self, job_id: str, target: Path) -> None:
         """Save the job's result as the file `target`.
 
-        The data goes to a temporary file beside it first, so `target` is complete or does not exist.
+        The data goes to a temporary file beside it first, so `target` is complete or does not exist. A
+        download that breaks off is continued.
         """
         part = target.with_name(f".{target.name}.part-{os.getpid()}")
         try:
-            with part.open("wb") as file, self.http.stream("GET", f"/v1/jobs/{job_id}/result") as response:
-                check(response)
-                for chunk in response.iter_bytes():
-                    file.write(chunk)
+            with part.open("wb") as file:
+                retry(lambda: self._fetch(f"/v1/jobs/{job_id}/result", file), self.retry_waits_s)
             part.replace(target)
-        except httpx.RequestError as error:
-            raise ApiError(f"the download broke off: {error}") from error
         finally:
             part.unlink(missing_ok=True)
+
+    def _fetch(self, path: str, file: IO[bytes]) -> None:
+        """Append the bytes at the path that the file does not have yet."""
+        headers = {"Range": f"bytes={file.tell()}-"} if file.tell() else {}
+        try:
+            with self.http.stream("GET", path, headers=headers) as response:
+                check(response)
+                if response.status_code != httpx.codes.PARTIAL_CONTENT:
+                    file.seek(0)
+                    file.truncate()
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+        except httpx.RequestError as error:
+            raise unavailable(self.url, error) from error
 
     def events(self, job_id: str, after: int = 0) -> Iterator[JobEvent]:
         """Yield the job's events after number `after`, up to the terminal event.
@@ -156,6 +169,6 @@ class Client:
         try:
             response = self.http.request(method, path, **kwargs)
         except httpx.RequestError as error:
-            raise ApiError(f"no answer from the API at {self.url}: {error}") from error
+            raise unavailable(self.url, error) from error
         check(response)
         return json_object(response.content)

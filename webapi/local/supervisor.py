@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,14 +15,24 @@ from typing import IO
 
 import click
 
-__all__ = ["Child", "Supervisor", "spawn", "tail"]
+from worker.jobs.errors import StokerError
+
+__all__ = ["Child", "ChildFailed", "Supervisor", "spawn", "tail"]
 
 #: Shortest and longest wait before a dead child is restarted, in seconds. The wait doubles at each death.
 BACKOFF_S = (1.0, 30.0)
 #: After a life of this many seconds the next wait is the shortest again.
 LONG_LIFE_S = 60.0
+#: A child that has never been ready is given up after so many failures of the same kind in a row.
+SAME_FAILURES = 3
 #: Seconds that children have to end after a second SIGTERM.
 HAND_BACK_S = 10.0
+
+
+class ChildFailed(StokerError):
+    """A child process fails in the same way each time that it starts."""
+
+    code = "child_failed"
 
 
 def spawn(argv: Sequence[str], env: Mapping[str, str], output: IO[bytes] | None) -> "subprocess.Popen[bytes]":
@@ -44,7 +55,7 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], output: IO[bytes] | None)
 
 def tail(log: Path, lines: int) -> str:
     """Return the last `lines` lines of the log file."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    return "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-lines:])
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +71,12 @@ class Child:
     at: float = 0.0
     #: The wait before the next restart, in seconds.
     backoff_s: float = BACKOFF_S[0]
+    #: Whether it has been ready or has lived long, so that it can work.
+    proved: bool = False
+    #: Its exit code and the last line of its log, without numbers, at its last end.
+    failure: tuple[int, str] = (0, "")
+    #: The number of ends in a row with this failure.
+    failures: int = 0
     #: Number of bytes of the log that were printed already.
     printed: int = 0
 
@@ -67,6 +84,14 @@ class Child:
         """Start the process at the time `now`. Its output is appended to the log."""
         with self.log.open("ab") as output:
             self.process, self.at = spawn(self.argv, self.env, output), now
+
+    def note_failure(self, code: int) -> str:
+        """Record that the process has ended with this code, and return the last line of its log."""
+        why = tail(self.log, 1)
+        failure = code, re.sub(r"[0-9]+", "", why)  # process ids and times differ
+        self.failures = self.failures + 1 if failure == self.failure else 1
+        self.failure = failure
+        return why
 
     def print_new_lines(self) -> None:
         """Print the lines of the log that are complete and were not printed yet."""
@@ -81,7 +106,8 @@ class Child:
 class Supervisor:
     """A supervisor of child processes: it restarts a child that dies, after a wait that grows at each death.
 
-    `clock` returns the time in seconds.
+    It gives up if a child fails in the same way `SAME_FAILURES` times before it has ever been ready. `clock`
+    returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -94,22 +120,31 @@ class Supervisor:
         self.children.append(child)
 
     def tick(self) -> None:
-        """Check all children once: schedule the restart of dead ones, and start the ones that are due."""
+        """Check all children once: schedule the restart of dead ones, and start the ones that are due.
+
+        Raises `ChildFailed` for a child that cannot work.
+        """
         for child in self.children:
             now = self.clock()
             if child.process is None:
                 if now >= child.at:
                     child.start(now)
             elif (code := child.process.poll()) is not None:
-                if now - child.at >= LONG_LIFE_S:
-                    child.backoff_s = BACKOFF_S[0]
-                why = f"{tail(child.log, 1)} ({child.log})"
-                # Processes that the child started must not keep a port or a device. The processes of a worker
-                # are also ended by its reaper.
-                _signal_group(child.process, signal.SIGTERM)
-                click.echo(f"{child.name} ended ({code}), restart in {child.backoff_s:.0f} s: {why}")
-                child.process, child.at = None, now + child.backoff_s
-                child.backoff_s = min(2 * child.backoff_s, BACKOFF_S[1])
+                self._schedule_restart(child, child.process, code)
+
+    def _schedule_restart(self, child: Child, process: "subprocess.Popen[bytes]", code: int) -> None:
+        now, why = self.clock(), child.note_failure(code)
+        if now - child.at >= LONG_LIFE_S:
+            child.backoff_s, child.proved = BACKOFF_S[0], True
+        # Processes that the child started must not keep a port or a device. The processes of a worker are
+        # also ended by its reaper.
+        _signal_group(process, signal.SIGTERM)
+        if child.failures >= SAME_FAILURES and not child.proved:
+            how = f"it has ended {child.failures} times ({code}) with: {why} (see {child.log})"
+            raise ChildFailed(f"{child.name} does not start: {how}")
+        click.echo(f"{child.name} ended ({code}), restart in {child.backoff_s:.0f} s: {why} ({child.log})")
+        child.process, child.at = None, now + child.backoff_s
+        child.backoff_s = min(2 * child.backoff_s, BACKOFF_S[1])
 
     def stop_children(self, names: Sequence[str], wait_s: float) -> None:
         """Stop the children with these names, and stop supervising them.

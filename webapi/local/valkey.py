@@ -1,12 +1,13 @@
 """The embedded Valkey server of `stoker up`. Only this user can reach it."""
 
 import os
-import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
+
+from webapi.local.preflight import CannotStart
 
 __all__ = ["socket_in", "valkey_argv", "valkey_url"]
 
@@ -16,23 +17,23 @@ MAX_SOCKET_PATH = 103
 MEMORY_PART = 4
 
 
-@contextmanager
-def socket_in(folder: Path) -> Iterator[Path]:
-    """Yield the path of the server's socket: in `folder`, or in a temporary folder if that path is too long.
+def socket_in(folder: Path) -> Path:
+    """Return the path of the server's socket: in `folder`, or in a folder in `/tmp` if that path is too long.
 
-    Only this user can access either folder, so no other user can connect.
+    It is the same at each start, so that other processes find the server again. Only this user can access
+    either folder, so no other user can connect. Raises `CannotStart` if another user has that in `/tmp`.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     socket = folder / "valkey.sock"
     if len(os.fsencode(socket)) <= MAX_SOCKET_PATH:
-        yield socket
-        return
-    temporary = Path(tempfile.mkdtemp(prefix="stoker-"))  # its mode is 0700
-    try:
-        yield temporary / socket.name
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        return socket
+    short = Path(tempfile.gettempdir(), f"stoker-{sha256(os.fsencode(folder)).hexdigest()[:16]}")
+    short.mkdir(mode=0o700, exist_ok=True)
+    found = short.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise CannotStart(f"{short} is not a folder of this user only: remove it, or set a short STOKER_HOME")
+    return short / socket.name
 
 
 def valkey_url(socket: Path) -> str:

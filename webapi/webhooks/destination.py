@@ -38,7 +38,7 @@ def check_url(settings: Settings, url: str) -> httpx.URL:
     if not 0 < port < 65536:
         raise _refused("there is no such port")
     if not _is_listed(settings, host):
-        raise _refused("this server does not send webhooks to its host")
+        raise _refused("this server does not send webhooks to its host: STOKER_WEBHOOK_HOSTS lists others")
     if problem := _host_refusal(settings, host, port):
         raise _refused(f"it {problem}")
     return parsed
@@ -73,9 +73,15 @@ def refusal(settings: Settings, address: str, port: int) -> str | None:
     """Return why no webhook may go to the numeric address and port, or None if it may."""
     if is_public(address):
         return _port_refusal(settings, port)
-    return None if settings.webhook_private else "leads to a private or special address"
+    return (
+        None
+        if settings.webhook_private
+        else "leads to a private or special address, which only STOKER_WEBHOOK_PRIVATE allows"
+    )
 
 
 def _port_refusal(settings: Settings, port: int) -> str | None:
-    ports = settings.webhook_ports
-    return None if port in ports else f"leads to port {port}; these are allowed: {', '.join(map(str, ports))}"
+    if port in settings.webhook_ports:
+        return None
+    allowed = ", ".join(map(str, settings.webhook_ports))
+    return f"leads to port {port}; STOKER_WEBHOOK_PORTS allows these: {allowed}"

@@ -1,6 +1,8 @@
 """Loads a chat model from a GGUF file or a Hugging Face directory. It never downloads from a hub."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -17,8 +19,11 @@ from transformers import (
 )
 
 from worker.chat.gguf import LOCAL_DATA, unpack_gguf
-from worker.jobs.errors import ModelMissing
+from worker.jobs.errors import ModelMissing, StokerError
 from worker.jobs.prompt import PromptTemplate
+
+#: What a chat model is, for errors.
+CHAT_MODEL = "a chat model is a .gguf file or a folder with config.json, tokenizer.json and *.safetensors"
 
 
 @dataclass(frozen=True)
@@ -54,16 +59,26 @@ def read_model(path: Path, *, trust_remote_code: bool = False) -> ModelFiles:
     """Read all files of a model but its weights. Nothing here uses a GPU.
 
     `path` is a directory or a .gguf file. A .gguf file is unpacked first, unless that was done earlier.
-    Python code in the directory runs only with `trust_remote_code`. Raises `ValueError` if a model needs it.
-    Raises `ModelMissing` if there is no model, or if it has no tokenizer.json.
+    Python code in the directory runs only with `trust_remote_code`. Raises `ModelMissing` if there is no
+    model, or if it lacks one of the files that a chat model has.
     """
+    with _reported(path):
+        return _read_model(path, trust_remote_code)
+
+
+def _read_model(path: Path, trust_remote_code: bool) -> ModelFiles:
     if not path.exists():
         raise ModelMissing(f"no model at {path}")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ModelMissing(f"{path} has no config.json: {CHAT_MODEL}")
     folder = unpack_gguf(path) if path.is_file() else path
     data = LOCAL_DATA | {"trust_remote_code": trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(folder, **data)
     if not isinstance(tokenizer, TokenizersBackend):
-        raise ModelMissing(f"the model at {path} has no tokenizer.json")
+        raise ModelMissing(f"{path} has no tokenizer.json: {CHAT_MODEL}")
+    if not tokenizer.chat_template:
+        way_out = "take the model's Instruct or Chat version, or add its chat_template.jinja"
+        raise ModelMissing(f"{path} has no chat template: {way_out}")
     config = AutoConfig.from_pretrained(folder, **data)
     return ModelFiles(
         folder=folder,
@@ -81,9 +96,28 @@ def load_model(path: Path, device: str) -> LoadedModel:
     """
     files = read_model(path)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    loaded = AutoModelForCausalLM.from_pretrained(files.folder, dtype=dtype, **LOCAL_DATA)
-    model = cast(PreTrainedModel, loaded)
-    return LoadedModel(model.to(device), files)  # type: ignore[arg-type]  # mypy takes the wrapped `to` for a function
+    with _reported(path):
+        loaded = AutoModelForCausalLM.from_pretrained(files.folder, dtype=dtype, **LOCAL_DATA)
+        model = cast(PreTrainedModel, loaded)
+        return LoadedModel(model.to(device), files)  # type: ignore[arg-type]  # mypy takes the wrapped `to` for a function
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Raise transformers' errors about the model as `ModelMissing`, with one line of their text.
+
+    Errors of the operating system, such as a full disk, stay as they are.
+    """
+    try:
+        yield
+    except StokerError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # transformers' own have no number
+            raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise ModelMissing(f"the model at {path} cannot be loaded: {reason}") from error
 
 
 def _prompt_template(tokenizer: TokenizersBackend) -> PromptTemplate:

@@ -211,7 +211,7 @@ class Unsupported(JobFailed):
 
 
 class ModelMissing(StokerError):
-    """A model file is missing, or its hash is wrong."""
+    """A model file is missing, its hash is wrong, or the model cannot be loaded."""
 
     code = "model_missing"
 

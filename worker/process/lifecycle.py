@@ -18,10 +18,10 @@ from redis.exceptions import RedisError
 
 from worker.devices import memory
 from worker.jobs.connection.refusals import until_redis_answers
-from worker.jobs.errors import StokerError
 from worker.jobs.home import protect_home
 from worker.jobs.records import ModelCard, WorkerState
 from worker.jobs.settings import Settings
+from worker.jobs.start_errors import EXPECTED, sentence
 from worker.lane.pool_check import require_solo_pool
 from worker.lane.queue_binding import consume_only
 from worker.process.assemble import assemble, queue_of_worker
@@ -77,8 +77,9 @@ class Lifecycle(bootsteps.StartStopStep):
             self._create(worker)
         except BaseException as error:
             self.reaper.release()
-            if isinstance(error, StokerError | RedisError):
-                raise SystemExit(f"stoker: {error}") from error
+            if isinstance(error, EXPECTED):
+                log.debug("the worker cannot start", exc_info=error)
+                raise SystemExit(f"stoker: {sentence(error)}") from error
             raise
 
     def _create(self, worker: Any) -> None:

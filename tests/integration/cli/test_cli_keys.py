@@ -1,6 +1,5 @@
 """Tests of `stoker keys`, and of the hosts on which the API refuses to listen without a key."""
 
-import json
 import os
 import re
 import time
@@ -13,6 +12,7 @@ from tests.support.web.webstack import Web
 from webapi.cli.main import main
 from webapi.keys.keys import Keys
 from webapi.keys.signing_keys import SigningKeys
+from webapi.local import preflight, state_file
 from worker.jobs.errors import Unauthorized
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
@@ -159,7 +159,8 @@ def test_keys_webhook_secret_prints_secret(env: pytest.MonkeyPatch, ledger: Ledg
 
 def test_keys_use_redis_of_running_stack(env: pytest.MonkeyPatch, settings: Settings, ledger: Ledger) -> None:
     env.delenv("STOKER_REDIS_URL")
-    (settings.home_dir / "up.json").write_text(json.dumps({"redis_url": settings.redis_url}))
+    env.delenv("STOKER_PREFIX")
+    state_file.write(settings, "http://127.0.0.1:1")
     assert stoker("keys", "create", "ci").exit_code == 0
     assert [key.name for key in Keys(ledger.store).list()] == ["ci"]
 
@@ -168,7 +169,7 @@ def test_status_uses_api_of_running_stack(
     env: pytest.MonkeyPatch, settings: Settings, ledger: Ledger
 ) -> None:
     env.delenv("STOKER_URL", raising=False)
-    (settings.home_dir / "up.json").write_text(json.dumps({"url": "http://127.0.0.1:1"}))
+    state_file.write(settings, "http://127.0.0.1:1")
     assert "http://127.0.0.1:1" in stoker("status").stderr
     env.setenv("STOKER_URL", "http://127.0.0.1:2")
     assert "http://127.0.0.1:2" in stoker("status").stderr
@@ -192,6 +193,7 @@ def executed(env: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """The environments of the programs that `stoker` executed."""
     seen: list[dict[str, str]] = []
     env.setattr("os.execve", lambda path, argv, environ: seen.append(environ))
+    env.setattr(preflight, "free_port", lambda host, port: port)  # these hosts are not this machine's
     return seen
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
+from tests.support.cli import ASCII, PROXIES, stoker_env
 from tests.support.stack import eventually
 from tests.support.web.webstack import TIMEOUT_S
 from webapi.cli.main import main
-from webapi.local.supervisor import LONG_LIFE_S, Child, Supervisor, spawn, tail
+from webapi.local.supervisor import LONG_LIFE_S, Child, ChildFailed, Supervisor, spawn, tail
 from worker.jobs.settings import Settings, child_env
 
 ENV = child_env(Settings.from_env())
@@ -72,6 +74,7 @@ def test_supervisor_restarts_dead_child_with_backoff(
     supervisor: Supervisor, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dying = child(tmp_path, "print('up: out of luck', flush=True); raise SystemExit(3)")
+    dying.proved = True
     supervisor.start_child(dying)
     for attempt, wait_s in enumerate((1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0), 1):
         started(dying, attempt).wait(TIMEOUT_S)
@@ -83,6 +86,41 @@ def test_supervisor_restarts_dead_child_with_backoff(
         clock.now += 0.2
         supervisor.tick()
         assert dying.process is not None
+
+
+def fail(supervisor: Supervisor, clock: Clock, dying: Child, attempt: int) -> None:
+    """Wait until the child has ended this often, and let the supervisor see it and start the child again."""
+    started(dying, attempt).wait(TIMEOUT_S)
+    supervisor.tick()
+    clock.now += LONG_LIFE_S / 2
+    supervisor.tick()
+
+
+def test_supervisor_gives_up_a_child_that_fails_three_times_in_the_same_way(
+    supervisor: Supervisor, clock: Clock, tmp_path: Path
+) -> None:
+    dying = child(
+        tmp_path, "import os; print('up', os.getpid(), 'no template', flush=True); raise SystemExit(3)"
+    )
+    supervisor.start_child(dying)
+    for attempt in (1, 2):
+        fail(supervisor, clock, dying, attempt)
+    started(dying, 3).wait(TIMEOUT_S)
+    why = r"^c does not start: it has ended 3 times \(3\) with: up [0-9]+ no template \(see .*/c\.log\)$"
+    with pytest.raises(ChildFailed, match=why):
+        supervisor.tick()
+
+
+def test_supervisor_goes_on_with_a_child_that_fails_in_different_ways(
+    supervisor: Supervisor, clock: Clock, tmp_path: Path
+) -> None:
+    log = str(tmp_path / "c.log")
+    code = f"import sys; print('up', 'x' * len(open({log!r}).read()), flush=True); sys.exit(3)"
+    dying = child(tmp_path, code)
+    supervisor.start_child(dying)
+    for attempt in range(1, 5):
+        fail(supervisor, clock, dying, attempt)
+    assert dying.process is not None
 
 
 def test_supervisor_resets_backoff_after_long_life(
@@ -169,7 +207,7 @@ def test_spawn_child_ends_with_parent() -> None:
 #: `stoker up` with real Valkey and gunicorn. Its workers only publish that they are ready.
 UP = """
 import sys
-from webapi.local import stack
+from webapi.local import commands, stack
 from webapi.cli.main import main
 WORKER = '''
 import os, signal, sys
@@ -186,10 +224,14 @@ signal.signal(signal.SIGTERM, lambda *_: (registry.release(name), print("drained
 while True:
     signal.pause()
 '''
-stack.worker_argv = lambda kind, settings: [sys.executable, "-c", WORKER]
+stack.worker_argv = commands.worker_argv = lambda kind, settings: [sys.executable, "-c", WORKER]
 stack.models_argv = lambda *models: ["true"]
 main(sys.argv[1:])
 """
+
+
+def worker_pids(url: str) -> list[int]:
+    return [card["pid"] for card in httpx.get(f"{url}/v1/workers").json()["workers"]]
 
 
 def test_up_starts_restarts_refuses_second_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +255,13 @@ def test_up_starts_restarts_refuses_second_and_stops(tmp_path: Path, monkeypatch
         assert not tmp_path.stat().st_mode & 0o077
         assert {path for path in tmp_path.rglob("*") if path.stat().st_mode & 0o077} <= {output}
 
+        another = spawn([sys.executable, "-c", UP, "worker", "chat"], stoker_env(tmp_path), None)
+        try:
+            eventually(lambda: another.pid in worker_pids(state["url"]), "a second worker beside the stack")
+        finally:
+            another.terminate()
+            another.wait(TIMEOUT_S)
+
         key = CliRunner().invoke(main, ["keys", "create", "ci"]).stdout.strip()
         assert httpx.get(f"{state['url']}/v1/workers").status_code == 401
 
@@ -222,7 +271,9 @@ def test_up_starts_restarts_refuses_second_and_stops(tmp_path: Path, monkeypatch
         monkeypatch.setenv("STOKER_HOME", str(tmp_path / "other"))
         taken = CliRunner().invoke(main, ["up", "--port", state["url"].rpartition(":")[2]])
         assert taken.exit_code == 1
-        assert "Address already in use" in taken.stderr
+        why = r"Error: cannot listen on 127\.0\.0\.1:[0-9]+: Address already in use"
+        way_out = r"choose another address with --host and --port \(STOKER_HOST, STOKER_PORT\)"
+        assert re.fullmatch(f"{why}: {way_out}\n", taken.stderr)
 
         os.kill(workers[0]["pid"], signal.SIGKILL)
         eventually(lambda: output.read_text().count("chat: m on 0") == 2, "another chat worker")
@@ -239,13 +290,12 @@ def test_up_starts_restarts_refuses_second_and_stops(tmp_path: Path, monkeypatch
     assert not (tmp_path / "up.json").exists()
 
 
-def test_up_starts_only_workers_of_served_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("HOME", str(tmp_path)), ("KINDS", "video"), ("DEVICES", "0")):
-        monkeypatch.setenv(f"STOKER_{name}", value)
-    monkeypatch.delenv("STOKER_REDIS_URL", raising=False)
+def test_up_starts_only_workers_of_served_kinds_in_any_surroundings(tmp_path: Path) -> None:
+    """A company's proxy, which cannot reach this machine, and a locale in which no file of Stoker is text."""
+    env = stoker_env(tmp_path, STOKER_KINDS="video", STOKER_DEVICES="0", **PROXIES, **ASCII)
     output = tmp_path / "output"
     with output.open("wb") as file:
-        stack = spawn([sys.executable, "-c", UP, "up", "--port", "0"], child_env(Settings.from_env()), file)
+        stack = spawn([sys.executable, "-c", UP, "up", "--port", "0"], env, file)
     try:
         eventually(lambda: stack.poll() is None and "ready: http" in output.read_text(), "the stack")
         workers = httpx.get(f"{json.loads((tmp_path / 'up.json').read_text())['url']}/v1/workers").json()
@@ -256,6 +306,41 @@ def test_up_starts_only_workers_of_served_kinds(tmp_path: Path, monkeypatch: pyt
         stack.kill()
         stack.wait()
     assert tail(tmp_path / "logs" / "video.log", 1) == "drained"
+
+
+def up_once(home: Path, patch: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run `stoker up` with this code before it, and return what it printed until it ended by itself."""
+    code = UP.replace("main(sys", f"{patch}\nmain(sys")
+    return subprocess.run(
+        [sys.executable, "-c", code, "up", "--port", "0"],
+        env=stoker_env(home, STOKER_KINDS="chat", **variables),
+        capture_output=True,
+        text=True,
+        timeout=3 * TIMEOUT_S,
+        check=False,
+    )
+
+
+def test_up_gives_up_with_the_reason_of_a_worker_that_cannot_start(tmp_path: Path) -> None:
+    worker = "raise SystemExit('stoker: /m has no chat template: take the Instruct version')"
+    patch = f"from webapi.local import supervisor; supervisor.BACKOFF_S = (0.1, 0.1)\nWORKER = {worker!r}"
+    ended = up_once(tmp_path, patch)
+    assert ended.returncode == 1
+    how = "chat does not start: it has ended 3 times (1) with"
+    why = "stoker: /m has no chat template: take the Instruct version"
+    assert ended.stderr == f"Error: {how}: {why} (see {tmp_path}/logs/chat.log)\n"
+    assert "bye bye" in tail(tmp_path / "logs" / "valkey.log", 1)
+    assert not (tmp_path / "up.json").exists()
+
+
+def test_up_asks_redis_before_it_fetches_models(tmp_path: Path) -> None:
+    patch = "stack.preflight.REDIS_START_S = 0.1\nstack.models_argv = lambda: ['echo', 'fetching']"
+    ended = up_once(tmp_path, patch, STOKER_REDIS_URL="redis://127.0.0.1:1/0")
+    assert (ended.returncode, "fetching" in ended.stdout) == (1, False)
+    assert ended.stderr == (
+        "Error: Redis does not answer: connecting to 127.0.0.1:1: Connection refused: "
+        "start it, or set STOKER_REDIS_URL (`stoker up` has its own)\n"
+    )
 
 
 def test_up_public_host_requires_key(settings: Settings) -> None:

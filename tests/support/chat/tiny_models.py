@@ -27,3 +27,14 @@ def tokenized(folder: Path) -> Path:
 
     AutoTokenizer.from_pretrained(unpack_gguf(asset(MODEL))).save_pretrained(folder)
     return folder
+
+
+def small_model(folder: Path) -> Path:
+    """Make a model of one small layer in `folder`, which loads in a moment, and return the folder."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=49152, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return tokenized(folder)

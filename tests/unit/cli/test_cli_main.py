@@ -4,11 +4,14 @@ import os
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner
 
 from webapi.cli.main import main
+from webapi.client import Client
+from webapi.client.errors import ApiUnavailable
 from webapi.local.commands import WORKER
 from webapi.server.worker import Worker
 from worker.jobs.errors import ConfigurationError
@@ -126,3 +129,15 @@ def test_settings_parse_video_sizes() -> None:
             ConfigurationError, match=r"STOKER_VIDEO_SIZES: .* is not a size such as 1280x720"
         ):
             Settings.from_env({"STOKER_VIDEO_SIZES": wrong})
+
+
+def test_chat_without_an_api_any_more_names_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(client: Client, job_id: str) -> NoReturn:
+        raise ApiUnavailable("the API is away")
+
+    monkeypatch.setattr(Client, "submit_chat", lambda client, body: {"id": "j1"})
+    monkeypatch.setattr(Client, "follow", lose)
+    result = CliRunner().invoke(main, ["chat", "Hi", "--url", "http://127.0.0.1:1"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    way_out = "job j1 may go on: `stoker status` shows it, `stoker cancel j1` ends it"
+    assert result.stderr == f"job j1\nError: the API is away; {way_out}\n"

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.support.newer_events import NewerFailed, NewerSucceeded, NewerToken, Remark
 from webapi.client import ApiError, Client
+from webapi.client.errors import ApiUnavailable
 from webapi.client.timeline import Timeline
 from worker.jobs.events import Event, Queued, Started, Succeeded, Token
 
@@ -115,3 +117,61 @@ def test_timeline_skips_events_of_newer_server() -> None:
     assert len(list(times.watch(client(lambda _: stream(*events)).events("j")))) == 5
     assert (times.started - times.queued, times.first - times.queued, times.ended - times.queued) == (1, 3, 4)
     assert times.done == 2
+
+
+class Broken(httpx.SyncByteStream):
+    """A body that breaks off after its first bytes."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"the "
+        raise httpx.ReadError("broken")
+
+
+def test_client_download_continues_where_it_broke_off(tmp_path: Path) -> None:
+    answers: Iterator[httpx.Response | Exception] = iter(
+        [
+            httpx.Response(200, stream=Broken()),
+            httpx.ConnectError("[Errno 111] Connection refused"),
+            httpx.Response(502),
+            httpx.Response(206, content=b"result"),
+        ]
+    )
+    ranges = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        ranges.append(request.headers.get("Range"))
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    client(handler).download("j", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"the result"
+    assert ranges == [None, "bytes=4-", "bytes=4-", "bytes=4-"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_client_download_starts_anew_where_ranges_are_ignored(tmp_path: Path) -> None:
+    answers = iter([httpx.Response(200, stream=Broken()), httpx.Response(200, content=b"another")])
+    client(lambda _: next(answers)).download("j", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"another"
+
+
+def test_client_cancel_waits_for_an_api_that_starts() -> None:
+    answers = iter([httpx.Response(503), httpx.Response(202, json={"state": "running"})])
+    assert client(lambda _: next(answers)).cancel("j") == {"state": "running"}
+    with pytest.raises(ApiUnavailable, match="503"):
+        client(lambda _: httpx.Response(503)).cancel("j")
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "127.0.0.1", "ftp://h", "http://", "http://h:port", ""])
+def test_client_refuses_what_is_not_the_url_of_an_api(url: str) -> None:
+    with pytest.raises(
+        ApiError, match=r"is not the URL of an API: it must look like http://127\.0\.0\.1:8000"
+    ):
+        Client(url)
+
+
+def test_client_refuses_a_key_with_an_ellipsis() -> None:
+    with pytest.raises(ApiError, match="`stoker keys create`"):
+        Client("http://127.0.0.1:8000", api_key="sk-stoker-…")

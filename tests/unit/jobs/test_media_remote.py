@@ -149,7 +149,7 @@ def test_object_store_reports_file_that_shrinks_while_read(store: ObjectStore, t
 
 
 @pytest.mark.parametrize(
-    ("url", "reason"), [("nosuch://x", "nosuch"), ("gs://x", "gcsfs"), ("s3:/x", "pattern")]
+    ("url", "reason"), [("nosuch://x", "nosuch"), ("gs://x", "gcsfs"), ("s3:/x", "URL of a store")]
 )
 def test_open_media_store_refuses_url_without_library(url: str, reason: str) -> None:
     with pytest.raises(ConfigurationError, match=f"STOKER_MEDIA_URL: .*{reason}"):

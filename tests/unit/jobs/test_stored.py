@@ -1,6 +1,7 @@
 """Stored data of other versions: unknown fields change nothing, a higher major number harms one job only."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -103,8 +104,10 @@ def test_api_key_with_unknown_fields_is_read(ledger: Ledger) -> None:
 
 
 def test_state_file_with_unknown_fields_is_read(settings: Settings) -> None:
-    state_file.write(settings, {"pid": 1, "url": "http://h:1", "redis_url": "redis://h:2", **NEWER})
-    assert state_file.apply_to(Settings(home=settings.home)).url == "http://h:1"
+    state = {"pid": os.getpid(), "url": "http://h:1", "redis_url": "redis://h:2", **NEWER}
+    (settings.home_dir / "up.json").write_text(json.dumps(state), "utf-8")
+    followed = state_file.follow(Settings(home=settings.home))
+    assert (followed.url, followed.redis_url) == ("http://h:1", "redis://h:2")
 
 
 def test_event_with_unknown_fields_is_read_and_passed_on() -> None:

@@ -43,14 +43,33 @@ CONTAINERS = (ROOT / "compose.yaml").read_text() + (ROOT / "Dockerfile").read_te
 VARIABLES = {PREFIX + name.upper() for name in Settings.model_fields}
 VARIABLES |= set(re.findall(r"\bSTOKER_[A-Z_]+", CONTAINERS))
 #: Programs that are not ours, whose arguments nothing here can judge.
-FOREIGN = {".", "cat", "git", "kubectl", "mkdocs", "mypy", "pre-commit", "pytest", "redis-cli", "ruff", "sh"}
+FOREIGN = {
+    ".",
+    "cat",
+    "cut",
+    "echo",
+    "git",
+    "jq",
+    "kubectl",
+    "mkdocs",
+    "mypy",
+    "pre-commit",
+    "pytest",
+    "redis-cli",
+    "ruff",
+    "sed",
+    "sh",
+    "tee",
+}
 
 
 def check(words: Words) -> None:
     """Raise an error if the command does not exist as it is shown."""
-    while re.match(r"[A-Z_]+=", words[0]):
+    while words and re.match(r"[A-Z_]+=", words[0]):
         check_variable(words[0])
         words = words[1:]
+    if not words:
+        return
     name = words[0].rpartition("/")[2]
     if name not in FOREIGN:
         CHECKS[name](words[1:])
@@ -120,7 +139,7 @@ def check_docker(words: Words) -> None:
         elif word == "-e":
             check_variable(rest.pop(0))
         elif word.startswith("-"):
-            assert word in ("-d", "--build", "--no-deps"), words
+            assert word in ("-d", "-T", "--build", "--no-deps"), words
         elif not command:
             command = word
         else:

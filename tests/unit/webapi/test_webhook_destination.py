@@ -72,7 +72,7 @@ def test_check_url_allows_web_ports_only(url: str, allowed: bool) -> None:
     if allowed:
         check_url(STRICT, url)
     else:
-        with pytest.raises(InvalidInput, match=r"port \d+; these are allowed: 80, 443, 8443"):
+        with pytest.raises(InvalidInput, match=r"port \d+; STOKER_WEBHOOK_PORTS allows these: 80, 443, 8443"):
             check_url(STRICT, url)
 
 
@@ -108,7 +108,7 @@ def test_check_url_allows_listed_hosts_only(host: str, allowed: bool) -> None:
     if allowed:
         check_url(settings, f"https://{host}/hook")
     else:
-        with pytest.raises(InvalidInput, match="does not send webhooks to its host"):
+        with pytest.raises(InvalidInput, match="does not send webhooks to its host: STOKER_WEBHOOK_HOSTS"):
             check_url(settings, f"https://{host}/hook")
 
 

@@ -61,7 +61,9 @@ def test_fetch_refuses_a_file_with_another_hash(tmp_path: Path) -> None:
 
 
 def test_download_wheel_reports_a_failing_pip_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ModelMissing, match=r"^pip could not fetch mediapipe==0\.10\.21: no reason given$"):
+    with pytest.raises(
+        ModelMissing, match=r"^pip could not fetch mediapipe==0\.10\.21: no reason given: check"
+    ):
         download_wheel(TFLITE, tmp_path, python="/bin/false")
 
 

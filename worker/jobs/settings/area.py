@@ -35,12 +35,16 @@ CommaSeparated = Annotated[
 ]
 
 
-def matching(pattern: str, what: str) -> AfterValidator:
-    """Return a validator that refuses texts that do not match the pattern, because they are not `what`."""
+def matching(pattern: str, what: str, *, secret: bool = False) -> AfterValidator:
+    """Return a validator that refuses texts that do not match the pattern, because they are not `what`.
+
+    The error does not show the text of a secret.
+    """
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
-            raise PydanticCustomError("pattern", "{text} is not {what}", {"text": text, "what": what})
+            shown = "this" if secret else text
+            raise PydanticCustomError("pattern", "{text} is not {what}", {"text": shown, "what": what})
         return text
 
     return AfterValidator(check)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from worker.jobs.kinds import KINDS
 from worker.jobs.settings.area import Area, CommaSeparated, matching
@@ -14,6 +15,32 @@ __all__ = ["General"]
 
 
 KindName = Annotated[str, matching("|".join(KINDS), f"one of the kinds {', '.join(KINDS)}")]
+
+
+RedisUrl = Annotated[
+    str,
+    matching(
+        r"(rediss?|unix|sentinels?)://.*",
+        "the URL of a Redis, such as redis://host:6379/0 or unix:///run/redis.sock?db=0",
+        secret=True,
+    ),
+]
+MediaUrl = Annotated[
+    str, matching(r"[a-z][a-z0-9+.-]*://.+", "the URL of a store, such as s3://bucket/path", secret=True)
+]
+Prefix = Annotated[str, matching(r"[A-Za-z0-9_.-]+", "a name of letters, digits, `_`, `.` and `-`")]
+KeyText = Annotated[
+    str, matching(r"[!-~]+", "an API key, which is the text that `stoker keys create` printed", secret=True)
+]
+
+
+def _with_port(url: str) -> str:
+    if not url.startswith("sentinel"):  # `SentinelUrl` checks the ports of Sentinels
+        try:
+            _ = urlsplit(url).port
+        except ValueError:
+            raise PydanticCustomError("port", "its port is not a number from 0 to 65535") from None
+    return url
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -29,27 +56,26 @@ class General(Area):
     """The folder that holds the models, the media (or the staged copies of a remote media store), the device
     locks, the logs and the data of the embedded Redis server. Stoker takes access to it away from other
     users. See [Files](security.md#files)."""
-    media_url: str | None = Field(None, repr=False, pattern=r"^[a-z][a-z0-9+.-]*://.")
+    media_url: MediaUrl | None = Field(None, repr=False)
     """The media store that hosts without a common disk share, as a URL that fsspec opens, such as
     `s3://bucket/path`. If it is unset, clips, segments and results are stored in the folder `media` of
     `STOKER_HOME`. See [Media store](deployment.md#media-store)."""
-    redis_url: str | None = Field(None, repr=False, pattern=r"^(rediss?|unix|sentinels?)://")
+    redis_url: Annotated[RedisUrl, AfterValidator(_with_port)] | None = Field(None, repr=False)
     """The Redis of the ledger and the Celery queues: one server, or a group of servers that Sentinels watch
     (`sentinel://host:26379,host:26379,host:26379/mymaster?db=0`), but not a Redis Cluster. See
     [Failover](deployment.md#failover). If it is unset, `stoker up` starts an embedded Valkey, and all other
-    commands use `redis://127.0.0.1:6379/0`. `stoker keys` and `stoker worker health` first look for the Redis
-    of a running `stoker up`."""
+    commands use the Redis of a running `stoker up`, or else `redis://127.0.0.1:6379/0`."""
     redis_password: str | None = Field(None, repr=False)
     """The password of Redis, for a `STOKER_REDIS_URL` that contains none."""
     redis_replicas: int = Field(0, ge=0)
     """The number of replicas that must have a write before the API confirms it to a client. With `0` a
     failover may lose the last writes. See [Failover](deployment.md#failover)."""
-    prefix: str = Field("stoker", pattern=r"^[A-Za-z0-9_.-]+$")
+    prefix: Prefix = "stoker"
     """The first part of every Redis key and channel, so that several installations can share one Redis."""
     url: str = "http://127.0.0.1:8000"
     """The URL at which the command line finds the API. If it is unset and `stoker up` runs on this machine,
     the command line uses that API."""
-    api_key: str | None = Field(None, repr=False, pattern=r"^[!-~]+$")
+    api_key: KeyText | None = Field(None, repr=False)
     """The API key that the command line sends. See [Keys](security.md#keys)."""
     kinds: Annotated[CommaSeparated[KindName], Field(min_length=1), AfterValidator(_each_once)] = (
         ChatJob.kind,

@@ -1,7 +1,7 @@
 """All settings of one process."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -32,7 +32,8 @@ class Setting:
     variable: str
     value: str | None
     default: str | None
-    source: Literal["default", "environment", "file"]
+    #: `stack` means the running `stoker up`.
+    source: Literal["default", "environment", "file", "stack"]
     #: A secret's value is `***`.
     secret: bool
     #: In Markdown.
@@ -97,14 +98,24 @@ class Settings(Webhooks, Jobs, Workers, Api, General, BaseSettings):
         settings._files = files
         return settings
 
-    def to_env(self) -> dict[str, str]:
-        """Return these settings as environment variables, for a child process.
+    def to_env(self, names: Collection[str] | None = None) -> dict[str, str]:
+        """Return these settings, or those with these names, as environment variables, for a child process.
 
         A secret that came from a file stays there, because other programs can read a process' environment.
         """
+        names = type(self).model_fields if names is None else names
         values = self._texts(exclude=set(self._files))
-        variables = {variable(name): value for name, value in values.items() if value is not None}
-        return variables | {file_variable(name): file for name, file in self._files.items()}
+        variables = {variable(name): value for name in names if (value := values.get(name)) is not None}
+        return variables | {file_variable(name): self._files[name] for name in names if name in self._files}
+
+    def completed(self, environ: Mapping[str, str]) -> Self:
+        """Return a copy that takes the settings that nobody has given from these variables.
+
+        Raises `ConfigurationError`.
+        """
+        given = {named(name) for named in (variable, file_variable) for name in self.model_fields_set}
+        others = {name: value for name, value in environ.items() if name not in given}
+        return self.from_env(others | self.to_env(self.model_fields_set))
 
     def _texts(self, exclude: set[str] | None = None) -> dict[str, str | None]:
         """Return the values as in the environment, by field."""
