@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BLOCKS", "PAGES", "ROOT", "TEXTS", "Block", "commands", "prose"]
+__all__ = ["BLOCKS", "PAGES", "ROOT", "TEXTS", "Block", "commands", "lines", "prose"]
 
 ROOT = Path(__file__).parents[2]
 #: Pages whose code blocks and links are tested.
@@ -70,11 +70,20 @@ def prose(page: Path) -> str:
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """Yield the words of each command that a `console` or `sh` block shows, without redirections."""
+    """Yield the words of each command that a `console` or `sh` block shows, without redirections.
+
+    The command whose output a variable gets, as in `ID=$(...)`, is yielded without the variable.
+    """
+    for line in lines(block):
+        yield from _split(re.sub(r"^(?:export )?[A-Z_]+=\$\((.*?)\)( *#.*)?$", r"\1", line))
+
+
+def lines(block: Block) -> Iterator[str]:
+    """Yield the lines that a `console` or `sh` block gives to the shell."""
+    prompt = "$ " if block.language == "console" else ""
     for line in block.text.replace("\\\n", " ").splitlines():
-        prompt = "$ " if block.language == "console" else ""
         if line.strip() and line.startswith(prompt):
-            yield from _split(line.removeprefix(prompt))
+            yield line.removeprefix(prompt)
 
 
 def _split(line: str) -> Iterator[list[str]]:

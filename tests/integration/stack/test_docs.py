@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from tests.support.docs import BLOCKS, ROOT, Block
+from tests.support.docs import BLOCKS, ROOT, Block, lines
 from tests.support.stack import Stack, eventually, free_port
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import HELLO, TIMEOUT_S, Web
@@ -95,6 +95,48 @@ def answer(web: Web, job_id: str) -> None:
     web.worker.append(job_id, Token("Rayleigh", 0, 1), Token(" scatters.", 1, 1), DONE)
 
 
+def write_clip_of_demo(home: Path) -> None:
+    """Write the clip that `make demo` fetches."""
+    models = home / ".stoker" / "models"
+    models.mkdir(parents=True)
+    write_clip(models / "carphone_pristine.mp4")
+
+
+#: Runs a page's commands as they stand. `curl` also ends the script if the API refuses a request.
+SHELL = """
+set -euo pipefail
+curl() { command curl --fail --silent --show-error "$@"; }
+stoker() { "$PYTHON" -m webapi.cli "$@"; }
+"""
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/http-api.md", "docs/openai-api.md", "docs/security.md"])
+def test_curl_blocks_of_page_run_one_after_the_other(web: Web, tmp_path: Path, page: str) -> None:
+    write_clip_of_demo(tmp_path)
+    write_clip(tmp_path / "clip.mp4")
+    shown = [
+        line for block in BLOCKS if block.page == page and "curl " in block.text for line in lines(block)
+    ]
+    script = SHELL + "\n".join(shown).replace("localhost:8000", web.http.base_url.netloc.decode())
+    env = child_env(web.settings) | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PYTHON": sys.executable}
+    command = ["bash", "-c", script]
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as program:
+
+        def ended() -> bool:
+            serve(web, "")
+            return program.poll() is not None
+
+        try:
+            eventually(ended, "the script's end")
+        finally:
+            program.kill()
+        printed = program.communicate(timeout=TIMEOUT_S)[0]
+    assert program.returncode == 0, printed
+    if "out.mp4" in script:
+        assert (tmp_path / "out.mp4").read_bytes() == b"the result"
+        assert "event: succeeded" in printed
+
+
 def serve(web: Web, owner: str) -> None:
     """Do what a worker does with the caller's queued jobs."""
     for job in web.ledger.page(state="queued", owner=owner):
@@ -106,17 +148,26 @@ def serve(web: Web, owner: str) -> None:
             web.worker.append(job.id, Progress(3, 3, "frames"), DONE)
 
 
+def test_blocks_leave_nothing_out() -> None:
+    """A reader can run each block as it stands, without a key or an id to fill in."""
+    run = [block for block in BLOCKS if block.language in {"console", "sh", "python", "js"}]
+    assert [str(block) for block in run if "…" in block.text] == []
+
+
+@pytest.mark.parametrize("with_key", [False, True])
 @blocks("client")
-def test_client_block_runs(web: Web, tmp_path: Path, block: Block) -> None:
-    key = Keys(web.ledger.store).create("docs")
+def test_client_block_runs(web: Web, tmp_path: Path, block: Block, with_key: bool) -> None:
+    key = Keys(web.ledger.store).create("docs") if with_key else None
     source = block.text.replace("http://127.0.0.1:8000", str(web.http.base_url))
-    source = source.replace("sk-stoker-…", key.text)
-    write_clip(tmp_path / "clip.mp4")
-    command, env = [sys.executable, "-c", source], child_env(web.settings) | {"PYTHONPATH": str(ROOT)}
+    write_clip_of_demo(tmp_path)
+    env = child_env(web.settings) | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    if key:
+        env["STOKER_API_KEY"] = key.text
+    command = [sys.executable, "-c", source]
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as program:
 
         def ended() -> bool:
-            serve(web, key.key.id)
+            serve(web, key.key.id if key else "")
             return program.poll() is not None
 
         try:
