@@ -65,7 +65,7 @@ class SegmentFolder:
         So no segment follows. Raises OSError.
         """
         partial = self.partial()
-        partial.write_text(str(end))
+        partial.write_text(str(end), "utf-8")
         self._publish(partial, self._path / f"{frames:08}{_COMPLETE}")
 
     def end(self, frames: int) -> int | None:
@@ -74,7 +74,7 @@ class SegmentFolder:
         Older versions of Stoker recorded an empty text. Raises OSError.
         """
         path = self._path / f"{frames:08}{_COMPLETE}"
-        text = path.read_text() if path.exists() else ""
+        text = path.read_text("utf-8") if path.exists() else ""
         return int(text) if text else None
 
     def durable(self, limit: int | None = None) -> tuple[Segment, ...]:
