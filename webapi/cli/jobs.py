@@ -66,6 +66,12 @@ def chat(url: str | None, prompt: str, system: str | None, **options: Any) -> No
 @click.option("--effect", type=click.Choice(["background", "blur", "matte"]), help="Effect of the video.")
 @click.option("--background", help="Background: a colour as #rrggbb, or an image file.")
 @click.option("--pad", type=click.Choice(["last", "zeros"]), help="Frames that fill up the last batch.")
+@click.option("--deinterlace/--no-deinterlace", default=None, help="Make interlaced frames progressive.")
+@click.option(
+    "--odd-size",
+    type=click.Choice(["pad", "scale"]),
+    help="Add a pixel to an odd width or height, or scale the clip.",
+)
 @click.option("--model", help="Name of the model. Needed if several are served.")
 def video(url: str | None, clip: Path, output: Path, background: str | None, **form: Any) -> None:
     """Upload CLIP as a video job and save the result. Ctrl-C cancels the job.

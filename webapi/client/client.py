@@ -60,7 +60,7 @@ class Client:
         *,
         idempotency_key: str | None = None,
         wait: int = 0,
-        **form: str | None,
+        **form: str | bool | None,
     ) -> Json:
         """Upload a clip and return the video job that it makes.
 

@@ -11,7 +11,7 @@ __all__ = ["DEFAULTS", "ClipSize", "Limits"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that a clip may have: pixels in a frame, frames, seconds, and streams of all types."""
+    """The most that a clip may have: pixels in a frame, frames, seconds, and streams (not counting fonts)."""
 
     max_pixels: int = 3840 * 2160
     max_frames: int = 100_000

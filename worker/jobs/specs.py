@@ -106,7 +106,9 @@ class VideoJob(JobSpec):
     """An effect that is applied to every frame of an uploaded clip.
 
     `background` is the colour behind the person. `background_image` means that an image was uploaded instead.
-    `pad` says whether the short last batch is filled with its last frame or with zeros.
+    `pad` says whether the short last batch is filled with its last frame or with zeros. `deinterlace` says
+    whether interlaced frames become progressive, and `odd_size` whether an odd width or height is padded or
+    scaled to the next even one.
     """
 
     model_config = ConfigDict(strict=False)  # the fields of a form are text
@@ -117,6 +119,8 @@ class VideoJob(JobSpec):
     background: Colour = "#00b140"
     background_image: bool = False
     pad: Literal["last", "zeros"] = "last"
+    deinterlace: bool = True
+    odd_size: Literal["pad", "scale"] = "pad"
     requested: Requested | None = Field(None, repr=False)
 
 

@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from worker.jobs.limits import Limits
 from worker.video.decoding.decoder import ClipDecoder
 from worker.video.decoding.image import decode_image
+from worker.video.decoding.options import ReadOptions
 from worker.video.encoding.joiner import Parts, join
 from worker.video.encoding.write_errors import map_write_errors
 from worker.video.sandbox.channel import Channel
@@ -40,10 +42,10 @@ class ClipTasks:
         self._channel.send({"shape": pixels.shape})
         self._channel.send_pixels(pixels)
 
-    def open(self, path: str) -> None:
-        """Open the clip and answer with its header."""
+    def open(self, path: str, options: Mapping[str, Any]) -> None:
+        """Open the clip to read it with these `ReadOptions`, and answer with its header."""
         self._source = Path(path)
-        self._decoder = ClipDecoder(self._source, self._limits)
+        self._decoder = ClipDecoder(self._source, self._limits, ReadOptions(**options))
         self._channel.send(asdict(self._decoder.header))
 
     def tracks(self, target: str) -> None:

@@ -144,8 +144,14 @@ class VideoPipeline:
             folder = SegmentFolder(request.work / f"{RECIPE}-batch{self._batch_size}", request.publish)
         with self._sandboxes.sandbox(self._limits, check) as sandbox:
             done = max((segment.end for segment in folder.durable(request.done)), default=0)
-            allocate = self._model_runner.buffer
-            reader = ClipReader(sandbox, request.source, self._batch_size, skip=done, allocate=allocate)
+            reader = ClipReader(
+                sandbox,
+                request.source,
+                self._batch_size,
+                options=request.options,
+                skip=done,
+                allocate=self._model_runner.buffer,
+            )
             with folder.scratch() as tracks:
                 report = TracksReport.from_json(sandbox.call("tracks", target=tracks))
                 frames, end = self._encode_segments(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from worker.devices.memory import MemoryReport
 from worker.jobs.media.durable import publish
+from worker.video.decoding.options import READ_DEFAULTS, ReadOptions
 from worker.video.inference.padding import Pad
 from worker.video.tracks.report import TracksReport
 
@@ -27,6 +28,7 @@ class VideoRequest:
       removes it once the job has ended.
     - `background`: an RGB colour, or an image file.
     - `pad`: the content of the padding in the last batch.
+    - `options`: how the frames are read.
     - `done`: the number of frames that earlier runs have reported. Of these, frames in a finished segment are
       not processed again.
     - `publish`: a function that moves a finished file (of `work`, or the result) to its final name and makes
@@ -39,6 +41,7 @@ class VideoRequest:
     effect: Effect
     background: tuple[int, int, int] | Path = (0, 255, 0)
     pad: Pad = "last"
+    options: ReadOptions = READ_DEFAULTS
     done: int = 0
     publish: Callable[[Path, Path], None] = publish
 

@@ -21,6 +21,7 @@ from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
 from worker.runs.run import Run
+from worker.video.decoding.options import ReadOptions
 from worker.video.pipeline import VideoPipeline
 from worker.video.publisher import RETRY, Publisher, StoreRetry, retry_while_unavailable
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
@@ -154,6 +155,7 @@ class VideoRunner:
             effect=spec.effect,
             background=files.background if spec.background_image else _rgb(spec.background),
             pad=spec.pad,
+            options=ReadOptions(spec.deinterlace, spec.odd_size),
             done=run.record.done,
             publish=publisher,
         )

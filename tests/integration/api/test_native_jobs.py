@@ -162,7 +162,7 @@ def test_video_job_from_upload_to_byte_ranges(web: Web, tmp_path: Path) -> None:
     clip, image = write_clip(tmp_path / "in.mp4"), write_image(tmp_path / "in.png")
     response = web.http.post(
         "/v1/jobs/video",
-        data={"pad": "zeros"},
+        data={"pad": "zeros", "deinterlace": "false", "odd_size": "scale"},
         files={"file": ("../../evil.mp4", clip), "background": ("/etc/x.png", image)},
     )
     assert response.status_code == 202, response.text
@@ -171,7 +171,9 @@ def test_video_job_from_upload_to_byte_ranges(web: Web, tmp_path: Path) -> None:
     assert (files.clip.read_bytes(), files.background.read_bytes()) == (clip, image)
     assert sorted(path.name for path in files.folder.iterdir()) == ["background", "clip"]
     assert str(web.settings.home) not in response.text
-    assert web.ledger.get(job_id).spec == VideoJob(model="matte", background_image=True, pad="zeros")
+    assert web.ledger.get(job_id).spec == VideoJob(
+        model="matte", background_image=True, pad="zeros", deinterlace=False, odd_size="scale"
+    )
 
     web.worker.claim(job_id)
     files.result.write_bytes(bytes(range(256)) * 4)

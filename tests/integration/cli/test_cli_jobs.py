@@ -121,12 +121,12 @@ def test_video_shows_progress_and_saves_result(web: Web, tmp_path: Path) -> None
 
     output = tmp_path / "out" / "result.mp4"
     output.parent.mkdir()
-    result = with_worker(web, work, "video", clip, "-o", output, "--effect", "blur", "--pad", "zeros")
+    result = with_worker(web, work, "video", clip, "-o", output, "--effect", "blur", "--no-deinterlace")
     assert (result.exit_code, result.stdout) == (0, "")
     assert f"{output}: 3 frames, " in result.stderr
     assert output.read_bytes() == b"the result"
     assert list(output.parent.iterdir()) == [output]
-    assert {"effect": "blur", "pad": "zeros"}.items() <= web.ledger.page()[0].spec.model_dump().items()
+    assert {"effect": "blur", "deinterlace": False}.items() <= web.ledger.page()[0].spec.model_dump().items()
 
 
 def test_video_refuses_an_output_that_cannot_be_written_before_the_upload(web: Web, tmp_path: Path) -> None:

@@ -113,10 +113,10 @@ def test_video_invalid_request_names_parameter(
     assert web.is_untouched()
 
 
-def test_video_refuses_odd_size_unknown_model_and_other_jobs(web: Web, clip: bytes, tmp_path: Path) -> None:
+def test_video_refuses_small_size_unknown_model_and_other_jobs(web: Web, clip: bytes, tmp_path: Path) -> None:
     with client_of(web) as client:
-        with pytest.raises(openai.BadRequestError, match="even"):
-            create(client, write_clip(tmp_path / "odd.mp4", width=63))
+        with pytest.raises(openai.BadRequestError, match="16 pixels"):
+            create(client, write_clip(tmp_path / "small.mp4", width=14))
         with pytest.raises(openai.NotFoundError) as unknown:
             create(client, clip, model="sora-2")
         assert unknown.value.code == "model_not_found"

@@ -1,6 +1,5 @@
 """Broken video clips: each function writes one into a folder and returns its path."""
 
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -90,19 +89,4 @@ def damaged(folder: Path) -> Path:
     content[100_000:300_000] = bytes(200_000)
     path = folder / "clip.mp4"
     path.write_bytes(content)
-    return path
-
-
-def changing_size(folder: Path) -> Path:
-    small, large = (
-        make_clip(
-            folder / f"{side}.mpg",
-            [gradient(i, side, side) for i in range(5)],
-            codec="mpeg2video",
-            time_base=Fraction(1, 25),
-        )
-        for side in (32, 64)
-    )
-    path = folder / "clip.mpg"
-    path.write_bytes(small.read_bytes() + large.read_bytes())
     return path

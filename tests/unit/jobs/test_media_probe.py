@@ -162,8 +162,6 @@ DASH = """<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="
         (unlisted_codec, "codec is not one"),
         (sized(1, 1), "16 pixels at least"),
         (sized(64, 14), "16 pixels at least"),
-        (sized(63, 48), "must be even"),
-        (sized(64, 47), "must be even"),
         (sized(66, 48), "more than 3072 pixels"),
     ],
 )
@@ -173,7 +171,7 @@ def test_probe_refuses_unsuitable_file_in_one_sentence(
     with pytest.raises(InvalidInput, match=message) as caught:
         probe(make(tmp_path), Limits(max_pixels=64 * 48))
     assert caught.value.field == "file"
-    assert str(caught.value).count(".") == 1
+    assert len(str(caught.value).split(". ")) <= 2, "the cause, and the way out"
     assert str(caught.value).endswith(".")
 
 

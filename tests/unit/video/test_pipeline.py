@@ -166,10 +166,10 @@ def test_pipeline_fails_on_cut_off_clip_and_leaves_no_result(
 
 
 def test_pipeline_fails_with_encoder_and_leaves_no_result(pipeline: VideoPipeline, tmp_path: Path) -> None:
-    """FFV1 allows odd sizes. H.264 with 4:2:0 colour, which players expect, does not."""
-    odd = make_clip(tmp_path / "in.mkv", [gradient(1, 65, 49)] * 40, codec="ffv1", pix_fmt="bgr0")
+    """FFV1 allows pictures that are wider than 16,384 pixels. x264 does not."""
+    wide = make_clip(tmp_path / "in.mkv", [gradient(1, 16_386, 16)] * 40, codec="ffv1", pix_fmt="bgr0")
     with pytest.raises(EngineFailed, match="cannot be written"):
-        run(pipeline, VideoRequest(odd, tmp_path / "out.mp4", tmp_path / "work", "matte"))
+        run(pipeline, VideoRequest(wide, tmp_path / "out.mp4", tmp_path / "work", "matte"))
     assert sorted(os.listdir(tmp_path)) == ["in.mkv", "work"]
     assert "clip-" not in thread_names()
 

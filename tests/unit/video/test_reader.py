@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.assets import asset
 from tests.support.video.broken_clips import (
-    changing_size,
     cut_between_frames,
     cut_inside_a_frame,
     damaged,
@@ -146,7 +145,6 @@ def test_reader_left_early_ends_its_thread() -> None:
         (one_byte_short, "cut off"),
         (fragmented, "cut off"),
         (damaged, "cannot be decoded to its end"),
-        (changing_size, "changes its frame size"),
     ],
 )
 def test_reader_refuses_bad_clip_in_a_sentence(

@@ -69,9 +69,9 @@ class Jobs(Area):
     max_duration_s: float = Field(3600.0, gt=0)
     """The longest duration of a clip, in seconds."""
     max_streams: int = Field(16, ge=1)
-    """The largest number of streams of all kinds in the file of a clip. The API checks what the file declares
-    about pixels, frames, duration and streams. The worker checks what it decodes. See
-    [Upload checks](security.md#upload-checks)."""
+    """The largest number of streams of pictures, sound and subtitles in the file of a clip. Fonts, covers and
+    data do not count. The API checks what the file declares about pixels, frames, duration and streams. The
+    worker checks what it decodes. See [Upload checks](security.md#upload-checks)."""
     retention_s: int = Field(86_400, ge=1)
     """The seconds that a job, its events and its files are kept after its end."""
 

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
 from worker.jobs.media.probe.codecs import is_accepted
-from worker.jobs.media.probe.probe import CLIPS, open_media
+from worker.jobs.media.probe.probe import CLIPS, count_streams, open_media
 from worker.video.colour.rgb_converter import RgbConverter
 from worker.video.decoding.continuity import continuous_packets
+from worker.video.decoding.deinterlacer import deinterlace
 from worker.video.decoding.frame_times import FrameTimes
 from worker.video.decoding.header import ClipHeader, tick_length
+from worker.video.decoding.options import READ_DEFAULTS, ReadOptions
 from worker.video.decoding.orientation import Orientation
 
 __all__ = ["ClipDecoder", "video_stream"]
@@ -37,18 +39,25 @@ class ClipDecoder:
     separated by commas.
 
     The constructor and `frames` raise `BadVideo`, with one sentence as message, if the file is not a video,
-    exceeds `limits` (whatever its header says), changes its frame size, is cut off or is damaged.
+    exceeds `limits` (whatever its header says), is cut off or is damaged.
     """
 
     header: ClipHeader
     frames: Iterator[VideoFrame]
 
-    def __init__(self, path: Path, limits: Limits = DEFAULTS, formats: str = CLIPS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits = DEFAULTS,
+        options: ReadOptions = READ_DEFAULTS,
+        *,
+        formats: str = CLIPS,
+    ) -> None:
         self._path = path
         self._limits = limits
         self._container = _open(path, limits, formats)
         try:
-            if len(self._container.streams) > limits.max_streams:
+            if count_streams(self._container) > limits.max_streams:
                 raise BadVideo(f"The clip has more than {limits.max_streams} streams.")
             self._stream = video_stream(self._container)
             if self._stream.width * self._stream.height > limits.max_pixels:
@@ -57,17 +66,18 @@ class ClipDecoder:
             self._stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
             self._check_complete()
             self._times = FrameTimes(self._stream)
-            decoded = self._decode()
-            first = next(decoded, None)
+            frames = deinterlace(self._decode()) if options.deinterlace else self._decode()
+            first = next(frames, None)
             if first is None:
                 raise BadVideo("The clip has no frames.")
         except BaseException:
             self.close()
             raise
         self._orientation = Orientation.from_frame(first)
-        self._to_rgb = RgbConverter(first.width, first.height)
+        scale = options.odd_size == "scale"
+        self._to_rgb = RgbConverter(*(side + side % 2 * scale for side in (first.width, first.height)))
         self.header = ClipHeader.from_first_frame(self._stream, first, self._orientation)
-        self.frames = chain([first], decoded)
+        self.frames = chain([first], frames)
 
     @property
     def end(self) -> int:
@@ -83,10 +93,13 @@ class ClipDecoder:
 
         Raises `BadVideo` if the frame's colours cannot be converted.
         """
-        return self._orientation.upright(self._to_rgb.convert(frame))
+        picture = self._orientation.upright(self._to_rgb.convert(frame))
+        height, width = picture.shape[:2]
+        if height % 2 or width % 2:
+            return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+        return picture
 
     def _decode(self) -> Iterator[VideoFrame]:
-        size: tuple[int, int] | None = None
         bounds = _Bounds(self._limits, tick_length(self._stream))
         try:
             for packet in continuous_packets(self._container, self._stream):
@@ -96,9 +109,6 @@ class ClipDecoder:
                 if packet.is_corrupt:
                     raise BadVideo("The clip is cut off or damaged.")
                 for frame in self._stream.decode(packet):
-                    size = size or (frame.width, frame.height)
-                    if size != (frame.width, frame.height):
-                        raise BadVideo("The clip changes its frame size on the way.")
                     frame.pts = self._times.place(frame)
                     bounds.check_frame(frame.pts, self.end)
                     yield frame

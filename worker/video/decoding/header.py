@@ -20,8 +20,9 @@ __all__ = ["ClipHeader", "frame_rate", "frame_ticks", "tick_length"]
 class ClipHeader:
     """Properties that all frames of a clip share.
 
-    `width` and `height` (in pixels) and `aspect` (width / height of one pixel, None if unknown) describe the
-    upright picture. `rate` is in frames per second, `time_base` in seconds per tick, `start` in ticks.
+    `width` and `height` (in pixels, both even) and `aspect` (width / height of one pixel, None if unknown)
+    describe the upright picture. `rate` is in frames per second, `time_base` in seconds per tick, `start` in
+    ticks.
     `colours` are those of the result, so they say how the encoder converts RGB to YUV. `frames` is the number
     that the container states, or None. It may be wrong.
     """
@@ -42,8 +43,8 @@ class ClipHeader:
         if orientation.turns % 2:
             width, height, aspect = height, width, 1 / aspect if aspect else None
         return cls(
-            width=width,
-            height=height,
+            width=width + width % 2,
+            height=height + height % 2,
             aspect=aspect,
             rate=frame_rate(stream),
             time_base=tick_length(stream),

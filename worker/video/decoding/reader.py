@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.video.decoding.header import ClipHeader
+from worker.video.decoding.options import READ_DEFAULTS, ReadOptions
 from worker.video.sandbox.sandbox import Sandbox
 
 __all__ = ["BUFFERS", "ClipReader", "FrameBatch", "Frames"]
@@ -59,11 +60,12 @@ class ClipReader:
         path: Path,
         batch_size: int,
         *,
+        options: ReadOptions = READ_DEFAULTS,
         skip: int = 0,
         allocate: Callable[[tuple[int, ...]], Frames] = lambda shape: np.empty(shape, np.uint8),
     ) -> None:
         self.sandbox = sandbox
-        self.header = ClipHeader.from_json(sandbox.call("open", path=path))
+        self.header = ClipHeader.from_json(sandbox.call("open", path=path, options=asdict(options)))
         self._shape = (batch_size, self.header.height, self.header.width, 3)
         self._skip = skip
         self._allocate = allocate

@@ -10,7 +10,7 @@ __all__ = ["DECODERS", "is_accepted"]
 
 #: Pictures of a clip: delivery, cameras and editors, lossless archives, and old files in AVI, MOV and FLV.
 _VIDEO = (
-    "h264,hevc,libdav1d,av1,vp9,vp8,mpeg4,mpeg2video,mpeg1video,theora,gif,"
+    "h264,hevc,libdav1d,av1,vp9,vp8,mpeg4,mpeg2video,mpeg1video,theora,gif,apng,"
     "mjpeg,dvvideo,prores,dnxhd,cfhd,jpeg2000,png,qtrle,rawvideo,v210,"
     "ffv1,ffvhuff,huffyuv,utvideo,"
     "h263,flv,vp6,vp6a,vp6f,msmpeg4,msmpeg4v2,wmv1,wmv2,wmv3,vc1,svq1,svq3,cinepak"

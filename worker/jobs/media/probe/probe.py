@@ -19,11 +19,24 @@ from worker.jobs.media.probe.codecs import DECODERS, is_accepted
 #: The smallest width and height of a clip in pixels.
 MIN_SIDE = 16
 
-#: The formats that are accepted, by libav's names. None of them refers to other files, as playlists do.
-CLIPS = "mov,matroska,webm,avi,mpegts,mpeg,flv,ogg,gif"
+#: The formats that are accepted, by libav's names. None of them refers to other files, as playlists do. They
+#: are those of phones, browsers, recorders (MPEG-TS), Windows (ASF, with WMV), cameras and editors (MXF), and
+#: the ones with which programs hand pictures to each other (Y4M, APNG).
+CLIPS = "mov,matroska,webm,avi,asf,mpegts,mpeg,mxf,flv,ogg,gif,apng,yuv4mpegpipe"
 IMAGES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,gif"
 #: The MP4 brands of still images (HEIF and AVIF).
 _IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
+
+#: What a client can do with a file that is refused.
+WAY_OUT = "If it is one, convert it, for example with `ffmpeg -i CLIP CLIP.mp4`."
+#: libav reads still WebP images only.
+_WEBP_WAY_OUT = (
+    "If it is animated, convert it, for example with `magick CLIP.webp CLIP.gif`, as ffmpeg cannot."
+)
+
+#: The most streams that are neither pictures, sound nor subtitles: fonts, covers and data. Nothing decodes or
+#: copies them, so they do not count. But each one takes memory, and a small file can have very many.
+MAX_OTHER_STREAMS = 240
 
 #: The most packets, and bytes of packets, that are read to find the first frames of a clip. Packets of sound
 #: or subtitles may precede them, and a file of a few megabytes can have millions of those.
@@ -50,6 +63,8 @@ def probe(path: Path, limits: Limits = DEFAULTS) -> ClipInfo:
     is_mp4 = head[4:8] == b"ftyp"
     if is_mp4 and head[8:12] in _IMAGE_BRANDS:
         raise InvalidInput("file", "The file is a still image, not a video.")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        raise InvalidInput("file", f"The file is WebP, which is not read here. {_WEBP_WAY_OUT}")
     try:
         with open_media(path, CLIPS, limits) as container:
             return _check_clip(container, limits)
@@ -58,7 +73,9 @@ def probe(path: Path, limits: Limits = DEFAULTS) -> ClipInfo:
     except av.FFmpegError as error:
         if is_mp4 and int.from_bytes(head[:4]) <= path.stat().st_size:
             return ClipInfo()
-        raise InvalidInput("file", "The file is not a video in a format that is read here.") from error
+        raise InvalidInput(
+            "file", f"The file is not a video in a format that is read here. {WAY_OUT}"
+        ) from error
 
 
 def probe_image(path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
@@ -94,35 +111,43 @@ def open_media(path: Path, formats: str, limits: Limits | None = None) -> InputC
     To describe the streams, libav uses decoders of `DECODERS` only. A caller that decodes must check the
     stream's decoder itself.
 
-    A file may have one stream more than `limits` allow, so that the caller can report it. A file with still
-    more streams cannot be opened.
+    A file may have one stream more than `limits` allow, so that the caller can report it, and
+    `MAX_OTHER_STREAMS` others. A file with still more streams cannot be opened.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": formats, "codec_whitelist": DECODERS}
     if limits:
-        options["max_streams"] = str(limits.max_streams + 1)
+        options["max_streams"] = str(limits.max_streams + 1 + MAX_OTHER_STREAMS)
         # libav decodes frames to learn about the streams. This limits their size.
         options["max_pixels"] = str(limits.max_pixels)
     container: InputContainer = av.open(path, options=options, **_ANY_TITLE)
     return container
 
 
+def count_streams(container: InputContainer) -> int:
+    """Return the number of streams of pictures, sound and subtitles. A cover is no stream of pictures."""
+    return sum(
+        stream.type in ("video", "audio", "subtitle") and not stream.disposition & Disposition.attached_pic
+        for stream in container.streams
+    )
+
+
 def _check_clip(container: InputContainer, limits: Limits) -> ClipInfo:
     """Return the properties of the clip. Raises `InvalidInput` if they are not acceptable."""
-    if len(container.streams) > limits.max_streams:
+    if count_streams(container) > limits.max_streams:
         raise InvalidInput("file", f"The file has more than {limits.max_streams} streams.")
     videos = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     stream = next(videos, None)
     if stream is None:
         raise InvalidInput("file", "The file has no video stream.")
-    is_gif = container.format.name == "gif"
-    packets = _count_packets(container, stream, 2 if is_gif else 1)
+    may_be_still = container.format.name in ("gif", "apng")
+    packets = _count_packets(container, stream, 2 if may_be_still else 1)
     if not packets and not stream.frames:
         raise InvalidInput("file", f"The clip has no frames, or none in its first {MAX_PACKETS} packets.")
-    if is_gif and packets < 2:
+    if may_be_still and packets < 2:
         raise InvalidInput("file", "The file is a still image, not a video.")
     name = getattr(stream.codec_context, "name", None)  # without a decoder there is no context
     if not is_accepted(name):
-        raise InvalidInput("file", "The clip's video codec is not one that is read here.")
+        raise InvalidInput("file", f"The clip's video codec is not one that is read here. {WAY_OUT}")
     _check_size(stream.width, stream.height, limits.max_pixels)
     duration_s = _duration_s(container, stream)
     if stream.frames > limits.max_frames:
@@ -161,8 +186,6 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise InvalidInput(
             "file", f"The clip is {width}x{height}: both sides must have {MIN_SIDE} pixels at least."
         )
-    if width % 2 or height % 2:
-        raise InvalidInput("file", f"The clip is {width}x{height}: width and height must be even.")
     if width * height > max_pixels:
         raise InvalidInput("file", f"The clip is {width}x{height}: more than {max_pixels} pixels.")
 
