@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -110,6 +111,7 @@ stoker() { "$PYTHON" -m webapi.cli "$@"; }
 """
 
 
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="curl or jq is not installed")
 @pytest.mark.parametrize("page", ["README.md", "docs/http-api.md", "docs/openai-api.md", "docs/security.md"])
 def test_curl_blocks_of_page_run_one_after_the_other(web: Web, tmp_path: Path, page: str) -> None:
     write_clip_of_demo(tmp_path)
