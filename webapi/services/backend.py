@@ -80,7 +80,7 @@ class Backend:
     def remove_files(self, job_id: str) -> bool:
         """Remove the job's files, and return whether that was possible.
 
-        If the media store is away, recovery removes them within a day.
+        If the media store is away, recovery removes them a day later.
         """
         try:
             self.files(job_id).remove()

@@ -43,6 +43,7 @@ class Outbox:
         self, dispatcher: Dispatcher, *, coalesce_factor: float = 12.0, coalesce_max_s: float = 0.25
     ) -> None:
         self._delivery = Delivery(dispatcher)
+        self._clock = dispatcher.ledger.store.clock
         self._offers_again = False
         self._coalesce_factor = coalesce_factor
         self._coalesce_max_s = coalesce_max_s
@@ -77,6 +78,10 @@ class Outbox:
     def unconfirmed(self) -> Unconfirmed:
         """The appends that a failover of Redis may still lose."""
         return self._delivery.unconfirmed
+
+    def time(self) -> float:
+        """Return the time of Redis (s since the epoch), for an event. It goes on while Redis is away."""
+        return self._clock.now()
 
     def begin(self, record: Record) -> None:
         """Note the claim of an attempt, whose events come next. A failover of Redis may lose it, too."""

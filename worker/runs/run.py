@@ -1,7 +1,6 @@
 """One attempt at one claimed job, from its claim to its terminal event."""
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -157,4 +156,4 @@ class Run:
         first = self._next_number
         self._next_number += len(events)
         claim, attempt = self.record.claim or "", self.record.attempt
-        return Append(self.record.id, claim, attempt, first, time.time(), events, fields)
+        return Append(self.record.id, claim, attempt, first, self._outbox.time(), events, fields)

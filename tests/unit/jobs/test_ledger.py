@@ -98,7 +98,7 @@ def test_claim_succeeds_once(ledger: Ledger) -> None:
 def test_append_refuses_stale_attempt(ledger: Ledger) -> None:
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu", claim="first")
-    assert ledger.requeue("a", "w1", "worker_lost") is None  # it holds its lease
+    assert ledger.requeue("a", "w1", "worker_lost", lease_end=1) is None  # it has renewed its lease
     lapse(ledger, "w1")
     assert ledger.requeue("a", "w1", "worker_lost") == QUEUE
     assert append(ledger, "a", 1, 3, Token("x", 0, 1)) == "stale"

@@ -292,12 +292,13 @@ class Machine(RuleBasedStateMachine):
     def lose_worker(self, worker: str) -> None:
         """Do what recovery does. A worker that renews its lease in between keeps its jobs."""
         for job_id in self.registry.jobs_of(worker):
+            end, _ = self.registry.leases()[worker]
             self.renew(worker)
-            assert self.ledger.requeue(job_id, worker, "worker_lost") is None
+            assert self.ledger.requeue(job_id, worker, "worker_lost", lease_end=end) is None
         lapse(self.ledger, worker)
         for job_id in self.registry.jobs_of(worker):
             self._requeued(self._job(job_id), worker, "worker_lost")
-        self.registry.release(worker, only_lapsed=True)
+        self.registry.release(worker, 0)
         self.ready.discard(worker)
 
     @rule(worker=WORKERS)

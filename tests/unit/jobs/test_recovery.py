@@ -1,4 +1,3 @@
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +28,11 @@ def cleanup(ledger: Ledger) -> FileCleanup:
     return FileCleanup(ledger, open_media_store(ledger.store.settings))
 
 
+def take_from_lost_workers(ledger: Ledger) -> None:
+    recovery = Recovery(Dispatcher(ledger.store))
+    recovery.run_jobs_round()
+
+
 def message_count(ledger: Ledger) -> int:
     return ledger.store.client.llen(messages_key(ledger.store.settings, QUEUE))
 
@@ -49,18 +53,18 @@ def test_recovery_requeues_jobs_of_lost_worker(brokered: Ledger) -> None:
     registry.renew(card("w2"))
     brokered.claim("a", "w1", "cpu")
     lapse(brokered, "w1")
-    Recovery(Dispatcher(brokered.store)).take_from_lost_workers()
+    take_from_lost_workers(brokered)
     assert brokered.get("a").state == "queued"
     assert brokered.events("a")[-1].data["reason"] == "worker_lost"
     assert message_count(brokered) == 1
-    assert registry.workers() == []
+    assert [worker.name for worker in registry.workers()] == ["w2"]
 
 
 def test_recovery_leaves_jobs_of_live_worker(ledger: Ledger) -> None:
     Registry(ledger.store).renew(card("w1"))
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
-    Recovery(Dispatcher(ledger.store)).take_from_lost_workers()
+    take_from_lost_workers(ledger)
     assert ledger.get("a").state == "running"
 
 
@@ -111,15 +115,17 @@ def test_recovery_requeues_jobs_of_released_worker(brokered: Ledger) -> None:
     brokered.claim("a", "w1", "cpu")
     registry.release("w1")
     assert registry.workers() == []
-    Recovery(Dispatcher(brokered.store)).take_from_lost_workers()
+    take_from_lost_workers(brokered)
     assert brokered.get("a").state == "queued"
     assert registry.lapsed() == []
 
 
-def test_registry_release_only_lapsed_keeps_live_worker(ledger: Ledger) -> None:
+def test_registry_release_keeps_worker_that_has_renewed_its_lease(ledger: Ledger) -> None:
     registry = Registry(ledger.store)
     registry.renew(card("w1"))
-    registry.release("w1", only_lapsed=True)
+    end, _ = registry.leases()["w1"]
+    registry.renew(card("w1"))
+    registry.release("w1", end)
     assert [worker.name for worker in registry.workers()] == ["w1"]
 
 
@@ -130,7 +136,7 @@ def test_recovery_requeues_in_old_order(brokered: Ledger) -> None:
     for job_id in ("x", "z", "y"):
         brokered.claim(job_id, "w1", "cpu")
     lapse(brokered, "w1")
-    Recovery(Dispatcher(brokered.store)).take_from_lost_workers()
+    take_from_lost_workers(brokered)
     assert [brokered.get(job_id).position for job_id in ("z", "y", "x", "new")] == [1, 2, 3, 4]
     registry.renew(card("w2"))
     Recovery(Dispatcher(brokered.store)).dispatch_waiting()
@@ -145,9 +151,14 @@ def test_recovery_drops_old_unneeded_files(brokered: Ledger) -> None:
     media = brokered.store.settings.media_dir
     for name in (job, ended, orphan, upload, "not-a-job"):
         (media / name / "work").mkdir(parents=True)
-    for name in (job, ended, orphan, "not-a-job"):
-        os.utime(media / name, (1, 1))
     cleanup(brokered).drop_unneeded(60)
+    assert len(list(media.iterdir())) == 5
+    redis, key = brokered.store.client, brokered.store.key
+    assert set(redis.zrange(key("orphans"), 0, -1)) == {orphan, upload}
+    redis.zadd(key("orphans"), {orphan: 1, "removed": 1})  # found long ago, as the end of the job
+    redis.zadd(key("finished"), {ended: 1})
+    cleanup(brokered).drop_unneeded(60)
+    assert set(redis.zrange(key("orphans"), 0, -1)) == {orphan, upload}
     left = {folder.name: (folder / "work").exists() for folder in media.iterdir()}
     assert left == {job: True, upload: True, "not-a-job": True}
 
@@ -198,7 +209,7 @@ def test_recovery_forgets_expired_chats_while_the_media_store_is_away(brokered: 
         def files(self, job_id: str) -> JobFiles:
             raise MediaUnavailable("away")
 
-        def older_than(self, age_s: float) -> Iterator[JobFiles]:
+        def all_files(self) -> Iterator[JobFiles]:
             raise MediaUnavailable("away")
 
     submit(brokered, "chat")

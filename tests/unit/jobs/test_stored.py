@@ -241,7 +241,7 @@ def test_unreadable_spec_harms_no_other_reader(
     assert Video.from_record(ledger.get("a"), 60).model == "test"
     assert json.loads(payload(ledger.get("a")))["data"]["id"] == "a"
     lapse(ledger, "w1")
-    recovery.take_from_lost_workers()
+    recovery.run_jobs_round()
     recovery.dispatch_waiting()
     recovery.resend_lost_messages()
     assert {each.state for each in ledger.page()} == {"queued"}

@@ -88,9 +88,16 @@ class Dispatcher:
             self._dispatch_after(job_id)
         return state
 
-    def requeue(self, job_id: str, worker: str, reason: Reason, claim: str | None = None) -> None:
+    def requeue(
+        self,
+        job_id: str,
+        worker: str,
+        reason: Reason,
+        claim: str | None = None,
+        lease_end: float | None = None,
+    ) -> None:
         """Take the job from the worker (and claim) as `Ledger.requeue` does, and dispatch the next one."""
-        if queue := self.ledger.requeue(job_id, worker, reason, claim):
+        if queue := self.ledger.requeue(job_id, worker, reason, claim, lease_end):
             log.warning("job %s: requeued in %s (worker %s, reason %s)", job_id, queue, worker, reason)
             self._on_requeue(job_id, reason)
             self.dispatch_next(queue)

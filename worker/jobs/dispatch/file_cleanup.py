@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from redis.exceptions import RedisError
 
 from worker.jobs.connection.refusals import CommandRefused
-from worker.jobs.errors import InvalidJobId, JobNotFound, MediaUnavailable
+from worker.jobs.errors import InvalidJobId, MediaUnavailable
 from worker.jobs.kinds import has_files
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles, Media
@@ -54,19 +54,21 @@ class FileCleanup:
             self._ledger.forget_all([*others, *removed])
 
     def drop_unneeded(self, age_s: float) -> None:
-        """Remove files that were not touched for `age_s` seconds and that no job needs.
+        """Remove files that no job has needed for `age_s` seconds.
 
         An API that died during an upload leaves files of no job. A worker that did not notice the end of its
         job leaves work files, or a result. Raises `MediaUnavailable`.
         """
-        for files in self._media.older_than(age_s):
-            try:
-                record = self._ledger.get(files.job_id)
-                if record.terminal:
-                    _remove_unneeded(files, record.state)
-            except JobNotFound:
-                log.info("files of %s: removed, there is no such job", files.job_id)
-                files.remove()
+        found = {files.job_id: files for files in self._media.all_files()}
+        states = dict(zip(found, self._ledger.fields("state", list(found)), strict=True))
+        for job_id in self._ledger.ended_before(list(found), age_s):
+            _remove_unneeded(found[job_id], states[job_id])
+        with _refused_writes_logged():
+            for job_id in self._ledger.orphans(
+                [key for key, state in states.items() if state is None], age_s
+            ):
+                log.info("files of %s: removed, there is no such job", job_id)
+                found[job_id].remove()
 
     def _remove_files(self, job_ids: Sequence[str], remove: Callable[[JobFiles], None]) -> Sequence[str]:
         """Call `remove` for the files of each job, until the media store is away. Return the jobs done."""

@@ -15,7 +15,7 @@ from worker.jobs.broker import queued_messages
 from worker.jobs.connection.refusals import CommandRefused
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.file_cleanup import FileCleanup
-from worker.jobs.dispatch.redis_uptime import RedisUptime
+from worker.jobs.dispatch.lease_watch import LeaseWatch
 from worker.jobs.dispatch.webhook_queue import WebhookQueue
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.queues import Queues
@@ -53,7 +53,7 @@ class Recovery:
         self._webhook_queue = WebhookQueue(store)
         self._lease_s = store.settings.lease_ttl_s
         self._interval_s = min(self._lease_s / TICKS, TICK_MAX_S)
-        self._redis_uptime = RedisUptime(max(self._lease_s / 3, 2 * self._interval_s))
+        self._lease_watch = LeaseWatch(self._lease_s, max(self._lease_s / 3, 2 * self._interval_s))
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -75,23 +75,24 @@ class Recovery:
             except MediaUnavailable as error:
                 log.warning("recovery: files will be removed later: %s", error)
             except (RedisError, OperationalError) as error:
-                self._redis_uptime.note_failure()
+                self._lease_watch.note_failure()
                 log.warning("recovery: Redis cannot be reached: %s", error)
             except Exception:
                 log.exception("recovery: this round failed, the next one follows")
 
     def run_jobs_round(self) -> None:
         """Do the repairs of jobs and webhooks that are due, unless another process does them now."""
-        first, now = self._first_within("tick", 0.9 * self._interval_s), self._now()
-        self._redis_uptime.note_reply(now)
+        first = self._first_within("tick", 0.9 * self._interval_s)
+        self._lease_watch.note(
+            self._registry.leases()
+        )  # each process does this, to know which leases stay the same
         if not first:
             return
         for job_id in self._ledger.end_overdue():
             log.warning("job %s: ended, its deadline has passed", job_id)
         if self._first_within("places", BROADCAST_S):
             self.dispatch_waiting()
-        if self._redis_uptime.seconds >= self._lease_s:
-            self.take_from_lost_workers()
+        self.take_from_lost_workers()
         self._webhook_queue.dispatch_due()
         if self._first_within("sweep", self._lease_s / 2):
             self.resend_lost_messages()
@@ -104,15 +105,10 @@ class Recovery:
         if self._first_for_files("files", FILES_CHECK_S):
             self._cleanup.drop_unneeded(FILES_AGE_S)
 
-    def _now(self) -> float:
-        """Return the time of Redis' clock (s)."""
-        seconds, microseconds = self._store.client.time()
-        return seconds + microseconds / 1e6
-
     def _first_within(self, name: str, seconds: float) -> bool:
         """Return True to only one process in this many seconds, and False to all others."""
-        key, ttl_ms = self._store.key("recovery", name), int(seconds * 1000)
-        return bool(self._store.client.set(key, "1", nx=True, px=max(1, ttl_ms)))
+        interval_ms = max(1, int(seconds * 1000))
+        return bool(self._store.scripts.eval("take_round", self._store.settings.prefix, name, interval_ms))
 
     def _first_for_files(self, name: str, seconds: float) -> bool:
         """Return what `_first_within` does, but True to every process while Redis refuses writes.
@@ -127,11 +123,11 @@ class Recovery:
             raise
 
     def take_from_lost_workers(self) -> None:
-        """Requeue the jobs of all workers whose lease has ended, and remove these workers."""
-        for worker in self._registry.lapsed():
+        """Requeue the jobs of the workers that are lost, and remove these workers."""
+        for worker, end in self._lease_watch.lost().items():
             for job_id in self._registry.jobs_of(worker):
-                self._dispatcher.requeue(job_id, worker, "worker_lost")
-            self._registry.release(worker, only_lapsed=True)
+                self._dispatcher.requeue(job_id, worker, "worker_lost", lease_end=end)
+            self._registry.release(worker, end)
 
     def dispatch_waiting(self) -> None:
         """Dispatch jobs to slots that are still free, and broadcast the positions of the others."""
@@ -144,9 +140,9 @@ class Recovery:
 
         A worker may have fetched the message just now. An extra message does no harm, as it claims nothing.
         """
-        latest = self._now() - self._lease_s
+        now = self._store.clock.read()
         for queue in self._queues.names():
-            jobs = self._queues.dispatched_before(queue, latest)
+            jobs = self._queues.dispatched_before(queue, now - self._lease_s, now)
             known = queued_messages(self._store.settings, self._store.client, queue) if jobs else set()
             for job_id in (job_id for job_id in jobs if job_id not in known):
                 log.info("job %s: its message is sent again", job_id)

@@ -60,8 +60,7 @@ class WebhookQueue:
 
     def postpone(self, record: Record, seconds: float) -> None:
         """End a try that has failed. The next one is due in this many seconds."""
-        now, microseconds = self._redis.time()
-        due = now + microseconds / 1e6 + seconds
+        due = self._store.clock.read() + seconds
         with self._redis.pipeline() as pipe:
             pipe.zadd(self._undelivered(record.owner), {record.id: due}, xx=True)
             pipe.hdel(self._active, record.id)

@@ -148,13 +148,26 @@ class Ledger(LedgerReader):
             raise JobNotFound(f"there is no job {job_id}")
         return cast(JobState, state)
 
-    def requeue(self, job_id: str, worker: str, reason: Reason, claim: str | None = None) -> str | None:
+    def requeue(
+        self,
+        job_id: str,
+        worker: str,
+        reason: Reason,
+        claim: str | None = None,
+        lease_end: float | None = None,
+    ) -> str | None:
         """Take the job from the worker (and claim) back to the front of its queue. Return that queue.
 
         Return None if the job did not go back: the worker does not have it any more, the job has ended or
-        ends with this call, or the reason is `worker_lost` and the worker still holds its lease.
+        ends with this call, or the worker has renewed its lease since it had the end `lease_end`.
         """
-        args = worker, reason, self.store.settings.max_attempts, claim or ""
+        args = (
+            worker,
+            reason,
+            self.store.settings.max_attempts,
+            claim or "",
+            "" if lease_end is None else lease_end,
+        )
         return cast(str | None, self._scripts.eval("requeue", *self.store.common_args(job_id), *args))
 
     def forget(self, job_id: str) -> None:

@@ -68,10 +68,17 @@ class Queues:
         """
         self._scripts.eval("broadcast_positions", *self._store.common_args(""), queue, MAX_BROADCAST)
 
-    def dispatched_before(self, queue: str, time_s: float) -> Sequence[str]:
-        """Return the jobs that were dispatched before this time (of Redis' clock) and are not claimed yet."""
-        dispatched = self._key(queue, "called")
-        return cast(Sequence[str], self._redis.zrange(dispatched, "-inf", time_s, byscore=True))
+    def dispatched_before(self, queue: str, time_s: float, now: float) -> Sequence[str]:
+        """Return the jobs that were dispatched before this time and are not claimed yet.
+
+        Times are those of Redis, where it is `now`. A job that was dispatched later than `now` is returned,
+        too: the clock of Redis has been set back since.
+        """
+        with self._redis.pipeline(transaction=False) as pipe:
+            for start, end in (("-inf", time_s), (f"({now}", "+inf")):
+                pipe.zrange(self._key(queue, "called"), start, end, byscore=True)
+            before, after = pipe.execute()
+        return cast("list[str]", before + after)
 
     def drop_dispatched(self, queue: str, job_id: str) -> None:
         """Remove an id from the queue whose record Redis has lost."""

@@ -1,7 +1,6 @@
 """The reading half of the ledger: job records, pages of jobs, and event logs."""
 
 import hashlib
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -115,13 +114,29 @@ class LedgerReader:
 
     def expired(self) -> Sequence[str]:
         """Return the jobs that ended more than `retention_s` ago or are evicted, the evicted ones first."""
-        last = time.time() - self.store.settings.retention_s
+        last = self.store.clock.read() - self.store.settings.retention_s
         return cast(Sequence[str], self._redis.zrangebyscore(self.store.key("finished"), "-inf", last))
 
     def with_inputs(self, age_s: float) -> Sequence[str]:
         """Return the jobs that ended more than `age_s` seconds ago and still have their inputs."""
-        last = time.time() - age_s
+        last = self.store.clock.read() - age_s
         return cast(Sequence[str], self._redis.zrangebyscore(self.store.key("inputs"), "-inf", last))
+
+    def ended_before(self, job_ids: Sequence[str], age_s: float) -> Sequence[str]:
+        """Return those of the jobs that ended more than `age_s` seconds ago."""
+        if not job_ids:
+            return []
+        last, key = self.store.clock.read() - age_s, self.store.key("finished")
+        times = cast("Sequence[float | None]", self._redis.zmscore(key, list(job_ids)))
+        return [job_id for job_id, at in zip(job_ids, times, strict=True) if at is not None and at <= last]
+
+    def orphans(self, job_ids: Sequence[str], age_s: float) -> Sequence[str]:
+        """Return those of the jobs that each call of the last `age_s` seconds has named.
+
+        The jobs are all that have files and no record. Their names are noted in Redis.
+        """
+        found = self._scripts.eval("orphans", self.store.settings.prefix, age_s, *job_ids)
+        return cast(Sequence[str], found)
 
     def fields(self, name: str, job_ids: Sequence[str]) -> Sequence[str | None]:
         """Return this field of each job's record, or None if there is no such record or field."""

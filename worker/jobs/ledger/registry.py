@@ -39,12 +39,21 @@ class Registry:
         args = settings.prefix, card.name, settings.lease_ttl_s, to_json(card)
         return cast(str, self._store.scripts.eval("renew", *args))
 
-    def release(self, name: str, *, only_lapsed: bool = False) -> None:
+    def release(self, name: str, lease_end: float | None = None) -> None:
         """Remove the worker. If it still has jobs, end its lease now, so that recovery requeues them.
 
-        With `only_lapsed`, do nothing while the worker holds its lease.
+        With `lease_end`, do nothing if the worker has renewed its lease since it had this end.
         """
-        self._store.scripts.eval("release", self._store.settings.prefix, name, "1" if only_lapsed else "")
+        ended = "" if lease_end is None else lease_end
+        self._store.scripts.eval("release", self._store.settings.prefix, name, ended)
+
+    def leases(self) -> dict[str, tuple[float, float]]:
+        """Return the end of each worker's lease (0 if the worker gave it up), and the seconds until then."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zrange(self._key("workers"), 0, -1, withscores=True)
+            pipe.time()
+            leases, (seconds, microseconds) = pipe.execute()
+        return {worker: (end, end - seconds - microseconds / 1e6) for worker, end in leases}
 
     def workers(self) -> Sequence[WorkerCard]:
         """Return the cards of all workers, by name.

@@ -1,11 +1,11 @@
 """The store: the Redis client, the keys and the scripts on which the ledger and its neighbours are built."""
 
-import time
 from typing import Any
 
 import redis
 
 from worker.jobs.connection.client import connect
+from worker.jobs.ledger.redis_clock import RedisClock
 from worker.jobs.ledger.replicas import Replicas
 from worker.jobs.ledger.scripts import Scripts
 from worker.jobs.records import rfc3339
@@ -20,6 +20,7 @@ class RedisStore:
     def __init__(self, settings: Settings, client: "redis.Redis | None" = None) -> None:
         self.settings = settings
         self.client = client or connect(settings)
+        self.clock = RedisClock(self.client)
         self.replicas = Replicas(self.client, settings)
         self.scripts = Scripts(self.client, self.replicas)
 
@@ -32,8 +33,11 @@ class RedisStore:
         return self.key("job", f"{{{job_id}}}")
 
     def common_args(self, job_id: str, now: float | None = None) -> tuple[Any, ...]:
-        """Return the first five arguments of every script about a job, at `now` (s since the epoch)."""
-        now = time.time() if now is None else now
+        """Return the first five arguments of every script about a job, at `now` (s since the epoch).
+
+        By default, that is the time of Redis.
+        """
+        now = self.clock.now() if now is None else now
         return self.settings.prefix, rfc3339(now), now, self.settings.retention_s, job_id
 
     def check_writes(self) -> None:

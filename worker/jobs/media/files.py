@@ -129,11 +129,8 @@ class Media(Protocol):
     def files(self, job_id: str) -> JobFiles:
         """Return the job's files. They need not exist. Raises `InvalidJobId`."""
 
-    def older_than(self, age_s: float) -> Iterator[JobFiles]:
-        """Yield the files of each job whose files have not changed for `age_s` seconds.
-
-        Raises `MediaUnavailable`.
-        """
+    def all_files(self) -> Iterator[JobFiles]:
+        """Yield the files of each job that has some. Raises `MediaUnavailable`."""
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """The media store in a folder of a disk that the API and the workers share."""
 
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from worker.jobs.ids import is_job_id
@@ -21,13 +19,8 @@ class LocalMedia:
         """Return the job's files. They need not exist. Raises `InvalidJobId`."""
         return JobFiles.at(self._root, job_id)
 
-    def older_than(self, age_s: float) -> Iterator[JobFiles]:
-        """Yield the files of each job whose folder has not changed for `age_s` seconds.
-
-        Names that are not job ids are omitted.
-        """
-        latest = time.time() - age_s
+    def all_files(self) -> Iterator[JobFiles]:
+        """Yield the files of each job that has some. Names that are not job ids are omitted."""
         for folder in self._root.iterdir() if self._root.exists() else ():
-            with suppress(FileNotFoundError):  # a client may delete the job at the same time
-                if is_job_id(folder.name) and folder.stat().st_mtime < latest:
-                    yield self.files(folder.name)
+            if is_job_id(folder.name):
+                yield self.files(folder.name)

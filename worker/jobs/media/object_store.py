@@ -6,8 +6,6 @@ import inspect
 import logging
 from asyncio import AbstractEventLoop
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from fsspec.core import split_protocol, url_to_fs
 from worker.jobs.errors import ConfigurationError, MediaUnavailable
 from worker.jobs.media.stored_file import StoredFile
 
-__all__ = ["Entry", "ObjectStore"]
+__all__ = ["ObjectStore"]
 
 log = logging.getLogger(__name__)
 
@@ -27,15 +25,6 @@ TIMEOUT_S = 30.0
 MIN_BYTES_PER_S = 512 * 1024
 #: The size of an upload's parts in bytes. Several parts are in memory at the same time.
 PART_BYTES = 8 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file in a listing: its size in bytes, and the time of its last change in seconds since the epoch."""
-
-    size: int
-    #: None if the store does not report the time.
-    changed: float | None
 
 
 class ObjectStore:
@@ -99,15 +88,19 @@ class ObjectStore:
             size = int(self._call("info", self._path(key))["size"])
         return StoredFile(size, lambda start, stop: self._read(key, start, stop))
 
-    def list(self, key: str = "") -> Mapping[str, Entry]:
-        """Return the files below `key`. The mapping's keys are relative to `key`."""
+    def list(self, key: str = "") -> Mapping[str, int]:
+        """Return the sizes in bytes of the files below `key`. The mapping's keys are relative to `key`."""
         self._fs.invalidate_cache()
         top = self._path(key)
         try:
             found = self._call("find", top, detail=True)
         except FileNotFoundError:
             return {}
-        return {path[len(top) :].lstrip("/"): _entry(info) for path, info in found.items() if path != top}
+        return {
+            path[len(top) :].lstrip("/"): int(info["size"] or 0)
+            for path, info in found.items()
+            if path != top
+        }
 
     def remove(self, key: str) -> None:
         """Remove the file of this key, or all files below it, if there are any."""
@@ -150,15 +143,3 @@ def _unavailable(error: Exception) -> MediaUnavailable:
     The message may contain details that clients must not see. It is in the log.
     """
     return MediaUnavailable(f"The media store is not available ({type(error).__name__}).")
-
-
-def _entry(info: Mapping[str, Any]) -> Entry:
-    """Return the entry of a file from the `info` that fsspec returns.
-
-    Its libraries use different names for the time of the last change.
-    """
-    names = ("LastModified", "last_modified", "mtime", "created")  # S3; Azure; GCS, SFTP, disks; memory
-    changed = next((info[name] for name in names if info.get(name)), None)
-    if isinstance(changed, datetime):
-        changed = changed.timestamp()
-    return Entry(int(info["size"] or 0), changed if isinstance(changed, float | int) else None)

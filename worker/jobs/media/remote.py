@@ -6,18 +6,16 @@ The files that a process works on are staged in a folder of this machine. Finish
 from __future__ import annotations
 
 import re
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 from worker.jobs.errors import DiskFull
 from worker.jobs.ids import checked_job_id, is_job_id
 from worker.jobs.media.files import NO_ROOM, JobFiles, rollback_unless_unknown
-from worker.jobs.media.object_store import Entry, ObjectStore
+from worker.jobs.media.object_store import ObjectStore
 from worker.jobs.media.staging import staging_folder
 from worker.jobs.media.stored_file import StoredFile
 
@@ -38,17 +36,13 @@ class RemoteMedia:
         """
         return RemoteFiles(self._staging / f"{checked_job_id(job_id)}.{uuid.uuid4().hex}", self._store)
 
-    def older_than(self, age_s: float) -> Iterator[JobFiles]:
-        """Yield the files of each job whose files have not changed for `age_s` seconds.
+    def all_files(self) -> Iterator[JobFiles]:
+        """Yield the files of each job that has some. Keys that do not start with a job id are omitted.
 
-        Jobs with a file whose time the store does not report are omitted, and keys that do not start with a
-        job id. Raises `MediaUnavailable`.
+        Raises `MediaUnavailable`.
         """
-        latest = time.time() - age_s
-        listed = sorted(self._store.list().items())
-        for job_id, files in groupby(listed, lambda item: item[0].partition("/")[0]):
-            old = all(entry.changed is not None and entry.changed < latest for _, entry in files)
-            if old and is_job_id(job_id):
+        for job_id in sorted({key.partition("/")[0] for key in self._store.list()}):
+            if is_job_id(job_id):
                 yield self.files(job_id)
 
 
@@ -131,14 +125,14 @@ class RemoteFiles(JobFiles):
 
     def _fetch(self) -> None:
         """Download the files, block by block, because the store's time limit applies to each block."""
-        for name, entry in self.store.list(self.job_id).items():
-            if target := self._staged_path(name, entry):
+        for name, size in self.store.list(self.job_id).items():
+            if target := self._staged_path(name, size):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("wb") as file:
-                    for block in self.store.file(f"{self.job_id}/{name}", entry.size).blocks():
+                    for block in self.store.file(f"{self.job_id}/{name}", size).blocks():
                         file.write(block)
 
-    def _staged_path(self, name: str, entry: Entry) -> Path | None:
+    def _staged_path(self, name: str, size: int) -> Path | None:
         """Return the staging path of a stored file, or None if the file is not to be downloaded.
 
         A worker may be killed during an upload, and some stores then show an incomplete file. So the key of a
@@ -148,6 +142,6 @@ class RemoteFiles(JobFiles):
         if not re.fullmatch(r"clip|background|work(/[\w-][\w.-]*)+", name):
             return None
         if name.startswith(f"{self.work.name}/"):
-            name, _, size = name.rpartition(".")
-            return self.folder / name if size == str(entry.size) else None
+            name, _, full_size = name.rpartition(".")
+            return self.folder / name if full_size == str(size) else None
         return self.folder / name

@@ -25,7 +25,7 @@ while left > 0 do -- one start tag after the other; each flow has at most one jo
       local last, attempt, logged_at = unpack(redis.call('HMGET', RECORD, 'place', 'attempt', 'told_at'))
       local change = math.abs(place - (last or 0))
       if attempt and change > 0 and (place <= 20 or change >= place / 20) then
-        if logged_at and now - logged_at < 1 then
+        if logged_at and math.abs(now - logged_at) < 1 then
           postponed = true
         else
           emit_position(place, attempt)

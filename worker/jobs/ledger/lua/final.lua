@@ -10,6 +10,7 @@ end
 
 -- End the job in hand: log the terminal event `kind`, which is also the job's final state.
 local function finish(kind, queue, attempt, fields)
+  local now = clock() -- for deletions; NOW may be the time of an event that was logged late
   emit(kind, attempt, fields)
   redis.call('HSET', RECORD, 'state', kind, 'finished_at', NOW)
   local owner, inputs, result, idempotency_key =
@@ -18,19 +19,19 @@ local function finish(kind, queue, attempt, fields)
     redis.call('EXPIRE', key, RETENTION + 3600) -- in case no process is there to call `forget`
   end
   redis.call('ZREM', DEADLINES, ID)
-  redis.call('ZADD', FINISHED, NOW, ID)
+  redis.call('ZADD', FINISHED, now, ID)
   close_account(owner) -- open it again as that of an ended job
-  redis.call('ZADD', ended(owner), NOW, ID)
+  redis.call('ZADD', ended(owner), now, ID)
   enter_memory(owner)
   if inputs then
-    redis.call('ZADD', INPUTS, NOW, ID)
+    redis.call('ZADD', INPUTS, now, ID)
     enter_files(owner, kind, inputs, result)
   end
-  if redis.call('HEXISTS', RECORD, 'webhook') == 1 then redis.call('ZADD', WEBHOOKS, clock(), ID) end
+  if redis.call('HEXISTS', RECORD, 'webhook') == 1 then redis.call('ZADD', WEBHOOKS, now, ID) end
   redis.call('HINCRBY', P .. ':totals', queue .. ' ' .. kind, 1)
   local started = redis.call('HGET', RECORD, 'started_at')
   if started then -- a moving average of the run time, for estimated waits
-    local took, average = NOW - started, redis.call('HGET', P .. ':service', queue)
+    local took, average = math.max(0, NOW - started), redis.call('HGET', P .. ':service', queue)
     redis.call('HSET', P .. ':service', queue, average and 0.8 * average + 0.2 * took or took)
   end
 end

@@ -68,6 +68,8 @@
 --   model:<name>:prompt            string  prompt template of a chat model (JSON); by registry.py; never
 --   replicated                     string  empty: a write that WAIT can wait for; by replicas.py; never
 --   writable                       string  empty: a write that shows whether Redis takes any; by store.py; never
+--   orphans                        zset    job id -> time (s) at which recovery first found files of a job without a
+--                                          record; by `orphans`; with the files
 --   recovery:<task>                string  a round of this task has been taken; by recovery.py; by its expiry
 --
 --   API                            type    contents; written by; removed
@@ -108,13 +110,14 @@ local function running(queue) return P .. ':queue:' .. queue .. ':running' end
 local function worker_jobs(name) return P .. ':worker:' .. name .. ':jobs' end
 local function undelivered(owner) return P .. ':owner:' .. owner .. ':webhooks' end
 
--- Return the time of the Redis server (s). Leases and deadlines use it, because the clocks of hosts can differ.
+-- Return the time of the Redis server (s). Leases, deadlines and deletions use it, because the clocks of hosts can
+-- differ. NOW is the same time as the caller knows it, for records and events.
 local function clock()
   local time = redis.call('TIME')
   return time[1] + time[2] / 1e6
 end
 
-local function lease(worker, ttl_s) redis.call('ZADD', WORKERS, 'GT', clock() + ttl_s, worker) end
+local function lease(worker, ttl_s) redis.call('ZADD', WORKERS, clock() + ttl_s, worker) end
 
 local function holds_lease(worker)
   local deadline = redis.call('ZSCORE', WORKERS, worker)
@@ -123,6 +126,11 @@ end
 
 -- Note that a worker serves the model of this queue now.
 local function see_model(queue) redis.call('ZADD', P .. ':models:seen', clock(), queue) end
+
+-- Return whether the worker has renewed its lease since it had this end. `ended` '' means: whatever the end is.
+local function renewed_since(worker, ended)
+  return ended ~= '' and tonumber(redis.call('ZSCORE', WORKERS, worker) or 0) ~= tonumber(ended)
+end
 
 -- Number, log and publish one event. `fields` is a JSON object. `resume` is optional: data for the job's next
 -- attempt, which is kept beside the event in the log and never published.

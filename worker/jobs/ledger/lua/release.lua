@@ -1,9 +1,9 @@
--- prefix, worker, only_lapsed ('1' or '') → removes the worker from the registry
+-- prefix, worker, end of its lease (or '') → removes the worker from the registry
 --
--- If the worker still has jobs, its card goes and its lease ends now, so that recovery finds the jobs. With
--- only_lapsed, nothing happens while the worker holds its lease.
+-- If the worker still has jobs, its card goes and its lease ends now, so that recovery finds the jobs. Nothing
+-- happens if the worker has renewed its lease since it had this end.
 local worker = ARGV[2]
-if ARGV[3] == '1' and holds_lease(worker) then return end
+if renewed_since(worker, ARGV[3]) then return end
 redis.call('HDEL', P .. ':worker:cards', worker)
 if redis.call('SCARD', worker_jobs(worker)) == 0 then
   redis.call('ZREM', WORKERS, worker)

@@ -1,12 +1,13 @@
--- … worker, reason, max_attempts, claim (or '') → the job's queue if the job went back to its front, else nothing
+-- … worker, reason, max_attempts, claim (or ''), end of the worker's lease (or '')
+-- → the job's queue if the job went back to its front, else nothing
 --
--- Nothing happens if this worker (or claim) does not have the job any more, or if the reason is 'worker_lost'
--- and the worker still holds its lease. A job with a cancel request ends as canceled. A job that has lost
+-- Nothing happens if this worker (or claim) does not have the job any more, or if the worker has
+-- renewed its lease since it had this end. A job with a cancel request ends as canceled. A job that has lost
 -- max_attempts workers fails. The reasons 'drain' and 'redis_lost' do not count: neither can be the job's fault.
-local worker, reason, max_attempts, only_claim = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
+local worker, reason, max_attempts, only_claim, lease_end = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10]
 local state, holder, queue, attempt, seq, cancel, owner, claim =
   unpack(redis.call('HMGET', RECORD, 'state', 'worker', 'queue', 'attempt', 'seq', 'cancel', 'owner', 'claim'))
-if reason == 'worker_lost' and holds_lease(worker) then return nil end
+if renewed_since(worker, lease_end) then return nil end
 if only_claim ~= '' and only_claim ~= claim then return nil end -- the request was on its way for too long
 redis.call('SREM', worker_jobs(worker), ID)
 if state ~= 'running' or holder ~= worker then return nil end
