@@ -1,6 +1,7 @@
 """The clock of Redis, by which all times of jobs are measured, because the clocks of hosts can differ."""
 
 import time
+from contextlib import suppress
 
 import redis
 from redis.exceptions import RedisError
@@ -9,6 +10,8 @@ __all__ = ["RedisClock"]
 
 #: Seconds between two looks at the clock of Redis. In between, the monotonic clock of this process counts on.
 LOOK_S = 10.0
+#: Looks at the start. The first one also connects, which takes longer than an answer.
+LOOKS = 3
 
 
 class RedisClock:
@@ -25,7 +28,11 @@ class RedisClock:
         began = time.monotonic()
         seconds, microseconds = self._redis.time()
         now, ended = float(seconds + microseconds / 1e6), time.monotonic()
-        self._ahead_s, self._next_look_at = now - (began + ended) / 2, ended + LOOK_S
+        # The true value lies between these two. The last one stays if it may be true. So no time is earlier
+        # than one before it, unless the clock of Redis is set back.
+        least, most = now - ended, now - began
+        self._ahead_s = least if self._ahead_s is None else min(max(self._ahead_s, least), most)
+        self._next_look_at = ended + LOOK_S
         return now
 
     def now(self) -> float:
@@ -34,11 +41,10 @@ class RedisClock:
         While Redis is away the time goes on. Raises `RedisError` if Redis has been away since the start.
         """
         if self._ahead_s is None:
-            return self.read()
+            for _ in range(LOOKS):
+                self.read()
         if time.monotonic() >= self._next_look_at:
             self._next_look_at = time.monotonic() + LOOK_S  # first, so that other threads do not ask, too
-            try:
-                return self.read()
-            except RedisError:
-                pass  # a later call looks again
-        return time.monotonic() + self._ahead_s
+            with suppress(RedisError):  # a later call looks again
+                self.read()
+        return time.monotonic() + (self._ahead_s or 0.0)
