@@ -1,15 +1,17 @@
 """The Celery app, whose messages tell workers that a job waits in the ledger."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from celery import Celery
 from celery.app.amqp import AMQP
+from redis.connection import parse_url
 
 from worker.jobs.connection.sentinel_url import SentinelUrl
-from worker.jobs.connection.transport import UNIX, BrokerConnection, RedisTransport, SentinelTransport
+from worker.jobs.connection.transport import ONE_SERVER, SENTINELS, BrokerConnection
 from worker.jobs.kinds import task_of
 from worker.jobs.settings import Settings
 
@@ -31,10 +33,11 @@ def _config() -> dict[str, Any]:
     sentinels = SentinelUrl.parse(settings.broker_url)
     return {
         "broker_url": celery_url(settings.broker_url),
-        "broker_transport": SentinelTransport if sentinels else RedisTransport,
+        "broker_transport": SENTINELS if sentinels else ONE_SERVER,
         "broker_transport_options": {
             "priority_steps": [0],  # the ledger orders jobs by priority, so one list a queue is enough
             "global_keyprefix": f"{settings.prefix}:celery:",
+            "fanout_patterns": False,  # see `_PubSub` of the transport
             "socket_keepalive": True,
             # kombu drops a connection whose server has vanished after 1 s plus at most twice this interval.
             # It then has time to connect again within a lease.
@@ -70,18 +73,26 @@ def celery_url(redis_url: str) -> str:
     """
     if sentinels := SentinelUrl.parse(redis_url):
         options = sentinels.server_options
-        login = ":".join(quote(options.get(name, ""), safe="") for name in ("username", "password"))
         hosts = (f"[{host}]" if ":" in host else host for host, _ in sentinels.sentinels)
         ports = (port for _, port in sentinels.sentinels)
         database = options.get("db", 0)
         return ";".join(
-            f"sentinel://{login}@{host}:{port}/{database}" for host, port in zip(hosts, ports, strict=True)
+            f"sentinel://{_login(options)}{host}:{port}/{database}"
+            for host, port in zip(hosts, ports, strict=True)
         )
-    parts = urlsplit(redis_url)
-    if parts.scheme != "unix":
+    if urlsplit(redis_url).scheme != "unix":
         return redis_url
-    database = dict(parse_qsl(parts.query)).get("db", "0")
-    return f"{UNIX}+socket://{parts.netloc}{parts.path}?virtual_host={database}"
+    options = parse_url(redis_url)  # type: ignore[no-untyped-call]
+    path, database = quote(options.get("path", "")), options.get("db", 0)
+    return f"{ONE_SERVER}+socket://{_login(options)}{path}?virtual_host={database}"
+
+
+def _login(options: Mapping[str, Any]) -> str:
+    """Return the user and the password among redis-py's options as the start of a URL."""
+    names = ("username", "password")
+    if not any(options.get(name) for name in names):
+        return ""
+    return ":".join(quote(options.get(name) or "", safe="") for name in names) + "@"
 
 
 def _sentinel_options(sentinels: SentinelUrl | None) -> dict[str, Any]:

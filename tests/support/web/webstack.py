@@ -127,8 +127,8 @@ def serve(
     are the default ones with these changes.
     """
     prefix = f"t{uuid.uuid4().hex[:8]}"
-    changes = {"lease_ttl_s": 300} | changes  # `ScriptedWorker` sends no heartbeats
-    settings = Settings.from_env({}).replace(redis_url=redis_url, prefix=prefix, home=home, **changes)
+    changes = {"prefix": prefix, "lease_ttl_s": 300} | changes  # `ScriptedWorker` sends no heartbeats
+    settings = Settings.from_env({}).replace(redis_url=redis_url, home=home, **changes)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # gunicorn sets this on its own sockets. Without it each response waits 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

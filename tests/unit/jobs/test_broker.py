@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import pytest
 from kombu import Connection
 from redis import Redis
 from redis.exceptions import RedisError
@@ -20,11 +21,14 @@ def answers(client: Redis) -> bool:
         return False
 
 
-def test_celery_uses_socket_database_and_password_of_redis_url(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("login", "query"), [(":secret@", ""), ("", "&password=secret")])
+def test_celery_uses_socket_database_and_password_of_redis_url(
+    tmp_path: Path, login: str, query: str
+) -> None:
     socket = tmp_path / "with space" / "valkey.sock"
     socket.parent.mkdir()
     argv = [*valkey_argv(socket, tmp_path), "--requirepass", "secret"]
-    url = valkey_url(socket).replace("unix://", "unix://:secret@").replace("db=0", "db=2")
+    url = valkey_url(socket).replace("unix://", f"unix://{login}").replace("db=0", "db=2") + query
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as valkey, Redis.from_url(url) as client:
         try:
             eventually(lambda: answers(client), "Valkey")

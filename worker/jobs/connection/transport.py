@@ -10,11 +10,12 @@ from redis.connection import UnixDomainSocketConnection
 from worker.jobs.connection import primary
 from worker.jobs.connection.refusals import Refusal
 
-__all__ = ["UNIX", "BrokerConnection", "RedisTransport", "SentinelTransport"]
+__all__ = ["ONE_SERVER", "SENTINELS", "BrokerConnection", "RedisTransport", "SentinelTransport"]
 
-#: The name of `RedisTransport` in the URL of a Unix socket. kombu then ignores the settings of the transport.
-UNIX = "stoker"
-TRANSPORT_ALIASES[UNIX] = f"{__name__}:RedisTransport"
+#: The names of the transports here. kombu looks up the first word of a URL such as `stoker+socket:///path`.
+ONE_SERVER, SENTINELS = "stoker", "stoker-sentinel"
+TRANSPORT_ALIASES[ONE_SERVER] = f"{__name__}:RedisTransport"
+TRANSPORT_ALIASES[SENTINELS] = f"{__name__}:SentinelTransport"
 
 #: The longest pause between two tries to connect, in seconds. With kombu's own of 30 s, workers would do
 #: nothing for so long after Redis has come back.
@@ -31,7 +32,27 @@ class BrokerConnection(Connection):
         return super()._ensure_connection(*args, **{"interval_max": RETRY_MAX_S, **options})
 
 
+class _PubSub(redis.PrefixedRedisPubSub):
+    """Subscriptions by name.
+
+    kombu subscribes to patterns, although no name here has a wildcard. An ACL allows a channel by its prefix,
+    but a pattern only if the ACL has the same pattern.
+    """
+
+    def psubscribe(self, *names: Any, **_: Any) -> Any:
+        """Subscribe to the channels of these names."""
+        return self.subscribe(*names)
+
+    def punsubscribe(self, *names: Any) -> Any:
+        """Undo `psubscribe`."""
+        return self.unsubscribe(*names)  # type: ignore[no-untyped-call]
+
+
 class _Client(redis.PrefixedStrictRedis):
+    def pubsub(self, **options: Any) -> _PubSub:
+        """Return kombu's connection for subscriptions."""
+        return _PubSub(self.connection_pool, global_keyprefix=self.global_keyprefix, **options)
+
     def ping(self, **_: Any) -> bool:
         """Return whether Redis takes writes. kombu asks when it connects.
 
