@@ -66,7 +66,7 @@ class ClipTasks:
             if number >= skip:
                 self._channel.send_pixels(self._decoder.upright(frame))
         self._decoder.close()
-        self._channel.send({"end": self._decoder.end})
+        self._channel.send({"end": asdict(self._decoder.end)})
 
     def join(self, segments: Sequence[str], frames: int, end: int, target: str) -> None:
         """Join the segments and the file of the task `tracks` into `target`. The answer is empty."""

@@ -13,6 +13,7 @@ from worker.devices.memory import free, measure
 from worker.jobs.errors import EngineDied, EngineFailed
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
 from worker.video.clip_tasks import ClipTasks
+from worker.video.decoding.header import ClipEnd
 from worker.video.decoding.image import read_background
 from worker.video.decoding.reader import ClipReader
 from worker.video.encoding.encoder import RECIPE
@@ -157,16 +158,17 @@ class VideoPipeline:
                 frames, end = self._encode_segments(
                     request, reader, self._model_runner, folder, done, on_batch
                 )
-                size = join_segments(sandbox, folder, frames, end, request.publish, request.target)
+                size = join_segments(sandbox, folder, frames, end.tick, request.publish, request.target)
         clip, batches = reader.header, ceil(frames / self._batch_size)
         return VideoResult(
             frames=frames,
             width=clip.width,
             height=clip.height,
             rate=clip.rate,
-            duration_s=float((end - clip.start) * clip.time_base),
+            duration_s=float((end.tick - clip.start) * clip.time_base),
             batches=batches,
             padded=batches * self._batch_size - frames if self._pad else 0,
+            concealed=end.concealed,
             bytes=size,
             seconds=time.perf_counter() - began,
             tracks=report,
@@ -180,8 +182,8 @@ class VideoPipeline:
         folder: SegmentFolder,
         done: int,
         on_batch: Callable[[BatchDone], None],
-    ) -> tuple[int, int]:
-        """Process the frames from number `done` on. Return the number of frames, and the clip's last tick."""
+    ) -> tuple[int, ClipEnd]:
+        """Process the frames from number `done` on. Return the number of frames, and the clip's end."""
         clip, sandbox = reader.header, reader.sandbox
         if (end := folder.end(done)) is not None:
             return done, end

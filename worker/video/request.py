@@ -69,9 +69,9 @@ class VideoResult:
     """Properties of the written video and of the work for it.
 
     `width` and `height` are in pixels, `rate` in frames per second. The frames are shown for `duration_s`
-    seconds; `bytes` is the size of the file.
-    `frames` and `batches` count each one once, whichever run processed it. `padded` frames went through the
-    model but are not in the video. `seconds` is the duration of this run. `tracks` says what happened to the
+    seconds; `bytes` is the size of the file. `frames` and `batches` count each one once, whichever run
+    processed it. `padded` frames went through the model but are not in the video. `concealed` frames of the
+    clip were damaged or lost. `seconds` is the duration of this run. `tracks` says what happened to the
     clip's sound and subtitles.
     """
 
@@ -82,6 +82,7 @@ class VideoResult:
     duration_s: float
     batches: int
     padded: int
+    concealed: int
     bytes: int
     seconds: float
     tracks: TracksReport = field(default_factory=TracksReport)

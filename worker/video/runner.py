@@ -172,6 +172,7 @@ def _succeeded(result: VideoResult) -> Succeeded:
     return Succeeded(
         result={
             "frames": result.frames,
+            "concealed": result.concealed,
             "width": result.width,
             "height": result.height,
             "frame_rate": f"{rate.numerator}/{rate.denominator}",

@@ -25,6 +25,6 @@ def copy_clip(source: Path, target: Path, limits: Limits = DEFAULTS) -> TracksRe
         for frame in decoder.frames:
             encoder.encode(decoder.upright(frame)[None].copy(), [frame.pts or 0])
         encoder.finish()
-        parts = Parts([segment], encoder.frames, decoder.end, tracks, report.start)
+        parts = Parts([segment], encoder.frames, decoder.end.tick, tracks, report.start)
         join(source, decoder.header, parts, target)
     return report

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tests.support.video.clips import Picture
 
-__all__ = ["Pictures", "numbered_picture", "read_pictures", "same_pictures"]
+__all__ = ["Pictures", "numbered_picture", "read_pictures", "same_pictures", "shown_number"]
 
 Luma = NDArray[np.float64]
 #: The time of each frame, in the stream's time base, and the mean luma of its blocks.
@@ -46,3 +46,10 @@ def numbered_picture(index: int) -> Picture:
     """Return a picture (48,64,3) of eight bars, black or white, which are the bits of `index`."""
     bars = np.array([255 * (index >> bit & 1) for bit in range(8)], dtype=np.uint8)
     return np.broadcast_to(bars.repeat(8)[None, :, None], (48, 64, 3)).copy()
+
+
+def shown_number(picture: Picture) -> int:
+    """Return the number that a `numbered_picture` shows, in any size."""
+    width = picture.shape[1]
+    bars = [picture[:, width * (2 * bit + 1) // 16].mean() > 128 for bit in range(8)]
+    return sum(int(bar) << bit for bit, bar in enumerate(bars))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.video.bombs import resized_midway
 from tests.support.video.clips import Picture, gradient, make_clip, read_clip
-from tests.support.video.pictures import numbered_picture
+from tests.support.video.pictures import numbered_picture, shown_number
 from tests.support.video.pipeline import StubVideoModel, stub_pipeline
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
@@ -52,14 +52,8 @@ def test_probe_and_decoder_read_format(tmp_path: Path, name: str, codec: str, pi
     info = probe(clip.rename(tmp_path / "upload"))
     assert (info.width, info.height) == (64, 48)
     pictures, times = decode(tmp_path / "upload")
-    assert [number(picture) for picture in pictures] == list(range(9))
+    assert [shown_number(picture) for picture in pictures] == list(range(9))
     assert [time - times[0] for time in times] == [Fraction(index, 25) for index in range(9)]
-
-
-def number(picture: Picture) -> int:
-    """Return the number that a `numbered_picture` shows."""
-    bars = picture[:, 4::8].mean(axis=(0, 2)) > 128
-    return sum(int(bar) << bit for bit, bar in enumerate(bars))
 
 
 def test_probe_refuses_webp_and_names_way_out(tmp_path: Path) -> None:

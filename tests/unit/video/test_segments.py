@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.video.clips import gradient, libav_warnings, make_clip
+from worker.video.decoding.header import ClipEnd
 from worker.video.encoding.segments import SegmentFolder
 
 
@@ -60,9 +61,9 @@ def test_segments_ignore_unfinished_and_unknown_files(tmp_path: Path) -> None:
 def test_segments_record_end_of_clip(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, (0, 8))
     assert folder.end(8) is None
-    folder.complete(8, 320)
-    folder.complete(8, 320)
-    assert folder.end(8) == 320
+    folder.complete(8, ClipEnd(320, 2))
+    folder.complete(8, ClipEnd(320, 2))
+    assert folder.end(8) == ClipEnd(320, 2)
     assert folder.end(0) is None
 
 

@@ -23,6 +23,7 @@ from tests.support.video.pipeline import thread_names
 from tests.support.video.sandboxes import open_clip
 from worker.jobs.errors import EngineFailed
 from worker.jobs.limits import DEFAULTS
+from worker.video.decoding.header import ClipEnd
 from worker.video.decoding.reader import ClipReader
 from worker.video.encoding.joiner import Parts, join
 from worker.video.encoding.segments import SegmentFolder
@@ -41,7 +42,7 @@ def copy(source: Path, target: Path, batch_size: int = 8, segment_batches: int =
     with capture_libav_warnings() as found:
         report = write_tracks(source, tracks, DEFAULTS)
         done = SegmentFolder(target.parent / "work").durable()
-        parts = Parts([s.path for s in done], done[-1].end, reader.end, tracks, report.start)
+        parts = Parts([s.path for s in done], done[-1].end, reader.end.tick, tracks, report.start)
         join(source, reader.header, parts, target)
     warnings = {f"track {track}: codec frame size is not set\n" for track in (0, 1)}
     assert set(found) <= warnings, "only Opus in Matroska has no frame size"
@@ -174,7 +175,7 @@ def test_writer_failure_is_raised_and_leaves_no_file_or_thread(
     def work() -> None:
         with writer(asset("carphone_pristine.mp4"), tmp_path) as (_, segments):
             fail(segments)
-            segments.finish(0)
+            segments.finish(ClipEnd(0))
 
     with pytest.raises(error):
         work()

@@ -1,33 +1,31 @@
-"""Decodes a clip frame by frame and refuses a clip that is cut off, damaged or too large."""
+"""Decodes a clip frame by frame and refuses a clip that is cut off, too damaged or too large."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
-from worker.jobs.media.probe.codecs import is_accepted
-from worker.jobs.media.probe.probe import CLIPS, count_streams, open_media
+from worker.jobs.media.probe.probe import CLIPS
 from worker.video.colour.rgb_converter import RgbConverter
+from worker.video.decoding.clip_file import open_clip_file
 from worker.video.decoding.continuity import continuous_packets
+from worker.video.decoding.damage import DamageFound, TolerantDecoder
 from worker.video.decoding.deinterlacer import deinterlace
 from worker.video.decoding.frame_times import FrameTimes
-from worker.video.decoding.header import ClipHeader, tick_length
+from worker.video.decoding.header import ClipEnd, ClipHeader, tick_length
 from worker.video.decoding.options import READ_DEFAULTS, ReadOptions
 from worker.video.decoding.orientation import Orientation
 
-__all__ = ["ClipDecoder", "video_stream"]
+__all__ = ["ClipDecoder"]
 
 
 class ClipDecoder:
@@ -39,7 +37,7 @@ class ClipDecoder:
     separated by commas.
 
     The constructor and `frames` raise `BadVideo`, with one sentence as message, if the file is not a video,
-    exceeds `limits` (whatever its header says), is cut off or is damaged.
+    exceeds `limits` (whatever its header says), is cut off or is damaged too much (see `TolerantDecoder`).
     """
 
     header: ClipHeader
@@ -55,17 +53,9 @@ class ClipDecoder:
     ) -> None:
         self._path = path
         self._limits = limits
-        self._container = _open(path, limits, formats)
+        self._formats = formats
+        self._open(threaded=True)
         try:
-            if count_streams(self._container) > limits.max_streams:
-                raise BadVideo(f"The clip has more than {limits.max_streams} streams.")
-            self._stream = video_stream(self._container)
-            if self._stream.width * self._stream.height > limits.max_pixels:
-                raise BadVideo(f"The clip has more than {limits.max_pixels} pixels a frame.")
-            # libav refuses a later frame that is larger than the header says before it allocates the frame.
-            self._stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-            self._check_complete()
-            self._times = FrameTimes(self._stream)
             frames = deinterlace(self._decode()) if options.deinterlace else self._decode()
             first = next(frames, None)
             if first is None:
@@ -80,9 +70,9 @@ class ClipDecoder:
         self.frames = chain([first], frames)
 
     @property
-    def end(self) -> int:
-        """The tick at which the last frame decoded so far is no longer displayed."""
-        return self._times.end
+    def end(self) -> ClipEnd:
+        """What is known of the clip's end, if the last frame was decoded."""
+        return ClipEnd(self._times.end, self._decoder.concealed)
 
     def close(self) -> None:
         """Close the file. `frames` must not be used after this."""
@@ -99,28 +89,55 @@ class ClipDecoder:
             return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
         return picture
 
+    def _open(self, *, threaded: bool) -> None:
+        """Open the file to read it from its beginning."""
+        self._container, self._stream = open_clip_file(self._path, self._limits, self._formats)
+        try:
+            self._check_complete()
+            self._decoder = TolerantDecoder(self._stream, self._limits.max_pixels, threaded=threaded)
+            self._times = FrameTimes(self._stream)
+        except BaseException:
+            self.close()
+            raise
+
     def _decode(self) -> Iterator[VideoFrame]:
+        """Yield all frames. If the clip is damaged, the rest of them comes from a second reading."""
+        shown = 0
+        try:
+            for frame in self._read():
+                shown += 1
+                yield frame
+        except DamageFound:
+            self.close()
+            self._open(threaded=False)
+            yield from islice(self._read(), shown, None)
+
+    def _read(self) -> Iterator[VideoFrame]:
         bounds = _Bounds(self._limits, tick_length(self._stream))
         try:
             for packet in continuous_packets(self._container, self._stream):
                 if packet.stream.index != self._stream.index:
                     continue
+                if packet.is_corrupt and self._is_mp4:  # libav could not read all of it
+                    raise BadVideo("The clip is cut off.")
+                frames = self._decoder.decode(packet)
+                if frames is None:
+                    continue
                 self._times.add(packet)
-                if packet.is_corrupt:
-                    raise BadVideo("The clip is cut off or damaged.")
-                for frame in self._stream.decode(packet):
+                for frame in frames:
                     frame.pts = self._times.place(frame)
-                    bounds.check_frame(frame.pts, self.end)
+                    bounds.check_frame(frame.pts, self._times.end)
                     yield frame
         except MemoryError:  # libav's MemoryError is an FFmpegError too
             raise
         except av.FFmpegError as error:
-            if not self._stream.codec_context.width:  # libav refused the frame's size
-                raise BadVideo(
-                    f"The clip has a frame of more than {self._limits.max_pixels} pixels."
-                ) from error
-            raise BadVideo(f"The clip cannot be decoded to its end ({error.strerror}).") from error
+            raise BadVideo(f"The clip cannot be read to its end ({error.strerror}).") from error
+        self._decoder.check_end()
         self._check_complete()
+
+    @property
+    def _is_mp4(self) -> bool:
+        return "mp4" in self._container.format.name
 
     def _check_complete(self) -> None:
         """Raise `BadVideo` if the index of an MP4 names data past the end of the file.
@@ -129,7 +146,7 @@ class ClipDecoder:
         edit list skips. It also reveals a cut between two samples, which libav takes for the end of the clip.
         The index of a fragmented MP4 grows while it is read, so the check also runs after the last frame.
         """
-        if "mp4" not in self._container.format.name:
+        if not self._is_mp4:
             return
         size = self._path.stat().st_size
         for stream in self._container.streams:
@@ -154,24 +171,3 @@ class _Bounds:
             raise BadVideo(f"The clip has more than {self._limits.max_frames} frames.")
         if end - self._start > self._latest:
             raise BadVideo(f"The clip is longer than {self._limits.max_duration_s:g} seconds.")
-
-
-def _open(path: Path, limits: Limits, formats: str) -> InputContainer:
-    try:
-        return open_media(path, formats, limits)
-    except MemoryError:
-        raise
-    except av.FFmpegError as error:
-        raise BadVideo(f"The clip cannot be opened ({error.strerror}).") from error
-
-
-def video_stream(container: InputContainer) -> VideoStream:
-    """Return the first video stream that is not a cover picture, set to decode with several threads."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            # PyAV leaves the context out if libav has no decoder for the stream.
-            if not is_accepted(getattr(stream.codec_context, "name", None)):
-                raise BadVideo("The clip's video codec is not supported.")
-            stream.thread_type = "AUTO"
-            return stream
-    raise BadVideo("The clip has no video stream.")

@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 from worker.video.colour.tags import ColourTags
 from worker.video.decoding.orientation import Orientation
 
-__all__ = ["ClipHeader", "frame_rate", "frame_ticks", "tick_length"]
+__all__ = ["ClipEnd", "ClipHeader", "frame_rate", "frame_ticks", "tick_length"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,17 @@ class ClipHeader:
         aspect, rate, time_base = values["aspect"], Fraction(values["rate"]), Fraction(values["time_base"])
         fractions = {"aspect": aspect and Fraction(aspect), "rate": rate, "time_base": time_base}
         return cls(**{**values, **fractions, "colours": ColourTags(**values["colours"])})
+
+
+@dataclass(frozen=True, slots=True)
+class ClipEnd:
+    """What is known of a clip when its last frame was decoded.
+
+    The last frame is no longer displayed at `tick`. `concealed` frames were damaged or lost.
+    """
+
+    tick: int
+    concealed: int = 0
 
 
 def frame_rate(stream: VideoStream) -> Fraction:

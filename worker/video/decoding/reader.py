@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.video.decoding.header import ClipHeader
+from worker.video.decoding.header import ClipEnd, ClipHeader
 from worker.video.decoding.options import READ_DEFAULTS, ReadOptions
 from worker.video.sandbox.sandbox import Sandbox
 
@@ -51,8 +51,8 @@ class ClipReader:
     """
 
     header: ClipHeader
-    #: The tick at which the last frame is no longer displayed. It is there after the iteration.
-    end: int
+    #: It is there after the iteration.
+    end: ClipEnd
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class ClipReader:
                 break
             answer = self.sandbox.receive()
             if "end" in answer:
-                self._ended, self.end = True, answer["end"]
+                self._ended, self.end = True, ClipEnd(**answer["end"])
                 break
             if self._skip:
                 self._skip -= 1

@@ -19,8 +19,9 @@ __all__ = ["RECIPE", "Encoder"]
 
 CRF, PRESET = 18, "veryfast"
 
-#: Build and settings of the encoder. Only segments of the same recipe can be joined.
-RECIPE = f"av{av.__version__}-{PRESET}-crf{CRF}"
+#: Build and settings of the encoder. Only segments of the same recipe can be joined. The last number changes
+#: when the number, colours or sizes of the frames of some clips do.
+RECIPE = f"av{av.__version__}-{PRESET}-crf{CRF}-2"
 
 #: Half of the cores. With all of them, x264 would starve the thread that feeds the GPU at each segment's end.
 THREADS = max(2, (os.cpu_count() or 2) // 2)

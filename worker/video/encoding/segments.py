@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from worker.jobs.media.durable import publish
+from worker.video.decoding.header import ClipEnd
 
 __all__ = ["Segment", "SegmentFolder"]
 
@@ -59,23 +61,23 @@ class SegmentFolder:
         """Publish the file as the segment of frames `first` to `end` - 1. Raises OSError."""
         self._publish(partial, self._path / f"{first:08}-{end:08}.{uuid4().hex}.nut")
 
-    def complete(self, frames: int, end: int) -> None:
-        """Record that the clip has exactly `frames` frames, the last of which is displayed until tick `end`.
+    def complete(self, frames: int, end: ClipEnd) -> None:
+        """Record that the clip has exactly `frames` frames, so no segment follows, and its end.
 
-        So no segment follows. Raises OSError.
+        Raises OSError.
         """
         partial = self.partial()
-        partial.write_text(str(end), "utf-8")
+        partial.write_text(json.dumps(asdict(end)), "utf-8")
         self._publish(partial, self._path / f"{frames:08}{_COMPLETE}")
 
-    def end(self, frames: int) -> int | None:
+    def end(self, frames: int) -> ClipEnd | None:
         """Return the recorded end of a clip that has exactly `frames` frames, or None if none is recorded.
 
         Older versions of Stoker recorded an empty text. Raises OSError.
         """
         path = self._path / f"{frames:08}{_COMPLETE}"
         text = path.read_text("utf-8") if path.exists() else ""
-        return int(text) if text else None
+        return ClipEnd(**json.loads(text)) if text else None
 
     def durable(self, limit: int | None = None) -> tuple[Segment, ...]:
         """Return the longest sequence of segments that starts at frame 0 and has no gap.

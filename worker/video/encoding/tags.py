@@ -12,7 +12,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from worker.jobs.media.probe.probe import CLIPS, open_media
-from worker.video.decoding.decoder import video_stream
+from worker.video.decoding.clip_file import video_stream
 from worker.video.tracks.stream_tags import copy_stream_tags
 
 if TYPE_CHECKING:  # PyAV has the type in its stubs only

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.video.decoding.header import ClipHeader
+from worker.video.decoding.header import ClipEnd, ClipHeader
 from worker.video.encoding.encoder import Encoder
 from worker.video.encoding.segments import SegmentFolder
 from worker.video.encoding.write_errors import map_write_errors
@@ -60,8 +60,8 @@ class SegmentWriter:
         encoder = self._encoder or self._begin_segment()
         self._running = self._thread.submit(self._encode, encoder, frames, pts)
 
-    def finish(self, end: int) -> None:
-        """Publish the last segment, and record that the clip ends with it, at tick `end`."""
+    def finish(self, end: ClipEnd) -> None:
+        """Publish the last segment, and record that the clip ends with it, and how."""
         self._wait()
         self._running = self._thread.submit(self._complete, end)
         self._wait()
@@ -97,7 +97,7 @@ class SegmentWriter:
         self._folder.add(self._partial, self._first, end)
         self._first, self._batches, self._encoder, self._partial = end, 0, None, None
 
-    def _complete(self, end: int) -> None:
+    def _complete(self, end: ClipEnd) -> None:
         with map_write_errors():
             self._publish()
             self._folder.complete(self._first, end)

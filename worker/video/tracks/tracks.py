@@ -13,8 +13,8 @@ from worker.jobs.limits import Limits
 from worker.jobs.media.files import NO_ROOM
 from worker.jobs.media.probe.codecs import is_accepted
 from worker.jobs.media.probe.probe import CLIPS, open_media
+from worker.video.decoding.clip_file import video_stream
 from worker.video.decoding.continuity import continuous_packets
-from worker.video.decoding.decoder import video_stream
 from worker.video.tracks.plan import Track, decoder_name, plan_sound, plan_subtitles
 from worker.video.tracks.report import TracksReport
 from worker.video.tracks.sound_check import SoundCheck

@@ -28,7 +28,7 @@ IMAGES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,gif"
 _IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
 
 #: What a client can do with a file that is refused.
-WAY_OUT = "If it is one, convert it, for example with `ffmpeg -i CLIP CLIP.mp4`."
+WAY_OUT = "If it is one, convert it, for example with `ffmpeg -i CLIP CONVERTED.mp4`."
 #: libav reads still WebP images only.
 _WEBP_WAY_OUT = (
     "If it is animated, convert it, for example with `magick CLIP.webp CLIP.gif`, as ffmpeg cannot."

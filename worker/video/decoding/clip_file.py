@@ -1,0 +1,48 @@
+"""Opens the file of a clip, and finds its pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from worker.jobs.errors import BadVideo
+from worker.jobs.limits import Limits
+from worker.jobs.media.probe.codecs import is_accepted
+from worker.jobs.media.probe.probe import WAY_OUT, count_streams, open_media
+
+__all__ = ["open_clip_file", "video_stream"]
+
+
+def open_clip_file(path: Path, limits: Limits, formats: str) -> tuple[InputContainer, VideoStream]:
+    """Open the file, and return it with the stream of its pictures. Raises `BadVideo`."""
+    try:
+        container = open_media(path, formats, limits)
+    except MemoryError:
+        raise
+    except av.FFmpegError as error:
+        raise BadVideo(f"The clip cannot be opened ({error.strerror}).") from error
+    try:
+        if count_streams(container) > limits.max_streams:
+            raise BadVideo(f"The clip has more than {limits.max_streams} streams.")
+        stream = video_stream(container)
+        if stream.width * stream.height > limits.max_pixels:
+            raise BadVideo(f"The clip has more than {limits.max_pixels} pixels a frame.")
+    except BaseException:
+        container.close()
+        raise
+    return container, stream
+
+
+def video_stream(container: InputContainer) -> VideoStream:
+    """Return the first video stream that is not a cover picture. Raises `BadVideo`."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            # PyAV leaves the context out if libav has no decoder for the stream.
+            if not is_accepted(getattr(stream.codec_context, "name", None)):
+                raise BadVideo(f"The clip's video codec is not supported. {WAY_OUT}")
+            return stream
+    raise BadVideo("The clip has no video stream.")
