@@ -68,6 +68,7 @@ def test_web_names_the_way_out_of_a_taken_port(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_worker_reports_an_unusable_model_without_a_traceback(tmp_path: Path, redis_url: str) -> None:
     model = tmp_path / "model"
     model.mkdir()

@@ -339,7 +339,7 @@ def run_and_kill(request: VideoRequest, mode: str, lines: int) -> Sequence[str]:
     return printed
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2, 3))])
 def test_pipeline_resume_after_kill_repeats_at_most_one_segment(
     job: Job, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
