@@ -23,7 +23,7 @@ Admit = Callable[[Backend, ModelCard, Any, Callable[[], None]], None]
 
 @dataclass(frozen=True, slots=True)
 class ApiKind:
-    """What the API does with the jobs of a kind. `worker/jobs/kinds.py` has what workers need, too.
+    """The API's handling of the jobs of a kind. `worker/jobs/kinds.py` has what workers need, too.
 
     - `result`: returns the response with the result of a job. Raises `JobConflict` if there is none.
     - `admit`: see `Admit`. None means that the model takes every valid job.

@@ -62,7 +62,7 @@ class _Client(redis.PrefixedStrictRedis):
 
 
 class _StokerChannel(redis.Channel):
-    """What the channels of both transports share."""
+    """The common part of the channels of both transports."""
 
     def _get_client(self) -> Any:
         return partial(_Client, global_keyprefix=self.global_keyprefix)

@@ -71,7 +71,7 @@ class ClipDecoder:
 
     @property
     def end(self) -> ClipEnd:
-        """What is known of the clip's end, if the last frame was decoded."""
+        """The facts about the clip's end, if the last frame was decoded."""
         return ClipEnd(self._times.end, self._decoder.concealed)
 
     def close(self) -> None:

@@ -63,7 +63,7 @@ class ClipHeader:
 
 @dataclass(frozen=True, slots=True)
 class ClipEnd:
-    """What is known of a clip when its last frame was decoded.
+    """The facts about a clip that are known when its last frame was decoded.
 
     The last frame is no longer displayed at `tick`. `concealed` frames were damaged or lost.
     """

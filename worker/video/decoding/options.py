@@ -1,4 +1,4 @@
-"""What a client may choose about the reading of its clip."""
+"""The choices that a client has about the reading of its clip."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _INCOMPLETE = "The segments of the result do not hold all of its frames."
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a result is made of.
+    """The parts of a result.
 
     `segments` are the files of the segments, in their order. They hold `frames` frames, the last of which is
     displayed until tick `end` of the clip. `tracks` is the file of `write_tracks`, which does not exist if

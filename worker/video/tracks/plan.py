@@ -47,7 +47,7 @@ class Track(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrackPlan:
-    """What happens to `stream`: the report, and the function that adds the track, if there is to be one."""
+    """The plan for `stream`: the report, and the function that adds the track, if there is to be one."""
 
     stream: Stream
     report: TrackReport

@@ -1,4 +1,4 @@
-"""What happened to each stream of sound and subtitles of a clip."""
+"""The report on each stream of sound and subtitles of a clip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Action = Literal["copied", "encoded", "left_out"]
 
 @dataclass(frozen=True, slots=True)
 class TrackReport:
-    """What happened to the stream with this index in the clip.
+    """The report on the stream with this index in the clip.
 
     `codec` is libav's name of the stream's codec. `reason` says why a stream was not copied. `silence_s` is
     the silence, in seconds, that took the place of lost sound.
