@@ -127,7 +127,8 @@ def serve(
     are the default ones with these changes.
     """
     prefix = f"t{uuid.uuid4().hex[:8]}"
-    changes = {"prefix": prefix, "lease_ttl_s": 300} | changes  # `ScriptedWorker` sends no heartbeats
+    # `ScriptedWorker` sends no heartbeats, and a test that has no worker submits jobs all the same.
+    changes = {"prefix": prefix, "lease_ttl_s": 300, "model_grace_s": 3600} | changes
     settings = Settings.from_env({}).replace(redis_url=redis_url, home=home, **changes)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # gunicorn sets this on its own sockets. Without it each response waits 40 ms for an acknowledgement.
