@@ -150,7 +150,9 @@ def test_event_source_npm_reconnects(api: Web, key: str) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-@pytest.mark.parametrize(("host", "cookie"), [("localhost", False), ("127.0.0.1", True)])
+@pytest.mark.parametrize(
+    ("host", "cookie"), [("localhost", False), pytest.param("127.0.0.1", True, marks=pytest.mark.long)]
+)
 def test_event_source_chromium_reconnects(
     api: Web, key: str, pages: Pages, tmp_path: Path, host: str, cookie: bool
 ) -> None:

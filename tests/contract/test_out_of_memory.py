@@ -76,7 +76,13 @@ def assert_out_of_memory(deltas: Sequence[Delta]) -> None:
     assert isinstance(deltas[-1].error, OutOfMemory)
 
 
-@pytest.mark.parametrize("fail", [fail_like_cuda, fail_like_torch_on_cpu, fail_like_python])
+@pytest.mark.parametrize(
+    "fail",
+    [
+        fail_like_cuda,
+        *(pytest.param(each, marks=pytest.mark.long) for each in (fail_like_torch_on_cpu, fail_like_python)),
+    ],
+)
 def test_shortage_without_new_request_ends_all_running_but_not_waiting(
     started: StartedEngine, loaded: "LoadedModel", fail: Callable[[], object]
 ) -> None:

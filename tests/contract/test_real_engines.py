@@ -34,7 +34,9 @@ def greedy(started: StartedEngine, text: str) -> ChatRequest:
     return chat_request(text, encode(started, text), NEW_TOKENS, temperature=0.0)
 
 
-@pytest.mark.parametrize("text", QUESTIONS[:4])
+@pytest.mark.parametrize(
+    "text", [*QUESTIONS[:2], *(pytest.param(text, marks=pytest.mark.long) for text in QUESTIONS[2:4])]
+)
 def test_model_engine_greedy_equals_generate(
     started: StartedEngine, loaded: "LoadedModel", batched_answers: dict[str, str], text: str
 ) -> None:

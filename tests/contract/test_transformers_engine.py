@@ -14,6 +14,7 @@ from worker.chat.transformers_engine.engine import TransformersEngine
 from worker.jobs.errors import EngineFailed, ModelMissing
 
 
+@pytest.mark.long
 def test_transformers_engine_small_cache_serves_many_prompts(serve: Callable[..., StartedEngine]) -> None:
     """Run prompts that fill the cache many times over. Blocks that are kept for sharing must give way."""
     started = serve("transformers", slots=2, context_length=96)

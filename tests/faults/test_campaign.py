@@ -9,7 +9,7 @@ from tests.faults import plans
 from tests.faults.campaign import run_campaign
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_campaign_short_finds_no_flaw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seed = random.randrange(2**32)

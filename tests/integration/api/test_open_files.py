@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.web import open_streams
 from tests.support.web.webstack import serve
 
-FILES, STREAMS = 128, 200
+FILES, STREAMS = 64, 100
 
 
 def test_open_files_streams_exceed_the_initial_limit(redis_url: str, tmp_path: Path) -> None:

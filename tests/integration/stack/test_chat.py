@@ -54,6 +54,7 @@ def test_chat_job_answers_with_events_result_and_usage(stack: Stack) -> None:
     assert result["message"] == {"role": "assistant", "content": job["result"]["text"]}
 
 
+@pytest.mark.long
 def test_chat_greedy_text_equals_generate_alone_and_in_batch(stack: Stack) -> None:
     def greedy(question: str) -> Any:
         return stack.chat(question, temperature=0, max_tokens=NEW_TOKENS)

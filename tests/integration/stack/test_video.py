@@ -68,7 +68,7 @@ def test_video_job_cancel_leaves_no_partial_file(stack: Stack) -> None:
     assert stack.http.get(f"/v1/jobs/{job['id']}/result").status_code == 409
 
 
-@pytest.mark.parametrize("end", [0.97, 0.5])
+@pytest.mark.parametrize("end", [pytest.param(0.97, marks=pytest.mark.long), 0.5])
 def test_video_job_fails_on_truncated_clip_and_worker_continues(
     stack: Stack, tmp_path: Path, end: float
 ) -> None:

@@ -93,6 +93,7 @@ def test_up_writes_state_file_and_refuses_second_one_in_its_home(up: Stack) -> N
     assert "already runs" in second.stderr
 
 
+@pytest.mark.long
 def test_up_restart_loses_no_job(tmp_path: Path) -> None:
     stack = Stack(settings_in(tmp_path, drain_s=0.1, slots=4))
     try:
