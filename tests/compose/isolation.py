@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
+from tests.compose.flower import flower_login
 from tests.compose.project import NAME, Project
 from tests.support.stack import eventually
 
@@ -103,7 +104,7 @@ def _check_redis(project: Project) -> str:
 
 def _check_flower(project: Project) -> str:
     """Check that Flower answers with its login only."""
-    login = ("stoker", project.exec("flower", "cat", "secrets/flower_password").strip())
+    login = flower_login(project)
     url = f"{project.flower_url}/workers"
 
     def answers() -> bool:

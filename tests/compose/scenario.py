@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import click
 import httpx
 
+from tests.compose.flower import check_flower
 from tests.compose.images import WORKER, build_images
 from tests.compose.isolation import check_isolation
 from tests.compose.job_check import check_all_jobs
@@ -53,6 +54,7 @@ class Scenario:
             self._traffic = Traffic(self._project, self._key)
             self._videos = Videos(self._project, self._client, Path(folder))
             self._run_references()
+            self._print(check_flower(self._project, self._client))
             self._traffic.start(CLIENTS, CHATS)
             self._measure_rate(1)
             self._scale_up()

@@ -11,7 +11,7 @@ from celery.app.amqp import AMQP
 from redis.connection import parse_url
 
 from worker.jobs.connection.sentinel_url import SentinelUrl
-from worker.jobs.connection.transport import ONE_SERVER, SENTINELS, BrokerConnection
+from worker.jobs.connection.transport import BrokerConnection
 from worker.jobs.kinds import task_of
 from worker.jobs.settings import Settings
 
@@ -33,7 +33,6 @@ def _config() -> dict[str, Any]:
     sentinels = SentinelUrl.parse(settings.broker_url)
     return {
         "broker_url": celery_url(settings.broker_url),
-        "broker_transport": SENTINELS if sentinels else ONE_SERVER,
         "broker_transport_options": {
             "priority_steps": [0],  # the ledger orders jobs by priority, so one list a queue is enough
             "global_keyprefix": f"{settings.prefix}:celery:",
@@ -58,8 +57,7 @@ def _config() -> dict[str, Any]:
         "worker_disable_prefetch": True,
         "worker_prefetch_multiplier": 0,
         "worker_enable_remote_control": True,
-        # Task events are three messages a task, and the ledger has more detail. Flower switches them on when
-        # it needs them.
+        # Celery's own events would call failed jobs successes. `worker/lane/task_events.py` sends true ones.
         "worker_send_task_events": False,
         "worker_hijack_root_logger": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -84,7 +82,7 @@ def celery_url(redis_url: str) -> str:
         return redis_url
     options = parse_url(redis_url)  # type: ignore[no-untyped-call]
     path, database = quote(options.get("path", "")), options.get("db", 0)
-    return f"{ONE_SERVER}+socket://{_login(options)}{path}?virtual_host={database}"
+    return f"redis+socket://{_login(options)}{path}?virtual_host={database}"
 
 
 def _login(options: Mapping[str, Any]) -> str:

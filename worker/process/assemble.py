@@ -12,6 +12,7 @@ from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.kinds import kind_of, queue_of
+from worker.jobs.ledger.reader import LedgerReader
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import WorkerCard
@@ -19,6 +20,7 @@ from worker.jobs.settings import Settings, set_env
 from worker.lane.lane import Lane
 from worker.lane.pool import LanePool
 from worker.lane.reconciler import Reconciler
+from worker.lane.task_events import TaskEvents
 from worker.runs.hooks import RunHooks
 from worker.runs.outbox import Outbox
 from worker.runs.runner import Runner
@@ -42,6 +44,7 @@ class WorkerParts:
     pool: LanePool
     reconciler: Reconciler
     recovery: Recovery
+    task_events: TaskEvents
 
 
 def queue_of_worker(settings: Settings) -> str:
@@ -65,12 +68,13 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
         patience_s=settings.device_wait_s,
     )
     set_env(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", **environment)
-    store = RedisStore(settings)
-    hooks = RunHooks.installed()
+    store, name = RedisStore(settings), _name(queue)
+    task_events = TaskEvents(app, name, LedgerReader(store))
+    hooks = RunHooks.installed(task_events)
     dispatcher = Dispatcher(store, hooks.on_requeue)
     outbox = Outbox(dispatcher)
     runner = runners.make_runner(kind_of(queue), settings, device, dispatcher.ledger, outbox)
-    card = _card(settings, queue, device, runner)
+    card = _card(settings, name, queue, device, runner)
     lane = Lane(dispatcher, outbox, runner, card.name, device.label, hooks)
     return WorkerParts(
         device=device,
@@ -84,13 +88,18 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
         pool=LanePool(app, runner.slots),
         reconciler=Reconciler(lane),
         recovery=Recovery(dispatcher),
+        task_events=task_events,
     )
 
 
-def _card(settings: Settings, queue: str, device: DeviceLease, runner: Runner) -> WorkerCard:
+def _name(queue: str) -> str:
+    return f"{kind_of(queue)}-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+def _card(settings: Settings, name: str, queue: str, device: DeviceLease, runner: Runner) -> WorkerCard:
     kind, host, pid = kind_of(queue), os.uname().nodename, os.getpid()
     return WorkerCard(
-        name=f"{kind}-{host}-{pid}-{secrets.token_hex(2)}",
+        name=name,
         kind=kind,
         host=host,
         pid=pid,

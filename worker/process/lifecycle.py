@@ -90,6 +90,8 @@ class Lifecycle(bootsteps.StartStopStep):
         consume_only(worker, queue)
         self.parts = assemble(worker.app, settings, queue, self.reaper.environment)
         self.card = self.parts.card
+        worker.hostname = self.card.name  # Celery's commands and monitors show the name that the API shows
+        self.parts.task_events.install()
         self.failover = Failover(self.parts.store.replicas, self.parts.outbox, self._on_new_server)
         self.heartbeat = Heartbeat(self._heartbeat, settings.lease_ttl_s)
         self.broken = False
@@ -151,6 +153,7 @@ class Lifecycle(bootsteps.StartStopStep):
         with ExitStack() as last:  # in reverse order; each step is taken even if others raise
             last.callback(self.reaper.release)
             last.callback(self.parts.device.release)
+            last.callback(self.parts.task_events.stop)
             last.callback(self.heartbeat.stop, self.threads_stop_s)
             last.callback(self.parts.dispatcher.flush, self.messages_flush_s)
             last.callback(self.parts.outbox.stop, self.outbox_flush_s)

@@ -26,6 +26,7 @@ class RunHook(Protocol):
 
     def before_run(self, run: Run) -> None:
         """Handle the start of a run. Its job's thread calls this between the claim and the runner."""
+        return
 
     def after_event(self, run: Run, event: Event) -> None:
         """Handle an event of the run that the ledger has logged.
@@ -33,12 +34,15 @@ class RunHook(Protocol):
         The outbox's thread, which sends the events of all jobs, calls this. So the method must return
         quickly.
         """
+        return
 
     def after_run(self, run: Run) -> None:
         """Handle the end of a run, which `run.outcome` names. Its job's thread calls this last."""
+        return
 
     def on_requeue(self, job_id: str, reason: Reason) -> None:
         """Handle a job that this process has put back into its queue, whichever worker had it."""
+        return
 
 
 class RunHooks:
@@ -46,14 +50,18 @@ class RunHooks:
 
     def __init__(self, hooks: Sequence[RunHook] = ()) -> None:
         self._hooks = hooks
+        #: A run spends time on each of its events only for hooks that handle events.
+        self._event_hooks = [
+            hook for hook in hooks if getattr(type(hook), "after_event", None) is not RunHook.after_event
+        ]
 
     @classmethod
-    def installed(cls) -> Self:
-        """Return one object of each class that an installed package names in the entry point group.
+    def installed(cls, *own: RunHook) -> Self:
+        """Return these hooks, and one object of each class that an installed package names in the group.
 
         Raises `ConfigurationError` if one cannot be imported or created.
         """
-        hooks = list[RunHook]()
+        hooks = [*own]
         for point in entry_points(group=GROUP):
             try:
                 hooks.append(point.load()())
@@ -64,7 +72,7 @@ class RunHooks:
 
     def before_run(self, run: Run) -> None:
         """Call `before_run` of all hooks, and have the run call their `after_event`."""
-        if self._hooks:  # otherwise a run spends no time on its events
+        if self._event_hooks:
             run.on_event = partial(self._call, "after_event", run)
         self._call("before_run", run)
 

@@ -18,7 +18,7 @@ __all__ = ["QUEUE", "scripted_settings", "starting", "submit_scripted", "working
 
 QUEUE = "chat.scripted"
 CELERY = [sys.executable, "-m", "celery", "-A", "tests.support.workers.unruly", "worker", "--pool", "solo"]
-CELERY += ["--without-mingle", "--without-gossip", "--loglevel", "INFO"]
+CELERY += ["--without-mingle", "--without-gossip", "--without-heartbeat", "--loglevel", "INFO"]
 WAIT_S = 30.0
 
 

@@ -13,7 +13,12 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[3]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 #: The extras of each lock. `dev.lock` has the extras that the Makefile installs.
-LOCKS = {"web": [], "worker": ["worker"], "flower": ["flower"], "dev": ["worker", "local", "s3", "dev"]}
+LOCKS = {
+    "web": [],
+    "worker": ["worker"],
+    "flower": ["flower"],
+    "dev": ["worker", "local", "s3", "flower", "dev"],
+}
 #: Each machine has another build of it, so no hash fits all of them.
 UNLOCKED = {"torch"}
 

@@ -10,12 +10,11 @@ from redis.connection import UnixDomainSocketConnection
 from worker.jobs.connection import primary
 from worker.jobs.connection.refusals import Refusal
 
-__all__ = ["ONE_SERVER", "SENTINELS", "BrokerConnection", "RedisTransport", "SentinelTransport"]
+__all__ = ["BrokerConnection", "RedisTransport", "SentinelTransport"]
 
-#: The names of the transports here. kombu looks up the first word of a URL such as `stoker+socket:///path`.
-ONE_SERVER, SENTINELS = "stoker", "stoker-sentinel"
-TRANSPORT_ALIASES[ONE_SERVER] = f"{__name__}:RedisTransport"
-TRANSPORT_ALIASES[SENTINELS] = f"{__name__}:SentinelTransport"
+#: Replaces kombu's transports in this process: a URL such as `redis+socket:///path` selects them by name.
+TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), f"{__name__}:RedisTransport")
+TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelTransport"
 
 #: The longest pause between two tries to connect, in seconds. With kombu's own of 30 s, workers would do
 #: nothing for so long after Redis has come back.
