@@ -1,7 +1,6 @@
 """Stream tokens for browsers, because `EventSource` and `<video>` cannot send an API key."""
 
 import hashlib
-import time
 
 from flask import Blueprint, make_response, request
 from flask.typing import ResponseReturnValue
@@ -40,7 +39,7 @@ def issue(job_id: str) -> ResponseReturnValue:
     access.job(job_id)
     backend = current_backend()
     lifetime_s = backend.settings.token_s
-    expires_at = time.time() + lifetime_s
+    expires_at = backend.store.clock.now() + lifetime_s
     token = serializer(backend).dumps([job_id, access.owner(), expires_at])
     job_path = f"{request.script_root}/v1/jobs/{job_id}"
     response = make_response(TokenDocument.for_job(job_path, str(token), expires_at).model_dump())
@@ -66,7 +65,7 @@ def key(backend: Backend, token: str, job_id: str) -> Key:
         its_job, key_id, expires_at, *_ = serializer(backend).loads(token)
     except BadData:
         raise Unauthorized from None
-    if its_job != job_id or expires_at <= time.time():
+    if its_job != job_id or expires_at <= backend.store.clock.now():
         raise Unauthorized
     return backend.keys.valid(key_id)
 

@@ -1,7 +1,6 @@
 """`stoker keys`: creates, lists, rotates and revokes API keys directly in Redis."""
 
 import re
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,11 +108,12 @@ def _show(new: NewKey) -> None:
 @keys.command("list")
 def list_keys() -> None:
     """List the keys without their secrets."""
-    found = Keys(_store()).list()
+    store = _store()
+    found, warn_until = Keys(store).list(), store.clock.now() + WARN_S
     title = "ID NAME STATE SCOPES CREATED EXPIRES LAST-USED MAX-WAITING MAX-RUNNING"
     print_table(title, map(_row, found))
     for key in found:
-        if key.state == "valid" and key.expires_at is not None and key.expires_at < time.time() + WARN_S:
+        if key.state == "valid" and key.expires_at is not None and key.expires_at < warn_until:
             what = f"{key.id} ({key.name}) expires at {rfc3339(key.expires_at)}"
             click.echo(f"{what}: `stoker keys rotate {key.id}` renews it.", err=True)
 

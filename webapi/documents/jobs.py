@@ -1,6 +1,5 @@
 """The JSON documents of jobs, results, stream tokens, queues, workers and health."""
 
-import time
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -94,7 +93,7 @@ class JobDocument(BaseModel):
             started_at=_time(record.started_at),
             finished_at=_time(record.finished_at),
             queue_position=record.position,
-            estimated_start=_time(_in(record.estimated_wait_s)),
+            estimated_start=_time(record.estimated_start),
             attempt=record.attempt,
             worker=record.worker,
             device=record.device,
@@ -106,10 +105,6 @@ class JobDocument(BaseModel):
                 self=url, events=f"{url}/events", result=f"{url}/result", cancel=f"{url}/cancel"
             ),
         )
-
-
-def _in(seconds: float | None) -> float | None:
-    return None if seconds is None else time.time() + seconds
 
 
 def _time(epoch_s: float | None) -> str | None:

@@ -1,14 +1,15 @@
 """One API key without its secret, and the scopes that it can have."""
 
-import time
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-__all__ = ["ALL_SCOPES", "DEFAULT_SCOPES", "Key", "NewKey", "Scope"]
+__all__ = ["ALL_SCOPES", "DEFAULT_SCOPES", "Key", "KeyState", "NewKey", "Scope"]
 
 #: What a key may do. docs/security.md describes each scope.
 Scope = Literal["submit", "read", "metrics", "admin"]
+KeyState = Literal["valid", "expired", "revoked"]
 
 ALL_SCOPES: tuple[Scope, ...] = get_args(Scope)
 DEFAULT_SCOPES: tuple[Scope, ...] = ("submit", "read")
@@ -28,13 +29,14 @@ _OPTIONAL = {
 class Key:
     """An API key without its secret. Its `id` is the owner of the jobs sent with it.
 
-    Times are in seconds since the epoch.
+    Times are in seconds since the epoch, by the clock of Redis. `state` is that at the time of reading.
     """
 
     id: str
     name: str
     created_at: float
     scopes: tuple[str, ...]
+    state: KeyState
     expires_at: float | None = None
     #: The last use that was stored. A process stores at most one use of a key a minute.
     last_used_at: float | None = None
@@ -43,21 +45,16 @@ class Key:
     max_running: int | None = None
     revoked_at: float | None = None
 
-    @property
-    def state(self) -> str:
-        """The state of the key now: `valid`, `expired` or `revoked`."""
-        if self.revoked_at is not None:
-            return "revoked"
-        return "expired" if self.expires_at is not None and self.expires_at <= time.time() else "valid"
-
     @classmethod
-    def from_hash(cls, key_id: str, fields: Mapping[str, str]) -> "Key":
-        """Return the key with this id and these fields of its Redis hash."""
+    def from_hash(cls, key_id: str, fields: Mapping[str, str], now: float) -> "Key":
+        """Return the key with this id and these fields of its Redis hash, as it is at the time `now`."""
         given: dict[str, Any] = {
             name: kind(fields[name]) for name, kind in _OPTIONAL.items() if name in fields
         }
         scopes = tuple(fields.get("scopes", _FIRST_SCOPES).split(","))
-        return cls(key_id, fields["name"], float(fields["created_at"]), scopes, **given)
+        expired = given.get("expires_at", math.inf) <= now
+        state: KeyState = "revoked" if "revoked_at" in given else "expired" if expired else "valid"
+        return cls(key_id, fields["name"], float(fields["created_at"]), scopes, state, **given)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class Keys:
 
     Keys are never deleted, so the API stays closed once a key exists. `compare` compares two hashes in a time
     that does not depend on their text. Every method raises `redis.exceptions.RedisError` when Redis is away,
-    except for `note_use`. Changes raise `NotReplicated` if a failover could undo them: repeat them then.
+    except for `note_use`. Only the clock of Redis decides what has expired. Changes raise `NotReplicated` if a failover could undo them: repeat them then.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Keys:
     ) -> None:
         self._compare = compare
         self._redis = store.client
+        self._clock = store.clock
         self._replicas = store.replicas
         self._key = store.key
         self._changes = KeyChanges(store)
@@ -57,7 +58,7 @@ class Keys:
         expires_s: float | None = None,
     ) -> NewKey:
         """Create a key that is valid for `expires_s` seconds from now, or without limit if that is None."""
-        key_id, secret, now = secrets.token_hex(6), key_text.make_secret(), time.time()
+        key_id, secret, now = secrets.token_hex(6), key_text.make_secret(), self._clock.now()
         expires_at = None if expires_s is None else now + expires_s
         limits = {"expires_at": expires_at, "max_waiting": max_waiting, "max_running": max_running}
         given = {"name": name, "created_at": now, "scopes": ",".join(scopes), **limits}
@@ -68,7 +69,7 @@ class Keys:
             self._changes.add(pipe, "key_created", key_id, name)
             pipe.execute()
         self._replicas.confirm()
-        return NewKey(Key.from_hash(key_id, fields), key_text.text_of(key_id, secret))
+        return NewKey(Key.from_hash(key_id, fields, now), key_text.text_of(key_id, secret))
 
     def list(self) -> Sequence[Key]:
         """Return all keys, oldest first, including expired and revoked ones."""
@@ -77,7 +78,8 @@ class Keys:
             for key_id in ids:
                 pipe.hgetall(self._redis_key(key_id))
             found = pipe.execute() if ids else []
-        keys = [Key.from_hash(key_id, fields) for key_id, fields in zip(ids, found, strict=True)]
+        now = self._clock.now()
+        keys = [Key.from_hash(key_id, fields, now) for key_id, fields in zip(ids, found, strict=True)]
         return sorted(keys, key=lambda key: key.created_at)
 
     def any(self) -> bool:
@@ -86,7 +88,7 @@ class Keys:
 
     def get(self, key_id: str) -> Key:
         """Return the key with this id, whatever its state. Raises `KeyNotFound`."""
-        return Key.from_hash(key_id, self._known(key_id))
+        return Key.from_hash(key_id, self._known(key_id), self._clock.now())
 
     def rotate(self, key_id: str, *, grace_s: float, expires_s: float | None) -> NewKey:
         """Give the key a new secret, valid for `expires_s` seconds, or without limit if that is None.
@@ -95,7 +97,7 @@ class Keys:
         secret that an earlier rotation has replaced is refused from now on. The key keeps its id, so its
         jobs, limits and scopes stay. Raises `KeyNotFound` and `KeyRevoked`.
         """
-        fields, secret, now = self._known(key_id), key_text.make_secret(), time.time()
+        fields, secret, now = self._known(key_id), key_text.make_secret(), self._clock.now()
         if "revoked_at" in fields:
             raise KeyRevoked(f"key {key_id} is revoked")
         until = min(now + grace_s, float(fields.get("expires_at", math.inf)))
@@ -119,7 +121,7 @@ class Keys:
         """Revoke the key and return it. Jobs that it has submitted go on. Raises `KeyNotFound`."""
         key = self.get(key_id)
         with self._redis.pipeline() as pipe:
-            pipe.hsetnx(self._redis_key(key_id), "revoked_at", str(time.time()))
+            pipe.hsetnx(self._redis_key(key_id), "revoked_at", str(self._clock.now()))
             self._changes.add(pipe, "key_revoked", key_id, key.name)
             pipe.execute()
         self._replicas.confirm()
@@ -135,7 +137,7 @@ class Keys:
         fields, given = self._fields(key_id), _hash(secret)
         current = self._compare(given, fields.get("hash", _NO_HASH))
         previous = self._compare(given, fields.get("previous_hash", _NO_HASH))
-        if not current and not (previous and time.time() < float(fields["previous_until"])):
+        if not current and not (previous and self._clock.now() < float(fields["previous_until"])):
             raise Unauthorized
         return self._valid(key_id, fields)
 
@@ -154,14 +156,13 @@ class Keys:
             return False
         self._noted[key_id] = now
         try:
-            self._redis.hset(self._redis_key(key_id), "last_used_at", str(time.time()))
+            self._redis.hset(self._redis_key(key_id), "last_used_at", str(self._clock.now()))
         except RedisError as error:
             logger.warning("key %s: its last use was not stored: %s", key_id, error)
         return True
 
-    @staticmethod
-    def _valid(key_id: str, fields: Mapping[str, str]) -> Key:
-        if not fields or (key := Key.from_hash(key_id, fields)).state != "valid":
+    def _valid(self, key_id: str, fields: Mapping[str, str]) -> Key:
+        if not fields or (key := Key.from_hash(key_id, fields, self._clock.now())).state != "valid":
             raise Unauthorized
         return key
 

@@ -59,7 +59,7 @@ def complete() -> ResponseReturnValue:
     backend.streams.count(access.owner())
     job_id = submit_named(backend, new_job_id(), parsed.job)
     model = parsed.job.model or backend.ledger.get(job_id).model
-    builder = CompletionBuilder(job_id, model, parsed.request.include_usage)
+    builder = CompletionBuilder(job_id, model, backend.store.clock.now(), parsed.request.include_usage)
     silence_s = backend.settings.stream_silence_s
     events = cancel_on_disconnect(backend, job_id, request.environ, silence_s)
     if parsed.request.stream:

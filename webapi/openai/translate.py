@@ -1,6 +1,5 @@
 """Translates OpenAI's chat requests into native jobs, and the jobs' events into OpenAI's responses."""
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -96,13 +95,14 @@ def failure(terminal_event: LoggedEvent | None) -> Failure:
 class CompletionBuilder:
     """A builder of the responses to one request: a completion, or the chunks of a stream.
 
+    `created` is the time of the request, in seconds since the epoch.
     `include_usage` adds a last chunk with the token counts to the stream.
     """
 
-    def __init__(self, job_id: str, model: str, include_usage: bool = False) -> None:
+    def __init__(self, job_id: str, model: str, created: float, include_usage: bool = False) -> None:
         self._common_fields: dict[str, Any] = {
             "id": f"chatcmpl-{job_id}",
-            "created": int(time.time()),
+            "created": int(created),
             "model": model,
         }
         self._include_usage = include_usage

@@ -114,7 +114,8 @@ def post(
     not reachable, or if there is no response within `timeout_s` seconds.
     """
     url = check_url(store.settings, record.spec.webhook_url or "")
-    body, now, message_id = payload(record, store.settings.path_prefix), datetime.now(UTC), f"msg_{record.id}"
+    body, message_id = payload(record, store.settings.path_prefix), f"msg_{record.id}"
+    now = datetime.fromtimestamp(store.clock.now(), UTC)
     key = SigningKeys(store).webhook_key(record.owner)
     headers: dict[bytes | str, bytes | str] = {
         "Host": url.netloc,  # httpcore's own Host header lacks the brackets of an IPv6 address

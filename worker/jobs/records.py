@@ -50,8 +50,8 @@ class Record:
     error: dict[str, str] | None
     #: Position in the queue, from 1; None unless the job is queued.
     position: int | None = None
-    #: Estimated seconds until the job starts; None unless it is queued and a run time was measured.
-    estimated_wait_s: float | None = None
+    #: Estimated time of the start; None unless the job is queued and a run time was measured.
+    estimated_start: float | None = None
     #: The name and the time of the current claim, or of the last one; None before the first.
     claim: str | None = None
     claimed_at: float | None = None
@@ -86,10 +86,12 @@ class Record:
         return self.state not in ("queued", "running")
 
     @classmethod
-    def from_hash(cls, job_id: str, fields: Mapping[str, str], position: Sequence[Any] | None = None) -> Self:
+    def from_hash(
+        cls, job_id: str, fields: Mapping[str, str], position: Sequence[Any] | None = None, now: float = 0.0
+    ) -> Self:
         """Return the record in the fields of the job's Redis hash.
 
-        `position` is the reply of `position.lua`: the position and the estimated wait.
+        `position` is the reply of `position.lua` at the time `now`: the position and the estimated wait.
         """
 
         def number(name: str) -> float | None:
@@ -121,7 +123,7 @@ class Record:
             result=loaded("result"),
             error=loaded("error"),
             position=position[0] if position else None,
-            estimated_wait_s=float(position[1]) if position and position[1] else None,
+            estimated_start=now + float(position[1]) if position and position[1] else None,
             claim=fields.get("claim"),
             claimed_at=number("claimed_at"),
         )

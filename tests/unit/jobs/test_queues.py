@@ -218,9 +218,11 @@ def test_estimated_wait_uses_average_run_time(ledger: Ledger) -> None:
         submit(ledger, job_id)
     for job_id in ("a1", "a2"):
         ledger.claim(job_id, "w1", "cpu")
-    assert ledger.get("a3").estimated_wait_s is None
+    assert ledger.get("a3").estimated_start is None
     ledger.store.client.hset(ledger.store.key("service"), QUEUE, 10)
-    assert [ledger.get(job_id).estimated_wait_s for job_id in ("a1", "a3", "a4")] == [None, 5.0, 10.0]
+    now, starts = ledger.store.clock.now(), [ledger.get(job_id).estimated_start for job_id in ("a3", "a4")]
+    assert starts == [pytest.approx(now + 5, abs=2), pytest.approx(now + 10, abs=2)]
+    assert ledger.get("a1").estimated_start is None
     assert Queues(ledger.store).info(QUEUE).estimated_wait_s == 15.0
 
 

@@ -100,7 +100,7 @@ def test_api_key_with_unknown_fields_is_read(ledger: Ledger) -> None:
     made = Keys(ledger.store).create("a")
     ledger.store.client.hset(ledger.store.key("key", made.key.id), mapping={"added": "1", "schema": "1.7"})
     assert Keys(ledger.store).check(made.text) == made.key
-    assert Key.from_hash("i", {"name": "a", "created_at": "1", "scopes": "read,added"}).state == "valid"
+    assert Key.from_hash("i", {"name": "a", "created_at": "1", "scopes": "read,added"}, 2.0).state == "valid"
 
 
 def test_state_file_with_unknown_fields_is_read(settings: Settings) -> None:
@@ -114,13 +114,13 @@ def test_event_with_unknown_fields_is_read_and_passed_on() -> None:
     text = json.dumps({"n": 1, "type": "token", "job": "j", "text": "a", **NEWER})
     event = LoggedEvent.from_json(text)
     assert (event.n, event.type, event.text, event.data["added"]) == (1, "token", text, 1)
-    assert next(iter(CompletionBuilder("j", "m").stream([event]))).startswith("data: ")
+    assert next(iter(CompletionBuilder("j", "m", 1.0).stream([event]))).startswith("data: ")
 
 
 def test_event_of_unknown_type_is_read_and_ends_nothing() -> None:
     event = LoggedEvent.from_json('{"n": 1, "type": "added"}')
     assert not event.terminal
-    builder = CompletionBuilder("j", "m")
+    builder = CompletionBuilder("j", "m", 1.0)
     assert list(builder.stream([event])) == list(builder.stream([]))
     assert MemoryDocument.from_events("j", [event]).batches == []
 
@@ -146,7 +146,7 @@ def test_documents_of_a_record_with_unknown_fields(ledger: Ledger) -> None:
     assert json.loads(payload(ended))["type"] == "job.succeeded"
     assert Video.from_record(ended, 60).error is not None
     assert MemoryDocument.from_events("a", list(ledger.events("a"))).batches[0].frames == 1
-    completion = CompletionBuilder("a", "test").completion(ledger.events("a")[-1])
+    completion = CompletionBuilder("a", "test", 1.0).completion(ledger.events("a")[-1])
     assert completion.usage.total_tokens == 2
 
 

@@ -25,13 +25,13 @@ def keys(ledger: Ledger) -> Keys:
 
 
 @pytest.fixture
-def pass_time(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Set both clocks forward by this many seconds."""
+def pass_time(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Set the clock of Redis and the monotonic one forward by this many seconds."""
 
     def forward(seconds: float) -> None:
-        for name in ("time", "monotonic"):
-            then = getattr(time, name)() + seconds
-            monkeypatch.setattr(time, name, lambda then=then: then)
+        for module, name in ((ledger.store.clock, "now"), (time, "monotonic")):
+            then = getattr(module, name)() + seconds
+            monkeypatch.setattr(module, name, lambda then=then: then)
 
     return forward
 

@@ -87,7 +87,7 @@ def test_memory_report_skips_newer_events() -> None:
 
 def test_openai_view_skips_newer_events() -> None:
     events = logged(Remark(), NewerToken("Hel", 0, 1), Remark(), NewerToken("lo", 1, 1), DONE)
-    builder = CompletionBuilder("a", "tiny", include_usage=True)
+    builder = CompletionBuilder("a", "tiny", 1.0, include_usage=True)
     *chunks, done = (
         line.removeprefix("data: ") for line in "".join(builder.stream(events)).split("\n\n") if line
     )

@@ -1,12 +1,11 @@
 """Clocks that are wrong: those of hosts, and that of Redis, which is set while jobs run."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 
 import pytest
 
+from tests.support.clocks import host_clock_ahead
 from tests.support.job_ids import A, B
 from tests.support.ledger import QUEUE, card
 from tests.support.stack import eventually
@@ -24,15 +23,6 @@ from worker.runs.run import Run
 WAIT_S = 20.0
 TWO_DAYS_S = 2 * 86_400
 DONE = Succeeded({"bytes": 5}, {})
-
-
-@contextmanager
-def host_clock_ahead(seconds: float) -> Iterator[None]:
-    """Run the block as on a host whose clock is so far ahead. The monotonic clock stays right."""
-    right = time.time
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "time", lambda: right() + seconds)
-        yield
 
 
 def run_video(ledger: Ledger) -> None:

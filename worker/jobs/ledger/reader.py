@@ -74,7 +74,8 @@ class LedgerReader:
         ]
         replies = self._scripts.eval_all("position", queued) if queued else []
         positions = {args[-1]: reply for args, reply in zip(queued, replies, strict=True)}
-        records = (Record.from_hash(i, fields, positions.get(i)) for i, fields in found.items())
+        now = self.store.clock.now()
+        records = (Record.from_hash(i, fields, positions.get(i), now) for i, fields in found.items())
         return list(records), replicated
 
     def page(
