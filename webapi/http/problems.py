@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.http import HTTP_STATUS_CODES
 
-from worker.jobs.connection.refusals import Refusal
+from worker.jobs.connection.refusals import Refusal, is_denied
 from worker.jobs.errors import (
     ClientTooSlow,
     DiskFull,
@@ -144,7 +144,9 @@ def _stoker_error(error: StokerError) -> Response:
 
 def _redis_error(error: RedisError) -> Response:
     logger.error("Redis: %s", error)
-    trouble = f"refuses commands ({error.code})" if isinstance(error, Refusal) else "does not answer"
+    trouble = "refuses this server's login" if is_denied(error) else "does not answer"
+    if isinstance(error, Refusal):
+        trouble = f"refuses commands ({error.code})"
     return problem(STATUS[NotReady], NotReady.code, f"The job store {trouble}; try again.")
 
 

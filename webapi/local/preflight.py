@@ -9,7 +9,7 @@ import click
 from redis.exceptions import RedisError
 
 from worker.jobs.connection.client import connect
-from worker.jobs.connection.refusals import Refusal, is_away
+from worker.jobs.connection.refusals import Refusal, is_away, is_denied
 from worker.jobs.errors import ConfigurationError, StokerError
 from worker.jobs.settings import Settings
 
@@ -58,7 +58,8 @@ def wait_for_redis(settings: Settings, tick: Callable[[], None] = lambda: None) 
                 if refusal.code != "LOADING":
                     return
             except RedisError as error:
-                if not is_away(error) or time.monotonic() > started + REDIS_START_S:
+                lasting = is_denied(error) or not is_away(error)
+                if lasting or time.monotonic() > started + REDIS_START_S:
                     raise
                 if not told:
                     click.echo(f"waiting for Redis, at most {REDIS_START_S:.0f} s")

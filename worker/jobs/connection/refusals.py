@@ -10,10 +10,18 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-__all__ = ["CommandRefused", "Refusal", "ServerNotReady", "is_away", "refusal_of", "until_redis_answers"]
+__all__ = [
+    "CommandRefused",
+    "Refusal",
+    "ServerNotReady",
+    "is_away",
+    "is_denied",
+    "refusal_of",
+    "until_redis_answers",
+]
 
 log = logging.getLogger(__name__)
 
@@ -67,22 +75,31 @@ def refusal_of(error: RedisError) -> Refusal | None:
     return (ServerNotReady if code in NOT_READY else CommandRefused)(code, text)
 
 
+def is_denied(error: RedisError) -> bool:
+    """Return whether Redis refuses the user's password, or the user lacks a right."""
+    return isinstance(error, AuthenticationError | NoPermissionError)
+
+
 def is_away(error: RedisError) -> bool:
-    """Return whether the command may succeed later: Redis cannot be reached, or refuses it for now."""
-    return isinstance(error, Refusal) or not isinstance(error, ResponseError | AuthenticationError)
+    """Return whether the command may succeed later: Redis cannot be reached, or refuses it for now.
+
+    A denial counts, too: a process that runs has had access, so somebody changes passwords or rights just now.
+    """
+    return isinstance(error, Refusal) or is_denied(error) or not isinstance(error, ResponseError)
 
 
-def until_redis_answers(ask: Callable[[], T], waiting: str) -> T:
+def until_redis_answers(ask: Callable[[], T], waiting: str, *, starting: bool = False) -> T:
     """Call `ask` again and again while Redis is away, and return its answer.
 
-    `waiting` says in the log what waits. Raises errors that would come again.
+    `waiting` says in the log what waits. Raises errors that would come again. For a process that is
+    `starting`, a denial is one of them.
     """
     pause_s = RETRY_MIN_S
     while True:
         try:
             return ask()
         except RedisError as error:
-            if not is_away(error):
+            if not is_away(error) or (starting and is_denied(error)):
                 raise
             log.warning("Redis is away, %s: %s", waiting, error)
             time.sleep(pause_s)

@@ -6,6 +6,7 @@ from typing import Any
 from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.connection import UnixDomainSocketConnection
+from redis.exceptions import NoPermissionError
 
 from worker.jobs.connection import primary
 from worker.jobs.connection.refusals import Refusal
@@ -20,7 +21,7 @@ TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelTransport"
 #: nothing for so long after Redis has come back.
 RETRY_MAX_S = 2.0
 #: kombu's errors of a connection. After one of them, Celery's consumer connects again. After others it ends.
-CONNECTION_ERRORS = (*redis.Transport.connection_errors, Refusal)
+CONNECTION_ERRORS = (*redis.Transport.connection_errors, Refusal, NoPermissionError)
 
 
 class BrokerConnection(Connection):
