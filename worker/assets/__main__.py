@@ -1,0 +1,5 @@
+"""`python -m worker.assets` is `stoker models`."""
+
+from worker.assets.command import main
+
+main()
