@@ -21,6 +21,7 @@ LEDGER: list[Event] = [Queued(1), Started("w1", "cpu"), Requeued("drain")]
 STEPS: list[Event] = [
     Token("Hi\u2028é", 0, 2, "5 6"),
     Batch(0, 15, 1, 0.5, {"source": "rss"}),
+    Batch(1, 1, 15, 0.5, {"source": "rss"}, [{"frame": 15, "time": 0.5, "faces": []}]),
     Progress(15, None, "frames"),
 ]
 #: What a worker logs at the end.

@@ -16,8 +16,12 @@ def _document(event: type[Event]) -> Any:
     """Return the model of an event's JSON: the envelope, the type and the event's own fields."""
     types: dict[str, Any] = {each.name: each.type for each in fields(Envelope)}
     types |= {"type": Literal[event.type], **own_fields(event)}
-    required: Any = {name: (shape, ...) for name, shape in types.items()}
-    return create_model(f"{event.__name__}Event", __doc__=event.__doc__, **required)
+    # Fields that are absent rather than null. A factory, because null is not one of their values.
+    absent = {
+        each.name: Field(default_factory=lambda: None) for each in fields(event) if each.default is None
+    }
+    shapes: Any = {name: (shape, absent.get(name, ...)) for name, shape in types.items()}
+    return create_model(f"{event.__name__}Event", __doc__=event.__doc__, **shapes)
 
 
 _documents: Any = reduce(or_, map(_document, EVENTS.values()))

@@ -6,6 +6,7 @@ from webapi.description.parts import BINARY, MP4, header
 from webapi.description.route import AnswerSpec
 from webapi.services.backend import current_backend
 from worker.jobs.errors import JobConflict, JobNotFound
+from worker.jobs.media.files import VIDEO
 from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.records import Record
 
@@ -42,7 +43,7 @@ def video_file(record: Record) -> Response:
     """
     check_succeeded(record)
     try:
-        video = current_backend().files(record.id).video()
+        video = current_backend().files(record.id).finished(VIDEO)
     except FileNotFoundError:
         raise JobNotFound("the result's file is gone") from None
     if isinstance(video, StoredFile):

@@ -21,7 +21,7 @@ from webapi.kinds.table import find_api_kind
 from webapi.native.job_path import JobPart
 from webapi.native.submit_response import SUBMIT_ERRORS, SUBMITTED, submit_response
 from webapi.services.backend import current_backend
-from webapi.submission.clip_form import COLOUR, form_of
+from webapi.submission.clip_form import ClipForm, form_of
 from webapi.submission.clips import submit_clip
 from webapi.submission.request_preferences import PREFERENCES, read_idempotency_key
 from webapi.submission.submit import cancel as cancel_job
@@ -38,12 +38,7 @@ routes = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 routes.record(lambda state: state.app.url_map.converters.update(job=JobPart))
 
 VIDEO_FORM = form_of(
-    {
-        "file": BINARY | {"description": "The clip. Its file name is ignored."},
-        "background": {"anyOf": [COLOUR, BINARY], "description": "A colour, or an image file."},
-    },
-    required="file",
-    extra=False,
+    {"file": BINARY | {"description": "The clip. Its file name is ignored."}}, required="file", extra=False
 )
 
 
@@ -66,7 +61,7 @@ def submit_chat() -> ResponseReturnValue:
 )
 def submit_video() -> ResponseReturnValue:
     """Submit a video job, with its clip as a file."""
-    return submit_response(submit_clip(current_backend(), lambda upload: validate(VideoJob, upload.fields)))
+    return submit_response(submit_clip(current_backend(), ClipForm("file")))
 
 
 def _document(record: Record) -> dict[str, Any]:

@@ -18,14 +18,14 @@ from webapi.openai.routes import JOB, JOB_HEADER, SUBMIT_ERRORS, submit_named
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
 from webapi.services.backend import current_backend
 from webapi.services.follow import follow
-from webapi.submission.clip_form import form_of
+from webapi.submission.clip_form import ClipForm, VideoRequest, form_of
 from webapi.submission.clips import submit_clip
 from webapi.submission.request_preferences import IDEMPOTENCY
 from webapi.submission.submit import cancel
-from webapi.submission.uploads import Upload
-from worker.jobs.errors import InvalidInput, JobNotFound
+from worker.jobs.errors import InvalidInput, JobNotFound, ModelNotFound
+from worker.jobs.media.probe.clip_info import ClipInfo
 from worker.jobs.records import Record
-from worker.jobs.specs import VideoJob, validate
+from worker.jobs.specs import Requested, VideoJob, validate
 
 __all__ = ["routes"]
 
@@ -40,7 +40,6 @@ SHORT = TEXT | {"maxLength": 1024}
 VIDEO_FORM = form_of(
     {
         CLIP: BINARY | {"description": "The clip from which the video is made."},
-        "background": {"anyOf": [TEXT, BINARY], "description": "A colour, or an image file."},
         "prompt": SHORT | {"description": "Returned with the video, but not used by the models here."},
         "seconds": SHORT | {"description": "Returned with the video. Its real length is that of the clip."},
         "size": SHORT | {"description": "Returned with the video. Its real size is that of the clip."},
@@ -65,25 +64,22 @@ def create() -> ResponseReturnValue:
     """Submit a video job and upload its clip."""
     backend = current_backend()
     try:
-        job_id = submit_clip(backend, _job, CLIP, submit_named)
+        job_id = submit_clip(backend, ClipForm(CLIP, lenient=True), _with_requested, submit_named)
     except InvalidInput as error:
-        if error.field == "file":  # the native API's name of the field
-            error.field = CLIP
-        error.field = error.field.removeprefix("requested.")
+        if error.field == "model":
+            raise ModelNotFound("model", str(error)) from None
         raise
     return _video(backend.ledger.get(job_id)), {JOB_HEADER: job_id}
 
 
-def _job(upload: Upload) -> VideoJob:
-    """Return the job of a submitted form. Unknown fields are ignored, as OpenAI's clients expect."""
-    fields, clip = upload.fields, upload.clip
-    native = {name: value for name, value in fields.items() if name in VideoJob.model_fields}
-    native["requested"] = {
-        "prompt": fields.get("prompt"),
-        "seconds": fields.get("seconds", f"{clip.duration_s:g}" if clip.duration_s else ""),
-        "size": fields.get("size", f"{clip.width}x{clip.height}" if clip.width else ""),
+def _with_requested(read: VideoRequest, clip: ClipInfo) -> VideoJob:
+    """Return the spec with those fields of OpenAI's API that no model uses."""
+    requested = {
+        "prompt": read.texts.get("prompt"),
+        "seconds": read.texts.get("seconds", f"{clip.duration_s:g}" if clip.duration_s else ""),
+        "size": read.texts.get("size", f"{clip.width}x{clip.height}" if clip.width else ""),
     }
-    return validate(VideoJob, native)
+    return read.spec.model_copy(update={"requested": validate(Requested, requested)})
 
 
 @routes.get("")

@@ -5,21 +5,20 @@ from collections.abc import Mapping, Sequence
 from webapi.auth import access
 from webapi.services.backend import Backend
 from worker.jobs.errors import InvalidInput, ModelUnavailable, NotReady
-from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.records import ModelCard
 from worker.jobs.specs import JobSpec
 
 __all__ = ["choose_model"]
 
 
-def choose_model(backend: Backend, spec: JobSpec, key: IdempotencyKey | None = None) -> ModelCard:
+def choose_model(backend: Backend, spec: JobSpec, key: str | None = None) -> ModelCard:
     """Return the model that the spec names.
 
     Without a name it is the only model of the spec's kind, or the configured one if there are several.
 
     Raises `NotReady` if no model of the kind was ever served, and `InvalidInput` if this one was not. Raises
-    `ModelUnavailable` if its workers have left, unless the spec has a `max_queue_s`, or the idempotency key
-    has made the job before.
+    `ModelUnavailable` if its workers have left, unless the spec has a `max_queue_s`, or the request's
+    idempotency key has made the job before.
     """
     if current := backend.served_models.get((spec.kind, spec.model or "")):
         return current
@@ -32,7 +31,7 @@ def choose_model(backend: Backend, spec: JobSpec, key: IdempotencyKey | None = N
     here = f"the {spec.kind} models here are: {', '.join(served) or 'none at the moment'}"
     if name not in known:
         raise InvalidInput("model", f"{_fault(name, cards)}; {here}")
-    made = key is not None and backend.ledger.has_job_for(access.owner(), key.key)
+    made = key is not None and backend.ledger.has_job_for(access.owner(), key)
     if name not in served and spec.max_queue_s is None and not made:
         way_out = "try again later, or let the job wait by `max_queue_s`"
         raise ModelUnavailable(f"no worker serves the model {name} now, so {way_out}; {here}")

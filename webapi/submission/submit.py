@@ -44,7 +44,7 @@ def submit(
     """
     backend.redis_memory.check_room()
     _check_times(backend, spec)
-    owner, card = access.owner(), choose_model(backend, spec, key)
+    owner, card = access.owner(), choose_model(backend, spec, key.key if key else None)
     if spec.webhook_url is not None:
         check_url(backend.settings, spec.webhook_url)
     if admit := API_KINDS[spec.kind].admit:

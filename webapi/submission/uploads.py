@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BufferedRandom, FileIO
@@ -22,22 +22,22 @@ from worker.jobs.errors import DiskFull, InvalidInput, TooLarge
 from worker.jobs.media.durable import publish
 from worker.jobs.media.files import NO_ROOM, JobFiles
 from worker.jobs.media.probe.clip_info import ClipInfo
-from worker.jobs.media.probe.probe_process import Field, probe_in_process
+from worker.jobs.media.probe.probe_process import probe_in_process
 from worker.jobs.settings import Settings
 
-__all__ = ["MAX_PARTS", "Upload", "full_disk_refused", "receive"]
+__all__ = ["MAX_PARTS", "Parts", "full_disk_refused", "place", "probe", "receive"]
 
 #: Largest text field, in bytes. It must be well above the 64 KiB that the parser reads at a time.
 MAX_FIELD_BYTES = 2**19
-MAX_PARTS = 16
+MAX_PARTS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """A received form: its text fields, and the properties of its clip."""
+class Parts:
+    """The parts of a received form, by name: its texts, and where its files are."""
 
-    fields: dict[str, Any]
-    clip: ClipInfo
+    texts: Mapping[str, str]
+    files: Mapping[str, Path]
 
 
 class PartFile(BufferedRandom):
@@ -79,13 +79,11 @@ class PartFiles:
 
 
 @contextmanager
-def receive(request: Request, files: JobFiles, settings: Settings, clip: str = "file") -> Iterator[Upload]:
-    """Receive the form, check the clip and the background image, and yield the upload.
+def receive(request: Request, files: JobFiles, settings: Settings) -> Iterator[Parts]:
+    """Receive the form into the job's folder, and yield its parts.
 
-    `clip` is the name of the form's field with the clip. In the block both files lie in their places.
-
-    Raises `InvalidInput` naming the field, `TooLarge`, `DiskFull`, `UnsupportedMediaType`, `BadRequest` or
-    OSError.
+    Raises `InvalidInput` for a part that is given twice, `TooLarge`, `DiskFull`, `UnsupportedMediaType`,
+    `BadRequest` or OSError.
     If receiving or the block fails, the files are deleted. After `SubmitOutcomeUnknown` they stay, because
     the job may be in the ledger and need them.
     """
@@ -95,11 +93,10 @@ def receive(request: Request, files: JobFiles, settings: Settings, clip: str = "
         space = FreeSpace(files.folder, settings.min_free_bytes)
         space.check(request.content_length or 0)
         form, uploads = _parse(request, space, settings.max_upload_bytes)
-        _place(form, uploads, files, clip)
-        found = _probe("file", files.clip, settings)
-        if "background" in uploads:
-            _probe("background", files.background, settings)
-        yield Upload({**form.to_dict(), "background_image": "background" in uploads}, found)
+        given = Counter(name for name, _ in [*form.items(multi=True), *uploads.items(multi=True)])
+        if repeated := next((name for name, times in given.items() if times > 1), None):
+            raise InvalidInput(repeated, "is given more than once")
+        yield Parts(form.to_dict(), {name: Path(each.stream.name) for name, each in uploads.items()})
 
 
 @contextmanager
@@ -134,24 +131,12 @@ def _parse(
     return form, uploads
 
 
-def _place(
-    form: MultiDict[str, str], uploads: MultiDict[str, FileStorage], files: JobFiles, clip: str
-) -> None:
-    """Move the files to their places. Raises `InvalidInput` if a field is wrong or missing."""
-    given = Counter(name for name, _ in [*form.items(multi=True), *uploads.items(multi=True)])
-    if repeated := next((name for name, times in given.items() if times > 1), None):
-        raise InvalidInput(repeated, "is given more than once")
-    if "background_image" in form:
-        raise InvalidInput("background_image", "is not a field of this request")
-    if clip not in uploads:
-        raise InvalidInput(clip, f"{clip} is missing: the clip, as a file")
-    places = {clip: files.clip, "background": files.background}
-    for name, upload in uploads.items():
-        if name not in places:
-            raise InvalidInput(name, "is not a file of this request")
-        call_in_thread(publish, Path(upload.stream.name), places[name])
+def place(source: Path, target: Path) -> None:
+    """Move a received file to its place in the job's folder."""
+    call_in_thread(publish, source, target)
 
 
-def _probe(field: Field, path: Path, settings: Settings) -> ClipInfo:
+def probe(field: str, path: Path, settings: Settings, *, picture: bool = False) -> ClipInfo:
+    """Return the properties of a received clip or picture. Raises `InvalidInput` that names the field."""
     with probe_slot(settings, access.owner()) as descriptors:
-        return probe_in_process(field, path, settings.limits, keep_open=descriptors)
+        return probe_in_process(field, path, settings.limits, picture=picture, keep_open=descriptors)

@@ -30,6 +30,8 @@ class ChatRunner:
     messages contain control tokens only if `control_tokens` is set.
     """
 
+    parameters = None
+
     def __init__(
         self,
         engine: ChatEngine,

@@ -186,6 +186,18 @@ class EngineDied(EngineFailed):
     """The engine has died and ended this attempt. Another worker continues the job."""
 
 
+class ModelFailed(JobFailed):
+    """The model of the job raised an error, or it returned something that its interface does not allow."""
+
+    code = "model_failed"
+
+
+class InvalidOptions(JobFailed):
+    """The worker's model refuses options that the API has checked against another version of the model."""
+
+    code = "invalid_options"
+
+
 class OutOfMemory(JobFailed):
     """The device or the machine has too little memory for this job. The worker continues."""
 

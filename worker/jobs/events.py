@@ -7,6 +7,7 @@ from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticSerializationError
 
 __all__ = [
@@ -112,7 +113,8 @@ class Token(Event):
 class Batch(Event):
     """The event of a finished batch of a video.
 
-    The batch had `frames` frames of the clip and `padded` frames of padding. `memory` is in bytes.
+    The batch had `frames` frames of the clip and `padded` frames of padding. `memory` is in bytes. `records`
+    are the lines that the batch adds to a result of records. The event omits them if they are not small.
     """
 
     type: ClassVar[str] = "batch"
@@ -121,6 +123,9 @@ class Batch(Event):
     padded: int
     seconds: float
     memory: dict[str, Any]
+    records: Annotated[
+        list[dict[str, Any]] | SkipJsonSchema[None], Field(exclude_if=lambda records: records is None)
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from worker.jobs.errors import Unsupported
 from worker.jobs.kinds import KINDS, model_of
+from worker.jobs.options import MATTING_OPTIONS, Option, options_of
 from worker.jobs.sampling import COMMON_PARAMETERS
 from worker.jobs.specs import JobSpec, read_spec
 from worker.jobs.stored import check_schema
@@ -75,10 +76,8 @@ class Record:
 
         They are those that this version knows.
         """
-        fields = KINDS[self.kind].spec.model_fields if self.kind in KINDS else {}
-        shown = {name for name, field in fields.items() if field.repr and name != "model"}
         spec = json.loads(self.spec_json)
-        return {name: spec[name] for name in spec if name in shown} if isinstance(spec, dict) else {}
+        return KINDS[self.kind].spec.shown(spec) if self.kind in KINDS and isinstance(spec, dict) else {}
 
     @property
     def terminal(self) -> bool:
@@ -158,6 +157,8 @@ class ModelCard:
     digest: str | None = None
     #: The names of the sampling parameters that its engine supports; None if the worker is too old to say.
     sampling: tuple[str, ...] | None = None
+    #: The JSON schema of its options; None for a kind without options, or if the worker is too old to say.
+    parameters: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         if self.sampling is not None:  # a list, if the card comes from JSON
@@ -167,6 +168,11 @@ class ModelCard:
     def supports(self) -> Collection[str]:
         """The names of the sampling parameters that its engine supports."""
         return COMMON_PARAMETERS if self.sampling is None else self.sampling
+
+    @property
+    def options(self) -> Mapping[str, Option]:
+        """The options of a frame model, by name. Workers of release 0.2.0 have the matting model."""
+        return options_of(MATTING_OPTIONS if self.parameters is None else self.parameters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,21 @@
 """The job specifications: validated bodies of chat and video requests."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     FailFast,
     Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
-    WithJsonSchema,
+    model_serializer,
+    model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from worker.jobs.errors import InvalidInput, Unsupported
 from worker.jobs.sampling import SamplingParams
@@ -36,18 +38,8 @@ ShortText = Annotated[str, StringConstraints(max_length=1024)]
 ModelName = Annotated[str, StringConstraints(max_length=256)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=0, le=9)]
-COLOUR_PATTERN = r"^#[0-9a-fA-F]{6}$"
-
-
-def _colour(text: str) -> str:
-    if not re.match(COLOUR_PATTERN, text):
-        raise PydanticCustomError("colour", "must be a colour as #rrggbb, such as #00b140")
-    return text
-
-
-Colour = Annotated[
-    str, AfterValidator(_colour), WithJsonSchema({"type": "string", "pattern": COLOUR_PATTERN})
-]
+#: The options that specs of release 0.2.0 have beside the other fields. Its workers read them there.
+FLAT_OPTIONS = ("effect", "background")
 
 
 class _Strict(BaseModel):
@@ -84,6 +76,12 @@ class JobSpec(_Strict):
         """The host and port in `webhook_url`; empty if there is no URL."""
         return re.split("[/?#]", (self.webhook_url or "").partition("//")[2], maxsplit=1)[0].lower()
 
+    @classmethod
+    def shown(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the job's document shows of a stored spec, which a newer version may have stored."""
+        shown = {name for name, field in cls.model_fields.items() if field.repr and name != "model"}
+        return {name: value for name, value in stored.items() if name in shown}
+
 
 class ChatJob(SamplingParams, JobSpec):
     """A conversation that the model continues with one answer."""
@@ -103,32 +101,65 @@ class Requested(_Strict):
 
 
 class VideoJob(JobSpec):
-    """An effect that is applied to every frame of an uploaded clip.
+    """A pass of an uploaded clip through a frame model.
 
-    `background` is the colour behind the person. `background_image` means that an image was uploaded instead.
-    `pad` says whether the short last batch is filled with its last frame or with zeros. `deinterlace` says
-    whether interlaced frames become progressive, and `odd_size` whether an odd width or height is padded or
-    scaled to the next even one.
+    `options` are the options of the model, as JSON values. `uploads` are the names of the options that were
+    uploaded as files. `pad` says whether the short last batch is filled with its last frame or with zeros.
+    `deinterlace` says whether interlaced frames become progressive, and `odd_size` whether an odd width or
+    height is padded or scaled to the next even one.
     """
 
     model_config = ConfigDict(strict=False)  # the fields of a form are text
 
     kind = "video"
 
-    effect: Literal["background", "blur", "matte"] = "background"
-    background: Colour = "#00b140"
-    background_image: bool = False
+    options: dict[str, JsonValue] = Field({}, repr=False)
+    uploads: tuple[str, ...] = ()
     pad: Literal["last", "zeros"] = "last"
     deinterlace: bool = True
     odd_size: Literal["pad", "scale"] = "pad"
     requested: Requested | None = Field(None, repr=False)
 
+    @classmethod
+    def shown(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the job's document shows of a stored spec, with the options beside the others."""
+        flat = {name: stored[name] for name in (*FLAT_OPTIONS, "background_image") if name in stored}
+        options = stored.get("options")
+        return super().shown(stored) | flat | (options if isinstance(options, dict) else {})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat(cls, stored: Any) -> Any:
+        """Gather the options that release 0.2.0 has beside the other fields."""
+        if not isinstance(stored, dict):
+            return stored
+        fields = dict(stored)
+        flat = {name: fields.pop(name) for name in FLAT_OPTIONS if name in fields}
+        image = ("background",) if fields.pop("background_image", False) else ()
+        together = {"options": flat | fields.get("options", {})}
+        return fields | together | {"uploads": (*image, *fields.get("uploads", ()))}
+
+    @model_serializer(mode="wrap")
+    def _to_flat(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Put these options back where workers of release 0.2.0 read them."""
+        fields: dict[str, Any] = serialize(self)
+        options, uploads = fields.pop("options", {}), list(fields.pop("uploads", ()))
+        fields |= {name: options.pop(name) for name in FLAT_OPTIONS if name in options}
+        if "background" in uploads:
+            uploads.remove("background")
+            fields["background_image"] = True
+        return fields | ({"options": options} if options else {}) | ({"uploads": uploads} if uploads else {})
+
 
 Spec = TypeVar("Spec", bound=JobSpec)
+Body = TypeVar("Body", bound=BaseModel)
 
 
-def validate(spec: type[Spec], body: Any) -> Spec:
-    """Return the job in a request's body. Raises `InvalidInput`, with the first field that is wrong."""
+def validate(spec: type[Body], body: Any) -> Body:
+    """Return the job, or the part of a job, in a request's body.
+
+    Raises `InvalidInput` that names the first wrong field.
+    """
     try:
         return spec.model_validate(body)
     except ValidationError as error:

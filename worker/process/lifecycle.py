@@ -119,9 +119,8 @@ class Lifecycle(bootsteps.StartStopStep):
         prompt = runner.prompt
         digest = hashlib.sha256(prompt.encode()).hexdigest() if prompt else None
         sampling = None if runner.sampling is None else tuple(sorted(runner.sampling))
-        self.parts.registry.publish_model(
-            ModelCard(card.model, card.kind, card.queue, runner.context_length, digest, sampling), prompt
-        )
+        facts = runner.context_length, digest, sampling, runner.parameters
+        self.parts.registry.publish_model(ModelCard(card.model, card.kind, card.queue, *facts), prompt)
 
     def start(self, worker: Any) -> None:
         """Show the worker as ready. Celery connects the consumer next."""

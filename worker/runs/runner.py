@@ -1,7 +1,7 @@
 """The interface of a runner, which connects a run to an engine that knows nothing of jobs and events."""
 
-from collections.abc import Callable, Collection
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
 
 from worker.runs.run import Run
 
@@ -35,6 +35,13 @@ class Runner(Protocol):
         """The names of the sampling parameters that the engine supports, or None for a kind without them.
 
         The API refuses all others.
+        """
+
+    @property
+    def parameters(self) -> Mapping[str, Any] | None:
+        """The JSON schema of the options that the model takes, or None for a kind without options.
+
+        The API shows them, and refuses jobs with others.
         """
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from threading import Timer
+from typing import TYPE_CHECKING, cast
 
 from worker.jobs.daemon_threads import DaemonThreads
 from worker.jobs.errors import (
@@ -25,6 +26,9 @@ from worker.video.decoding.options import ReadOptions
 from worker.video.pipeline import VideoPipeline
 from worker.video.publisher import RETRY, Publisher, StoreRetry, retry_while_unavailable
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
+
+if TYPE_CHECKING:
+    from worker.video.inference.composite import Effect
 
 __all__ = ["VideoRunner"]
 
@@ -49,6 +53,7 @@ class VideoRunner:
     context_length = None
     prompt = None
     sampling = None
+    parameters = None
 
     def __init__(
         self,
@@ -152,8 +157,10 @@ class VideoRunner:
             source=files.clip,
             target=files.result,
             work=files.work,
-            effect=spec.effect,
-            background=files.background if spec.background_image else _rgb(spec.background),
+            effect=cast("Effect", spec.options.get("effect", "background")),
+            background=files.upload("background")
+            if "background" in spec.uploads
+            else _rgb(str(spec.options.get("background", "#00b140"))),
             pad=spec.pad,
             options=ReadOptions(spec.deinterlace, spec.odd_size),
             done=run.record.done,

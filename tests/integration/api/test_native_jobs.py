@@ -168,11 +168,11 @@ def test_video_job_from_upload_to_byte_ranges(web: Web, tmp_path: Path) -> None:
     assert response.status_code == 202, response.text
     job_id = response.json()["id"]
     files = JobFiles.at(web.settings.media_dir, job_id)
-    assert (files.clip.read_bytes(), files.background.read_bytes()) == (clip, image)
+    assert (files.clip.read_bytes(), files.upload("background").read_bytes()) == (clip, image)
     assert sorted(path.name for path in files.folder.iterdir()) == ["background", "clip"]
     assert str(web.settings.home) not in response.text
     assert web.ledger.get(job_id).spec == VideoJob(
-        model="matte", background_image=True, pad="zeros", deinterlace=False, odd_size="scale"
+        model="matte", uploads=("background",), pad="zeros", deinterlace=False, odd_size="scale"
     )
 
     web.worker.claim(job_id)

@@ -73,7 +73,7 @@ def test_probe_waits_for_a_slot_while_others_are_served(web: Web, clip: bytes) -
     with ThreadPoolExecutor(1) as pool:
         with slots.wait():
             response = pool.submit(upload, web, clip)
-            eventually(lambda: list(web.settings.media_dir.glob("*/clip")), "the clip", TIMEOUT_S)
+            eventually(lambda: list(web.settings.media_dir.glob("*/part1")), "the clip", TIMEOUT_S)
             web.submit()  # a chat
             assert not response.done()
         assert response.result(TIMEOUT_S).status_code == 202

@@ -73,7 +73,8 @@ def test_video_parameters_reach_job(web: Web, clip: bytes) -> None:
         video = create(client, clip, model=openai.omit, extra_body=extra)
     record = web.ledger.get(job_of(video))
     assert isinstance(record.spec, VideoJob)
-    assert (record.spec.effect, record.spec.background, record.spec.pad) == ("blur", "#010203", "zeros")
+    assert record.spec.options == {"effect": "blur", "background": "#010203"}
+    assert record.spec.pad == "zeros"
     assert (record.spec.priority, record.spec.model) == (7, "matte")
     assert (video.seconds, video.size) == ("0.12", "64x48")  # those of the clip
     assert (web.settings.media_dir / record.id / "clip").read_bytes() == clip

@@ -202,7 +202,7 @@ def test_probe_image_returns_size(tmp_path: Path) -> None:
 def test_probe_image_refuses_other_files(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     with pytest.raises(InvalidInput, match="not an image") as caught:
         probe_image(make(tmp_path))
-    assert caught.value.field == "background"
+    assert caught.value.field == "file"
 
 
 def test_probe_image_refuses_too_many_pixels(tmp_path: Path) -> None:

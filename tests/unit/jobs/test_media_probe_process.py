@@ -24,14 +24,14 @@ from worker.jobs.errors import BadVideo, InvalidInput
 from worker.jobs.limits import Limits
 from worker.jobs.media.probe.clip_info import ClipInfo
 from worker.jobs.media.probe.confinement import landlock_version
-from worker.jobs.media.probe.probe_process import MAX_WALL_S, Field, probe_in_process
+from worker.jobs.media.probe.probe_process import MAX_WALL_S, probe_in_process
 from worker.video.decoding.decoder import ClipDecoder
 from worker.video.decoding.image import decode_image
 
 LIMITS = Limits(max_pixels=64 * 48, max_frames=50, max_duration_s=10, max_streams=4)
 
 #: Files whose header alone shows that they exceed the limits. Each is a few KB, but the black image is 1 MB.
-BOMBS: dict[str, tuple[Field, Callable[[Path], Path], str]] = {
+BOMBS: dict[str, tuple[str, Callable[[Path], Path], str]] = {
     "index": ("file", lambda path: raw_mp4(path, 50_000_000), "50000000 frames: more than 50"),
     "frames": ("file", lambda path: raw_mp4(path, 51), "51 frames: more than 50"),
     "pixels": ("file", lambda path: raw_mp4(path, 1, width=65_534), "no size, or more than 3072 pixels"),
@@ -58,7 +58,7 @@ BOMBS: dict[str, tuple[Field, Callable[[Path], Path], str]] = {
 def test_probe_process_refuses_bomb(tmp_path: Path, bomb: str) -> None:
     field, make, message = BOMBS[bomb]
     with pytest.raises(InvalidInput, match=message) as caught:
-        probe_in_process(field, make(tmp_path / "upload.mp4"), LIMITS)
+        probe_in_process(field, make(tmp_path / "upload.mp4"), LIMITS, picture=field == "background")
     assert caught.value.field == field
 
 
@@ -67,14 +67,15 @@ def test_probe_process_accepts_files_within_limits(tmp_path: Path) -> None:
     found = ClipInfo(64, 48, frames=50, rate=Fraction(25), duration_s=2.0, codec="h264")
     assert probe_in_process("file", clip, LIMITS) == found
     assert probe_in_process("file", many_streams(tmp_path / "clip.mkv", 4), LIMITS).frames is None
-    assert probe_in_process("background", black_png(tmp_path / "image.png", 48), LIMITS) == ClipInfo(48, 48)
+    image = black_png(tmp_path / "image.png", 48)
+    assert probe_in_process("background", image, LIMITS, picture=True) == ClipInfo(48, 48)
 
 
 def test_probe_process_accepts_files_of_the_largest_size(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [gradient(0, 3840, 2160)])
     assert probe_in_process("file", clip, Limits()).width == 3840
     image = black_png(tmp_path / "image.png", 2880)
-    assert probe_in_process("background", image, Limits()) == ClipInfo(2880, 2880)
+    assert probe_in_process("background", image, Limits(), picture=True) == ClipInfo(2880, 2880)
 
 
 def test_probe_process_accepts_false_headers(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_probe_process_limits_memory(tmp_path: Path) -> None:
         "from worker.jobs.media.probe.probe_process import probe_in_process\n"
         "from worker.jobs.limits import Limits\n"
         "for field, path in zip(('file', 'file', 'background'), sys.argv[1:]):\n"
-        "    try: probe_in_process(field, Path(path), Limits())\n"
+        "    try: probe_in_process(field, Path(path), Limits(), picture=field == 'background')\n"
         "    except InvalidInput: print('refused')\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"
     )
@@ -146,8 +147,8 @@ def attempt(action):
     except PermissionError:
         return "denied"
     return "done"
-def hostile_probe(field, path, limits):
-    raise InvalidInput(field, " ".join(attempt(action) for action in (
+def hostile_probe(path, *_):
+    raise InvalidInput("file", " ".join(attempt(action) for action in (
         lambda: open(path).close(),
         lambda: open(path, "a"),
         lambda: open(path.with_name("other")),
@@ -204,7 +205,7 @@ PLAYLISTS = {
 @pytest.mark.parametrize("field", ["file", "background"])
 @pytest.mark.parametrize("playlist", PLAYLISTS)
 def test_probe_process_opens_no_referenced_file(
-    tmp_path: Path, listener: socket.socket, playlist: str, field: Field
+    tmp_path: Path, listener: socket.socket, playlist: str, field: str
 ) -> None:
     """The worker, which opens files without a probe, does not follow references either."""
     other = make_clip(tmp_path / "clip1.mp4", [gradient(0)] * 3)
@@ -212,7 +213,7 @@ def test_probe_process_opens_no_referenced_file(
     path = tmp_path / f"upload.{playlist}"
     path.write_text(PLAYLISTS[playlist].format(url=f"http://127.0.0.1:{port}/a.ts", file=other, port=port))
     with pytest.raises(InvalidInput, match=r"not a video|not an image"):
-        probe_in_process(field, path, Limits())
+        probe_in_process(field, path, Limits(), picture=field == "background")
     with pytest.raises(BadVideo):
         decode_image(path) if field == "background" else ClipDecoder(path)
     with pytest.raises(BlockingIOError):

@@ -13,7 +13,7 @@ from tests.support.job_ids import A, B
 from tests.support.s3 import S3Server
 from tests.support.video.small_disk import ROOM, small_disk
 from worker.jobs.errors import ConfigurationError, DiskFull, MediaUnavailable, QueueFull, SubmitOutcomeUnknown
-from worker.jobs.media.files import JobFiles, Media
+from worker.jobs.media.files import VIDEO, JobFiles, Media
 from worker.jobs.media.object_store import PART_BYTES, ObjectStore
 from worker.jobs.media.open import open_media_store
 from worker.jobs.media.remote import RemoteMedia
@@ -64,7 +64,7 @@ def submit(media: Media, job_id: str = A) -> JobFiles:
     files = media.files(job_id)
     with files.for_upload():
         files.clip.write_bytes(b"a clip")
-        files.background.write_bytes(b"an image")
+        files.upload("background").write_bytes(b"an image")
         with files.store_inputs():
             pass
     return files
@@ -156,7 +156,7 @@ def test_remote_files_are_staged_only_while_checked_out(media: Media, remote_set
     uploaded = submit(media)
     files = media.files(A)
     with files.checked_out():
-        assert (files.clip.read_bytes(), files.background.read_bytes()) == (b"a clip", b"an image")
+        assert (files.clip.read_bytes(), files.upload("background").read_bytes()) == (b"a clip", b"an image")
         assert staged(remote_settings) == {files.folder.name, f"{files.folder.name}.lock"}
     assert staged(remote_settings) == set()
     assert not uploaded.folder.exists()
@@ -234,20 +234,20 @@ def test_remote_result_exists_from_publish_to_removal(media: Media) -> None:
     files = submit(media)
     with files.checked_out():
         with pytest.raises(FileNotFoundError):
-            files.video()
+            files.finished(VIDEO)
         partial = files.folder / "partial"
         partial.write_bytes(b"a video")
         files.publish(partial, files.result)
-        assert read_all(media.files(A).video()) == b"a video"
+        assert read_all(media.files(A).finished(VIDEO)) == b"a video"
         with media.files(A).checked_out():
             pass
     media.files(A).remove_inputs()
     with media.files(A).checked_out():
         assert not media.files(A).clip.exists()
-    assert read_all(media.files(A).video()) == b"a video"
+    assert read_all(media.files(A).finished(VIDEO)) == b"a video"
     media.files(A).remove_result()
     with pytest.raises(FileNotFoundError):
-        media.files(A).video()
+        media.files(A).finished(VIDEO)
 
 
 def test_remote_media_lists_jobs_with_files(media: Media) -> None:

@@ -27,6 +27,7 @@ from worker.jobs.ledger.appends import json_fields
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.options import MATTING_OPTIONS, options_of
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard, Record, WorkerCard
 from worker.jobs.settings import Settings
@@ -166,7 +167,7 @@ def test_defaults_of_stored_specs_belong_to_the_major_number() -> None:
     """A stored spec does not have them, so a change would give waiting jobs another meaning: see `SCHEMA`."""
     common = {"priority": 5, "webhook_url": None, "timeout_s": None, "max_queue_s": None, "model": None}
     chat = {"max_tokens": 256, "min_tokens": 0, "ignore_eos": False, "temperature": 1.0, "top_p": 1.0}
-    video = {"effect": "background", "background": "#00b140", "background_image": False, "pad": "last"}
+    video = {"pad": "last", "deinterlace": True, "odd_size": "pad"}
     defaults: dict[str, dict[str, Any]] = {
         "chat": common | chat | {"seed": None, "stop": []},
         "video": common | video | {"requested": None},
@@ -176,6 +177,26 @@ def test_defaults_of_stored_specs_belong_to_the_major_number() -> None:
     for kind, expected in defaults.items():
         stored = read_spec(KINDS[kind].spec, json.dumps(required[kind])).model_dump()
         assert {name: stored[name] for name in expected} == expected
+    options = {option.name: option.schema["default"] for option in options_of(MATTING_OPTIONS).values()}
+    assert options == {"effect": "background", "background": "#00b140"}
+
+
+def test_video_spec_of_release_0_2_0_is_read_and_written() -> None:
+    """Its workers read the options of the matting model beside the other fields."""
+    stored = {"pad": "zeros", "effect": "blur", "background": "#010203", "background_image": True}
+    spec = read_spec(VideoJob, json.dumps(stored))
+    assert spec.options == {"effect": "blur", "background": "#010203"}
+    assert spec.uploads == ("background",)
+    assert json.loads(spec.model_dump_json(exclude_defaults=True)) == stored
+
+
+def test_video_spec_keeps_options_of_every_model() -> None:
+    options = {"background": True, "strength": 0.5}
+    spec = VideoJob(priority=7, options=options, uploads=("background", "mask"))
+    stored = spec.model_dump_json(exclude_defaults=True)
+    assert read_spec(VideoJob, stored) == spec
+    others = {"uploads": ["mask"], "background_image": True, "priority": 7}
+    assert VideoJob.shown(json.loads(stored)) == options | others
 
 
 # A higher major number, and specs that cannot be read for another reason.

@@ -318,7 +318,7 @@ def test_event_examples_cover_every_type() -> None:
 def test_http_page_names_every_field_code_and_metric() -> None:
     page = (ROOT / "docs" / "http-api.md").read_text()
     named = set(re.findall(r"`([\w./-]+)`", page))
-    internal = {"background_image", "requested"}
+    internal = {"options", "requested"}
     models = (JobDocument, BatchMemoryDocument, ChatJob, VideoJob)
     assert {name for model in models for name in model.model_fields} - internal <= named
     assert {name for card in (WorkerCard, QueueInfo) for name in card.__dataclass_fields__} <= named

@@ -16,7 +16,7 @@ from tests.support.video.jobs import WAIT_S, VideoHarness
 from tests.support.video.pipeline import STUB, StubVideoModel, stub_pipeline
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.media.files import JobFiles
+from worker.jobs.media.files import VIDEO, JobFiles
 from worker.jobs.media.object_store import TIMEOUT_S, ObjectStore
 from worker.jobs.media.open import open_media_store
 from worker.jobs.media.remote import RemoteMedia
@@ -70,7 +70,7 @@ def harness(
 
 
 def download(files: JobFiles, path: Path) -> Path:
-    video = files.video()
+    video = files.finished(VIDEO)
     assert isinstance(video, StoredFile)
     path.write_bytes(b"".join(video.blocks()))
     return path

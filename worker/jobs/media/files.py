@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,11 +16,16 @@ from worker.jobs.ids import checked_job_id
 from worker.jobs.media.durable import publish
 from worker.jobs.media.stored_file import StoredFile
 
-__all__ = ["NO_ROOM", "JobFiles", "Media", "rollback_unless_unknown"]
+__all__ = ["NO_ROOM", "RECORDS", "RESULTS", "VIDEO", "JobFiles", "Media", "rollback_unless_unknown"]
 
 #: Error numbers of the operating system for a file that cannot grow: the disk is full, or a quota or the file
 #: size limit is reached.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+#: The content types of results, and the names of their files.
+VIDEO, RECORDS = "video/mp4", "application/x-ndjson"
+RESULTS = {VIDEO: "result.mp4", RECORDS: "result.ndjson"}
+#: The names that an option with a file can have. They become parts of file names.
+OPTION = re.compile(r"\w{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +51,28 @@ class JobFiles:
         """The clip that the client uploaded."""
         return self.folder / "clip"
 
+    def upload(self, option: str) -> Path:
+        """Return the file that the client uploaded as this option. Raises ValueError if it is no name."""
+        if not OPTION.fullmatch(option):
+            raise ValueError(f"{option!r} cannot be the name of an option")
+        # The name of a background is older than the other options.
+        return self.folder / (option if option == "background" else f"upload-{option}")
+
     @property
-    def background(self) -> Path:
-        """The background image, if the client uploaded one."""
-        return self.folder / "background"
+    def inputs(self) -> list[Path]:
+        """The clip and the other uploaded files that are in `folder`."""
+        paths = [self.clip, self.upload("background"), *sorted(self.folder.glob("upload-*"))]
+        return [path for path in paths if path.exists()]
 
     @property
     def result(self) -> Path:
         """The finished video. It appears complete or not at all."""
-        return self.folder / "result.mp4"
+        return self.folder / RESULTS[VIDEO]
+
+    @property
+    def records(self) -> Path:
+        """The finished records, a line of JSON for each frame. They appear complete or not at all."""
+        return self.folder / RESULTS[RECORDS]
 
     @property
     def work(self) -> Path:
@@ -62,8 +81,8 @@ class JobFiles:
 
     @property
     def input_bytes(self) -> int:
-        """The bytes of the clip and the background in `folder`."""
-        return sum(path.stat().st_size for path in (self.clip, self.background) if path.exists())
+        """The bytes of `inputs`."""
+        return sum(path.stat().st_size for path in self.inputs)
 
     @contextmanager
     def for_upload(self) -> Iterator[None]:
@@ -99,24 +118,26 @@ class JobFiles:
         """
         publish(partial, target)
 
-    def video(self) -> Path | StoredFile:
-        """Return the finished video. Raises FileNotFoundError and `MediaUnavailable`."""
-        self.result.stat()
-        return self.result
+    def finished(self, content_type: str) -> Path | StoredFile:
+        """Return the finished result of this type. Raises FileNotFoundError and `MediaUnavailable`."""
+        path = self.folder / RESULTS[content_type]
+        path.stat()
+        return path
 
     def remove_work(self) -> None:
         """Remove the files that only a later attempt would need, if there are any."""
         shutil.rmtree(self.work, ignore_errors=True)
 
     def remove_inputs(self) -> None:
-        """Remove everything but the finished video, if there is anything. Raises `MediaUnavailable`."""
-        self.clip.unlink(missing_ok=True)
-        self.background.unlink(missing_ok=True)
+        """Remove everything but the result, if there is anything. Raises `MediaUnavailable`."""
+        for path in self.inputs:
+            path.unlink(missing_ok=True)
         self.remove_work()
 
     def remove_result(self) -> None:
-        """Remove the finished video if there is one. Raises `MediaUnavailable`."""
+        """Remove the finished video or records if there are any. Raises `MediaUnavailable`."""
         self.result.unlink(missing_ok=True)
+        self.records.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove all files of the job, if there are any. Raises `MediaUnavailable`."""

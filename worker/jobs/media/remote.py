@@ -14,7 +14,7 @@ from pathlib import Path
 
 from worker.jobs.errors import DiskFull
 from worker.jobs.ids import checked_job_id, is_job_id
-from worker.jobs.media.files import NO_ROOM, JobFiles, rollback_unless_unknown
+from worker.jobs.media.files import NO_ROOM, RESULTS, JobFiles, rollback_unless_unknown
 from worker.jobs.media.object_store import ObjectStore
 from worker.jobs.media.staging import staging_folder
 from worker.jobs.media.stored_file import StoredFile
@@ -69,11 +69,10 @@ class RemoteFiles(JobFiles):
 
     @contextmanager
     def store_inputs(self) -> Iterator[None]:
-        """Upload the clip and the background. Remove them from the store again if the block raises."""
+        """Upload the inputs. Remove them from the store again if the block raises."""
         with rollback_unless_unknown(self.remove):
-            for path in (self.clip, self.background):
-                if path.exists():
-                    self.store.put(path, self._key(path))
+            for path in self.inputs:
+                self.store.put(path, self._key(path))
             yield
 
     @contextmanager
@@ -99,22 +98,24 @@ class RemoteFiles(JobFiles):
         self.store.put(partial, key)
         partial.rename(target)
 
-    def video(self) -> Path | StoredFile:
-        """Return the finished video. Raises FileNotFoundError and `MediaUnavailable`."""
-        return self.store.file(self._key(self.result))
+    def finished(self, content_type: str) -> Path | StoredFile:
+        """Return the finished result of this type. Raises FileNotFoundError and `MediaUnavailable`."""
+        return self.store.file(f"{self.job_id}/{RESULTS[content_type]}")
 
     def remove_work(self) -> None:
         """Remove the files that only a later attempt would need."""
         self.store.remove(self._key(self.work))
 
     def remove_inputs(self) -> None:
-        """Remove everything but the finished video from the store."""
-        for path in (self.clip, self.background, self.work):
-            self.store.remove(self._key(path))
+        """Remove everything but the result from the store."""
+        found = {name.partition("/")[0] for name in self.store.list(self.job_id)}
+        for name in found - {*RESULTS.values()}:
+            self.store.remove(f"{self.job_id}/{name}")
 
     def remove_result(self) -> None:
-        """Remove the finished video."""
-        self.store.remove(self._key(self.result))
+        """Remove the finished video or records."""
+        for path in (self.result, self.records):
+            self.store.remove(self._key(path))
 
     def remove(self) -> None:
         """Remove all files of the job from the store."""
@@ -139,7 +140,7 @@ class RemoteFiles(JobFiles):
         work file ends with its size. A file whose size differs is skipped. So is a name that Stoker does not
         use, because a name such as `../x` would leave the staging folder.
         """
-        if not re.fullmatch(r"clip|background|work(/[\w-][\w.-]*)+", name):
+        if not re.fullmatch(r"clip|background|upload-\w+|work(/[\w-][\w.-]*)+", name):
             return None
         if name.startswith(f"{self.work.name}/"):
             name, _, full_size = name.rpartition(".")

@@ -81,7 +81,7 @@ def probe(path: Path, limits: Limits = DEFAULTS) -> ClipInfo:
 def probe_image(path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
     """Return the width and height in pixels of the image (PNG, JPEG, WebP, BMP or GIF) at `path`.
 
-    Raises `InvalidInput("background", ...)` if the file is not such an image, or is too large.
+    Raises `InvalidInput("file", ...)` if the file is not such an image, or is too large.
     """
     try:
         with open_media(path, IMAGES, limits) as container:
@@ -90,18 +90,16 @@ def probe_image(path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
     except MemoryError:
         raise
     except (av.FFmpegError, IndexError) as error:
-        raise InvalidInput(
-            "background", "The background is not an image in a format that is read here."
-        ) from error
+        raise InvalidInput("file", "The file is not an image in a format that is read here.") from error
     if not 0 < width * height <= limits.max_pixels:
-        raise InvalidInput("background", f"The background has more than {limits.max_pixels} pixels.")
+        raise InvalidInput("file", f"The image has more than {limits.max_pixels} pixels.")
     try:  # decode the image only after its size is known to be acceptable
         with open_media(path, IMAGES, limits) as container:
             # Each thread of a decoder would take address space, which the probe has little of.
             container.streams.video[0].codec_context.thread_count = 1
             next(container.decode(video=0))
     except (av.FFmpegError, StopIteration):
-        raise InvalidInput("background", "the image cannot be decoded") from None
+        raise InvalidInput("file", "The image cannot be decoded.") from None
     return width, height
 
 

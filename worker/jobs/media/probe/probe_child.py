@@ -31,20 +31,20 @@ MAX_CPU_S = 10
 def main(request_json: str) -> dict[str, Any]:
     """Return what was `found` in the upload, or in one sentence why it is `refused`."""
     request = json.loads(request_json)
-    field, path, limits = request["field"], Path(request["path"]), Limits(**request["limits"])
+    path, limits = Path(request["path"]), Limits(**request["limits"])
     limit_resources({resource.RLIMIT_AS: MAX_BYTES, resource.RLIMIT_CPU: MAX_CPU_S})
     # Besides the file, Python and PyAV read their own modules when they need them.
     confine(path, Path(os.__file__).parent, Path(av.__file__).parent)
     try:
-        return {"found": _probe(field, path, limits).to_json()}
+        return {"found": _probe(path, limits, request["picture"]).to_json()}
     except MemoryError:
-        return {"refused": str(too_costly(field))}
+        return {"refused": str(too_costly())}
     except InvalidInput as error:
         return {"refused": str(error)}
 
 
-def _probe(field: str, path: Path, limits: Limits) -> ClipInfo:
-    if field == "file":
+def _probe(path: Path, limits: Limits, picture: bool) -> ClipInfo:
+    if not picture:
         return probe(path, limits)
     width, height = probe_image(path, limits)
     return ClipInfo(width=width, height=height)

@@ -11,16 +11,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
 from worker.jobs.media.probe.clip_info import ClipInfo
 from worker.jobs.media.probe.confinement import bare_environment
 
-__all__ = ["Field", "probe_in_process", "too_costly"]
-
-Field = Literal["file", "background"]
+__all__ = ["probe_in_process", "too_costly"]
 
 #: Longer than the CPU time of the child process, because the machine may be busy.
 MAX_WALL_S = 60.0
@@ -30,15 +27,16 @@ COMMAND = (sys.executable, "-m", "worker.jobs.media.probe.probe_child")
 
 
 def probe_in_process(
-    field: Field,
+    field: str,
     path: Path,
     limits: Limits,
     *,
+    picture: bool = False,
     keep_open: Sequence[int] = (),
     max_wall_s: float = MAX_WALL_S,
     command: Sequence[str] = COMMAND,
 ) -> ClipInfo:
-    """Return the properties of the upload at `path`.
+    """Return the properties of the clip at `path`, or of the `picture`, that the form has as `field`.
 
     The child process may take `max_wall_s` seconds. It has none of this process's environment, which holds
     secrets. Of this process's open files it keeps those in `keep_open`, such as locked files: if this process
@@ -47,7 +45,7 @@ def probe_in_process(
     Raises `InvalidInput(field, ...)` if the upload could never become part of a job, and RuntimeError if the
     child process crashes.
     """
-    request = json.dumps({"field": field, "path": str(path), "limits": asdict(limits)})
+    request = json.dumps({"picture": picture, "path": str(path), "limits": asdict(limits)})
     try:
         run = subprocess.run(  # noqa: S603  # the command is not the client's
             [*command, request],
@@ -69,7 +67,7 @@ def probe_in_process(
     return ClipInfo.from_json(answer["found"])
 
 
-def too_costly(field: str) -> InvalidInput:
+def too_costly(field: str = "file") -> InvalidInput:
     """Return the error for an upload that takes more than the child process has."""
     reason = "The file has too many streams, or takes too much time or memory to be looked at."
     return InvalidInput(field, reason)
