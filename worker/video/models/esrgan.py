@@ -27,8 +27,8 @@ __all__ = ["EsrganSlim"]
 class EsrganSlim(FrameModel):
     """A `FrameModel` for frames of any size. It has no options.
 
-    It processes one frame at a time, because its intermediate results need about 2 kB per pixel, which is
-    1.9 GB for a frame of 1280x720. Whole batches are not faster, except for small frames on a GPU.
+    It processes one frame at a time, because its intermediate results need about 1.8 kB per pixel, which is
+    1.7 GB for a frame of 1280x720. Whole batches are not faster, except for small frames on a GPU.
 
     On a CPU it computes in float32, and its values (0 to 255) are within 0.001 of the original's. On a GPU
     torch's convolutions use TF32, unless other code of the process has disabled it. TF32 triples the speed
