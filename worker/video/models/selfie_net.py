@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
+from worker.video.models.same_conv import SameConv
+
 __all__ = ["SIDE", "SelfieNet"]
 
 #: Width and height of the net's input and output, in pixels.
@@ -53,20 +55,6 @@ class SelfieNet(nn.Module):
         y = F.relu(self.head(y)) * torch.sigmoid(self.gate(_mean(y)))
         y = self.up1(self.up2(self.up3(y, eighth), quarter), half)
         return torch.sigmoid(self.last(y))
-
-
-class SameConv(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding, which is one-sided at stride 2 on even sizes."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(inputs, outputs, kernel, stride=stride, groups=groups)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `x` (N,inputs,H,W) to (N,outputs,⌈H/stride⌉,⌈W/stride⌉)."""
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        rows, columns = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[2:])
-        x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
-        return super().forward(x)
 
 
 class SqueezeExcite(nn.Module):
