@@ -37,6 +37,23 @@ MODELS = (
         ),
     ),
     Asset(
+        "face_landmarks",
+        Wheel("mediapipe==0.10.21"),
+        "Apache-2.0",
+        (
+            AssetFile(
+                "mediapipe/modules/face_detection/face_detection_short_range.tflite",
+                229_714,
+                "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
+            ),
+            AssetFile(
+                "mediapipe/modules/face_landmark/face_landmark.tflite",
+                1_242_398,
+                "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
+            ),
+        ),
+    ),
+    Asset(
         "esrgan-slim-x2",
         NpmPackage("@upscalerjs/esrgan-slim@1.0.0"),
         "MIT",

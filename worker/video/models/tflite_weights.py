@@ -1,4 +1,4 @@
-"""Reads the convolution weights of a tflite file in the order of its graph."""
+"""Reads the weights of the convolutions and PReLUs of a tflite file in the order of its graph."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CONVOLUTIONS = {
 def read_weights(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights in the tflite file at `path` as a state dict of float32 tensors.
 
-    `like` is the model's state dict. It gives the names and shapes, in the order of the file's convolutions.
+    `like` is the model's state dict. It gives the names and shapes, in the order of the file's layers.
     Raises `ModelMissing` if the file is not tflite or holds tensors of other shapes.
     """
     content = path.read_bytes()
@@ -38,7 +38,7 @@ def read_weights(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _tensors(content: bytes) -> Iterator[Tensor]:
-    """Yield the weight and the bias of each convolution, with their axes in torch's order."""
+    """Yield the weights of each layer, with their axes in torch's order: of a convolution also the bias."""
     model = tflite.Model.GetRootAsModel(content, 0)
     graph = model.Subgraphs(0)
     half: dict[int, int] = {}  # index of a DEQUANTIZE's float32 output -> index of its float16 input
@@ -52,6 +52,9 @@ def _tensors(content: bytes) -> Iterator[Tensor]:
             weight, bias = (operator.Inputs(slot) for slot in (1, 2))
             yield _tensor(model, graph, half.get(weight, weight)).permute(_CONVOLUTIONS[kind]).contiguous()
             yield _tensor(model, graph, half.get(bias, bias))
+        elif kind == tflite.BuiltinOperator.PRELU:
+            slopes = operator.Inputs(1)  # (1,1,channels)
+            yield _tensor(model, graph, half.get(slopes, slopes)).flatten()
 
 
 def _tensor(model: Any, graph: Any, index: int) -> Tensor:
