@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from worker.jobs.errors import EngineFailed
 from worker.jobs.media.probe.probe import open_media
 from worker.video.decoding.header import ClipHeader
+from worker.video.encoding.decoding_times import decoding_times
 from worker.video.encoding.tags import keep_tags
 from worker.video.encoding.track_copy import TrackCopy
 from worker.video.tracks.tracks import OPTIONS
@@ -77,19 +78,15 @@ def join(source: Path, clip: ClipHeader, parts: Parts, target: Path) -> None:
 
 
 def _packets(segments: Sequence[Path], clip: ClipHeader, end: int) -> Iterator[Packet[VideoStream]]:
-    """Yield all packets in decoding order, with timestamps in ticks from the clip's start.
-
-    H.264 requires that decoding times (dts) rise and that no packet is displayed (pts) before it is decoded.
-    Therefore: dts of the n-th packet = pts of the n-th frame displayed, minus the largest difference by which
-    a packet would be late. An MP4 file states the differences of decoding times, and the duration of the last
-    packet. So their sum is the time for which all frames are displayed.
-    """
+    """Yield all packets in decoding order, with timestamps in ticks from the clip's start."""
     coded = [packet.pts or 0 for packet in _coded(segments, clip)]
-    shown = sorted(coded)
-    delay = max((time - pts for time, pts in zip(shown, coded, strict=True)), default=0)
-    spans = {start: later - start for start, later in pairwise([*shown, end - clip.start])}
-    for packet, time in zip(_coded(segments, clip), shown, strict=True):
-        packet.dts, packet.duration = time - delay, spans[time if time == shown[-1] else packet.pts or 0]
+    if not coded:
+        return
+    times, last_duration = decoding_times(coded, end - clip.start)
+    spans = {start: later - start for start, later in pairwise([*sorted(coded), end - clip.start])}
+    durations = [*(spans[pts] for pts in coded[:-1]), last_duration]
+    for packet, time, duration in zip(_coded(segments, clip), times, durations, strict=True):
+        packet.dts, packet.duration = time, duration
         yield packet
 
 
