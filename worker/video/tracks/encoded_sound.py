@@ -48,7 +48,7 @@ class EncodedSound:
         self._timeline = Timeline(self._rate)
         self._resampler: AudioResampler | None = None
         self._form: tuple[int, str, str] | None = None
-        self._times = SoundTimes()
+        self._times = SoundTimes(first.sample_rate)
         self._length = SoundLength(limits)
         self._encoder = output.add_stream("aac", rate=self._rate, layout=self._layout)
         bits_s = min(CHANNEL_BITS_S, 4 * self._rate)
