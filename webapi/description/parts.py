@@ -10,6 +10,8 @@ __all__ = [
     "EVENT_STREAM",
     "JSON",
     "MP4",
+    "NDJSON",
+    "RECORDS",
     "SVG",
     "TEXT",
     "Json",
@@ -23,8 +25,10 @@ __all__ = [
 
 Json = dict[str, Any]
 
-JSON, MP4, EVENT_STREAM, SVG = "application/json", "video/mp4", "text/event-stream", "image/svg+xml"
+JSON, EVENT_STREAM, SVG = "application/json", "text/event-stream", "image/svg+xml"
+MP4, NDJSON = "video/mp4", "application/x-ndjson"
 TEXT: Json = {"type": "string"}
+RECORDS: Json = TEXT | {"description": "A line of JSON for each frame, with its `frame` and `time`."}
 #: Raw bytes. OpenAPI 3.1 needs no schema for them; this one stands where a schema is required.
 BINARY: Json = {"type": "string", "contentMediaType": "application/octet-stream"}
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from webapi.description.parts import Json
 from webapi.keys.key import Scope
+from worker.jobs.records import ModelCard
 
 __all__ = ["AnswerSpec", "Body", "Route", "describe", "require_descriptions", "route_of"]
 
@@ -31,13 +32,14 @@ class AnswerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A request body: the JSON of a `model`, or a multipart form with the schema `form`.
+    """A request body: the JSON of a `model`, or a multipart form.
 
-    `example` is the name of the form's example in `examples.json`.
+    `form` returns the form's schema for the cards of live models, and the name of the default one. `example`
+    is the name of the form's example in `examples.json`.
     """
 
     model: type[BaseModel] | None = None
-    form: Json | None = None
+    form: Callable[[Sequence[ModelCard], str], Json] | None = None
     example: str = ""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from webapi.auth import access
 from webapi.documents.jobs import ChatResultDocument
-from webapi.http.video_response import check_succeeded
+from webapi.http.result_file import check_succeeded
 from webapi.services.backend import Backend
 from worker.jobs.errors import InvalidInput, PromptTooLong
 from worker.jobs.records import ModelCard, Record

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask.typing import ResponseReturnValue
 
-from webapi.http.video_response import video_file
+from webapi.http.result_file import result_file
 from webapi.kinds import chat
 from webapi.services.backend import Backend
 from worker.jobs.errors import Unsupported
@@ -36,7 +36,7 @@ class ApiKind:
 #: What the API does with each kind of `worker.jobs.kinds.KINDS`, by its name.
 API_KINDS: Mapping[str, ApiKind] = {
     ChatJob.kind: ApiKind(chat.result, chat.admit),
-    VideoJob.kind: ApiKind(video_file),
+    VideoJob.kind: ApiKind(result_file),
 }
 
 

@@ -10,18 +10,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from webapi.auth import access
-from webapi.description.parts import BINARY, MP4, SVG, TEXT, header, parameter
+from webapi.description.parts import SVG, TEXT, header, parameter
 from webapi.description.route import AnswerSpec, Body, describe
 from webapi.documents.jobs import ChatResultDocument, JobDocument, JobPageDocument, PageLinksDocument
 from webapi.documents.memory import MemoryDocument
 from webapi.documents.memory_plot import memory_plot
 from webapi.http.bodies import json_body, query
-from webapi.http.video_response import VIDEO_ANSWERS
+from webapi.http.result_file import FILE_ANSWERS, FILES
 from webapi.kinds.table import find_api_kind
 from webapi.native.job_path import JobPart
 from webapi.native.submit_response import SUBMIT_ERRORS, SUBMITTED, submit_response
 from webapi.services.backend import current_backend
-from webapi.submission.clip_form import ClipForm, form_of
+from webapi.submission.clip_form import ClipForm
 from webapi.submission.clips import submit_clip
 from webapi.submission.request_preferences import PREFERENCES, read_idempotency_key
 from webapi.submission.submit import cancel as cancel_job
@@ -37,9 +37,7 @@ logger = logging.getLogger(__name__)
 routes = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 routes.record(lambda state: state.app.url_map.converters.update(job=JobPart))
 
-VIDEO_FORM = form_of(
-    {"file": BINARY | {"description": "The clip. Its file name is ignored."}}, required="file", extra=False
-)
+VIDEO_FORM = ClipForm("file")
 
 
 @routes.post("/chat")
@@ -55,13 +53,13 @@ def submit_chat() -> ResponseReturnValue:
     "submit",
     SUBMITTED,
     (*SUBMIT_ERRORS, 507),
-    Body(form=VIDEO_FORM, example="VideoForm"),
+    Body(form=VIDEO_FORM.schema, example="VideoForm"),
     parameters=PREFERENCES,
     submits=VideoJob.kind,
 )
 def submit_video() -> ResponseReturnValue:
     """Submit a video job, with its clip as a file."""
-    return submit_response(submit_clip(current_backend(), ClipForm("file")))
+    return submit_response(submit_clip(current_backend(), VIDEO_FORM))
 
 
 def _document(record: Record) -> dict[str, Any]:
@@ -115,21 +113,21 @@ def list_jobs() -> ResponseReturnValue:
 @routes.get("/<job_id>/result")
 @describe(
     "read",
-    VIDEO_ANSWERS
+    FILE_ANSWERS
     | {
         200: AnswerSpec(
-            "The text of a chat, or the video.",
+            "The text of a chat, the video, or the records of a model that finds facts.",
             ChatResultDocument,
-            {"Accept-Ranges": header("For a video: the route supports byte ranges.", required=False)},
-            {MP4: BINARY},
+            {"Accept-Ranges": header("For a file: the route supports byte ranges.", required=False)},
+            FILES,
         )
     },
     (404, 409, 416),
-    parameters=(parameter("Range", "The range of bytes of a video: `bytes=0-1023`."),),
+    parameters=(parameter("Range", "The range of bytes of a file: `bytes=0-1023`."),),
     reads=True,
 )
 def result(job_id: str) -> ResponseReturnValue:
-    """Return the result of a job: the answer of a chat, or the finished video."""
+    """Return the result of a job: the answer of a chat, or the file of a video job."""
     record = access.job(job_id)
     return find_api_kind(record).result(record)
 

@@ -141,5 +141,7 @@ def _models(backend: Backend) -> dict[str, Model]:
     cards.sort(key=lambda card: (kinds.index(card.kind), card.name != settings.model_name(card.kind)))
     models: dict[str, Model] = {}
     for card in cards:
-        models.setdefault(card.name, Model(id=card.name, max_model_len=card.context_length))
+        parameters = None if card.schema is None else dict(card.schema)
+        model = Model(id=card.name, max_model_len=card.context_length, parameters=parameters)
+        models.setdefault(card.name, model)
     return models

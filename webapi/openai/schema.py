@@ -181,6 +181,7 @@ class Model(BaseModel):
     """A model that workers serve.
 
     `max_model_len` is the context length of a chat model in tokens. vLLM's server has this field too.
+    `parameters` is the JSON schema of the options of a frame model, which are fields of its video jobs.
     """
 
     id: str
@@ -188,6 +189,7 @@ class Model(BaseModel):
     created: int = 0
     owned_by: Literal["stoker"] = "stoker"
     max_model_len: int | None = None
+    parameters: dict[str, Any] | None = None
 
 
 class ModelList(BaseModel):

@@ -76,11 +76,12 @@ def _requested(record: Record) -> Requested:
         if isinstance(record.spec, VideoJob) and record.spec.requested:
             return record.spec.requested
     result: dict[str, Any] = record.result or {}
-    if not result:
-        return Requested(seconds="", size="")
-    # Workers of earlier releases report no duration.
-    seconds = result.get("duration_s") or float(result["frames"] / Fraction(result["frame_rate"]))
-    return Requested(seconds=f"{seconds:g}", size=f"{result['width']}x{result['height']}")
+    seconds, size = result.get("duration_s"), ""
+    if "frame_rate" in result:  # workers of earlier releases report no duration
+        seconds = seconds or float(result["frames"] / Fraction(result["frame_rate"]))
+    if "width" in result:
+        size = f"{result['width']}x{result['height']}"
+    return Requested(seconds=f"{seconds:g}" if seconds else "", size=size)
 
 
 def _progress(record: Record) -> int:

@@ -10,15 +10,15 @@ from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
 from webapi.auth import access
-from webapi.description.parts import BINARY, Json, parameter
+from webapi.description.parts import Json, parameter
 from webapi.description.route import AnswerSpec, Body, describe
 from webapi.http.bodies import query
-from webapi.http.video_response import VIDEO_ANSWERS, video_file
+from webapi.http.result_file import FILE_ANSWERS, result_file
 from webapi.openai.routes import JOB, JOB_HEADER, SUBMIT_ERRORS, submit_named
 from webapi.openai.video_schema import Deleted, Listing, Video, VideoList
 from webapi.services.backend import current_backend
 from webapi.services.follow import follow
-from webapi.submission.clip_form import ClipForm, VideoRequest, form_of
+from webapi.submission.clip_form import ClipForm, VideoRequest
 from webapi.submission.clips import submit_clip
 from webapi.submission.request_preferences import IDEMPOTENCY
 from webapi.submission.submit import cancel
@@ -34,18 +34,16 @@ routes = Blueprint("openai_videos", __name__, url_prefix="/v1/videos")
 
 #: The form field of the clip.
 CLIP = "input_reference"
-#: The schema of a form field that may be any text, and of one that may be a short one.
-TEXT: Json = {}
-SHORT = TEXT | {"maxLength": 1024}
-VIDEO_FORM = form_of(
+#: The schema of a form field that may be any short text.
+SHORT: Json = {"maxLength": 1024}
+VIDEO_FORM = ClipForm(
+    CLIP,
     {
-        CLIP: BINARY | {"description": "The clip from which the video is made."},
         "prompt": SHORT | {"description": "Returned with the video, but not used by the models here."},
         "seconds": SHORT | {"description": "Returned with the video. Its real length is that of the clip."},
         "size": SHORT | {"description": "Returned with the video. Its real size is that of the clip."},
     },
-    required=CLIP,
-    extra=True,
+    lenient=True,
 )
 #: Number of records that are read from the ledger at a time.
 PAGE = 100
@@ -56,7 +54,7 @@ PAGE = 100
     "submit",
     {200: AnswerSpec("The video's job.", Video, JOB)},
     (*SUBMIT_ERRORS, 507),
-    Body(form=VIDEO_FORM, example="OpenAIVideoForm"),
+    Body(form=VIDEO_FORM.schema, example="OpenAIVideoForm"),
     parameters=IDEMPOTENCY,
     submits=VideoJob.kind,
 )
@@ -64,7 +62,7 @@ def create() -> ResponseReturnValue:
     """Submit a video job and upload its clip."""
     backend = current_backend()
     try:
-        job_id = submit_clip(backend, ClipForm(CLIP, lenient=True), _with_requested, submit_named)
+        job_id = submit_clip(backend, VIDEO_FORM, _with_requested, submit_named)
     except InvalidInput as error:
         if error.field == "model":
             raise ModelNotFound("model", str(error)) from None
@@ -117,19 +115,19 @@ def show(video_id: str) -> ResponseReturnValue:
 @routes.get("/<video_id>/content")
 @describe(
     "read",
-    VIDEO_ANSWERS,
+    FILE_ANSWERS,
     (400, 404, 409, 416),
     parameters=(
-        parameter("variant", "Only the video itself is available.", "query", type="string", enum=["video"]),
+        parameter("variant", "Only the result itself is available.", "query", type="string", enum=["video"]),
         parameter("Range", "The range of bytes: `bytes=0-1023`."),
     ),
 )
 def content(video_id: str) -> ResponseReturnValue:
-    """Download a finished video, whole or in byte ranges."""
+    """Download the result of a video, whole or in byte ranges."""
     record = _record(video_id)
     if request.args.get("variant", "video") != "video":
         raise InvalidInput("variant", "only the video itself is kept: leave it out")
-    return video_file(record)
+    return result_file(record)
 
 
 @routes.delete("/<video_id>")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 
@@ -36,12 +36,13 @@ from webapi.description.parts import (
     reference,
     without_null,
 )
-from webapi.description.route import AnswerSpec, Body, Route, route_of
+from webapi.description.route import AnswerSpec, Route, route_of
 from webapi.http.problems import PROBLEM_JSON, Problem
 from webapi.kinds.served import is_served
 from webapi.openai.errors import ErrorDocument, handles
 from webapi.openapi.schemas import schemas_of
 from webapi.openapi.webhooks import WEBHOOKS
+from worker.jobs.records import ModelCard
 
 __all__ = ["EXAMPLES", "build"]
 
@@ -52,6 +53,8 @@ ABOUT = (
     "Every job has a stream of numbered events, which ends with exactly one terminal event."
 )
 
+#: The media type of a file that may have any.
+BYTES = "application/octet-stream"
 #: Error statuses of all routes, and of the routes that need a key.
 ALWAYS, GUARDED = (500, 503), (401, 403)
 RETRY_AFTER = {"Retry-After": header("Seconds to wait before a retry.", type="integer", minimum=1)}
@@ -80,15 +83,12 @@ SECURITY: Json = {
     },
 }
 
-#: Media types of the files in forms. The API ignores them and checks the contents of the files instead.
-FILES = {"file": "video/*", "input_reference": "video/*", "background": "text/plain, image/*"}
 
-
-def build(app: Flask, prefix: str = "") -> Json:
+def build(app: Flask, prefix: str = "", cards: Sequence[ModelCard] = ()) -> Json:
     """Return the OpenAPI document of the app's routes as JSON values.
 
-    `prefix` is the start of all paths, if a proxy has removed one. The document leaves out the routes that
-    submit jobs of kinds that are not served.
+    `prefix` is the start of all paths, if a proxy has removed one. `cards` are those of the live models. The
+    forms have their options. The document leaves out the routes that submit jobs of kinds that are not served.
     """
     settings = app.extensions["stoker"].settings
     paths: dict[str, PathItem] = {}
@@ -100,7 +100,7 @@ def build(app: Flask, prefix: str = "") -> Json:
             path = re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule)
             item = paths.setdefault(path, PathItem())
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-                setattr(item, method.lower(), _operation(app, rule, route, path))
+                setattr(item, method.lower(), _operation(app, rule, route, path, cards))
     document = OpenAPI(
         openapi="3.1.1",
         info=Info(title="Stoker", version=version("stoker"), description=ABOUT),
@@ -111,13 +111,14 @@ def build(app: Flask, prefix: str = "") -> Json:
     return document | {"components": {"schemas": schemas_of(routes), "securitySchemes": SECURITY}}
 
 
-def _operation(app: Flask, rule: Rule, route: Route, path: str) -> Operation:
+def _operation(app: Flask, rule: Rule, route: Route, path: str, cards: Sequence[ModelCard]) -> Operation:
     blueprint, _, name = rule.endpoint.partition(".")
     summary, _, more = (app.view_functions[rule.endpoint].__doc__ or "").partition("\n")
     ids = [_id(name) for name in re.findall(r"{(\w+)}", path)]
     statuses = {*route.errors, *ALWAYS, *(() if route.scope == "public" else GUARDED)}
     answers = {status: _success(answer, blueprint) for status, answer in route.answers.items()}
     errors = {status: _error(status, path) for status in statuses}
+    body = _body(app, route, cards)
     return Operation(
         tags=[blueprint],
         summary=summary,
@@ -126,7 +127,7 @@ def _operation(app: Flask, rule: Rule, route: Route, path: str) -> Operation:
         parameters=[*ids, *_query(route.query), *route.parameters],
         responses={str(status): answer for status, answer in sorted((answers | errors).items())},
         security=_security(route),
-        **({} if route.body is None else {"requestBody": _body(route.body)}),
+        **({} if body is None else {"requestBody": body}),
     )
 
 
@@ -153,15 +154,34 @@ def _media(schema: Reference | Schema, example: str) -> MediaType:
     return MediaType(media_type_schema=schema, examples={example: Example(value=found)})
 
 
-def _body(body: Body) -> RequestBody:
-    if body.model:
-        return RequestBody(
-            content={JSON: _media(reference(body.model), component(body.model))}, required=True
-        )
-    form = _media(Schema.model_validate(body.form), body.example)
-    fields = (body.form or {})["properties"]
-    form.encoding = {name: Encoding(contentType=kinds) for name, kinds in FILES.items() if name in fields}
+def _body(app: Flask, route: Route, cards: Sequence[ModelCard]) -> RequestBody | None:
+    body = route.body
+    if body and body.model:
+        media = _media(reference(body.model), component(body.model))
+        return RequestBody(content={JSON: media}, required=True)
+    if not body or not body.form:
+        return None
+    kind = route.submits or ""
+    default = app.extensions["stoker"].settings.model_name(kind)
+    schema = body.form([card for card in cards if card.kind == kind], default)
+    fits = EXAMPLES[body.example].keys() <= schema["properties"].keys()
+    form = _media(Schema.model_validate(schema), body.example if fits else "")
+    form.encoding = _encoding(schema)
     return RequestBody(content={"multipart/form-data": form}, required=True)
+
+
+def _encoding(form: Json) -> dict[str, Encoding]:
+    """Return the media types of the files in a form. The API does not look at them, but at the files."""
+    fields: Json = {}
+    for schema in (form, *form.get("oneOf", ())):
+        fields |= schema["properties"]
+    found = {}
+    for name, field in fields.items():
+        kinds = field.get("anyOf", [field])
+        files = [each.get("contentMediaType", BYTES) for each in kinds if each.get("format") == "binary"]
+        if files:
+            found[name] = Encoding(contentType=", ".join(["text/plain"] * (len(files) < len(kinds)) + files))
+    return found
 
 
 def _success(answer: AnswerSpec, blueprint: str) -> Response:

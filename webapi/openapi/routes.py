@@ -9,6 +9,8 @@ from flask.typing import ResponseReturnValue
 
 from webapi.description.route import describe
 from webapi.openapi.document import build
+from webapi.services.backend import current_backend
+from worker.jobs.records import ModelCard
 
 __all__ = ["routes"]
 
@@ -41,12 +43,13 @@ START = """SwaggerUIBundle({
 def document() -> ResponseReturnValue:
     """Show this API's OpenAPI 3.1 document."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    return Response(_json_of(app, request.script_root), mimetype="application/json")
+    cards = sorted(current_backend().served_models.values(), key=lambda card: card.queue)
+    return Response(_json_of(app, request.script_root, tuple(cards)), mimetype="application/json")
 
 
-@lru_cache(maxsize=8)  # proxies may use different prefixes
-def _json_of(app: Flask, prefix: str) -> str:
-    return json.dumps(build(app, prefix), ensure_ascii=False)
+@lru_cache(maxsize=8)  # proxies may use different prefixes, and models come and go
+def _json_of(app: Flask, prefix: str, cards: tuple[ModelCard, ...]) -> str:
+    return json.dumps(build(app, prefix, cards), ensure_ascii=False)
 
 
 @routes.get("/docs")

@@ -1,27 +1,27 @@
 """The multipart forms with which clients submit clips: what they may have, and how they become jobs."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from flask import request
 
-from webapi.description.parts import without_null
+from webapi.description.parts import Json, without_null
 from webapi.services.backend import Backend
 from webapi.submission.model_choice import choose_model
 from webapi.submission.options import read_options
 from webapi.submission.uploads import MAX_PARTS, Parts
 from worker.jobs.errors import InvalidInput
-from worker.jobs.options import MATTING_OPTIONS, options_of
 from worker.jobs.records import ModelCard
 from worker.jobs.specs import VideoJob, validate
 
-__all__ = ["ClipForm", "VideoRequest", "form_of"]
+__all__ = ["ClipForm", "VideoRequest"]
+
+CLIP = "The clip. Its name and its media type do not matter."
 
 #: The fields of a video job that no form has: the API fills them in.
 _INTERNAL = {"options", "uploads", "requested"}
-_FIELDS: Mapping[str, Any] = {
+_FIELDS: Mapping[str, Json] = {
     name: each for name, each in VideoJob.model_json_schema()["properties"].items() if name not in _INTERNAL
 }
 
@@ -44,10 +44,11 @@ class VideoRequest:
 class ClipForm:
     """A form with the clip as the file `clip`, the fields of a video job, and the options of its model.
 
-    `lenient` means that unknown texts are ignored.
+    `own` are the schemas of its other fields. `lenient` means that unknown texts are ignored.
     """
 
     clip: str
+    own: dict[str, Json] = field(default_factory=dict)
     lenient: bool = False
 
     def read(self, backend: Backend, parts: Parts) -> VideoRequest:
@@ -82,25 +83,41 @@ class ClipForm:
         fields, options = ", ".join([self.clip, *_FIELDS]), ", ".join(card.options) or "none"
         return f"is not a field here: the fields are {fields}, and the options of {card.name} are {options}"
 
+    def schema(self, cards: Sequence[ModelCard], default: str) -> Json:
+        """Return the JSON schema of the form for the models of these cards.
 
-def form_of(own: dict[str, Any], required: str, extra: bool) -> dict[str, Any]:
-    """Return the schema of a video job's multipart form.
+        `default` is the model of a form without one, if there are several. Without cards, the schema has the
+        options of the matting model.
+        """
+        if len(cards) < 2:
+            return self._form_of(cards[0] if cards else ModelCard("", VideoJob.kind, ""))
+        forms = [self._form_of(card) for card in cards]
+        for card, form in zip(cards, forms, strict=True):
+            form["title"] = card.name
+            form["properties"]["model"] = {"const": card.name}
+            form["required"] += ["model"] * (card.name != default)
+        models = {"enum": [card.name for card in cards], "description": "Decides about the other fields."}
+        # The fields of all forms are here, too, for tools that look for them in one place only.
+        fields = self._fields() | {"model": models}
+        return {"type": "object", "properties": fields, "required": [self.clip], "oneOf": forms}
 
-    `own` are the schemas of the form's own fields. The form also has the fields of `VideoJob`, and the
-    options of the matting model. `required` names the only required field; `extra` allows unknown fields.
-    """
-    options = {name: each.form_schema for name, each in options_of(MATTING_OPTIONS).items()}
-    shared = {name: _untyped(without_null(each)) for name, each in _FIELDS.items()}
-    return {
-        "type": "object",
-        "properties": own | shared | options,
-        "required": [required],
-        "maxProperties": MAX_PARTS,
-        "additionalProperties": extra,
-    }
+    def _form_of(self, card: ModelCard) -> Json:
+        options = card.options
+        return {
+            "type": "object",
+            "properties": self._fields() | {name: each.form_schema for name, each in options.items()},
+            "required": [self.clip, *[name for name, each in options.items() if each.required]],
+            "maxProperties": MAX_PARTS,
+            "additionalProperties": self.lenient,
+        }
+
+    def _fields(self) -> Json:
+        clip = {"type": "string", "format": "binary", "contentMediaType": "video/*", "description": CLIP}
+        shared = {name: _untyped(without_null(each)) for name, each in _FIELDS.items()}
+        return {self.clip: clip} | self.own | shared
 
 
-def _untyped(field: dict[str, Any]) -> dict[str, Any]:
+def _untyped(field: Json) -> Json:
     """Return the schema without its type if it allows any text: in a form, 5 is a text too."""
     any_text = field.get("type") == "string" and not {"enum", "pattern"} & field.keys()
     return {keyword: value for keyword, value in field.items() if not (any_text and keyword == "type")}

@@ -85,10 +85,11 @@ class Option:
 
     @property
     def form_schema(self) -> Schema:
-        """The option's schema without references, so that it can stand alone."""
-        kept = {key: self.schema[key] for key in ("title", "description", "default") if key in self.schema}
-        alternatives = self.alternatives
-        return {**(alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives}), **kept}
+        """The option's schema in a form, without references. Clients omit a field instead of sending null."""
+        kept = ("title", "description", "default")
+        about = {key: self.schema[key] for key in kept if self.schema.get(key) is not None}
+        given = [each for each in self.alternatives if each.get("type") != "null"]
+        return {**(given[0] if len(given) == 1 else {"anyOf": given}), **about}
 
     @property
     def values(self) -> str:

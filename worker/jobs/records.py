@@ -11,7 +11,7 @@ from worker.jobs.errors import Unsupported
 from worker.jobs.kinds import KINDS, model_of
 from worker.jobs.options import MATTING_OPTIONS, Option, options_of
 from worker.jobs.sampling import COMMON_PARAMETERS
-from worker.jobs.specs import JobSpec, read_spec
+from worker.jobs.specs import JobSpec, VideoJob, read_spec
 from worker.jobs.stored import check_schema
 
 __all__ = ["JobState", "ModelCard", "QueueInfo", "Record", "WorkerCard", "WorkerState", "rfc3339"]
@@ -170,9 +170,15 @@ class ModelCard:
         return COMMON_PARAMETERS if self.sampling is None else self.sampling
 
     @property
+    def schema(self) -> Mapping[str, Any] | None:
+        """The JSON schema of its options. A video worker that is too old to say has the matting model."""
+        is_old = self.parameters is None and self.kind == VideoJob.kind
+        return MATTING_OPTIONS if is_old else self.parameters
+
+    @property
     def options(self) -> Mapping[str, Option]:
-        """The options of a frame model, by name. Workers of release 0.2.0 have the matting model."""
-        return options_of(MATTING_OPTIONS if self.parameters is None else self.parameters)
+        """Its options, by name."""
+        return options_of(self.schema or {})
 
 
 @dataclass(frozen=True, slots=True)

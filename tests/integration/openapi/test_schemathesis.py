@@ -10,16 +10,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydantic import Field
 
+from tests.support.stack import eventually
 from tests.support.web.uploads import write_image
 from tests.support.web.webstack import TIMEOUT_S, Web, token_events, upload
 from webapi.keys.key import ALL_SCOPES
 from webapi.keys.keys import Keys
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import Batch, Canceled, Event, Failed, Succeeded
-from worker.jobs.records import Record
+from worker.jobs.records import ModelCard, Record
+from worker.video.model import Colour, Options, Picture, Upload
 
 HERE = Path(__file__).parent
 #: Seconds between two checks for queued jobs.
@@ -28,6 +32,17 @@ USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 SAMPLE = {"allocated": 1, "reserved": 1}
 MEMORY = {"source": "rss", "before": SAMPLE, "after": SAMPLE, "peak_allocated": 1, "peak_reserved": 1}
 VIDEO_RESULT = {"frames": 3, "width": 64, "height": 48, "frame_rate": "25/1", "content_type": "video/mp4"}
+
+
+class Upscaler(Options):
+    """Options of each type that a form can have."""
+
+    strength: float = Field(0.5, ge=0, le=1)
+    steps: int | None = Field(None, ge=1)
+    denoise: bool = False
+    mode: Literal["fast", "good"] = "fast"
+    tint: Colour | Picture = "#000000"
+    mask: Upload | None = None
 
 
 class Finisher:
@@ -96,6 +111,9 @@ def test_schemathesis_finds_no_undocumented_response(web: Web, tmp_path: Path, c
     doomed = [web.submit() for _ in range(20)]
     doomed += [str(upload(web, clip).json()["id"]) for _ in range(20)]
     finisher.finish()
+    parameters = Upscaler.model_json_schema()
+    web.registry.publish_model(ModelCard("upscaler", "video", "video.upscaler", parameters=parameters))
+    eventually(lambda: "upscaler" in web.http.get("/openapi.json").text, "the model's schema", TIMEOUT_S)
 
     videos = video_jobs + [f"video_{job}" for job in video_jobs]
     known = {"jobs": chats + video_jobs, "videos": videos, "doomed": doomed}
