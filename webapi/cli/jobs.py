@@ -10,27 +10,19 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from webapi.cli.api import URL, client_of
 from webapi.cli.sampling_options import sampling_options
 from webapi.cli.table import print_table
 from webapi.client import Client, JobEvent
 from webapi.client.errors import ApiUnavailable, Json
 from webapi.client.timeline import Timeline
-from webapi.local import state_file
 from worker.jobs.events import Progress, Token
-from worker.jobs.settings import Settings
 
 __all__ = ["cancel", "chat", "show_progress", "status", "video"]
 
-_URL = click.option("--url", help="URL of the API. Default: STOKER_URL, or else the running `stoker up`.")
-
-
-def _client(url: str | None) -> Client:
-    settings = state_file.follow(Settings.from_env())
-    return click.get_current_context().with_resource(Client(url or settings.url, settings.api_key))
-
 
 @click.command()
-@_URL
+@URL
 @click.argument("prompt")
 @click.option("--system", help="System message before the prompt.")
 @click.option("--model", help="Name of the model. Needed if several are served.")
@@ -42,7 +34,7 @@ def chat(url: str | None, prompt: str, system: str | None, **options: Any) -> No
     """
     messages = [{"role": "system", "content": system}] if system else []
     body = {"messages": [*messages, {"role": "user", "content": prompt}], **options}
-    client = _client(url)
+    client = client_of(url)
     job = client.submit_chat({name: value for name, value in body.items() if value not in (None, ())})
     timeline = Timeline()
     with _shown(client, job):
@@ -54,14 +46,14 @@ def chat(url: str | None, prompt: str, system: str | None, **options: Any) -> No
 
 
 @click.command()
-@_URL
+@URL
 @click.argument("clip", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "-o",
     "--output",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File for the finished video.",
+    help="File for the finished video, or for the records of a model that finds facts.",
 )
 @click.option("--effect", type=click.Choice(["background", "blur", "matte"]), help="Effect of the video.")
 @click.option("--background", help="Background: a colour as #rrggbb, or an image file.")
@@ -73,7 +65,16 @@ def chat(url: str | None, prompt: str, system: str | None, **options: Any) -> No
     help="Add a pixel to an odd width or height, or scale the clip.",
 )
 @click.option("--model", help="Name of the model. Needed if several are served.")
-def video(url: str | None, clip: Path, output: Path, background: str | None, **form: Any) -> None:
+@click.option(
+    "--set",
+    "options",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Option of the model (see `stoker models show`). VALUE is @FILE for a file. May be repeated.",
+)
+def video(
+    url: str | None, clip: Path, output: Path, background: str | None, options: Sequence[str], **form: Any
+) -> None:
     """Upload CLIP as a video job and save the result. Ctrl-C cancels the job.
 
     A second Ctrl-C leaves the job running.
@@ -81,13 +82,26 @@ def video(url: str | None, clip: Path, output: Path, background: str | None, **f
     _check_folder(output.absolute().parent)
     if background and not background.startswith("#") and not Path(background).is_file():
         raise click.ClickException(f"background: {background} is neither #rrggbb nor an image file")
-    client = _client(url)
-    job = client.submit_video(clip, background, **form)
+    chosen = dict(map(_option, options))
+    client = client_of(url)
+    job = client.submit_video(clip, background, options=chosen, **form)
     timeline = Timeline()
     with _shown(client, job):
         show_progress(timeline.watch(client.follow(job["id"])))
     client.download(job["id"], output)
     click.echo(f"{output}: {timeline.summary('frames')}", err=True)
+
+
+def _option(text: str) -> tuple[str, str | Path]:
+    """Return the name and the value of an option KEY=VALUE. The value is a path if it is @FILE."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise click.ClickException(f"--set {text}: must be KEY=VALUE, or KEY=@FILE")
+    if not value.startswith("@"):
+        return name, value
+    if not (path := Path(value[1:])).is_file():
+        raise click.ClickException(f"--set {name}: there is no file {path}")
+    return name, path
 
 
 def show_progress(events: Iterator[JobEvent]) -> None:
@@ -125,20 +139,20 @@ def _shown(client: Client, job: Json) -> Iterator[None]:
 
 
 @click.command()
-@_URL
+@URL
 @click.argument("job_id", metavar="JOB")
 def cancel(url: str | None, job_id: str) -> None:
     """Cancel the job with the id JOB. A running job ends at its next step."""
-    job = _client(url).cancel(job_id)
+    job = client_of(url).cancel(job_id)
     click.echo(f"job {job_id} is {'being canceled' if job['state'] == 'running' else job['state']}")
 
 
 @click.command()
-@_URL
+@URL
 @click.option("--json", "as_json", is_flag=True, help="Print the API's documents as JSON.")
 def status(url: str | None, as_json: bool) -> None:
     """Show the queues, their jobs, and the workers."""
-    client = _client(url)
+    client = client_of(url)
     queues, workers = client.queues(), client.workers()
     listed = client.jobs("queued")[::-1] + client.jobs("running")
     # A job may have started between the two requests.

@@ -10,6 +10,7 @@ import click
 from webapi.auth import public_bind
 from webapi.cli.jobs import cancel, chat, status, video
 from webapi.cli.keys import keys
+from webapi.cli.models import show_model
 from webapi.cli.settings import show_settings
 from webapi.local import commands, preflight, stack, state_file
 from worker.jobs.home import protect_home
@@ -160,6 +161,14 @@ def _exec(argv: list[str], settings: Settings) -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def models(arguments: Sequence[str]) -> None:
-    """Download and verify the models of the served kinds. Its options are --list, --check and --help."""
+@click.pass_context
+def models(ctx: click.Context, arguments: Sequence[str]) -> None:
+    """Download and verify the models of the served kinds, or show the options of a model.
+
+    Its options are --list, --check and --help. `stoker models show NAME` shows the options of a model.
+    """
+    if arguments[:1] == ("show",):
+        with show_model.make_context("models show", [*arguments[1:]], parent=ctx.parent) as show:
+            show_model.invoke(show)
+            return
     _exec(commands.models_argv(*arguments), Settings.from_env())

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -58,23 +59,25 @@ class Client:
         clip: Path,
         background: str | None = None,
         *,
+        model: str | None = None,
+        options: Mapping[str, str | float | bool | Path | None] | None = None,
         idempotency_key: str | None = None,
         wait: int = 0,
-        **form: str | bool | None,
+        **form: str | float | bool | None,
     ) -> Json:
         """Upload a clip and return the video job that it makes.
 
-        `background` is a colour (`#rrggbb`) or the path of an image file. `form` holds the other fields of
+        `options` are those of the model. A `Path` among them is a file that is uploaded. `background` is an
+        option, too: a colour (`#rrggbb`) or the path of an image file. `form` holds the other fields of
         `POST /v1/jobs/video`. `idempotency_key` and `wait` work as for a chat.
         """
+        behind = Path(background) if background and not background.startswith("#") else background
+        fields = {**form, "model": model, "background": behind, **(options or {})}
+        paths = {"file": clip, **{name: each for name, each in fields.items() if isinstance(each, Path)}}
         with ExitStack() as stack:
             # The names are ours: that of the file on disk may not be text, and the API ignores it.
-            files = {"file": ("clip", stack.enter_context(clip.open("rb")))}
-            if background and not background.startswith("#"):
-                files["background"] = ("background", stack.enter_context(Path(background).open("rb")))
-            else:
-                form["background"] = background
-            data = {name: value for name, value in form.items() if value is not None}
+            files = {name: (name, stack.enter_context(path.open("rb"))) for name, path in paths.items()}
+            data = {name: each for name, each in fields.items() if each is not None and name not in paths}
             return self._submit("/v1/jobs/video", idempotency_key, wait, files=files, data=data)
 
     def _submit(self, path: str, idempotency_key: str | None, wait: int, **body: Any) -> Json:
@@ -97,6 +100,10 @@ class Client:
     def workers(self) -> list[Json]:
         """Return all live workers."""
         return list(self._json("GET", "/v1/workers")["workers"])
+
+    def model(self, name: str) -> Json:
+        """Return a model that is served. `parameters` is the JSON schema of its options."""
+        return self._json("GET", f"/v1/models/{quote(name)}")
 
     def memory(self, job_id: str) -> Json:
         """Return the time and memory figures of a video job's batches."""

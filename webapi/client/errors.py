@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 
 class ApiError(StokerError):
-    """The API cannot be reached, or it refused the request. The message is the problem document's detail."""
+    """The API cannot be reached, or it refused the request. The message is that of the API."""
 
     code = "api_error"
 
@@ -24,7 +24,7 @@ class ApiUnavailable(ApiError):
 
 
 def check(response: httpx.Response) -> None:
-    """Raise `ApiError` with the problem document's detail unless the response is a success."""
+    """Raise `ApiError` with the API's message unless the response is a success."""
     if response.is_success:
         return
     kind = ApiUnavailable if response.status_code > httpx.codes.INTERNAL_SERVER_ERROR else ApiError
@@ -32,6 +32,10 @@ def check(response: httpx.Response) -> None:
         problem = json_object(response.read())
         field = f"{problem['field']}: " if "field" in problem else ""
         raise kind(field + str(problem.get("detail") or problem.get("title")))
+    if response.headers.get("content-type", "").startswith("application/json"):
+        error = json_object(response.read()).get("error")  # the form of OpenAI's API
+        if isinstance(error, dict) and "message" in error:
+            raise kind(str(error["message"]))
     url = response.request.url.copy_with(query=None)  # the query may hold a token
     raise kind(f"{url} answered {response.status_code} {response.reason_phrase}")
 

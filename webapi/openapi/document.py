@@ -87,8 +87,8 @@ SECURITY: Json = {
 def build(app: Flask, prefix: str = "", cards: Sequence[ModelCard] = ()) -> Json:
     """Return the OpenAPI document of the app's routes as JSON values.
 
-    `prefix` is the start of all paths, if a proxy has removed one. `cards` are those of the live models. The
-    forms have their options. The document leaves out the routes that submit jobs of kinds that are not served.
+    `prefix` is the start of all paths, if a proxy has removed one. `cards` are those of live models, whose
+    options the forms have. The document leaves out the routes that submit jobs of kinds that are not served.
     """
     settings = app.extensions["stoker"].settings
     paths: dict[str, PathItem] = {}

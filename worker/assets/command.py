@@ -36,7 +36,7 @@ def main(names: tuple[str, ...], listing: bool, checking: bool) -> None:
     """Fetch and verify the models of the served kinds, or the models and clips with these NAMES.
 
     The models are those that the settings name for the kinds in STOKER_KINDS. A NAME may be a path, which
-    must exist.
+    must exist. `stoker models show NAME` is another command: it shows the options of a served model.
     """
     show_any_text()
     complete = True

@@ -13,7 +13,7 @@ from tests.support.job_ids import A, B
 from tests.support.s3 import S3Server
 from tests.support.video.small_disk import ROOM, small_disk
 from worker.jobs.errors import ConfigurationError, DiskFull, MediaUnavailable, QueueFull, SubmitOutcomeUnknown
-from worker.jobs.media.files import VIDEO, JobFiles, Media
+from worker.jobs.media.files import RECORDS, VIDEO, JobFiles, Media
 from worker.jobs.media.object_store import PART_BYTES, ObjectStore
 from worker.jobs.media.open import open_media_store
 from worker.jobs.media.remote import RemoteMedia
@@ -248,6 +248,34 @@ def test_remote_result_exists_from_publish_to_removal(media: Media) -> None:
     media.files(A).remove_result()
     with pytest.raises(FileNotFoundError):
         media.files(A).finished(VIDEO)
+
+
+def test_remote_records_outlive_the_uploads_of_every_option(media: Media) -> None:
+    files = submit(media)
+    with files.for_upload():
+        files.upload("mask").write_bytes(b"a mask")
+        with files.store_inputs():
+            pass
+    attempt = media.files(A)
+    with attempt.checked_out():
+        assert attempt.upload("mask").read_bytes() == b"a mask"
+        assert attempt.input_bytes == len(b"a clip" + b"an image" + b"a mask")
+        partial = attempt.folder / "partial"
+        partial.write_bytes(b'{"frame": 0}\n')
+        attempt.publish(partial, attempt.records)
+    media.files(A).remove_inputs()
+    with media.files(A).checked_out():
+        assert read_all(media.files(A).finished(RECORDS)) == b'{"frame": 0}\n'
+    with pytest.raises(FileNotFoundError):
+        media.files(A).finished(VIDEO)
+    media.files(A).remove_result()
+    assert list(media.all_files()) == []
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a.b", "ä", "x" * 65, "a\n"])
+def test_files_of_options_have_names_without_paths(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be the name of an option"):
+        JobFiles.at(tmp_path, A).upload(name)
 
 
 def test_remote_media_lists_jobs_with_files(media: Media) -> None:
