@@ -10,9 +10,10 @@ from tests.support.web.webstack import TIMEOUT_S, Web, event_data, logged_events
 from worker.jobs.events import Event, Succeeded, Token
 
 DONE = Succeeded({"text": "", "finish_reason": "stop"}, {})
+HEARTBEAT_S = 0.3
 
-#: Settings of this module's server. No heartbeat comes during a test.
-SETTINGS = {"stream_silence_s": 0.3, "heartbeat_s": 3600.0}
+#: Settings of this module's server.
+SETTINGS = {"heartbeat_s": HEARTBEAT_S}
 
 
 def read_all(web: Web, job_id: str) -> list[str]:
