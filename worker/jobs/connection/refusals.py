@@ -83,7 +83,7 @@ def is_denied(error: RedisError) -> bool:
 def is_away(error: RedisError) -> bool:
     """Return whether the command may succeed later: Redis cannot be reached, or refuses it for now.
 
-    A denial counts, too: a process that runs has had access, so somebody changes passwords or rights just now.
+    A denial counts, too: a process that runs has had access, so somebody changes passwords or rights now.
     """
     return isinstance(error, Refusal) or is_denied(error) or not isinstance(error, ResponseError)
 

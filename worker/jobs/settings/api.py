@@ -40,10 +40,10 @@ class Api(Area):
     heartbeat_s: float = Field(15.0, gt=0)
     """The seconds after which an idle event stream reads the job's log again, and sends a comment line."""
     stream_silence_s: float = Field(3.0, gt=0)
-    """The seconds for which an event stream or a streamed chat completion may be silent. Then it has a comment
-    line, and another one after each further silence, so that proxies do not close it. A completion whose
-    first token takes longer is opened with one, such as `: queued, place 3`. Keep it a second below the idle
-    limit of your proxies. See [Streams](openai-api.md#streams)."""
+    """The seconds for which an event stream or a streamed chat completion may be silent. Then it has a
+    comment line, and another one after each further silence, so that proxies do not close it. A completion
+    whose first token takes longer is opened with one, such as `: queued, place 3`. Keep it a second below the
+    idle limit of your proxies. See [Streams](openai-api.md#streams)."""
 
     head_timeout_s: float = Field(10.0, gt=0)
     """The seconds within which a client must send the head of a request. See
