@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -83,6 +84,12 @@ _WORKER_OPTIONS: Mapping[str, Sequence[click.Option]] = {
         click.Option(["--slots"], type=int, help="Number of chats that run at the same time."),
     ],
     VideoJob.kind: [
+        click.Option(
+            ["--weights", "video_weights"],
+            type=click.Path(path_type=Path),
+            help="File of the model's weights.",
+        ),
+        click.Option(["--name", "video_name"], help="Name by which requests ask for the model."),
         click.Option(["--batch-size"], type=int, help="Number of frames in a batch."),
         click.Option(["--compile"], is_flag=True, default=None, help="Compile the model with torch."),
     ],
@@ -99,7 +106,7 @@ def _worker_command(kind: Kind) -> click.Command:
 
     options: list[click.Parameter] = [
         click.Option(["--devices"], help="auto, cpu, GPU indexes such as 0 or 0,1, or a GPU UUID."),
-        click.Option(["--model", kind.model_setting], help="Name of a default model, or a path."),
+        click.Option(["--model", kind.model_setting], help=kind.models),
         *_WORKER_OPTIONS.get(kind.name, ()),
     ]
     return click.Command(kind.name, callback=run, params=options, help=f"Run a {kind.name} worker.")

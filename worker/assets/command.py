@@ -1,5 +1,6 @@
 """The command `stoker models`, which fetches and verifies models and clips."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from worker.assets.catalogue import ASSETS
 from worker.assets.store import fetch, resolve
 from worker.jobs.errors import StokerError
 from worker.jobs.settings import Settings
+from worker.jobs.specs import VideoJob
 from worker.jobs.system_errors import sentence
 from worker.jobs.terminal import show_any_text
 
@@ -28,6 +30,15 @@ def _state(asset: Asset, models_dir: Path, *, fetching: bool, hashing: bool) -> 
     return "verified" if hashing else "present"
 
 
+def _configured(settings: Settings) -> Iterator[str]:
+    """Yield the models that the settings name, except for classes of installed packages."""
+    for kind in settings.kinds:
+        model = settings.model(kind)
+        is_code = ":" in model or not (Path(model).suffix or "/" in model)
+        if kind != VideoJob.kind or model in ASSETS or not is_code:
+            yield model
+
+
 @click.command()
 @click.option("--list", "listing", is_flag=True, help="Only show which files are present.")
 @click.option("--check", "checking", is_flag=True, help="Only verify the hashes, without fetching.")
@@ -43,7 +54,7 @@ def main(names: tuple[str, ...], listing: bool, checking: bool) -> None:
     try:
         settings = Settings.from_env()
         models_dir = settings.models_dir
-        for name in names or map(settings.model, settings.kinds):
+        for name in names or _configured(settings):
             if asset := ASSETS.get(name):
                 state = _state(asset, models_dir, fetching=not (listing or checking), hashing=not listing)
                 complete &= state is not None

@@ -16,6 +16,7 @@ class Kind:
     - `spec`: the class of its validated requests. It also has the name of the kind.
     - `unit`: the unit of its progress.
     - `model_setting`: the setting that names the default model.
+    - `models`: what this setting can be.
     - `runner`: the function that makes its runner, as `module:function` (see `worker/runners.py`). Only a
       worker of the kind imports the module.
     - `result`: "json" if the job's record holds the whole result, "file" if the result is a file.
@@ -24,6 +25,7 @@ class Kind:
     spec: type[JobSpec]
     unit: str
     model_setting: str
+    models: str
     runner: str
     result: Literal["json", "file"]
 
@@ -37,8 +39,22 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind(ChatJob, "tokens", "chat_model", "worker.chat.runner_factory:make_runner", "json"),
-        Kind(VideoJob, "frames", "video_model", "worker.video.runner_factory:make_runner", "file"),
+        Kind(
+            ChatJob,
+            "tokens",
+            "chat_model",
+            "Name of a default model, or a path.",
+            "worker.chat.runner_factory:make_runner",
+            "json",
+        ),
+        Kind(
+            VideoJob,
+            "frames",
+            "video_model",
+            "Name of a model of Stoker, package.module:Class, an entry point, FILE.pt2, or spandrel:FILE.",
+            "worker.video.runner_factory:make_runner",
+            "file",
+        ),
     )
 }
 

@@ -17,6 +17,7 @@ from worker.video.decoding.image import decode_image
 from worker.video.decoding.options import ReadOptions
 from worker.video.encoding.joiner import Parts, join
 from worker.video.encoding.write_errors import map_write_errors
+from worker.video.model import Output
 from worker.video.sandbox.channel import Channel
 from worker.video.sandbox.fork_server import serve
 from worker.video.tracks.tracks import write_tracks
@@ -68,11 +69,25 @@ class ClipTasks:
         self._decoder.close()
         self._channel.send({"end": asdict(self._decoder.end)})
 
-    def join(self, segments: Sequence[str], frames: int, end: int, target: str) -> None:
-        """Join the segments and the file of the task `tracks` into `target`. The answer is empty."""
-        parts = Parts([Path(segment) for segment in segments], frames, end, self._tracks, self._sound_start)
+    def join(
+        self, segments: Sequence[str], frames: int, end: int, output: Mapping[str, Any], target: str
+    ) -> None:
+        """Join the segments and the file of the task `tracks` into `target`. The answer is empty.
+
+        The segments have `frames` frames. `output` has the fields of the result's `Output`, and `end` is the
+        clip's end in its own ticks.
+        """
+        form = Output(**{**output, "per": tuple(output["per"])})
+        header = self._decoder.header.of_result(form)
+        parts = Parts(
+            [Path(segment) for segment in segments],
+            frames,
+            end * form.per[0],
+            self._tracks,
+            self._sound_start,
+        )
         with map_write_errors():
-            join(self._source, self._decoder.header, parts, Path(target))
+            join(self._source, header, parts, Path(target))
         self._channel.send({})
 
 

@@ -101,6 +101,14 @@ class Output:
     height: int | None = None
     per: tuple[int, int] = (1, 1)
 
+    def count(self, frames: int) -> int:
+        """Return how many results there are for the clip's first `frames` frames.
+
+        Result k belongs to the time at which k * N / M frames have passed, so a started group of N counts.
+        """
+        out, into = self.per
+        return -(-frames * out // into)
+
 
 class Pass(Protocol):
     """A job's way through the model, batch by batch.
@@ -138,8 +146,8 @@ class StatefulPass(Pass, Protocol):
 class FrameModel(Protocol):
     """A model that stays loaded and processes one job after the other. All calls come from one thread."""
 
-    #: The class of the options.
-    Options: type[Options]
+    #: The class of the options: a subclass of `Options`.
+    Options: type[Any]
     #: The numbers of neighbouring frames that each batch also gets, in front of it and behind it.
     before: int = 0
     after: int = 0

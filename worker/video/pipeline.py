@@ -1,30 +1,27 @@
-"""The pipeline of a video job: read, pad, find the foreground, composite, encode in batches, and join."""
+"""The pipeline of a video job: read, pad, run the model, encode in batches, and join."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import ceil
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from worker.devices.memory import free, measure
-from worker.jobs.errors import EngineDied, EngineFailed
+from worker.devices.memory import free
+from worker.jobs.errors import EngineDied, EngineFailed, JobFailed, ModelFailed, OutOfMemory
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
 from worker.video.clip_tasks import ClipTasks
-from worker.video.decoding.header import ClipEnd
-from worker.video.decoding.image import read_background
 from worker.video.decoding.reader import ClipReader
-from worker.video.encoding.encoder import RECIPE
 from worker.video.encoding.result_file import join_segments
-from worker.video.encoding.segments import SegmentFolder
-from worker.video.encoding.write_errors import map_write_errors
 from worker.video.encoding.writer import SegmentWriter
-from worker.video.inference.padding import cut, fill
 from worker.video.inference.torch_errors import classify_torch_error
+from worker.video.model_options import read_options
+from worker.video.models.find import FoundModel
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
 from worker.video.sandbox.sandboxes import Sandboxes
+from worker.video.segment_run import SegmentRun
 from worker.video.tracks.report import TracksReport
 
 if TYPE_CHECKING:  # `load` imports torch, after the device is pinned
@@ -36,15 +33,16 @@ log = logging.getLogger(__name__)
 
 
 class VideoPipeline:
-    """A video model that stays loaded, and the steps around it from clip to result.
+    """A frame model that stays loaded, and the steps around it from clip to result.
 
     Call `load` before `run_clip`, both in the same thread.
 
+    - `find_model`: finds the model. `load` calls it, because it imports torch, after the device is pinned.
     - `batch_size`: frames per batch. With `pad`, the last batch is filled up to it, so the device sees one
       shape per clip. Only `bench.video` turns `pad` off, to measure what it saves.
     - `segment_batches`: batches per segment. Each finished segment is durable.
-    - `sizes`: clip sizes for which a GPU is warmed up by `load`. It warms up for another size and its effect
-      before the first batch of such a clip.
+    - `sizes`: clip sizes for which a GPU is warmed up by `load`. It warms up for another size and other
+      options before the first batch of such a clip.
     - `compiled`: whether torch compiles the model.
     - `warm_up_per_clip`: whether blank batches run before a clip; by default on a GPU only.
     - `segment_writer`: the class that receives the results of each batch.
@@ -52,12 +50,11 @@ class VideoPipeline:
 
     def __init__(
         self,
-        weights: Path,
+        find_model: Callable[[], FoundModel],
         *,
         device: str = "cpu",
         batch_size: int = 16,
         segment_batches: int = 4,
-        model: str = "selfie_segmentation",
         limits: Limits = DEFAULTS,
         sizes: Sequence[ClipSize] = (),
         compiled: bool = False,
@@ -65,11 +62,10 @@ class VideoPipeline:
         warm_up_per_clip: bool | None = None,
         segment_writer: type[SegmentWriter] = SegmentWriter,
     ) -> None:
-        self._weights = weights
+        self._find_model = find_model
         self._device = device
         self._batch_size = batch_size
         self._segment_batches = segment_batches
-        self._name = model
         self._limits = limits
         self._sizes = sizes
         self._compiled = compiled
@@ -78,24 +74,28 @@ class VideoPipeline:
         self._segment_writer = segment_writer
         self._sandboxes = Sandboxes(ClipTasks.__module__)
         self._model_runner: ModelRunner | None = None
+        #: The JSON schema of the model's options, after `load`.
+        self.parameters: Mapping[str, Any] | None = None
 
     def load(self) -> None:
         """Load the model and warm it up, and start the process that reads clips.
 
-        Raises `ConfigurationError` if the model is unknown or cannot be compiled, and `ModelMissing` if the
-        weights are not this model's.
+        Raises `ConfigurationError` if there is no such model, it breaks its contract or cannot be compiled.
+        Raises `ModelMissing` if the weights are not this model's.
         """
         from worker.video.inference.model_runner import load_model_runner
 
+        self._found = self._find_model()
         self._model_runner = load_model_runner(
-            self._name,
-            self._weights,
+            self._found,
             self._device,
             self._batch_size,
+            limits=self._limits,
             sizes=self._sizes,
             compiled=self._compiled,
             warm_up_per_clip=self._warm_up_per_clip,
         )
+        self.parameters = self._found.model.Options.model_json_schema()
         self._sandboxes.start()
 
     def run_clip(
@@ -114,7 +114,7 @@ class VideoPipeline:
         try:
             return self._run_clip(request, on_batch, canceled)
         except Exception as error:
-            failure = classify_torch_error(error)
+            failure = _failure(error)
             if failure is None:
                 raise
             log.warning("video job ends: %s", failure, exc_info=True)
@@ -141,69 +141,55 @@ class VideoPipeline:
             if canceled():
                 raise PipelineCanceled
 
-        with map_write_errors():
-            folder = SegmentFolder(request.work / f"{RECIPE}-batch{self._batch_size}", request.publish)
         with self._sandboxes.sandbox(self._limits, check) as sandbox:
-            done = max((segment.end for segment in folder.durable(request.done)), default=0)
-            reader = ClipReader(
-                sandbox,
-                request.source,
-                self._batch_size,
-                options=request.options,
-                skip=done,
-                allocate=self._model_runner.buffer,
+            reader = ClipReader(sandbox, request.source, options=request.reading)
+            options = read_options(self._found.model.Options, request, sandbox)
+            model_pass, window = self._model_runner.prepare(reader.header.clip, options)
+            run = SegmentRun(
+                request,
+                reader,
+                model_pass,
+                window,
+                self._found.version,
+                sequential=self._model_runner.model.sequential,
+                pad=self._pad,
             )
-            with folder.scratch() as tracks:
-                report = TracksReport.from_json(sandbox.call("tracks", target=tracks))
-                frames, end = self._encode_segments(
-                    request, reader, self._model_runner, folder, done, on_batch
+            output = model_pass.output
+            with run.folder.scratch() as tracks:
+                report = (
+                    TracksReport.from_json(sandbox.call("tracks", target=tracks))
+                    if output.kind == "video"
+                    else TracksReport()
                 )
-                size = join_segments(sandbox, folder, frames, end.tick, request.publish, request.target)
-        clip, batches = reader.header, ceil(frames / self._batch_size)
+                frames, end = run.process(
+                    partial(self._segment_writer, batches=self._segment_batches),
+                    on_batch,
+                    allocate=self._model_runner.buffer,
+                    device=self._device,
+                )
+                target = request.target_of(output.kind)
+                size = join_segments(sandbox, run.folder, output, frames, end, request.publish, target)
+        clip, batches = reader.header, ceil(frames / window.size)
+        header = clip.of_result(output)
         return VideoResult(
+            kind=output.kind,
+            results=output.count(frames),
             frames=frames,
-            width=clip.width,
-            height=clip.height,
-            rate=clip.rate,
+            width=header.width,
+            height=header.height,
+            rate=header.rate,
             duration_s=float((end.tick - clip.start) * clip.time_base),
             batches=batches,
-            padded=batches * self._batch_size - frames if self._pad else 0,
+            padded=batches * window.size - frames if self._pad else 0,
             concealed=end.concealed,
             bytes=size,
             seconds=time.perf_counter() - began,
             tracks=report,
         )
 
-    def _encode_segments(
-        self,
-        request: VideoRequest,
-        reader: ClipReader,
-        runner: ModelRunner,
-        folder: SegmentFolder,
-        done: int,
-        on_batch: Callable[[BatchDone], None],
-    ) -> tuple[int, ClipEnd]:
-        """Process the frames from number `done` on. Return the number of frames, and the clip's end."""
-        clip, sandbox = reader.header, reader.sandbox
-        if (end := folder.end(done)) is not None:
-            return done, end
-        background = read_background(sandbox, request.background)
-        batches = iter(reader)
-        transform = runner.prepare(request.effect, background, clip.height, clip.width)
-        with self._segment_writer(folder, clip, first=done, batches=self._segment_batches) as writer:
-            for batch in batches:
-                sandbox.check()
-                if batch.index * self._batch_size < done:
-                    continue
-                filled = fill(batch.frames, batch.valid, request.pad) if self._pad else 0
-                with measure(self._device) as meter:
-                    start = time.perf_counter()
-                    results = transform(batch.frames[: batch.valid + filled], batch.valid)
-                    seconds = time.perf_counter() - start
-                done += batch.valid
-                writer.write(cut(results, batch.valid), batch.pts)
-                on_batch(
-                    BatchDone(batch.index, batch.valid, filled, done, clip.frames, seconds, meter.report)
-                )
-            writer.finish(reader.end)
-        return done, reader.end
+
+def _failure(error: Exception) -> JobFailed | None:
+    """Return a new error for one of the model or its device, whose traceback refers to tensors."""
+    if isinstance(error, EngineDied | ModelFailed | OutOfMemory):
+        return type(error)(*error.args)
+    return classify_torch_error(error)

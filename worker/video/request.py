@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 from worker.devices.memory import MemoryReport
 from worker.jobs.media.durable import publish
@@ -14,21 +14,20 @@ from worker.video.decoding.options import READ_DEFAULTS, ReadOptions
 from worker.video.inference.padding import Pad
 from worker.video.tracks.report import TracksReport
 
-if TYPE_CHECKING:  # torch must not be imported before the device is pinned
-    from worker.video.inference.composite import Effect
-
 __all__ = ["BatchDone", "PipelineCanceled", "VideoRequest", "VideoResult"]
 
 
 @dataclass(frozen=True, slots=True)
 class VideoRequest:
-    """A request to apply `effect` to the clip `source` and write the result to `target`.
+    """A request to run the model on the clip `source` and write the result to `target`.
 
+    - `target`: the path of a video. Records go to the same path with the suffix `.ndjson`.
     - `work`: a folder on the file system of `target`. It keeps finished segments for the next run. The caller
       removes it once the job has ended.
-    - `background`: an RGB colour, or an image file.
+    - `options`: the model's options as JSON values, except for those that are files.
+    - `uploads`: the files of the other options, by the names of the options.
     - `pad`: the content of the padding in the last batch.
-    - `options`: how the frames are read.
+    - `reading`: how the frames are read.
     - `done`: the number of frames that earlier runs have reported. Of these, frames in a finished segment are
       not processed again.
     - `publish`: a function that moves a finished file (of `work`, or the result) to its final name and makes
@@ -38,12 +37,16 @@ class VideoRequest:
     source: Path
     target: Path
     work: Path
-    effect: Effect
-    background: tuple[int, int, int] | Path = (0, 255, 0)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    uploads: Mapping[str, Path] = field(default_factory=dict)
     pad: Pad = "last"
-    options: ReadOptions = READ_DEFAULTS
+    reading: ReadOptions = READ_DEFAULTS
     done: int = 0
     publish: Callable[[Path, Path], None] = publish
+
+    def target_of(self, kind: Literal["video", "records"]) -> Path:
+        """Return the path of a result of this kind."""
+        return self.target if kind == "video" else self.target.with_suffix(".ndjson")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class BatchDone:
 
     `done` frames of the clip are finished after it, including those of earlier runs. `total` is the number of
     frames that the clip's container states, or None. `seconds` is the time from the frames on the host to the
-    results on the host.
+    results on the host. `records` are the results, unless they are frames.
     """
 
     index: int
@@ -62,19 +65,23 @@ class BatchDone:
     total: int | None
     seconds: float
     memory: MemoryReport
+    records: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class VideoResult:
-    """Properties of the written video and of the work for it.
+    """Properties of the result and of the work for it.
 
-    `width` and `height` are in pixels, `rate` in frames per second. The frames are shown for `duration_s`
-    seconds; `bytes` is the size of the file. `frames` and `batches` count each one once, whichever run
-    processed it. `padded` frames went through the model but are not in the video. `concealed` frames of the
+    `width` and `height` are in pixels, `rate` in frames per second: of the resulting video or, if the results
+    are records, of the clip. The frames are shown for `duration_s` seconds; `bytes` is the size of the file.
+    `results` frames or records are in it. `frames` of the clip and `batches` count each one once, whichever
+    run processed it. `padded` frames went through the model but have no results. `concealed` frames of the
     clip were damaged or lost. `seconds` is the duration of this run. `tracks` says what happened to the
     clip's sound and subtitles.
     """
 
+    kind: Literal["video", "records"]
+    results: int
     frames: int
     width: int
     height: int

@@ -1,13 +1,14 @@
 """Runs video jobs: a clip through the pipeline, and its batches into the job's log."""
 
+import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from threading import Timer
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
 from worker.jobs.daemon_threads import DaemonThreads
 from worker.jobs.errors import (
@@ -15,9 +16,10 @@ from worker.jobs.errors import (
     EngineFailed,
     JobFailed,
     MediaUnavailable,
+    ModelFailed,
 )
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
-from worker.jobs.media.files import JobFiles, Media
+from worker.jobs.media.files import RECORDS, VIDEO, JobFiles, Media
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
@@ -26,9 +28,6 @@ from worker.video.decoding.options import ReadOptions
 from worker.video.pipeline import VideoPipeline
 from worker.video.publisher import RETRY, Publisher, StoreRetry, retry_while_unavailable
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
-
-if TYPE_CHECKING:
-    from worker.video.inference.composite import Effect
 
 __all__ = ["VideoRunner"]
 
@@ -39,6 +38,10 @@ log = logging.getLogger(__name__)
 HANG_S = 300.0
 #: Seconds that a run waits for Redis to say whether the job is canceled. Without an answer it goes on.
 LEDGER_WAIT_S = 1.0
+#: The longest text of records that an event carries. Longer ones are in the result only.
+MAX_RECORDS_CHARS = 16_384
+#: So many jobs in a row that the model fails end the worker, because the model may be broken.
+MAX_MODEL_FAILURES = 3
 
 
 class VideoRunner:
@@ -53,7 +56,11 @@ class VideoRunner:
     context_length = None
     prompt = None
     sampling = None
-    parameters = None
+
+    @property
+    def parameters(self) -> Mapping[str, Any] | None:
+        """The JSON schema of the model's options."""
+        return self._pipeline.parameters
 
     def __init__(
         self,
@@ -71,6 +78,7 @@ class VideoRunner:
         self._media = media or open_media_store(settings)
         # One thread, because CUDA graphs and cuDNN's tuning belong to a thread.
         self._device = DaemonThreads("video", limit=1)
+        self._model_failures = 0
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up, in the thread that then runs all clips.
@@ -101,6 +109,7 @@ class VideoRunner:
             self._on_broken(error)  # the worker requeues the job and exits
         except JobFailed as error:
             run.fail(error.code, str(error))
+            self._count_failure(error)
         except Exception:
             log.exception("job %s: unexpected error in the video engine", run.record.id)
             run.fail(
@@ -138,16 +147,26 @@ class VideoRunner:
             raise MediaUnavailable("The clip is not in this worker's media store: is it the API's?")
 
         def on_batch(batch: BatchDone) -> None:
-            event = Batch(batch.index, batch.frames, batch.padded, batch.seconds, asdict(batch.memory))
             progress = Progress(batch.done, batch.total, "frames")
-            run.emit(event, progress, done=batch.done, total=batch.total)
+            run.emit(_batch(batch), progress, done=batch.done, total=batch.total)
 
         def canceled() -> bool:
             wait([run.emit()], LEDGER_WAIT_S)  # its reply sets `run.stopping` if the job was canceled or lost
             return run.stopping.is_set()
 
         succeeded = _succeeded(self._pipeline.run_clip(request, on_batch=on_batch, canceled=canceled))
+        self._model_failures = 0
         run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
+
+    def _count_failure(self, error: JobFailed) -> None:
+        """Report a broken engine if the model has failed one job after the other."""
+        if isinstance(error, ModelFailed):
+            self._model_failures += 1
+            if self._model_failures == MAX_MODEL_FAILURES:
+                broken = (
+                    f"the model has failed {MAX_MODEL_FAILURES} jobs in a row, the last one with: {error}"
+                )
+                self._on_broken(EngineDied(broken))
 
     def _request(self, run: Run, files: JobFiles, publisher: Publisher) -> VideoRequest:
         spec = run.record.spec
@@ -157,36 +176,38 @@ class VideoRunner:
             source=files.clip,
             target=files.result,
             work=files.work,
-            effect=cast("Effect", spec.options.get("effect", "background")),
-            background=files.upload("background")
-            if "background" in spec.uploads
-            else _rgb(str(spec.options.get("background", "#00b140"))),
+            options=spec.options,
+            uploads={name: files.upload(name) for name in spec.uploads},
             pad=spec.pad,
-            options=ReadOptions(spec.deinterlace, spec.odd_size),
+            reading=ReadOptions(spec.deinterlace, spec.odd_size),
             done=run.record.done,
             publish=publisher,
         )
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
-    """Convert a colour `#rrggbb` to (red, green, blue), each 0..255."""
-    red, green, blue = bytes.fromhex(colour[1:])
-    return red, green, blue
+def _batch(batch: BatchDone) -> Batch:
+    """Return the event of the batch. It has the records if they are small."""
+    records = None if batch.records is None else [dict(record) for record in batch.records]
+    if records and len(json.dumps(records)) > MAX_RECORDS_CHARS:
+        records = None
+    memory = asdict(batch.memory)
+    return Batch(batch.index, batch.frames, batch.padded, batch.seconds, memory, records)
 
 
 def _succeeded(result: VideoResult) -> Succeeded:
     rate = Fraction(result.rate)
+    video = result.kind == "video"
     return Succeeded(
         result={
-            "frames": result.frames,
+            "frames": result.results,
             "concealed": result.concealed,
             "width": result.width,
             "height": result.height,
             "frame_rate": f"{rate.numerator}/{rate.denominator}",
             "duration_s": round(result.duration_s, 3),
             "bytes": result.bytes,
-            "content_type": "video/mp4",
-            **result.tracks.to_json(),
+            "content_type": VIDEO if video else RECORDS,
+            **(result.tracks.to_json() if video else {}),
         },
         usage={
             "frames": result.frames,

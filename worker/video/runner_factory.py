@@ -1,31 +1,43 @@
 """Makes the runner of a video worker, with its pipeline."""
 
+from functools import partial
+from pathlib import Path
+
 from worker import assets
 from worker.devices.lease import DeviceLease
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
+from worker.video.models.find import MODELS, FoundModel, find_model
 from worker.video.pipeline import VideoPipeline
 from worker.video.runner import VideoRunner
 
-__all__ = ["make_runner"]
+__all__ = ["configured_model", "make_runner"]
 
 
 def make_runner(settings: Settings, device: DeviceLease, *_: object) -> VideoRunner:
     """Return the runner for videos on the device. Raises `ConfigurationError` or `ModelMissing`."""
     if device.gpus > 1:
         raise ConfigurationError(f"a video worker runs on one GPU, not on {device.gpus}: start one for each")
-    weights = assets.resolve(settings.models_dir, settings.video_model)
     return VideoRunner(
         VideoPipeline(
-            weights,
+            partial(configured_model, settings),
             device=device.torch_device,
             batch_size=settings.batch_size,
             segment_batches=settings.segment_batches,
-            model=settings.model_name(VideoJob.kind),
             limits=settings.limits,
             sizes=settings.video_sizes,
             compiled=settings.compile,
         ),
         settings,
     )
+
+
+def configured_model(settings: Settings) -> FoundModel:
+    """Return the model that the settings name. Raises `ConfigurationError` and `ModelMissing`."""
+    spec, weights = settings.video_model, settings.video_weights
+    if spec in MODELS:
+        weights = weights or assets.resolve(settings.models_dir, spec)
+    elif Path(spec).stem in MODELS:  # a file of weights, which has the name of its model
+        spec, weights = Path(spec).stem, assets.resolve(settings.models_dir, spec)
+    return find_model(spec, settings.model_name(VideoJob.kind), weights)

@@ -22,6 +22,9 @@ from worker.jobs.settings.area import Area, CommaSeparated
 
 __all__ = ["Workers"]
 
+#: What the name of a model may be, because it is part of the name of a queue.
+NAME = r"^[A-Za-z0-9_.-]+$"
+
 
 def _json_object(value: object) -> object:
     if not isinstance(value, str):
@@ -71,8 +74,15 @@ class Workers(Area):
     """The chat model: the name of a default model, a Hugging Face directory, or a `.gguf` file. The API sends
     a chat that names no model to this model."""
     video_model: str = "selfie_segmentation"
-    """The video model: the name of a default model, or a file of weights. The API sends a video that names no
-    model to this model."""
+    """The video model: the name of a model of Stoker, a class as `package.module:Class`, the name of an entry
+    point of the group `stoker.frame_models`, a `.pt2` file, `spandrel:FILE.safetensors`, or a file of weights
+    with the name of its model. The API sends a video that names no model to this model. See [Frame
+    models](extending.md#frame-models)."""
+    video_weights: Path | None = None
+    """The file or folder of the video model's weights, if the model needs weights and does not name them."""
+    video_name: str | None = Field(None, pattern=NAME)
+    """The name by which requests ask for the video model. By default this is the name of the model, class,
+    entry point or file."""
     slots: int = Field(8, ge=1)
     """The number of chats that run at once in one worker."""
     context_length: int = Field(2048, ge=16)
@@ -119,13 +129,16 @@ class Workers(Area):
         return str(getattr(self, find_kind(kind).model_setting))
 
     def model_name(self, kind: str) -> str:
-        """Return the name of the configured model of this kind, which is the last part of its path.
+        """Return the name of the configured model of this kind.
 
-        A known file extension is removed. Characters other than letters, digits, `_`, `.` and `-` become `-`.
-        Raises `ConfigurationError` if there is no such kind.
+        By default it is the last part of its path, without a known file extension, or the name of the class.
+        Characters other than letters, digits, `_`, `.` and `-` become `-`. Raises `ConfigurationError` if
+        there is no such kind.
         """
-        model = self.model(kind)
+        if name := getattr(self, f"{kind}_name", None):
+            return str(name)
+        model = re.sub(r"^[\w.]+:", "", self.model(kind))  # the module of a class, or "spandrel:"
         if Path(model).name in ("", ".."):  # such as ".": use the name of the folder itself
             model = os.path.abspath(model)
-        name = re.sub(r"\.(gguf|tflite|safetensors|pt)$", "", Path(model).name)
+        name = re.sub(r"\.(gguf|tflite|safetensors|pt2?)$", "", Path(model).name)
         return re.sub(r"[^A-Za-z0-9_.-]", "-", name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 
 from worker.video.colour.tags import ColourTags
 from worker.video.decoding.orientation import Orientation
+from worker.video.model import Clip, Output
 
 __all__ = ["ClipEnd", "ClipHeader", "frame_rate", "frame_ticks", "tick_length"]
 
@@ -59,6 +60,24 @@ class ClipHeader:
         aspect, rate, time_base = values["aspect"], Fraction(values["rate"]), Fraction(values["time_base"])
         fractions = {"aspect": aspect and Fraction(aspect), "rate": rate, "time_base": time_base}
         return cls(**{**values, **fractions, "colours": ColourTags(**values["colours"])})
+
+    @property
+    def clip(self) -> Clip:
+        """The clip as a model sees it."""
+        return Clip(self.width, self.height, self.rate, self.frames)
+
+    def of_result(self, output: Output) -> Self:
+        """Return the header of a model's result. Its ticks are M times as short, for M frames out of N."""
+        out, into = output.per
+        return replace(
+            self,
+            width=output.width or self.width,
+            height=output.height or self.height,
+            rate=self.rate * out / into,
+            time_base=self.time_base / out,
+            start=self.start * out,
+            frames=None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from worker.video.decoding.header import ClipEnd, ClipHeader
 from worker.video.decoding.options import READ_DEFAULTS, ReadOptions
 from worker.video.sandbox.sandbox import Sandbox
 
-__all__ = ["BUFFERS", "ClipReader", "FrameBatch", "Frames"]
+__all__ = ["BUFFERS", "ClipReader", "FrameBatch", "Frames", "Window"]
 
 Frames = NDArray[np.uint8]
 #: A buffer that is being filled, and the timestamps of the frames in it.
@@ -27,24 +27,48 @@ BUFFERS = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """The frames that a model gets at once: `size` frames between neighbours in front and behind.
+
+    With `ahead`, a batch waits until the batch after it is read, and so knows the time after its own frames.
+    Neighbours behind need this. It takes another buffer.
+    """
+
+    size: int
+    before: int = 0
+    after: int = 0
+    ahead: bool = False
+
+    @property
+    def frames(self) -> int:
+        """The number of all frames."""
+        return self.before + self.size + self.after
+
+
+@dataclass(frozen=True, slots=True)
 class FrameBatch:
     """A batch of consecutive frames of a clip.
 
-    `frames` is (B,H,W,3) uint8 RGB. Its first `valid` frames are real, and `pts` holds their timestamps in
-    ticks. The reader reuses the buffer: it holds these frames only until the next batch is requested.
+    `window` is (before+B+after,H,W,3) uint8 RGB: the B frames of the batch between their neighbours. The
+    first `valid` of the B are real, and `pts` holds their timestamps in ticks. With `Window.ahead`, the next
+    frame is displayed at `next_pts`, which is the clip's end after the last frame. The reader reuses the
+    buffer: it holds these frames only until the next batch is requested.
     """
 
     index: int
-    frames: Frames
+    window: Frames
     valid: int
     pts: tuple[int, ...]
+    next_pts: int | None = None
 
 
 class ClipReader:
     """Iterable over the batches of one clip, usable once. The sandbox begins to decode when `iter` is called.
 
-    The first `skip` frames get no pictures: their batches have timestamps and undefined pictures. `allocate`
-    receives a shape and returns a uint8 buffer, for example in pinned memory.
+    At the clip's ends, its first or last frame stands for the neighbours that do not exist. The first `skip`
+    frames get no pictures, except for neighbours of the first frame after them: their batches have timestamps
+    and undefined pictures. `allocate` receives a shape and returns a uint8 buffer, for example in pinned
+    memory.
 
     The constructor and the iteration raise what `Sandbox.call` raises, above all `BadVideo` as `ClipDecoder`
     does. The iteration raises it in place of the batch that could not be filled.
@@ -54,42 +78,66 @@ class ClipReader:
     #: It is there after the iteration.
     end: ClipEnd
 
-    def __init__(
-        self,
-        sandbox: Sandbox,
-        path: Path,
-        batch_size: int,
-        *,
-        options: ReadOptions = READ_DEFAULTS,
-        skip: int = 0,
-        allocate: Callable[[tuple[int, ...]], Frames] = lambda shape: np.empty(shape, np.uint8),
-    ) -> None:
+    def __init__(self, sandbox: Sandbox, path: Path, *, options: ReadOptions = READ_DEFAULTS) -> None:
         self.sandbox = sandbox
         self.header = ClipHeader.from_json(sandbox.call("open", path=path, options=asdict(options)))
-        self._shape = (batch_size, self.header.height, self.header.width, 3)
-        self._skip = skip
-        self._allocate = allocate
         self._ended = False
 
-    def __iter__(self) -> Iterator[FrameBatch]:
+    def batches(
+        self,
+        window: Window,
+        *,
+        skip: int = 0,
+        allocate: Callable[[tuple[int, ...]], Frames] = lambda shape: np.empty(shape, np.uint8),
+    ) -> Iterator[FrameBatch]:
         """Start to read, and return the batches."""
+        self._window = window
+        self._skip = max(0, skip - window.before)
         self.sandbox.submit(lambda: self.sandbox.send("frames", skip=self._skip))
-        buffers = [self._allocate(self._shape) for _ in range(BUFFERS)]
+        shape = (window.frames, self.header.height, self.header.width, 3)
+        buffers = [allocate(shape) for _ in range(BUFFERS + window.ahead)]
         return self._batches(deque(self.sandbox.submit(self._fill, buffer) for buffer in buffers))
 
     def _batches(self, fills: deque[Fill]) -> Iterator[FrameBatch]:
+        window, before = self._window, None
+        current: tuple[Frames, tuple[int, ...]] | None = None
         for index in count():
-            frames, pts = self.sandbox.wait(fills.popleft())
-            if pts:
-                yield FrameBatch(index, frames, len(pts), pts)
-            if len(pts) < len(frames):
+            frames, pts = current or self.sandbox.wait(fills.popleft())
+            if not pts:
+                return
+            full = len(pts) == window.size
+            current = self.sandbox.wait(fills.popleft()) if full and window.ahead else None
+            following, following_pts = current or (frames, ())
+            self._add_neighbours(frames, len(pts), before, self._pictures(following)[: len(following_pts)])
+            before = frames[window.size : window.size + window.before].copy()
+            yield FrameBatch(index, frames, len(pts), pts, self._next_time(following_pts))
+            if not full:
                 return
             fills.append(self.sandbox.submit(self._fill, frames))
+
+    def _next_time(self, following: tuple[int, ...]) -> int | None:
+        """Return the time of the next frame, or the end, if the batch has waited for the next one."""
+        if not self._window.ahead:
+            return None
+        return following[0] if following else self.end.tick
+
+    def _pictures(self, buffer: Frames) -> Frames:
+        """Return the part of the buffer between the neighbours."""
+        return buffer[self._window.before : self._window.before + self._window.size]
+
+    def _add_neighbours(self, buffer: Frames, valid: int, before: Frames | None, behind: Frames) -> None:
+        """Add the frames before and behind the `valid` ones. `before` is None at the clip's start."""
+        first = self._window.before
+        end = first + valid
+        buffer[:first] = buffer[first] if before is None else before
+        near = behind[: self._window.after]
+        buffer[end : end + len(near)] = near
+        buffer[end + len(near) : end + self._window.after] = buffer[end + len(near) - 1]
 
     def _fill(self, buffer: Frames) -> tuple[Frames, tuple[int, ...]]:
         """Receive the next frames into `buffer`. Return it with one timestamp for each frame in it."""
         pts: list[int] = []
-        for out in buffer:
+        for out in self._pictures(buffer):
             if self._ended:
                 break
             answer = self.sandbox.receive()

@@ -36,13 +36,14 @@ _CONTAINER = {"avoid_negative_ts": "disabled"}
 class Encoder:
     """Encoder of one segment into the NUT file `path`, with the size and colours of the clip.
 
-    Timestamps in the file count from the clip's start. `frames` is the number of frames encoded so far. The
-    constructor, `encode` and `finish` raise OSError or `av.FFmpegError`. Call `close` at the end in any case.
+    Timestamps in the file count from the clip's start. The constructor, `encode` and `finish` raise OSError
+    or `av.FFmpegError`. Call `close` at the end in any case.
     """
+
+    suffix = ".nut"
 
     def __init__(self, path: Path, clip: ClipHeader) -> None:
         self._clip = clip
-        self.frames = 0
         self._output = av.open(path, "w", format="nut", options=_CONTAINER)
         try:
             self._video = self._add_video()
@@ -51,7 +52,10 @@ class Encoder:
             raise
 
     def encode(self, frames: NDArray[np.uint8], pts: Sequence[int]) -> None:
-        """Encode the next `frames` (N,H,W,3) uint8 RGB, displayed at `pts` in ticks of the clip."""
+        """Encode the next `frames` (N,H,W,3) uint8 RGB, displayed at `pts` in ticks of the clip.
+
+        The array must be contiguous.
+        """
         for picture, ticks in zip(frames, pts, strict=True):
             frame = VideoFrame.from_numpy_buffer(picture).reformat(
                 format="yuv420p",
@@ -60,7 +64,6 @@ class Encoder:
             )
             frame.pts, frame.time_base = ticks - self._clip.start, self._clip.time_base
             self._output.mux(self._video.encode(frame))
-            self.frames += 1
 
     def finish(self) -> None:
         """Write the frames that the encoder still holds and complete the file."""

@@ -1,12 +1,16 @@
-"""The file of a job's result, which a sandbox joins from the finished segments."""
+"""The file of a job's result, which is joined from the finished segments."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
-from worker.video.encoding.segments import SegmentFolder
+from worker.video.decoding.header import ClipEnd
+from worker.video.encoding.segments import Segment, SegmentFolder
 from worker.video.encoding.write_errors import map_write_errors
+from worker.video.model import Output
 from worker.video.sandbox.sandbox import Sandbox
 
 __all__ = ["join_segments"]
@@ -15,20 +19,39 @@ __all__ = ["join_segments"]
 def join_segments(
     sandbox: Sandbox,
     folder: SegmentFolder,
+    output: Output,
     frames: int,
-    end: int,
+    end: ClipEnd,
     publish: Callable[[Path, Path], None],
     target: Path,
 ) -> int:
-    """Join the segments of all `frames`, until tick `end`, and `publish` the result as `target`.
+    """Join the segments of all `frames` of the clip, and `publish` the result as `target`.
 
-    Return its size in bytes. Raises what `Sandbox.call` and `publish` raise.
+    A sandbox joins video, because it also reads the clip. Return the size of the result in bytes. Raises what
+    `Sandbox.call` and `publish` raise.
     """
     with folder.scratch() as path:
-        segments = [str(segment.path) for segment in folder.durable(frames)]
-        sandbox.call("join", segments=segments, frames=frames, end=end, target=path)
+        segments = folder.durable(frames)
+        if output.kind == "records":
+            _concatenate(segments, path)
+        else:
+            sandbox.call(
+                "join",
+                segments=[str(segment.path) for segment in segments],
+                frames=output.count(frames),
+                end=end.tick,
+                output=asdict(output),
+                target=path,
+            )
         with map_write_errors():
             size = path.stat().st_size
             sandbox.check()
             publish(path, target)
     return size
+
+
+def _concatenate(segments: tuple[Segment, ...], target: Path) -> None:
+    with map_write_errors(), target.open("wb") as result:
+        for segment in segments:
+            with segment.path.open("rb") as lines:
+                shutil.copyfileobj(lines, result)

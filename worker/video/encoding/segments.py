@@ -15,21 +15,27 @@ from worker.video.decoding.header import ClipEnd
 
 __all__ = ["Segment", "SegmentFolder"]
 
-_NAME = re.compile(r"(\d+)-(\d+)\.[0-9a-f]+\.nut")
+_NAME = re.compile(r"(\d+)-(\d+)\.[0-9a-f]+\.(nut|jsonl)")
 _COMPLETE = ".complete"
+STATE = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The encoded frames `first` to `end` - 1 of a clip, in the file `path`."""
+    """The results of the frames `first` to `end` - 1 of a clip, in the file `path`."""
 
     first: int
     end: int
     path: Path
 
+    @property
+    def state(self) -> Path:
+        """The file of the model's state after the segment. Only some models have one."""
+        return self.path.with_suffix(STATE)
+
 
 class SegmentFolder:
-    """The segments of one clip that were made with the same encoder and batch size.
+    """The segments of one clip that were made with the same model, options, encoder and batch size.
 
     Several attempts may write here at once, because an attempt may have lost its job without knowing it.
     Therefore each file has a unique name, and a published file is never changed or deleted.
@@ -57,9 +63,15 @@ class SegmentFolder:
         finally:
             path.unlink(missing_ok=True)
 
-    def add(self, partial: Path, first: int, end: int) -> None:
-        """Publish the file as the segment of frames `first` to `end` - 1. Raises OSError."""
-        self._publish(partial, self._path / f"{first:08}-{end:08}.{uuid4().hex}.nut")
+    def add(self, partial: Path, first: int, end: int, suffix: str, state: Path | None = None) -> None:
+        """Publish the file as the segment of frames `first` to `end` - 1. Raises OSError.
+
+        `state` is the unfinished file of the model's state. It is published first, so no segment lacks it.
+        """
+        segment = Segment(first, end, self._path / f"{first:08}-{end:08}.{uuid4().hex}{suffix}")
+        if state:
+            self._publish(state, segment.state)
+        self._publish(partial, segment.path)
 
     def complete(self, frames: int, end: ClipEnd) -> None:
         """Record that the clip has exactly `frames` frames, so no segment follows, and its end.
@@ -79,13 +91,14 @@ class SegmentFolder:
         text = path.read_text("utf-8") if path.exists() else ""
         return ClipEnd(**json.loads(text)) if text else None
 
-    def durable(self, limit: int | None = None) -> tuple[Segment, ...]:
+    def durable(self, limit: int | None = None, *, with_state: bool = False) -> tuple[Segment, ...]:
         """Return the longest sequence of segments that starts at frame 0 and has no gap.
 
-        With a `limit`, no segment ends after that frame.
+        With a `limit`, no segment ends after that frame. `with_state` ignores segments without a state.
         """
+        found = [segment for segment in self._segments() if not with_state or segment.state.exists()]
         sequences: dict[int, tuple[Segment, ...]] = {0: ()}  # by the frame at which they end
-        for segment in sorted(self._segments(), key=lambda segment: segment.first):
+        for segment in sorted(found, key=lambda segment: segment.first):
             if segment.first in sequences and (limit is None or segment.end <= limit):
                 sequences.setdefault(segment.end, (*sequences[segment.first], segment))
         return sequences[max(sequences)]

@@ -1,66 +1,65 @@
-"""Runs the model on its device: warms it up for a clip, and feeds it batches through reused buffers."""
+"""Runs a model on its device: loads it, warms it up, and begins its jobs."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from itertools import cycle
-from pathlib import Path
-from typing import get_args
+from typing import Any, Literal, get_args, get_origin
 
-import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from worker.devices import memory
-from worker.jobs.errors import ConfigurationError
-from worker.jobs.limits import ClipSize
-from worker.video.decoding.reader import Frames
-from worker.video.inference.composite import Background, Compositor, Effect, compositor
-from worker.video.inference.torch_errors import classify_torch_error
-from worker.video.models import MODELS, VideoModel
+from worker.jobs.errors import BadVideo, ConfigurationError, ModelFailed, OutOfMemory
+from worker.jobs.limits import DEFAULTS, ClipSize, Limits
+from worker.video.decoding.reader import Frames, Window
+from worker.video.inference.model_pass import ModelPass, call_model
+from worker.video.model import Clip, FrameModel, Options, Output
+from worker.video.models.find import FoundModel
 
-__all__ = ["RESULTS", "SMALL", "WARM_UP_BATCHES", "ClipTransform", "ModelRunner", "load_model_runner"]
+__all__ = ["RESULTS", "SMALL", "WARM_UP_BATCHES", "ModelRunner", "load_model_runner"]
 
 log = logging.getLogger(__name__)
 
-#: Blank batches for a new effect and size. In the first, cuDNN tries its algorithms. In the second, torch
-#: records CUDA graphs. From the third on, all batches run alike.
+#: Blank batches for new options and a new size. In the first, cuDNN tries its algorithms. In the second,
+#: torch records CUDA graphs. From the third on, all batches run alike.
 WARM_UP_BATCHES = 3
 #: Height and width of the first blank frames after loading, in pixels.
-SMALL = 16
+SMALL = 64
 #: Result buffers on the host: the encoder reads one while the device copies into the other.
 RESULTS = 2
 
 
 def load_model_runner(
-    name: str,
-    weights: Path,
+    found: FoundModel,
     device: str,
     batch_size: int,
     *,
+    limits: Limits = DEFAULTS,
     sizes: Iterable[ClipSize] = (),
     compiled: bool = False,
     warm_up_per_clip: bool | None = None,
 ) -> ModelRunner:
-    """Load the model `name`, compile it if `compiled`, and warm it up for clips of `sizes`.
+    """Load the model, compile it if `compiled`, and warm it up for clips of `sizes`.
 
-    Raises `ConfigurationError` if no model has this name or torch cannot compile the model, and
+    Raises `ConfigurationError` if the model breaks its contract or torch cannot compile it, and
     `ModelMissing` if the weights are not this model's.
     """
-    if name not in MODELS:
-        raise ConfigurationError(f"no video model is called {name}; there are {', '.join(MODELS)}")
-    model = MODELS[name].load(weights, device)
-    runner = ModelRunner(model, device, batch_size, warm_up_per_clip=warm_up_per_clip)
     try:
+        model = call_model(found.model.load, found.weights, torch.device(device))
         if compiled:
-            model.compile()
+            _compile(model)
+        runner = ModelRunner(model, device, batch_size, limits=limits, warm_up_per_clip=warm_up_per_clip)
         runner.warm_up(sizes)
-    except RuntimeError as error:  # torch's compiler raises it for any missing tool
-        if not compiled or classify_torch_error(error):
-            raise
-        reason = str(error).partition("\n")[0]
-        raise ConfigurationError(f"torch cannot compile the video model ({reason})") from error
+    except ModelFailed as error:
+        if compiled and isinstance(error.__cause__, RuntimeError):  # torch's compiler misses some tool
+            raise ConfigurationError(
+                f"torch cannot compile the video model ({_first_line(error)})"
+            ) from error
+        raise ConfigurationError(f"the video model {found.name} cannot be used: {error}") from error
     return runner
 
 
@@ -74,14 +73,21 @@ class ModelRunner:
     """
 
     def __init__(
-        self, model: VideoModel, device: str, batch_size: int, *, warm_up_per_clip: bool | None = None
+        self,
+        model: FrameModel,
+        device: str,
+        batch_size: int,
+        *,
+        limits: Limits = DEFAULTS,
+        warm_up_per_clip: bool | None = None,
     ) -> None:
-        self._model = model
-        self._device = device
+        self.model = model
+        self._device = torch.device(device)
         self._batch_size = batch_size
-        self._on_gpu = device.startswith("cuda")
+        self._limits = limits
+        self._on_gpu = self._device.type == "cuda"
         self._warm_up_per_clip = self._on_gpu if warm_up_per_clip is None else warm_up_per_clip
-        self._warm: set[tuple[Effect, int, int]] = set()
+        self._warm: set[tuple[object, ...]] = set()
         #: The buffers of the running job. They must stay allocated if the device is lost: torch would abort
         #: the process if it had to free pinned memory then.
         self._buffers: list[Tensor] = []
@@ -92,36 +98,35 @@ class ModelRunner:
         """Run a small blank batch, which compiles the model if that is requested, and warm up for `sizes`.
 
         A CPU has no algorithms to choose and no memory to reserve for a size, so it runs the small batch
-        only. If the memory does not suffice for a size, the runner logs that and skips the size.
+        only. If the memory does not suffice for a size, the runner logs that and skips the size. A model
+        whose options have no default values cannot be warmed up before its first job.
         """
-        self._run_blank(self.prepare("matte", (0, 0, 0), SMALL, SMALL), SMALL, SMALL, 1)
+        variants = list(_variants(self.model.Options))
+        if variants:
+            self._run_blank(_blank_clip(SMALL, SMALL), variants[0], 1)
         for size in sizes if self._warm_up_per_clip else ():
-            image = np.zeros((size.height, size.width, 3), np.uint8)
             try:
-                for effect in get_args(Effect):
+                for options in variants:
                     self.release_buffers()
-                    self.prepare(effect, image, size.height, size.width)
+                    self.prepare(_blank_clip(size.width, size.height), options)
             except Exception as error:
-                if not memory.is_shortage(error):
+                if not isinstance(error, OutOfMemory) and not memory.is_shortage(error):
                     raise
-                log.warning("cannot warm up for clips of %dx%d: %s", *size, str(error).partition("\n")[0])
+                log.warning("cannot warm up for clips of %dx%d: %s", *size, _first_line(error))
         self.release_buffers()
 
-    def prepare(self, effect: Effect, background: Background, height: int, width: int) -> ClipTransform:
-        """Return the warmed-up transform for the batches of one clip of `height` x `width` pixels.
+    def prepare(self, clip: Clip, options: Options) -> tuple[ModelPass, Window]:
+        """Begin a job: return its way through the model, and the frames that each of its batches has.
 
-        Before the clip, blank batches run through the same steps: three for a new (effect, size), one for a
-        known one, because the allocator may have given that memory to another size meanwhile.
+        Before the job, blank batches run through the same steps: three for new options or a new size, one
+        for known ones, because the allocator may have given that memory to another size meanwhile.
         """
-        compose = compositor(effect, background, height, width, self._device)
-        shape = (self._batch_size, height, width, 3)
-        results = [self._allocate(shape) for _ in range(RESULTS if self._on_gpu else 0)]
-        transform = ClipTransform(self._model, compose, self._device, cycle(results))
         if self._warm_up_per_clip:
-            known = (effect, height, width) in self._warm
-            self._run_blank(transform, height, width, 1 if known else WARM_UP_BATCHES)
-            self._warm.add((effect, height, width))
-        return transform
+            key = clip.width, clip.height, *_choices(options)
+            self._run_blank(clip, options, 1 if key in self._warm else WARM_UP_BATCHES)
+            self._warm.add(key)
+            self.release_buffers()
+        return self._begin(clip, options)
 
     def buffer(self, shape: tuple[int, ...]) -> Frames:
         """Allocate a uint8 buffer of this shape on the host, valid until `release_buffers`.
@@ -139,42 +144,78 @@ class ModelRunner:
         self._buffers.append(buffer)
         return buffer
 
-    def _run_blank(self, transform: ClipTransform, height: int, width: int, batches: int) -> None:
-        blank = self.buffer((self._batch_size, height, width, 3))
+    def _begin(self, clip: Clip, options: Options) -> tuple[ModelPass, Window]:
+        output = self._output(clip, options)
+        window = self._window(output)
+        height, width = output.height or clip.height, output.width or clip.width
+        shape = (output.count(window.size), height, width, 3)
+        pinned = self._on_gpu and output.kind == "video"
+        results: Iterator[Tensor] = cycle([self._allocate(shape) for _ in range(RESULTS if pinned else 0)])
+        through = call_model(self.model.start, clip, options)
+        return ModelPass(through, clip, output, window, self._device, results), window
+
+    def _output(self, clip: Clip, options: Options) -> Output:
+        """Return the form of the results. Raises `ModelFailed`, and `BadVideo` if they are too large."""
+        output = call_model(self.model.output, clip, options)
+        if not isinstance(output, Output):
+            raise ModelFailed(f"output returned a {type(output).__name__} instead of an Output")
+        width, height = output.width or clip.width, output.height or clip.height
+        size = f"{width}x{height} pixels"
+        if min(width, height) < 2 or width % 2 or height % 2:
+            raise ModelFailed(f"results cannot have {size}: both must be even")
+        if min(output.per) < 1:
+            raise ModelFailed(f"there cannot be {output.per[0]} results for {output.per[1]} frames")
+        if output.kind == "records" and output != Output("records"):
+            raise ModelFailed("records have no size and come one for each frame")
+        if width * height > self._limits.max_pixels:
+            raise BadVideo(f"The result would have {size}, which is more than STOKER_MAX_PIXELS.")
+        return output
+
+    def _window(self, output: Output) -> Window:
+        """Return the frames of each batch. A batch is as long as its neighbours, and has whole groups."""
+        before, after = getattr(self.model, "before", 0), getattr(self.model, "after", 0)
+        groups = -(-max(self._batch_size, before, after) // output.per[1])
+        return Window(groups * output.per[1], before, after, ahead=after > 0 or output.per[0] > 1)
+
+    def _run_blank(self, clip: Clip, options: Options, batches: int) -> None:
+        """Run blank batches through a job of their own, so that they leave no traces in the next one."""
+        through, window = self._begin(clip, options)
+        blank = self.buffer((window.frames, clip.height, clip.width, 3))
         blank[:] = 0
         for _ in range(batches):
-            transform(blank, 0)
+            through(blank, 0)
 
 
-class ClipTransform:
-    """The transform of one clip's batches: model, then compositor.
+def _compile(model: FrameModel) -> None:
+    if not (compile_ := getattr(model, "compile", None)):
+        raise ConfigurationError("this video model cannot be compiled: leave --compile out")
+    call_model(compile_)
 
-    On a GPU, `results` yields the host buffers for the results, in turn.
-    """
 
-    def __init__(
-        self, model: VideoModel, compose: Compositor, device: str, results: Iterator[Tensor]
-    ) -> None:
-        self._model = model
-        self._compose = compose
-        self._device = device
-        self._results = results
+def _blank_clip(width: int, height: int) -> Clip:
+    return Clip(width, height, Fraction(25), None)
 
-    @torch.inference_mode()
-    def __call__(self, frames: Frames, valid: int) -> Frames:
-        """Return the results (N,H,W,3) of `frames` (N,H,W,3), of which the first `valid` are real.
 
-        Both are uint8 RGB on the host. On a GPU the results stay valid until the call after the next one. The
-        caller may overwrite `frames` as soon as this call returns.
-        """
-        batch = torch.from_numpy(frames).to(self._device, non_blocking=True)
-        results = self._compose(batch, self._model(batch, valid)).contiguous()
-        if not results.is_cuda:
-            return results.numpy()
-        host = next(self._results)[: len(results)]
-        host.copy_(results, non_blocking=True)
-        # A blocking event sleeps instead of spinning: the encoder needs the CPU.
-        copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch's stub
-        copied.record()
-        copied.synchronize()
-        return host.numpy()
+def _variants(kind: type[Options]) -> Iterator[Options]:
+    """Yield the default options, and one variant for each other value of each option with fixed values."""
+    try:
+        yield (default := kind())
+    except ValidationError:
+        return
+    for name, field in kind.model_fields.items():
+        if get_origin(field.annotation) is Literal:
+            for value in get_args(field.annotation):
+                if value != getattr(default, name):
+                    yield kind(**{name: value})
+
+
+def _choices(options: Options) -> Iterator[Any]:
+    """Yield the values of the options that can change which operations a model performs."""
+    for name, field in type(options).model_fields.items():
+        if get_origin(field.annotation) is Literal or field.annotation is bool:
+            yield getattr(options, name)
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the first line of the error, or of the one that caused it."""
+    return str(error.__cause__ or error).partition("\n")[0]

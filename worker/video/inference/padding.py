@@ -18,15 +18,15 @@ class _Sliceable(Protocol):
 Results = TypeVar("Results", bound=_Sliceable)
 
 
-def fill(frames: NDArray[np.uint8], valid: int, pad: Pad) -> int:
-    """Overwrite all frames after the first `valid` of `frames` (B,H,W,3), in place.
+def fill(frames: NDArray[np.uint8], real: int, pad: Pad) -> int:
+    """Overwrite all frames after the first `real` of `frames` (B,H,W,3), in place.
 
-    Return the number of overwritten frames. Raises ValueError unless 1 <= valid <= B.
+    Return the number of overwritten frames. Raises ValueError unless 1 <= real <= B.
     """
-    if not 1 <= valid <= len(frames):
-        raise ValueError(f"a batch of {len(frames)} cannot hold {valid} valid frames")
-    frames[valid:] = frames[valid - 1] if pad == "last" else 0
-    return len(frames) - valid
+    if not 1 <= real <= len(frames):
+        raise ValueError(f"a batch of {len(frames)} cannot hold {real} real frames")
+    frames[real:] = frames[real - 1] if pad == "last" else 0
+    return len(frames) - real
 
 
 def cut(results: Results, valid: int) -> Results:

@@ -28,7 +28,9 @@ BLUR = 1 / 40
 _SMALL_SIGMA = 3.0
 
 
-def compositor(effect: Effect, background: Background, height: int, width: int, device: str) -> Compositor:
+def compositor(
+    effect: Effect, background: Background, height: int, width: int, device: torch.device
+) -> Compositor:
     """Return the function that applies `effect` to batches of one clip of `height` x `width` pixels.
 
     - `background` replaces the surroundings by `background`. An image is scaled and cropped to cover the

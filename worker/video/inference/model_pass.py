@@ -1,0 +1,140 @@
+"""One job's way through a model: batches through reused buffers, with checks of what the model returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from worker.jobs.errors import JobFailed, ModelFailed
+from worker.video.decoding.reader import Frames, Window
+from worker.video.inference.torch_errors import classify_torch_error
+from worker.video.model import Clip, Output, Pass, StatefulPass
+
+__all__ = ["ModelPass", "Results", "call_model"]
+
+T = TypeVar("T")
+
+#: The frames (N,H,W,3) uint8 RGB on the host, or the records, of a batch.
+Results = Frames | Sequence[Mapping[str, Any]]
+
+
+def call_model(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function of the model.
+
+    Raises `OutOfMemory`, `EngineDied`, a `JobFailed` of the function, and `ModelFailed` for any other error.
+    """
+    try:
+        return function(*arguments)
+    except JobFailed:
+        raise
+    except Exception as error:
+        failure = classify_torch_error(error)
+        if failure:
+            raise failure from error
+        text = str(error).partition("\n")[0]
+        raise ModelFailed(
+            f"the model raised {type(error).__name__}" + (f": {text}" if text else "")
+        ) from error
+
+
+class ModelPass:
+    """One job's way through the model.
+
+    `results` yields the host's buffers for the resulting frames, in turn, if the model runs on a GPU.
+    """
+
+    def __init__(
+        self,
+        through: Pass,
+        clip: Clip,
+        output: Output,
+        window: Window,
+        device: torch.device,
+        results: Iterator[Tensor],
+    ) -> None:
+        self._pass = through
+        self._window = window
+        self._device = device
+        self._results = results
+        self._size = output.height or clip.height, output.width or clip.width
+        self._last = torch.empty(0)
+        self.output = output
+
+    @property
+    def stateful(self) -> bool:
+        """Whether another worker can only continue with the model's state."""
+        return hasattr(self._pass, "state") and hasattr(self._pass, "restore")
+
+    @torch.inference_mode()
+    def __call__(self, window: Frames, valid: int) -> Results:
+        """Return the results of the frames in `window`. Between the neighbours, the first `valid` are real.
+
+        Frames are uint8 RGB on the host. On a GPU, resulting frames stay valid until the call after the next
+        one. The caller may overwrite `window` as soon as this call returns. Raises what `call_model` raises.
+        """
+        batch = torch.from_numpy(window).to(self._device, non_blocking=True)
+        results = call_model(self._pass, batch, valid)
+        if self.output.kind == "records":
+            return self._checked_records(results, valid)
+        frames = self._checked_frames(results, len(window) - self._window.before - self._window.after)
+        return call_model(self._to_host, frames, batch)
+
+    def save_state(self) -> Callable[[Path], None]:
+        """Copy the model's state to the host. Return the function that writes it to a file."""
+        state = call_model(cast(StatefulPass, self._pass).state)
+        tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+        return lambda path: save_file(tensors, path)
+
+    def restore(self, path: Path) -> None:
+        """Continue with the state in the file."""
+        call_model(cast(StatefulPass, self._pass).restore, load_file(path))
+
+    def _checked_records(self, records: Any, valid: int) -> Sequence[Mapping[str, Any]]:
+        if isinstance(records, Tensor) or not isinstance(records, Sequence):
+            raise ModelFailed(f"the model returned {_described(records)} instead of a sequence of records")
+        if len(records) != valid:
+            raise ModelFailed(f"the model returned {len(records)} records for {valid} frames")
+        for record in records:
+            if not isinstance(record, Mapping):
+                raise ModelFailed(f"the model returned {_described(record)} instead of a record")
+        return records
+
+    def _checked_frames(self, frames: Any, size: int) -> Tensor:
+        shape = (self.output.count(size), *self._size, 3)
+        if isinstance(frames, Tensor) and frames.dtype == torch.uint8 and tuple(frames.shape) == shape:
+            return frames
+        expected = f"uint8 {shape} RGB"
+        raise ModelFailed(f"the model returned {_described(frames)} instead of frames of {expected}")
+
+    def _to_host(self, frames: Tensor, batch: Tensor) -> Frames:
+        frames = frames.contiguous()
+        if frames.is_cuda:
+            host = next(self._results)[: len(frames)]
+            host.copy_(frames, non_blocking=True)
+            # A blocking event sleeps instead of spinning: the encoder needs the CPU.
+            copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch's stub
+            copied.record()
+            copied.synchronize()
+            return host.numpy()
+        # The encoder still reads the results when the next batch arrives. So they must not share memory with
+        # its frames, or with its results.
+        if _memory(frames) in (_memory(batch), _memory(self._last)):
+            frames = frames.clone()
+        self._last = frames
+        return frames.numpy()
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _described(value: object) -> str:
+    """Return the kind of the value for a message."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return f"a {type(value).__name__}"

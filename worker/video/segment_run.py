@@ -1,0 +1,125 @@
+"""Runs a clip's frames through the model, from the last durable segment of earlier attempts on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
+
+from worker.devices.memory import measure
+from worker.video.decoding.header import ClipEnd
+from worker.video.decoding.reader import ClipReader, FrameBatch, Frames, Window
+from worker.video.encoding.encoder import RECIPE, Encoder
+from worker.video.encoding.records import RecordEncoder, complete_records, to_lines
+from worker.video.encoding.result_times import result_times
+from worker.video.encoding.segments import SegmentFolder
+from worker.video.encoding.write_errors import map_write_errors
+from worker.video.encoding.writer import SegmentEncoder, SegmentWriter
+from worker.video.inference.padding import cut, fill
+from worker.video.request import BatchDone, VideoRequest
+
+if TYPE_CHECKING:  # torch is imported after the device is pinned
+    from worker.video.inference.model_pass import ModelPass, Results
+
+__all__ = ["SegmentRun"]
+
+
+class SegmentRun:
+    """The work on one clip, segment by segment.
+
+    `version` identifies the model's code and weights. `sequential` says that its jobs cannot be continued.
+    Segments of another version, other options, another encoder or another batch size are never continued.
+    """
+
+    def __init__(
+        self,
+        request: VideoRequest,
+        reader: ClipReader,
+        model_pass: ModelPass,
+        window: Window,
+        version: str,
+        *,
+        sequential: bool,
+        pad: bool,
+    ) -> None:
+        self._request = request
+        self._reader = reader
+        self._pass = model_pass
+        self._window = window
+        self._pad = pad
+        work = [version, *map(str, (window, model_pass.output)), request.pad, dict(request.options)]
+        work += [uuid4().hex] if sequential else []
+        digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
+        with map_write_errors():
+            self.folder = SegmentFolder(
+                request.work / f"{RECIPE}-batch{window.size}-{digest}", request.publish
+            )
+
+    def process(
+        self,
+        open_writer: Callable[..., SegmentWriter],
+        on_batch: Callable[[BatchDone], None],
+        *,
+        allocate: Callable[[tuple[int, ...]], Frames],
+        device: str,
+    ) -> tuple[int, ClipEnd]:
+        """Process the frames that no durable segment has. Return the number of frames, and the clip's end."""
+        reader, window = self._reader, self._window
+        segments = self.folder.durable(self._request.done, with_state=self._pass.stateful)
+        done = segments[-1].end if segments else 0
+        if (end := self.folder.end(done)) is not None:
+            return done, end
+        if segments and self._pass.stateful:
+            self._pass.restore(segments[-1].state)
+        batches = reader.batches(window, skip=done, allocate=allocate)
+        with open_writer(self.folder, self._open_encoder, first=done) as writer:
+            for batch in batches:
+                reader.sandbox.check()
+                if batch.index * window.size < done:
+                    continue
+                filled = self._fill(batch)
+                with measure(device) as meter:
+                    start = time.perf_counter()
+                    frames = batch.window[: window.before + batch.valid + filled + window.after]
+                    results = self._pass(frames, batch.valid)
+                    seconds = time.perf_counter() - start
+                records = self._write(writer, batch, results, done)
+                done += batch.valid
+                total = reader.header.frames
+                on_batch(
+                    BatchDone(batch.index, batch.valid, filled, done, total, seconds, meter.report, records)
+                )
+            writer.finish(reader.end)
+        return done, reader.end
+
+    def _fill(self, batch: FrameBatch) -> int:
+        """Pad the batch if it is short. Return the number of padded frames."""
+        if not self._pad:
+            return 0
+        window = self._window
+        fill(batch.window, window.before + batch.valid + window.after, self._request.pad)
+        return window.size - batch.valid
+
+    def _write(
+        self, writer: SegmentWriter, batch: FrameBatch, results: Results, first: int
+    ) -> list[dict[str, Any]] | None:
+        """Have the results of a batch written, which begins with frame number `first`. Return its records."""
+        state = self._pass.save_state() if self._pass.stateful and writer.segment_ends else None
+        output = self._pass.output
+        if output.kind == "records":
+            facts = cast(Sequence[Mapping[str, Any]], results)
+            records = complete_records(facts, first, batch.pts, self._reader.header)
+            writer.write(to_lines(records), batch.pts, batch.valid, state)
+            return records
+        pts = result_times(batch.pts, batch.next_pts, output)
+        writer.write(cut(cast(Frames, results), len(pts)), pts, batch.valid, state)
+        return None
+
+    def _open_encoder(self, path: Path) -> SegmentEncoder:
+        if self._pass.output.kind == "records":
+            return RecordEncoder(path)
+        return Encoder(path, self._reader.header.of_result(self._pass.output))
