@@ -15,14 +15,15 @@ from bench.processes import running_process, scripted_settings
 from tests.support.stack import eventually
 from webapi.client import Client
 from webapi.local.commands import web_argv, worker_argv
-from worker.video.inference.composite import Effect, compositor
-from worker.video.models import MODELS, VideoModel
+from worker.video.models.composite import Effect, compositor
+from worker.video.models.find import find_model
+from worker.video.models.selfie import SelfieSegmentation
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest
 
 __all__ = ["MODEL", "BareModel", "VideoTask", "run_pipeline", "run_through_stack", "running_stack"]
 
-GREEN = (0, 255, 0)
+GREEN = "#00ff00"
 MODEL = "selfie_segmentation"
 #: Time limit of a start, in which a GPU's libraries are loaded and the model may be compiled.
 START_S = 300.0
@@ -42,13 +43,19 @@ class VideoTask:
     def load_pipeline(self, pad: bool = True) -> VideoPipeline:
         """Make a pipeline and load its model. With `pad`, it pads the last, short batch."""
         pipeline = VideoPipeline(
-            self.weights, device=self.device, batch_size=self.batch, compiled=self.compiled, pad=pad
+            lambda: find_model(MODEL, MODEL, self.weights),
+            device=self.device,
+            batch_size=self.batch,
+            compiled=self.compiled,
+            pad=pad,
         )
         pipeline.load()
         return pipeline
 
     def request(self, folder: Path) -> VideoRequest:
-        return VideoRequest(self.clip, folder / "out.mp4", folder / "work", self.effect, GREEN)
+        return VideoRequest(
+            self.clip, folder / "out.mp4", folder / "work", {"effect": self.effect, "background": GREEN}
+        )
 
 
 class BareModel:
@@ -56,7 +63,7 @@ class BareModel:
 
     def __init__(self, task: VideoTask) -> None:
         self.task = task
-        self.model: VideoModel = MODELS[MODEL].load(task.weights, task.device)
+        self.model = SelfieSegmentation.load(task.weights, torch.device(task.device))
         if task.compiled:
             self.model.compile()
         with av.open(task.clip) as source:
@@ -72,7 +79,7 @@ class BareModel:
     def run_model(self) -> None:
         """Run the model on all batches of the clip, which are in the device's memory."""
         for batch in self.batches:
-            alpha = self.model(batch, len(batch))
+            alpha = self.model.alpha(batch)
         alpha[0, 0, 0, 0].item()  # waits for the device
 
     @torch.inference_mode()
@@ -81,14 +88,16 @@ class BareModel:
         task = self.task
         with av.open(task.clip) as source, av.open(target, "w") as output:
             pictures = source.streams.video[0]
-            compose = compositor(task.effect, GREEN, pictures.height, pictures.width, task.device)
+            compose = compositor(
+                task.effect, (0, 255, 0), pictures.height, pictures.width, torch.device(task.device)
+            )
             options = {"crf": "18", "preset": "veryfast"}
             stream = output.add_stream("libx264", rate=pictures.average_rate, options=options)
             stream.width, stream.height, stream.pix_fmt = pictures.width, pictures.height, "yuv420p"
             frames = [frame.to_ndarray(format="rgb24") for frame in source.decode(pictures)]
             for start in range(0, len(frames), task.batch):
                 rgb = torch.from_numpy(np.stack(frames[start : start + task.batch])).to(task.device)
-                for result in compose(rgb, self.model(rgb, len(rgb))).contiguous().cpu().numpy():
+                for result in compose(rgb, self.model.alpha(rgb)).contiguous().cpu().numpy():
                     output.mux(stream.encode(av.VideoFrame.from_ndarray(result)))
             output.mux(stream.encode(None))
 
@@ -103,7 +112,7 @@ def run_pipeline(pipeline: VideoPipeline, request: VideoRequest) -> list[BatchDo
 
 def run_through_stack(client: Client, task: VideoTask, target: Path) -> None:
     """Submit the clip, follow the job to its end, and download the result to `target`."""
-    job = client.submit_video(task.clip, "#00ff00", effect=task.effect)
+    job = client.submit_video(task.clip, GREEN, effect=task.effect)
     for _ in client.events(job["id"]):
         pass
     client.download(job["id"], target)

@@ -5,11 +5,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from itertools import count
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 import numpy as np
@@ -17,19 +18,19 @@ import pytest
 
 from tests.gpu.ballast import fill_device
 from tests.support.assets import asset
+from tests.support.video.pipeline import selfie_pipeline
 from worker.devices.gpus import list_gpus
 from worker.jobs.daemon_threads import DaemonThreads
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.limits import ClipSize
 from worker.process.lifecycle import SWITCH_S
-from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from worker.video.inference.composite import Effect
+    from worker.video.models.composite import Effect
 
 pytestmark = [
     pytest.mark.gpu,
@@ -87,7 +88,7 @@ def video_worker(
 ) -> Worker:
     thread = DaemonThreads("video", limit=1)
     stack.callback(thread.stop)
-    pipeline = VideoPipeline(asset("selfie_segmentation.tflite"), device=device, **how)
+    pipeline = selfie_pipeline(device=device, **how)
     thread.call(pipeline.load)
     stack.callback(thread.call, pipeline.close)
 
@@ -102,7 +103,7 @@ def video_worker(
             batches.append(batch)
             on_batch(batch)
 
-        request = VideoRequest(asset(clip), place / "out.mp4", place / "work", effect)
+        request = VideoRequest(asset(clip), place / "out.mp4", place / "work", {"effect": effect})
         thread.call(partial(pipeline.run_clip, request, on_batch=report, canceled=lambda: False))
         return Processed(batches, request.target)
 
@@ -133,13 +134,13 @@ def test_cuda_matte_is_within_2e_3_of_cpu() -> None:
     from worker.video.models.selfie import SelfieSegmentation
 
     weights = asset("selfie_segmentation.tflite")
-    cpu, cuda = (SelfieSegmentation.load(weights, device) for device in ("cpu", "cuda"))
+    cpu, cuda = (SelfieSegmentation.load(weights, torch.device(device)) for device in ("cpu", "cuda"))
     for clip in (CARPHONE, BUNNY):
         frames = pictures_of(clip, 16)
-        expected = cpu(frames, 16)
-        worst = float((cuda(frames.cuda(), 16).cpu() - expected).abs().max())
+        expected = cpu.alpha(frames)
+        worst = float((cuda.alpha(frames.cuda()).cpu() - expected).abs().max())
         torch.backends.cudnn.allow_tf32 = True
-        tf32 = float((cuda(frames.cuda(), 16).cpu() - expected).abs().max())
+        tf32 = float((cuda.alpha(frames.cuda()).cpu() - expected).abs().max())
         torch.backends.cudnn.allow_tf32 = False
         print(f"\n{clip}: the matte is {worst:.1e} off at most; with TF32 {tf32:.1e}")
         assert worst < 2e-3
@@ -248,15 +249,18 @@ def test_cuda_results_alternate_between_two_pinned_buffers() -> None:
     import torch
 
     from worker.video.inference.model_runner import ModelRunner
-    from worker.video.models.selfie import SelfieSegmentation
+    from worker.video.model import Clip
+    from worker.video.models.selfie import MattingOptions, SelfieSegmentation
 
-    runner = ModelRunner(SelfieSegmentation.load(asset("selfie_segmentation.tflite"), "cuda"), "cuda", 2)
-    transform = runner.prepare("background", (9, 9, 9), 48, 64)
+    model = SelfieSegmentation.load(asset("selfie_segmentation.tflite"), torch.device("cuda"))
+    runner = ModelRunner(model, "cuda", 2)
+    clip = Clip(64, 48, Fraction(25), None)
+    model_pass, _ = runner.prepare(clip, MattingOptions(background="#090909"))
     frames = runner.buffer((2, 48, 64, 3))
     seen = []
     for shade in (0, 100, 200):
         frames[:] = shade
-        seen.append(transform(frames, 2))
+        seen.append(cast(np.ndarray, model_pass(frames, 2)))
         if shade == 100:
             first = seen[0].copy()
     assert all(torch.from_numpy(buffer).is_pinned() for buffer in (frames, *seen))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
-import threading
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
@@ -16,13 +14,10 @@ from tests.support.event_checks import Expected
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.specs import ChatJob
 
-if TYPE_CHECKING:
-    from torch import Tensor
+__all__ = ["STOP", "ScriptedEngine", "digits_chat", "expected"]
 
-__all__ = ["STOP", "ScriptedEngine", "ScriptedModel", "digits_chat", "expected"]
-
-#: Seconds per step of all chats, and per batch of a video: long enough to kill a worker within one.
-STEP_S, BATCH_S = 0.02, 0.1
+#: Seconds per step of all chats: long enough to kill a worker within one.
+STEP_S = 0.02
 WORDS = (" one", " naïve", " 東京", " 🙂", " four\n", " e\u0301", " {}", " \\", '"six"', " \u2028")
 #: A stop string of two words. The engine must hold back the first until it knows the second.
 STOP = "".join(WORDS[:2])
@@ -64,18 +59,3 @@ class ScriptedEngine(FakeEngine):
         tokenizer = Tokenizer(models.WordLevel({str(n): n for n in range(10)} | {"?": 10}, unk_token="?"))
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
         self.prompt_template = PromptTemplate(tokenizer.to_str(), "{{ messages[0].content }}")
-
-
-class ScriptedModel:
-    """A VideoModel whose foreground is reddish."""
-
-    @classmethod
-    def load(cls, path: Path, device: str) -> Self:
-        return cls()
-
-    def compile(self) -> None:
-        pass
-
-    def __call__(self, frames: Tensor, valid: int) -> Tensor:
-        threading.Event().wait(BATCH_S)
-        return (frames[:, None, :, :, 0] > 127).float()

@@ -17,14 +17,15 @@ def copy_clip(source: Path, target: Path, limits: Limits = DEFAULTS) -> TracksRe
     """Write the result `target` from the clip's own pictures, in this process and as one segment."""
     segment, tracks = target.with_name("segment.nut"), target.with_name("tracks.mp4")
     tracks.unlink(missing_ok=True)
-    report = write_tracks(source, tracks, limits)
+    report, count = write_tracks(source, tracks, limits), 0
     with (
         closing(ClipDecoder(source, limits)) as decoder,
         closing(Encoder(segment, decoder.header)) as encoder,
     ):
         for frame in decoder.frames:
+            count += 1
             encoder.encode(decoder.upright(frame)[None].copy(), [frame.pts or 0])
         encoder.finish()
-        parts = Parts([segment], encoder.frames, decoder.end.tick, tracks, report.start)
+        parts = Parts([segment], count, decoder.end.tick, tracks, report.start)
         join(source, decoder.header, parts, target)
     return report

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.video.alpha_models import StubVideoModel
 from tests.support.video.clips import make_clip_with_sound
-from tests.support.video.pipeline import STUB, StubVideoModel, stub_pipeline
+from tests.support.video.pipeline import stub_pipeline
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Ledger
@@ -82,7 +83,7 @@ class VideoHarness:
         files = JobFiles.at(self.ledger.store.settings.media_dir, job_id)
         files.folder.mkdir(parents=True)
         self.write_clip(files)
-        self.ledger.submit(job_id, f"video.{STUB}", validate(VideoJob, {"effect": "matte", **fields}))
+        self.ledger.submit(job_id, "video.stub", validate(VideoJob, {"effect": "matte", **fields}))
         return files
 
     def write_clip(self, files: JobFiles) -> Path:
@@ -129,7 +130,7 @@ def video_harness(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, **options: An
     `options` go to the pipeline.
     """
     model = StubVideoModel()
-    with stub_pipeline(monkeypatch, model, 3, 2, **options) as video:
+    with stub_pipeline(model, 3, 2, **options) as video:
         harness = VideoHarness(ledger, video, model)
         yield harness
         harness.outbox.stop(WAIT_S)

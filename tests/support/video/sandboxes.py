@@ -9,10 +9,10 @@ from typing import Any
 
 from worker.jobs.limits import DEFAULTS, Limits
 from worker.video.clip_tasks import ClipTasks
-from worker.video.decoding.reader import ClipReader
+from worker.video.decoding.reader import ClipReader, FrameBatch, Window
 from worker.video.sandbox.sandboxes import Sandboxes
 
-__all__ = ["open_clip", "shared_sandboxes"]
+__all__ = ["BatchReader", "open_clip", "shared_sandboxes"]
 
 
 class SharedSandboxes(Sandboxes):
@@ -42,8 +42,21 @@ def _start(program: str) -> SharedSandboxes:
     return sandboxes
 
 
+class BatchReader(ClipReader):
+    """A reader that is itself iterable over batches of `size` frames, which have no neighbours."""
+
+    size = 0
+
+    def __iter__(self) -> Iterator[FrameBatch]:
+        return self.batches(Window(self.size))
+
+
 @contextmanager
-def open_clip(path: Path, batch_size: int, limits: Limits = DEFAULTS, **options: Any) -> Iterator[ClipReader]:
+def open_clip(
+    path: Path, batch_size: int, limits: Limits = DEFAULTS, **options: Any
+) -> Iterator[BatchReader]:
     """Yield a reader of the clip, with a sandbox of its own."""
     with shared_sandboxes().sandbox(limits, lambda: None) as sandbox:
-        yield ClipReader(sandbox, path, batch_size, **options)
+        reader = BatchReader(sandbox, path, **options)
+        reader.size = batch_size
+        yield reader

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.support.video.alpha_models import StubVideoModel
 from tests.support.video.colours import (
     COLOURS,
     PATCH,
@@ -19,7 +20,7 @@ from tests.support.video.colours import (
     write_planes,
     ycgco,
 )
-from tests.support.video.pipeline import StubVideoModel, stub_pipeline
+from tests.support.video.pipeline import stub_pipeline
 from worker.jobs.errors import BadVideo
 from worker.video.decoding.decoder import ClipDecoder
 from worker.video.request import VideoRequest
@@ -239,8 +240,8 @@ def test_pipeline_background_has_its_colour_in_result(
     """The clip is black, which the stub model takes for background."""
     black = np.zeros((8, 3))
     clip = write_planes(tmp_path / "in.mkv", black, "yuv420p10le", tags=tags, size=size or (64, 64))
-    request = VideoRequest(clip, tmp_path / "out.mp4", tmp_path / "work", "background", (0, 0xB1, 0x40))
-    with stub_pipeline(monkeypatch, StubVideoModel(), 4, 4) as video:
+    request = VideoRequest(clip, tmp_path / "out.mp4", tmp_path / "work", {"background": "#00b140"})
+    with stub_pipeline(StubVideoModel(), 4, 4) as video:
         video.run_clip(request, on_batch=lambda batch: None, canceled=lambda: False)
     colour, result = read_colour(request.target)
     assert np.abs(colour - (0, 0xB1, 0x40)).max() < 3

@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from tests.support.video.clips import gradient
-from worker.video.inference.composite import blur, compositor, cover
+from worker.video.models.composite import blur, compositor, cover
 
 FRAMES = torch.from_numpy(np.stack([gradient(index) for index in range(3)]))
+CPU = torch.device("cpu")
 HEIGHT, WIDTH = FRAMES.shape[1:3]
 #: 0 in the left half, 1 in the right half.
 ALPHA = (torch.arange(WIDTH) >= WIDTH // 2).float().expand(3, 1, HEIGHT, WIDTH)
@@ -13,7 +14,7 @@ LEFT, RIGHT = slice(None, WIDTH // 2), slice(WIDTH // 2, None)
 
 
 def test_compositor_keeps_colour_and_foreground_exact() -> None:
-    result = compositor("background", (10, 200, 255), HEIGHT, WIDTH, "cpu")(FRAMES, ALPHA)
+    result = compositor("background", (10, 200, 255), HEIGHT, WIDTH, CPU)(FRAMES, ALPHA)
     assert (result.dtype, result.shape) == (torch.uint8, FRAMES.shape)
     assert (result[:, :, LEFT] == torch.tensor([10, 200, 255])).all()
     assert (result[:, :, RIGHT] == FRAMES[:, :, RIGHT]).all()
@@ -22,11 +23,11 @@ def test_compositor_keeps_colour_and_foreground_exact() -> None:
 def test_compositor_blends_half_alpha_evenly() -> None:
     grey = torch.full((1, HEIGHT, WIDTH, 3), 100, dtype=torch.uint8)
     half = torch.full((1, 1, HEIGHT, WIDTH), 0.5)
-    assert (compositor("background", (201, 201, 201), HEIGHT, WIDTH, "cpu")(grey, half) == 151).all()
+    assert (compositor("background", (201, 201, 201), HEIGHT, WIDTH, CPU)(grey, half) == 151).all()
 
 
 def test_compositor_matte_is_alpha_in_grey() -> None:
-    result = compositor("matte", (0, 0, 0), HEIGHT, WIDTH, "cpu")(FRAMES, ALPHA)
+    result = compositor("matte", (0, 0, 0), HEIGHT, WIDTH, CPU)(FRAMES, ALPHA)
     assert (result[:, :, LEFT] == 0).all()
     assert (result[:, :, RIGHT] == 255).all()
 
@@ -54,7 +55,7 @@ def test_blur_is_gaussian() -> None:
 
 
 def test_compositor_blur_keeps_foreground() -> None:
-    result = compositor("blur", (0, 0, 0), HEIGHT, WIDTH, "cpu")(FRAMES, ALPHA)
+    result = compositor("blur", (0, 0, 0), HEIGHT, WIDTH, CPU)(FRAMES, ALPHA)
     assert (result[:, :, RIGHT] == FRAMES[:, :, RIGHT]).all()
 
 
@@ -62,7 +63,7 @@ def test_compositor_crops_image_evenly() -> None:
     """Of a wide picture of three bands, only the middle band covers the clip."""
     wide = np.zeros((48, 192, 3), np.uint8)
     wide[:, :64], wide[:, 64:128], wide[:, 128:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-    result = compositor("background", wide, HEIGHT, WIDTH, "cpu")(FRAMES, torch.zeros_like(ALPHA))
+    result = compositor("background", wide, HEIGHT, WIDTH, CPU)(FRAMES, torch.zeros_like(ALPHA))
     assert (result == torch.tensor([0, 255, 0])).all()
 
 

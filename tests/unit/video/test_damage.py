@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
+from tests.support.video.alpha_models import StubVideoModel
 from tests.support.video.clips import is_same_clip, read_clip, truncate
 from tests.support.video.pictures import numbered_picture, shown_number
-from tests.support.video.pipeline import StubVideoModel, stub_pipeline
+from tests.support.video.pipeline import stub_pipeline
 from tests.support.video.transport_streams import SIZE, VIDEO, lose_packet
 from worker.jobs.errors import BadVideo
 from worker.video.decoding.damage import MAX_CONCEALED, MAX_CONCEALED_SHARE
@@ -173,8 +174,8 @@ def test_pipeline_resume_gives_same_result_for_damaged_clip(
             if batch.done == killed_at:
                 raise Killed
 
-        request = VideoRequest(source, folder / "out.mp4", folder / "work", "matte", done=done)
-        with stub_pipeline(monkeypatch, StubVideoModel(), 3, 1) as video:
+        request = VideoRequest(source, folder / "out.mp4", folder / "work", {"effect": "matte"}, done=done)
+        with stub_pipeline(StubVideoModel(), 3, 1) as video:
             return video.run_clip(request, on_batch=on_batch, canceled=lambda: False)
 
     whole = run(tmp_path / "whole", 0)

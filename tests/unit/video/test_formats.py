@@ -8,10 +8,11 @@ import av
 import numpy as np
 import pytest
 
+from tests.support.video.alpha_models import StubVideoModel
 from tests.support.video.bombs import resized_midway
 from tests.support.video.clips import Picture, gradient, make_clip, read_clip
 from tests.support.video.pictures import numbered_picture, shown_number
-from tests.support.video.pipeline import StubVideoModel, stub_pipeline
+from tests.support.video.pipeline import stub_pipeline
 from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import Limits
 from worker.jobs.media.probe.probe import CLIPS, MAX_OTHER_STREAMS, open_media, probe
@@ -109,8 +110,10 @@ def test_pipeline_writes_even_size_for_odd_clip(
 ) -> None:
     clip = odd_clip(tmp_path / "in.mkv", 65, 49)
     options = ReadOptions(odd_size=odd_size)
-    request = VideoRequest(clip, tmp_path / "out.mp4", tmp_path / "work", "matte", options=options)
-    with stub_pipeline(monkeypatch, StubVideoModel(), 2, 2) as video:
+    request = VideoRequest(
+        clip, tmp_path / "out.mp4", tmp_path / "work", {"effect": "matte"}, reading=options
+    )
+    with stub_pipeline(StubVideoModel(), 2, 2) as video:
         result = video.run_clip(request, on_batch=lambda batch: None, canceled=lambda: False)
     assert (result.width, result.height, result.frames) == (66, 50, 3)
     written = read_clip(request.target)

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from tests.support.assets import asset
+from tests.support.video.alpha_models import WatchedModel
 from tests.support.video.broken_clips import cut_between_frames, index_cut_off
 from tests.support.video.clips import Picture, gradient, make_clip, read_clip, save_png
-from tests.support.video.pipeline import WatchedModel, recording_writer, stub_pipeline, thread_names
+from tests.support.video.pipeline import recording_writer, selfie_pipeline, stub_pipeline, thread_names
 from worker.jobs.errors import BadVideo, ConfigurationError, EngineFailed
 from worker.video.inference.model_runner import WARM_UP_BATCHES
 from worker.video.inference.padding import Pad
+from worker.video.models.find import find_model
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
 
@@ -34,7 +36,7 @@ def pipeline() -> Iterator[VideoPipeline]:
 
 
 def load(batch_size: int, **options: Any) -> VideoPipeline:
-    pipeline = VideoPipeline(asset("selfie_segmentation.tflite"), batch_size=batch_size, **options)
+    pipeline = selfie_pipeline(batch_size=batch_size, **options)
     pipeline.load()
     return pipeline
 
@@ -46,7 +48,7 @@ def run(pipeline: VideoPipeline, request: VideoRequest) -> tuple[VideoResult, li
 
 def test_pipeline_turns_eight_batches_into_120_frames(pipeline: VideoPipeline, tmp_path: Path) -> None:
     source, target = asset("carphone_pristine.mp4"), tmp_path / "out.mp4"
-    result, batches = run(pipeline, VideoRequest(source, target, tmp_path / "work", "background"))
+    result, batches = run(pipeline, VideoRequest(source, target, tmp_path / "work", {"effect": "background"}))
     assert [(b.index, b.frames, b.padded) for b in batches] == [(i, 16, 0) for i in range(7)] + [(7, 8, 8)]
     assert all(b.seconds > 0 and b.memory.source == "rss" for b in batches)
     assert (result.frames, result.batches, result.padded) == (120, 8, 8)
@@ -61,7 +63,7 @@ def composited(clip: Path, batch_size: int, pad: Pad) -> Picture:
     """Return the pictures that the writer receives, before the encoder's losses."""
     written: list[Picture] = []
     work = clip.with_name(f"{batch_size}-{pad}")
-    request = VideoRequest(clip, clip.with_name("out.mp4"), work, "background", pad=pad)
+    request = VideoRequest(clip, clip.with_name("out.mp4"), work, {"effect": "background"}, pad=pad)
     run(load(batch_size, segment_writer=recording_writer(written)), request)
     return np.concatenate(written)
 
@@ -86,9 +88,11 @@ def test_pipeline_without_padding_has_short_last_batch_and_same_result(
     for pad, padded in ((True, 2), (False, 0)):
         model, batches = WatchedModel(), list[BatchDone]()
         options = {"pad": pad, "segment_writer": recording_writer(written[pad])}
-        with monkeypatch.context() as patch, stub_pipeline(patch, model, BATCH, 2, **options) as video:
+        with stub_pipeline(model, BATCH, 2, **options) as video:
             model.pop_seen()
-            request = VideoRequest(clip, tmp_path / "out.mp4", tmp_path / f"work-{pad}", "background")
+            request = VideoRequest(
+                clip, tmp_path / "out.mp4", tmp_path / f"work-{pad}", {"effect": "background"}
+            )
             result = video.run_clip(request, on_batch=batches.append, canceled=lambda: False)
         assert [(shape[0], valid) for shape, valid in model.seen] == [(4, 4), (4, 4), (2 + padded, 2)]
         assert [(b.frames, b.padded, b.done) for b in batches] == [(4, 0, 4), (4, 0, 8), (2, padded, 10)]
@@ -101,9 +105,9 @@ def test_pipeline_without_padding_has_short_last_batch_and_same_result(
 def test_pipeline_does_not_count_warm_up_as_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = make_clip(tmp_path / "in.mp4", [gradient(n) for n in range(6)])
     model, batches = WatchedModel(), list[BatchDone]()
-    with stub_pipeline(monkeypatch, model, BATCH, 2, warm_up_per_clip=True) as video:
+    with stub_pipeline(model, BATCH, 2, warm_up_per_clip=True) as video:
         model.pop_seen()
-        request = VideoRequest(clip, tmp_path / "out.mp4", tmp_path / "work", "matte")
+        request = VideoRequest(clip, tmp_path / "out.mp4", tmp_path / "work", {"effect": "matte"})
         video.run_clip(request, on_batch=batches.append, canceled=lambda: False)
     assert [valid for _, valid in model.seen] == [0] * WARM_UP_BATCHES + [4, 2]
     assert [(b.index, b.done) for b in batches] == [(0, 4), (1, 6)]
@@ -117,11 +121,17 @@ def test_pipeline_effects_keep_speaker_and_change_background(pipeline: VideoPipe
     frame = {}
     for name, request in {
         "colour": VideoRequest(
-            source, tmp_path / "colour.mp4", tmp_path / "colour", "background", (0, 0, 255)
+            source, tmp_path / "colour.mp4", tmp_path / "colour", {"background": "#0000ff"}
         ),
-        "image": VideoRequest(source, tmp_path / "image.mp4", tmp_path / "image", "background", image),
-        "blur": VideoRequest(source, tmp_path / "blur.mp4", tmp_path / "blur", "blur"),
-        "matte": VideoRequest(source, tmp_path / "matte.mp4", tmp_path / "matte", "matte"),
+        "image": VideoRequest(
+            source,
+            tmp_path / "image.mp4",
+            tmp_path / "image",
+            {"effect": "background"},
+            {"background": image},
+        ),
+        "blur": VideoRequest(source, tmp_path / "blur.mp4", tmp_path / "blur", {"effect": "blur"}),
+        "matte": VideoRequest(source, tmp_path / "matte.mp4", tmp_path / "matte", {"effect": "matte"}),
     }.items():
         run(pipeline, request)
         frame[name] = read_clip(request.target).pictures[2].astype(int)
@@ -139,13 +149,15 @@ def test_pipeline_keeps_times_of_variable_frame_rate(pipeline: VideoPipeline, tm
     source = make_clip(
         tmp_path / "in.mkv", [gradient(i) for i in range(6)], pts=pts, time_base=Fraction(1, 1000)
     )
-    run(pipeline, VideoRequest(source, tmp_path / "out.mp4", tmp_path / "work", "matte"))
+    run(pipeline, VideoRequest(source, tmp_path / "out.mp4", tmp_path / "work", {"effect": "matte"}))
     assert read_clip(tmp_path / "out.mp4").times == [Fraction(t, 1000) for t in pts]
 
 
 def test_pipeline_cancel_leaves_no_result_and_no_thread(pipeline: VideoPipeline, tmp_path: Path) -> None:
     batches: list[BatchDone] = []
-    request = VideoRequest(asset("carphone_pristine.mp4"), tmp_path / "out.mp4", tmp_path / "work", "matte")
+    request = VideoRequest(
+        asset("carphone_pristine.mp4"), tmp_path / "out.mp4", tmp_path / "work", {"effect": "matte"}
+    )
     with pytest.raises(PipelineCanceled):
         pipeline.run_clip(request, on_batch=batches.append, canceled=lambda: len(batches) == 2)
     assert len(batches) == 2
@@ -160,7 +172,7 @@ def test_pipeline_fails_on_cut_off_clip_and_leaves_no_result(
     target = tmp_path / "results" / "out.mp4"
     target.parent.mkdir()
     with pytest.raises(BadVideo):
-        run(pipeline, VideoRequest(broken(tmp_path), target, tmp_path / "work", "matte"))
+        run(pipeline, VideoRequest(broken(tmp_path), target, tmp_path / "work", {"effect": "matte"}))
     assert os.listdir(target.parent) == []
     assert "clip-" not in thread_names()
 
@@ -169,22 +181,21 @@ def test_pipeline_fails_with_encoder_and_leaves_no_result(pipeline: VideoPipelin
     """FFV1 allows pictures that are wider than 16,384 pixels. x264 does not."""
     wide = make_clip(tmp_path / "in.mkv", [gradient(1, 16_386, 16)] * 40, codec="ffv1", pix_fmt="bgr0")
     with pytest.raises(EngineFailed, match="cannot be written"):
-        run(pipeline, VideoRequest(wide, tmp_path / "out.mp4", tmp_path / "work", "matte"))
+        run(pipeline, VideoRequest(wide, tmp_path / "out.mp4", tmp_path / "work", {"effect": "matte"}))
     assert sorted(os.listdir(tmp_path)) == ["in.mkv", "work"]
     assert "clip-" not in thread_names()
 
 
 def test_pipeline_needs_load_and_load_needs_known_model(tmp_path: Path) -> None:
-    weights = asset("selfie_segmentation.tflite")
     with pytest.raises(EngineFailed, match="not been loaded"):
         run(
-            VideoPipeline(weights),
-            VideoRequest(asset("carphone_pristine.mp4"), tmp_path / "out.mp4", tmp_path / "work", "matte"),
+            selfie_pipeline(),
+            VideoRequest(
+                asset("carphone_pristine.mp4"), tmp_path / "out.mp4", tmp_path / "work", {"effect": "matte"}
+            ),
         )
-    with pytest.raises(
-        ConfigurationError, match="no video model is called yolo; there are selfie_segmentation"
-    ):
-        VideoPipeline(weights, model="yolo").load()
+    with pytest.raises(ConfigurationError, match="no video model yolo: name one of selfie_segmentation"):
+        VideoPipeline(lambda: find_model("yolo", "yolo")).load()
 
 
 def test_pipeline_import_does_not_import_torch() -> None:
@@ -200,7 +211,7 @@ def test_pipeline_names_missing_compiler(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(inductor.cpp, "cxx", (None, "no-such-compiler"))
     monkeypatch.setattr(inductor, "force_disable_caches", True)
-    video = VideoPipeline(asset("selfie_segmentation.tflite"), batch_size=1, compiled=True)
+    video = selfie_pipeline(batch_size=1, compiled=True)
     with pytest.raises(
         ConfigurationError, match=r"^torch cannot compile the video model \(.*no-such-compiler'\)\)$"
     ):

@@ -13,6 +13,7 @@ from typing import Any
 import av
 import pytest
 
+from tests.support.video.alpha_models import StubVideoModel
 from tests.support.video.clips import (
     Clip,
     gradient,
@@ -22,7 +23,7 @@ from tests.support.video.clips import (
     make_clip_with_sound,
     read_clip,
 )
-from tests.support.video.pipeline import StubVideoModel, stub_pipeline
+from tests.support.video.pipeline import stub_pipeline
 from tests.support.video.sounds import SoundTrack, make_sound_clip
 from worker.video.decoding.reader import ClipReader
 from worker.video.encoding.encoder import RECIPE
@@ -62,7 +63,7 @@ class Job:
             on_batch(batch)
 
         model = model or StubVideoModel()
-        with stub_pipeline(monkeypatch, model, self.batch_size, self.segment_batches) as video:
+        with stub_pipeline(model, self.batch_size, self.segment_batches) as video:
             return video.run_clip(self.request, on_batch=report, canceled=canceled), done
 
     @property
@@ -74,7 +75,7 @@ class Job:
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     source = make_clip_with_sound(tmp_path / "in.mp4", "aac", Fraction(1, 5))
-    return Job(VideoRequest(source, tmp_path / "out.mp4", tmp_path / "work", "matte"))
+    return Job(VideoRequest(source, tmp_path / "out.mp4", tmp_path / "work", {"effect": "matte"}))
 
 
 def undisturbed(job: Job, monkeypatch: pytest.MonkeyPatch) -> Clip:
@@ -165,7 +166,7 @@ def test_pipeline_resume_after_join_only_joins(job: Job, monkeypatch: pytest.Mon
     assert not job.request.target.exists()
     model = StubVideoModel()
     with monkeypatch.context() as patch:
-        patch.setattr(ClipReader, "__iter__", None)
+        patch.setattr(ClipReader, "batches", None)
         result, done = job.run(monkeypatch, model=model)
     assert (done, model.calls) == ([], 0)
     assert (result.frames, result.batches, result.padded) == (25, 9, 2)
@@ -204,8 +205,8 @@ def test_pipeline_resume_ignores_segments_of_other_recipe(
     with pytest.raises(Killed):
         job.run(monkeypatch, kill_after(7))
     if change == "encoder":
-        work = job.request.work
-        (work / f"{RECIPE}-batch{BATCH}").rename(work / f"av99-batch{BATCH}")
+        [segments] = job.request.work.iterdir()
+        segments.rename(segments.with_name(segments.name.replace(RECIPE, "av99")))
     else:
         job.batch_size = 5
     result, done = job.run(monkeypatch)
@@ -224,8 +225,8 @@ def test_pipeline_keeps_any_number_of_frames(
     pts = [40 * number + 7 * (number % 3) for number in range(frames)]
     pictures = [gradient(number // 6) for number in range(frames)]
     source = make_clip(tmp_path / "in.mkv", pictures, pts=pts, time_base=Fraction(1, 1000))
-    request = VideoRequest(source, tmp_path / "out.mp4", tmp_path / "work", "matte")
-    with stub_pipeline(monkeypatch, StubVideoModel(), batch_size, segment_batches) as video:
+    request = VideoRequest(source, tmp_path / "out.mp4", tmp_path / "work", {"effect": "matte"})
+    with stub_pipeline(StubVideoModel(), batch_size, segment_batches) as video:
         for runs in range(2):
             request = replace(request, done=runs * frames)
             result = video.run_clip(request, on_batch=lambda _: None, canceled=lambda: False)
@@ -241,7 +242,7 @@ def test_pipeline_supports_two_runs_in_one_folder(job: Job, monkeypatch: pytest.
     in_step = threading.Barrier(2)
     model = StubVideoModel()
     results: list[VideoResult] = []
-    with stub_pipeline(monkeypatch, model, BATCH, 2) as video:
+    with stub_pipeline(model, BATCH, 2) as video:
 
         def on_batch(batch: BatchDone) -> None:
             in_step.wait(20)
@@ -266,7 +267,7 @@ def test_pipeline_resume_keeps_odd_times_and_sound(tmp_path: Path, monkeypatch: 
     """The sound is encoded, the frames have irregular times, and the last run decodes no frame."""
     times = [3 * n * n + n % 2 for n in range(24)] + [1900]
     source = make_sound_clip(tmp_path / "in.mkv", SoundTrack("pcm_u8", 8000, "mono"), times_ms=times)
-    job = Job(VideoRequest(source, tmp_path / "out.mp4", tmp_path / "work", "matte"))
+    job = Job(VideoRequest(source, tmp_path / "out.mp4", tmp_path / "work", {"effect": "matte"}))
     whole = replace(job.request, target=tmp_path / "whole.mp4", work=tmp_path / "whole")
     result, _ = Job(whole).run(monkeypatch)
     with pytest.raises(Killed):
@@ -292,15 +293,13 @@ def durations(path: Path) -> list[int | None]:
 CHILD = """
 import sys
 from pathlib import Path
-from tests.support.video.pipeline import StubVideoModel
-from worker.video.models import MODELS
+from tests.support.video.alpha_models import StubVideoModel
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import VideoRequest
 from worker.video.sandbox.sandbox import Sandbox
 
 source, target, work, done, mode = sys.argv[1:]
-MODELS["stub"] = StubVideoModel()
-video = VideoPipeline(Path(), batch_size=3, segment_batches=2, model="stub")
+video = VideoPipeline(lambda: StubVideoModel().found, batch_size=3, segment_batches=2)
 video.load()
 checks = 0
 
@@ -322,7 +321,7 @@ def canceled():
         stop()
     return False
 
-request = VideoRequest(Path(source), Path(target), Path(work), "matte", done=int(done))
+request = VideoRequest(Path(source), Path(target), Path(work), {"effect": "matte"}, done=int(done))
 video.run_clip(request, on_batch=lambda batch: print(batch.done, flush=True), canceled=canceled)
 """
 

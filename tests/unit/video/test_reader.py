@@ -44,12 +44,12 @@ def test_reader_yields_every_frame_with_its_time_in_reused_buffers() -> None:
         header = reader.header
         assert (header.width, header.height, header.rate) == (176, 144, Fraction(30000, 1001))
         for batch in reader:
-            buffers.add(batch.frames.ctypes.data)
-            assert batch.frames.shape == (16, 144, 176, 3)
+            buffers.add(batch.window.ctypes.data)
+            assert batch.window.shape == (16, 144, 176, 3)
             for slot in range(batch.valid):
                 number = batch.index * 16 + slot
                 assert batch.pts[slot] * header.time_base == expected.times[number]
-                assert (batch.frames[slot] == expected.pictures[number]).all()
+                assert (batch.window[slot] == expected.pictures[number]).all()
         assert (batch.index, batch.valid) == (7, 8)
     assert len(buffers) == BUFFERS
 
@@ -104,7 +104,7 @@ def test_reader_turns_clip_upright(tmp_path: Path, turns: int, mirrored: bool) -
     with open_clip(clip, 4) as reader:
         assert (reader.header.width, reader.header.height) == (64, 48)
         batch = next(iter(reader))
-        assert np.abs(batch.frames[0].astype(int) - picture).mean() < 8
+        assert np.abs(batch.window[0].astype(int) - picture).mean() < 8
 
 
 def test_reader_ignores_display_matrix_that_shows_nothing(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_reader_ignores_display_matrix_that_shows_nothing(tmp_path: Path) -> Non
     set_display_matrix(clip, 0, 0, 0, 0)
     with open_clip(clip, 4) as reader:
         assert (reader.header.width, reader.header.height) == (64, 48)
-        assert np.abs(next(iter(reader)).frames[0].astype(int) - gradient(3)).mean() < 8
+        assert np.abs(next(iter(reader)).window[0].astype(int) - gradient(3)).mean() < 8
 
 
 def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:

@@ -224,7 +224,8 @@ def test_video_runner_fails_job_on_unexpected_error(harness: VideoHarness, error
     harness.runner.run_job(harness.claim(A))
     job = harness.ledger.get(A)
     assert job.error is not None
-    assert (job.error["code"], harness.model.calls) == ("engine_failed", 5)
+    assert (job.error["code"], harness.model.calls) == ("model_failed", 5)
+    assert job.error["message"].endswith(f"{type(error).__name__}: {error}")
     assert os.listdir(files.folder) == ["clip"]
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from tests.support.job_ids import A, B
 from tests.support.s3 import S3Server
+from tests.support.video.alpha_models import StubVideoModel
 from tests.support.video.clips import read_clip
 from tests.support.video.jobs import WAIT_S, VideoHarness
-from tests.support.video.pipeline import STUB, StubVideoModel, stub_pipeline
+from tests.support.video.pipeline import stub_pipeline
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import VIDEO, JobFiles
@@ -38,7 +39,7 @@ class RemoteVideoHarness(VideoHarness):
         with files.for_upload():
             self.write_clip(files)
             with files.store_inputs():
-                self.ledger.submit(job_id, f"video.{STUB}", validate(VideoJob, {"effect": "matte", **fields}))
+                self.ledger.submit(job_id, "video.stub", validate(VideoJob, {"effect": "matte", **fields}))
         return files
 
     def store(self, timeout_s: float = TIMEOUT_S) -> ObjectStore:
@@ -59,7 +60,7 @@ def harness(
     s3: S3Server, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[RemoteVideoHarness]:
     model = StubVideoModel()
-    with stub_pipeline(monkeypatch, model, 3, 2) as video:
+    with stub_pipeline(model, 3, 2) as video:
         harness = RemoteVideoHarness(
             Ledger(RedisStore(settings.replace(media_url="s3://media"))), video, model, RETRY
         )

@@ -14,7 +14,7 @@ def folder_with(path: Path, *segments: tuple[int, int]) -> SegmentFolder:
     for first, end in segments:
         partial = folder.partial()
         partial.touch()
-        folder.add(partial, first, end)
+        folder.add(partial, first, end, ".nut")
     return folder
 
 

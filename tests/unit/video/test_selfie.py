@@ -8,12 +8,12 @@ from torch import Tensor
 
 from tests.support.assets import asset
 from worker.jobs.errors import ModelMissing
-from worker.video.models import MODELS
 from worker.video.models.selfie import SelfieSegmentation
 from worker.video.models.selfie_net import SelfieNet
 from worker.video.models.tflite_weights import read_weights
 
 #: Pictures, and the alpha that MediaPipe computes for them (see make_selfie_reference.py).
+CPU = torch.device("cpu")
 REFERENCE = Path(__file__).parents[2] / "fixtures" / "selfie_reference.npz"
 
 #: torch's compiler warns about torch's own code when it is imported.
@@ -22,14 +22,14 @@ IMPORTS_TORCHSCRIPT = pytest.mark.filterwarnings("ignore:.*torch.jit:Deprecation
 
 @pytest.fixture(scope="module")
 def model() -> SelfieSegmentation:
-    return SelfieSegmentation.load(asset("selfie_segmentation.tflite"), "cpu")
+    return SelfieSegmentation.load(asset("selfie_segmentation.tflite"), CPU)
 
 
 @pytest.mark.parametrize("name", ["square", "frame"])
 def test_selfie_alpha_equals_mediapipe(model: SelfieSegmentation, name: str) -> None:
     """`square` tests the net alone. `frame` also tests the resizing to 256x256 and back."""
     reference = np.load(REFERENCE)
-    alpha = model(torch.from_numpy(reference[name])[None], 1)[0, 0].numpy()
+    alpha = model.alpha(torch.from_numpy(reference[name])[None])[0, 0].numpy()
     expected = reference[f"{name}_alpha"] / 65535
     assert alpha.shape == expected.shape
     assert np.abs(alpha - expected).max() < 1e-3
@@ -40,12 +40,12 @@ def test_selfie_ignores_padding(model: SelfieSegmentation, fill: int) -> None:
     frame = torch.from_numpy(np.load(REFERENCE)["frame"])
     batch = torch.full((4, *frame.shape), fill, dtype=torch.uint8)
     batch[0] = frame
-    torch.testing.assert_close(model(batch, 1)[0], model(frame[None], 1)[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.alpha(batch)[0], model.alpha(frame[None])[0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (720, 1280), (1280, 720)])
 def test_selfie_alpha_has_frame_size(model: SelfieSegmentation, size: tuple[int, int]) -> None:
-    alpha = model(torch.zeros((2, *size, 3), dtype=torch.uint8), 2)
+    alpha = model.alpha(torch.zeros((2, *size, 3), dtype=torch.uint8))
     assert alpha.shape == (2, 1, *size)
     assert 0 <= alpha.min() <= alpha.max() <= 1
 
@@ -54,7 +54,7 @@ def test_selfie_refuses_other_weights(tmp_path: Path) -> None:
     wrong = tmp_path / "model.tflite"
     wrong.write_bytes(b"not a model")
     with pytest.raises(ModelMissing, match=r"model\.tflite does not hold the weights"):
-        MODELS["selfie_segmentation"].load(wrong, "cpu")
+        SelfieSegmentation.load(wrong, CPU)
 
 
 @IMPORTS_TORCHSCRIPT
@@ -63,19 +63,19 @@ def test_selfie_compiles_for_one_shape_and_all_threads(
 ) -> None:
     """torch only traces the net here. `tests/gpu` generates code too, which needs a compiler and minutes."""
     weights = asset("selfie_segmentation.tflite")
-    plain, compiled = (SelfieSegmentation.load(weights, "cpu") for _ in range(2))
+    plain, compiled = (SelfieSegmentation.load(weights, CPU) for _ in range(2))
     compile_ = torch.nn.Module.compile
     monkeypatch.setattr(
         torch.nn.Module, "compile", lambda net, *, mode, **how: compile_(net, backend="eager", **how)
     )
     compiled.compile()
     frames = torch.randint(0, 256, (5, 40, 60, 3), dtype=torch.uint8)
-    torch.testing.assert_close(compiled(frames, 5), plain(frames, 5))
+    torch.testing.assert_close(compiled.alpha(frames), plain.alpha(frames))
     results: list[Tensor | RuntimeError] = []
 
     def call(frames: Tensor) -> None:
         try:
-            results.append(compiled(frames, len(frames)))
+            results.append(compiled.alpha(frames))
         except RuntimeError as error:
             results.append(error)
 
@@ -86,7 +86,7 @@ def test_selfie_compiles_for_one_shape_and_all_threads(
             thread.join()
     same_shape, short = results
     assert isinstance(same_shape, Tensor)
-    torch.testing.assert_close(same_shape, plain(frames, 5))
+    torch.testing.assert_close(same_shape, plain.alpha(frames))
     assert isinstance(short, RuntimeError), "a short batch needs another compilation"
 
 
@@ -94,14 +94,14 @@ def test_selfie_needs_full_float32() -> None:
     """Rounding to 10 bits, as half precision and TF32 do, moves the matte by more than the tolerance."""
     net = SelfieNet()
     net.load_state_dict(read_weights(asset("selfie_segmentation.tflite"), net.state_dict()))
-    model = SelfieSegmentation(net.eval())
+    model = SelfieSegmentation(net.eval(), CPU)
     frame = torch.from_numpy(np.load(REFERENCE)["frame"])[None]
-    exact = model(frame, 1)
+    exact = model.alpha(frame)
 
     def rounded(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(tensor.half().float() for tensor in inputs)
 
     hook = net.stem.register_forward_pre_hook(rounded)
-    assert (model(frame, 1) - exact).abs().max() > 2e-3
+    assert (model.alpha(frame) - exact).abs().max() > 2e-3
     hook.remove()
-    torch.testing.assert_close(model(frame, 1), exact)
+    torch.testing.assert_close(model.alpha(frame), exact)

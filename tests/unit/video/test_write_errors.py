@@ -63,16 +63,14 @@ CHILD = """
 import sys
 from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_FSIZE, setrlimit
-from tests.support.video.pipeline import StubVideoModel
+from tests.support.video.alpha_models import StubVideoModel
 from worker.jobs.errors import DiskFull
-from worker.video.models import MODELS
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import VideoRequest
 
 source, folder, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-MODELS["stub"] = StubVideoModel()
-video = VideoPipeline(Path(), batch_size=3, segment_batches=2, model="stub")
-request = VideoRequest(source, folder / "out.mp4", folder / "work", "matte")
+video = VideoPipeline(lambda: StubVideoModel().found, batch_size=3, segment_batches=2)
+request = VideoRequest(source, folder / "out.mp4", folder / "work", {"effect": "matte"})
 setrlimit(RLIMIT_FSIZE, (limit, RLIM_INFINITY))
 video.load()
 try:

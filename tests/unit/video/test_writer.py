@@ -20,11 +20,11 @@ from tests.support.video.clips import (
     remux,
 )
 from tests.support.video.pipeline import thread_names
-from tests.support.video.sandboxes import open_clip
+from tests.support.video.sandboxes import BatchReader, open_clip
 from worker.jobs.errors import EngineFailed
 from worker.jobs.limits import DEFAULTS
 from worker.video.decoding.header import ClipEnd
-from worker.video.decoding.reader import ClipReader
+from worker.video.encoding.encoder import Encoder
 from worker.video.encoding.joiner import Parts, join
 from worker.video.encoding.segments import SegmentFolder
 from worker.video.encoding.writer import SegmentWriter
@@ -36,7 +36,7 @@ def copy(source: Path, target: Path, batch_size: int = 8, segment_batches: int =
     """Write and join the clip with its own pictures."""
     with writer(source, target.parent / "work", batch_size, segment_batches) as (reader, segments):
         for batch in reader:
-            segments.write(batch.frames[: batch.valid].copy(), batch.pts)
+            segments.write(batch.window[: batch.valid].copy(), batch.pts, batch.valid)
         segments.finish(reader.end)
     tracks = target.parent / "tracks"
     with capture_libav_warnings() as found:
@@ -52,10 +52,12 @@ def copy(source: Path, target: Path, batch_size: int = 8, segment_batches: int =
 @contextmanager
 def writer(
     source: Path, work: Path, batch_size: int = 8, segment_batches: int = 2
-) -> Iterator[tuple[ClipReader, SegmentWriter]]:
+) -> Iterator[tuple[BatchReader, SegmentWriter]]:
     with (
         open_clip(source, batch_size) as reader,
-        SegmentWriter(SegmentFolder(work), reader.header, first=0, batches=segment_batches) as segments,
+        SegmentWriter(
+            SegmentFolder(work), lambda path: Encoder(path, reader.header), first=0, batches=segment_batches
+        ) as segments,
     ):
         yield reader, segments
 
@@ -160,11 +162,11 @@ def test_joiner_keeps_pcm_without_channel_positions(tmp_path: Path, suffix: str)
 
 def falling_times(segments: SegmentWriter) -> None:
     for number in range(5):
-        segments.write(np.zeros((2, 144, 176, 3), np.uint8), (-number, -number))
+        segments.write(np.zeros((2, 144, 176, 3), np.uint8), (-number, -number), 2)
 
 
 def never_finished(segments: SegmentWriter) -> None:
-    segments.write(np.zeros((2, 144, 176, 3), np.uint8), (0, 1))
+    segments.write(np.zeros((2, 144, 176, 3), np.uint8), (0, 1), 2)
     raise KeyError("an error of the caller")
 
 
@@ -186,7 +188,7 @@ def test_writer_failure_is_raised_and_leaves_no_file_or_thread(
 def test_writer_left_early_keeps_published_segments_only(tmp_path: Path) -> None:
     with writer(asset("carphone_pristine.mp4"), tmp_path, 8, 2) as (reader, segments):
         for batch in islice(reader, 5):
-            segments.write(batch.frames.copy(), batch.pts)
+            segments.write(batch.window.copy(), batch.pts, batch.valid)
     assert [(s.first, s.end) for s in SegmentFolder(tmp_path).durable()] == [(0, 16), (16, 32)]
     assert len(os.listdir(tmp_path)) == 2
 

@@ -1,0 +1,316 @@
+"""Models of many forms in the pipeline: what they get, and what becomes of their results."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.support.video import frame_models
+from tests.support.video.clips import gradient, libav_warnings, make_clip, read_clip
+from tests.support.video.pipeline import recording_writer
+from tests.support.video.sandboxes import open_clip
+from worker.jobs.errors import ConfigurationError, InvalidOptions, ModelFailed
+from worker.video.inference.padding import Pad
+from worker.video.models.find import find_model
+from worker.video.pipeline import VideoPipeline
+from worker.video.request import BatchDone, VideoRequest, VideoResult
+
+Pictures = NDArray[np.uint8]
+#: 21 frames make six batches, the last of one frame, and three segments.
+FRAMES, BATCH, SEGMENT = 21, 4, 2
+#: The times of the frames in ms: their distances differ.
+PTS = [40 * number + 3 * (number % 4) for number in range(FRAMES)]
+SPEC = "tests.support.video.frame_models:"
+
+
+class Killed(BaseException):
+    """The end of a run, as a BaseException that the pipeline does not catch."""
+
+
+@dataclass
+class Outcome:
+    """What one or more runs of a job have made. `written` are the results before the encoder's losses."""
+
+    result: VideoResult
+    written: Sequence[Any]
+    batches: Sequence[BatchDone]
+    target: Path
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    pictures = [gradient(number) for number in range(FRAMES)]
+    return make_clip(tmp_path / "in.mkv", pictures, pts=PTS, time_base=Fraction(1, 1000))
+
+
+@pytest.fixture
+def frames(clip: Path) -> Pictures:
+    """The clip's frames as models get them."""
+    with open_clip(clip, FRAMES) as reader:
+        return np.concatenate([batch.window[: batch.valid].copy() for batch in reader])
+
+
+def run(model: str, request: VideoRequest, kill_after: int | None = None, **how: Any) -> Outcome:
+    """Run the request on a pipeline of its own, which is killed after the batch of that number."""
+    written: list[Any] = []
+    batches: list[BatchDone] = []
+
+    def on_batch(batch: BatchDone) -> None:
+        batches.append(batch)
+        if batch.index == kill_after:
+            raise Killed
+
+    how = {"batch_size": BATCH, "segment_batches": SEGMENT} | how
+    how["segment_writer"] = recording_writer(written)
+    pipeline = VideoPipeline(lambda: find_model(SPEC + model, model), **how)
+    pipeline.load()
+    try:
+        result = pipeline.run_clip(request, on_batch=on_batch, canceled=lambda: False)
+    except Killed:
+        run(model, replace(request, done=batches[-1].done), **how)
+        raise
+    finally:
+        pipeline.close()
+    return Outcome(result, written, batches, request.target)
+
+
+def request_for(clip: Path, **options: Any) -> VideoRequest:
+    return VideoRequest(clip, clip.with_name("out.mp4"), clip.with_name("work"), options)
+
+
+def average(frames: Pictures) -> Pictures:
+    """Return what `Neighbours` should make of the frames."""
+    last = len(frames) - 1
+    places = [[min(max(0, at + step), last) for step in (-1, 0, 1, 2)] for at in range(len(frames))]
+    return np.stack([frames[near].astype(np.float32).mean(0).astype(np.uint8) for near in places])
+
+
+def interpolation(frames: Pictures) -> Pictures:
+    """Return what `Interpolation` should make of the frames."""
+    results = []
+    for at, part in (divmod(2 * number, 3) for number in range(-(-len(frames) * 3 // 2))):
+        one, two = (frames[min(index, len(frames) - 1)].astype(np.float32) for index in (at, at + 1))
+        results.append((one + np.float32(part / 3) * (two - one)).astype(np.uint8))
+    return np.stack(results)
+
+
+def trail(frames: Pictures, keep: float = 0.5) -> Pictures:
+    """Return what `Trail` should make of the frames."""
+    results, last = [], frames[0].astype(np.float32)
+    for frame in frames:
+        last = frame + np.float32(keep) * (last - frame)
+        results.append(last.astype(np.uint8))
+    return np.stack(results)
+
+
+#: What each model should make of the frames, and the number of batches that a killed job repeats.
+MODELS: dict[str, Callable[[Pictures], Pictures]] = {
+    "Identity": lambda frames: frames,
+    "Double": lambda frames: frames.repeat(2, 1).repeat(2, 2),
+    "Neighbours": average,
+    "Interpolation": interpolation,
+    "EveryThird": lambda frames: frames[::3],
+    "Trail": trail,
+    "SequentialTrail": trail,
+}
+
+
+def assert_close(written: Sequence[Pictures], expected: Pictures) -> None:
+    """Rounding may differ by one."""
+    pictures = np.concatenate(written)
+    assert pictures.shape == expected.shape
+    assert np.abs(pictures.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("pad", ["last", "zeros", None])
+@pytest.mark.parametrize("model", MODELS)
+def test_frame_model_result_is_independent_of_batches_and_padding(
+    clip: Path, frames: Pictures, model: str, pad: Pad | None
+) -> None:
+    request = request_for(clip)
+    how = {"pad": False} if pad is None else {}
+    made = run(model, replace(request, pad=pad or "last"), **how)
+    assert_close(made.written, MODELS[model](frames))
+    assert made.result.frames == FRAMES
+    result = read_clip(made.target)
+    assert made.result.results == len(result.times) == len(MODELS[model](frames))
+    assert result.size == (made.result.width, made.result.height)
+    assert libav_warnings(made.target) == []
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_frame_model_job_continues_after_kill_with_same_result(
+    clip: Path, frames: Pictures, model: str
+) -> None:
+    whole = run(model, request_for(clip))
+    for killed in (1, 2, 3):
+        request = replace(request_for(clip), work=clip.with_name(f"work-{killed}"))
+        request = replace(request, target=clip.with_name(f"out-{killed}.mp4"))
+        with pytest.raises(Killed):
+            run(model, request, killed)
+        assert request.target.read_bytes() == whole.target.read_bytes(), killed
+
+
+def test_frame_model_results_between_frames_have_exact_times(clip: Path) -> None:
+    made = run("Interpolation", request_for(clip))
+    ticks = [*PTS, PTS[-1] + 43]
+    between = [divmod(2 * number, 3) for number in range(32)]
+    expected = [Fraction(ticks[at] * (3 - part) + ticks[at + 1] * part, 3000) for at, part in between]
+    times = read_clip(made.target).times
+    assert [time - times[0] for time in times[:-1]] == expected[:-1]
+    assert made.result.rate == Fraction(3, 2) * 25
+
+
+def test_frame_model_records_are_lines_of_frames(clip: Path, frames: Pictures) -> None:
+    request = request_for(clip)
+    with pytest.raises(Killed):
+        run("Brightness", request, 3)
+    target = request.target_of("records")
+    records = [json.loads(line) for line in target.read_text("utf-8").splitlines()]
+    assert [record["frame"] for record in records] == list(range(FRAMES))
+    assert [record["time"] for record in records] == [pts / 1000 for pts in PTS]
+    assert [record["mean"] for record in records] == pytest.approx(frames.mean((1, 2, 3)), abs=1e-2)
+    assert not request.target.exists()
+    made = run("Brightness", replace(request, work=clip.with_name("other")))
+    assert (made.result.kind, made.result.results) == ("records", FRAMES)
+    assert [record for batch in made.batches for record in batch.records or ()] == records
+
+
+def test_frame_model_repeats_only_what_no_segment_has(clip: Path) -> None:
+    for model, repeated in (("Trail", 4), ("SequentialTrail", 0)):
+        request = replace(request_for(clip), work=clip.with_name(model))
+        with pytest.raises(RuntimeError, match="stop"):
+            stop_after(model, request, 5)
+        batches = run(model, replace(request, done=20)).batches
+        assert batches[0].index == repeated
+
+
+def stop_after(model: str, request: VideoRequest, index: int) -> None:
+    pipeline = VideoPipeline(
+        lambda: find_model(SPEC + model, model), batch_size=BATCH, segment_batches=SEGMENT
+    )
+    pipeline.load()
+
+    def on_batch(batch: BatchDone) -> None:
+        if batch.index == index:
+            raise RuntimeError("stop")
+
+    try:
+        pipeline.run_clip(request, on_batch=on_batch, canceled=lambda: False)
+    finally:
+        pipeline.close()
+
+
+@pytest.mark.parametrize(
+    "change", [{"options": {"keep": 0.25}}, {"pad": "zeros"}, {"model": "SequentialTrail"}, {"batch_size": 2}]
+)
+def test_frame_model_never_continues_other_work(clip: Path, change: dict[str, Any]) -> None:
+    request = request_for(clip)
+    with pytest.raises(RuntimeError, match="stop"):
+        stop_after("Trail", request, 5)
+    fields = {name: value for name, value in change.items() if name in ("options", "pad")}
+    how = {name: value for name, value in change.items() if name == "batch_size"}
+    batches = run(change.get("model", "Trail"), replace(request, done=20, **fields), **how).batches
+    assert batches[0].index == 0
+
+
+class Wrong(frame_models.Identity):
+    """A model that returns what `results` makes of the frames of a job."""
+
+    results: Any = None
+
+    def __call__(self, frames: Any, valid: int) -> Any:
+        return type(self).results(frames) if valid else frames
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        (
+            lambda frames: frames[:1],
+            r"returned uint8 \(1, 48, 64, 3\) instead of frames of uint8 \(4, 48, 64, 3\)",
+        ),
+        (lambda frames: frames.float(), r"returned float32 \(4, 48, 64, 3\) instead of frames"),
+        (lambda frames: None, "returned a NoneType instead of frames"),
+        (lambda frames: [][1], "raised IndexError: list index out of range"),
+    ],
+)
+def test_frame_model_with_wrong_results_fails_the_job(clip: Path, results: Any, message: str) -> None:
+    Wrong.results = staticmethod(results)
+    pipeline = VideoPipeline(lambda: find_model(f"{__name__}:Wrong", "wrong"), batch_size=BATCH)
+    pipeline.load()
+    try:
+        with pytest.raises(ModelFailed, match=message):
+            pipeline.run_clip(request_for(clip), on_batch=lambda batch: None, canceled=lambda: False)
+    finally:
+        pipeline.close()
+
+
+def test_frame_model_refuses_options_of_another_version(clip: Path) -> None:
+    for options, message in (
+        ({"keep": 2}, "keep: Input should be less"),
+        ({"gone": 1}, "gone: Extra inputs"),
+    ):
+        with pytest.raises(InvalidOptions, match=f"^the model does not take {message}"):
+            run("Trail", request_for(clip, **options))
+
+
+class NoStart:
+    """A class that is no model."""
+
+    Options = frame_models.TrailOptions
+    load = output = lambda self: None
+
+
+class NestedOptions(frame_models.TrailOptions):
+    """Options that no form can have."""
+
+    places: tuple[int, ...] = ()
+
+
+class Nested(frame_models.Identity):
+    """A model with such options."""
+
+    Options = NestedOptions
+
+
+class Raises(frame_models.Identity):
+    """A model that fails when it is loaded."""
+
+    @classmethod
+    def load(cls, weights: Any, device: Any) -> Any:
+        raise OSError("no such device")
+
+
+class WrongSize(frame_models.Identity):
+    """A model that promises another size than it makes."""
+
+    output = frame_models.Double.output
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (f"{__name__}:NoStart", "is not a frame model: it has no method start"),
+        (f"{__name__}:Nested", "is not a frame model: its option places must be a single value"),
+        (f"{__name__}:Missing", r"cannot be imported \(AttributeError"),
+        ("no_such_package.models:Model", r"cannot be imported \(ModuleNotFoundError: No module named"),
+        ("unknown", "there is no video model unknown: name one of selfie_segmentation"),
+        ("/no/such/file.pt2", "the weights of the video model do not exist: /no/such/file.pt2"),
+        (f"{__name__}:Raises", "the video model x cannot be used: the model raised OSError: no such device"),
+        (
+            f"{__name__}:WrongSize",
+            r"returned uint8 \(4, 64, 64, 3\) instead of frames of uint8 \(4, 128, 128",
+        ),
+    ],
+)
+def test_frame_model_that_breaks_its_contract_is_one_sentence_at_start(spec: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as raised:
+        VideoPipeline(lambda: find_model(spec, "x"), batch_size=BATCH).load()
+    assert "\n" not in str(raised.value)
