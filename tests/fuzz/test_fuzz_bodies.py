@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.web.webstack import tiny_template
+from tests.unit.webapi.test_options import Everything
 from webapi.app import create_app
 from webapi.openai.translate import parse_request
 from worker.jobs.errors import InvalidInput
@@ -36,9 +37,10 @@ TEXT = BODY.map(lambda body: json.dumps(body).encode()) | st.binary(max_size=200
 CUT = st.tuples(TEXT, st.integers(0, 200)).map(lambda cut: cut[0][: cut[1]])
 
 PART = st.tuples(
-    st.sampled_from([b"file", b"effect", b"background", b"pad", b"model"]) | st.binary(max_size=20),
+    st.sampled_from([b"file", b"count", b"tint", b"scale", b"mask", b"pad", b"model"])
+    | st.binary(max_size=20),
     st.sampled_from([b"", b'; filename="a.mp4"', b"; filename*=UTF-8''%zz"]) | st.binary(max_size=20),
-    st.sampled_from([b"blur", b"#00ff00"]) | st.binary(max_size=100),
+    st.sampled_from([b"good", b"#00ff00", b"7", b"1e5", b"matte", b"last"]) | st.binary(max_size=100),
 )
 
 
@@ -59,8 +61,10 @@ ONE_APP = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 @pytest.fixture
 def client(ledger: Ledger) -> Iterator[FlaskClient]:
-    """A client of an app that knows one chat model."""
+    """A client of an app that knows one chat model and one video model."""
     template = tiny_template()
+    video = ModelCard("matte", "video", "video.matte", parameters=Everything.model_json_schema())
+    Registry(ledger.store).publish_model(video)
     card = ModelCard(ledger.store.settings.model_name("chat"), "chat", "chat.tiny", 64, digest="1")
     Registry(ledger.store).publish_model(card, template.to_json())
     changes = {"no_auth": True, "log_level": "ERROR", "model_grace_s": 3600}  # no worker serves the model

@@ -9,9 +9,10 @@ from flask import request
 from webapi.description.parts import Json, without_null
 from webapi.services.backend import Backend
 from webapi.submission.model_choice import choose_model
-from webapi.submission.options import read_options
-from webapi.submission.uploads import MAX_PARTS, Parts
+from webapi.submission.multipart import MAX_PARTS, Parts
+from webapi.submission.options import read_options, require_options
 from worker.jobs.errors import InvalidInput
+from worker.jobs.options import Option
 from worker.jobs.records import ModelCard
 from worker.jobs.specs import VideoJob, validate
 
@@ -51,13 +52,36 @@ class ClipForm:
     own: dict[str, Json] = field(default_factory=dict)
     lenient: bool = False
 
+    def check(self, backend: Backend, parts: Parts) -> None:
+        """Check a form of which only these parts have arrived, so that a wrong one ends before a long upload.
+
+        Without a model among them, nothing can be said if several are served. Raises as `read`.
+        """
+        videos = [name for kind, name in backend.served_models if kind == VideoJob.kind]
+        if "model" in parts.texts or len(videos) == 1:
+            self._spec(backend, parts)
+
     def read(self, backend: Backend, parts: Parts) -> VideoRequest:
         """Return the request in the parts of a form, whose files are not looked at.
 
         Raises `InvalidInput` that names the wrong field, and the errors of `choose_model`.
         """
+        spec, options = self._spec(backend, parts)
         if self.clip not in parts.files:
             raise InvalidInput(self.clip, f"{self.clip} is missing: the clip, as a file")
+        require_options(options, {*parts.texts, *parts.files})
+        return VideoRequest(
+            texts=parts.texts,
+            spec=spec,
+            clip=parts.files[self.clip],
+            uploads={name: parts.files[name] for name in spec.uploads},
+            pictures=[name for name in spec.uploads if options[name].is_picture],
+        )
+
+    def _spec(self, backend: Backend, parts: Parts) -> tuple[VideoJob, Mapping[str, Option]]:
+        """Return the spec in the parts, and the options of its model."""
+        if self.clip in parts.texts:
+            raise InvalidInput(self.clip, f"{self.clip} must be the clip, as a file")
         spec = validate(VideoJob, {name: text for name, text in parts.texts.items() if name in _FIELDS})
         card = choose_model(backend, spec, request.headers.get("Idempotency-Key"))
         options = card.options
@@ -66,18 +90,12 @@ class ClipForm:
             for name, text in parts.texts.items()
             if name not in _FIELDS and (name in options or not self.lenient)
         }
-        uploads = {name: path for name, path in parts.files.items() if name != self.clip}
+        uploads = sorted(parts.files.keys() - {self.clip})
         for name in (*texts, *uploads):
             if name not in options:
                 raise InvalidInput(name, self._unknown(card))
         values = read_options(options, texts, uploads)
-        return VideoRequest(
-            texts=parts.texts,
-            spec=spec.model_copy(update={"options": values, "uploads": tuple(sorted(uploads))}),
-            clip=parts.files[self.clip],
-            uploads=uploads,
-            pictures=[name for name in uploads if options[name].is_picture],
-        )
+        return spec.model_copy(update={"options": values, "uploads": tuple(uploads)}), options
 
     def _unknown(self, card: ModelCard) -> str:
         fields, options = ", ".join([self.clip, *_FIELDS]), ", ".join(card.options) or "none"

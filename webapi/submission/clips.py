@@ -1,6 +1,7 @@
 """Submission of video jobs with their clips, for the native and the OpenAI routes."""
 
 from collections.abc import Callable
+from functools import partial
 
 from flask import request
 
@@ -43,7 +44,7 @@ def submit_clip(
     with (
         full_disk_refused(),
         upload_slot(backend.settings, access.owner()),
-        receive(request, files, backend.settings) as parts,
+        receive(request, files, backend.settings, partial(form.check, backend)) as parts,
     ):
         read = form.read(backend, parts)
         spec = complete(read, _store(read, form.clip, files, backend.settings))

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from worker.jobs.errors import InvalidInput
 from worker.jobs.options import Option
 
-__all__ = ["MAX_TEXT", "read_options"]
+__all__ = ["MAX_TEXT", "read_options", "require_options"]
 
 #: The longest text of an option, in characters. Redis keeps it.
 MAX_TEXT = 16_384
@@ -60,11 +60,15 @@ def read_options(
     for name in files:
         if not options[name].takes_file:
             raise InvalidInput(name, f"must be {options[name].values}, and not a file")
-    for name, option in options.items():
-        if option.required and name not in texts and name not in files:
-            raise InvalidInput(name, f"is missing: it must be {option.values}")
     values = {name: _read(options[name], text) for name, text in texts.items()}
     return {name: value for name, value in values.items() if not _is_default(options[name], value)}
+
+
+def require_options(options: Mapping[str, Option], given: Collection[str]) -> None:
+    """Raise `InvalidInput` for the first option without a default that is not `given`."""
+    for name, option in options.items():
+        if option.required and name not in given:
+            raise InvalidInput(name, f"is missing: it must be {option.values}")
 
 
 def _read(option: Option, text: str) -> JsonValue:

@@ -1,5 +1,8 @@
 """Options of frame models in requests: checked by the published schema before any file is looked at."""
 
+import http.client
+import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +15,7 @@ from pydantic import Field
 
 from tests.support.stack import eventually
 from tests.support.web.uploads import write_image
-from tests.support.web.webstack import Web, assert_refused, upload
+from tests.support.web.webstack import TIMEOUT_S, Web, assert_refused, upload
 from worker.jobs.events import Batch, Succeeded
 from worker.jobs.media.files import JobFiles
 from worker.jobs.records import ModelCard
@@ -91,6 +94,41 @@ def test_wrong_option_is_refused_before_any_file_is_looked_at(
     given = {name: value for name, value in given.items() if value is not None}
     detail = assert_refused(web, upload(web, b"this is no clip", model="face", **given), 422, field)
     assert reason in detail
+
+
+@pytest.mark.parametrize(
+    ("texts", "file", "field"),
+    [
+        ({"model": "face", "strength": "2"}, "file", "strength"),
+        ({"model": "face", "speed": "2"}, "file", "speed"),
+        ({"model": "face"}, "mode", "mode"),
+        ({"model": "face"}, "mask", "mask"),
+        ({"model": "nobody"}, "file", "model"),
+    ],
+)
+def test_wrong_option_before_a_file_is_refused_before_the_file_arrives(
+    web: Web, texts: dict[str, str], file: str, field: str
+) -> None:
+    head = "--x\r\nContent-Disposition: form-data; name="
+    parts = [f'{head}"{name}"\r\n\r\n{text}\r\n' for name, text in texts.items()]
+    body = "".join([*parts, f'{head}"{file}"; filename="a"\r\n\r\n{"." * 10**5}'])
+    request = f"POST /v1/jobs/video HTTP/1.1\r\nHost: localhost\r\nContent-Length: {10**6}\r\n"
+    request += f"Content-Type: multipart/form-data; boundary=x\r\n\r\n{body}"
+    url = web.http.base_url
+    with socket.create_connection((url.host, url.port), TIMEOUT_S) as connection:
+        connection.sendall(request.encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["field"]) == (422, field)
+    assert web.is_untouched()
+
+
+def test_model_may_come_after_the_files(web: Web, clip: bytes, image: bytes) -> None:
+    """The options are known only then."""
+    files: list[Any] = [("file", ("a", clip)), ("face", ("b", image)), ("strength", (None, "0.75"))]
+    response = web.http.post("/v1/jobs/video", files=[*files, ("model", (None, "face"))])
+    assert response.status_code == 202, response.text
+    assert response.json()["parameters"] == {"strength": 0.75, "uploads": ["face"]}
 
 
 def test_file_that_must_be_a_picture_is_looked_at(web: Web, clip: bytes) -> None:

@@ -78,7 +78,7 @@ def test_video_sets_options_and_saves_records(web: Web, clip: Path, image: Path)
         (["--set", "=1"], "--set =1: must be KEY=VALUE, or KEY=@FILE"),
         (["--set", "face=@nowhere.png"], "--set face: there is no file nowhere.png"),
         (["--set", "face=a"], "face: must be an image file"),
-        (["--set", "strength=2"], "face: is missing: it must be an image file"),
+        (["--set", "strength=0.75"], "face: is missing: it must be an image file"),
     ],
 )
 def test_video_reports_wrong_options(web: Web, clip: Path, options: list[str], sentence: str) -> None:

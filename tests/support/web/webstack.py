@@ -176,7 +176,7 @@ def upload(web: Web, clip: bytes | None, **fields: Any) -> httpx.Response:
     data = {name: value for name, value in fields.items() if not isinstance(value, bytes)}
     if clip is not None:
         files["file"] = ("../clip.mp4", clip)
-    return web.http.post("/v1/jobs/video", data=data, files=files or {"nothing": b""})
+    return web.http.post("/v1/jobs/video", data=data, files=files or {"pad": (None, "last")})
 
 
 def token_events(first: int, count: int) -> list[Event]:

@@ -7,7 +7,7 @@ from pathlib import Path
 PATCH = "from gevent import monkey; monkey.patch_all()\nimport gevent, os, sys\nfrom pathlib import Path\n"
 WRITE = """
 from webapi.submission.free_space import FreeSpace
-from webapi.submission.uploads import PartFile
+from webapi.submission.multipart import PartFile
 other = gevent.spawn(lambda: None)
 folder = Path(sys.argv[1])
 with PartFile(folder / "part1", FreeSpace(folder, 0)) as file:

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from webapi.submission.free_space import CHECK_BYTES, FreeSpace
-from webapi.submission.uploads import PartFile, full_disk_refused
+from webapi.submission.multipart import PartFile
+from webapi.submission.uploads import full_disk_refused
 from worker.jobs.errors import DiskFull
 
 FLOOR = 10 * CHECK_BYTES

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field, JsonValue
 
-from webapi.submission.options import MAX_TEXT, read_options
+from webapi.submission.options import MAX_TEXT, read_options, require_options
 from worker.jobs.errors import InvalidInput
 from worker.jobs.options import MATTING_OPTIONS, options_of
 from worker.video.model import Colour, Options, Picture, Upload
@@ -131,20 +131,13 @@ def test_options_may_be_files_where_the_model_takes_files() -> None:
     assert caught.value.field == "on"
 
 
-@pytest.mark.parametrize(
-    ("texts", "files", "missing"),
-    [({}, ["face"], "seed"), ({"seed": "1"}, [], "face"), ({"seed": "1"}, ["face"], None)],
-)
-def test_options_without_default_are_required(
-    texts: dict[str, str], files: list[str], missing: str | None
-) -> None:
+def test_options_without_default_are_required() -> None:
     options = options_of(Needed.model_json_schema())
-    if missing is None:
-        assert read_options(options, texts, files) == {"seed": 1}
-        return
-    with pytest.raises(InvalidInput, match="is missing") as caught:
-        read_options(options, texts, files)
-    assert caught.value.field == missing
+    require_options(options, ["seed", "face"])
+    for given, missing in ((["seed"], "face"), (["face"], "seed")):
+        with pytest.raises(InvalidInput, match="is missing") as caught:
+            require_options(options, given)
+        assert caught.value.field == missing
 
 
 def test_form_schema_of_an_option_stands_alone() -> None:
