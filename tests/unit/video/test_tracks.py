@@ -239,8 +239,11 @@ def test_tracks_keep_languages_titles_and_default(tmp_path: Path) -> None:
         assert likeness > 0.95
 
 
-def make_text_clip(path: Path, codec: str, *texts: bytes) -> Path:
-    """Write a clip of two seconds with a title, two chapters, and a text every 0.4 seconds."""
+def make_text_clip(path: Path, codec: str, *texts: bytes, duration: int = 300) -> Path:
+    """Write a clip of two seconds with a title, two chapters, and a text every 0.4 seconds.
+
+    Each text is shown for `duration` milliseconds.
+    """
     with av.open(path, "w") as output:
         video, text = output.add_stream("mpeg4", rate=25), output.add_mux_stream(codec)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -262,7 +265,7 @@ def make_text_clip(path: Path, codec: str, *texts: bytes) -> Path:
         for index, content in enumerate(texts):
             packet = av.Packet(content)
             packet.pts = packet.dts = 400 * index
-            packet.duration, packet.time_base, packet.stream = 300, MS, text
+            packet.duration, packet.time_base, packet.stream = duration, MS, text
             output.mux(packet)
     return path
 
@@ -308,6 +311,25 @@ def test_tracks_keep_text_title_date_and_chapters(
     assert shown == [
         (0, Fraction(3, 10), b"Bonjour"),
         (Fraction(2, 5), Fraction(3, 10), "Été\ni".encode()),
+    ]
+
+
+def test_tracks_show_overlapping_subtitles_together(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    make_text_clip(source, "subrip", b"one", b"<i>two</i>", b"three", duration=700)
+    copy_clip(source, target)
+    with av.open(target) as container:
+        shown = [
+            (packet.pts, packet.pts + packet.duration, bytes(packet)[2:].split(b"\0")[0])
+            for packet in container.demux(container.streams.subtitles[0])
+            if packet.size > 2
+        ]
+    assert shown == [
+        (0, 400, b"one"),
+        (400, 700, b"one\ntwo"),
+        (700, 800, b"two"),
+        (800, 1100, b"two\nthree"),
+        (1100, 1500, b"three"),
     ]
 
 
