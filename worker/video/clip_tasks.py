@@ -53,7 +53,7 @@ class ClipTasks:
         """Write the clip's sound and subtitles into `target`, and answer with a `TracksReport`."""
         self._tracks = Path(target)
         with map_write_errors():
-            report = write_tracks(self._source, self._tracks, self._limits)
+            report = write_tracks(self._source, self._tracks, self._limits, self._decoder.header.lead)
         self._sound_start = report.start
         self._channel.send(asdict(report))
 

@@ -17,11 +17,11 @@ def copy_clip(source: Path, target: Path, limits: Limits = DEFAULTS) -> TracksRe
     """Write the result `target` from the clip's own pictures, in this process and as one segment."""
     segment, tracks = target.with_name("segment.nut"), target.with_name("tracks.mp4")
     tracks.unlink(missing_ok=True)
-    report, count = write_tracks(source, tracks, limits), 0
     with (
         closing(ClipDecoder(source, limits)) as decoder,
         closing(Encoder(segment, decoder.header)) as encoder,
     ):
+        report, count = write_tracks(source, tracks, limits, decoder.header.lead), 0
         for frame in decoder.frames:
             count += 1
             encoder.encode(decoder.upright(frame)[None].copy(), [frame.pts or 0])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from tests.support.video.clips import gradient, libav_warnings
+from tests.support.video.clips import gradient, libav_warnings, remux
 from tests.support.video.copies import copy_clip
 from tests.support.video.sounds import BEFORE_S, RATE, SoundTrack, heard, lag_ms, make_sound_clip
 from tests.support.video.transport_streams import AUDIO, lose_packet, move_times
@@ -95,6 +95,19 @@ def test_tracks_keep_start_and_length_of_sound(
 @pytest.mark.parametrize("codec", ["aac", "mp2"])
 def test_tracks_keep_sound_that_begins_before_pictures(tmp_path: Path, codec: str) -> None:
     keeps_start_and_length(tmp_path / "in.ts", SoundTrack(codec, start_s=-0.3, seconds=1.5))
+
+
+def test_tracks_keep_sound_of_recording_whose_clock_wraps(tmp_path: Path) -> None:
+    """The clock of MPEG has 33 bits. libav gives the frames before it wraps times below 0."""
+    plain = make_sound_clip(tmp_path / "plain.mpg", SoundTrack("mp2"))
+    source, target = tmp_path / "in.mpg", tmp_path / "out.mp4"
+    remux(plain, source, output_ts_offset=str(2**33 / 90_000 - 1.5))
+    with av.open(source) as container:
+        assert (container.start_time or 0) < -500_000
+    copy_clip(source, target)
+    lag, likeness = lag_ms(heard(target), heard(plain))
+    assert abs(lag) < 5
+    assert likeness > 0.95
 
 
 def keeps_start_and_length(source: Path, track: SoundTrack) -> None:
@@ -320,7 +333,7 @@ def test_tracks_show_overlapping_subtitles_together(tmp_path: Path) -> None:
     copy_clip(source, target)
     with av.open(target) as container:
         shown = [
-            (packet.pts, packet.pts + packet.duration, bytes(packet)[2:].split(b"\0")[0])
+            ((packet.pts or 0), (packet.pts or 0) + (packet.duration or 0), bytes(packet)[2:].split(b"\0")[0])
             for packet in container.demux(container.streams.subtitles[0])
             if packet.size > 2
         ]

@@ -10,7 +10,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-__all__ = ["continuous_packets"]
+__all__ = ["continuous_packets", "delay"]
 
 #: Seconds by which a time may be less than the one before it without being a restart of the clock.
 MAX_BACK_S = Fraction(1, 2)
@@ -53,6 +53,13 @@ def continuous_packets(container: InputContainer, video: Stream) -> Iterator[Pac
         late = late if held else 0
         if not is_held:
             yield clock.apply(packet)
+
+
+def delay(packet: Packet[Stream], seconds: Fraction) -> None:
+    """Move the packet's times later by so many seconds."""
+    ticks = round(seconds / packet.time_base)
+    packet.pts = None if packet.pts is None else packet.pts + ticks
+    packet.dts = None if packet.dts is None else packet.dts + ticks
 
 
 def _is_next_part(packet: Packet[Stream], held: list[Packet[Stream]]) -> bool:
@@ -125,9 +132,7 @@ class _Clock:
             return packet
         if offset := self._offset(packet.stream.index):
             self._offsets[packet.stream.index] = offset
-            ticks = round(offset / packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts + ticks
-            packet.dts = None if packet.dts is None else packet.dts + ticks
+            delay(packet, offset)
         if packet.dts is not None:
             self._last[packet.stream.index] = packet.dts * packet.time_base
             if packet.stream.type != "subtitle":

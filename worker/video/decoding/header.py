@@ -37,6 +37,11 @@ class ClipHeader:
     colours: ColourTags
     frames: int | None
 
+    @property
+    def lead(self) -> Fraction:
+        """The time in seconds from the first frame to time 0, or 0 if the first frame is later."""
+        return max(Fraction(0), -self.start * self.time_base)
+
     @classmethod
     def from_first_frame(cls, stream: VideoStream, first: VideoFrame, orientation: Orientation) -> Self:
         """Describe the clip from its stream, its first decoded frame, and the orientation of its frames."""

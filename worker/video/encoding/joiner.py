@@ -59,7 +59,9 @@ def join(source: Path, clip: ClipHeader, parts: Parts, target: Path) -> None:
         video = output.add_stream_from_template(first.stream)
         video.time_base = clip.time_base
         tracks = (
-            stack.enter_context(closing(TrackCopy(parts.tracks, output))) if parts.tracks.exists() else None
+            stack.enter_context(closing(TrackCopy(parts.tracks, output, clip.lead)))
+            if parts.tracks.exists()
+            else None
         )
         shift = _shift(clip, parts.sound_start)
         keep_tags(source, output, video, shift, parts.end * clip.time_base)

@@ -10,6 +10,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from worker.jobs.media.probe.probe import open_media
+from worker.video.decoding.continuity import delay
 from worker.video.tracks.copied import CopiedTrack
 from worker.video.tracks.stream_tags import copy_stream_tags
 
@@ -17,9 +18,10 @@ __all__ = ["TrackCopy"]
 
 
 class TrackCopy:
-    """Copier of all tracks in `source` to `output`."""
+    """Copier of all tracks in `source`, whose times are `lead` seconds later than the clip's, to `output`."""
 
-    def __init__(self, source: Path, output: OutputContainer) -> None:
+    def __init__(self, source: Path, output: OutputContainer, lead: Fraction) -> None:
+        self._lead = lead
         self._source = open_media(source, "mov")
         self._output = output
         audio, subtitles = self._source.streams.audio, self._source.streams.subtitles
@@ -33,14 +35,13 @@ class TrackCopy:
     def mux_until(self, end: Fraction | None, shift: Fraction) -> None:
         """Write the packets that begin before `end` (all that remain if None), moved earlier by `shift`.
 
-        Both are in seconds; `end` is a time of the source.
+        Both are in seconds; `end` is a time of the clip.
         """
+        end, shift = end if end is None else end + self._lead, shift + self._lead
         while (packet := self._next) is not None:
             if end is not None and (packet.dts or 0) * packet.time_base >= end:
                 return
-            ticks = round(shift / packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts - ticks
-            packet.dts = None if packet.dts is None else packet.dts - ticks
+            delay(packet, -shift)
             self._output.mux(list(self._tracks[packet.stream.index].convert(packet)))
             self._next = next(self._packets, None)
 

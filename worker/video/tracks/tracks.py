@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,7 +15,7 @@ from worker.jobs.media.files import NO_ROOM
 from worker.jobs.media.probe.codecs import is_accepted
 from worker.jobs.media.probe.probe import CLIPS, open_media
 from worker.video.decoding.clip_file import video_stream
-from worker.video.decoding.continuity import continuous_packets
+from worker.video.decoding.continuity import continuous_packets, delay
 from worker.video.tracks.plan import Track, decoder_name, plan_sound, plan_subtitles
 from worker.video.tracks.report import TracksReport
 from worker.video.tracks.sound_check import SoundCheck
@@ -26,9 +27,10 @@ __all__ = ["OPTIONS", "write_tracks"]
 OPTIONS = {"movie_timescale": "90000"}
 
 
-def write_tracks(source: Path, target: Path, limits: Limits) -> TracksReport:
-    """Write the sound and the subtitles of the clip `source`, with its times, into the MP4 file `target`.
+def write_tracks(source: Path, target: Path, limits: Limits, lead: Fraction = Fraction(0)) -> TracksReport:
+    """Write the sound and the subtitles of the clip `source` into the MP4 file `target`.
 
+    Their times are those of the clip plus `lead` seconds, because MP4 cannot hold sound before time 0.
     A stream that MP4 can hold is copied. Other sound is encoded as AAC, and other text as `mov_text`. Damaged
     sound is encoded too. If the clip has neither sound nor text, no file is written.
 
@@ -37,7 +39,7 @@ def write_tracks(source: Path, target: Path, limits: Limits) -> TracksReport:
     """
     checks = _check_sound(source, limits)
     try:
-        return _write(source, target, checks, limits)
+        return _write(source, target, checks, limits, lead)
     except MemoryError:
         raise
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -45,7 +47,7 @@ def write_tracks(source: Path, target: Path, limits: Limits) -> TracksReport:
             raise
         for check in checks.values():  # MP4 cannot hold a stream as it is, although its sound is in order
             check.reason = check.reason or "MP4 cannot hold it as it is."
-        return _write(source, target, checks, limits)
+        return _write(source, target, checks, limits, lead)
 
 
 def _check_sound(source: Path, limits: Limits) -> dict[int, SoundCheck]:
@@ -60,7 +62,9 @@ def _check_sound(source: Path, limits: Limits) -> dict[int, SoundCheck]:
         return checks
 
 
-def _write(source: Path, target: Path, checks: Mapping[int, SoundCheck], limits: Limits) -> TracksReport:
+def _write(
+    source: Path, target: Path, checks: Mapping[int, SoundCheck], limits: Limits, lead: Fraction
+) -> TracksReport:
     with (
         open_media(source, CLIPS) as container,
         av.open(target, "w", format="mp4", options=OPTIONS) as output,
@@ -73,21 +77,24 @@ def _write(source: Path, target: Path, checks: Mapping[int, SoundCheck], limits:
                 tracks[plan.report.stream] = track = plan.add_to(output)
                 copy_stream_tags(plan.stream, track.stream)
         if tracks:
-            _convert(container, output, tracks)
+            _convert(container, output, tracks, lead)
     reports, starts = [], []
     for report in (plan.report for plan in audio):
         if sound := tracks.get(report.stream):
             report = replace(report, silence_s=round(sound.silence_s, 3))
-            starts += [] if sound.start is None else [sound.start]
+            starts += [] if sound.start is None else [sound.start - lead]
         reports.append(report)
     return TracksReport(tuple(reports), tuple(plan.report for plan in subtitles), min(starts, default=None))
 
 
-def _convert(container: InputContainer, output: OutputContainer, tracks: Mapping[int, Track]) -> None:
-    """Write all packets of the tracks."""
+def _convert(
+    container: InputContainer, output: OutputContainer, tracks: Mapping[int, Track], lead: Fraction
+) -> None:
+    """Write all packets of the tracks, `lead` seconds later."""
     for packet in continuous_packets(container, video_stream(container)):
         track = tracks.get(packet.stream.index)
         if track and packet.size:
+            delay(packet, lead)
             output.mux(list(track.convert(packet)))
     for track in tracks.values():
         output.mux(list(track.finish()))
