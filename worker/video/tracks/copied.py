@@ -10,6 +10,8 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from worker.video.tracks.channels import simplify_layout
+
 __all__ = ["CopiedTrack"]
 
 #: A packet of 3GPP Timed Text that shows nothing: the length of its text is 0.
@@ -46,6 +48,7 @@ def _add_stream(output: OutputContainer, source: Stream) -> Stream:
     number of channels, which libav names `2c`, `3c` and so on up to `8c`.
     """
     if isinstance(source, AudioStream) and source.codec_context.name.startswith("pcm_"):
+        simplify_layout(source.codec_context)
         context, channels = source.codec_context, source.codec_context.channels
         if context.layout.name == f"{channels} channels" and 2 <= channels <= 8:
             return output.add_stream(context.name, rate=context.rate, layout=f"{channels}c")

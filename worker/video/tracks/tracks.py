@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
 from worker.jobs.limits import Limits
@@ -16,6 +17,7 @@ from worker.jobs.media.probe.codecs import is_accepted
 from worker.jobs.media.probe.probe import CLIPS, open_media
 from worker.video.decoding.clip_file import video_stream
 from worker.video.decoding.continuity import continuous_packets, delay
+from worker.video.tracks.channels import simplify_layout
 from worker.video.tracks.plan import Track, decoder_name, plan_sound, plan_subtitles
 from worker.video.tracks.report import TracksReport
 from worker.video.tracks.sound_check import SoundCheck
@@ -53,13 +55,20 @@ def write_tracks(source: Path, target: Path, limits: Limits, lead: Fraction = Fr
 def _check_sound(source: Path, limits: Limits) -> dict[int, SoundCheck]:
     """Return the checks of the streams of sound that can be decoded, by their indices."""
     with open_media(source, CLIPS) as container:
-        streams = [stream for stream in container.streams.audio if is_accepted(decoder_name(stream), "audio")]
-        checks = {stream.index: SoundCheck(stream, limits) for stream in streams}
+        checks = {stream.index: SoundCheck(stream, limits) for stream in _sound(container)}
         if checks:
             for packet in continuous_packets(container, video_stream(container)):
                 if packet.stream.index in checks and packet.size:
                     checks[packet.stream.index].add(packet)
         return checks
+
+
+def _sound(container: InputContainer) -> list[AudioStream]:
+    """Return the streams of sound that can be decoded."""
+    streams = [stream for stream in container.streams.audio if is_accepted(decoder_name(stream), "audio")]
+    for stream in streams:
+        simplify_layout(stream.codec_context)
+    return streams
 
 
 def _write(
@@ -69,6 +78,7 @@ def _write(
         open_media(source, CLIPS) as container,
         av.open(target, "w", format="mp4", options=OPTIONS) as output,
     ):
+        _sound(container)
         audio = [plan_sound(s, checks.get(s.index), limits) for s in container.streams.audio]
         subtitles = [plan_subtitles(s, limits) for s in container.streams.subtitles]
         tracks: dict[int, Track] = {}
