@@ -1,6 +1,7 @@
 """Frames are shown in results as long as in their clips."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.support.video.clips import gradient, libav_warnings, make_clip, read_
 from tests.support.video.copies import copy_clip
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import Limits
+from worker.video.decoding.decoder import ClipDecoder
 
 MS = Fraction(1, 1000)
 TICK = Fraction(1, 12_800)
@@ -103,6 +105,18 @@ def test_frames_of_avi_with_reordered_frames_keep_their_times(
     copy_clip(source, tmp_path / "out.mp4")
     assert shown(tmp_path / "out.mp4") == [Fraction(1, 25)] * frames
     assert read_clip(tmp_path / "out.mp4").times[0] == 0
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_frames_of_asf_with_reordered_frames_keep_their_times(tmp_path: Path, codec: str) -> None:
+    """libav's muxer moves all streams later by the delay of the pictures' decoder."""
+    source = make_timed_clip(tmp_path / "in.asf", [1] * 50, Fraction(1, 25), codec, max_b_frames=2)
+    with av.open(source) as container:
+        delay_ms = next(container.decode(video=0)).dts or 0
+    copy_clip(source, tmp_path / "out.mp4")
+    assert shown(tmp_path / "out.mp4") == [Fraction(1, 25)] * 50
+    with closing(ClipDecoder(source)) as decoder:
+        assert 0 < delay_ms == decoder.header.start
 
 
 def test_frames_of_avi_with_dropped_frames_keep_their_times(tmp_path: Path) -> None:

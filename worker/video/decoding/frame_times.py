@@ -20,7 +20,8 @@ class FrameTimes:
     - A frame is displayed at its own time (pts). If that does not rise, it gets the tick after its
       predecessor's.
     - AVI stores no display times, and what libav states in their place is wrong if frames are reordered
-      (B-frames). So the n-th frame displayed gets the n-th decoding time.
+      (B-frames). So the n-th frame displayed gets the n-th decoding time. ASF has no display times either,
+      but its sound is as late as a decoder's output. So a frame is displayed when the decoder returns it.
     - A frame without any time follows its predecessor after the predecessor's duration.
     - MP4 states durations in decoding order. So only their sum says how long the last frame is displayed.
     """
@@ -28,6 +29,7 @@ class FrameTimes:
     def __init__(self, stream: VideoStream) -> None:
         self._step = frame_ticks(frame_rate(stream), tick_length(stream))
         self._ignores_stated = stream.container.format.name == "avi" and stream.codec.reorder
+        self._is_shown_at_output = stream.container.format.name == "asf" and stream.codec.reorder
         self._decoding_times = deque[int]()
         self._states_sum = "mp4" in stream.container.format.name
         self._first: int | None = None
@@ -68,4 +70,4 @@ class FrameTimes:
             return self._decoding_times.popleft()
         if self._ignores_stated:
             return None
-        return frame.dts if frame.pts is None else frame.pts
+        return frame.dts if frame.pts is None or self._is_shown_at_output else frame.pts
