@@ -1,6 +1,7 @@
 """The options of a frame model in a form: texts become the values that the model's schema allows."""
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -81,9 +82,21 @@ def _read(option: Option, text: str) -> JsonValue:
                     value = read(text)
                 except ValueError:
                     continue
-                if Draft202012Validator(schema).is_valid(value):
+                if Draft202012Validator(_checkable(schema)).is_valid(value):
                     return value
     raise InvalidInput(option.name, f"must be {option.values}")
+
+
+def _checkable(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema without a pattern that only pydantic's regular expressions can have.
+
+    The worker checks the value against it.
+    """
+    try:
+        re.compile(schema.get("pattern", ""))
+    except re.error:
+        return {keyword: value for keyword, value in schema.items() if keyword != "pattern"}
+    return schema
 
 
 def _is_default(option: Option, value: Any) -> bool:

@@ -123,6 +123,18 @@ def test_options_refuse_a_text_that_fills_redis() -> None:
         read_options(options, {"title": "x" * (MAX_TEXT + 1)}, ())
 
 
+def test_options_with_a_pattern_of_another_dialect_are_left_to_the_worker() -> None:
+    """Pydantic compiles patterns with Rust's regular expressions."""
+
+    class Named(Options):
+        name: str = Field("a", pattern=r"^\p{Lu}\w*$", max_length=4)
+
+    options = options_of(Named.model_json_schema())
+    assert read_options(options, {"name": "Ünï"}, ()) == {"name": "Ünï"}
+    with pytest.raises(InvalidInput):
+        read_options(options, {"name": "Ünïcode"}, ())
+
+
 def test_options_may_be_files_where_the_model_takes_files() -> None:
     assert read_options(OPTIONS, {}, ["tint", "mask"]) == {}
     assert [name for name, each in OPTIONS.items() if each.is_picture] == ["tint"]

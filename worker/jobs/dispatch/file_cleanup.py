@@ -32,7 +32,7 @@ class FileCleanup:
         self._media = media
 
     def remove_inputs(self, age_s: float) -> None:
-        """Remove what jobs that ended more than `age_s` seconds ago no longer need: all but finished videos.
+        """Remove what jobs that ended more than `age_s` seconds ago no longer need: all but their results.
 
         The age gives a worker time to notice that its job was ended. It also protects against a Redis that is
         killed and forgets the last second: a job whose end it has forgotten runs again, and needs its clip.

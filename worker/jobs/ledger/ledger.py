@@ -79,7 +79,7 @@ class Ledger(LedgerReader):
     ) -> Submitted:
         """Record a new job and log its first event, or find the job of an earlier request with the same key.
 
-        `file_bytes` are the bytes of its clip and background. The owner's oldest ended jobs make room for it.
+        `file_bytes` are the bytes of its uploaded files. The owner's oldest ended jobs make room for it.
 
         Raises `QueueFull`, `StorageFull`, or `IdempotencyConflict` if the key belongs to another request.
         """

@@ -47,7 +47,7 @@ class Queues:
     def check_room(self, queue: str, owner: str = "", file_bytes: int = 0) -> None:
         """Raise `QueueFull` or `StorageFull` if the queue would refuse another job of the owner.
 
-        `file_bytes` are the bytes of the job's clip and background.
+        `file_bytes` are the bytes of the job's uploaded files.
         """
         limits = self._store.settings
         args = *limits.caps, queue, owner, file_bytes

@@ -63,7 +63,7 @@ class Jobs(Area):
     """The space, in bytes, that uploads leave free on the disk that receives them. The API refuses more with
     507."""
     max_pixels: int = Field(3840 * 2160, ge=256)
-    """The largest width times height of a clip, and of a background image."""
+    """The largest width times height of a clip, and of an image such as a background."""
     max_frames: int = Field(100_000, ge=1)
     """The largest number of frames of a clip."""
     max_duration_s: float = Field(3600.0, gt=0)
