@@ -23,8 +23,10 @@ def sentence(error: Exception) -> str:
     """Return what went wrong, and what the user can do about it."""
     if not isinstance(error, RedisError):
         return system_errors.sentence(error)
-    reason = re.sub(r"^Error -?[0-9]+ ", "", str(error)).rstrip(".").replace(". ", ": ")
-    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+    reason = re.sub(r"^Error -?[0-9]+ | : <redis.*", "", str(error)).rstrip(".").replace(". ", ": ")
+    if isinstance(error, NoPermissionError):
+        return f"the user of Redis lacks a right: {reason}: see Access to Redis in docs/deployment.md"
+    if isinstance(error, AuthenticationError | AuthorizationError):
         return f"Redis refuses the login: {reason}: check STOKER_REDIS_URL and STOKER_REDIS_PASSWORD"
     if isinstance(error, ResponseError):
         return f"Redis refuses the command: {reason}"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from worker.jobs.connection.client import connect
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.settings import Settings, child_env
 
@@ -162,3 +163,37 @@ def test_settings_describe_value_default_and_source(files: dict[str, str]) -> No
     assert row("API_KEY") == ("***", None, "environment")
     assert row("REDIS_PASSWORD") == ("***", None, "file")
     assert described["STOKER_SLOTS"].description == "The number of chats that run at once in one worker."
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        (
+            "STOKER_REDIS_URL",
+            "redis://host:6379/x",
+            "its database is not a number, as in redis://host:6379/0",
+        ),
+        ("STOKER_REDIS_URL", "unix://", "it has no path of a socket, as unix:///run/redis.sock has"),
+        ("STOKER_REDIS_URL", "unix://run/redis.sock", "it has no path of a socket, as unix:///.* has"),
+        ("STOKER_REDIS_URL", "redis://[::1:6379", "its port is not a number from 0 to 65535"),
+        ("STOKER_PATH_PREFIX", "/a/", "/a/ is not a path such as /stoker, without a / at its end"),
+        ("STOKER_LEASE_TTL_S", "inf", "Input should be a finite number"),
+        ("STOKER_REDIS_PASSWORD_FILE", "/", "/ cannot be read: Is a directory"),
+    ],
+)
+def test_settings_refuse_values_that_cannot_work(variable: str, value: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{variable}: {sentence}$"):
+        Settings.from_env({variable: value})
+
+
+@pytest.mark.parametrize("url", ["redis://h:1", "redis://h/", "rediss://h/3", "unix:///a.sock?db=1"])
+def test_settings_take_urls_of_redis(url: str) -> None:
+    assert Settings.from_env({"STOKER_REDIS_URL": url}).broker_url == url
+
+
+@pytest.mark.parametrize("query", ["foo=bar", "socket_timeout=x"])
+def test_connect_refuses_unknown_parameters_of_the_url(query: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^STOKER_REDIS_URL: a parameter after \? is unknown or not"
+    ):
+        connect(Settings(redis_url=f"redis://127.0.0.1:1/0?{query}"))

@@ -11,6 +11,7 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from worker.jobs.connection import primary
 from worker.jobs.connection.sentinel_url import SentinelUrl
+from worker.jobs.errors import ConfigurationError
 from worker.jobs.settings import Settings
 
 __all__ = ["connect"]
@@ -29,6 +30,8 @@ def connect(settings: Settings) -> "redis.Redis":
     The client repeats a failed command for about a second, which covers a quick restart of Redis. This is
     safe, because every script of the ledger may be repeated. If Redis hangs, the client gives up after
     `redis_timeout_s`. With Sentinels, each new connection goes to the server that is the primary then.
+
+    Raises `ConfigurationError` if the query of the URL cannot be used.
     """
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
     timeout_s = settings.redis_timeout_s
@@ -49,5 +52,9 @@ def connect(settings: Settings) -> "redis.Redis":
         return redis.Redis.from_pool(_SentinelPool(found.service, sentinel, **options))  # type: ignore[no-untyped-call]
     connections = {"rediss": primary.TlsConnection, "unix": primary.UnixConnection}
     connection = connections.get(urlsplit(url).scheme, primary.TcpConnection)
-    pool = redis.BlockingConnectionPool.from_url(url, connection_class=connection, **options)
+    try:
+        pool = redis.BlockingConnectionPool.from_url(url, connection_class=connection, **options)
+        connection(**pool.connection_kwargs)  # connects to nothing
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError("STOKER_REDIS_URL: a parameter after ? is unknown or not valid") from error
     return redis.Redis.from_pool(pool)

@@ -14,6 +14,9 @@ Origin = Annotated[
     str,
     matching(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", "an exact origin such as https://app.example"),
 ]
+PathPrefix = Annotated[
+    str, matching(r"((/[A-Za-z0-9._~-]+)+)?", "a path such as /stoker, without a / at its end")
+]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(ip_network)]
 
 
@@ -60,7 +63,7 @@ class Api(Area):
     """The addresses and networks of proxies in front of the API, separated by commas. The API believes their
     `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Prefix`, and any number of clients may come from
     them. See [A proxy with TLS](deployment.md#a-proxy-with-tls)."""
-    path_prefix: str = Field("", pattern=r"^((/[A-Za-z0-9._~-]+)+)?$")
+    path_prefix: PathPrefix = ""
     """The path under which a proxy offers the API, such as `/stoker`, if the proxy does not send it as
     `X-Forwarded-Prefix`. Links in webhooks begin with it, too. See [A path
     prefix](deployment.md#a-path-prefix)."""

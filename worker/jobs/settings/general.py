@@ -1,5 +1,6 @@
 """The settings that all processes share."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
@@ -34,12 +35,19 @@ KeyText = Annotated[
 ]
 
 
-def _with_port(url: str) -> str:
-    if not url.startswith("sentinel"):  # `SentinelUrl` checks the ports of Sentinels
-        try:
-            _ = urlsplit(url).port
-        except ValueError:
-            raise PydanticCustomError("port", "its port is not a number from 0 to 65535") from None
+def _usable(url: str) -> str:
+    """Return the URL. Raise an error for parts of it that redis-py would ignore."""
+    if url.startswith("sentinel"):  # `SentinelUrl` checks those of Sentinels
+        return url
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise PydanticCustomError("port", "its port is not a number from 0 to 65535") from None
+    if parts.scheme == "unix" and (parts.netloc.rpartition("@")[2] or parts.path in ("", "/")):
+        raise PydanticCustomError("socket", "it has no path of a socket, as unix:///run/redis.sock has")
+    if parts.scheme != "unix" and not re.fullmatch("/?[0-9]*", parts.path):
+        raise PydanticCustomError("database", "its database is not a number, as in redis://host:6379/0")
     return url
 
 
@@ -60,7 +68,7 @@ class General(Area):
     """The media store that hosts without a common disk share, as a URL that fsspec opens, such as
     `s3://bucket/path`. If it is unset, clips, segments and results are stored in the folder `media` of
     `STOKER_HOME`. See [Media store](deployment.md#media-store)."""
-    redis_url: Annotated[RedisUrl, AfterValidator(_with_port)] | None = Field(None, repr=False)
+    redis_url: Annotated[RedisUrl, AfterValidator(_usable)] | None = Field(None, repr=False)
     """The Redis of the ledger and the Celery queues: one server, or a group of servers that Sentinels watch
     (`sentinel://host:26379,host:26379,host:26379/mymaster?db=0`), but not a Redis Cluster. See
     [Failover](deployment.md#failover). If it is unset, `stoker up` starts an embedded Valkey, and all other

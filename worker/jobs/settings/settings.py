@@ -50,6 +50,7 @@ class Settings(Webhooks, Jobs, Workers, Api, General, BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", defer_build=False, env_prefix=PREFIX, env_ignore_empty=True,
         enable_decoding=False,  # a list is text with commas, not JSON
+        allow_inf_nan=False,
     )  # fmt: skip
 
     #: The files that secrets were read from, by field.

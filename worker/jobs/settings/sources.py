@@ -57,7 +57,10 @@ class SecretFiles(PydanticBaseSettingsSource):
         try:
             secret = Path(path).read_text("utf-8").removesuffix("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{file_variable(field_name)}: {path} cannot be read: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigurationError(
+                f"{file_variable(field_name)}: {path} cannot be read: {reason}"
+            ) from None
         if not secret:
             raise ConfigurationError(f"{file_variable(field_name)}: {path} is empty")
         return secret, field_name, False

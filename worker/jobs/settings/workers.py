@@ -61,7 +61,7 @@ class Workers(Area):
     device_free_bytes: int | None = Field(None, ge=0)
     """The memory, in bytes, that a GPU must have free to be chosen by `auto` or `spare`. If it is unset, half
     of the GPU's memory must be free."""
-    device_wait_s: float = Field(0.0, ge=0)
+    device_wait_s: float = Field(0.0, ge=0, allow_inf_nan=True)
     """The seconds that `auto` waits for a GPU while other workers hold all of them. `inf` waits for ever."""
     engine: Literal["auto", "transformers", "vllm"] = "auto"
     """The engine of a chat worker: `transformers`, `vllm`, or `auto`, which takes vLLM if it is installed and
