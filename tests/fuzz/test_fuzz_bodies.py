@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.web.webstack import tiny_template
-from tests.unit.webapi.test_options import Everything
+from tests.unit.jobs.test_option_texts import Everything
 from webapi.app import create_app
 from webapi.openai.translate import parse_request
 from worker.jobs.errors import InvalidInput

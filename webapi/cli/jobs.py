@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from webapi.cli.api import URL, client_of
 from webapi.cli.sampling_options import sampling_options
-from webapi.cli.table import print_table
 from webapi.client import Client, JobEvent
 from webapi.client.errors import ApiUnavailable, Json
 from webapi.client.timeline import Timeline
 from worker.jobs.events import Progress, Token
+from worker.jobs.terminal import print_table
 
 __all__ = ["cancel", "chat", "show_progress", "status", "video"]
 

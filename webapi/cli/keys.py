@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from webapi.cli.table import print_table
 from webapi.keys.key import ALL_SCOPES, DEFAULT_SCOPES, Key, NewKey
 from webapi.keys.key_changes import KeyChange, KeyChanges
 from webapi.keys.keys import Keys
@@ -15,6 +14,7 @@ from webapi.local import state_file
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import rfc3339
 from worker.jobs.settings import Settings
+from worker.jobs.terminal import print_table
 
 __all__ = ["keys"]
 

@@ -1,13 +1,10 @@
 """`stoker models show`: the options of a frame model."""
 
-import json
-from collections.abc import Sequence
-
 import click
 
 from webapi.cli.api import URL, client_of
-from webapi.cli.table import print_table
-from worker.jobs.options import Option, options_of
+from worker.jobs.options import COLUMNS, options_of
+from worker.jobs.terminal import print_table
 
 __all__ = ["show_model"]
 
@@ -21,11 +18,4 @@ def show_model(url: str | None, name: str) -> None:
     if not options:
         click.echo(f"{name} has no options of its own")
         return
-    print_table("OPTION VALUE DEFAULT DESCRIPTION", map(_row, options.values()))
-
-
-def _row(option: Option) -> Sequence[object]:
-    default = option.schema.get("default")
-    shown = default if isinstance(default, str) else json.dumps(default)
-    about = " ".join(option.schema.get("description", "").split())
-    return [option.name, option.values, "required" if option.required else shown, about]
+    print_table(COLUMNS, (option.row for option in options.values()))

@@ -1,11 +1,12 @@
 """The options of frame models, as the JSON schema describes them that pydantic makes of a model's class."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-__all__ = ["MATTING_OPTIONS", "Option", "options_of"]
+__all__ = ["COLUMNS", "MATTING_OPTIONS", "Option", "options_of"]
 
 Schema = Mapping[str, Any]
 
@@ -30,6 +31,8 @@ MATTING_OPTIONS: Schema = {
     },
     "additionalProperties": False,
 }
+#: The titles of the columns of `Option.row`.
+COLUMNS = "OPTION VALUE DEFAULT DESCRIPTION"
 _NUMBERS = {"integer": "an integer", "number": "a number"}
 _NUMBER_LIMITS = {
     "minimum": "at least {}",
@@ -95,6 +98,14 @@ class Option:
     def values(self) -> str:
         """What it may be set to, as a part of a sentence: `a number, at least 0, at most 1`."""
         return " or ".join(_value(each) for each in self.alternatives if each.get("type") != "null")
+
+    @property
+    def row(self) -> list[str]:
+        """The option as a row of a table, with the columns `COLUMNS`."""
+        default = self.schema.get("default")
+        shown = default if isinstance(default, str) else json.dumps(default)
+        about = " ".join(self.schema.get("description", "").split())
+        return [self.name, self.values, "required" if self.required else shown, about]
 
 
 def options_of(schema: Schema) -> dict[str, Option]:

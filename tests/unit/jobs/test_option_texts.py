@@ -6,8 +6,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field, JsonValue
 
-from webapi.submission.options import MAX_TEXT, read_options, require_options
 from worker.jobs.errors import InvalidInput
+from worker.jobs.option_texts import MAX_TEXT, read_options, require_options
 from worker.jobs.options import MATTING_OPTIONS, options_of
 from worker.video.model import Colour, Options, Picture, Upload
 

@@ -1,4 +1,4 @@
-"""The options of a frame model in a form: texts become the values that the model's schema allows."""
+"""Options of a frame model as texts, in forms and commands: they become values that its schema allows."""
 
 import math
 import re
