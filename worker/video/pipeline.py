@@ -151,7 +151,6 @@ class VideoPipeline:
                 model_pass,
                 window,
                 self._found.version,
-                sequential=self._model_runner.model.sequential,
                 pad=self._pad,
             )
             output = model_pass.output

@@ -31,8 +31,8 @@ __all__ = ["SegmentRun"]
 class SegmentRun:
     """The work on one clip, segment by segment.
 
-    `version` identifies the model's code and weights. `sequential` says that its jobs cannot be continued.
-    Segments of another version, other options, another encoder or another batch size are never continued.
+    `version` identifies the model's code and weights. Segments of another version, other options, another
+    encoder or another batch size are never continued.
     """
 
     def __init__(
@@ -43,7 +43,6 @@ class SegmentRun:
         window: Window,
         version: str,
         *,
-        sequential: bool,
         pad: bool,
     ) -> None:
         self._request = request
@@ -52,7 +51,7 @@ class SegmentRun:
         self._window = window
         self._pad = pad
         work = [version, *map(str, (window, model_pass.output)), request.pad, dict(request.options)]
-        work += [uuid4().hex] if sequential else []
+        work += [uuid4().hex] if model_pass.sequential else []
         digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
         with map_write_errors():
             self.folder = SegmentFolder(

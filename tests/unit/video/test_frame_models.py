@@ -17,6 +17,7 @@ from tests.support.video.pipeline import recording_writer
 from tests.support.video.sandboxes import open_clip
 from worker.jobs.errors import ConfigurationError, InvalidOptions, ModelFailed
 from worker.video.inference.padding import Pad
+from worker.video.model import FrameModel
 from worker.video.models.find import find_model
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest, VideoResult
@@ -56,7 +57,9 @@ def frames(clip: Path) -> Pictures:
         return np.concatenate([batch.window[: batch.valid].copy() for batch in reader])
 
 
-def run(model: str, request: VideoRequest, kill_after: int | None = None, **how: Any) -> Outcome:
+def run(
+    model: str, request: VideoRequest, kill_after: int | None = None, spec: str = SPEC, **how: Any
+) -> Outcome:
     """Run the request on a pipeline of its own, which is killed after the batch of that number."""
     written: list[Any] = []
     batches: list[BatchDone] = []
@@ -68,7 +71,7 @@ def run(model: str, request: VideoRequest, kill_after: int | None = None, **how:
 
     how = {"batch_size": BATCH, "segment_batches": SEGMENT} | how
     how["segment_writer"] = recording_writer(written)
-    pipeline = VideoPipeline(lambda: find_model(SPEC + model, model), **how)
+    pipeline = VideoPipeline(lambda: find_model(spec + model, model), **how)
     pipeline.load()
     try:
         result = pipeline.run_clip(request, on_batch=on_batch, canceled=lambda: False)
@@ -134,7 +137,7 @@ def test_frame_model_result_is_independent_of_batches_and_padding(
     clip: Path, frames: Pictures, model: str, pad: Pad | None
 ) -> None:
     request = request_for(clip)
-    how = {"pad": False} if pad is None else {}
+    how: dict[str, Any] = {"pad": False} if pad is None else {}
     made = run(model, replace(request, pad=pad or "last"), **how)
     assert_close(made.written, MODELS[model](frames))
     assert made.result.frames == FRAMES
@@ -252,6 +255,41 @@ def test_frame_model_with_wrong_results_fails_the_job(clip: Path, results: Any, 
         pipeline.close()
 
 
+class Latest(frame_models.Plain):
+    """Returns, for each frame, the last frame of the batch before, which it keeps as it is."""
+
+    sequential = True
+
+    def start(self, clip: Any, options: Any) -> Any:
+        kept: list[Any] = []
+
+        def call(frames: Any, valid: int) -> Any:
+            kept.append(frames)
+            return kept[-2][-1:].expand_as(frames) if len(kept) > 1 else frames
+
+        return call
+
+
+def test_frame_model_with_state_may_keep_its_frames(clip: Path, frames: Pictures) -> None:
+    pictures = np.concatenate(run("Latest", request_for(clip), spec=f"{__name__}:").written)
+    expected = [frames[max(0, number // BATCH * BATCH - 1)] for number in range(BATCH, FRAMES)]
+    np.testing.assert_array_equal(pictures[BATCH:], expected)
+
+
+class NumberAsState(frame_models.Trail):
+    """A model whose state is no tensor."""
+
+    def start(self, clip: Any, options: Any) -> Any:
+        through = super().start(clip, options)
+        through.state = lambda: {"count": 3}  # type: ignore[attr-defined]
+        return through
+
+
+def test_frame_model_with_wrong_state_fails_the_job(clip: Path) -> None:
+    with pytest.raises(ModelFailed, match="the state count is a int instead of a tensor"):
+        run("NumberAsState", request_for(clip), spec=f"{__name__}:")
+
+
 def test_frame_model_refuses_options_of_another_version(clip: Path) -> None:
     for options, message in (
         ({"keep": 2}, "keep: Input should be less"),
@@ -266,6 +304,36 @@ class NoStart:
 
     Options = frame_models.TrailOptions
     load = output = lambda self: None
+
+
+class NoLoad(FrameModel):
+    """A class whose author forgot a method that `FrameModel` describes."""
+
+    Options = frame_models.TrailOptions
+    output = frame_models.Identity.output
+    start = frame_models.Identity.start
+
+
+class LoadsNothing(frame_models.Identity):
+    """A model whose `load` returns nothing."""
+
+    @classmethod
+    def load(cls, weights: Any, device: Any) -> Any:
+        pass
+
+
+class StartsNothing(frame_models.Identity):
+    """A model whose `start` returns nothing."""
+
+    def start(self, clip: Any, options: Any) -> Any:
+        pass
+
+
+class HalfState(frame_models.Identity):
+    """A model whose state cannot be restored."""
+
+    def state(self) -> dict[str, Any]:
+        return {}
 
 
 class NestedOptions(frame_models.TrailOptions):
@@ -298,6 +366,10 @@ class WrongSize(frame_models.Identity):
     ("spec", "message"),
     [
         (f"{__name__}:NoStart", "is not a frame model: it has no method start"),
+        (f"{__name__}:NoLoad", "is not a frame model: it has no method load"),
+        (f"{__name__}:LoadsNothing", "load returned a NoneType instead of the model"),
+        (f"{__name__}:StartsNothing", "start returned a NoneType instead of a pass"),
+        (f"{__name__}:HalfState", "the model's pass has the method state and no method restore"),
         (f"{__name__}:Nested", "is not a frame model: its option places must be a single value"),
         (f"{__name__}:Missing", r"cannot be imported \(AttributeError"),
         ("no_such_package.models:Model", r"cannot be imported \(ModuleNotFoundError: No module named"),

@@ -46,6 +46,7 @@ class ModelPass:
     """One job's way through the model.
 
     `results` yields the host's buffers for the resulting frames, in turn, if the model runs on a GPU.
+    `sequential` is that of the model: no other worker can continue this job.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class ModelPass:
         window: Window,
         device: torch.device,
         results: Iterator[Tensor],
+        *,
+        sequential: bool,
     ) -> None:
         self._pass = through
         self._window = window
@@ -64,6 +67,17 @@ class ModelPass:
         self._size = output.height or clip.height, output.width or clip.width
         self._last = torch.empty(0)
         self.output = output
+        self.sequential = sequential
+        #: Such a pass may keep frames for the next batch, and the caller overwrites its own.
+        self._copies = sequential or self.stateful
+
+    def check(self) -> None:
+        """Raise `ModelFailed` if the model's pass has not the form of a pass."""
+        if not callable(self._pass):
+            raise ModelFailed(f"start returned {_described(self._pass)} instead of a pass")
+        for one, other in (("state", "restore"), ("restore", "state")):
+            if hasattr(self._pass, one) and not hasattr(self._pass, other):
+                raise ModelFailed(f"the model's pass has the method {one} and no method {other}")
 
     @property
     def stateful(self) -> bool:
@@ -77,7 +91,7 @@ class ModelPass:
         Frames are uint8 RGB on the host. On a GPU, resulting frames stay valid until the call after the next
         one. The caller may overwrite `window` as soon as this call returns. Raises what `call_model` raises.
         """
-        batch = torch.from_numpy(window).to(self._device, non_blocking=True)
+        batch = torch.from_numpy(window).to(self._device, non_blocking=True, copy=self._copies)
         results = call_model(self._pass, batch, valid)
         if self.output.kind == "records":
             return self._checked_records(results, valid)
@@ -86,7 +100,9 @@ class ModelPass:
 
     def save_state(self) -> Callable[[Path], None]:
         """Copy the model's state to the host. Return the function that writes it to a file."""
-        state = call_model(cast(StatefulPass, self._pass).state)
+        state: Mapping[str, Any] = call_model(cast(StatefulPass, self._pass).state)
+        if wrong := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+            raise ModelFailed(f"the state {wrong[0]} is {_described(state[wrong[0]])} instead of a tensor")
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
         return lambda path: save_file(tensors, path)
 

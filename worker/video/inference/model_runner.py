@@ -50,6 +50,8 @@ def load_model_runner(
     """
     try:
         model = call_model(found.model.load, found.weights, torch.device(device))
+        if not hasattr(model, "start"):
+            raise ModelFailed(f"load returned a {type(model).__name__} instead of the model")
         if compiled:
             _compile(model)
         runner = ModelRunner(model, device, batch_size, limits=limits, warm_up_per_clip=warm_up_per_clip)
@@ -152,7 +154,10 @@ class ModelRunner:
         pinned = self._on_gpu and output.kind == "video"
         results: Iterator[Tensor] = cycle([self._allocate(shape) for _ in range(RESULTS if pinned else 0)])
         through = call_model(self.model.start, clip, options)
-        return ModelPass(through, clip, output, window, self._device, results), window
+        sequential = getattr(self.model, "sequential", False)
+        model_pass = ModelPass(through, clip, output, window, self._device, results, sequential=sequential)
+        model_pass.check()
+        return model_pass, window
 
     def _output(self, clip: Clip, options: Options) -> Output:
         """Return the form of the results. Raises `ModelFailed`, and `BadVideo` if they are too large."""

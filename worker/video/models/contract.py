@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import getattr_static
 from typing import Any
 
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.specs import VideoJob
-from worker.video.model import Options
+from worker.video.model import FrameModel, Options
 
 __all__ = ["check_class"]
 
@@ -26,7 +27,8 @@ def check_class(model: Any, spec: str) -> None:
 
 def _fault(model: Any) -> str | None:
     for method in METHODS:
-        if not callable(getattr(model, method, None)):
+        inherited = getattr_static(FrameModel, method)  # its methods do nothing
+        if not callable(getattr(model, method, None)) or getattr_static(model, method) is inherited:
             return f"it has no method {method}"
     options = getattr(model, "Options", None)
     if not isinstance(options, type) or not issubclass(options, Options):
