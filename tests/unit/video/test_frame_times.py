@@ -141,6 +141,17 @@ def test_frames_after_clip_of_long_last_frame_are_refused(tmp_path: Path) -> Non
         copy_clip(source, tmp_path / "out.mp4", Limits(max_duration_s=59))
 
 
+def test_frames_of_mp4_with_variable_rate_and_reordered_frames_keep_their_times(tmp_path: Path) -> None:
+    """libav's muxer states the display duration of the packet decoded last, so the sum is wrong."""
+    durations = [512, 1024, 512, 512, 1536, 512, 512, 1024, 1536, 512, 2048, 512, 512, 1024, 512]
+    source = make_timed_clip(tmp_path / "in.mp4", durations, TICK, max_b_frames=2)
+    with av.open(source) as container:
+        stream = container.streams.video[0]
+        assert sum(packet.duration or 0 for packet in container.demux(stream)) != sum(durations)
+    copy_clip(source, tmp_path / "out.mp4")
+    assert shown(tmp_path / "out.mp4") == [ticks * TICK for ticks in durations]
+
+
 def test_frames_of_result_are_shown_as_long_again(tmp_path: Path) -> None:
     """MP4 states the durations of reordered frames with variable rate in another order."""
     durations = [512, 512, 1024, 512, 900, 100, 512, 2048, 512, 12_800 * 7]

@@ -23,7 +23,8 @@ class FrameTimes:
       (B-frames). So the n-th frame displayed gets the n-th decoding time. ASF has no display times either,
       but its sound is as late as a decoder's output. So a frame is displayed when the decoder returns it.
     - A frame without any time follows its predecessor after the predecessor's duration.
-    - MP4 states durations in decoding order. So only their sum says how long the last frame is displayed.
+    - MP4 states durations in decoding order. So only their sum says how long the last frame is displayed, or
+      the duration of the track, if that is shorter.
     """
 
     def __init__(self, stream: VideoStream) -> None:
@@ -32,6 +33,7 @@ class FrameTimes:
         self._is_shown_at_output = stream.container.format.name == "asf" and stream.codec.reorder
         self._decoding_times = deque[int]()
         self._states_sum = "mp4" in stream.container.format.name
+        self._duration = stream.duration or 0
         self._first: int | None = None
         self._last: int | None = None
         self._sum = self._end = 0
@@ -39,8 +41,11 @@ class FrameTimes:
     @property
     def end(self) -> int:
         """The tick at which the last frame so far is no longer displayed."""
-        sum_end = (self._first or 0) + self._sum
-        return sum_end if self._states_sum and sum_end > (self._last or 0) else self._end
+        if not self._states_sum:
+            return self._end
+        first, last = self._first or 0, self._last or 0
+        end = first + self._sum if first + self._sum > last else self._end
+        return min(end, first + self._duration) if first + self._duration > last else end
 
     def add(self, packet: Packet[Stream]) -> None:
         """Note the decoding time of a packet that is about to be decoded.

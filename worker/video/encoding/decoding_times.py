@@ -17,7 +17,7 @@ def decoding_times(coded: Sequence[int], end: int) -> tuple[list[int], int]:
       frame is decoded when the frame `depth` places before the n-th one displayed is. `depth` is the largest
       number of places by which a frame is decoded too late for its place.
     - An MP4 file states the differences of decoding times, and the duration of the last frame. Their sum is
-      `end`.
+      `end`. If that frame is also the last one displayed, this duration is the time for which it is shown.
     - If the pictures begin later than the sound, libav's muxer reads the delay from those frames that have
       no decoding time above 0. Among them the first one must have the smallest difference of both times.
     """
@@ -25,7 +25,9 @@ def decoding_times(coded: Sequence[int], end: int) -> tuple[list[int], int]:
     places = {time: place for place, time in enumerate(shown)}
     depth = max(number - places[time] for number, time in enumerate(coded))
     last = shown[len(shown) - 1 - depth]
-    lead = min(max(shown[depth], coded[-1] - last), end - 1 - last)
+    lead = coded[-1] - last
+    if coded[-1] < shown[-1]:
+        lead = min(max(shown[depth], lead), end - 1 - last)
     step = max(1, min(lead // depth, shown[1])) if depth else 0
     times = [number * step - lead for number in range(depth)] + shown[: len(shown) - depth]
     return times, end - last - lead
