@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 
-from tests.support.video.clips import libav_warnings, read_clip
+from tests.support.video.clips import libav_warnings, read_clip, remux
 from tests.support.video.copies import copy_clip
 from tests.support.video.sounds import BEFORE_S, RATE, SoundTrack, heard, lag_ms, make_sound_clip
+from worker.jobs.media.probe.probe import probe
 from worker.video.tracks.sound_times import SoundTimes
 
 
@@ -50,6 +51,25 @@ def test_sound_of_joined_recordings_stays_in_step(
             assert abs(lag) < 5
             assert likeness > 0.95
     assert libav_warnings(tmp_path / "out.mp4") == []
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mpg"])
+def test_recording_joined_to_one_of_a_later_clock_is_read(tmp_path: Path, suffix: str) -> None:
+    """libav takes times before the first one for times after the clock has wrapped, 26.5 hours later."""
+    early = make_sound_clip(tmp_path / f"early.{suffix}", SoundTrack("mp2"))
+    late = remux(early, tmp_path / f"late.{suffix}", output_ts_offset="300")
+    source = tmp_path / f"in.{suffix}"
+    source.write_bytes(late.read_bytes() + early.read_bytes())
+    assert probe(source).duration_s is None
+    copy_clip(source, tmp_path / "out.mp4")
+    times = read_clip(tmp_path / "out.mp4").times
+    assert len(times) == 100
+    assert 2 <= times[50] - times[0] < 2.06
+    sound = heard(tmp_path / "out.mp4", seconds=6)[round(float(times[50] - times[0]) * RATE) :]
+    here = slice(round((BEFORE_S + 0.1) * RATE), round((BEFORE_S + 1.7) * RATE))
+    lag, likeness = lag_ms(sound[here], heard(early)[here])
+    assert abs(lag) < 5
+    assert likeness > 0.9
 
 
 def test_sound_times_ignore_times_that_libav_works_out_with_another_rate() -> None:

@@ -10,6 +10,8 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from worker.jobs.media.probe.probe import MPEG_CLOCK_S, MPEG_FORMATS
+
 __all__ = ["continuous_packets", "delay"]
 
 #: Seconds by which a time may be less than the one before it without being a restart of the clock.
@@ -75,9 +77,20 @@ def _skew(held: list[Packet[Stream]], video: Stream) -> Fraction:
 
 
 def _demux(container: InputContainer, video: Stream) -> Iterator[Packet[Stream]]:
+    """Yield the packets. Undo what libav does to times before the first one of MPEG's clock.
+
+    libav takes them for times after a wrap of the clock, but a recording that was joined may state any time.
+    """
     streams = container.streams
+    has_clock = container.format.name in MPEG_FORMATS
+    first: Fraction | None = None
     with suppress(IndexError):  # PyAV 18 raises it at the end if a stream began in the middle of the file
-        yield from container.demux(video, *streams.audio, *streams.subtitles)
+        for packet in container.demux(video, *streams.audio, *streams.subtitles):
+            if has_clock and packet.dts is not None:
+                first = _decoded(packet) if first is None else first
+                if _decoded(packet) - first > MPEG_CLOCK_S / 2:
+                    delay(packet, -MPEG_CLOCK_S)
+            yield packet
 
 
 class _Clock:

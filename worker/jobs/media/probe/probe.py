@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ MIN_SIDE = 16
 #: are those of phones, browsers, recorders (MPEG-TS), Windows (ASF, with WMV), cameras and editors (MXF), and
 #: the ones with which programs hand pictures to each other (Y4M, APNG).
 CLIPS = "mov,matroska,webm,avi,asf,mpegts,mpeg,mxf,flv,ogg,gif,apng,yuv4mpegpipe"
+#: The formats with MPEG's clock, which begins again after this number of seconds, of 90,000 ticks each.
+MPEG_FORMATS = frozenset({"mpegts", "mpeg"})
+MPEG_CLOCK_S = Fraction(2**33, 90_000)
 IMAGES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,gif"
 #: The MP4 brands of still images (HEIF and AVIF).
 _IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
@@ -189,6 +193,16 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return the duration that the file states or libav estimates.
+
+    The estimate of MPEG is the difference of the last and the first time. If a recording that was joined ends
+    at an earlier time than it begins, libav adds a whole turn of the clock. Such an estimate is left out.
+    """
     if stream.duration is not None and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / 1_000_000 if container.duration is not None else None
+        duration = stream.duration * stream.time_base
+    elif container.duration is not None:
+        duration = Fraction(container.duration, 1_000_000)
+    else:
+        return None
+    is_wrapped = container.format.name in MPEG_FORMATS and duration > MPEG_CLOCK_S / 2
+    return None if is_wrapped else float(duration)
