@@ -43,7 +43,7 @@ def _begin(admin: "redis.Redis", code: str, folder: Path) -> None:
         admin.config_set("requirepass", "new")
         admin.client_kill_filter(skipme=True, _type="normal")  # the others keep their access until they end
     elif code == "NOPERM":
-        admin.acl_setuser("default", categories=["-@all"], commands=["+acl|setuser"])
+        admin.acl_setuser("default", enabled=True, categories=["-@all"], commands=["+acl|setuser"])
     else:  # a replica whose primary is away
         admin.config_set("replica-serve-stale-data", "no" if code == "MASTERDOWN" else "yes")
         admin.replicaof("127.0.0.1", "1")
@@ -62,7 +62,7 @@ def _end(admin: "redis.Redis", code: str, folder: Path) -> None:
     elif code == "NOAUTH":
         admin.config_set("requirepass", "")
     elif code == "NOPERM":
-        admin.acl_setuser("default", categories=["+@all"])
+        admin.acl_setuser("default", enabled=True, categories=["+@all"])
     else:
         admin.replicaof("NO", "ONE")
 

@@ -47,6 +47,7 @@ def issue(job_id: str) -> ResponseReturnValue:
         COOKIE,
         str(token),
         max_age=lifetime_s,
+        expires=expires_at,
         path=job_path,
         secure=request.is_secure,
         httponly=True,

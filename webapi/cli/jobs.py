@@ -1,7 +1,7 @@
 """`stoker chat`, `video`, `status` and `cancel`: the commands that are clients of an API."""
 
 import json
-import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +11,7 @@ import click
 from tqdm import tqdm
 
 from webapi.cli.api import URL, client_of
+from webapi.cli.output_file import check_output
 from webapi.cli.sampling_options import sampling_options
 from webapi.client import Client, JobEvent
 from webapi.client.errors import ApiUnavailable, Json
@@ -35,7 +36,7 @@ def chat(url: str | None, prompt: str, system: str | None, **options: Any) -> No
     messages = [{"role": "system", "content": system}] if system else []
     body = {"messages": [*messages, {"role": "user", "content": prompt}], **options}
     client = client_of(url)
-    job = client.submit_chat({name: value for name, value in body.items() if value not in (None, ())})
+    job = _submit_chat(client, {name: value for name, value in body.items() if value not in (None, ())})
     timeline = Timeline()
     with _shown(client, job):
         for event in timeline.watch(client.follow(job["id"])):
@@ -43,6 +44,16 @@ def chat(url: str | None, prompt: str, system: str | None, **options: Any) -> No
                 click.echo(event.body.text, nl=False)
     click.echo()
     click.echo(timeline.summary("tokens"), err=True)
+
+
+def _submit_chat(client: Client, body: Json) -> Json:
+    """Submit the chat, and return its job. Ctrl-C before the API has answered cancels the job, too."""
+    key = uuid.uuid4().hex
+    try:
+        return client.submit_chat(body, idempotency_key=key)
+    except KeyboardInterrupt:
+        client.cancel(client.submit_chat(body, idempotency_key=key)["id"])  # the same job, if there is one
+        raise
 
 
 @click.command()
@@ -79,12 +90,16 @@ def video(
 
     A second Ctrl-C leaves the job running.
     """
-    _check_folder(output.absolute().parent)
+    check_output(output, clip)
     if background and not background.startswith("#") and not Path(background).is_file():
         raise click.ClickException(f"background: {background} is neither #rrggbb nor an image file")
     chosen = dict(map(_option, options))
     client = client_of(url)
-    job = client.submit_video(clip, background, options=chosen, **form)
+    try:
+        job = client.submit_video(clip, background, options=chosen, **form)
+    except KeyboardInterrupt:
+        click.echo("\nthe upload was interrupted: `stoker status` shows whether there is a job", err=True)
+        raise
     timeline = Timeline()
     with _shown(client, job):
         show_progress(timeline.watch(client.follow(job["id"])))
@@ -111,15 +126,6 @@ def show_progress(events: Iterator[JobEvent]) -> None:
             if isinstance(event.body, Progress):
                 bar.total = event.body.total
                 bar.update(event.body.done - bar.n)
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise an error now, and not after the job, if no file can be written to the folder."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise click.ClickException(f"{folder}: {error.strerror}: choose another file with -o") from error
 
 
 @contextmanager

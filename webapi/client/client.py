@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 
 from webapi.client import event_source
-from webapi.client.connection import connect, retry
+from webapi.client.connection import connect, job_path, retry
 from webapi.client.errors import ApiError, Json, check, json_object, unavailable
 from webapi.client.job_event import JobEvent
 from worker.jobs.events import Canceled, Failed
@@ -87,7 +87,7 @@ class Client:
 
     def job(self, job_id: str) -> Json:
         """Return the job's current document."""
-        return self._json("GET", f"/v1/jobs/{job_id}")
+        return self._json("GET", job_path(job_id))
 
     def jobs(self, state: str, limit: int = 100) -> list[Json]:
         """Return up to `limit` jobs in this state, newest first."""
@@ -107,14 +107,14 @@ class Client:
 
     def memory(self, job_id: str) -> Json:
         """Return the time and memory figures of a video job's batches."""
-        return self._json("GET", f"/v1/jobs/{job_id}/memory")
+        return self._json("GET", job_path(job_id, "memory"))
 
     def cancel(self, job_id: str) -> Json:
         """Cancel the job and return it.
 
         A waiting job ends at once. A running one ends at its next step, so it may still be `running` here.
         """
-        return retry(lambda: self._json("POST", f"/v1/jobs/{job_id}/cancel"), self.retry_waits_s)
+        return retry(lambda: self._json("POST", job_path(job_id, "cancel")), self.retry_waits_s)
 
     def alive(self, path: str = "/livez") -> bool:
         """Return True if the API answers a request of `path` with success."""
@@ -133,10 +133,10 @@ class Client:
         The data goes to a temporary file beside it first, so `target` is complete or does not exist. A
         download that breaks off is continued.
         """
-        part = target.with_name(f".{target.name}.part-{os.getpid()}")
+        part = target.with_name(f".{job_id}.part-{os.getpid()}")
         try:
             with part.open("wb") as file:
-                retry(lambda: self._fetch(f"/v1/jobs/{job_id}/result", file), self.retry_waits_s)
+                retry(lambda: self._fetch(job_path(job_id, "result"), file), self.retry_waits_s)
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 import httpx
 from httpx_sse import connect_sse
 
+from webapi.client.connection import job_path
 from webapi.client.errors import ApiError, ApiUnavailable, check, json_object
 from webapi.client.job_event import JobEvent
 from worker.jobs.events import TERMINAL
 
 __all__ = ["events"]
 
-#: A stream without data for this time is broken: the API sends at least a comment every 15 s.
+#: A stream without data for this time is broken: the API sends a comment every few seconds.
 STREAM_TIMEOUT_S = 45.0
 #: Waits in seconds before each new attempt at a broken event stream. An event starts them from the beginning.
 RETRY_WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
@@ -45,7 +46,7 @@ def events(
 
 
 def _stream(http: httpx.Client, job_id: str, after: int) -> Iterator[JobEvent]:
-    headers, path = {"Last-Event-ID": str(after)}, f"/v1/jobs/{job_id}/events"
+    headers, path = {"Last-Event-ID": str(after)}, job_path(job_id, "events")
     with connect_sse(http, "GET", path, headers=headers, timeout=STREAM_TIMEOUT_S) as source:
         if source.response.status_code >= 500:  # the API is being restarted
             raise httpx.RemoteProtocolError(f"status {source.response.status_code}")

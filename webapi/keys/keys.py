@@ -31,10 +31,10 @@ _USE_EVERY_S = 60
 class Keys:
     """The API keys in Redis.
 
-    Keys are never deleted, so the API stays closed once a key exists. `compare` compares two hashes in a time
-    that does not depend on their text. Every method raises `redis.exceptions.RedisError` when Redis is away,
-    except for `note_use`. Only the clock of Redis decides what has expired. Changes raise `NotReplicated` if
-    a failover could undo them: repeat them then.
+    Keys are never deleted, so the API stays closed once a key exists. Only the clock of Redis decides what
+    has expired. `compare` compares two hashes in a time that does not depend on their text. Every method
+    raises `redis.exceptions.RedisError` when Redis is away, except for `note_use`. Changes raise
+    `NotReplicated` if a failover could undo them: repeat them then.
     """
 
     def __init__(

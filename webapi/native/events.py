@@ -57,7 +57,7 @@ def events(job_id: str) -> Response:
     if record.terminal:
         logged: Iterable[LoggedEvent | None] = backend.ledger.events(job_id, last)
     else:
-        logged = follow(backend, job_id, last)
+        logged = follow(backend, job_id, last, backend.settings.stream_silence_s)
     return Response(frames(logged), mimetype="text/event-stream", headers=HEADERS)
 
 

@@ -1,5 +1,6 @@
 """A model whose last worker has left: it is in no list, and its jobs wait only if they say so."""
 
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from tests.support.web.webstack import CHAT, HELLO, VIDEO, Web, upload
 from worker.jobs.records import ModelCard
 
 #: Settings of this module's server.
-SETTINGS = {"stream_silence_s": 0.1}
+SETTINGS = {"stream_silence_s": 0.1, "heartbeat_s": 3600.0}
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +81,9 @@ def test_absent_model_is_back_with_a_worker(web: Web) -> None:
     web.ready_worker("chat")
     assert [model["id"] for model in web.http.get("/v1/models").json()["data"]] == ["tiny"]
     assert submit(web).status_code == 202
+
+
+def test_event_stream_of_a_waiting_job_has_comments_without_a_heartbeat(web: Web) -> None:
+    job_id = submit(web, max_queue_s=3000).json()["id"]
+    with web.http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+        assert list(islice(response.iter_lines(), 7))[4:] == [": still here"] * 3

@@ -6,10 +6,16 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
 
 from tests.support.cli import run_stoker, stoker_argv, stoker_env
 from tests.support.stack import eventually
 from tests.support.web.webstack import TIMEOUT_S, Web, serve
+from webapi.cli.main import main
+from webapi.client import Client
 from webapi.local.commands import web_argv
 from worker.jobs.events import Succeeded, Token
 from worker.jobs.settings import child_env
@@ -83,3 +89,21 @@ def test_chat_goes_on_with_an_api_that_was_restarted(redis_url: str, tmp_path: P
             second.wait(TIMEOUT_S)
     assert (code, answer) == (0, " two\n")
     assert errors.startswith("2 tokens, ")
+
+
+def test_chat_ctrl_c_before_the_answer_of_the_api_cancels_the_job(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, seen = Client.submit_chat, []
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        seen.append(submit(*args, **options)["id"])
+        if len(seen) == 1:  # the answer is on its way
+            raise KeyboardInterrupt
+        return {"id": seen[-1]}
+
+    monkeypatch.setattr(Client, "submit_chat", interrupted)
+    chat = CliRunner().invoke(main, ["chat", "Hi", "--url", str(web.http.base_url)])
+    assert chat.exit_code == 1
+    assert seen[0] == seen[1]
+    assert [record.state for record in web.ledger.page()] == ["canceled"]

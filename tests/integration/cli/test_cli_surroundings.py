@@ -66,3 +66,46 @@ def test_secret_file_is_utf_8_in_every_locale(tmp_path: Path) -> None:
     secret.write_text("pässwörd\n", "utf-8")
     shown = run_stoker(tmp_path, "settings", STOKER_REDIS_PASSWORD_FILE=str(secret), **ASCII)
     assert (shown.returncode, shown.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "refused"),
+    [
+        ("[::1], fe80::/10, http://foo", "Connection refused"),
+        ("[::1]:80", "Connection refused"),
+        ("other, .example", "not known"),
+        ("api.example:8000", "not known"),
+    ],
+)
+def test_client_reads_all_forms_of_no_proxy(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: str, refused: str
+) -> None:
+    monkeypatch.setenv("http_proxy", PROXY)
+    monkeypatch.setenv("no_proxy", no_proxy)
+    with Client("http://api.example:8000") as client, pytest.raises(ApiError, match=refused):
+        client.queues()
+
+
+@pytest.mark.parametrize(
+    ("proxy", "sentence"),
+    [
+        ("socks5://127.0.0.1:9", r"pip install 'httpx\[socks\]'"),
+        ("foo://user:secret@127.0.0.1:9", "is not the URL of a proxy"),
+    ],
+)
+def test_client_names_a_proxy_that_it_cannot_use(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, sentence: str
+) -> None:
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(ApiError, match=sentence) as refused:
+        Client("http://api.example")
+    assert "secret" not in str(refused.value)
+    Client("http://[::1]:8000").http.close()  # loopback goes by no proxy
+
+
+@pytest.mark.parametrize("job_id", ["", "..", "../x", "a b?c#d", "nope"])
+def test_client_asks_for_no_other_path_than_that_of_a_job(web: Web, job_id: str) -> None:
+    with Client(str(web.http.base_url)) as client:
+        for call in (client.job, client.cancel, client.memory, lambda each: list(client.events(each))):
+            with pytest.raises(ApiError, match=r"^there is no job "):
+                call(job_id)

@@ -72,9 +72,9 @@ def test_worker_that_starts_meanwhile_waits(
 
 
 def test_worker_that_starts_without_access_ends(settings: Settings, server: ValkeyServer) -> None:
-    with refusing(server, "NOAUTH"), starting(settings) as process:
+    with refusing(server, "NOPERM"), starting(settings) as process:
         assert process.wait(TIMEOUT_S) == 1
-    assert "check STOKER_REDIS_URL and STOKER_REDIS_PASSWORD" in (settings.home_dir / "log").read_text()
+    assert "stoker: the user of Redis lacks a right" in (settings.home_dir / "log").read_text()
 
 
 def test_worker_that_waits_ends_at_a_signal(settings: Settings, server: ValkeyServer) -> None:

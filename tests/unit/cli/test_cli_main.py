@@ -135,7 +135,7 @@ def test_chat_without_an_api_any_more_names_the_job(monkeypatch: pytest.MonkeyPa
     def lose(client: Client, job_id: str) -> NoReturn:
         raise ApiUnavailable("the API is away")
 
-    monkeypatch.setattr(Client, "submit_chat", lambda client, body: {"id": "j1"})
+    monkeypatch.setattr(Client, "submit_chat", lambda client, body, **options: {"id": "j1"})
     monkeypatch.setattr(Client, "follow", lose)
     result = CliRunner().invoke(main, ["chat", "Hi", "--url", "http://127.0.0.1:1"])
     assert (result.exit_code, result.stdout) == (1, "")

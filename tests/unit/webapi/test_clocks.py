@@ -2,6 +2,8 @@
 
 import time
 from datetime import datetime
+from email.utils import parsedate_to_datetime
+from http.cookies import SimpleCookie
 
 import pytest
 
@@ -9,6 +11,7 @@ from tests.support.clocks import host_clock_ahead
 from tests.support.job_ids import A
 from tests.support.ledger import QUEUE
 from webapi.app import create_app
+from webapi.auth.stream_tokens import COOKIE
 from webapi.documents.jobs import TokenDocument
 from webapi.keys.key_changes import KeyChanges
 from webapi.keys.keys import Keys
@@ -54,7 +57,9 @@ def test_stream_token_of_a_host_whose_clock_is_wrong(
         answer = maker.post(f"/v1/jobs/{A}/token", headers={"Authorization": f"Bearer {new.text}"})
     token = TokenDocument.model_validate_json(answer.data)
     expires_at = datetime.fromisoformat(token.expires_at).timestamp()
-    assert expires_at == pytest.approx(began + 300, abs=120)
+    cookie = SimpleCookie(answer.headers["Set-Cookie"])[COOKIE]
+    for at in (expires_at, parsedate_to_datetime(cookie["expires"]).timestamp()):
+        assert at == pytest.approx(began + 300, abs=120)
     with host_clock_ahead(checker_s):
         assert checker.get(token.events).status_code == 200
 

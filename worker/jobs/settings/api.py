@@ -41,11 +41,12 @@ class Api(Area):
     token_s: int = Field(600, ge=1)
     """The lifetime of a stream token, in seconds. See [Browser tokens](security.md#browser-tokens)."""
     heartbeat_s: float = Field(15.0, gt=0)
-    """The seconds between two comment lines on an idle event stream, which keep proxies from closing it."""
-    stream_silence_s: float = Field(5.0, gt=0)
-    """The seconds for which a streamed chat completion may be silent. A stream whose first token takes longer
-    is opened with a comment, such as `: queued, place 3`. Another comment follows after each further silence.
-    Keep it below the idle limit of your proxies. See [Streams](openai-api.md#streams)."""
+    """The seconds after which an idle event stream reads the job's log again, and sends a comment line."""
+    stream_silence_s: float = Field(3.0, gt=0)
+    """The seconds for which an event stream or a streamed chat completion may be silent. Then it has a
+    comment line, and another one after each further silence, so that proxies do not close it. A completion
+    whose first token takes longer is opened with one, such as `: queued, place 3`. Keep it a second below the
+    idle limit of your proxies. See [Streams](openai-api.md#streams)."""
 
     head_timeout_s: float = Field(10.0, gt=0)
     """The seconds within which a client must send the head of a request. See
