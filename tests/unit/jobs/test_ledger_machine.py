@@ -242,8 +242,8 @@ class Machine(RuleBasedStateMachine):
         replies = [each.replies[0] for each in appended]
         attempt.next += len(events)
         if stale:
-            # An append whose end the log has already is taken for a repeat.
-            repeats = job.attempt == attempt.number and last and job.state == last.type
+            # An append whose end the log has already is taken for a repeat. A job may also be forgotten.
+            repeats = job in self.jobs and job.attempt == attempt.number and last and job.state == last.type
             repeats = repeats and len(job.log) == attempt.next - 1
             assert set(replies) == {"ended" if repeats and events else "stale"}
             return
