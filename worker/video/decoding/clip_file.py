@@ -24,7 +24,9 @@ def open_clip_file(path: Path, limits: Limits, formats: str) -> tuple[InputConta
     except MemoryError:
         raise
     except av.FFmpegError as error:
-        raise BadVideo(f"The clip cannot be opened ({error.strerror}).") from error
+        raise BadVideo(
+            f"The clip cannot be opened ({error.strerror}). If its end is missing, send the whole file."
+        ) from error
     try:
         if count_streams(container) > limits.max_streams:
             raise BadVideo(f"The clip has more than {limits.max_streams} streams.")

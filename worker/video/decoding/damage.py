@@ -10,10 +10,12 @@ from av.video.stream import VideoStream
 
 from worker.jobs.errors import BadVideo
 
-__all__ = ["MAX_CONCEALED", "MAX_CONCEALED_SHARE", "DamageFound", "TolerantDecoder"]
+__all__ = ["KEEP_REST", "MAX_CONCEALED", "MAX_CONCEALED_SHARE", "DamageFound", "TolerantDecoder"]
 
 #: So many frames of a clip may be damaged, and besides one of so many that were decoded.
 MAX_CONCEALED, MAX_CONCEALED_SHARE = 10, 10
+#: What a client can do with a clip that is refused because of its damage.
+KEEP_REST = "To send what can be shown of it, convert it, for example with `ffmpeg -i CLIP CONVERTED.mp4`."
 #: Decoders that mark the frames that they could not restore. Of others, all frames of damaged packets count.
 _MARKING = {"h264", "mpeg2video", "mpeg1video"}
 #: The formats of recorders, in which damage is likely. With several threads, libav's decoder of H.264 does
@@ -99,5 +101,5 @@ class TolerantDecoder:
         if self.concealed > MAX_CONCEALED + self._frames // MAX_CONCEALED_SHARE:
             raise BadVideo(
                 f"The clip is damaged: {self.concealed} of its first {self._frames} frames are incomplete or "
-                "missing."
+                f"missing. {KEEP_REST}"
             ) from self._error

@@ -18,7 +18,7 @@ from worker.jobs.media.probe.probe import CLIPS
 from worker.video.colour.rgb_converter import RgbConverter
 from worker.video.decoding.clip_file import open_clip_file
 from worker.video.decoding.continuity import continuous_packets
-from worker.video.decoding.damage import DamageFound, TolerantDecoder
+from worker.video.decoding.damage import KEEP_REST, DamageFound, TolerantDecoder
 from worker.video.decoding.deinterlacer import deinterlace
 from worker.video.decoding.frame_times import FrameTimes
 from worker.video.decoding.header import ClipEnd, ClipHeader, tick_length
@@ -119,7 +119,7 @@ class ClipDecoder:
                 if packet.stream.index != self._stream.index:
                     continue
                 if packet.is_corrupt and self._is_mp4:  # libav could not read all of it
-                    raise BadVideo("The clip is cut off.")
+                    raise BadVideo(f"The clip is cut off. {KEEP_REST}")
                 frames = self._decoder.decode(packet)
                 if frames is None:
                     continue
@@ -151,7 +151,9 @@ class ClipDecoder:
         size = self._path.stat().st_size
         for stream in self._container.streams:
             if any(entry.pos + entry.size > size for entry in stream.index_entries):
-                raise BadVideo("The clip is cut off: its index names data past the end of the file.")
+                raise BadVideo(
+                    f"The clip is cut off: its index names data past the end of the file. {KEEP_REST}"
+                )
 
 
 class _Bounds:
