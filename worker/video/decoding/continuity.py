@@ -10,7 +10,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from worker.jobs.media.probe.probe import MPEG_CLOCK_S, MPEG_FORMATS
+from worker.jobs.media.probe.duration import MPEG_CLOCK_S, MPEG_FORMATS
 
 __all__ = ["continuous_packets", "delay"]
 

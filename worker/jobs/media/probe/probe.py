@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from worker.jobs.errors import InvalidInput
 from worker.jobs.limits import DEFAULTS, Limits
 from worker.jobs.media.probe.clip_info import ClipInfo
 from worker.jobs.media.probe.codecs import DECODERS, is_accepted
+from worker.jobs.media.probe.duration import stated_duration_s
 
 #: The smallest width and height of a clip in pixels.
 MIN_SIDE = 16
@@ -24,9 +24,6 @@ MIN_SIDE = 16
 #: are those of phones, browsers, recorders (MPEG-TS), Windows (ASF, with WMV), cameras and editors (MXF), and
 #: the ones with which programs hand pictures to each other (Y4M, APNG).
 CLIPS = "mov,matroska,webm,avi,asf,mpegts,mpeg,mxf,flv,ogg,gif,apng,yuv4mpegpipe"
-#: The formats with MPEG's clock, which begins again after this number of seconds, of 90,000 ticks each.
-MPEG_FORMATS = frozenset({"mpegts", "mpeg"})
-MPEG_CLOCK_S = Fraction(2**33, 90_000)
 IMAGES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,gif"
 #: The MP4 brands of still images (HEIF and AVIF).
 _IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
@@ -151,7 +148,7 @@ def _check_clip(container: InputContainer, limits: Limits) -> ClipInfo:
     if not is_accepted(name):
         raise InvalidInput("file", f"The clip's video codec is not one that is read here. {WAY_OUT}")
     _check_size(stream.width, stream.height, limits.max_pixels)
-    duration_s = _duration_s(container, stream)
+    duration_s = stated_duration_s(container, stream)
     if stream.frames > limits.max_frames:
         raise InvalidInput("file", f"The clip has {stream.frames} frames: more than {limits.max_frames}.")
     if duration_s is not None and duration_s > limits.max_duration_s:
@@ -190,19 +187,3 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
     if width * height > max_pixels:
         raise InvalidInput("file", f"The clip is {width}x{height}: more than {max_pixels} pixels.")
-
-
-def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
-    """Return the duration that the file states or libav estimates.
-
-    The estimate of MPEG is the difference of the last and the first time. If a recording that was joined ends
-    at an earlier time than it begins, libav adds a whole turn of the clock. Such an estimate is left out.
-    """
-    if stream.duration is not None and stream.time_base:
-        duration = stream.duration * stream.time_base
-    elif container.duration is not None:
-        duration = Fraction(container.duration, 1_000_000)
-    else:
-        return None
-    is_wrapped = container.format.name in MPEG_FORMATS and duration > MPEG_CLOCK_S / 2
-    return None if is_wrapped else float(duration)
