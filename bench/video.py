@@ -1,12 +1,12 @@
 """Measure the frames per second of the whole stack, beside the pipeline, a bare loop and the model.
 
-    python -m bench.video [--clip carphone_pristine.mp4] [--effect background] [--rounds 5]
-                          [--device cpu | cuda] [--compile] [--plot FILE.svg]
+    python -m bench.video [--clip carphone_pristine.mp4] [--model selfie_segmentation] [--set KEY=VALUE]
+                          [--rounds 5] [--device cpu | cuda] [--compile] [--plot FILE.svg]
 
 Four programs take turns, and the table has the median of the rounds:
 
 - model: the model alone, on frames that are already in the device's memory;
-- bare loop: one thread that decodes with PyAV, runs the model on np.stack'ed batches, composites and encodes;
+- bare loop: one thread that decodes with PyAV, runs the model on np.stack'ed batches, and encodes;
 - pipeline: the VideoPipeline in this process;
 - stack: upload → API → Redis → Celery → lane → pipeline → events → download, in processes of its own.
 
@@ -27,12 +27,13 @@ from pathlib import Path
 
 import torch
 
-from bench.video_programs import MODEL, BareModel, VideoTask, run_pipeline, run_through_stack, running_stack
+from bench.video_programs import BareModel, VideoTask, run_pipeline, run_through_stack, running_stack
 from webapi.documents.plot import Line, Panel, draw
 from worker.assets import fetch
 from worker.devices.memory import free
 from worker.jobs.daemon_threads import DaemonThreads
 from worker.jobs.settings import Settings
+from worker.video.models.find import find_model
 from worker.video.request import BatchDone
 
 
@@ -114,7 +115,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clip", default="carphone_pristine.mp4", help="a sample's name, or a file")
-    parser.add_argument("--effect", default="background", choices=["background", "blur", "matte"])
+    parser.add_argument("--model", default="selfie_segmentation", help="a model whose results are frames")
+    parser.add_argument("--set", action="append", default=[], help="an option of the model: KEY=VALUE")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--compile", action="store_true")
@@ -122,10 +124,12 @@ def main() -> None:
     args = parser.parse_args()
     settings = Settings.from_env()
     clip = Path(args.clip) if Path(args.clip).exists() else fetch(settings.models_dir, args.clip)
-    weights = fetch(settings.models_dir, MODEL)
-    task = VideoTask(clip, weights, args.effect, settings.batch_size, args.device, args.compile)
+    found = find_model(args.model, args.model, fetch(settings.models_dir, args.model))
+    options = dict(option.split("=", 1) for option in args.set)
+    task = VideoTask(clip, found, options, settings.batch_size, args.device, args.compile)
     name = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
-    title = f"{clip.name}, {task.effect}, batches of {task.batch}, {name}{', compiled' * task.compiled}"
+    what = " ".join([args.model, *args.set])
+    title = f"{clip.name}, {what}, batches of {task.batch}, {name}{', compiled' * task.compiled}"
     print(title, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         compare(task, args.rounds, Path(folder))

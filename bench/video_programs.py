@@ -1,11 +1,13 @@
 """The programs that `bench.video` compares: the model, a bare loop, the pipeline and the stack."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -15,16 +17,13 @@ from bench.processes import running_process, scripted_settings
 from tests.support.stack import eventually
 from webapi.client import Client
 from webapi.local.commands import web_argv, worker_argv
-from worker.video.models.composite import Effect, compositor
-from worker.video.models.find import find_model
-from worker.video.models.selfie import SelfieSegmentation
+from worker.video.model import Clip
+from worker.video.models.find import FoundModel
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest
 
-__all__ = ["MODEL", "BareModel", "VideoTask", "run_pipeline", "run_through_stack", "running_stack"]
+__all__ = ["BareModel", "VideoTask", "run_pipeline", "run_through_stack", "running_stack"]
 
-GREEN = "#00ff00"
-MODEL = "selfie_segmentation"
 #: Time limit of a start, in which a GPU's libraries are loaded and the model may be compiled.
 START_S = 300.0
 
@@ -34,8 +33,8 @@ class VideoTask:
     """The clip, and the settings that all programs share."""
 
     clip: Path
-    weights: Path
-    effect: Effect
+    found: FoundModel
+    options: Mapping[str, str]
     batch: int
     device: str
     compiled: bool
@@ -43,7 +42,7 @@ class VideoTask:
     def load_pipeline(self, pad: bool = True) -> VideoPipeline:
         """Make a pipeline and load its model. With `pad`, it pads the last, short batch."""
         pipeline = VideoPipeline(
-            lambda: find_model(MODEL, MODEL, self.weights),
+            lambda: self.found,
             device=self.device,
             batch_size=self.batch,
             compiled=self.compiled,
@@ -53,9 +52,7 @@ class VideoTask:
         return pipeline
 
     def request(self, folder: Path) -> VideoRequest:
-        return VideoRequest(
-            self.clip, folder / "out.mp4", folder / "work", {"effect": self.effect, "background": GREEN}
-        )
+        return VideoRequest(self.clip, folder / "out.mp4", folder / "work", self.options)
 
 
 class BareModel:
@@ -63,11 +60,14 @@ class BareModel:
 
     def __init__(self, task: VideoTask) -> None:
         self.task = task
-        self.model = SelfieSegmentation.load(task.weights, torch.device(task.device))
+        self.model = task.found.model.load(task.found.weights, torch.device(task.device))
+        self.options = self.model.Options(**task.options)
         if task.compiled:
-            self.model.compile()
+            cast(Any, self.model).compile()
         with av.open(task.clip) as source:
-            frames = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+            stream = source.streams.video[0]
+            self.clip = Clip(stream.width, stream.height, stream.average_rate or Fraction(25), stream.frames)
+            frames = [frame.to_ndarray(format="rgb24") for frame in source.decode(stream)]
         self.frames = len(frames)
         frames += [frames[-1]] * (-len(frames) % task.batch)
         clip = torch.from_numpy(np.stack(frames)).to(task.device)
@@ -78,27 +78,27 @@ class BareModel:
     @torch.inference_mode()
     def run_model(self) -> None:
         """Run the model on all batches of the clip, which are in the device's memory."""
+        model_pass = self.model.start(self.clip, self.options)
         for batch in self.batches:
-            alpha = self.model.alpha(batch)
-        alpha[0, 0, 0, 0].item()  # waits for the device
+            results = cast(torch.Tensor, model_pass(batch, len(batch)))
+        results[0, 0, 0, 0].item()  # waits for the device
 
     @torch.inference_mode()
     def run_loop(self, target: Path) -> None:
-        """Decode the clip, run the model, composite and encode to `target`, all in this thread."""
-        task = self.task
+        """Decode the clip, run the model and encode to `target`, all in this thread."""
+        task, output_form = self.task, self.model.output(self.clip, self.options)
+        model_pass = self.model.start(self.clip, self.options)
         with av.open(task.clip) as source, av.open(target, "w") as output:
-            pictures = source.streams.video[0]
-            compose = compositor(
-                task.effect, (0, 255, 0), pictures.height, pictures.width, torch.device(task.device)
-            )
             options = {"crf": "18", "preset": "veryfast"}
-            stream = output.add_stream("libx264", rate=pictures.average_rate, options=options)
-            stream.width, stream.height, stream.pix_fmt = pictures.width, pictures.height, "yuv420p"
-            frames = [frame.to_ndarray(format="rgb24") for frame in source.decode(pictures)]
+            stream = output.add_stream("libx264", rate=self.clip.rate, options=options)
+            stream.width = output_form.width or self.clip.width
+            stream.height = output_form.height or self.clip.height
+            stream.pix_fmt = "yuv420p"
+            frames = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
             for start in range(0, len(frames), task.batch):
                 rgb = torch.from_numpy(np.stack(frames[start : start + task.batch])).to(task.device)
-                for result in compose(rgb, self.model.alpha(rgb)).contiguous().cpu().numpy():
-                    output.mux(stream.encode(av.VideoFrame.from_ndarray(result)))
+                for result in cast(torch.Tensor, model_pass(rgb, len(rgb))).cpu().numpy():
+                    output.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(result))))
             output.mux(stream.encode(None))
 
 
@@ -112,7 +112,7 @@ def run_pipeline(pipeline: VideoPipeline, request: VideoRequest) -> list[BatchDo
 
 def run_through_stack(client: Client, task: VideoTask, target: Path) -> None:
     """Submit the clip, follow the job to its end, and download the result to `target`."""
-    job = client.submit_video(task.clip, GREEN, effect=task.effect)
+    job = client.submit_video(task.clip, options=dict(task.options))
     for _ in client.events(job["id"]):
         pass
     client.download(job["id"], target)
@@ -125,7 +125,8 @@ def running_stack(task: VideoTask) -> Iterator[Client]:
     No chat worker runs, because it would use the GPU too.
     """
     devices = "cpu" if task.device == "cpu" else "auto"
-    with scripted_settings(video_model=str(task.weights), batch_size=task.batch) as base:
+    model = {"video_model": task.found.name, "video_weights": task.found.weights}
+    with scripted_settings(**model, batch_size=task.batch) as base:
         settings = base.replace(worker="video", devices=devices, compile=task.compiled)
         logs = settings.home_dir
         with (

@@ -1,4 +1,5 @@
 import threading
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from tests.support.assets import asset
 from worker.jobs.errors import ModelMissing
-from worker.video.models.selfie import SelfieSegmentation
+from worker.video.model import Clip
+from worker.video.models.selfie import MattingOptions, MattingPass, SelfieSegmentation, SmoothMattingPass
 from worker.video.models.selfie_net import SelfieNet
 from worker.video.models.tflite_weights import read_weights
 
@@ -105,3 +107,31 @@ def test_selfie_needs_full_float32() -> None:
     assert (model.alpha(frame) - exact).abs().max() > 2e-3
     hook.remove()
     torch.testing.assert_close(model.alpha(frame), exact)
+
+
+def start(model: SelfieSegmentation, smooth: float) -> MattingPass:
+    return model.start(Clip(64, 48, Fraction(25), None), MattingOptions(effect="matte", smooth=smooth))
+
+
+def test_selfie_smooth_averages_mattes_over_time_and_continues_with_its_state(
+    monkeypatch: pytest.MonkeyPatch, model: SelfieSegmentation
+) -> None:
+    alphas = torch.rand((7, 1, 48, 64))
+    monkeypatch.setattr(model, "alpha", lambda frames: alphas[frames[:, 0, 0, 0].long()].clone())
+    frames = torch.arange(7, dtype=torch.uint8)[:, None, None, None].expand(7, 48, 64, 3)
+    expected = [alphas[0, 0]]
+    for alpha in alphas[1:, 0]:
+        expected.append(0.75 * expected[-1] + 0.25 * alpha)
+    smooth = start(model, 0.75)
+    first = smooth(frames[:4], 3)[:3]  # the fourth frame is padding
+    smooth(frames[4:], 0)  # as in a warm-up
+    other = start(model, 0.75)
+    assert isinstance(smooth, SmoothMattingPass)
+    assert isinstance(other, SmoothMattingPass)
+    other.restore(smooth.state())
+    results = torch.cat([first, other(frames[3:], 4)])[..., 0].float()
+    torch.testing.assert_close(results, torch.stack(expected) * 255, atol=0.51, rtol=0)
+    torch.testing.assert_close(
+        start(model, 0)(frames, 7)[..., 0].float(), alphas[:, 0] * 255, atol=0.51, rtol=0
+    )
+    assert not hasattr(start(model, 0), "state")
