@@ -109,7 +109,7 @@ class VideoRunner:
             self._on_broken(error)  # the worker requeues the job and exits
         except JobFailed as error:
             run.fail(error.code, str(error))
-            self._count_failure(error)
+            self._model_failures += isinstance(error, ModelFailed)
         except Exception:
             log.exception("job %s: unexpected error in the video engine", run.record.id)
             run.fail(
@@ -123,6 +123,8 @@ class VideoRunner:
                 files.remove_result()  # an earlier attempt may have been killed just after it published one
         except MediaUnavailable:
             log.warning("job %s: the media store is away; recovery removes the files later", run.record.id)
+        if self._model_failures >= MAX_MODEL_FAILURES:  # only now, because the worker stops all runs
+            self._on_broken(EngineDied(f"the model has failed {self._model_failures} jobs in a row"))
 
     def stop(self) -> None:
         """Release the model and end its thread."""
@@ -157,16 +159,6 @@ class VideoRunner:
         succeeded = _succeeded(self._pipeline.run_clip(request, on_batch=on_batch, canceled=canceled))
         self._model_failures = 0
         run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
-
-    def _count_failure(self, error: JobFailed) -> None:
-        """Report a broken engine if the model has failed one job after the other."""
-        if isinstance(error, ModelFailed):
-            self._model_failures += 1
-            if self._model_failures == MAX_MODEL_FAILURES:
-                broken = (
-                    f"the model has failed {MAX_MODEL_FAILURES} jobs in a row, the last one with: {error}"
-                )
-                self._on_broken(EngineDied(broken))
 
     def _request(self, run: Run, files: JobFiles, publisher: Publisher) -> VideoRequest:
         spec = run.record.spec

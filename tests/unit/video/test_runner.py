@@ -229,6 +229,24 @@ def test_video_runner_fails_job_on_unexpected_error(harness: VideoHarness, error
     assert os.listdir(files.folder) == ["clip"]
 
 
+def test_video_runner_three_jobs_in_a_row_that_the_model_fails_end_the_worker(harness: VideoHarness) -> None:
+    def run(job_id: str, fails: bool) -> str:
+        def on_call(call: int) -> None:
+            if fails:
+                raise UnexpectedError("x")
+
+        harness.model.on_call = on_call
+        harness.submit(job_id)
+        harness.runner.run_job(harness.claim(job_id))
+        return harness.ledger.get(job_id).state
+
+    for number, fails in enumerate([True, True, False, True, True]):
+        assert run(f"{number:032}", fails) == ("failed" if fails else "succeeded")
+    assert harness.broken == []
+    assert run(f"{5:032}", fails=True) == "failed"
+    assert [str(error) for error in harness.broken] == ["the model has failed 3 jobs in a row"]
+
+
 @pytest.mark.parametrize(
     "error",
     [
