@@ -8,6 +8,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from webapi.server.address_counts import AddressCounts
 from webapi.server.paced_socket import PacedSocket
+from webapi.services import request_ids
 from worker.jobs.settings import Settings
 
 __all__ = ["Worker"]
@@ -54,6 +55,25 @@ class Worker(GeventWorker):  # type: ignore[misc]
             while req.body.read(_BLOCK_BYTES):
                 pass
         sock.await_request()
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:
+        """Answer a request that gunicorn cannot read, or does not take, with an id of its own."""
+        super().handle_error(req, _Numbered(client, request_ids.begin()), addr, exc)
+
+
+class _Numbered:
+    """A connection whose next answer gets the header `X-Request-Id`. All else is the connection's own."""
+
+    def __init__(self, connection: Any, request_id: str) -> None:
+        self._connection = connection
+        self._header = f"\r\n{request_ids.HEADER}: {request_id}\r\n".encode()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def sendall(self, data: bytes) -> None:
+        """Send the answer, with the header behind its first line."""
+        self._connection.sendall(data.replace(b"\r\n", self._header, 1))
 
 
 def _refuse(client: Any, request_id: str) -> None:

@@ -12,7 +12,7 @@ from flask import Flask
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["HEADER", "LOG_FORMAT", "RequestIds", "current", "register"]
+__all__ = ["HEADER", "LOG_FORMAT", "RequestIds", "begin", "current", "register"]
 
 HEADER = "X-Request-Id"
 
@@ -32,6 +32,12 @@ def current() -> str:
     return str(getattr(_thread, "request_id", ""))
 
 
+def begin(given: str = "") -> str:
+    """Begin a request of this thread, and return its id: `given` if it has the form of one, or a new one."""
+    _thread.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+    return current()
+
+
 def register(app: Flask) -> None:
     """Give each request of the app an id, and all log lines of this process the attribute `request_id`."""
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
@@ -49,9 +55,7 @@ class RequestIds:
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Serve the request. Its id stays that of the thread until the next request."""
-        given = environ.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
-        _thread.request_id = request_id
+        request_id = begin(environ.get("HTTP_X_REQUEST_ID", ""))
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
             return start_response(status, [*headers, (HEADER, request_id)], *exc_info)
