@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from worker.jobs.errors import JobFailed, ModelFailed
+from worker.jobs.errors import ModelFailed, StokerError
 from worker.video.decoding.reader import Frames, Window
 from worker.video.inference.torch_errors import classify_torch_error
 from worker.video.model import Clip, Output, Pass, StatefulPass
@@ -26,11 +26,11 @@ Results = Frames | Sequence[Mapping[str, Any]]
 def call_model(function: Callable[..., T], *arguments: Any) -> T:
     """Call a function of the model.
 
-    Raises `OutOfMemory`, `EngineDied`, a `JobFailed` of the function, and `ModelFailed` for any other error.
+    Raises `OutOfMemory`, `EngineDied`, a `StokerError` of the function, and `ModelFailed` for other errors.
     """
     try:
         return function(*arguments)
-    except JobFailed:
+    except StokerError:
         raise
     except Exception as error:
         failure = classify_torch_error(error)

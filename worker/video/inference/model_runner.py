@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from itertools import cycle
 from typing import Any, Literal, get_args, get_origin
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from worker.devices import memory
-from worker.jobs.errors import BadVideo, ConfigurationError, ModelFailed, OutOfMemory
+from worker.jobs.errors import BadVideo, ConfigurationError, InvalidOptions, ModelFailed, OutOfMemory
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
 from worker.video.decoding.reader import Frames, Window
 from worker.video.inference.model_pass import ModelPass, call_model
@@ -100,19 +101,20 @@ class ModelRunner:
         """Run a small blank batch, which compiles the model if that is requested, and warm up for `sizes`.
 
         A CPU has no algorithms to choose and no memory to reserve for a size, so it runs the small batch
-        only. If the memory does not suffice for a size, the runner logs that and skips the size. A model
-        whose options have no default values cannot be warmed up before its first job.
+        only. The runner skips a size that the model refuses, or for which the memory does not suffice. If
+        options have no default values, the model cannot be warmed up before its first job.
         """
         variants = list(_variants(self.model.Options))
         if variants:
-            self._run_blank(_blank_clip(SMALL, SMALL), variants[0], 1)
+            with suppress(InvalidOptions):  # the model refuses clips of this size
+                self._run_blank(_blank_clip(SMALL, SMALL), variants[0], 1)
         for size in sizes if self._warm_up_per_clip else ():
             try:
                 for options in variants:
                     self.release_buffers()
                     self.prepare(_blank_clip(size.width, size.height), options)
             except Exception as error:
-                if not isinstance(error, OutOfMemory) and not memory.is_shortage(error):
+                if not isinstance(error, InvalidOptions | OutOfMemory) and not memory.is_shortage(error):
                     raise
                 log.warning("cannot warm up for clips of %dx%d: %s", *size, _first_line(error))
         self.release_buffers()

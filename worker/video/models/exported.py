@@ -5,19 +5,17 @@ The file must map frames (B,3,H,W) float RGB in 0..1 to frames (B,3,H',W') of th
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
-from worker.jobs.errors import InvalidOptions, ModelMissing
+from worker.jobs.errors import InvalidOptions, ModelFailed, ModelMissing
 from worker.video.model import Clip, Output
 from worker.video.model import Options as NoOptions
+from worker.video.models.exported_archive import checked_archive
 
 __all__ = ["ExportedModel"]
 
@@ -29,10 +27,12 @@ class ExportedModel:
     before = after = 0
     sequential = False
 
-    def __init__(self, module: Any, shape: tuple[Any, ...], device: torch.device) -> None:
+    def __init__(self, module: Any, taken: Tensor, device: torch.device) -> None:
         self._module = module
+        self._dtype = taken.dtype
         #: The dimensions of the input: a number, or a symbol of torch if any number goes.
-        self._shape = shape
+        shape: tuple[Any, ...] = tuple(taken.shape)
+        self._batch, _, *self._size = shape
         self._device = device
         self._sizes: dict[tuple[int, int], Output] = {}
 
@@ -41,29 +41,34 @@ class ExportedModel:
         """Load the `.pt2` file. Raises `ModelMissing` if it is not safe, or its input is not (B,3,H,W)."""
         if weights is None:
             raise ModelMissing("an exported model needs its .pt2 file")
-        check_archive(weights)
-        program = torch.export.load(weights)
+        archive = checked_archive(weights)
+        try:
+            program = torch.export.load(archive)
+        except Exception as error:
+            raise ModelMissing(f"torch cannot load {weights.name} ({_first_line(error)})") from error
         names = program.graph_signature.user_inputs
-        inputs = [node.meta["val"] for node in program.graph.nodes if node.name in names]
-        if len(inputs) != 1 or inputs[0].dim() != 4 or inputs[0].shape[1] != 3:
+        inputs = [node.meta.get("val") for node in program.graph.nodes if node.name in names]
+        if len(inputs) != 1 or not _is_batch(inputs[0]):
             raise ModelMissing(f"{weights.name} does not take one tensor (B,3,H,W)")
-        module = move_to_device_pass(program, device).module()
-        return cls(module, tuple(inputs[0].shape), device)
+        return cls(move_to_device_pass(program, device).module(), inputs[0], device)
 
     def output(self, clip: Clip, options: NoOptions) -> Output:
         """Return the size of the results, which a blank frame of the clip's size tells.
 
-        Raises `InvalidOptions` if the program takes frames of another size only.
+        Raises `InvalidOptions` if the program does not take frames of this size.
         """
         size = clip.height, clip.width
         if size not in self._sizes:
-            batch, _, *fixed = self._shape
-            for given, taken in zip(size, fixed, strict=True):
-                if isinstance(taken, int) and given != taken:
-                    raise InvalidOptions(f"this model takes frames of {fixed[1]}x{fixed[0]} pixels only")
-            blank = torch.zeros(batch if isinstance(batch, int) else 1, 3, *size, device=self._device)
-            with torch.inference_mode():
-                height, width = self._module(blank).shape[-2:]
+            if all(isinstance(taken, int) for taken in self._size) and size != tuple(self._size):
+                height, width = self._size
+                raise InvalidOptions(f"the model takes frames of {width}x{height} pixels only")
+            blank = torch.zeros(2, *size, 3, dtype=torch.uint8, device=self._device)
+            try:
+                with torch.inference_mode():
+                    height, width = self(blank, 0).shape[1:3]
+            except AssertionError as error:  # a guard of the program
+                taken = f"{clip.width}x{clip.height} pixels ({_first_line(error)})"
+                raise InvalidOptions(f"the model does not take frames of {taken}") from error
             self._sizes[size] = Output(width=width, height=height)
         return self._sizes[size]
 
@@ -72,27 +77,29 @@ class ExportedModel:
         return self
 
     def __call__(self, frames: Tensor, valid: int) -> Tensor:
-        """Return the results (B,H',W',3) of `frames` (B,H,W,3), both uint8 RGB."""
-        results: Tensor = self._module(frames.permute(0, 3, 1, 2).float() / 255)
-        return (results.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1)
+        """Return the results (B,H',W',3) of `frames` (B,H,W,3), both uint8 RGB.
+
+        A program of a fixed batch size gets the frames in groups of this size, the last one filled up.
+        """
+        pictures = frames.permute(0, 3, 1, 2).to(self._dtype) / 255
+        if isinstance(self._batch, int):
+            filling = pictures[-1:].expand(-len(pictures) % self._batch, -1, -1, -1)
+            groups = torch.split(torch.cat((pictures, filling)), self._batch)
+            results = torch.cat([self._run(group) for group in groups])[: len(frames)]
+        else:
+            results = self._run(pictures)
+        return (results.float().clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1)
+
+    def _run(self, pictures: Tensor) -> Tensor:
+        results: Any = self._module(pictures)
+        if not _is_batch(results):
+            raise ModelFailed("the exported program does not return one tensor (B,3,H,W)")
+        return cast(Tensor, results)
 
 
-def check_archive(path: Path) -> None:
-    """Raise `ModelMissing` if loading the file could run code that is in it.
+def _is_batch(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 4 and value.shape[1] == 3
 
-    `torch.export.load` unpickles some members of the archive. It tries the safe way first, and then falls
-    back to the unsafe one without a word (`torch/_export/serde/serialize.py` in torch 2.13). So the check
-    loads each member in the safe way, and refuses the file if that fails.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                data = archive.read(member)
-                if data.startswith((b"PK", b"\x80")):  # a file of torch.save, or a bare pickle
-                    torch.load(BytesIO(data), weights_only=True, map_location="cpu")
-                elif "custom_obj" in member:
-                    raise ModelMissing(f"{path.name} is refused: it holds an object of a custom class")
-    except zipfile.BadZipFile as error:
-        raise ModelMissing(f"{path.name} is not a file of torch.export") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ModelMissing(f"{path.name} is refused: loading it could run code that is in it") from error
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
