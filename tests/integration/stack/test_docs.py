@@ -5,16 +5,14 @@ import runpy
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from tests.support.docs import BLOCKS, ROOT, Block, lines
+from tests.support.packages import install, project_of
 from tests.support.stack import Stack, eventually, free_port
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import HELLO, TIMEOUT_S, Web
@@ -33,12 +31,15 @@ BROWSER = ROOT / "tests" / "browser"
 DONE = Succeeded({}, {})
 
 #: How a Python block is tested, by a text that only such blocks have. All others are fragments of modules.
+#: `test_docs_frame_models.py` has the tests of "frame model" and "export".
 PROGRAMS = {
     "client": "from webapi.client import",
     "openai": "from openai import",
     "channel": ".pubsub()",
     "receiver": "import Webhook",
     "hook": "import RunHook",
+    "frame model": "from worker.video.model import",
+    "export": "torch.export.save(",
 }
 #: Languages that `tests/unit/repository/test_docs_references.py` checks, and those that nothing can check.
 REFERENCES, SHOWN = {"console", "sh", "json"}, {"text"}
@@ -254,10 +255,10 @@ def _status(ledger: Ledger, job_id: str) -> int | None:
 def test_hook_block_runs_in_worker(
     scripted: Settings, brokered: Ledger, tmp_path: Path, block: Block
 ) -> None:
-    (project,) = (tomllib.loads(each.text)["project"] for each in BLOCKS if check_of(each) == "toml")
     site = tmp_path / "site"
-    install(site, project["name"], project["entry-points"][GROUP], run_times=block.text)
-    install(site, "broken", {"broken": "broken:Broken"}, broken=BROKEN_HOOK)
+    install(site, project_of(GROUP), run_times=block.text)
+    broken = {"name": "broken", "entry-points": {GROUP: {"broken": "broken:Broken"}}}
+    install(site, broken, broken=BROKEN_HOOK)
     with working(scripted, PYTHONPATH=f"{site}:{ROOT}"):
         submit_scripted(brokered, "a", content="long", max_tokens=2)
         eventually(lambda: brokered.get("a").terminal, "the end")
@@ -276,35 +277,8 @@ class Broken:
 """
 
 
-def install(site: Path, name: str, hooks: dict[str, str], **modules: str) -> None:
-    """Install a package with these hooks and modules into the folder `site`."""
-    metadata = site / f"{name.replace('-', '_')}-1.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
-    lines = "".join(f"{hook} = {target}\n" for hook, target in hooks.items())
-    (metadata / "entry_points.txt").write_text(f"[{GROUP}]\n{lines}")
-    for module, text in modules.items():
-        (site / f"{module}.py").write_text(text)
-
-
 @blocks("fragment")
 def test_fragment_block_defines_what_it_says(tmp_path: Path, block: Block) -> None:
     file = tmp_path / "fragment.py"
     file.write_text(block.text)
-    namespace = runpy.run_path(str(file))
-    for defined in namespace.values():
-        if hasattr(defined, "load") and hasattr(defined, "compile") and isinstance(defined, type):
-            check_video_model(defined, tmp_path / "weights.pt")
-
-
-def check_video_model(model: type, weights: Path) -> None:
-    """The class is a `VideoModel`: it loads its weights and finds the bright half of a picture."""
-    torch.save(torch.tensor(0.5), weights)
-    loaded: Any = model.load(weights, "cpu")  # type: ignore[attr-defined]
-    loaded.compile()
-    frames = torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
-    frames[:, :8] = 255
-    alpha = loaded(frames, 2)
-    assert alpha.shape == (2, 1, 16, 16)
-    assert alpha[:, :, :8].min() > 0.9
-    assert alpha[:, :, 8:].max() < 0.1
+    assert runpy.run_path(str(file))

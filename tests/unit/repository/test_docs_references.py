@@ -33,6 +33,7 @@ from worker.jobs.errors import InvalidInput, JobFailed
 from worker.jobs.records import QueueInfo, WorkerCard
 from worker.jobs.settings import PREFIX, Settings, child_env
 from worker.jobs.specs import ChatJob, VideoJob, validate
+from worker.video.models.find import MODELS
 
 Json = dict[str, Any]
 Words = Sequence[str]
@@ -178,7 +179,9 @@ def check_curl(words: Words, document: Json) -> None:
     operation = document["paths"][route][(asked.X or ("POST" if asked.F or asked.d else "GET")).lower()]
     if asked.F:
         form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
-        assert {field.partition("=")[0] for field in asked.F} <= form.keys(), words
+        fields = dict(field.split("=", 1) for field in asked.F)
+        if fields.get("model") in {None, *MODELS}:  # any other model has options of its own
+            assert fields.keys() <= form.keys(), words
     for body in asked.d if path == "/v1/jobs/chat" else ():
         validate(ChatJob, json.loads(body))
 
