@@ -38,7 +38,12 @@ def assert_resumes(started: StartedEngine, request: ChatRequest) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"temperature": 1.0, "seed": 11}, {"temperature": 0.8, "top_p": 0.9, "seed": 3}]
+    "options",
+    [
+        {},
+        pytest.param({"temperature": 1.0, "seed": 11}, marks=pytest.mark.long),
+        {"temperature": 0.8, "top_p": 0.9, "seed": 3},
+    ],
 )
 def test_resume_continues_at_any_cut(started: StartedEngine, options: dict[str, Any]) -> None:
     assert_resumes(started, chat(started, "a", **options))
@@ -47,8 +52,8 @@ def test_resume_continues_at_any_cut(started: StartedEngine, options: dict[str, 
 @pytest.mark.parametrize(
     "options",
     [
-        {"ignore_eos": True},
-        {"min_tokens": 10, "temperature": 1.0, "seed": 11},
+        pytest.param({"ignore_eos": True}, marks=pytest.mark.long),
+        pytest.param({"min_tokens": 10, "temperature": 1.0, "seed": 11}, marks=pytest.mark.long),
         {"min_tokens": 9, "stop": ["a"]},
     ],
 )

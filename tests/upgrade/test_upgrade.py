@@ -47,11 +47,12 @@ def stack(settings: Settings, tmp_path: Path) -> Iterator[MixedStack]:
         yield stack
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "order",
     [
         pytest.param((WORKERS, API), id="workers_first"),
-        pytest.param((API, WORKERS), id="api_first", marks=pytest.mark.long),
+        pytest.param((API, WORKERS), id="api_first"),
     ],
 )
 def test_upgrade_and_downgrade_under_load(

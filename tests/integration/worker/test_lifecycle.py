@@ -44,6 +44,7 @@ def test_lifecycle_ends_worker_whose_device_hangs(settings: Settings, brokered: 
     assert brokered.get(A).state == "queued"
 
 
+@pytest.mark.long
 def test_lifecycle_ends_worker_whose_engine_hangs(settings: Settings, brokered: Ledger) -> None:
     env = child_env(settings.replace(worker="chat", devices="cpu", chat_model="scripted"))
     chats, log = (A, B), settings.home_dir / "log"
