@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.job_ids import A, B
 from tests.support.stack import eventually
 from tests.support.web.uploads import write_clip
