@@ -8,7 +8,6 @@ from importlib.resources import files
 
 from flask import Flask
 from openapi_pydantic import (
-    Encoding,
     Example,
     Header,
     Info,
@@ -40,6 +39,7 @@ from webapi.description.route import AnswerSpec, Route, route_of
 from webapi.http.problems import PROBLEM_JSON, Problem
 from webapi.kinds.served import is_served
 from webapi.openai.errors import ErrorDocument, handles
+from webapi.openapi.encoding import encoding_of
 from webapi.openapi.schemas import schemas_of
 from webapi.openapi.webhooks import WEBHOOKS
 from worker.jobs.records import ModelCard
@@ -53,8 +53,6 @@ ABOUT = (
     "Every job has a stream of numbered events, which ends with exactly one terminal event."
 )
 
-#: The media type of a file that may have any.
-BYTES = "application/octet-stream"
 #: Error statuses of all routes, and of the routes that need a key.
 ALWAYS, GUARDED = (500, 503), (401, 403)
 RETRY_AFTER = {"Retry-After": header("Seconds to wait before a retry.", type="integer", minimum=1)}
@@ -166,22 +164,8 @@ def _body(app: Flask, route: Route, cards: Sequence[ModelCard]) -> RequestBody |
     schema = body.form([card for card in cards if card.kind == kind], default)
     fits = EXAMPLES[body.example].keys() <= schema["properties"].keys()
     form = _media(Schema.model_validate(schema), body.example if fits else "")
-    form.encoding = _encoding(schema)
+    form.encoding = encoding_of(schema)
     return RequestBody(content={"multipart/form-data": form}, required=True)
-
-
-def _encoding(form: Json) -> dict[str, Encoding]:
-    """Return the media types of the files in a form. The API does not look at them, but at the files."""
-    fields: Json = {}
-    for schema in (form, *form.get("oneOf", ())):
-        fields |= schema["properties"]
-    found = {}
-    for name, field in fields.items():
-        kinds = field.get("anyOf", [field])
-        files = [each.get("contentMediaType", BYTES) for each in kinds if each.get("format") == "binary"]
-        if files:
-            found[name] = Encoding(contentType=", ".join(["text/plain"] * (len(files) < len(kinds)) + files))
-    return found
 
 
 def _success(answer: AnswerSpec, blueprint: str) -> Response:
