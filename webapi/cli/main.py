@@ -1,4 +1,4 @@
-"""The command `stoker`: `up`, `worker`, `web` and `models`, and the other modules' commands."""
+"""The command `stoker`: `up`, `worker`, `web`, `models` and `check`, and the other modules' commands."""
 
 import os
 import sys
@@ -179,3 +179,14 @@ def models(ctx: click.Context, arguments: Sequence[str]) -> None:
             show_model.invoke(show)
             return
     _exec(commands.models_argv(*arguments), Settings.from_env())
+
+
+@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def check(arguments: Sequence[str]) -> None:
+    """Test whether a frame model keeps its contract, and measure it.
+
+    `stoker check --help` shows its arguments.
+    """
+    preflight.require("torch", "worker")
+    _exec(commands.check_argv(*arguments), Settings.from_env())

@@ -11,6 +11,7 @@ from worker.jobs.settings import Settings
 __all__ = [
     "WORKER",
     "authority",
+    "check_argv",
     "models_argv",
     "web_argv",
     "webhooks_argv",
@@ -68,6 +69,11 @@ def web_argv(settings: Settings, bind: str | None = None) -> list[str]:
 def authority(host: str, port: int) -> str:
     """Return `host:port` as in URLs, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_argv(*arguments: str) -> list[str]:
+    """Return the command line that tests whether a frame model keeps its contract."""
+    return [sys.executable, "-m", "worker.video.check", *arguments]
 
 
 def models_argv(*arguments: str) -> list[str]:

@@ -122,7 +122,8 @@ class Pass(Protocol):
 
         - `frames`: uint8 (before + B + after, H, W, 3) RGB on the device. B is the same for the whole job. At
           the clip's ends, its first or last frame stands for the neighbours that do not exist.
-          Only a pass with state, or of a `sequential` model, may keep them for its next call.
+          The pass must not write into them. Only a pass with state, or of a `sequential` model, may keep them
+          for its next call.
         - `valid`: how many of the B frames are real. The others are padding. In a warm-up it is 0.
 
         Results of the kind "video" are uint8 (B * M / N, H', W', 3) RGB on the device, including those of the

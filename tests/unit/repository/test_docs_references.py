@@ -33,6 +33,7 @@ from worker.jobs.errors import InvalidInput, JobFailed
 from worker.jobs.records import QueueInfo, WorkerCard
 from worker.jobs.settings import PREFIX, Settings, child_env
 from worker.jobs.specs import ChatJob, VideoJob, validate
+from worker.video.check.command import main as frame_model_check
 from worker.video.models.find import MODELS
 
 Json = dict[str, Any]
@@ -96,6 +97,8 @@ def check_stoker(words: Words) -> None:
         command, context = found, click.Context(found, parent=context, info_name=name)
     if command is main.commands["models"]:  # hands its arguments on
         command = models
+    if command is main.commands["check"]:
+        command = frame_model_check
     for word in rest:
         if word.endswith(".mp4"):  # must exist
             Path(word).parent.mkdir(parents=True, exist_ok=True)

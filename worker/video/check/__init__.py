@@ -1,0 +1,1 @@
+"""The conformance test of frame models, which their authors run: `stoker check`."""

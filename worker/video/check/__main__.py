@@ -1,0 +1,5 @@
+"""`python -m worker.video.check` is `stoker check`."""
+
+from worker.video.check.command import main
+
+main()
