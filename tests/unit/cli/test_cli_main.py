@@ -141,3 +141,8 @@ def test_chat_without_an_api_any_more_names_the_job(monkeypatch: pytest.MonkeyPa
     assert (result.exit_code, result.stdout) == (1, "")
     way_out = "job j1 may go on: `stoker status` shows it, `stoker cancel j1` ends it"
     assert result.stderr == f"job j1\nError: the API is away; {way_out}\n"
+
+
+def test_check_executes_the_check_of_models_with_all_arguments(run: Runner) -> None:
+    argv, _ = run("check package.models:Model --set strength=1 --help")
+    assert argv[1:] == ["-m", "worker.video.check", "package.models:Model", "--set", "strength=1", "--help"]

@@ -27,24 +27,8 @@ def test_stoker_check_reports_without_redis(tmp_path: Path) -> None:
     lines = done.stdout.decode().splitlines()
     assert (done.returncode, done.stderr) == (0, b"")
     assert lines[0] == "Trail on cpu, 10 frames in batches of 4"
-    assert lines[2].split() == [
-        "keep",
-        "a",
-        "number,",
-        "at",
-        "least",
-        "0,",
-        "at",
-        "most",
-        "1",
-        "0.5",
-        "The",
-        "share",
-        "of",
-        "the",
-        "frames",
-        "before.",
-    ]
+    row = "keep     a number, at least 0, at most 1  0.5      The share of the frames before."
+    assert lines[2].split() == row.split()
     assert "  ok  continues after an interruption at frame 6 (largest difference 0)" in lines
     assert [line.partition(": ")[0] for line in lines[-4:-1]] == [
         "ms a batch",
@@ -58,9 +42,8 @@ def test_check_command_fails_with_a_sentence_and_the_authors_traceback() -> None
     result = run(BROKEN + "FailsLater")
     first, *others = result.stderr.splitlines()
     assert result.exit_code == 1
-    assert (
-        first
-        == "Error: FailsLater breaks its contract: batch 3 of the first job: the model raised KeyError: 'frame'"
+    assert first.startswith(
+        "Error: FailsLater breaks its contract: batch 3 of the first job: the model raised "
     )
     assert others[0].startswith("Traceback")
     assert others[-1] == "KeyError: 'frame'"
