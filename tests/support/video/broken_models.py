@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from tests.support.video.frame_models import Brightness, Identity, Plain, Trail, TrailOptions, TrailPass
+from worker.jobs.errors import InvalidOptions
+from worker.video.inference.model_runner import SMALL
 from worker.video.model import Clip, Output, Pass
 
 
@@ -133,6 +135,15 @@ class FailsInOutput(Identity):
 
     def output(self, clip: Clip, options: Any) -> Output:
         raise ValueError("no idea")
+
+
+class RefusesClip(Identity):
+    """Takes frames of one size only."""
+
+    def output(self, clip: Clip, options: Any) -> Output:
+        if clip.width != SMALL:
+            raise InvalidOptions(f"the model takes frames of {SMALL}x{SMALL} pixels only")
+        return Output()
 
 
 class FailsLater(Identity):

@@ -144,6 +144,13 @@ def test_check_says_that_output_fails(tmp_path: Path) -> None:
     assert shown.count("File ") == 1
 
 
+def test_check_says_how_to_go_on_with_a_model_of_one_size(tmp_path: Path) -> None:
+    _, error = check(BROKEN + "RefusesClip", tmp_path)
+    assert isinstance(error, ConfigurationError)
+    refusal = "the model takes frames of 64x64 pixels only"
+    assert str(error) == f"{refusal}: use another --clip, or options with --set"
+
+
 def test_check_shows_traceback_of_the_authors_code_only(tmp_path: Path) -> None:
     _, error = check(BROKEN + "FailsLater", tmp_path)
     assert error is not None

@@ -80,18 +80,20 @@ def _run(
     report = Report.of_trial(trial)
     if not as_json:
         _print_trial(report)
+    failure: StokerError | None = None
     try:
         for step in ModelCheck(trial, other_batch_size(trial), tolerance, report).run():
             report.steps.append(step)
             if not as_json:
                 click.echo(f"  ok  {step.name}" + (f" ({step.detail})" if step.detail else ""))
+    except ContractBroken as error:
+        failure = ContractBroken(f"{report.model} breaks its contract: {error}")
+        failure.__cause__, report.broken = error, str(error)
     except StokerError as error:
-        report.broken = str(error)
-        if isinstance(error, ContractBroken):
-            raise ContractBroken(f"{report.model} breaks its contract: {error}") from error
-        raise
-    finally:
-        _print_outcome(report, as_json)
+        failure, report.broken = error, str(error)
+    _print_outcome(report, as_json)
+    if failure:
+        raise failure
 
 
 def _print_trial(report: Report) -> None:

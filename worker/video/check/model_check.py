@@ -31,8 +31,8 @@ class ModelCheck:
     def run(self) -> Iterator[Step]:
         """Yield each step that the model has passed.
 
-        Raises `ContractBroken` at the first step that it does not pass, and `ConfigurationError` or
-        `ModelMissing` if it cannot be loaded.
+        Raises `ContractBroken` at the first step that it does not pass. Raises `ConfigurationError` or
+        `ModelMissing` if it cannot be loaded, or refuses the clip or the options.
         """
         with LoadedModel(self.trial) as loaded:
             yield Step("loads and warms up", f"{loaded.load_s:.1f} s")

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from worker.jobs.errors import JobFailed, StokerError
+from worker.jobs.errors import ConfigurationError, InvalidOptions, JobFailed, StokerError
 from worker.jobs.limits import Limits
 from worker.video.check.results import Results, recording_writer
 from worker.video.check.watched_model import WatchedModel
@@ -113,7 +113,8 @@ class LoadedModel:
         """Run a job. `name` stands for it in messages.
 
         `stop_after` interrupts it after so many batches, and `resume` continues an interrupted one. `writes`
-        watches whether the model writes into its frames. Raises `ContractBroken` if the job fails.
+        watches whether the model writes into its frames. Raises `ContractBroken` if the job fails, and
+        `ConfigurationError` if the model refuses its clip or options.
         """
         self.watch.reset(writes=writes)
         self._results, batches = {}, list[BatchDone]()
@@ -135,6 +136,8 @@ class LoadedModel:
             )
         except PipelineCanceled:
             pass
+        except InvalidOptions as error:
+            raise ConfigurationError(f"{error}: use another --clip, or options with --set") from error
         except JobFailed as error:
             broken = f"batch {len(batches) + 1} of {name}: {error}"
             raise ContractBroken(broken) from self.watch.failure or error
