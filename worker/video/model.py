@@ -61,13 +61,12 @@ else:
     ]
 
 
+# A model has a subclass of `Options` with one field for each option. The type of a field is bool, int, float,
+# str, a `Literal` of texts, `Colour`, `Upload`, `Picture`, or a union of these. A field may have limits
+# (`Field(ge=0, le=1)`) and should have a description. The API shows the options, with the docstring of the
+# subclass or else this one, and checks them before it accepts a job.
 class Options(BaseModel):
-    """The options that a request may set. A model has a subclass with one field for each option.
-
-    The type of a field is bool, int, float, str, a `Literal` of texts, `Colour`, `Upload`, `Picture`, or a
-    union of these. A field may have limits (`Field(ge=0, le=1)`) and should have a description. The API shows
-    the options and checks them before it accepts a job.
-    """
+    """The options that a request may set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

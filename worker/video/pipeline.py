@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from worker.devices.memory import free
@@ -145,21 +144,12 @@ class VideoPipeline:
             reader = ClipReader(sandbox, request.source, options=request.reading)
             options = read_options(self._found.model.Options, request, sandbox)
             model_pass, window = self._model_runner.prepare(reader.header.clip, options)
-            run = SegmentRun(
-                request,
-                reader,
-                model_pass,
-                window,
-                self._found.version,
-                pad=self._pad,
-            )
+            run = SegmentRun(request, reader, model_pass, window, self._found.version, pad=self._pad)
             output = model_pass.output
             with run.folder.scratch() as tracks:
-                report = (
-                    TracksReport.from_json(sandbox.call("tracks", target=tracks))
-                    if output.kind == "video"
-                    else TracksReport()
-                )
+                report = TracksReport()
+                if output.kind == "video":
+                    report = TracksReport.from_json(sandbox.call("tracks", target=tracks))
                 frames, end = run.process(
                     partial(self._segment_writer, batches=self._segment_batches),
                     on_batch,
@@ -168,23 +158,7 @@ class VideoPipeline:
                 )
                 target = request.target_of(output.kind)
                 size = join_segments(sandbox, run.folder, output, frames, end, request.publish, target)
-        clip, batches = reader.header, ceil(frames / window.size)
-        header = clip.of_result(output)
-        return VideoResult(
-            kind=output.kind,
-            results=output.count(frames),
-            frames=frames,
-            width=header.width,
-            height=header.height,
-            rate=header.rate,
-            duration_s=float((end.tick - clip.start) * clip.time_base),
-            batches=batches,
-            padded=batches * window.size - frames if self._pad else 0,
-            concealed=end.concealed,
-            bytes=size,
-            seconds=time.perf_counter() - began,
-            tracks=report,
-        )
+        return run.result(frames, end, size, report, time.perf_counter() - began)
 
 
 def _failure(error: Exception) -> JobFailed | None:

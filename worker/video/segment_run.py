@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -20,7 +21,8 @@ from worker.video.encoding.segments import SegmentFolder
 from worker.video.encoding.write_errors import map_write_errors
 from worker.video.encoding.writer import SegmentEncoder, SegmentWriter
 from worker.video.inference.padding import cut, fill
-from worker.video.request import BatchDone, VideoRequest
+from worker.video.request import BatchDone, VideoRequest, VideoResult
+from worker.video.tracks.report import TracksReport
 
 if TYPE_CHECKING:  # torch is imported after the device is pinned
     from worker.video.inference.model_pass import ModelPass, Results
@@ -94,6 +96,28 @@ class SegmentRun:
                 )
             writer.finish(reader.end)
         return done, reader.end
+
+    def result(
+        self, frames: int, end: ClipEnd, size: int, tracks: TracksReport, seconds: float
+    ) -> VideoResult:
+        """Return the properties of the result of `frames` frames, which is a file of `size` bytes."""
+        clip, output = self._reader.header, self._pass.output
+        header, batches = clip.of_result(output), ceil(frames / self._window.size)
+        return VideoResult(
+            kind=output.kind,
+            results=output.count(frames),
+            frames=frames,
+            width=header.width,
+            height=header.height,
+            rate=header.rate,
+            duration_s=float((end.tick - clip.start) * clip.time_base),
+            batches=batches,
+            padded=batches * self._window.size - frames if self._pad else 0,
+            concealed=end.concealed,
+            bytes=size,
+            seconds=seconds,
+            tracks=tracks,
+        )
 
     def _fill(self, batch: FrameBatch) -> int:
         """Pad the batch if it is short. Return the number of padded frames."""

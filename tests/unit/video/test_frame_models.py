@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import Field
 
 from tests.support.video import frame_models
 from tests.support.video.clips import gradient, is_same_clip, libav_warnings, make_clip, read_clip
@@ -332,6 +333,30 @@ class Nested(frame_models.Identity):
     Options = NestedOptions
 
 
+class ReservedOptions(frame_models.TrailOptions):
+    """Options of which one has the name of a field of the job."""
+
+    pad: int = 1
+
+
+class Reserved(frame_models.Identity):
+    """A model with such options."""
+
+    Options = ReservedOptions
+
+
+class NoSchemaOptions(frame_models.TrailOptions):
+    """Options whose schema is none."""
+
+    level: int = Field(1, json_schema_extra={"minimum": "low"})
+
+
+class NoSchema(frame_models.Identity):
+    """A model with such options."""
+
+    Options = NoSchemaOptions
+
+
 class Raises(frame_models.Identity):
     """A model that fails when it is loaded."""
 
@@ -355,6 +380,8 @@ class WrongSize(frame_models.Identity):
         (f"{__name__}:StartsNothing", "start returned a NoneType instead of a pass"),
         (f"{__name__}:HalfState", "the model's pass has the method state and no method restore"),
         (f"{__name__}:Nested", "is not a frame model: its option places must be a single value"),
+        (f"{__name__}:Reserved", "its option pad has the name of a field that each video job has"),
+        (f"{__name__}:NoSchema", r"its Options have no JSON schema \('low' is not of type 'number'\)"),
         (f"{__name__}:Missing", r"cannot be imported \(AttributeError"),
         ("no_such_package.models:Model", r"cannot be imported \(ModuleNotFoundError: No module named"),
         ("unknown", "there is no video model unknown: name one of selfie_segmentation"),

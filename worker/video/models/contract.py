@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from inspect import getattr_static
 from typing import Any
 
+from jsonschema import Draft202012Validator
+
 from worker.jobs.errors import ConfigurationError
+from worker.jobs.media.files import OPTION
 from worker.jobs.specs import VideoJob
 from worker.video.model import FrameModel, Options
 
@@ -14,7 +17,7 @@ __all__ = ["check_class"]
 
 METHODS = ("load", "output", "start")
 #: Form fields that are not options, because each video job has them.
-RESERVED = {*VideoJob.model_fields, "file", "clip", "result", "work"}
+RESERVED = {*VideoJob.model_fields, "file", "input_reference"}
 #: The types of options in a JSON schema. A form has no other values.
 SCALARS = {"boolean", "integer", "number", "string", "null"}
 
@@ -43,11 +46,14 @@ def _fault(model: Any) -> str | None:
 def _options_fault(options: type[Options]) -> str | None:
     try:
         schema = options.model_json_schema()
+        Draft202012Validator.check_schema(schema)
     except Exception as error:
         return f"its Options have no JSON schema ({str(error).partition(chr(10))[0]})"
     for name, option in schema.get("properties", {}).items():
         if name in RESERVED:
             return f"its option {name} has the name of a field that each video job has"
+        if not OPTION.fullmatch(name):
+            return f"its option {name} must have a name of at most 64 letters, digits and underscores"
         if not all(_is_scalar(part) for part in option.get("anyOf", [option])):
             return f"its option {name} must be a single value, because it is a field of a form"
     return None
