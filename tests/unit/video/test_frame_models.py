@@ -261,18 +261,31 @@ def test_frame_model_with_state_may_keep_its_frames(clip: Path, frames: Pictures
     np.testing.assert_array_equal(pictures[BATCH:], expected)
 
 
-class NumberAsState(frame_models.Trail):
-    """A model whose state is no tensor."""
+class WrongState(frame_models.Trail):
+    """A model whose state is `wrong`."""
+
+    wrong: Any = None
 
     def start(self, clip: Any, options: Any) -> Any:
         through = super().start(clip, options)
-        through.state = lambda: {"count": 3}  # type: ignore[attr-defined]
+        through.state = lambda: self.wrong  # type: ignore[attr-defined]
         return through
 
 
-def test_frame_model_with_wrong_state_fails_the_job(clip: Path) -> None:
-    with pytest.raises(ModelFailed, match="the state count is a int instead of a tensor"):
-        run("NumberAsState", request_for(clip), spec=f"{__name__}:")
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"count": 3}, "the state count is a int instead of a tensor"),
+        (None, "state returned a NoneType instead of a mapping from names to tensors"),
+        ({3: None}, "state returned a dict instead of a mapping from names to tensors"),
+    ],
+)
+def test_frame_model_with_wrong_state_fails_the_job(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, state: Any, message: str
+) -> None:
+    monkeypatch.setattr(WrongState, "wrong", state)
+    with pytest.raises(ModelFailed, match=message):
+        run("WrongState", request_for(clip), spec=f"{__name__}:")
 
 
 def test_frame_model_refuses_options_of_another_version(clip: Path) -> None:

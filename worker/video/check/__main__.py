@@ -2,4 +2,4 @@
 
 from worker.video.check.command import main
 
-main()
+main(prog_name="stoker check")

@@ -100,7 +100,11 @@ class ModelPass:
 
     def save_state(self) -> Callable[[Path], None]:
         """Copy the model's state to the host. Return the function that writes it to a file."""
-        state: Mapping[str, Any] = call_model(cast(StatefulPass, self._pass).state)
+        state: Any = call_model(cast(StatefulPass, self._pass).state)
+        if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+            raise ModelFailed(
+                f"state returned {_described(state)} instead of a mapping from names to tensors"
+            )
         if wrong := [name for name, value in state.items() if not isinstance(value, Tensor)]:
             raise ModelFailed(f"the state {wrong[0]} is {_described(state[wrong[0]])} instead of a tensor")
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
