@@ -14,6 +14,7 @@ from worker.video.check.authors_traceback import authors_traceback
 from worker.video.check.clips import HEIGHT, WIDTH
 from worker.video.check.model_check import ModelCheck
 from worker.video.check.report import Report
+from worker.video.check.results import compare
 from worker.video.check.trial import Trial
 from worker.video.check.trial_factory import make_trial, other_batch_size
 from worker.video.clip_tasks import ClipTasks
@@ -172,6 +173,23 @@ def test_check_shows_the_line_of_a_syntax_error(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ConfigurationError) as raised:
         find_model("authors_module:Model", "author")
     assert 'authors_module.py", line 2' in authors_traceback(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("other", "fault"),
+    [
+        ({"x": 0.509, "faces": [{"at": [1999.0, 2]}], "name": "a"}, None),
+        ({"x": 0.52, "faces": [{"at": [2000.0, 2]}], "name": "a"}, "has 0.52 instead of 0.5 as x"),
+        ({"x": 0.5, "faces": [{"at": [9.0, 2]}], "name": "a"}, "has 9.0 instead of 2000.0 as faces[0].at[0]"),
+        ({"x": 0.5, "faces": [], "name": "a"}, "has [] instead of [{'at': [2000.0, 2]}] as faces"),
+        ({"x": 0.5, "faces": [{"at": [2000.0, 2]}], "name": "b"}, "has 'b' instead of 'a' as name"),
+        ({"x": None, "faces": [{"at": [2000.0, 2]}], "name": "a"}, "has None instead of 0.5 as x"),
+    ],
+)
+def test_check_compares_numbers_in_records_with_a_tolerance(other: dict[str, Any], fault: str | None) -> None:
+    record = {"x": 0.5, "faces": [{"at": [2000.0, 2]}], "name": "a"}
+    found = compare({0: record, 40: record}, {40: other}, 1)
+    assert found.fault == (fault and f"result 1 {fault}")
 
 
 def test_check_uses_the_first_frames_of_a_clip(tmp_path: Path) -> None:
