@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from worker.jobs.errors import ConfigurationError, ModelMissing
@@ -45,6 +46,8 @@ class SpandrelModel:
             descriptor = ModelLoader(device).load_from_file(weights)
         except UnsupportedModelError as error:
             raise ModelMissing(f"spandrel knows no architecture for {weights.name}") from error
+        except SafetensorError as error:
+            raise ModelMissing(f"{weights.name} is no file of safetensors ({error})") from error
         if not isinstance(descriptor, ImageModelDescriptor) or descriptor.input_channels != 3:
             raise ModelMissing(f"the model in {weights.name} does not turn one RGB image into another")
         descriptor.eval()
