@@ -73,7 +73,7 @@ class Publisher:
         """Publish the file `partial` as `target`. Raises `MediaUnavailable`, `PipelineCanceled`, OSError."""
         if self._last:
             self._last.result()
-        if self._files.remote and target != self._files.result:
+        if self._files.remote and target.is_relative_to(self._files.work):
             self._last = self._thread.submit(self._publish, partial, target)
         else:
             self._publish(partial, target)

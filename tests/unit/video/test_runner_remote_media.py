@@ -17,13 +17,15 @@ from tests.support.video.jobs import WAIT_S, VideoHarness
 from tests.support.video.pipeline import stub_pipeline
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.media.files import VIDEO, JobFiles
+from worker.jobs.media.files import RECORDS, VIDEO, JobFiles
 from worker.jobs.media.object_store import TIMEOUT_S, ObjectStore
 from worker.jobs.media.open import open_media_store
 from worker.jobs.media.remote import RemoteMedia
 from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob, validate
+from worker.video.models.find import find_model
+from worker.video.pipeline import VideoPipeline
 from worker.video.publisher import StoreRetry
 from worker.video.runner import VideoRunner
 
@@ -39,7 +41,7 @@ class RemoteVideoHarness(VideoHarness):
         with files.for_upload():
             self.write_clip(files)
             with files.store_inputs():
-                self.ledger.submit(job_id, "video.stub", validate(VideoJob, {"effect": "matte", **fields}))
+                self.ledger.submit(job_id, "video.stub", validate(VideoJob, fields or {"effect": "matte"}))
         return files
 
     def store(self, timeout_s: float = TIMEOUT_S) -> ObjectStore:
@@ -88,6 +90,26 @@ def test_video_runner_continues_job_on_another_disk(harness: RemoteVideoHarness,
     assert harness.ledger.get(A).state == "succeeded"
     assert harness.stored() == {f"{A}/clip", f"{A}/result.mp4"}
     assert len(read_clip(download(files, tmp_path / "out.mp4")).times) == 25
+
+
+def test_video_runner_has_published_records_when_job_succeeds(
+    s3: S3Server, settings: Settings, tmp_path: Path
+) -> None:
+    found = find_model("tests.support.video.frame_models:Brightness", "stub")
+    pipeline = VideoPipeline(lambda: found, batch_size=3, segment_batches=2)
+    pipeline.load()
+    ledger = Ledger(RedisStore(settings.replace(media_url="s3://media")))
+    harness = RemoteVideoHarness(ledger, pipeline, StubVideoModel(), RETRY)
+    files = harness.submit(A, pad="last")
+    harness.runner.run_job(harness.claim(A))
+    record = ledger.get(A)
+    assert (record.state, harness.stored()) == ("succeeded", {f"{A}/clip", f"{A}/result.ndjson"})
+    lines = files.finished(RECORDS)
+    assert isinstance(lines, StoredFile)
+    assert b"".join(lines.blocks()).count(b"\n") == 25
+    harness.outbox.stop(WAIT_S)
+    ledger.store.close()
+    pipeline.close()
 
 
 def test_video_runner_retries_while_store_is_unavailable(
