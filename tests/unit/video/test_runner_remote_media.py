@@ -2,17 +2,20 @@
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import pytest
+from torch import Tensor
 
 from tests.support.job_ids import A, B
 from tests.support.s3 import S3Server
+from tests.support.video import frame_models
 from tests.support.video.alpha_models import StubVideoModel
-from tests.support.video.clips import read_clip
+from tests.support.video.clips import is_same_clip, read_clip
 from tests.support.video.jobs import WAIT_S, VideoHarness
 from tests.support.video.pipeline import stub_pipeline
 from worker.jobs.ledger.ledger import Ledger
@@ -24,6 +27,7 @@ from worker.jobs.media.remote import RemoteMedia
 from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob, validate
+from worker.video.model import Clip, Pass
 from worker.video.models.find import find_model
 from worker.video.pipeline import VideoPipeline
 from worker.video.publisher import StoreRetry
@@ -92,24 +96,63 @@ def test_video_runner_continues_job_on_another_disk(harness: RemoteVideoHarness,
     assert len(read_clip(download(files, tmp_path / "out.mp4")).times) == 25
 
 
-def test_video_runner_has_published_records_when_job_succeeds(
-    s3: S3Server, settings: Settings, tmp_path: Path
-) -> None:
-    found = find_model("tests.support.video.frame_models:Brightness", "stub")
-    pipeline = VideoPipeline(lambda: found, batch_size=3, segment_batches=2)
+class HeldTrail(frame_models.Trail):
+    """A model with state that calls `on_call` with the number of each call. Blank batches do not count."""
+
+    on_call: ClassVar[Callable[[int], None]]
+
+    def start(self, clip: Clip, options: frame_models.TrailOptions) -> Pass:
+        return HeldPass(options.keep)
+
+
+class HeldPass(frame_models.TrailPass):
+    """A pass of `HeldTrail`."""
+
+    calls = 0
+
+    def __call__(self, frames: Tensor, valid: int) -> Tensor:
+        if valid:
+            HeldTrail.on_call(self.calls)
+            self.calls += 1
+        return super().__call__(frames, valid)
+
+
+@contextmanager
+def serving(model: str, settings: Settings) -> Iterator[RemoteVideoHarness]:
+    """Yield a harness with the model of this class."""
+    pipeline = VideoPipeline(lambda: find_model(model, "stub"), batch_size=3, segment_batches=2)
     pipeline.load()
     ledger = Ledger(RedisStore(settings.replace(media_url="s3://media")))
-    harness = RemoteVideoHarness(ledger, pipeline, StubVideoModel(), RETRY)
-    files = harness.submit(A, pad="last")
-    harness.runner.run_job(harness.claim(A))
-    record = ledger.get(A)
-    assert (record.state, harness.stored()) == ("succeeded", {f"{A}/clip", f"{A}/result.ndjson"})
-    lines = files.finished(RECORDS)
-    assert isinstance(lines, StoredFile)
-    assert b"".join(lines.blocks()).count(b"\n") == 25
+    harness = RemoteVideoHarness(ledger, pipeline, cast(Any, HeldTrail), RETRY)
+    yield harness
     harness.outbox.stop(WAIT_S)
     ledger.store.close()
     pipeline.close()
+
+
+def test_video_runner_has_published_records_when_job_succeeds(s3: S3Server, settings: Settings) -> None:
+    with serving("tests.support.video.frame_models:Brightness", settings) as harness:
+        files = harness.submit(A, pad="last")
+        harness.runner.run_job(harness.claim(A))
+        assert harness.ledger.get(A).state == "succeeded"
+        assert harness.stored() == {f"{A}/clip", f"{A}/result.ndjson"}
+        lines = files.finished(RECORDS)
+        assert isinstance(lines, StoredFile)
+        assert b"".join(lines.blocks()).count(b"\n") == 25
+
+
+def test_video_runner_continues_with_state_on_another_disk(
+    s3: S3Server, settings: Settings, tmp_path: Path
+) -> None:
+    with serving(f"{__name__}:HeldTrail", settings) as harness:
+        HeldTrail.on_call = staticmethod(lambda call: None)
+        whole, broken = (harness.submit(job_id, options={"keep": 0.9}) for job_id in (A, B))
+        harness.runner.run_job(harness.claim(A))
+        harness.hand_back(B, 7)
+        harness.worker(home=tmp_path / "elsewhere").run_job(harness.claim(B))
+        assert harness.batches(B, 2) == [6, 7, 8]
+        expected, made = download(whole, tmp_path / "a.mp4"), download(broken, tmp_path / "b.mp4")
+    assert is_same_clip(read_clip(made), read_clip(expected))
 
 
 def test_video_runner_retries_while_store_is_unavailable(
