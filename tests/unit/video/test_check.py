@@ -91,6 +91,13 @@ def test_check_passes_conforming_model(tmp_path: Path, model: str) -> None:
     assert (figures.memory, min(figures.peak_bytes) > 0) == ("rss", True)
 
 
+@pytest.mark.parametrize(("frames", "taken"), [(7, 7), (8, 7), (9, 9)])
+def test_check_takes_a_clip_whose_last_batch_is_padded(tmp_path: Path, frames: int, taken: int) -> None:
+    clip = make_test_clip(tmp_path / "in.mp4", [gradient(number) for number in range(8)])
+    assert trial_of(GOOD + "Double", tmp_path, frames=frames).frames == taken
+    assert trial_of(GOOD + "Double", tmp_path, frames=frames, clip=clip).frames == 7
+
+
 def test_check_of_sequential_model_starts_over(tmp_path: Path) -> None:
     report, error = check(GOOD + "SequentialTrail", tmp_path)
     assert error is None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from worker.jobs.errors import ConfigurationError, InvalidInput
+from worker.jobs.limits import Limits
 from worker.jobs.option_texts import read_options, require_options
 from worker.jobs.options import options_of
 from worker.jobs.settings import Settings
@@ -35,15 +36,18 @@ def make_trial(
 ) -> Trial:
     """Return the trial of the model, and write its clip into `folder`.
 
-    The clip has the first `frames` frames of `clip`, by default two and a half batches, so that the last
-    batch is padded. Without `clip` it is made. `options` are texts KEY=VALUE, or KEY=@FILE.
+    The clip has the first `frames` frames of `clip`, by default two and a half batches. It has one less if
+    the last batch were full otherwise, because the check needs padding. Without `clip` it is made. `options`
+    are texts KEY=VALUE, or KEY=@FILE.
 
     Raises `ConfigurationError`, and `BadVideo` if the clip cannot be read.
     """
     values, uploads = _read_options(found.model, options)
     size = max(settings.batch_size, _neighbours(found.model))
     source, length = folder / "clip.mp4", frames or max(MIN_FRAMES, 5 * size // 2)
-    count = cut_clip(source, clip, length, settings.limits) if clip else make_clip(source, length)
+    count = _write_clip(source, clip, length, settings.limits)
+    if count > size > 1 and count % size == 0:
+        count = _write_clip(source, clip, count - 1, settings.limits)
     if count <= size:
         raise ConfigurationError(
             f"{count} frames are too few for batches of {size}: use a longer clip, or a smaller --batch-size"
@@ -60,6 +64,10 @@ def make_trial(
         options=values,
         uploads=uploads,
     )
+
+
+def _write_clip(target: Path, clip: Path | None, frames: int, limits: Limits) -> int:
+    return cut_clip(target, clip, frames, limits) if clip else make_clip(target, frames)
 
 
 def other_batch_size(trial: Trial) -> int:
