@@ -22,7 +22,7 @@ def test_esrgan_is_within_a_thousandth_of_the_range_on_a_gpu() -> None:
     import torch
 
     from worker.video.model import Clip
-    from worker.video.models.esrgan import EsrganSlim
+    from worker.video.models.esrgan_slim import EsrganSlim
 
     reference, device = np.load(REFERENCE), torch.device("cuda")
     frame = torch.from_numpy(reference["frame"]).to(device)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from worker.video.models.composite import Effect
+    from worker.video.models.selfie_segmentation.composite import Effect
 
 pytestmark = [
     pytest.mark.gpu,
@@ -131,7 +131,7 @@ def test_cuda_matte_is_within_2e_3_of_cpu() -> None:
     """TF32, torch's default for convolutions, exceeds that. Its error is only printed."""
     import torch
 
-    from worker.video.models.selfie import SelfieSegmentation
+    from worker.video.models.selfie_segmentation import SelfieSegmentation
 
     weights = asset("selfie_segmentation.tflite")
     cpu, cuda = (SelfieSegmentation.load(weights, torch.device(device)) for device in ("cpu", "cuda"))
@@ -250,7 +250,7 @@ def test_cuda_results_alternate_between_two_pinned_buffers() -> None:
 
     from worker.video.inference.model_runner import ModelRunner
     from worker.video.model import Clip
-    from worker.video.models.selfie import MattingOptions, SelfieSegmentation
+    from worker.video.models.selfie_segmentation import MattingOptions, SelfieSegmentation
 
     model = SelfieSegmentation.load(asset("selfie_segmentation.tflite"), torch.device("cuda"))
     runner = ModelRunner(model, "cuda", 2)

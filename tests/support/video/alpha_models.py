@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worker.video.model import Clip
 from worker.video.models.find import FoundModel
-from worker.video.models.selfie import MattingOptions, MattingPass, SelfieSegmentation
+from worker.video.models.selfie_segmentation import MattingOptions, MattingPass, SelfieSegmentation
 
 #: Seconds that `ScriptedModel` takes for a batch: long enough to kill a worker within one.
 BATCH_S = 0.1

@@ -12,7 +12,7 @@ from worker.process.lifecycle import Lifecycle
 from worker.video import pipeline
 from worker.video.model import Clip, FrameModel
 from worker.video.models.find import MODELS
-from worker.video.models.selfie import MattingOptions, MattingPass
+from worker.video.models.selfie_segmentation import MattingOptions, MattingPass
 
 __all__ = ["app"]
 

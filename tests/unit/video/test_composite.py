@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.support.video.clips import gradient
-from worker.video.models.composite import blur, compositor, cover
+from worker.video.models.selfie_segmentation.composite import blur, compositor, cover
 
 FRAMES = torch.from_numpy(np.stack([gradient(index) for index in range(3)]))
 CPU = torch.device("cpu")

@@ -11,9 +11,9 @@ from torch import Tensor
 from tests.support.assets import asset
 from worker.jobs.errors import ModelMissing
 from worker.video.model import Clip, FrameModel, Options, Output
-from worker.video.models.esrgan import EsrganSlim
-from worker.video.models.esrgan_net import EsrganNet
-from worker.video.models.tfjs_weights import read_weights
+from worker.video.models.esrgan_slim import EsrganSlim
+from worker.video.models.esrgan_slim.net import EsrganNet
+from worker.video.models.esrgan_slim.tfjs_weights import read_weights
 
 #: A part of a frame, and what TensorFlow.js computes for it (see make_esrgan_reference.py).
 REFERENCE = Path(__file__).parents[2] / "fixtures" / "esrgan_reference.npz"

@@ -12,8 +12,8 @@ from worker.jobs.errors import ModelFailed
 from worker.jobs.limits import ClipSize
 from worker.video.inference.model_runner import SMALL, WARM_UP_BATCHES, ModelRunner
 from worker.video.model import Clip, FrameModel
-from worker.video.models.composite import Effect
-from worker.video.models.selfie import MattingOptions
+from worker.video.models.selfie_segmentation import MattingOptions
+from worker.video.models.selfie_segmentation.composite import Effect
 
 BATCH = 4
 

@@ -10,8 +10,13 @@ from torch import Tensor
 from tests.support.assets import asset
 from worker.jobs.errors import ModelMissing
 from worker.video.model import Clip
-from worker.video.models.selfie import MattingOptions, MattingPass, SelfieSegmentation, SmoothMattingPass
-from worker.video.models.selfie_net import SelfieNet
+from worker.video.models.selfie_segmentation import (
+    MattingOptions,
+    MattingPass,
+    SelfieSegmentation,
+    SmoothMattingPass,
+)
+from worker.video.models.selfie_segmentation.net import SelfieNet
 from worker.video.models.tflite_weights import read_weights
 
 #: Pictures, and the alpha that MediaPipe computes for them (see make_selfie_reference.py).

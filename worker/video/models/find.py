@@ -20,8 +20,8 @@ __all__ = ["ENTRY_POINTS", "MODELS", "FoundModel", "find_model"]
 
 #: The models of Stoker: their classes by name.
 MODELS: dict[str, str | type[FrameModel]] = {
-    "selfie_segmentation": "worker.video.models.selfie:SelfieSegmentation",
-    "esrgan-slim-x2": "worker.video.models.esrgan:EsrganSlim",
+    "selfie_segmentation": "worker.video.models.selfie_segmentation:SelfieSegmentation",
+    "esrgan-slim-x2": "worker.video.models.esrgan_slim:EsrganSlim",
     "face_landmarks": "worker.video.models.face_landmarks:FaceLandmarks",
 }
 #: The group of entry points in which an installed package can name its models.
@@ -66,7 +66,7 @@ def _find(spec: str) -> tuple[Any, Path | None]:
 
         return SpandrelModel, Path(spec.removeprefix(SPANDREL)).expanduser()
     if spec.endswith(".pt2"):
-        from worker.video.models.exported import ExportedModel
+        from worker.video.models.exported_program import ExportedModel
 
         return ExportedModel, Path(spec).expanduser()
     if (known := MODELS.get(spec)) is not None:

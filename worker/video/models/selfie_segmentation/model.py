@@ -1,7 +1,7 @@
 """MediaPipe's selfie segmentation in torch, with the weights of MediaPipe's tflite file.
 
 Source: https://ai.google.dev/edge/mediapipe (general model, 256x256; npm `@mediapipe/selfie_segmentation`).
-Licence of the model and its weights: Apache-2.0. `selfie_net` holds the network.
+Licence of the model and its weights: Apache-2.0. `net` holds the network.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from worker.jobs.errors import ModelMissing
 from worker.video.model import Clip, Colour, Options, Output, Picture
-from worker.video.models.composite import Background, Compositor, Effect, compositor
-from worker.video.models.selfie_net import SIDE, SelfieNet
+from worker.video.models.selfie_segmentation.composite import Background, Compositor, Effect, compositor
+from worker.video.models.selfie_segmentation.net import SIDE, SelfieNet
 from worker.video.models.tflite_weights import read_weights
 
 __all__ = ["MattingOptions", "SelfieSegmentation"]

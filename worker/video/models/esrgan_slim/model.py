@@ -1,7 +1,7 @@
 """ESRGAN Slim in torch: it doubles the width and the height of frames.
 
 Source: https://upscalerjs.com (npm `@upscalerjs/esrgan-slim` 1.0.0, folder `models/x2`). Licence of the model
-and its weights: MIT. `esrgan_net` holds the network.
+and its weights: MIT. `net` holds the network.
 
 The package's own definition of this model sets `inputRange` and `outputRange` to [0, 255]. So UpscalerJS
 gives the network the values of pixels as they are, and clips its output to 0..255. The network has no custom
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from worker.jobs.errors import ModelMissing
 from worker.video.model import Clip, FrameModel, Options, Output
-from worker.video.models.esrgan_net import EsrganNet
-from worker.video.models.tfjs_weights import read_weights
+from worker.video.models.esrgan_slim.net import EsrganNet
+from worker.video.models.esrgan_slim.tfjs_weights import read_weights
 
 __all__ = ["EsrganSlim"]
 

@@ -15,7 +15,7 @@ from torch.export.passes import move_to_device_pass
 from worker.jobs.errors import InvalidOptions, ModelFailed, ModelMissing
 from worker.video.model import Clip, Output
 from worker.video.model import Options as NoOptions
-from worker.video.models.exported_archive import checked_archive
+from worker.video.models.exported_program.archive import checked_archive
 
 __all__ = ["ExportedModel"]
 
