@@ -61,6 +61,7 @@ def test_resume_keeps_min_tokens_at_any_cut(started: StartedEngine, options: dic
     assert_resumes(started, chat(started, "a", SHORT_QUESTION, max_tokens=12, **options))
 
 
+@pytest.mark.long
 def test_resume_finds_stop_string_at_any_cut(started: StartedEngine) -> None:
     stop = text(undisturbed(started, chat(started, "a")))[9:34]
     request = chat(started, "a", stop=["never said", stop])

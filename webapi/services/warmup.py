@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from webapi.services.backend import Backend
-from worker.jobs.broker import connect
+from worker.jobs.broker import configure, connect
 from worker.jobs.errors import NotReady
 from worker.jobs.records import ModelCard
 
@@ -36,6 +36,7 @@ class ApiWarmUp:
 
     def start(self) -> None:
         """Start the thread. It runs as long as the process."""
+        configure()
         self._thread.start()
 
     def refresh(self) -> None:

@@ -85,6 +85,7 @@ def test_video_job_fails_on_truncated_clip_and_worker_continues(
     assert good["state"] == "succeeded"
 
 
+@pytest.mark.long
 def test_video_command_accepts_background_image(stack: Stack, tmp_path: Path) -> None:
     image = tmp_path / "beach.png"
     write_image(image)

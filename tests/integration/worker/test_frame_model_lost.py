@@ -18,7 +18,7 @@ from webapi.local.commands import worker_argv
 from webapi.local.supervisor import spawn
 from worker.jobs.settings import child_env
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 FRAMES, BATCH, SEGMENT = 120, 2, 2
 #: The number of the batch after which the worker is killed. Its segment is not finished.

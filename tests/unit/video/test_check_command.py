@@ -21,6 +21,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, [*arguments, "--batch-size", "4", "--device", "cpu"])
 
 
+@pytest.mark.long
 def test_stoker_check_reports_without_redis(tmp_path: Path) -> None:
     model = ["check", GOOD + "Trail", "--set", "keep=0.25", "--batch-size", "4", "--device", "cpu"]
     done = run_stoker(tmp_path, *model, STOKER_REDIS_URL="redis://127.0.0.1:1/0")

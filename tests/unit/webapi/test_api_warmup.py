@@ -4,6 +4,9 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
+from celery import Celery
+
 from tests.support.web.webstack import CHAT, tiny_template
 from webapi.services.backend import Backend
 from webapi.services.warmup import ApiWarmUp
@@ -28,6 +31,17 @@ def test_api_warmup_prepares_models_and_connects_to_the_broker(brokered: Ledger)
     assert_warm(brokered, card)
     with broker.app.producer_or_acquire() as producer:
         assert producer.connection.connected
+
+
+def test_api_warmup_reads_the_brokers_settings_before_it_starts_a_thread(
+    brokered: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = Celery("stoker", set_as_current=False)
+    fresh.add_defaults(broker._config)
+    monkeypatch.setattr(broker, "app", fresh)
+    monkeypatch.setattr(ApiWarmUp, "_loop", lambda self: None)
+    ApiWarmUp(Backend.from_settings(brokered.store.settings)).start()
+    assert fresh.configured
 
 
 def test_api_warmup_skips_a_broken_model(brokered: Ledger) -> None:
