@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -36,7 +37,7 @@ def test_api_warmup_prepares_models_and_connects_to_the_broker(brokered: Ledger)
 def test_api_warmup_reads_the_brokers_settings_before_it_starts_a_thread(
     brokered: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fresh = Celery("stoker", set_as_current=False)
+    fresh: Any = Celery("stoker", set_as_current=False)  # its annotations lack `configured`
     fresh.add_defaults(broker._config)
     monkeypatch.setattr(broker, "app", fresh)
     monkeypatch.setattr(ApiWarmUp, "_loop", lambda self: None)
