@@ -87,7 +87,8 @@ def brokered(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Le
         monkeypatch.setenv(name, value)
     fresh = Celery("stoker", set_as_current=False)
     fresh.add_defaults(broker._config)  # read anew from these variables
-    assert fresh.conf.broker_url == short.broker_url  # read now, before threads of other tests use the app
+    # Read now, before threads of other tests use the app.
+    assert fresh.conf.broker_url == broker.celery_url(short.broker_url)
     monkeypatch.setattr(broker, "app", fresh)
     ledger = Ledger(RedisStore(short))
     yield ledger

@@ -57,9 +57,11 @@ class ClipForm:
 
         Without a model among them, nothing can be said if several are served. Raises as `read`.
         """
-        videos = [name for kind, name in backend.served_models if kind == VideoJob.kind]
-        if "model" in parts.texts or len(videos) == 1:
-            self._spec(backend, parts)
+        if "model" not in parts.texts:  # Redis says what is served now, which may have changed just before
+            models = [card for card in backend.registry.served_models() if card.kind == VideoJob.kind]
+            if len(models) != 1:
+                return
+        self._spec(backend, parts)
 
     def read(self, backend: Backend, parts: Parts) -> VideoRequest:
         """Return the request in the parts of a form, whose files are not looked at.

@@ -144,14 +144,17 @@ def capture_libav_warnings() -> Iterator[list[str]]:
 
 
 def is_same_clip(one: Clip, other: Clip) -> bool:
-    """Return whether two clips have the same times and sound, and pictures that look the same."""
+    """Return whether two clips have the same times and sound, and pictures that look the same.
+
+    x264 does not give the same pictures each time under load.
+    """
     return (one.times, one.rate, one.size, one.audio) == (
         other.times,
         other.rate,
         other.size,
         other.audio,
     ) and all(
-        np.abs(left.astype(int) - right).mean() < 1
+        np.abs(left.astype(int) - right).mean() < 2  # neighbours of `gradient` differ by 2.7
         for left, right in zip(one.pictures, other.pictures, strict=True)
     )
 
