@@ -96,7 +96,7 @@ class Option:
 
     @property
     def values(self) -> str:
-        """What it may be set to, as a part of a sentence: `a number, at least 0, at most 1`."""
+        """The values that it may have, as a part of a sentence: `a number, at least 0, at most 1`."""
         return " or ".join(_value(each) for each in self.alternatives if each.get("type") != "null")
 
     @property

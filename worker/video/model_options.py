@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from worker.jobs.errors import InvalidOptions
+from worker.jobs.options import options_of
+from worker.video.decoding.image import read_background
 from worker.video.model import Options
 from worker.video.request import VideoRequest
 from worker.video.sandbox.sandbox import Sandbox
@@ -25,24 +23,13 @@ def read_options(kind: type[Options], request: VideoRequest, sandbox: Sandbox) -
     another version of the model has published its options. Raises what `Sandbox.call` raises, and `BadVideo`
     if a picture cannot be decoded.
     """
-    properties = kind.model_json_schema().get("properties", {})
-    values = dict(request.options)
+    values: dict[str, Any] = dict(request.options)
+    options = options_of(kind.model_json_schema())
     for name, path in request.uploads.items():
-        picture = _is_picture(properties.get(name, {}))
-        values[name] = _read_picture(sandbox, path) if picture else path
+        picture = name in options and options[name].is_picture
+        values[name] = read_background(sandbox, path) if picture else path
     try:
         return kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidOptions(f"the model does not take {first['loc'][0]}: {first['msg']}") from error
-
-
-def _is_picture(option: Mapping[str, Any]) -> bool:
-    return any(part.get("contentMediaType") == "image/*" for part in option.get("anyOf", [option]))
-
-
-def _read_picture(sandbox: Sandbox, path: Path) -> NDArray[np.uint8]:
-    """Return the upright image as (height, width, 3) uint8 RGB."""
-    picture = np.empty(sandbox.call("image", path=path)["shape"], np.uint8)
-    sandbox.wait(sandbox.submit(sandbox.receive_pixels, picture))
-    return picture

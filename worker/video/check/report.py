@@ -1,4 +1,4 @@
-"""What a check reports about a model."""
+"""The report of a check of a model."""
 
 from __future__ import annotations
 

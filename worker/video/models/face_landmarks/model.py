@@ -30,7 +30,7 @@ _MESH = "face_landmark.tflite"
 
 
 class FaceOptions(Options):
-    """What a request may set."""
+    """The options of one job."""
 
     max_faces: int = Field(4, ge=1, le=32, description="The most faces of a frame, the most probable ones.")
     min_confidence: float = Field(
