@@ -1,4 +1,4 @@
-"""The clock of a host that is wrong."""
+"""Clocks of tests: one that stands still, and that of a host that is wrong."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,16 @@ from contextlib import contextmanager
 
 import pytest
 
-__all__ = ["host_clock_ahead"]
+__all__ = ["StillClock", "host_clock_ahead"]
+
+
+class StillClock:
+    """A clock that stands still until the test moves it. Its time is in seconds."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @contextmanager

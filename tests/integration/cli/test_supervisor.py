@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from redis import Redis
 
 from tests.support.cli import ASCII, PROXIES, stoker_env
+from tests.support.clocks import StillClock
 from tests.support.stack import eventually
 from tests.support.web.webstack import TIMEOUT_S
 from webapi.cli.main import main
@@ -24,20 +25,13 @@ from worker.jobs.settings import Settings, child_env
 ENV = child_env(Settings.from_env())
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> StillClock:
+    return StillClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def supervisor(clock: Clock) -> Iterator[Supervisor]:
+def supervisor(clock: StillClock) -> Iterator[Supervisor]:
     supervisor = Supervisor(clock)
     yield supervisor
     supervisor.stop_children([child.name for child in supervisor.children], 0.0)
@@ -71,7 +65,7 @@ def alive(pid: int) -> bool:
 
 
 def test_supervisor_restarts_dead_child_with_backoff(
-    supervisor: Supervisor, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    supervisor: Supervisor, clock: StillClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dying = child(tmp_path, "print('up: out of luck', flush=True); raise SystemExit(3)")
     dying.proved = True
@@ -88,7 +82,7 @@ def test_supervisor_restarts_dead_child_with_backoff(
         assert dying.process is not None
 
 
-def fail(supervisor: Supervisor, clock: Clock, dying: Child, attempt: int) -> None:
+def fail(supervisor: Supervisor, clock: StillClock, dying: Child, attempt: int) -> None:
     """Wait until the child has ended this often, and let the supervisor see it and start the child again."""
     started(dying, attempt).wait(TIMEOUT_S)
     supervisor.tick()
@@ -97,7 +91,7 @@ def fail(supervisor: Supervisor, clock: Clock, dying: Child, attempt: int) -> No
 
 
 def test_supervisor_gives_up_a_child_that_fails_three_times_in_the_same_way(
-    supervisor: Supervisor, clock: Clock, tmp_path: Path
+    supervisor: Supervisor, clock: StillClock, tmp_path: Path
 ) -> None:
     dying = child(
         tmp_path, "import os; print('up', os.getpid(), 'no template', flush=True); raise SystemExit(3)"
@@ -112,7 +106,7 @@ def test_supervisor_gives_up_a_child_that_fails_three_times_in_the_same_way(
 
 
 def test_supervisor_goes_on_with_a_child_that_fails_in_different_ways(
-    supervisor: Supervisor, clock: Clock, tmp_path: Path
+    supervisor: Supervisor, clock: StillClock, tmp_path: Path
 ) -> None:
     log = str(tmp_path / "c.log")
     code = f"import sys; print('up', 'x' * len(open({log!r}).read()), flush=True); sys.exit(3)"
@@ -124,7 +118,7 @@ def test_supervisor_goes_on_with_a_child_that_fails_in_different_ways(
 
 
 def test_supervisor_resets_backoff_after_long_life(
-    supervisor: Supervisor, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    supervisor: Supervisor, clock: StillClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sleeper = child(tmp_path, SLEEP)
     sleeper.backoff_s = 16.0
