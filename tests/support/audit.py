@@ -103,7 +103,7 @@ class Audit:
         """Yield a flaw for each set that still has waiting or running jobs."""
         key, redis = self._ledger.store.key, self._ledger.store.client
         for pattern in ("queue:*:waiting", "queue:*:running", "worker:*:jobs"):
-            for name in redis.scan_iter(key(pattern)):
+            for name in redis.scan_iter(key(pattern), count=10_000):
                 yield Flaw("leftover", f"{name} is not empty")
         for flaw in account_flaws(self._ledger):
             yield Flaw("account", flaw)

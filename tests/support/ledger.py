@@ -58,7 +58,7 @@ def pass_deadline(ledger: Ledger, job_id: str) -> None:
 
 def a_second_later(ledger: Ledger) -> None:
     """Forget when positions were logged, so that the limit of one position event a second does not apply."""
-    for key in ledger.store.client.scan_iter(f"{ledger.store.key('job')}:*:record"):
+    for key in ledger.store.client.scan_iter(f"{ledger.store.key('job')}:*:record", count=10_000):
         ledger.store.client.hdel(key, "told_at")
 
 
@@ -66,7 +66,7 @@ def account_flaws(ledger: Ledger) -> Iterator[str]:
     """Yield what is wrong with the owners' accounts, compared with a recount."""
     redis, start = ledger.store.client, ledger.store.key("owner", "")
     evicted = set(redis.zrange(ledger.store.key("finished"), 0, 0, byscore=True))
-    for key in redis.scan_iter(f"{start}*:jobs"):
+    for key in redis.scan_iter(f"{start}*:jobs", count=10_000):
         owner = key.removeprefix(start).removesuffix(":jobs")
         every = {*redis.zrange(key, 0, -1)}
         jobs = every - evicted
