@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.chat.engines import SHORT_QUESTION, StartedEngine, chat
+from tests.support.chat.engines import SHORT_QUESTION, StartedEngine, chat, skip_unsupported
 from tests.support.chat.requests import with_sampling
 from worker.chat.engine import ChatRequest, Delta
 
@@ -59,6 +59,36 @@ def test_resume_continues_at_any_cut(started: StartedEngine, options: dict[str, 
 )
 def test_resume_keeps_min_tokens_at_any_cut(started: StartedEngine, options: dict[str, Any]) -> None:
     assert_resumes(started, chat(started, "a", SHORT_QUESTION, max_tokens=12, **options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"presence_penalty": 1.5, "frequency_penalty": 0.5},
+        pytest.param({"presence_penalty": -2, "temperature": 1.0, "seed": 2}, marks=pytest.mark.long),
+        pytest.param({"frequency_penalty": 2}, marks=pytest.mark.long),
+        {"repetition_penalty": 1.3},
+        pytest.param({"logit_bias": {"28": 9.5, "30": 9, "198": -100}}, marks=pytest.mark.long),
+        pytest.param({"top_k": 4, "temperature": 1.5, "seed": 5}, marks=pytest.mark.long),
+        {"min_p": 0.05, "top_k": 50, "temperature": 1.5, "seed": 5},
+        {"bad_words": ["dragon", "a time", "there"], "repetition_penalty": 1.1},
+    ],
+)
+def test_resume_keeps_rules_of_tokens_at_any_cut(started: StartedEngine, options: dict[str, Any]) -> None:
+    skip_unsupported(started, *options)
+    assert_resumes(started, chat(started, "a", **options))
+
+
+@pytest.mark.parametrize("included", [False, True])
+def test_resume_finds_stop_token_at_any_cut(started: StartedEngine, included: bool) -> None:
+    skip_unsupported(started, "stop_token_ids", "include_stop_str_in_output")
+    undisturbed(started, chat(started, "a"))
+    options: dict[str, Any] = {
+        "stop_token_ids": list(started.recorder.ids("a")[9:12]),
+        "min_tokens": 9,
+        "include_stop_str_in_output": included,
+    }
+    assert_resumes(started, chat(started, "a", **options))
 
 
 @pytest.mark.long

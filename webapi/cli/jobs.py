@@ -36,7 +36,7 @@ def chat(url: str | None, prompt: str, system: str | None, **options: Any) -> No
     messages = [{"role": "system", "content": system}] if system else []
     body = {"messages": [*messages, {"role": "user", "content": prompt}], **options}
     client = client_of(url)
-    job = _submit_chat(client, {name: value for name, value in body.items() if value not in (None, ())})
+    job = _submit_chat(client, {name: value for name, value in body.items() if value not in (None, (), {})})
     timeline = Timeline()
     with _shown(client, job):
         for event in timeline.watch(client.follow(job["id"])):

@@ -23,6 +23,7 @@ from webapi.native.submit_response import SUBMIT_ERRORS, SUBMITTED, submit_respo
 from webapi.services.backend import current_backend
 from webapi.submission.clip_form import ClipForm
 from webapi.submission.clips import submit_clip
+from webapi.submission.neutral_fields import without_neutral
 from webapi.submission.request_preferences import PREFERENCES, read_idempotency_key
 from webapi.submission.submit import cancel as cancel_job
 from webapi.submission.submit import submit
@@ -44,7 +45,8 @@ VIDEO_FORM = ClipForm("file")
 @describe("submit", SUBMITTED, SUBMIT_ERRORS, Body(ChatJob), parameters=PREFERENCES, submits=ChatJob.kind)
 def submit_chat() -> ResponseReturnValue:
     """Submit a chat job."""
-    spec = validate(ChatJob, json_body())
+    body = json_body()
+    spec = validate(ChatJob, without_neutral(body) if isinstance(body, dict) else body)
     return submit_response(submit(current_backend(), new_job_id(), spec, read_idempotency_key(spec)))
 
 

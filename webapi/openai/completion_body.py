@@ -11,9 +11,6 @@ from worker.jobs.specs import ChatJob
 
 __all__ = ["ChatCompletionBody"]
 
-#: The keywords of a schema that only annotate it; they stay outside of `anyOf`.
-ANNOTATIONS = {"title", "description", "default"}
-
 
 class ChatCompletionBody(ChatCompletionRequest, ChatJob):
     """The body of a chat request: OpenAI's fields, and those of a native chat job.
@@ -26,15 +23,9 @@ class ChatCompletionBody(ChatCompletionRequest, ChatJob):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Return the schema with null as a further type of optional fields, and text as one of numbers."""
-        schema = handler.resolve_ref_schema(handler(core))
+        """Return the schema of `SamplingParams`, with text as a further type of numbers."""
+        schema = super().__get_pydantic_json_schema__(core, handler)
         schema["maxProperties"] = MAX_KEYS
-        null = {"type": "null"}
-        for name, field in schema["properties"].items():
-            kinds = field.pop("anyOf", None) or [{key: field.pop(key) for key in set(field) - ANNOTATIONS}]
-            if name not in schema["required"]:
-                kinds = [kind for kind in kinds if kind != null] + [null]
-            if name in NUMBERS:
-                kinds.append({"type": "string"})
-            field["anyOf"] = kinds
+        for name in NUMBERS:
+            schema["properties"][name]["anyOf"].append({"type": "string"})
         return schema

@@ -1,21 +1,24 @@
-"""Turns token ids into text as they arrive: whole characters only, and no part of a stop string."""
+"""Turns token ids into text as they arrive: whole characters only, and up to a stop string or stop token."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from worker.jobs.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
 class StopStrings:
-    """A filter that passes text up to the first stop string.
+    """A filter that passes text up to the first stop string, or also this string itself if `include` is set.
 
     Of several stop strings, the one that is complete first counts. The result does not depend on how the
     text is cut into pieces. `found` becomes True with the first stop string; after it no text passes.
     """
 
-    def __init__(self, stop: Sequence[str]) -> None:
+    def __init__(self, stop: Sequence[str], include: bool = False) -> None:
         self.found = False
+        self._include = include
         self._stop = [text for text in stop if text]
         self._held = ""
 
@@ -31,7 +34,10 @@ class StopStrings:
         self._held += text
         found = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         self.found = bool(found)
-        return self._release(min(found)[1] if found else len(self._held) - self._partial_match_length())
+        if not found:
+            return self._release(len(self._held) - self._partial_match_length())
+        end, start = min(found)
+        return self._release(end if self._include else start)
 
     def finish(self) -> str:
         """Return the text that was held back, because no further text can complete a stop string."""
@@ -56,27 +62,35 @@ class Detokenizer:
     """The text of one answer, produced token by token.
 
     Special tokens give no text. Bytes that never become a character (the answer ends inside an emoji) are
-    dropped. Stop strings are looked for only behind the text of the first `min_tokens` tokens.
+    dropped. The first `min_tokens` tokens are no stop tokens, and stop strings are looked for only behind
+    their text. A stop token gives no text, unless `include_stop_str_in_output` is set.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", stop: Sequence[str] = (), min_tokens: int = 0) -> None:
+    def __init__(self, tokenizer: "Tokenizer", sampling: SamplingParams) -> None:
         from tokenizers.decoders import DecodeStream
 
         self._tokenizer = tokenizer
-        self._tokens_before_stop = min_tokens
+        self._tokens_before_stop = sampling.min_tokens
         self._stream = DecodeStream(skip_special_tokens=True)
-        self._stop_strings = StopStrings(stop)
+        self._include_stop = sampling.include_stop_str_in_output
+        self._stop_strings = StopStrings(sampling.stop, self._include_stop)
+        self._stop_tokens = frozenset(sampling.stop_token_ids)
+        self._stop_token_found = False
 
     @property
     def stopped(self) -> bool:
-        """True after a stop string has ended the answer."""
-        return self._stop_strings.found
+        """True after a stop string or a stop token has ended the answer."""
+        return self._stop_token_found or self._stop_strings.found
 
     def push(self, token: int) -> str:
         """Add a token and return the text that is final now: often "", sometimes that of several tokens."""
-        text = self._stream.step(self._tokenizer, token) or ""
         self._tokens_before_stop -= 1
-        return text if self._tokens_before_stop >= 0 else self._stop_strings.push(text)
+        early = self._tokens_before_stop >= 0
+        self._stop_token_found = token in self._stop_tokens and not early
+        if self._stop_token_found and not self._include_stop:
+            return ""
+        text = self._stream.step(self._tokenizer, token) or ""
+        return text if early else self._stop_strings.push(text)
 
     def finish(self) -> str:
         """Return the text that was held back as a possible start of a stop string."""

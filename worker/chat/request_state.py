@@ -23,7 +23,7 @@ class RequestState:
         self.tokens_read = 0
         self._eos_tokens = eos_tokens
         self._last = request.generated_ids[-1] if request.generated_ids else None
-        self._detokenizer = Detokenizer(tokenizer, request.sampling.stop, request.sampling.min_tokens)
+        self._detokenizer = Detokenizer(tokenizer, request.sampling)
         for token in request.generated_ids:
             # The earlier attempt emitted the text that this returns, and held back what is held back here.
             self._detokenizer.push(token)
@@ -32,7 +32,7 @@ class RequestState:
         """Append the engine's new tokens and return the delta that they make.
 
         The delta has a finish reason if the engine says that the answer is `complete`, or if a stop string
-        ends it. Tokens behind a stop string are not read.
+        or a stop token ends it. Later tokens are not read.
         """
         text, taken, reason = "", 0, None
         for token in tokens:

@@ -63,10 +63,11 @@ class RequestTracker:
         files = self._files
         if files is None:
             raise EngineDied("the chat engine is not running")
-        state = RequestState(request, files.prompt_template.tokenizer, files.eos_tokens)
+        tokenizer = files.prompt_template.tokenizer
+        state = RequestState(request, tokenizer, files.eos_tokens)
         longest = min(request.sampling.max_tokens, self._context_length - len(request.prompt))
         max_new_tokens = longest - len(request.generated_ids)
-        only_delta = self._only_delta(state, max_new_tokens)
+        only_delta = self._only_delta(state, tokenizer.get_vocab_size(), max_new_tokens)
         with self._lock:
             if self._files is None:
                 raise EngineDied("the chat engine is not running")
@@ -134,11 +135,15 @@ class RequestTracker:
             self._running, self._pending_finishes = {}, []
         return deltas
 
-    def _only_delta(self, state: RequestState, max_new_tokens: int) -> Delta | None:
+    def _only_delta(self, state: RequestState, vocabulary: int, max_new_tokens: int) -> Delta | None:
         """Return the only delta of a request that needs no engine step; None for all other requests.
 
-        It is an error if the prompt is empty or longer than the context, and "length" if no token fits.
+        It is an error if the prompt is empty or longer than the context, or if a biased token is not in the
+        vocabulary. It is "length" if no token fits.
         """
+        if unknown := [id_ for id_ in state.request.sampling.logit_bias if int(id_) >= vocabulary]:
+            reason = f"logit_bias: the model has no token {unknown[0]}, only 0 to {vocabulary - 1}"
+            return state.error_delta(EngineFailed(reason))
         size = len(state.request.prompt)
         if not 1 <= size <= self._context_length:
             reason = f"a prompt must have 1 to {self._context_length} tokens, not {size}"

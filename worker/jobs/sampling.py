@@ -3,14 +3,33 @@
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 __all__ = ["COMMON_PARAMETERS", "TO_CONTEXT_END", "SamplingParams", "unsupported"]
 
 #: The `max_tokens` of an answer that is limited only by the model's context. No context is this long.
 TO_CONTEXT_END = 2**31 - 1
 
-Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+#: The keywords of a schema that only annotate it; they stay outside of `anyOf`.
+ANNOTATIONS = {"title", "description", "default"}
+
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+#: JSON has only texts as the names of an object's members.
+TokenIdText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
+Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 
 
 def _listed(stop: Any) -> Any:
@@ -41,11 +60,58 @@ class SamplingParams(BaseModel):
     """The same seed draws the same token at the same position of the same chat, whatever else runs. Null
     means a random seed."""
     stop: Annotated[
-        list[Stop],
+        list[ShortText],
         Field(max_length=4),
-        BeforeValidator(_listed, json_schema_input_type=Stop | Annotated[list[Stop], Field(max_length=4)]),
+        BeforeValidator(
+            _listed, json_schema_input_type=ShortText | Annotated[list[ShortText], Field(max_length=4)]
+        ),
     ] = []
     """The answer ends before the first of these texts, and does not contain it."""
+    include_stop_str_in_output: bool = False
+    """With true, the answer contains the text that has ended it: that in `stop`, or that of the token in
+    `stop_token_ids`."""
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] = []
+    """The answer ends with the first of these tokens after `min_tokens` tokens. The token's text is not part
+    of it."""
+    top_k: Annotated[int, Field(ge=-1, lt=2**31), AfterValidator(lambda k: max(k, 0))] = 0
+    """Tokens are drawn from this many of the likeliest ones. Both 0 and -1 mean all tokens."""
+    min_p: float = Field(0.0, ge=0, le=1, allow_inf_nan=False)
+    """Tokens are drawn from those that have at least this share of the likeliest token's probability."""
+    presence_penalty: Penalty = 0.0
+    """This number is subtracted from the logit of each token that the answer already contains. The prompt
+    does not count."""
+    frequency_penalty: Penalty = 0.0
+    """This number is subtracted from the logit of a token once for each time that the answer already contains
+    the token. The prompt does not count."""
+    repetition_penalty: float = Field(1.0, ge=0.01, le=100, allow_inf_nan=False)
+    """The logit of each token that the prompt or the answer already contains is divided by this number if it
+    is positive, and multiplied by it if it is negative."""
+    logit_bias: Annotated[dict[TokenIdText, Bias], Field(max_length=1024)] = {}
+    """These numbers are added to the logits of these tokens. The names are token ids."""
+    bad_words: Annotated[list[ShortText], Field(max_length=64)] = []
+    """The answer contains none of these texts, neither at the start of a word nor behind a space. A text that
+    is written with other tokens than its usual ones is not recognised."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        """Take null for no value. A field without a default stays, so that its own error names it."""
+        if not isinstance(given, dict):
+            return given
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {name: value for name, value in given.items() if value is not None or name not in optional}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the schema with null as a further type of optional fields."""
+        schema = handler.resolve_ref_schema(handler(core))
+        null = {"type": "null"}
+        for name, field in schema["properties"].items():
+            if name not in schema.get("required", ()):
+                only = {key: field.pop(key) for key in field.keys() - ANNOTATIONS - {"anyOf"}}
+                kinds = field.pop("anyOf", None) or [only]
+                field["anyOf"] = [kind for kind in kinds if kind != null] + [null]
+        return schema
 
 
 #: The parameters that every engine supports. They are also those of a worker that does not publish any,

@@ -20,6 +20,7 @@ from tests.support.web.webstack import (
 from webapi.keys.keys import Keys
 from worker.jobs.events import Succeeded
 from worker.jobs.records import ModelCard
+from worker.jobs.sampling import SamplingParams
 from worker.jobs.specs import ChatJob
 
 USER = {"role": "user", "content": "Hi"}
@@ -52,6 +53,18 @@ SETTINGS = {"max_waiting": 2, "max_timeout_s": 60, "max_queue_limit_s": 600}
         ("seed", HELLO | {"seed": 2**63}),
         ("stop", HELLO | {"stop": ["a"] * 5}),
         ("stop.0", HELLO | {"stop": ""}),
+        ("top_k", HELLO | {"top_k": -2}),
+        ("min_p", HELLO | {"min_p": 1.1}),
+        ("presence_penalty", HELLO | {"presence_penalty": 2.1}),
+        ("repetition_penalty", HELLO | {"repetition_penalty": 0}),
+        ("logit_bias.a.[key]", HELLO | {"logit_bias": {"a": 1}}),
+        ("logit_bias.5", HELLO | {"logit_bias": {"5": 101}}),
+        ("stop_token_ids.0", HELLO | {"stop_token_ids": [-1]}),
+        ("bad_words.0", HELLO | {"bad_words": [""]}),
+        ("top_k", HELLO | {"top_k": 5}),
+        ("frequency_penalty", HELLO | {"frequency_penalty": 0.5}),
+        ("n", HELLO | {"n": 2}),
+        ("tools", HELLO | {"tools": [{"type": "function"}]}),
         ("timeout_s", HELLO | {"timeout_s": 0}),
         ("timeout_s", HELLO | {"timeout_s": float("inf")}),
         ("max_queue_s", HELLO | {"max_queue_s": -1}),
@@ -98,6 +111,20 @@ def test_submit_chat_names_parameter_that_the_engine_lacks(web: Web) -> None:
         assert (openai.status_code, error["code"], error["param"]) == (400, "invalid_input", "top_p")
     assert web.is_untouched()
     assert web.http.post("/v1/jobs/chat", json=asked).status_code == 202
+
+
+def test_submit_chat_takes_null_and_neutral_values_of_any_parameter(web: Web) -> None:
+    """The engine of tiny supports only the common parameters."""
+    nulls = dict.fromkeys(SamplingParams.model_fields.keys() | {"priority", "n", "tools", "response_format"})
+    neutral: dict[str, object] = {
+        "presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1, "logit_bias": {}, "top_k": -1,
+        "bad_words": [], "stop_token_ids": [], "min_p": 0, "n": 1, "tools": [], "logprobs": False,
+    }  # fmt: skip
+    for given in (nulls, neutral):
+        response = web.http.post("/v1/jobs/chat", json=HELLO | given)
+        assert response.status_code == 202, response.text
+        spec = web.ledger.get(response.json()["id"]).spec
+        assert spec == ChatJob.model_validate(HELLO | {"model": "tiny"})
 
 
 def test_submit_chat_huge_prompt_is_refused_without_a_count(web: Web) -> None:

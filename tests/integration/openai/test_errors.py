@@ -28,10 +28,10 @@ IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 #: Fields of vLLM and others that would change the answer.
 VLLM_FIELDS: dict[str, Any] = {
-    "top_k": 20, "min_p": 0.1, "stop_token_ids": [2], "guided_json": {"type": "object"}, "best_of": 2,
+    "guided_json": {"type": "object"}, "best_of": 2,
     "guided_regex": "a+", "guided_choice": ["a"], "guided_grammar": "a", "structured_outputs": {"json": {}},
-    "repetition_penalty": 1.1, "length_penalty": 0.5, "use_beam_search": True, "bad_words": ["a"],
-    "allowed_token_ids": [1], "skip_special_tokens": False, "include_stop_str_in_output": True, "echo": True,
+    "length_penalty": 0.5, "use_beam_search": True,
+    "allowed_token_ids": [1], "skip_special_tokens": False, "echo": True,
     "continue_final_message": True, "add_generation_prompt": False, "chat_template": "{{ 1 }}", "n": "2",
     "chat_template_kwargs": {"enable_thinking": False}, "truncate_prompt_tokens": 5, "return_token_ids": True,
     "prompt_logprobs": 1, "logits_processors": ["a"], "vllm_xargs": {"a": 1}, "json_schema": "{}",

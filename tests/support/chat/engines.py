@@ -59,6 +59,12 @@ def chat(
     return chat_request(id_, prompt, max_tokens, **{"temperature": 0.0, **options})
 
 
+def skip_unsupported(started: StartedEngine, *names: str) -> None:
+    """Skip the test if the engine does not support one of these sampling parameters."""
+    if lacking := set(names) - started.engine.supports:
+        pytest.skip(f"the engine does not support {', '.join(sorted(lacking))}")
+
+
 def encode(started: StartedEngine, text: str) -> list[int]:
     """Return the prompt of a chat with one message of the user."""
     return started.engine.prompt_template.encode([{"role": "user", "content": text}])

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 
 from tests.support.chat.byte_tokenizer import END, STOPS, TEXT, TOKENIZER
 from worker.chat.detokenizer import Detokenizer, StopStrings
+from worker.jobs.sampling import SamplingParams
 
 
 def pieces(ids: list[int], stop: list[str]) -> tuple[list[str], bool]:
-    detokenizer = Detokenizer(TOKENIZER, stop)
+    detokenizer = Detokenizer(TOKENIZER, SamplingParams.model_construct(stop=stop))
     texts = [detokenizer.push(token) for token in ids]
     return [*texts, detokenizer.finish()], detokenizer.stopped
 

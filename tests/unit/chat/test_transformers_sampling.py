@@ -12,7 +12,8 @@ from transformers.generation.logits_process import TopPLogitsWarper
 
 from tests.support.chat.requests import chat_request, with_sampling
 from worker.chat.transformers_engine.gumbel import gumbel_noise
-from worker.chat.transformers_engine.sampling import TopP, sampling_options, sampling_processors
+from worker.chat.transformers_engine.likely_tokens import TopP
+from worker.chat.transformers_engine.sampling import sampling_options, sampling_processors
 
 VOCABULARY = 8
 EOS = (0, 2)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from webapi.openai.request_fields import NUMBERS, UNSUPPORTED
+from webapi.openai.request_fields import NUMBERS
+from webapi.submission.neutral_fields import UNSUPPORTED
 from worker.jobs.specs import ChatJob
 
 PAGE = Path(__file__).parents[3] / "docs" / "openai-api.md"
@@ -19,5 +20,6 @@ def test_refused_fields_are_not_supported_ones() -> None:
 
 def test_numbers_are_all_number_fields() -> None:
     times = {"timeout_s", "max_queue_s"}
-    whole = {"max_tokens", "max_completion_tokens", "min_tokens", "seed", "priority"}
-    assert whole | times | {"temperature", "top_p"} == NUMBERS
+    whole = {"max_tokens", "max_completion_tokens", "min_tokens", "seed", "priority", "top_k"}
+    penalties = {"presence_penalty", "frequency_penalty", "repetition_penalty"}
+    assert whole | times | penalties | {"temperature", "top_p", "min_p"} == NUMBERS

@@ -51,9 +51,9 @@ class TransformersEngine:
     @property
     def supports(self) -> frozenset[str]:
         """The names of the sampling parameters that the engine obeys; known after `start`."""
-        from worker.chat.transformers_engine.sampling import SUPPORTED
+        from worker.chat.transformers_engine.sampling import SUPPORTED_ON_CPU, SUPPORTED_ON_CUDA
 
-        return SUPPORTED
+        return SUPPORTED_ON_CPU if self._device == "cpu" else SUPPORTED_ON_CUDA
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         """Load the model, warm up, then serve.
@@ -67,7 +67,7 @@ class TransformersEngine:
         files = self._loaded.files
         self.context_length = min(self.context_length, files.context_length)
         config = batching_config(self._device, self.slots, self.context_length)
-        self._manager = StepManager(self._loaded.model, config, self, files.eos_tokens)
+        self._manager = StepManager(self._loaded.model, config, self, files)
         self._manager.warmup()  # captures CUDA graphs, and does nothing on the CPU
         warmup = WarmUp()  # it raises a failure of the warm-up from this method
         self._on_step, self._on_broken = warmup.on_step, warmup.on_broken

@@ -19,6 +19,7 @@ from transformers.generation.continuous_batching.continuous_api import (
 )
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
+from worker.chat.checkpoint import ModelFiles
 from worker.chat.request_tracker import AdmittedRequest
 from worker.chat.transformers_engine.salted_cache import SaltedCache
 from worker.chat.transformers_engine.sampling import sampling_options, sampling_processors
@@ -64,7 +65,7 @@ class StepManager(ContinuousBatchingManager):
         model: PreTrainedModel,
         config: ContinuousBatchingConfig,
         listener: GenerationListener,
-        eos_tokens: frozenset[int],
+        files: ModelFiles,
     ) -> None:
         # transformers only warns about such a model. Its attention would see nothing of earlier steps.
         if not model._can_set_attn_implementation():
@@ -72,10 +73,11 @@ class StepManager(ContinuousBatchingManager):
             raise EngineFailed(f"transformers does not batch {name} continuously: try the engine vllm")
         greedy = GenerationConfig(do_sample=False)  # type: ignore[no-untyped-call]
         super().__init__(model, greedy, config)  # type: ignore[arg-type]  # its own protocol for models
-        self.logit_processor = sampling_processors(eos_tokens, model.device)
+        self.logit_processor = sampling_processors(files.eos_tokens, model.device)
         self.output_router = _StepRouter(listener)
         self._listener = listener
-        self._eos_tokens = sorted(eos_tokens)
+        self._eos_tokens = sorted(files.eos_tokens)
+        self._tokenizer = files.prompt_template.tokenizer
 
     @property
     def batch_tokens(self) -> int:
@@ -91,7 +93,7 @@ class StepManager(ContinuousBatchingManager):
             max_new_tokens=admitted.max_new_tokens,
             streaming=True,
             eos_token_id=[] if request.sampling.ignore_eos else self._eos_tokens,
-            **sampling_options(request, random_seed=secrets.randbits(63)),
+            **sampling_options(request, secrets.randbits(63), self._tokenizer),
         )
 
     def wake(self) -> None:

@@ -1,4 +1,4 @@
-"""Minimum length, temperature, top-p and seed per request, for transformers' continuous batching.
+"""The sampling parameters of each request, for transformers' continuous batching.
 
 Sampling uses the Gumbel-max trick (Gumbel 1954; Maddison, Tarlow and Minka, "A* Sampling", 2014): the argmax
 of logits plus independent Gumbel noise is a draw from softmax(logits). The engine takes the argmax of every
@@ -9,14 +9,13 @@ The processors subclass classes of transformers' continuous batching that are no
 """
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingLogitsProcessor,
     ContinuousBatchingLogitsProcessorList,
     ContinuousBatchingTemperatureLogitsWarper,
-    ContinuousBatchingTopPLogitsWarper,
 )
 from transformers.generation.continuous_batching.requests import FutureRequestState
 from transformers.generation.logits_process import (
@@ -27,37 +26,63 @@ from transformers.generation.logits_process import (
 
 from worker.chat.engine import GREEDY_BELOW, ChatRequest
 from worker.chat.transformers_engine.gumbel import GREEDY, gumbel_noise, noise_key
+from worker.chat.transformers_engine.likely_tokens import MinP, TopK, TopP, is_host
+from worker.chat.transformers_engine.token_rules import TokenRules, rules_of
 from worker.jobs.sampling import COMMON_PARAMETERS
 
-#: The sampling parameters that this engine obeys (`ChatEngine.supports`).
-SUPPORTED = COMMON_PARAMETERS
-#: On the CPU, top-p looks for the nucleus among this many of the likeliest tokens.
-HEAD_TOKENS = 1024
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+#: The sampling parameters that this engine obeys on CUDA (`ChatEngine.supports`). The others would need
+#: further processors in the captured graphs, or the tokens of a step that has not ended yet.
+SUPPORTED_ON_CUDA = COMMON_PARAMETERS | {"stop_token_ids", "include_stop_str_in_output"}
+#: The sampling parameters that this engine obeys on the CPU.
+SUPPORTED_ON_CPU = SUPPORTED_ON_CUDA | {
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "bad_words",
+}
 
 
-def sampling_options(request: ChatRequest, random_seed: int) -> dict[str, Any]:
+def sampling_options(
+    request: ChatRequest, random_seed: int, tokenizer: "Tokenizer | None" = None
+) -> dict[str, Any]:
     """Return the options of `add_request` that make the processors below sample as the request asks.
 
     Without the option "seed" a request is greedy. A request that samples but has no seed gets `random_seed`.
+    Only a request with `bad_words` needs the `tokenizer`.
     """
     given = request.sampling
-    length = {"eos_from": len(request.prompt) + given.min_tokens} if given.min_tokens else {}
+    options: dict[str, Any] = {}
+    if given.min_tokens:
+        options["eos_from"] = len(request.prompt) + given.min_tokens
+    if rules := rules_of(request, tokenizer):
+        options["rules"] = rules
     if given.temperature < GREEDY_BELOW:
-        return length
+        return options
     seed = random_seed if given.seed is None else given.seed
-    return length | {"temperature": given.temperature, "top_p": given.top_p, "seed": seed}
+    options |= {"temperature": given.temperature, "top_p": given.top_p, "seed": seed}
+    return options | {name: value for name in ("min_p", "top_k") if (value := getattr(given, name))}
 
 
 def sampling_processors(
     eos_tokens: Collection[int], device: torch.device | None = None
 ) -> ContinuousBatchingLogitsProcessorList:
-    """Make the processors, in this order: minimum length, temperature, top-p, noise.
+    """Make the processors, in this order: rules, minimum length, temperature, min-p, top-k, top-p, noise.
 
-    Each reads its arguments from the options of the request.
+    The order is that of vLLM. Each reads its arguments from the options of the request. On CUDA there are no
+    rules, no min-p and no top-k.
     """
+    cpu = device is None or device.type == "cpu"
     processors = [
+        *([TokenRules()] if cpu else []),
         MinLength(torch.tensor(sorted(eos_tokens), dtype=torch.int64, device=device)),
         ContinuousBatchingTemperatureLogitsWarper(TemperatureLogitsWarper(1.0)),
+        *([MinP(), TopK()] if cpu else []),
         TopP(TopPLogitsWarper(1.0)),
         GumbelNoise(),
     ]
@@ -93,49 +118,11 @@ class MinLength(ContinuousBatchingLogitsProcessor):
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
         """Return scores of shape (rows, vocabulary), with early end-of-sequence tokens at minus infinity."""
-        if self._idle and _is_host(scores):
+        if self._idle and is_host(scores):
             return scores
         early = tensor_arg[: scores.size(0)].unsqueeze(-1) != 0
         ends = scores[:, self._eos_tokens].masked_fill(early, -torch.inf)
         return scores.index_copy(1, self._eos_tokens, ends)
-
-
-class TopP(ContinuousBatchingTopPLogitsWarper):
-    """transformers' top-p processor with a faster way on the CPU.
-
-    transformers sorts the whole vocabulary of every row. For 16 rows of 49,152 tokens that takes 30 ms on the
-    CPU, a quarter of a step. This class takes 5 ms.
-    """
-
-    _idle = False
-
-    def prepare_tensor_args(self, requests_with_new_token: list[FutureRequestState]) -> torch.Tensor:
-        """Return the top-p of each row, shape (rows,), as the bits of a float32 in an int32."""
-        arguments = super().prepare_tensor_args(requests_with_new_token)
-        self._idle = bool((arguments.view(torch.float32) >= 1.0).all())
-        return arguments
-
-    def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
-        """Return scores of shape (rows, vocabulary), with tokens outside of the nucleus at minus infinity."""
-        if not _is_host(scores):
-            return super().__call__(scores, tensor_arg)
-        return scores if self._idle else self._by_head(scores, tensor_arg[: scores.size(0)])
-
-    def _by_head(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
-        """Look for the nucleus of each row among the likeliest `HEAD_TOKENS` tokens.
-
-        Rows with a larger nucleus go to transformers' own processor.
-        """
-        top_p = tensor_arg.view(torch.float32).unsqueeze(-1)
-        head = scores.topk(min(HEAD_TOKENS, scores.size(-1))).values
-        mass = (head - scores.logsumexp(-1, keepdim=True)).exp().cumsum(-1)
-        size = (mass < top_p).sum(-1, keepdim=True) + 1  # the nucleus ends with the token that reaches top_p
-        least = head.gather(-1, size.clamp(max=head.size(-1)) - 1).masked_fill(top_p >= 1.0, -torch.inf)
-        kept = scores.masked_fill(scores < least, -torch.inf)
-        large = ((size > head.size(-1)) & (top_p < 1.0)).squeeze(-1)
-        if large.any():
-            kept[large] = super().__call__(scores[large], tensor_arg[large])
-        return kept
 
 
 class GumbelNoise(ContinuousBatchingLogitsProcessor):
@@ -166,15 +153,7 @@ class GumbelNoise(ContinuousBatchingLogitsProcessor):
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
         """Return scores plus noise, shape (rows, vocabulary), float32."""
-        if self._idle and _is_host(scores):
+        if self._idle and is_host(scores):
             return scores
         keys = tensor_arg[: scores.size(0)].unsqueeze(-1)
         return torch.where(keys == GREEDY, scores, scores + gumbel_noise(keys, scores.size(-1)))
-
-
-def _is_host(scores: torch.Tensor) -> bool:
-    """Return True on the CPU, where a processor may skip idle work.
-
-    On CUDA it may not: a captured graph must be right for every later batch.
-    """
-    return scores.device.type == "cpu"
