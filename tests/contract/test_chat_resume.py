@@ -91,6 +91,19 @@ def test_resume_finds_stop_token_at_any_cut(started: StartedEngine, included: bo
     assert_resumes(started, chat(started, "a", **options))
 
 
+def test_resume_keeps_logprobs_at_any_cut(started: StartedEngine) -> None:
+    skip_unsupported(started, "logprobs", "top_logprobs")
+    request = chat(started, "a", logprobs=True, top_logprobs=2, temperature=0)
+    whole = undisturbed(started, request)
+    ids = started.recorder.ids("a")
+    rest = [replace(request, id=f"from {n}", generated_ids=ids[:n]) for n in range(0, len(ids), 4)]
+    for n, deltas in zip(range(0, len(ids), 4), started.run_requests(*rest).values(), strict=True):
+        for delta, other in zip(deltas, whole[n:], strict=True):
+            ((entry,), (same,)) = delta.logprobs, other.logprobs
+            assert entry["token"] == same["token"]
+            assert entry["logprob"] == pytest.approx(same["logprob"], abs=1e-2)
+
+
 @pytest.mark.long
 def test_resume_finds_stop_string_at_any_cut(started: StartedEngine) -> None:
     stop = text(undisturbed(started, chat(started, "a")))[9:34]

@@ -172,3 +172,27 @@ def test_stop_string_is_included_if_asked(started: StartedEngine) -> None:
     started.run_requests(chat(started, "b", stop=[stop], include_stop_str_in_output=True))
     assert started.recorder.text("b") == text[: text.find(stop) + len(stop)]
     assert started.recorder.ends("b")[0].finish_reason == "stop"
+
+
+def test_logprobs_are_those_of_the_model(started: StartedEngine, loaded: "LoadedModel") -> None:
+    """vLLM: the log-probabilities are "raw", before temperature, bias and penalties."""
+    skip_unsupported(started, "logprobs", "top_logprobs", "repetition_penalty")
+    some = chat(started, "some", logprobs=True, top_logprobs=3, repetition_penalty=1.4)
+    runs = started.run_requests(
+        some,
+        chat(started, "chosen", logprobs=True, temperature=2.0, seed=4),
+        chat(started, "none"),
+    )
+    assert [delta.logprobs for delta in runs["none"]] == [()] * 16
+    chosen = [each for delta in runs["chosen"] for each in delta.logprobs]
+    assert [each["top_logprobs"] for each in chosen] == [[]] * 16
+    answer = list(started.recorder.ids("some"))
+    entries = [each for delta in runs["some"] for each in delta.logprobs]
+    wanted = torch.tensor(logits_of(loaded, some, answer)).log_softmax(-1)
+    tokenizer = started.engine.prompt_template.tokenizer
+    for token, row, entry in zip(answer, wanted, entries, strict=True):
+        assert entry["token"] == tokenizer.decode([token], skip_special_tokens=False)
+        assert bytes(entry["bytes"]).decode() == entry["token"]
+        assert entry["logprob"] == pytest.approx(float(row[token]), abs=TOLERANCE)
+        top = [each["logprob"] for each in entry["top_logprobs"]]
+        assert top == pytest.approx(row.topk(3).values.tolist(), abs=TOLERANCE)

@@ -24,6 +24,7 @@ from worker.jobs.events import LoggedEvent
 from worker.jobs.ids import new_job_id
 from worker.jobs.kinds import KINDS
 from worker.jobs.ledger.ledger import IdempotencyKey
+from worker.jobs.logprobs import TokenLogprob
 from worker.jobs.specs import ChatJob, JobSpec
 
 __all__ = ["JOB", "JOB_HEADER", "SUBMIT_ERRORS", "routes", "submit_named"]
@@ -66,9 +67,17 @@ def complete() -> ResponseReturnValue:
         response = _stream(builder, with_comments(events, silence_s))
         response.call_on_close(events.close)
     else:
-        end = next((event for event in events if event and event.terminal), None)
+        logprobs: list[TokenLogprob] = []
+        end = None
+        for event in events:
+            if event and event.terminal:
+                end = event
+                break
+            if event and parsed.job.logprobs:
+                logprobs += event.data.get("logprobs", ())
         if end and end.type == "succeeded":
-            response = Response(builder.completion(end).model_dump_json(), mimetype="application/json")
+            completion = builder.completion(end, logprobs if parsed.job.logprobs else None)
+            response = Response(completion.model_dump_json(), mimetype="application/json")
         else:
             response = _error_response(end)
     response.headers[JOB_HEADER] = job_id

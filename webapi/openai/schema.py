@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, Va
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # before Python 3.12 pydantic does not accept typing.TypedDict
 
+from worker.jobs.logprobs import TokenLogprob
 from worker.jobs.specs import Text
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "ChatCompletionChunk",
     "ChatCompletionRequest",
     "Choice",
+    "ChoiceLogprobs",
     "ChunkChoice",
     "ChunkDelta",
     "ChunkWithUsage",
@@ -119,12 +121,19 @@ class AssistantMessage(BaseModel):
     refusal: None = None
 
 
+class ChoiceLogprobs(BaseModel):
+    """The log-probabilities of the tokens of a text. The tokens may divide its characters."""
+
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
 class Choice(BaseModel):
     """The answer and the reason for its end. A completion has exactly one choice."""
 
     index: Literal[0] = 0
     message: AssistantMessage
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: str
 
 
@@ -153,7 +162,7 @@ class ChunkChoice(BaseModel):
 
     index: Literal[0] = 0
     delta: ChunkDelta
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: str | None = None
 
 

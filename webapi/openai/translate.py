@@ -15,6 +15,7 @@ from webapi.openai.schema import (
     ChatCompletionChunk,
     ChatCompletionRequest,
     Choice,
+    ChoiceLogprobs,
     ChunkChoice,
     ChunkDelta,
     ChunkWithUsage,
@@ -22,6 +23,7 @@ from webapi.openai.schema import (
 )
 from worker.jobs.errors import InvalidInput
 from worker.jobs.events import LoggedEvent
+from worker.jobs.logprobs import TokenLogprob
 from worker.jobs.sampling import TO_CONTEXT_END
 from worker.jobs.specs import ChatJob, validate
 
@@ -107,11 +109,17 @@ class CompletionBuilder:
         }
         self._include_usage = include_usage
 
-    def completion(self, succeeded: LoggedEvent) -> ChatCompletion:
-        """Return the complete answer, from the job's event `succeeded`."""
+    def completion(
+        self, succeeded: LoggedEvent, logprobs: list[TokenLogprob] | None = None
+    ) -> ChatCompletion:
+        """Return the complete answer, from the job's event `succeeded` and the `logprobs` of its tokens."""
         data = succeeded.data
         message = AssistantMessage(content=data["result"]["text"])
-        choice = Choice(message=message, finish_reason=data["result"]["finish_reason"])
+        choice = Choice(
+            message=message,
+            logprobs=None if logprobs is None else ChoiceLogprobs(content=logprobs),
+            finish_reason=data["result"]["finish_reason"],
+        )
         return ChatCompletion(**self._common_fields, choices=[choice], usage=Usage(**data["usage"]))
 
     def stream(self, events: Iterable[LoggedEvent | str]) -> Iterator[str]:
@@ -127,10 +135,9 @@ class CompletionBuilder:
                 yield self._last_chunks(event, first)
                 return
             elif event.type == "token":
-                text = event.data["text"]
-                yield self._chunk(
-                    ChunkDelta(role="assistant", content=text) if first else ChunkDelta(content=text)
-                )
+                text, logprobs = event.data["text"], event.data.get("logprobs")
+                delta = ChunkDelta(role="assistant", content=text) if first else ChunkDelta(content=text)
+                yield self._chunk(delta, logprobs=logprobs)
                 first = False
         yield self._error(None)
 
@@ -150,9 +157,15 @@ class CompletionBuilder:
         why = failure(terminal_event)
         return _sse(error_document(why.status, why.code, why.message)) + DONE
 
-    def _chunk(self, delta: ChunkDelta, finish_reason: str | None = None) -> str:
+    def _chunk(
+        self,
+        delta: ChunkDelta,
+        finish_reason: str | None = None,
+        logprobs: list[TokenLogprob] | None = None,
+    ) -> str:
         document = ChunkWithUsage if self._include_usage else ChatCompletionChunk
-        choice = ChunkChoice(delta=delta, finish_reason=finish_reason)
+        content = ChoiceLogprobs(content=logprobs) if logprobs else None
+        choice = ChunkChoice(delta=delta, logprobs=content, finish_reason=finish_reason)
         return _sse(document(**self._common_fields, choices=[choice]))
 
 

@@ -15,8 +15,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
     "use_beam_search": (False,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "prompt_logprobs": (0,),
     "return_token_ids": (False,),
     "return_tokens_as_token_ids": (False,),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from worker.jobs.errors import JobFailed
+from worker.jobs.logprobs import TokenLogprob
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.sampling import SamplingParams
 
@@ -39,6 +40,17 @@ class ChatRequest:
     cache_salt: str = ""
 
 
+class Candidates(NamedTuple):
+    """The chosen token and the likeliest tokens of its place, with the model's natural log-probabilities.
+
+    The chosen token is the first one, and may occur again among the likeliest ones. The log-probabilities
+    are those before temperature, bias and penalties.
+    """
+
+    ids: Sequence[int]
+    logprobs: Sequence[float]
+
+
 class Delta(NamedTuple):  # one is made for each token, and a frozen dataclass takes three times as long
     """The addition of one step to the answer of one request.
 
@@ -50,6 +62,7 @@ class Delta(NamedTuple):  # one is made for each token, and a frozen dataclass t
     - `finish_reason`: set in the last delta of a request, and only there.
     - `error`: the cause if `finish_reason` is "error". `EngineDied` means that the engine failed and the
       request itself is sound.
+    - `logprobs`: the log-probabilities of all new tokens if the request asks for them.
     """
 
     id: str
@@ -57,6 +70,7 @@ class Delta(NamedTuple):  # one is made for each token, and a frozen dataclass t
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None = None
     error: JobFailed | None = None
+    logprobs: Sequence[TokenLogprob] = ()
 
 
 #: The engine's thread calls it once per step with the deltas of all requests. It must not block or raise.

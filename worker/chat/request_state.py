@@ -5,7 +5,8 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from worker.chat.detokenizer import Detokenizer
-from worker.chat.engine import ChatRequest, Delta, FinishReason
+from worker.chat.engine import Candidates, ChatRequest, Delta, FinishReason
+from worker.chat.logprobs import describe
 from worker.jobs.errors import JobFailed
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class RequestState:
     def __init__(self, request: ChatRequest, tokenizer: "Tokenizer", eos_tokens: AbstractSet[int]) -> None:
         self.request = request
         self.tokens_read = 0
+        self._tokenizer = tokenizer
         self._eos_tokens = eos_tokens
         self._last = request.generated_ids[-1] if request.generated_ids else None
         self._detokenizer = Detokenizer(tokenizer, request.sampling)
@@ -28,11 +30,14 @@ class RequestState:
             # The earlier attempt emitted the text that this returns, and held back what is held back here.
             self._detokenizer.push(token)
 
-    def add_tokens(self, tokens: Sequence[int], complete: bool) -> Delta:
+    def add_tokens(
+        self, tokens: Sequence[int], complete: bool, candidates: Sequence[Candidates] = ()
+    ) -> Delta:
         """Append the engine's new tokens and return the delta that they make.
 
         The delta has a finish reason if the engine says that the answer is `complete`, or if a stop string
-        or a stop token ends it. Later tokens are not read.
+        or a stop token ends it. Later tokens are not read. `candidates` are those of each token if the
+        request asks for log-probabilities.
         """
         text, taken, reason = "", 0, None
         for token in tokens:
@@ -45,7 +50,9 @@ class RequestState:
         if complete or self._detokenizer.stopped:
             text += self._detokenizer.finish()
             reason = self._finish_reason()
-        return Delta(self.request.id, text, tuple(tokens[:taken]), reason)
+        top = self.request.sampling.top_logprobs
+        logprobs = [describe(each, top, self._tokenizer) for each in candidates[:taken]]
+        return Delta(self.request.id, text, tuple(tokens[:taken]), reason, logprobs=logprobs or ())
 
     def error_delta(self, error: JobFailed) -> Delta:
         """Return the last delta of a request that failed with `error`."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from worker.chat.engine import ChatRequest, Delta
+from worker.chat.engine import Candidates, ChatRequest, Delta
 from worker.chat.request_state import RequestState
 from worker.jobs.errors import EngineDied, EngineFailed, JobFailed
 
@@ -95,14 +95,19 @@ class RequestTracker:
         return self._running.get(key)
 
     def add_tokens(
-        self, key: str, state: RequestState, tokens: Sequence[int], complete: bool
+        self,
+        key: str,
+        state: RequestState,
+        tokens: Sequence[int],
+        complete: bool,
+        candidates: Sequence[Candidates] = (),
     ) -> Delta | None:
         """Add a step's tokens to a request (`RequestState.add_tokens`); None if it ended meanwhile.
 
         If the tokens cannot be decoded, the request ends with `EngineFailed`.
         """
         try:
-            delta = state.add_tokens(tokens, complete)
+            delta = state.add_tokens(tokens, complete, candidates)
         except Exception as error:  # tokenizers' DecodeStream may raise; other requests must not fail with it
             delta = state.error_delta(EngineFailed(f"the answer cannot be decoded: {error}"))
         if delta.finish_reason:

@@ -8,6 +8,7 @@ from worker.chat.engine import Delta
 from worker.jobs.errors import EngineFailed
 from worker.jobs.events import Canceled, Event, Failed, Succeeded, Token
 from worker.jobs.ledger.appends import Append, Reply
+from worker.jobs.logprobs import TokenLogprob
 from worker.runs.run import Run
 
 __all__ = ["Transcript"]
@@ -29,6 +30,7 @@ class Transcript:
         self._logged_tokens = tokens
         #: Ids of the tokens whose text the engine still holds back.
         self._held_back_ids: list[int] = []
+        self._held_back_logprobs: list[TokenLogprob] = []
         self._streaming = False
         self._deltas: deque[Delta] = deque()
 
@@ -51,19 +53,23 @@ class Transcript:
         Text that the engine still holds back makes no event yet. Its tokens count as progress.
         """
         text, events, ids, delta = "", list[Event](), list[int](), None
+        logprobs: list[TokenLogprob] = []
         # To the last delta: the outbox is not notified of a delta that joins others here (`newly_pending`).
         while self._deltas:
             delta = self._deltas.popleft()
             self._held_back_ids += delta.token_ids
+            self._held_back_logprobs += delta.logprobs
             if delta.text:
                 text += delta.text
                 ids += self._held_back_ids
-                self._held_back_ids = []
+                logprobs += self._held_back_logprobs
+                self._held_back_ids, self._held_back_logprobs = [], []
         if delta is None:
             return []
         if text:
             self._texts.append(text)
-            events.append(Token(text, self._logged_tokens, len(ids), " ".join(map(str, ids))))
+            resume = " ".join(map(str, ids))
+            events.append(Token(text, self._logged_tokens, len(ids), resume, logprobs or None))
             self._logged_tokens += len(ids)
         fields: dict[str, Any] = {"done": self._tokens}
         if delta.finish_reason:

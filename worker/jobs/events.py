@@ -10,6 +10,8 @@ from pydantic import Field, TypeAdapter
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticSerializationError
 
+from worker.jobs.logprobs import TokenLogprob
+
 __all__ = [
     "EVENTS",
     "TERMINAL",
@@ -107,6 +109,10 @@ class Token(Event):
     #: The token ids, separated by spaces. The text can lag behind them: half a character and the start of a
     #: stop string are held back until they are decided.
     resume: Annotated[str, Field(exclude=True)] = ""
+    #: The log-probabilities of the tokens, if the job asks for them.
+    logprobs: Annotated[
+        list[TokenLogprob] | SkipJsonSchema[None], Field(exclude_if=lambda logprobs: logprobs is None)
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

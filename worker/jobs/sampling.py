@@ -11,10 +11,12 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     StringConstraints,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 __all__ = ["COMMON_PARAMETERS", "TO_CONTEXT_END", "SamplingParams", "unsupported"]
 
@@ -91,6 +93,18 @@ class SamplingParams(BaseModel):
     bad_words: Annotated[list[ShortText], Field(max_length=64)] = []
     """The answer contains none of these texts, neither at the start of a word nor behind a space. A text that
     is written with other tokens than its usual ones is not recognised."""
+
+    logprobs: bool = False
+    """With true, the answer's `token` events have the log-probabilities of its tokens."""
+    top_logprobs: int = Field(0, ge=0, le=20)
+    """With `logprobs`: the events also have this many of the likeliest tokens at each place."""
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _with_logprobs(cls, top: int, fields: ValidationInfo) -> int:
+        if top and not fields.data.get("logprobs"):
+            raise PydanticCustomError("logprobs", "top_logprobs needs logprobs to be true")
+        return top
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from worker.chat.detokenizer import StopStrings
 from worker.chat.engine import ChatRequest, Delta, FinishReason, OnBroken, OnStep
 from worker.jobs.errors import EngineDied, EngineFailed
+from worker.jobs.logprobs import TokenLogprob
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.sampling import COMMON_PARAMETERS
 
@@ -25,6 +26,11 @@ class _Running:
     words: Sequence[str]
     stop: StopStrings
     next: int
+
+
+def _logprobs(request: ChatRequest, word: str) -> list[TokenLogprob]:
+    entry: TokenLogprob = {"token": word, "logprob": -0.5, "bytes": list(word.encode()), "top_logprobs": []}
+    return [entry] if request.sampling.logprobs else []
 
 
 class FakeEngine:
@@ -139,10 +145,11 @@ class FakeEngine:
         text = word if early else running.stop.push(word)
         ended = token >= len(running.words) and not early and not request.sampling.ignore_eos
         if not (ended or running.stop.found) and running.next < self._limit(request):
-            return Delta(request.id, text, (token,))
+            return Delta(request.id, text, (token,), logprobs=_logprobs(request, word))
         del self._running[request.id]
         reason: FinishReason = "stop" if ended or running.stop.found else "length"
-        return Delta(request.id, text + running.stop.finish(), (token,), reason)
+        last = text + running.stop.finish()
+        return Delta(request.id, last, (token,), reason, logprobs=_logprobs(request, word))
 
     def _end(self, reason: str) -> None:
         error = EngineDied(reason)

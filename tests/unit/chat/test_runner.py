@@ -89,6 +89,23 @@ def test_chat_runner_logs_tokens_result_and_usage(ledger: Ledger) -> None:
     assert sum(count for _, count, _ in logged_tokens(ledger, "a")) == 4
 
 
+def test_chat_runner_logs_logprobs_with_the_text_of_their_tokens(ledger: Ledger) -> None:
+    """The stop string holds back the text of "three", and its token is logged with it."""
+    submit(ledger, "a", logprobs=True, stop=["three five"])
+    submit(ledger, "b")
+    engine = FakeEngine(WORDS, step_s=0.001)
+    engine.supports = COMMON_PARAMETERS | {"logprobs"}
+    with running(ledger, engine) as (runner, outbox):
+        for name in "ab":
+            runner.run_job(claim(ledger, outbox, name))
+    events = [event.data for event in ledger.events("a") if event.type == "token"]
+    for event in events:
+        assert "".join(entry["token"] for entry in event["logprobs"]) == event["text"]
+        assert len(event["logprobs"]) == event["count"]
+    assert "".join(event["text"] for event in events) == "one two three four"
+    assert not [event for event in ledger.events("b") if "logprobs" in event.data]
+
+
 @contextmanager
 def stepping(
     ledger: Ledger, *names: str, outbox: Outbox | None = None

@@ -137,7 +137,10 @@ class TransformersEngine:
             delta = self._tracker.fail_request(output.request_id, EngineFailed(output.error))
         elif state is not None:
             tokens = output.generated_tokens[state.tokens_read :]
-            delta = self._tracker.add_tokens(output.request_id, state, tokens, output.is_finished())
+            candidates = self._manager.take_candidates(output.request_id, tokens)
+            delta = self._tracker.add_tokens(
+                output.request_id, state, tokens, output.is_finished(), candidates
+            )
         if (delta is None or delta.finish_reason) and not output.is_finished():
             # The request has ended for us but still runs in transformers. It met a stop string, or ran one
             # step longer than its end, or was canceled before transformers had it.

@@ -20,7 +20,9 @@ from transformers.generation.continuous_batching.continuous_api import (
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
 from worker.chat.checkpoint import ModelFiles
+from worker.chat.engine import Candidates
 from worker.chat.request_tracker import AdmittedRequest
+from worker.chat.transformers_engine.raw_logprobs import RawLogprobs
 from worker.chat.transformers_engine.salted_cache import SaltedCache
 from worker.chat.transformers_engine.sampling import sampling_options, sampling_processors
 from worker.devices import memory
@@ -73,7 +75,8 @@ class StepManager(ContinuousBatchingManager):
             raise EngineFailed(f"transformers does not batch {name} continuously: try the engine vllm")
         greedy = GenerationConfig(do_sample=False)  # type: ignore[no-untyped-call]
         super().__init__(model, greedy, config)  # type: ignore[arg-type]  # its own protocol for models
-        self.logit_processor = sampling_processors(files.eos_tokens, model.device)
+        self._raw_logprobs = RawLogprobs()
+        self.logit_processor = sampling_processors(files.eos_tokens, model.device, self._raw_logprobs)
         self.output_router = _StepRouter(listener)
         self._listener = listener
         self._eos_tokens = sorted(files.eos_tokens)
@@ -95,6 +98,12 @@ class StepManager(ContinuousBatchingManager):
             eos_token_id=[] if request.sampling.ignore_eos else self._eos_tokens,
             **sampling_options(request, secrets.randbits(63), self._tokenizer),
         )
+
+    def take_candidates(self, key: str, tokens: Sequence[int]) -> Sequence[Candidates]:
+        """Return the candidates of the new token of a request; none if it asks for none."""
+        if len(tokens) != 1 or (found := self._raw_logprobs.take(key, tokens[0])) is None:
+            return ()
+        return [found]
 
     def wake(self) -> None:
         """Wake the thread if it waits for work."""

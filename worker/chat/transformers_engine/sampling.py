@@ -27,6 +27,7 @@ from transformers.generation.logits_process import (
 from worker.chat.engine import GREEDY_BELOW, ChatRequest
 from worker.chat.transformers_engine.gumbel import GREEDY, gumbel_noise, noise_key
 from worker.chat.transformers_engine.likely_tokens import MinP, TopK, TopP, is_host
+from worker.chat.transformers_engine.raw_logprobs import RawLogprobs
 from worker.chat.transformers_engine.token_rules import TokenRules, rules_of
 from worker.jobs.sampling import COMMON_PARAMETERS
 
@@ -45,6 +46,8 @@ SUPPORTED_ON_CPU = SUPPORTED_ON_CUDA | {
     "repetition_penalty",
     "logit_bias",
     "bad_words",
+    "logprobs",
+    "top_logprobs",
 }
 
 
@@ -62,6 +65,8 @@ def sampling_options(
         options["eos_from"] = len(request.prompt) + given.min_tokens
     if rules := rules_of(request, tokenizer):
         options["rules"] = rules
+    if given.logprobs:
+        options["top_logprobs"] = given.top_logprobs
     if given.temperature < GREEDY_BELOW:
         return options
     seed = random_seed if given.seed is None else given.seed
@@ -70,16 +75,17 @@ def sampling_options(
 
 
 def sampling_processors(
-    eos_tokens: Collection[int], device: torch.device | None = None
+    eos_tokens: Collection[int],
+    device: torch.device | None = None,
+    raw_logprobs: RawLogprobs | None = None,
 ) -> ContinuousBatchingLogitsProcessorList:
-    """Make the processors, in this order: rules, minimum length, temperature, min-p, top-k, top-p, noise.
+    """Make the processors, which read their arguments from the options of each request.
 
-    The order is that of vLLM. Each reads its arguments from the options of the request. On CUDA there are no
-    rules, no min-p and no top-k.
+    Their order is that of vLLM. On CUDA there are no log-probabilities, no rules, no min-p and no top-k.
     """
     cpu = device is None or device.type == "cpu"
     processors = [
-        *([TokenRules()] if cpu else []),
+        *([raw_logprobs or RawLogprobs(), TokenRules()] if cpu else []),
         MinLength(torch.tensor(sorted(eos_tokens), dtype=torch.int64, device=device)),
         ContinuousBatchingTemperatureLogitsWarper(TemperatureLogitsWarper(1.0)),
         *([MinP(), TopK()] if cpu else []),

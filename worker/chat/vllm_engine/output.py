@@ -16,7 +16,9 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput
 from vllm.v1.executor import Executor
+from vllm.v1.outputs import LogprobsLists
 
+from worker.chat.engine import Candidates
 from worker.jobs.errors import EngineFailed
 
 
@@ -24,12 +26,14 @@ class StepOutput(NamedTuple):
     """The new tokens of one request in one step.
 
     `finished` is True if no more tokens follow, and `failed` if the cause is an error inside vLLM.
+    `candidates` are those of each token, if the request asks for log-probabilities.
     """
 
     key: str
     tokens: Sequence[int]
     finished: bool
     failed: bool
+    candidates: Sequence[Candidates] = ()
 
 
 class StepOutputListener(Protocol):
@@ -81,11 +85,21 @@ class StepOutputProcessor(OutputProcessor):  # type: ignore[misc]  # vLLM is not
 
     def _step_output(self, key: str, output: EngineCoreOutput) -> StepOutput:
         reason = output.finish_reason
+        candidates = _candidates(output.new_logprobs) if output.new_logprobs else ()
         if reason is None:
-            return StepOutput(key, output.new_token_ids, False, False)
+            return StepOutput(key, output.new_token_ids, False, False, candidates)
         del self._keys[output.request_id], self._ids[key]
         failed = reason in (FinishReason.ABORT, FinishReason.ERROR)
-        return StepOutput(key, output.new_token_ids, True, failed)
+        return StepOutput(key, output.new_token_ids, True, failed, candidates)
+
+
+def _candidates(logprobs: LogprobsLists) -> Sequence[Candidates]:
+    """Return the candidates of each token. vLLM puts the chosen token in front of the likeliest ones.
+
+    There may be more of these than the request has asked for, as another request of the batch has.
+    """
+    tokens = zip(logprobs.logprob_token_ids, logprobs.logprobs, strict=True)
+    return [Candidates(ids.tolist(), values.tolist()) for ids, values in tokens]
 
 
 def start_llm(config: VllmConfig, listener: StepOutputListener) -> AsyncLLM:

@@ -61,4 +61,4 @@ class StepReporter:
             return None
         if output.failed:
             return self._tracker.fail_request(output.key, EngineFailed("vLLM aborted this chat"))
-        return self._tracker.add_tokens(output.key, state, output.tokens, output.finished)
+        return self._tracker.add_tokens(output.key, state, output.tokens, output.finished, output.candidates)

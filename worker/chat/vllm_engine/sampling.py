@@ -19,6 +19,8 @@ SUPPORTED = COMMON_PARAMETERS | {
     "logit_bias",
     "stop_token_ids",
     "include_stop_str_in_output",
+    "logprobs",
+    "top_logprobs",
 }
 #: vLLM takes the seed -1 as "no seed". A request with that seed gets the other one instead.
 NO_SEED, REPLACEMENT_SEED = -1, 2**63 - 1
@@ -40,6 +42,7 @@ def sampling_params(admitted: AdmittedRequest, eos_tokens: AbstractSet[int]) -> 
         repetition_penalty=given.repetition_penalty,
         logit_bias={int(token): bias for token, bias in given.logit_bias.items()} or None,
         seed=REPLACEMENT_SEED if given.seed == NO_SEED else given.seed,
+        logprobs=given.top_logprobs if given.logprobs else None,
         max_tokens=max_tokens,
         min_tokens=min(max_tokens, max(0, given.min_tokens - len(admitted.request.generated_ids))),
         ignore_eos=given.ignore_eos,
