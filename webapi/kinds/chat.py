@@ -1,7 +1,7 @@
 """Chats as the API sees them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from webapi.auth import access
@@ -19,11 +19,14 @@ __all__ = ["admit", "result"]
 def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable[[], None]) -> None:
     """Raise an error if the model cannot take the chat (`ApiKind.admit`).
 
-    It is `InvalidInput` if the model's engine does not support one of the sampling parameters, and
-    `PromptTooLong` if the conversation does not fit into the model's context.
+    It is `InvalidInput` if the model's engine does not support one of the sampling parameters, or if the
+    model lacks a token of `logit_bias`. It is `PromptTooLong` if the conversation does not fit into the
+    model's context.
     """
     for name in unsupported(spec, card.supports):
         raise InvalidInput(name, f"{name} is not supported by the engine of {card.name}")
+    if spec.logit_bias:
+        _check_bias(spec.logit_bias, backend.token_counter.vocabulary(card))
     if not backend.token_counter.is_short(spec.messages):
         check_room()
     context = math.inf if card.context_length is None else card.context_length
@@ -33,6 +36,12 @@ def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable
         raise PromptTooLong("messages", f"the prompt has at least {tokens} tokens {room}")
     if (tokens := backend.token_counter.count(card, spec.messages, access.owner())) >= context:
         raise PromptTooLong("messages", f"the prompt has {tokens} tokens {room}")
+
+
+def _check_bias(bias: Mapping[str, float], vocabulary: int) -> None:
+    for token in bias:
+        if int(token) >= vocabulary:
+            raise InvalidInput("logit_bias", f"the model has no token {token}, only 0 to {vocabulary - 1}")
 
 
 def result(record: Record) -> dict[str, Any]:

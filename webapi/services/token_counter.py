@@ -60,6 +60,10 @@ class TokenCounter:
         with self._turns.setdefault(owner, BoundedSemaphore(1)), self._threads:
             return int(get_hub().threadpool.apply(encode))
 
+    def vocabulary(self, card: ModelCard) -> int:
+        """Return the number of the model's tokens. Raises `NotReady` as `count` does."""
+        return int(self._template(card).tokenizer.get_vocab_size())
+
     def prepare(self, card: ModelCard) -> None:
         """Load the model's template and parse its tokenizer, so that the first count need not."""
         template = self._template(card)  # read here: this socket is gevent's, and works in no other thread

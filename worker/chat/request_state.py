@@ -51,8 +51,8 @@ class RequestState:
             text += self._detokenizer.finish()
             reason = self._finish_reason()
         top = self.request.sampling.top_logprobs
-        logprobs = [describe(each, top, self._tokenizer) for each in candidates[:taken]]
-        return Delta(self.request.id, text, tuple(tokens[:taken]), reason, logprobs=logprobs or ())
+        logprobs = [describe(each, top, self._tokenizer) for each in candidates[:taken]] if candidates else ()
+        return Delta(self.request.id, text, tuple(tokens[:taken]), reason, logprobs=logprobs)
 
     def error_delta(self, error: JobFailed) -> Delta:
         """Return the last delta of a request that failed with `error`."""

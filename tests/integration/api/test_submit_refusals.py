@@ -113,6 +113,20 @@ def test_submit_chat_names_parameter_that_the_engine_lacks(web: Web) -> None:
     assert web.http.post("/v1/jobs/chat", json=asked).status_code == 202
 
 
+def test_submit_chat_refuses_bias_of_token_that_the_model_lacks(web: Web) -> None:
+    every = tuple(SamplingParams.model_fields)
+    web.registry.publish_model(
+        ModelCard("able", "chat", "chat.able", CONTEXT_LENGTH, digest="1", sampling=every),
+        tiny_template().to_json(),
+    )
+    size = tiny_template().tokenizer.get_vocab_size()
+    asked = HELLO | {"model": "able"}
+    response = web.http.post("/v1/jobs/chat", json=asked | {"logit_bias": {"0": 1, str(size): 1}})
+    detail = assert_refused(web, response, 422, "logit_bias")
+    assert detail == f"the model has no token {size}, only 0 to {size - 1}"
+    assert web.http.post("/v1/jobs/chat", json=asked | {"logit_bias": {str(size - 1): 1}}).status_code == 202
+
+
 def test_submit_chat_takes_null_and_neutral_values_of_any_parameter(web: Web) -> None:
     """The engine of tiny supports only the common parameters."""
     nulls = dict.fromkeys(SamplingParams.model_fields.keys() | {"priority", "n", "tools", "response_format"})
