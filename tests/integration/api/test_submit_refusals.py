@@ -63,6 +63,8 @@ SETTINGS = {"max_waiting": 2, "max_timeout_s": 60, "max_queue_limit_s": 600}
         ("bad_words.0", HELLO | {"bad_words": [""]}),
         ("top_k", HELLO | {"top_k": 5}),
         ("frequency_penalty", HELLO | {"frequency_penalty": 0.5}),
+        ("top_logprobs", HELLO | {"top_logprobs": 3}),
+        ("top_logprobs", HELLO | {"logprobs": True, "top_logprobs": 21}),
         ("n", HELLO | {"n": 2}),
         ("tools", HELLO | {"tools": [{"type": "function"}]}),
         ("timeout_s", HELLO | {"timeout_s": 0}),

@@ -33,6 +33,18 @@ def test_detokenizer_pieces_join_to_text_before_stop_string(text: str, stop: lis
     assert "".join(said) == up_to(whole, stop)
 
 
+@given(TEXT, STOPS)
+@settings(deadline=None)
+def test_detokenizer_includes_stop_string_if_asked(text: str, stop: list[str]) -> None:
+    ids = TOKENIZER.encode(text).ids
+    detokenizer = Detokenizer(
+        TOKENIZER, SamplingParams.model_construct(stop=stop, include_stop_str_in_output=True)
+    )
+    said = "".join(map(detokenizer.push, ids)) + detokenizer.finish()
+    ends = [text.find(each) + len(each) for each in stop if each in text]
+    assert said == text[: min(ends, default=None)]
+
+
 @given(TEXT, st.data())
 @settings(deadline=None)
 def test_detokenizer_emits_whole_characters_of_cut_answer(text: str, data: st.DataObject) -> None:

@@ -66,6 +66,16 @@ def test_sampling_top_p_keeps_likeliest_in_proportion() -> None:
     assert set(draw([(options(top_p=1e-9, seed=seed), 5) for seed in range(100)])) == {0}
 
 
+@pytest.mark.parametrize("given", [{"top_k": 3}, {"min_p": 0.3}, {"top_k": 3, "min_p": 0.01, "top_p": 0.99}])
+def test_sampling_keeps_likeliest_in_proportion(given: dict[str, float]) -> None:
+    """Each keeps three tokens. Their logits are up to 1 below the largest one, and log(0.3) is -1.2."""
+    kept = LOGITS.softmax(-1) * torch.tensor([1.0] * 3 + [0.0] * 5)
+    requests = [with_sampling(chat_request("a", [1], 1), seed=seed, **given) for seed in range(20_000)]
+    tokens = draw([(sampling_options(request, random_seed=77), 5) for request in requests])
+    assert chi_square(tokens, kept / kept.sum()) < CHI_SQUARE_7
+    assert draw([({}, 1), (sampling_options(requests[0], 77), 5), ({}, 1)]) == [0, tokens[0], 0]
+
+
 @pytest.mark.parametrize("spread", [0.01, 0.5, 3.0, 20.0])
 def test_top_p_on_cpu_keeps_same_tokens_as_transformers(spread: float) -> None:
     scores = torch.randn(6, 5000, generator=torch.Generator().manual_seed(0)) * spread

@@ -15,6 +15,21 @@ def test_sampling_params_are_described() -> None:
     assert properties.items() <= ChatJob.model_json_schema()["properties"].items()
 
 
+def test_sampling_params_take_null_for_no_value() -> None:
+    nulls = dict.fromkeys(SamplingParams.model_fields)
+    assert SamplingParams.model_validate(nulls) == SamplingParams()
+    schemas = SamplingParams.model_json_schema()["properties"].values()
+    assert all({"type": "null"} in schema["anyOf"] for schema in schemas)
+
+
+def test_neutral_values_ask_for_nothing() -> None:
+    neutral = {
+        "presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1, "logit_bias": {}, "top_k": -1,
+        "min_p": 0, "bad_words": [], "stop_token_ids": [], "logprobs": False, "top_logprobs": 0,
+    }  # fmt: skip
+    assert unsupported(SamplingParams.model_validate(neutral), COMMON_PARAMETERS) == []
+
+
 @pytest.mark.parametrize(
     ("given", "names"),
     [({}, []), ({"top_p": 1.0, "seed": 4}, []), ({"top_p": 0.5, "stop": "a", "seed": 4}, ["top_p", "stop"])],
