@@ -25,10 +25,11 @@ from transformers.generation.logits_process import (
 )
 
 from worker.chat.engine import GREEDY_BELOW, ChatRequest
+from worker.chat.token_rules import rules_of
 from worker.chat.transformers_engine.gumbel import GREEDY, gumbel_noise, noise_key
 from worker.chat.transformers_engine.likely_tokens import MinP, TopK, TopP, is_host
 from worker.chat.transformers_engine.raw_logprobs import RawLogprobs
-from worker.chat.transformers_engine.token_rules import TokenRules, rules_of
+from worker.chat.transformers_engine.token_rules import TokenRules
 from worker.jobs.sampling import COMMON_PARAMETERS
 
 if TYPE_CHECKING:

@@ -48,6 +48,7 @@ class VllmEngine:
     _files: "ModelFiles"
     _loop: asyncio.AbstractEventLoop
     _thread: threading.Thread
+    _has_rules = False
 
     def __init__(
         self,
@@ -77,9 +78,9 @@ class VllmEngine:
     @property
     def supports(self) -> frozenset[str]:
         """The names of the sampling parameters that the engine obeys; known after `start`."""
-        from worker.chat.vllm_engine.sampling import SUPPORTED
+        from worker.chat.vllm_engine.sampling import SUPPORTED, SUPPORTED_WITH_RULES
 
-        return SUPPORTED
+        return SUPPORTED_WITH_RULES if self._has_rules else SUPPORTED
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         """Load the model, warm up, then serve.
@@ -90,11 +91,13 @@ class VllmEngine:
         prepare_environment(self.slots)
         from worker.chat.checkpoint import read_model
         from worker.chat.vllm_engine.args import engine_config
+        from worker.chat.vllm_engine.rules import install_rules
 
         trusted = bool(self._args.get("trust_remote_code"))
         files = self._files = read_model(self._path, trust_remote_code=trusted)
         length = min(self.context_length, files.context_length)
         config = engine_config(self._args, files.folder, self._device, self.slots, length, self._gpus)
+        self._has_rules = install_rules(config)
         started: Future[None] = Future()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(config, started), name="vllm", daemon=True)
@@ -177,6 +180,7 @@ class VllmEngine:
         """Add or abort a request. If vLLM refuses a request, only that request fails."""
         from vllm.inputs import tokens_input
 
+        from worker.chat.vllm_engine.rules import rules_args
         from worker.chat.vllm_engine.sampling import sampling_params
 
         try:
@@ -186,7 +190,9 @@ class VllmEngine:
                 request = command.request
                 tokens = [*request.prompt, *request.generated_ids]
                 prompt = tokens_input(tokens, cache_salt=request.cache_salt or None)
-                params = sampling_params(command, self._files.eos_tokens)
+                tokenizer = self._files.prompt_template.tokenizer
+                rules = rules_args(request, tokenizer) if self._has_rules else None
+                params = sampling_params(command, self._files.eos_tokens, rules)
                 await self._llm.add_request(command.key, prompt, params)
         except Exception as error:
             if self._llm.errored:
