@@ -1,4 +1,4 @@
-"""The servers under test: one whole stack for all modules, one API process a module."""
+"""The servers under test: one whole stack, and one API process for each set of settings."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,13 +26,22 @@ def stack(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield stack
 
 
+@pytest.fixture(scope="session")
+def plain_server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """The API with the default settings, and a scripted worker."""
+    with serve(redis_url, tmp_path_factory.mktemp("home")) as web:
+        yield web
+
+
 @pytest.fixture(scope="module")
 def server(
     request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Web]:
-    """The API with the module's own SETTINGS, and a scripted worker."""
-    settings = getattr(request.module, "SETTINGS", {})
-    with serve(redis_url, tmp_path_factory.mktemp("home"), **settings) as web:
+    """The API with the module's own SETTINGS, and a scripted worker. Modules without SETTINGS share one."""
+    if not hasattr(request.module, "SETTINGS"):
+        yield request.getfixturevalue("plain_server")
+        return
+    with serve(redis_url, tmp_path_factory.mktemp("home"), **request.module.SETTINGS) as web:
         yield web
 
 

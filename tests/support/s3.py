@@ -44,7 +44,8 @@ class S3Server:
         deadline = time.monotonic() + START_S
         while True:
             try:
-                httpx.put(f"{self.environment['AWS_ENDPOINT_URL']}/media").raise_for_status()
+                url = f"{self.environment['AWS_ENDPOINT_URL']}/media"
+                httpx.put(url, timeout=START_S).raise_for_status()  # the server loads its code only now
             except httpx.ConnectError:
                 assert time.monotonic() < deadline
                 threading.Event().wait(CONNECT_PAUSE_S)

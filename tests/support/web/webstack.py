@@ -32,6 +32,8 @@ CONTEXT_LENGTH = 64
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 TIMEOUT_S = 20
+#: Seconds that a server gets to start on a busy machine.
+START_S = 90
 
 
 def tiny_template() -> PromptTemplate:
@@ -145,7 +147,7 @@ def serve(
         try:
             web = Web(settings, ledger, http, ScriptedWorker(ledger), server)
             # The request waits in the socket's backlog until gunicorn accepts it.
-            assert http.get("/livez").json() == {"status": "alive"}
+            assert http.get("/livez", timeout=START_S).json() == {"status": "alive"}
             web.reset()
             yield web
         finally:
