@@ -21,7 +21,7 @@ class Remark(Event):
 class NewerToken(Token):
     """A token event with an unknown field."""
 
-    choice: int = 7
+    weight: int = 7
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ def _biases(context: click.Context, parameter: click.Parameter, texts: Sequence[
         raise click.BadParameter("must be TOKEN=NUMBER, such as 50256=-100") from None
 
 
+#: Parameters without an option: a terminal shows one answer.
+_WITHOUT_OPTION = {"n"}
 #: The settings of an option by the JSON type of its parameter. Parameters of other types get no option.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "integer": {"type": int},
@@ -39,7 +41,7 @@ def sampling_options(command: Command) -> Command:
     for name, schema in reversed(SamplingParams.model_json_schema()["properties"].items()):
         kinds = {each["type"]: each for each in schema["anyOf"]}
         kind = next((kind for kind in _SETTINGS if kind in kinds), None)
-        if kind:
+        if kind and name not in _WITHOUT_OPTION:
             settings = _SETTINGS[kind]
             if kinds[kind].get("items", {}).get("type") == "integer":
                 settings = settings | {"type": int}

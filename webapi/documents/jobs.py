@@ -8,7 +8,6 @@ from worker.jobs.events import Time
 from worker.jobs.records import JobState, QueueInfo, Record, WorkerCard, rfc3339
 
 __all__ = [
-    "ChatResultDocument",
     "HealthDocument",
     "JobDocument",
     "JobPageDocument",
@@ -19,10 +18,10 @@ __all__ = [
 ]
 
 _RESULT = (
-    "Of a chat: `text` and `finish_reason`. Of a video: `frames`, `concealed` (frames of the clip that were "
-    "damaged or lost), `width`, `height`, `frame_rate`, `duration_s`, `bytes`, `content_type`, and what "
-    "happened to each stream in `audio` and `subtitles`. Records have the type `application/x-ndjson`, and "
-    "nothing of sound and subtitles."
+    "Of a chat: `text` and `finish_reason`, and `choices` if there are several. Of a video: `frames`, "
+    "`concealed` (frames of the clip that were damaged or lost), `width`, `height`, `frame_rate`, "
+    "`duration_s`, `bytes`, `content_type`, and what happened to each stream in `audio` and `subtitles`. "
+    "Records have the type `application/x-ndjson`, and nothing of sound and subtitles."
 )
 
 
@@ -127,40 +126,6 @@ class JobPageDocument(BaseModel):
 
     jobs: list[JobDocument]
     links: PageLinksDocument
-
-
-class ChatReplyDocument(BaseModel):
-    """The answer as a message that can be appended to the conversation."""
-
-    model_config = ConfigDict(title="ChatReply")
-
-    role: Literal["assistant"] = "assistant"
-    content: str
-
-
-class ChatResultDocument(BaseModel):
-    """The result of a chat job. `text` is the content of `message`."""
-
-    model_config = ConfigDict(title="ChatResult")
-
-    id: str
-    message: ChatReplyDocument
-    text: str
-    finish_reason: str | None
-    usage: dict[str, Any] | None
-
-    @classmethod
-    def from_record(cls, record: Record) -> "ChatResultDocument":
-        """Return the result in the record of a chat that has succeeded."""
-        result = record.result or {}
-        text = result.get("text", "")
-        return cls(
-            id=record.id,
-            message=ChatReplyDocument(content=text),
-            text=text,
-            finish_reason=result.get("finish_reason"),
-            usage=record.usage,
-        )
 
 
 class TokenDocument(BaseModel):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from webapi.auth import access
-from webapi.documents.jobs import ChatResultDocument
+from webapi.documents.chat import ChatResultDocument
 from webapi.http.result_file import check_succeeded
 from webapi.services.backend import Backend
 from worker.jobs.errors import InvalidInput, PromptTooLong

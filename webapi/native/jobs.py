@@ -12,7 +12,8 @@ from pydantic_core import PydanticCustomError
 from webapi.auth import access
 from webapi.description.parts import SVG, TEXT, header, parameter
 from webapi.description.route import AnswerSpec, Body, describe
-from webapi.documents.jobs import ChatResultDocument, JobDocument, JobPageDocument, PageLinksDocument
+from webapi.documents.chat import ChatResultDocument
+from webapi.documents.jobs import JobDocument, JobPageDocument, PageLinksDocument
 from webapi.documents.memory import MemoryDocument
 from webapi.documents.memory_plot import memory_plot
 from webapi.http.bodies import json_body, query

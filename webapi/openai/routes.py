@@ -13,10 +13,11 @@ from webapi.http.bodies import json_body
 from webapi.http.problems import problem
 from webapi.http.sse import HEADERS
 from webapi.openai.comments import end_comments, with_comments
+from webapi.openai.completion import CompletionBuilder
 from webapi.openai.completion_body import ChatCompletionBody
 from webapi.openai.disconnects import cancel_on_disconnect
 from webapi.openai.schema import ChatCompletion, Model, ModelList
-from webapi.openai.translate import CompletionBuilder, failure, parse_request
+from webapi.openai.translate import failure, parse_request
 from webapi.services.backend import Backend, current_backend
 from webapi.submission.submit import submit
 from worker.jobs.errors import InvalidInput, ModelNotFound
@@ -24,7 +25,6 @@ from worker.jobs.events import LoggedEvent
 from worker.jobs.ids import new_job_id
 from worker.jobs.kinds import KINDS
 from worker.jobs.ledger.ledger import IdempotencyKey
-from worker.jobs.logprobs import TokenLogprob
 from worker.jobs.specs import ChatJob, JobSpec
 
 __all__ = ["JOB", "JOB_HEADER", "SUBMIT_ERRORS", "routes", "submit_named"]
@@ -60,28 +60,30 @@ def complete() -> ResponseReturnValue:
     backend.streams.count(access.owner())
     job_id = submit_named(backend, new_job_id(), parsed.job)
     model = parsed.job.model or backend.ledger.get(job_id).model
-    builder = CompletionBuilder(job_id, model, backend.store.clock.now(), parsed.request.include_usage)
+    builder = CompletionBuilder(job_id, model, backend.store.clock.now(), parsed)
     silence_s = backend.settings.stream_silence_s
     events = cancel_on_disconnect(backend, job_id, request.environ, silence_s)
     if parsed.request.stream:
         response = _stream(builder, with_comments(events, silence_s))
         response.call_on_close(events.close)
     else:
-        logprobs: list[TokenLogprob] = []
-        end = None
-        for event in events:
-            if event and event.terminal:
-                end = event
-                break
-            if event and parsed.job.logprobs:
-                logprobs += event.data.get("logprobs", ())
-        if end and end.type == "succeeded":
-            completion = builder.completion(end, logprobs if parsed.job.logprobs else None)
-            response = Response(completion.model_dump_json(), mimetype="application/json")
-        else:
-            response = _error_response(end)
+        response = _whole(builder, events)
     response.headers[JOB_HEADER] = job_id
     return response
+
+
+def _whole(builder: CompletionBuilder, events: Iterable[LoggedEvent | None]) -> Response:
+    """Return the completion, or the error of a job that does not succeed."""
+    tokens: list[LoggedEvent] = []
+    for event in events:
+        if event and event.type == "succeeded":
+            completion = builder.completion(event, tokens)
+            return Response(completion.model_dump_json(), mimetype="application/json")
+        if event and event.terminal:
+            return _error_response(event)
+        if event and event.type == "token" and builder.needs_tokens:
+            tokens.append(event)
+    return _error_response(None)
 
 
 def _stream(builder: CompletionBuilder, items: Iterable[LoggedEvent | str]) -> Response:

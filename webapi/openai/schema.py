@@ -129,9 +129,9 @@ class ChoiceLogprobs(BaseModel):
 
 
 class Choice(BaseModel):
-    """The answer and the reason for its end. A completion has exactly one choice."""
+    """An answer and the reason for its end. A completion has `n` choices."""
 
-    index: Literal[0] = 0
+    index: int
     message: AssistantMessage
     logprobs: ChoiceLogprobs | None = None
     finish_reason: str
@@ -158,9 +158,9 @@ class ChunkDelta(TypedDict, total=False):
 
 
 class ChunkChoice(BaseModel):
-    """The next part of the answer. A chunk has exactly one choice."""
+    """The next part of an answer. A chunk has exactly one choice."""
 
-    index: Literal[0] = 0
+    index: int
     delta: ChunkDelta
     logprobs: ChoiceLogprobs | None = None
     finish_reason: str | None = None

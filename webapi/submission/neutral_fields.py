@@ -12,7 +12,6 @@ __all__ = ["UNSUPPORTED", "without_neutral"]
 #: that are accepted because they change nothing.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     # Several answers, and details of an answer.
-    "n": (1,),
     "best_of": (1,),
     "use_beam_search": (False,),
     "prompt_logprobs": (0,),

@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from worker.chat.choice import Choice
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 from worker.chat.transcript import Transcript
 from worker.jobs.errors import EngineDied, Unsupported
+from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Ledger
-from worker.jobs.sampling import unsupported
+from worker.jobs.sampling import SamplingParams, unsupported
 from worker.jobs.specs import ChatJob
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run
@@ -20,8 +22,12 @@ __all__ = ["ChatRunner"]
 HANG_S = 600.0
 
 
+#: The sampling parameters that the runner obeys itself, whatever the engine is.
+OWN_PARAMETERS = frozenset({"n"})
+
+
 class ChatRunner:
-    """Runs up to `engine.slots` chats at once in the engine's one thread.
+    """Runs up to `engine.slots` chats at once in the engine's one thread. Each choice is a request to it.
 
     An engine that has chats but produces no token for `hang_s` seconds is reported as broken. Canceled chats
     that end meanwhile do not count as a sign of life.
@@ -69,8 +75,8 @@ class ChatRunner:
 
     @property
     def sampling(self) -> frozenset[str]:
-        """The names of the sampling parameters that the engine supports."""
-        return self._engine.supports
+        """The names of the sampling parameters that the engine or the runner supports."""
+        return self._engine.supports | OWN_PARAMETERS
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up. `on_broken` is called when the engine dies or hangs."""
@@ -82,24 +88,31 @@ class ChatRunner:
 
     def run_job(self, run: Run) -> None:
         """Submit the chat to the engine and wait until it has ended."""
-        transcript, request = self._resume(run)
+        transcript, requests = self._resume(run)
         if not self._transcripts:
             self._silent_since = time.monotonic() - self._silent_s
-        self._transcripts[run.id] = transcript
-        run.on_stop = lambda: self._engine.cancel(run.id)
+        self._transcripts |= dict.fromkeys(transcript.choices, transcript)
+        run.on_stop = lambda: self._cancel(transcript)
         try:
-            self._engine.submit(request)
+            for request in requests:
+                self._engine.submit(request)
             if run.stopping.is_set():  # perhaps set before the engine had a request to cancel
                 run.on_stop()
             self._wait(run)
         finally:
-            del self._transcripts[run.id]
+            for request_id in transcript.choices:
+                del self._transcripts[request_id]
+            self._cancel(transcript)  # the other choices, if one of them has ended the job
             if not self._transcripts:
                 self._silent_s = time.monotonic() - self._silent_since
 
     def stop(self) -> None:
         """Stop the engine."""
         self._engine.stop()
+
+    def _cancel(self, transcript: Transcript) -> None:
+        for request_id in transcript.unfinished:
+            self._engine.cancel(request_id)
 
     def _wait(self, run: Run) -> None:
         """Wait until the run is over. Report an engine that hangs: the worker then hands its chats back."""
@@ -109,27 +122,32 @@ class ChatRunner:
         self._on_broken(EngineDied(f"the chat engine has produced no token for {self._hang_s:.0f} s"))
         run.over.wait()
 
-    def _resume(self, run: Run) -> tuple[Transcript, ChatRequest]:
-        """Return the transcript and the engine's request, both continuing after the tokens in the log."""
+    def _resume(self, run: Run) -> tuple[Transcript, Sequence[ChatRequest]]:
+        """Return the transcript and the engine's requests, which continue after the tokens in the log.
+
+        A choice whose end is in the log has no request. The last one ends together with the job, so there is
+        at least one request.
+        """
         spec = run.record.spec
         if not isinstance(spec, ChatJob):
             raise TypeError(f"{run.record.id} is not a chat")
-        if names := unsupported(spec, self._engine.supports):  # another worker of the model supports them
+        if names := unsupported(spec, self.sampling):  # another worker of the model supports them
             raise Unsupported(f"the engine {self.engine_name} does not support {', '.join(names)}")
         history = self._ledger.events(run.record.id) if run.record.attempt > 1 else []
-        logged = [event for event in history if event.type == "token"]
-        text = "".join(event.data["text"] for event in logged)
-        generated_ids = tuple(int(token) for event in logged for token in event.resume.split())
+        choices = _choices(run.id, spec.n, [event for event in history if event.type == "token"])
         prompt = self._template.encode([message.model_dump() for message in spec.messages])
-        transcript = Transcript(run, len(prompt), text, len(generated_ids))
-        request = ChatRequest(
-            id=run.id,
-            prompt=prompt,
-            sampling=spec,
-            generated_ids=generated_ids,
-            cache_salt="" if self._shared_prefix_cache else _cache_salt(run.record.owner),
-        )
-        return transcript, request
+        requests = [
+            ChatRequest(
+                id=request_id,
+                prompt=prompt,
+                sampling=_sampling(spec, index),
+                generated_ids=choice.generated_ids,
+                cache_salt="" if self._shared_prefix_cache else _cache_salt(run.record.owner),
+            )
+            for index, (request_id, choice) in enumerate(choices.items())
+            if not choice.finish_reason
+        ]
+        return Transcript(run, len(prompt), choices), requests
 
     def _on_step(self, deltas: Sequence[Delta]) -> None:
         """Pass the deltas of one step to the transcripts, then notify the outbox once for all of them.
@@ -154,3 +172,20 @@ class ChatRunner:
 def _cache_salt(owner: str) -> str:
     """Return the cache salt of an owner's chats; the engines and their logs never see the owner itself."""
     return hashlib.sha256(owner.encode()).hexdigest()
+
+
+def _choices(run_id: str, n: int, logged: Sequence[LoggedEvent]) -> dict[str, Choice]:
+    """Return the choices of a chat by the ids of their requests. `logged` are its token events so far."""
+    if n == 1:
+        return {run_id: Choice(logged=logged)}
+    return {
+        f"{run_id}.{index}": Choice(index, [event for event in logged if event.data.get("choice") == index])
+        for index in range(n)
+    }
+
+
+def _sampling(spec: SamplingParams, index: int) -> SamplingParams:
+    """Return the parameters of one choice. Its seed is the chat's seed plus its index, as in vLLM."""
+    if spec.seed is None or index == 0:
+        return spec
+    return spec.model_copy(update={"seed": (spec.seed + index + 2**63) % 2**64 - 2**63})

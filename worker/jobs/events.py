@@ -100,7 +100,11 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class Token(Event):
-    """The event of new text in a chat: `count` tokens, the first of which is token `index`, from 0."""
+    """The event of new text in a chat: `count` tokens, the first of which is token `index`, from 0.
+
+    If the chat has several choices, the event is one of choice `choice`, from 0, and `index` counts the
+    tokens of this choice. Its last event has the `finish_reason`, and its text may be empty.
+    """
 
     type: ClassVar[str] = "token"
     text: str
@@ -113,6 +117,10 @@ class Token(Event):
     logprobs: Annotated[
         list[TokenLogprob] | SkipJsonSchema[None], Field(exclude_if=lambda logprobs: logprobs is None)
     ] = None
+    choice: Annotated[int | SkipJsonSchema[None], Field(exclude_if=lambda choice: choice is None)] = None
+    finish_reason: Annotated[str | SkipJsonSchema[None], Field(exclude_if=lambda reason: reason is None)] = (
+        None
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,10 @@ class SamplingParams(BaseModel):
     """The answer contains none of these texts, neither at the start of a word nor behind a space. A text that
     is written with other tokens than its usual ones is not recognised."""
 
+    n: int = Field(1, ge=1, le=8)
+    """The number of answers (choices). Each has a seed of its own: `seed` plus its index, from 0. A chat
+    counts as this many chats for the caps of its key, its turns and the slots of its worker."""
+
     logprobs: bool = False
     """With true, the answer's `token` events have the log-probabilities of its tokens."""
     top_logprobs: int = Field(0, ge=0, le=20)

@@ -102,7 +102,7 @@ def test_client_passes_events_of_newer_server_on() -> None:
     done = NewerSucceeded({"text": "Hi"}, {})
     remark, token, end = client(lambda _: stream(Remark(), NewerToken("Hi", 0, 1), done)).follow("j")
     assert (remark["type"], remark["text"], remark.body) == ("remark", "Hm.", None)
-    assert (token["choice"], token.body) == (7, Token("Hi", 0, 1))
+    assert (token["weight"], token.body) == (7, Token("Hi", 0, 1))
     assert (end["cost"], end.body) == (0.5, Succeeded({"text": "Hi"}, {}))
 
 

@@ -10,12 +10,14 @@ import pytest
 
 from tests.support.ledger import QUEUE, append_of, card, lapse
 from tests.support.web.webstack import tiny_template
-from webapi.documents.jobs import ChatResultDocument, JobDocument
+from webapi.documents.chat import ChatResultDocument
+from webapi.documents.jobs import JobDocument
 from webapi.documents.memory import MemoryDocument
 from webapi.keys.key import Key
 from webapi.keys.keys import Keys
 from webapi.local import state_file
-from webapi.openai.translate import CompletionBuilder
+from webapi.openai.completion import CompletionBuilder
+from webapi.openai.translate import parse_request
 from webapi.openai.video_schema import Video
 from webapi.webhooks.sender import payload
 from worker.jobs.dispatch.dispatcher import Dispatcher
@@ -35,6 +37,7 @@ from worker.jobs.specs import ChatJob, VideoJob, read_spec, validate
 from worker.jobs.stored import SCHEMA, check_schema, from_json, to_json
 
 CHAT = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}], "model": "test"})
+REQUEST = parse_request({"messages": [{"role": "user", "content": "Hi"}]})
 VIDEO = validate(
     VideoJob, {"model": "test", "requested": {"prompt": None, "seconds": "4", "size": "8x8"}, "priority": 7}
 )
@@ -115,13 +118,13 @@ def test_event_with_unknown_fields_is_read_and_passed_on() -> None:
     text = json.dumps({"n": 1, "type": "token", "job": "j", "text": "a", **NEWER})
     event = LoggedEvent.from_json(text)
     assert (event.n, event.type, event.text, event.data["added"]) == (1, "token", text, 1)
-    assert next(iter(CompletionBuilder("j", "m", 1.0).stream([event]))).startswith("data: ")
+    assert next(iter(CompletionBuilder("j", "m", 1.0, REQUEST).stream([event]))).startswith("data: ")
 
 
 def test_event_of_unknown_type_is_read_and_ends_nothing() -> None:
     event = LoggedEvent.from_json('{"n": 1, "type": "added"}')
     assert not event.terminal
-    builder = CompletionBuilder("j", "m", 1.0)
+    builder = CompletionBuilder("j", "m", 1.0, REQUEST)
     assert list(builder.stream([event])) == list(builder.stream([]))
     assert MemoryDocument.from_events("j", [event]).batches == []
 
@@ -147,7 +150,7 @@ def test_documents_of_a_record_with_unknown_fields(ledger: Ledger) -> None:
     assert json.loads(payload(ended))["type"] == "job.succeeded"
     assert Video.from_record(ended, 60).error is not None
     assert MemoryDocument.from_events("a", list(ledger.events("a"))).batches[0].frames == 1
-    completion = CompletionBuilder("a", "test", 1.0).completion(ledger.events("a")[-1])
+    completion = CompletionBuilder("a", "test", 1.0, REQUEST).completion(ledger.events("a")[-1])
     assert completion.usage.total_tokens == 2
 
 

@@ -21,8 +21,9 @@ from pydantic import BaseModel
 from tests.support.docs import BLOCKS, PAGES, ROOT, TEXTS, Block, commands, prose
 from webapi.app import create_app
 from webapi.cli.main import main
+from webapi.documents.chat import ChatResultDocument
 from webapi.documents.events import EventDocument
-from webapi.documents.jobs import ChatResultDocument, JobDocument
+from webapi.documents.jobs import JobDocument
 from webapi.documents.memory import BatchMemoryDocument, MemoryDocument
 from webapi.http.problems import STATUS, Problem
 from webapi.openai.errors import ErrorDocument

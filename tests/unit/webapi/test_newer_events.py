@@ -9,7 +9,8 @@ from tests.support.ledger import append_of
 from tests.support.newer_events import NewerBatch, NewerFailed, NewerSucceeded, NewerToken, Remark
 from webapi.documents.memory import MemoryDocument
 from webapi.http.sse import frames
-from webapi.openai.translate import CompletionBuilder, failure
+from webapi.openai.completion import CompletionBuilder
+from webapi.openai.translate import failure, parse_request
 from webapi.services.backend import Backend
 from webapi.services.follow import follow
 from worker.jobs.events import Event, LoggedEvent
@@ -48,7 +49,7 @@ def check(events: Sequence[LoggedEvent | None]) -> None:
     """Check that these are the newer events `Remark`, `NewerToken` and `NewerSucceeded`, with all fields."""
     remark, token, succeeded = (event for event in events if event)
     assert (remark.type, remark.data["text"]) == ("remark", "Hm.")
-    assert (token.type, token.data["choice"]) == ("token", 7)
+    assert (token.type, token.data["weight"]) == ("token", 7)
     assert (succeeded.terminal, succeeded.data["cost"]) == (True, 0.5)
 
 
@@ -87,7 +88,8 @@ def test_memory_report_skips_newer_events() -> None:
 
 def test_openai_view_skips_newer_events() -> None:
     events = logged(Remark(), NewerToken("Hel", 0, 1), Remark(), NewerToken("lo", 1, 1), DONE)
-    builder = CompletionBuilder("a", "tiny", 1.0, include_usage=True)
+    body = {"messages": [{"role": "user", "content": "Hi"}], "stream_options": {"include_usage": True}}
+    builder = CompletionBuilder("a", "tiny", 1.0, parse_request(body))
     *chunks, done = (
         line.removeprefix("data: ") for line in "".join(builder.stream(events)).split("\n\n") if line
     )

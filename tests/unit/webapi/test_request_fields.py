@@ -20,6 +20,15 @@ def test_refused_fields_are_not_supported_ones() -> None:
 
 def test_numbers_are_all_number_fields() -> None:
     times = {"timeout_s", "max_queue_s"}
-    whole = {"max_tokens", "max_completion_tokens", "min_tokens", "seed", "priority", "top_k", "top_logprobs"}
+    whole = {
+        "max_tokens",
+        "max_completion_tokens",
+        "min_tokens",
+        "seed",
+        "priority",
+        "top_k",
+        "top_logprobs",
+        "n",
+    }
     penalties = {"presence_penalty", "frequency_penalty", "repetition_penalty"}
     assert whole | times | penalties | {"temperature", "top_p", "min_p"} == NUMBERS

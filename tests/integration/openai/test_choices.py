@@ -1,0 +1,94 @@
+"""Tests of completions with several choices, with OpenAI's Python client."""
+
+from itertools import groupby
+from typing import Any
+
+import pytest
+
+from tests.support.web.openai_clients import USAGE, pending_completion
+from tests.support.web.webstack import CONTEXT_LENGTH, TIMEOUT_S, Web, tiny_template
+from worker.jobs.events import Event, Succeeded, Token
+from worker.jobs.records import ModelCard
+from worker.jobs.sampling import SamplingParams
+
+#: The events of two choices, whose tokens come in turn. The second choice ends first, without any text.
+EVENTS: list[Event] = [
+    Token("To", 0, 1, choice=0),
+    Token("", 0, 1, choice=1, finish_reason="stop"),
+    Token("kyo", 1, 2, choice=0, finish_reason="length"),
+]
+CHOICES = [
+    {"index": 0, "text": "Tokyo", "finish_reason": "length"},
+    {"index": 1, "text": "", "finish_reason": "stop"},
+]
+RESULT = {"text": "Tokyo", "finish_reason": "length", "choices": CHOICES}
+
+
+def publish_able_model(web: Web) -> None:
+    """Publish a model that supports all parameters."""
+    card = ModelCard(
+        "able", "chat", "chat.able", CONTEXT_LENGTH, digest="1", sampling=tuple(SamplingParams.model_fields)
+    )
+    web.registry.publish_model(card, tiny_template().to_json())
+
+
+def complete(web: Web, *events: Event, **request: Any) -> tuple[str, Any]:
+    """Answer a request with these events and success. Return the job's id and the completion."""
+    publish_able_model(web)
+    with pending_completion(web, model="able", **request) as (job_id, future):
+        web.worker.claim(job_id)
+        web.worker.append(job_id, *events, Succeeded(RESULT, USAGE), result=RESULT, usage=USAGE)
+        return job_id, future.result(TIMEOUT_S)
+
+
+def test_completion_has_all_choices(web: Web) -> None:
+    job_id, completion = complete(web, *EVENTS, n=2)
+    assert web.ledger.get(job_id).parameters["n"] == 2
+    assert [
+        (choice.index, choice.message.content, choice.finish_reason) for choice in completion.choices
+    ] == [
+        (0, "Tokyo", "length"),
+        (1, "", "stop"),
+    ]
+    assert completion.usage.to_dict() == USAGE
+
+
+def test_completion_divides_logprobs_by_choice(web: Web) -> None:
+    entries: list[Any] = [
+        {"token": text, "logprob": -1.0, "bytes": list(text.encode()), "top_logprobs": []} for text in "abc"
+    ]
+    events = [Token(entries[n]["token"], 0, 1, logprobs=[entries[n]], choice=n % 2) for n in range(3)]
+    _, completion = complete(web, *events, n=2, logprobs=True)
+    tokens = [[entry.token for entry in choice.logprobs.content] for choice in completion.choices]
+    assert tokens == [["a", "c"], ["b"]]
+
+
+def test_stream_has_role_and_end_of_each_choice(web: Web) -> None:
+    _, chunks = complete(web, *EVENTS, n=2, stream=True, stream_options={"include_usage": True})
+    *chunks, usage = chunks
+    assert (usage.choices, usage.usage.to_dict()) == ([], USAGE)
+    choices = sorted((chunk.choices[0] for chunk in chunks), key=lambda choice: choice.index)
+    seen = {index: list(group) for index, group in groupby(choices, key=lambda choice: choice.index)}
+    assert [(c.delta.role, c.delta.content, c.finish_reason) for c in seen[0]] == [
+        ("assistant", "To", None),
+        (None, "kyo", "length"),
+    ]
+    assert [(c.delta.role, c.delta.content, c.finish_reason) for c in seen[1]] == [("assistant", "", "stop")]
+
+
+def test_native_result_has_all_choices(web: Web) -> None:
+    job_id, _ = complete(web, *EVENTS, n=2)
+    result = web.http.get(f"/v1/jobs/{job_id}/result").json()
+    assert (result["text"], result["finish_reason"]) == ("Tokyo", "length")
+    assert [choice["message"]["content"] for choice in result["choices"]] == ["Tokyo", ""]
+    events = [event for event in web.ledger.events(job_id) if event.type == "token"]
+    assert [event.data["choice"] for event in events] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("n", [0, 9, 1.5])
+def test_number_of_choices_is_limited(web: Web, n: float) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}], "n": n}
+    for path, status in (("/v1/chat/completions", 400), ("/v1/jobs/chat", 422)):
+        response = web.http.post(path, json=body)
+        assert response.status_code == status
+        assert "n" in response.text

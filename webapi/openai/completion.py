@@ -1,0 +1,146 @@
+"""Builds OpenAI's responses to a chat, whole or as a stream of chunks, from the events of its job."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from webapi.openai.errors import error_document
+from webapi.openai.schema import (
+    AssistantMessage,
+    ChatCompletion,
+    ChatCompletionChunk,
+    Choice,
+    ChoiceLogprobs,
+    ChunkChoice,
+    ChunkDelta,
+    ChunkWithUsage,
+    Usage,
+)
+from webapi.openai.translate import ParsedRequest, failure
+from worker.jobs.events import LoggedEvent
+
+__all__ = ["CompletionBuilder"]
+
+#: The end of every stream.
+DONE = "data: [DONE]\n\n"
+
+
+class CompletionBuilder:
+    """A builder of the responses to one request: a completion, or the chunks of a stream.
+
+    `created` is the time of the request, in seconds since the epoch.
+    """
+
+    def __init__(self, job_id: str, model: str, created: float, parsed: ParsedRequest) -> None:
+        self._common_fields: dict[str, Any] = {
+            "id": f"chatcmpl-{job_id}",
+            "created": int(created),
+            "model": model,
+        }
+        self._job = parsed.job
+        self._include_usage = parsed.request.include_usage
+        #: The choices whose role the stream has sent, and those whose finish reason it has sent.
+        self._begun: set[int] = set()
+        self._ended: set[int] = set()
+
+    @property
+    def needs_tokens(self) -> bool:
+        """True if the completion has more of the token events than their text."""
+        return self._job.logprobs
+
+    def completion(self, succeeded: LoggedEvent, tokens: Sequence[LoggedEvent] = ()) -> ChatCompletion:
+        """Return the complete answer, from the job's event `succeeded` and, if needed, its token events."""
+        data = succeeded.data
+        choices = [
+            self._choice(each, [event for event in tokens if _index(event) == each.get("index", 0)])
+            for each in _choices(data["result"])
+        ]
+        return ChatCompletion(**self._common_fields, choices=choices, usage=Usage(**data["usage"]))
+
+    def stream(self, events: Iterable[LoggedEvent | str]) -> Iterator[str]:
+        """Yield the answer as Server-Sent Events, one chunk for each token event. Texts are comments.
+
+        The role is in the same chunk as the first text, because clients measure the time to the first chunk.
+        """
+        for event in events:
+            if isinstance(event, str):
+                yield event
+            elif event.terminal:
+                yield self._last_chunks(event)
+                return
+            elif event.type == "token":
+                yield self._token_chunk(event)
+        yield self._error(None)
+
+    def _choice(self, result: dict[str, Any], tokens: Sequence[LoggedEvent]) -> Choice:
+        logprobs = [entry for event in tokens for entry in event.data.get("logprobs", ())]
+        return Choice(
+            index=result.get("index", 0),
+            message=AssistantMessage(content=result["text"]),
+            logprobs=ChoiceLogprobs(content=logprobs) if self._job.logprobs else None,
+            finish_reason=result["finish_reason"],
+        )
+
+    def _token_chunk(self, event: LoggedEvent) -> str:
+        text, logprobs = event.data["text"], event.data.get("logprobs")
+        return self._chunk(
+            _index(event),
+            ChunkDelta(content=text) if text else ChunkDelta(),
+            event.data.get("finish_reason"),
+            ChoiceLogprobs(content=logprobs) if logprobs else None,
+        )
+
+    def _last_chunks(self, event: LoggedEvent) -> str:
+        """Return the end of the stream as one string, so that the server sends it in one piece."""
+        if event.type != "succeeded":
+            return self._error(event)
+        data = event.data
+        text = "".join(
+            self._chunk(index, ChunkDelta(), each["finish_reason"])
+            for each in _choices(data["result"])
+            if (index := each.get("index", 0)) not in self._ended
+        )
+        if self._include_usage:
+            text += _sse(ChunkWithUsage(**self._common_fields, choices=[], usage=Usage(**data["usage"])))
+        return text + DONE
+
+    @staticmethod
+    def _error(terminal_event: LoggedEvent | None) -> str:
+        why = failure(terminal_event)
+        return _sse(error_document(why.status, why.code, why.message)) + DONE
+
+    def _chunk(
+        self,
+        index: int,
+        delta: ChunkDelta,
+        finish_reason: str | None = None,
+        logprobs: ChoiceLogprobs | None = None,
+    ) -> str:
+        if index not in self._begun:
+            self._begun.add(index)
+            delta = ChunkDelta(role="assistant", content=delta.get("content", ""))
+        if finish_reason:
+            self._ended.add(index)
+        document = ChunkWithUsage if self._include_usage else ChatCompletionChunk
+        choice = ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+        return _sse(document(**self._common_fields, choices=[choice]))
+
+
+def _index(token: LoggedEvent) -> int:
+    """Return the index of the choice of a token event. Only events of several choices have it."""
+    return int(token.data.get("choice", 0))
+
+
+def _choices(result: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    """Return the choices of a job's result. A result of one choice is that choice."""
+    choices: Sequence[dict[str, Any]] = result.get("choices") or [result]
+    return choices
+
+
+def _sse(document: BaseModel) -> str:
+    """Return the document as one Server-Sent Event.
+
+    The JSON is ASCII: some clients take U+2028 and similar characters for the end of a line.
+    """
+    return f"data: {document.model_dump_json(ensure_ascii=True)}\n\n"
