@@ -75,6 +75,7 @@ def test_chat_second_ctrl_c_leaves_the_job_running(web: Web, tmp_path: Path) -> 
     assert canceled.stdout == f"job {job_id} is being canceled\n".encode()
 
 
+@pytest.mark.long
 def test_chat_goes_on_with_an_api_that_was_restarted(redis_url: str, tmp_path: Path) -> None:
     with serve(redis_url, tmp_path) as web, chatting(web, tmp_path) as (process, job_id):
         os.killpg(web.process.pid, signal.SIGKILL)

@@ -141,6 +141,7 @@ def api(redis_url: str, tmp_path: Path) -> Iterator[Web]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_frame_model_of_thirty_lines_runs_from_its_file_to_a_finished_job(
     api: Web, clip: Path, tmp_path: Path

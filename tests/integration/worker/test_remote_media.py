@@ -20,7 +20,7 @@ from webapi.local.supervisor import spawn
 from worker.jobs.media.object_store import ObjectStore
 from worker.jobs.settings import child_env
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 FRAMES, BATCH, SEGMENT = 40, 4, 2
 HOSTS = ("one", "other")
