@@ -133,4 +133,4 @@ def _run_prompts(client: Client) -> Callable[[ChatJob], Expected]:
         )
         for content, end in ends.items()
     }
-    return lambda job: found[job.messages[0].content]
+    return lambda job: found[str(job.messages[0].content)]

@@ -8,7 +8,7 @@ from worker.jobs.specs import ChatJob, validate
 
 
 def request(job: ChatJob, engine: ScriptedEngine) -> ChatRequest:
-    content = job.messages[0].content
+    content = str(job.messages[0].content)
     prompt = engine.prompt_template.encode([{"role": "user", "content": content}])
     return ChatRequest(content, prompt, job)
 
@@ -23,7 +23,7 @@ def test_scripted_engine_output_is_as_expected() -> None:
         engine.stop()
     reasons = set()
     for job in jobs:
-        name = job.messages[0].content
+        name = str(job.messages[0].content)
         [end], tokens = recorder.ends(name), len(recorder.ids(name))
         reasons.add((end.finish_reason, bool(job.stop)))
         assert Expected(recorder.text(name), tokens, end.finish_reason or "") == expected(job)

@@ -37,7 +37,7 @@ def digits_chat(number: int) -> dict[str, Any]:
 
 def expected(job: ChatJob) -> Expected:
     """Return the result of an undisturbed run. The job may have at most one stop string."""
-    words = answer(job.messages[0].content)
+    words = answer(str(job.messages[0].content))
     text = "".join(words[: job.max_tokens])
     for stop in job.stop:
         before, found, _ = text.partition(stop)

@@ -3,14 +3,12 @@
 `worker.jobs.specs` has the fields that are the same in native jobs.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationInfo, with_config
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # before Python 3.12 pydantic does not accept typing.TypedDict
 
 from worker.jobs.logprobs import TokenLogprob
-from worker.jobs.specs import Text
 
 __all__ = [
     "AssistantMessage",
@@ -28,57 +26,10 @@ __all__ = [
 ]
 
 
-def _text_only(kind: Any) -> Any:
-    if kind in ("image_url", "input_audio", "file", "video_url", "audio_url"):
-        raise PydanticCustomError(
-            "unsupported", "{kind} cannot be read: the models here take text only", {"kind": kind}
-        )
-    return kind
-
-
-def _no_tools(value: Any) -> Any:
-    if value in ("tool", "function") or (isinstance(value, list) and value):
-        raise PydanticCustomError("unsupported", "tools are not served here, nor messages of them")
-    return value
-
-
-def _parts(content: Any, message: ValidationInfo) -> Any:
-    """Return the content as parts. A turn of the assistant may be empty, in every form that clients use."""
-    if content in (None, []) and message.data.get("role") == "assistant":
-        content = ""
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    if isinstance(content, list) and content:
-        return content
-    raise PydanticCustomError("content", "must be a string, or a list of parts of type text")
-
-
 class _Request(BaseModel):
     """A part of a request. Unknown fields are ignored: OpenAI's clients may be newer than this server."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-
-class TextPart(_Request):
-    """One part of a message. Only text is supported."""
-
-    type: Annotated[Literal["text"], BeforeValidator(_text_only)]
-    text: Text
-
-
-class ChatMessage(_Request):
-    """One message of a conversation. The role `developer` means the same as `system`.
-
-    Only a message of the role `assistant` may lack its content.
-    """
-
-    role: Annotated[Literal["system", "developer", "user", "assistant"], BeforeValidator(_no_tools)]
-    content: Annotated[
-        list[TextPart],
-        FailFast(),
-        BeforeValidator(_parts, json_schema_input_type=str | list[TextPart] | None),
-    ] = Field(default=None, validate_default=True)  # `_parts` takes None
-    tool_calls: Annotated[list[Any] | None, BeforeValidator(_no_tools)] = None
 
 
 class StreamOptions(_Request):
@@ -93,7 +44,6 @@ class ChatCompletionRequest(_Request):
     Without `max_completion_tokens` (or `max_tokens`, its older name), an answer may fill the model's context.
     """
 
-    messages: Annotated[list[ChatMessage], FailFast()] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     max_tokens: int | None = Field(None, ge=1)
     stream: bool = False

@@ -41,15 +41,8 @@ def parse_request(body: Any) -> ParsedRequest:
         first = error.errors()[0]
         raise InvalidInput(".".join(map(str, first["loc"])), first["msg"]) from None
     native = {name: value for name, value in given.items() if name in ChatJob.model_fields}
-    native["messages"] = [
-        {
-            "role": "system" if message.role == "developer" else message.role,
-            "content": "\n".join(part.text for part in message.content),
-        }
-        for message in request.messages
-    ]
     native["max_tokens"] = request.max_completion_tokens or request.max_tokens or TO_CONTEXT_END
-    return ParsedRequest(request, validate(ChatJob, native))
+    return ParsedRequest(request, validate(ChatJob, native, "ignore"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from gevent.lock import BoundedSemaphore
 
 from worker.jobs.errors import NotReady
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.messages import Message
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard
-from worker.jobs.specs import Message
 
 __all__ = ["TokenCounter"]
 
@@ -41,7 +41,7 @@ class TokenCounter:
         It is the number of messages, or the number of bytes divided by those of the longest token. This takes
         no time, however long the conversation is.
         """
-        size = sum(len(message.content.encode()) for message in messages)
+        size = sum(len((message.content or "").encode()) for message in messages)
         return max(len(messages), size // self._template(card).longest_token)
 
     def count(self, card: ModelCard, messages: Sequence[Message], owner: str = "") -> int:
@@ -72,7 +72,7 @@ class TokenCounter:
     @staticmethod
     def is_short(messages: Sequence[Message]) -> bool:
         """Return whether counting the conversation takes no longer than a round trip to Redis."""
-        return sum(CHARS_PER_MESSAGE + len(message.content) for message in messages) <= SHORT_CHARS
+        return sum(CHARS_PER_MESSAGE + len(message.content or "") for message in messages) <= SHORT_CHARS
 
     def _template(self, card: ModelCard) -> PromptTemplate:
         digest, template = self._parsed.get(card.name, (None, None))

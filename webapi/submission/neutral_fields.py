@@ -28,13 +28,9 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "skip_special_tokens": (True,),
     "thinking_token_budget": (),
     # The prompt.
-    "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
     "add_special_tokens": (False,),
     "chat_template": (),
-    "chat_template_kwargs": ({},),
     "documents": ([],),
-    "truncate_prompt_tokens": (),
     # The form of an answer.
     "response_format": ({"type": "text"},),
     "structured_outputs": ({},),
@@ -48,9 +44,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "grammar": (),
     "ebnf": (),
     # Tools and media.
-    "tools": ([],),
     "functions": ([],),
-    "tool_choice": ("none", "auto"),
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
     "audio": (),

@@ -5,26 +5,20 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    GetJsonSchemaHandler,
     StringConstraints,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import PydanticCustomError
+
+from worker.jobs.nullable import Nullable
 
 __all__ = ["COMMON_PARAMETERS", "TO_CONTEXT_END", "SamplingParams", "unsupported"]
 
 #: The `max_tokens` of an answer that is limited only by the model's context. No context is this long.
 TO_CONTEXT_END = 2**31 - 1
-
-#: The keywords of a schema that only annotate it; they stay outside of `anyOf`.
-ANNOTATIONS = {"title", "description", "default"}
 
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -38,14 +32,12 @@ def _listed(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
-class SamplingParams(BaseModel):
+class SamplingParams(Nullable):
     """How the tokens of an answer are chosen, and when the answer ends.
 
-    The docstring below a field is its description in the API. A field whose value is the default asks an
-    engine for nothing special, so that engines without it can ignore it.
+    A field whose value is the default asks an engine for nothing special, so that engines without it can
+    ignore it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     max_tokens: int = Field(256, ge=1, le=TO_CONTEXT_END)
     """The most tokens of the answer. The model's context may end it earlier."""
@@ -67,12 +59,12 @@ class SamplingParams(BaseModel):
         BeforeValidator(
             _listed, json_schema_input_type=ShortText | Annotated[list[ShortText], Field(max_length=4)]
         ),
-    ] = []
+    ] = Field([])
     """The answer ends before the first of these texts, and does not contain it."""
     include_stop_str_in_output: bool = False
     """With true, the answer contains the text that has ended it: that in `stop`, or that of the token in
     `stop_token_ids`."""
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] = []
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] = Field([])
     """The answer ends with the first of these tokens after `min_tokens` tokens. The token's text is not part
     of it."""
     top_k: Annotated[int, Field(ge=-1, lt=2**31), AfterValidator(lambda k: max(k, 0))] = 0
@@ -88,9 +80,9 @@ class SamplingParams(BaseModel):
     repetition_penalty: float = Field(1.0, ge=0.01, le=100, allow_inf_nan=False)
     """The logit of each token that the prompt or the answer already contains is divided by this number if it
     is positive, and multiplied by it if it is negative."""
-    logit_bias: Annotated[dict[TokenIdText, Bias], Field(max_length=1024)] = {}
+    logit_bias: Annotated[dict[TokenIdText, Bias], Field(max_length=1024)] = Field({})
     """These numbers are added to the logits of these tokens. The names are token ids."""
-    bad_words: Annotated[list[ShortText], Field(max_length=64)] = []
+    bad_words: Annotated[list[ShortText], Field(max_length=64)] = Field([])
     """The answer contains none of these texts, neither at the start of a word nor behind a space. A text that
     is written with other tokens than its usual ones is not recognised."""
 
@@ -110,26 +102,9 @@ class SamplingParams(BaseModel):
             raise PydanticCustomError("logprobs", "top_logprobs needs logprobs to be true")
         return top
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, given: Any) -> Any:
-        """Take null for no value. A field without a default stays, so that its own error names it."""
-        if not isinstance(given, dict):
-            return given
-        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
-        return {name: value for name, value in given.items() if value is not None or name not in optional}
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Return the schema with null as a further type of optional fields."""
-        schema = handler.resolve_ref_schema(handler(core))
-        null = {"type": "null"}
-        for name, field in schema["properties"].items():
-            if name not in schema.get("required", ()):
-                only = {key: field.pop(key) for key in field.keys() - ANNOTATIONS - {"anyOf"}}
-                kinds = field.pop("anyOf", None) or [only]
-                field["anyOf"] = [kind for kind in kinds if kind != null] + [null]
-        return schema
+    def asked(self) -> list[str]:
+        """Return the names of the parameters that ask an engine for something special."""
+        return [name for name, default in _DEFAULTS.items() if getattr(self, name) != default]
 
 
 #: The parameters that every engine supports. They are also those of a worker that does not publish any,
@@ -142,9 +117,5 @@ _DEFAULTS = {name: field.default for name, field in SamplingParams.model_fields.
 
 
 def unsupported(params: SamplingParams, supported: Collection[str]) -> Sequence[str]:
-    """Return the names of the parameters that are not `supported` although they differ from the default."""
-    return [
-        name
-        for name, default in _DEFAULTS.items()
-        if name not in supported and getattr(params, name) != default
-    ]
+    """Return the names of what the chat asks for and is not `supported`."""
+    return [name for name in params.asked() if name not in supported]

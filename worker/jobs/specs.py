@@ -18,21 +18,20 @@ from pydantic import (
 )
 
 from worker.jobs.errors import InvalidInput, Unsupported
+from worker.jobs.messages import Message
+from worker.jobs.prompt_options import PromptOptions
 from worker.jobs.sampling import SamplingParams
+from worker.jobs.tools import Text
 
 __all__ = [
     "ChatJob",
     "JobSpec",
-    "Message",
     "Requested",
-    "Text",
     "VideoJob",
     "read_spec",
     "validate",
 ]
 
-#: With a constraint, pydantic refuses lone surrogates. JSON allows them, but no tokenizer takes them.
-Text = Annotated[str, StringConstraints(min_length=0)]
 #: Text that is stored and that no model reads.
 ShortText = Annotated[str, StringConstraints(max_length=1024)]
 ModelName = Annotated[str, StringConstraints(max_length=256)]
@@ -44,13 +43,6 @@ FLAT_OPTIONS = ("effect", "background")
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Message(_Strict):
-    """One turn of a conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    content: Text
 
 
 class JobSpec(_Strict):
@@ -83,13 +75,18 @@ class JobSpec(_Strict):
         return {name: value for name, value in stored.items() if name in shown}
 
 
-class ChatJob(SamplingParams, JobSpec):
+class ChatJob(SamplingParams, PromptOptions, JobSpec):
     """A conversation that the model continues with one answer."""
 
     kind = "chat"
 
     #: Validation stops at the first wrong message: to report five million would block the whole API.
     messages: Annotated[list[Message], FailFast()] = Field(min_length=1, repr=False)
+
+    def asked(self) -> list[str]:
+        """Return the names of all that not every worker supports: parameters, options, fields of messages."""
+        of_messages = dict.fromkeys(name for message in self.messages for name in message.asked())
+        return [*SamplingParams.asked(self), *PromptOptions.asked(self), *of_messages]
 
 
 class Requested(_Strict):
@@ -155,13 +152,13 @@ Spec = TypeVar("Spec", bound=JobSpec)
 Body = TypeVar("Body", bound=BaseModel)
 
 
-def validate(spec: type[Body], body: Any) -> Body:
-    """Return the job, or the part of a job, in a request's body.
+def validate(spec: type[Body], body: Any, extra: Literal["forbid", "ignore"] = "forbid") -> Body:
+    """Return the job, or the part of a job, in a request's body. `extra` says what becomes of unknown fields.
 
     Raises `InvalidInput` that names the first wrong field.
     """
     try:
-        return spec.model_validate(body)
+        return spec.model_validate(body, extra=extra)
     except ValidationError as error:
         raise InvalidInput(*_first(error)) from None
 

@@ -25,6 +25,8 @@ from worker.jobs.specs import ChatJob
 
 USER = {"role": "user", "content": "Hi"}
 PROMPT = "<user>"
+TEXT = {"type": "text", "text": "Hi"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 #: Settings of this module's server.
 SETTINGS = {"max_waiting": 2, "max_timeout_s": 60, "max_queue_limit_s": 600}
@@ -41,7 +43,12 @@ SETTINGS = {"max_waiting": 2, "max_timeout_s": 60, "max_queue_limit_s": 600}
         ("messages.0.content", {"messages": [{"role": "user"}]}),
         ("messages.0.content", {"messages": [{"role": "user", "content": 7}]}),
         ("messages.0.content", {"messages": [{"role": "user", "content": "\ud800"}]}),
-        ("messages.0.name", {"messages": [USER | {"name": "Bob"}]}),
+        ("messages.0.mood", {"messages": [USER | {"mood": "good"}]}),
+        ("messages.0.content.1.type", {"messages": [{"role": "user", "content": [TEXT, {"type": "file"}]}]}),
+        ("messages.0.tool_call_id", {"messages": [USER | {"tool_call_id": "a"}]}),
+        ("messages.0.tool_call_id", {"messages": [USER | {"role": "tool"}]}),
+        ("messages.0.tool_calls.0.id", {"messages": [{"role": "assistant", "tool_calls": [{}]}]}),
+        ("messages.0.reasoning", {"messages": [USER | {"reasoning": "Hm"}]}),
         ("messages", {"messages": [{"role": "user", "content": "x" * CONTEXT_LENGTH}]}),
         ("max_tokens", HELLO | {"max_tokens": 0}),
         ("max_tokens", HELLO | {"max_tokens": 1.5}),
@@ -66,7 +73,19 @@ SETTINGS = {"max_waiting": 2, "max_timeout_s": 60, "max_queue_limit_s": 600}
         ("top_logprobs", HELLO | {"top_logprobs": 3}),
         ("top_logprobs", HELLO | {"logprobs": True, "top_logprobs": 21}),
         ("n", HELLO | {"n": 2}),
-        ("tools", HELLO | {"tools": [{"type": "function"}]}),
+        ("tools", HELLO | {"tools": [TOOL]}),
+        ("tools", HELLO | {"tools": [TOOL, TOOL]}),
+        ("tools.0.function", HELLO | {"tools": [{"type": "function"}]}),
+        ("tools.0.function.name", HELLO | {"tools": [{"type": "function", "function": {"name": "f<"}}]}),
+        ("tool_choice", HELLO | {"tool_choice": "required"}),
+        ("tool_choice", HELLO | {"tools": [TOOL], "tool_choice": "sometimes"}),
+        ("tool_choice", HELLO | {"tool_choice": {"type": "function", "function": {"name": "g"}}}),
+        ("add_generation_prompt", HELLO | {"continue_final_message": True, "add_generation_prompt": True}),
+        ("chat_template_kwargs", HELLO | {"chat_template_kwargs": {"a": {"b": [10**7]}}}),
+        ("chat_template_kwargs", HELLO | {"chat_template_kwargs": {"a": "x" * 2**14}}),
+        ("chat_template_kwargs.a b.[key]", HELLO | {"chat_template_kwargs": {"a b": 1}}),
+        ("truncate_prompt_tokens", HELLO | {"truncate_prompt_tokens": 0}),
+        ("reasoning_effort", HELLO | {"reasoning_effort": "huge"}),
         ("timeout_s", HELLO | {"timeout_s": 0}),
         ("timeout_s", HELLO | {"timeout_s": float("inf")}),
         ("max_queue_s", HELLO | {"max_queue_s": -1}),
@@ -131,10 +150,12 @@ def test_submit_chat_refuses_bias_of_token_that_the_model_lacks(web: Web) -> Non
 
 def test_submit_chat_takes_null_and_neutral_values_of_any_parameter(web: Web) -> None:
     """The engine of tiny supports only the common parameters."""
-    nulls = dict.fromkeys(SamplingParams.model_fields.keys() | {"priority", "n", "tools", "response_format"})
+    nulls = dict.fromkeys(ChatJob.model_fields.keys() - {"messages"} | {"n", "response_format"})
     neutral: dict[str, object] = {
         "presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1, "logit_bias": {}, "top_k": -1,
         "bad_words": [], "stop_token_ids": [], "min_p": 0, "n": 1, "tools": [], "logprobs": False,
+        "tool_choice": "none", "parallel_tool_calls": True, "continue_final_message": False,
+        "add_generation_prompt": True, "chat_template_kwargs": {}, "include_reasoning": True,
     }  # fmt: skip
     for given in (nulls, neutral):
         response = web.http.post("/v1/jobs/chat", json=HELLO | given)

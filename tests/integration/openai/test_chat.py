@@ -217,7 +217,7 @@ def test_completion_ignores_neutral_null_and_unknown_fields(web: Web) -> None:
         ["n", "logprobs", "top_logprobs", "tools", "stop", "seed", "temperature", "max_tokens", "stream",
          "max_completion_tokens", "stream_options", "response_format", "model", "top_p", "priority"]
     )  # fmt: skip
-    unknown = {"user": "me", "store": True, "metadata": {"a": "b"}, "reasoning_effort": "low", "shiny": [1]}
+    unknown = {"user": "me", "store": True, "metadata": {"a": "b"}, "shiny": [1]}
     for extra in (neutral, nulls, unknown):
         with pending_completion(web, extra_body=extra) as (job_id, future):
             spec = spec_of(web, job_id)

@@ -228,7 +228,7 @@ def newer_schema(ledger: Ledger, job_id: str) -> None:
 
 def newer_value(ledger: Ledger, job_id: str) -> None:
     spec = json.loads(ledger.get(job_id).spec_json)
-    spec["messages"][0]["role"] = "tool"
+    spec["messages"][0]["role"] = "stranger"
     rewrite(ledger, job_id, spec=json.dumps(spec))
 
 

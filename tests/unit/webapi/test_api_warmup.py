@@ -14,8 +14,8 @@ from webapi.services.warmup import ApiWarmUp
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.messages import Message
 from worker.jobs.records import ModelCard
-from worker.jobs.specs import Message
 
 
 def assert_warm(ledger: Ledger, card: ModelCard) -> None:

@@ -29,6 +29,7 @@ def test_numbers_are_all_number_fields() -> None:
         "top_k",
         "top_logprobs",
         "n",
+        "truncate_prompt_tokens",
     }
     penalties = {"presence_penalty", "frequency_penalty", "repetition_penalty"}
     assert whole | times | penalties | {"temperature", "top_p", "min_p"} == NUMBERS

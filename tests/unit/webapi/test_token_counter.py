@@ -9,9 +9,9 @@ from tests.support.web.webstack import CHAT, tiny_template
 from webapi.services.token_counter import LONG_COUNTS, TokenCounter
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.messages import Message
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard
-from worker.jobs.specs import Message
 
 
 def test_token_counter_parses_a_template_once_a_version(ledger: Ledger) -> None:

@@ -1,0 +1,155 @@
+"""The tools of a chat: functions that the client can run and the model may call."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from worker.jobs.nullable import Nullable
+
+__all__ = [
+    "FunctionCall",
+    "FunctionDefinition",
+    "NamedFunction",
+    "NamedToolChoice",
+    "Tool",
+    "ToolCall",
+    "ToolChoice",
+    "ToolOptions",
+    "bounded",
+]
+
+#: Most characters of the JSON of one tool's parameters, and most tools of a chat. The tools are a part of the
+#: prompt, and a template may write them several times.
+MAX_PARAMETERS = 2**16
+MAX_TOOLS = 128
+
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+#: With a constraint, pydantic refuses lone surrogates. JSON allows them, but no tokenizer takes them.
+Text = Annotated[str, StringConstraints(min_length=0)]
+CallId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+def bounded(max_chars: int) -> AfterValidator:
+    """Return a validator of JSON values that refuses those with more characters, NaN and lone surrogates.
+
+    A stored spec cannot hold the latter two.
+    """
+
+    def check(value: Any) -> Any:
+        try:
+            size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+        except ValueError:
+            raise PydanticCustomError("json", "must be valid JSON, without NaN and lone surrogates") from None
+        if size > max_chars:
+            raise PydanticCustomError(
+                "json_size", "may have at most {most} bytes as JSON", {"most": max_chars}
+            )
+        return value
+
+    return AfterValidator(check)
+
+
+class FunctionDefinition(Nullable):
+    """A function: its name, what it does, and the JSON schema of its parameters."""
+
+    name: FunctionName
+    description: Annotated[str, StringConstraints(max_length=2**16)] | None = None
+    """What the function does, and when the model should call it."""
+    parameters: Annotated[dict[str, JsonValue], bounded(MAX_PARAMETERS)] | None = None
+    """A JSON schema of type `object`. Null means no parameters."""
+    strict: bool = False
+    """With true, the arguments of a call always match `parameters`."""
+
+
+class Tool(Nullable):
+    """A tool that the model may call."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class NamedFunction(Nullable):
+    """The name of a function."""
+
+    name: FunctionName
+
+
+class NamedToolChoice(Nullable):
+    """The tool that the model has to call."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+def _choice(choice: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Return the checked choice. The errors of a union would not name the field alone."""
+    try:
+        return check(choice)
+    except ValidationError:
+        raise PydanticCustomError(
+            "tool_choice", "must be none, auto, required, or an object of type function with the name of one"
+        ) from None
+
+
+ToolChoice = Annotated[Literal["none", "auto", "required"] | NamedToolChoice, WrapValidator(_choice)]
+
+
+class FunctionCall(Nullable):
+    """A call of a function, as the model has written it. `arguments` is the text of a JSON object."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    arguments: Text = ""
+
+
+class ToolCall(Nullable):
+    """A call of a tool that an earlier answer of the model contains."""
+
+    id: CallId
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class ToolOptions(Nullable):
+    """The tools that a chat offers to the model, and how the model may call them."""
+
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] = Field([], repr=False)
+    """The functions that the model may call. The client runs them."""
+    tool_choice: ToolChoice = "auto"
+    """With `auto` the model may call tools, with `required` it calls at least one, and with `none` it sees no
+    tools. An object with a function's name means a call of that function."""
+    parallel_tool_calls: bool = True
+    """With false, an answer has at most one call."""
+
+    @field_validator("tools")
+    @classmethod
+    def _unique(cls, tools: list[Tool]) -> list[Tool]:
+        if len({tool.function.name for tool in tools}) < len(tools):
+            raise PydanticCustomError("tools", "two tools have the same name")
+        return tools
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _offered(cls, choice: ToolChoice, fields: ValidationInfo) -> ToolChoice:
+        names = {tool.function.name for tool in fields.data.get("tools", ())}
+        if choice == "required" and not names:
+            raise PydanticCustomError("tool_choice", "`required` needs tools")
+        if isinstance(choice, NamedToolChoice) and choice.function.name not in names:
+            raise PydanticCustomError("tool_choice", "names a function that is not among the tools")
+        return choice if names else "auto"  # without tools, none is the same, and the default is not stored
+
+    @property
+    def offered_tools(self) -> list[Tool]:
+        """The tools that the model sees."""
+        return [] if self.tool_choice == "none" else self.tools
