@@ -53,7 +53,7 @@ class TokenCounter:
         template = self._template(card)
 
         def encode() -> int:
-            return len(template.encode([message.model_dump() for message in messages]))
+            return len(template.encode([message.model_dump(exclude_defaults=True) for message in messages]))
 
         if self.is_short(messages):
             return encode()

@@ -135,7 +135,9 @@ class ChatRunner:
             raise Unsupported(f"the engine {self.engine_name} does not support {', '.join(names)}")
         history = self._ledger.events(run.record.id) if run.record.attempt > 1 else []
         choices = _choices(run.id, spec.n, [event for event in history if event.type == "token"])
-        prompt = self._template.encode([message.model_dump() for message in spec.messages])
+        prompt = self._template.encode(
+            [message.model_dump(exclude_defaults=True) for message in spec.messages]
+        )
         requests = [
             ChatRequest(
                 id=request_id,
