@@ -30,12 +30,13 @@ def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable
     if not backend.token_counter.is_short(spec.messages):
         check_room()
     context = math.inf if card.context_length is None else card.context_length
-    room = f"and must leave room in the context of {context}"
+    # LangChain and LiteLLM recognise this error by the words "prompt is too long".
+    too_long = f"the prompt is too long: the model's context holds {context} tokens, and the prompt has"
     # A conversation that is far too long is not counted, for it would delay the counts of others.
     if (tokens := backend.token_counter.lower_bound(card, spec.messages)) >= context:
-        raise PromptTooLong("messages", f"the prompt has at least {tokens} tokens {room}")
+        raise PromptTooLong("messages", f"{too_long} at least {tokens}")
     if (tokens := backend.token_counter.count(card, spec.messages, access.owner())) >= context:
-        raise PromptTooLong("messages", f"the prompt has {tokens} tokens {room}")
+        raise PromptTooLong("messages", f"{too_long} {tokens}")
 
 
 def _check_bias(bias: Mapping[str, float], vocabulary: int) -> None:
