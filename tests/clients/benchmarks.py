@@ -1,4 +1,4 @@
-"""Run `vllm bench serve` and AIPerf against a stack with the real models (`make clients`)."""
+"""Run `vllm bench serve` and AIPerf against a stack with the real models (`make client-benchmarks`)."""
 
 import base64
 import json

@@ -1,0 +1,1 @@
+"""One program for each client, which runs in that client's own environment."""
