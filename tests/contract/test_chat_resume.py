@@ -1,12 +1,15 @@
 """Tests of resumed requests: the answer continues as if it had never been interrupted."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
+import jsonschema
 import pytest
 
 from tests.support.chat.engines import SHORT_QUESTION, StartedEngine, chat, skip_unsupported
 from tests.support.chat.requests import with_sampling
+from tests.support.chat.schemas import CITY, TOWN
 from worker.chat.engine import ChatRequest, Delta
 
 EMOJI = "Repeat exactly: 🎉🎊🦄 こんにちは 你好 Ω≈ç√ 🎉🎊🦄"
@@ -77,6 +80,25 @@ def test_resume_keeps_min_tokens_at_any_cut(started: StartedEngine, options: dic
 def test_resume_keeps_rules_of_tokens_at_any_cut(started: StartedEngine, options: dict[str, Any]) -> None:
     skip_unsupported(started, *options)
     assert_resumes(started, chat(started, "a", **options))
+
+
+@pytest.mark.parametrize(
+    ("schema", "options"),
+    [
+        (TOWN, {}),
+        (TOWN, {"temperature": 1.2, "top_p": 0.9, "seed": 3}),
+        pytest.param(CITY, {}, marks=pytest.mark.long),
+        pytest.param(CITY, {"frequency_penalty": 0.6, "repetition_penalty": 1.1}, marks=pytest.mark.long),
+    ],
+)
+def test_resume_keeps_grammar_at_any_cut(
+    started: StartedEngine, schema: dict[str, Any], options: dict[str, Any]
+) -> None:
+    skip_unsupported(started, "structured_outputs", *options)
+    outputs = {"json": schema}
+    request = chat(started, "a", "Describe Paris.", max_tokens=80, structured_outputs=outputs, **options)
+    assert_resumes(started, request)
+    jsonschema.validate(json.loads(started.recorder.text("from 0")), schema)
 
 
 @pytest.mark.parametrize("included", [False, True])

@@ -1,5 +1,6 @@
 """The command-line options of the sampling parameters, made from their definition."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -20,15 +21,25 @@ def _biases(context: click.Context, parameter: click.Parameter, texts: Sequence[
         raise click.BadParameter("must be TOKEN=NUMBER, such as 50256=-100") from None
 
 
+def _json(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    """Return the value that a JSON text stands for."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"is not valid JSON: {error}") from None
+
+
 #: Parameters without an option: a terminal shows one answer.
 _WITHOUT_OPTION = {"n"}
-#: The settings of an option by the JSON type of its parameter. Parameters of other types get no option.
+#: The settings of an option by the JSON type of its parameter: "model" is an object with fields of its own.
+#: Parameters of other types get no option.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "integer": {"type": int},
     "number": {"type": float},
     "boolean": {"is_flag": True, "default": None},
     "array": {"multiple": True},
     "object": {"multiple": True, "metavar": "TOKEN=NUMBER", "callback": _biases},
+    "model": {"metavar": "JSON", "callback": _json},
 }
 
 
@@ -39,7 +50,7 @@ def sampling_options(command: Command) -> Command:
     number for each token has an option that may be repeated. Its value is a dictionary.
     """
     for name, schema in reversed(SamplingParams.model_json_schema()["properties"].items()):
-        kinds = {each["type"]: each for each in schema["anyOf"]}
+        kinds = {each.get("type", "model"): each for each in schema["anyOf"]}
         kind = next((kind for kind in _SETTINGS if kind in kinds), None)
         if kind and name not in _WITHOUT_OPTION:
             settings = _SETTINGS[kind]

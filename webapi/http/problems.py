@@ -70,7 +70,13 @@ STATUS: dict[type[StokerError], int] = {
 
 #: HTTP status for a request that waited for a job, by the code of the failed or canceled job. Codes that are
 #: not listed mean 500.
-TERMINAL_STATUS = {"expired": 503, "unsupported": 503, "timeout": 504, "canceled": 409}
+TERMINAL_STATUS = {
+    "expired": 503,
+    "unsupported": 503,
+    "timeout": 504,
+    "canceled": 409,
+    "invalid_structured_outputs": 400,
+}
 
 
 class Problem(BaseModel):

@@ -8,10 +8,13 @@ from webapi.auth import access
 from webapi.documents.chat import ChatResultDocument
 from webapi.http.result_file import check_succeeded
 from webapi.services.backend import Backend
-from worker.jobs.errors import InvalidInput, PromptTooLong
+from webapi.services.system_threads import call_in_thread
+from worker.jobs.errors import InvalidInput, InvalidStructure, PromptTooLong
+from worker.jobs.grammars import check_grammar
 from worker.jobs.records import ModelCard, Record
 from worker.jobs.sampling import unsupported
 from worker.jobs.specs import ChatJob
+from worker.jobs.structured_outputs import StructuredOutputs
 
 __all__ = ["admit", "result"]
 
@@ -19,16 +22,18 @@ __all__ = ["admit", "result"]
 def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable[[], None]) -> None:
     """Raise an error if the model cannot take the chat (`ApiKind.admit`).
 
-    It is `InvalidInput` if the model's engine does not support one of the sampling parameters, or if the
-    model lacks a token of `logit_bias`. It is `PromptTooLong` if the conversation does not fit into the
-    model's context.
+    It is `InvalidInput` if the model's engine does not support one of the sampling parameters, if the model
+    lacks a token of `logit_bias`, or if the grammar of a structured answer cannot be used. It is
+    `PromptTooLong` if the conversation does not fit into the model's context.
     """
     for name in unsupported(spec, card.supports):
         raise InvalidInput(name, f"{name} is not supported by the engine of {card.name}")
     if spec.logit_bias:
         _check_bias(spec.logit_bias, backend.token_counter.vocabulary(card))
-    if not backend.token_counter.is_short(spec.messages):
+    if not backend.token_counter.is_short(spec.messages) or spec.structured_outputs:
         check_room()
+    if spec.structured_outputs:
+        _check_structure(spec, spec.structured_outputs)
     context = math.inf if card.context_length is None else card.context_length
     # LangChain and LiteLLM recognise this error by the words "prompt is too long".
     too_long = f"the prompt is too long: the model's context holds {context} tokens, and the prompt has"
@@ -43,6 +48,14 @@ def _check_bias(bias: Mapping[str, float], vocabulary: int) -> None:
     for token in bias:
         if int(token) >= vocabulary:
             raise InvalidInput("logit_bias", f"the model has no token {token}, only 0 to {vocabulary - 1}")
+
+
+def _check_structure(spec: ChatJob, asked: StructuredOutputs) -> None:
+    try:
+        call_in_thread(check_grammar, asked)
+    except InvalidStructure as error:
+        field = "response_format" if spec.response_format else "structured_outputs"
+        raise InvalidInput(field, f"cannot be used: {error}") from None
 
 
 def result(record: Record) -> dict[str, Any]:

@@ -32,8 +32,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "chat_template": (),
     "documents": ([],),
     # The form of an answer.
-    "response_format": ({"type": "text"},),
-    "structured_outputs": ({},),
     "structural_tag": (),
     "guided_json": (),
     "guided_regex": (),

@@ -122,6 +122,12 @@ class RequestTracker:
             state = self._running.pop(key, None)
         return state.error_delta(error) if state else None
 
+    def refuse(self, key: str, error: JobFailed) -> None:
+        """Make the last delta of a request that cannot run a pending finish."""
+        with self._lock:
+            if state := self._running.pop(key, None):  # otherwise it was canceled meanwhile
+                self._pending_finishes.append(state.error_delta(error))
+
     def take_pending_finishes(self) -> Sequence[Delta]:
         """Remove and return the pending finishes."""
         with self._lock:

@@ -198,6 +198,12 @@ class InvalidOptions(JobFailed):
     code = "invalid_options"
 
 
+class InvalidStructure(JobFailed):
+    """The schema, regular expression or grammar of a structured answer cannot be used."""
+
+    code = "invalid_structured_outputs"
+
+
 class OutOfMemory(JobFailed):
     """The device or the machine has too little memory for this job. The worker continues."""
 

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from worker.jobs.tools import ToolOptions, bounded
+from worker.jobs.bounded_json import bounded
+from worker.jobs.tools import ToolOptions
 
 __all__ = ["PromptOptions"]
 

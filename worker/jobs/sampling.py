@@ -14,6 +14,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from worker.jobs.nullable import Nullable
+from worker.jobs.structured_outputs import ResponseFormat, StructuredOutputs
 
 __all__ = ["COMMON_PARAMETERS", "TO_CONTEXT_END", "SamplingParams", "unsupported"]
 
@@ -32,6 +33,16 @@ def _listed(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
+def _asked(outputs: Any) -> Any:
+    """Return None for structured outputs that ask for nothing."""
+    nothing = isinstance(outputs, dict) and all(value in (None, False) for value in outputs.values())
+    return None if nothing else outputs
+
+
+def _unless_text(form: ResponseFormat | None) -> ResponseFormat | None:
+    return None if form and form.type == "text" else form
+
+
 class SamplingParams(Nullable):
     """How the tokens of an answer are chosen, and when the answer ends.
 
@@ -41,6 +52,14 @@ class SamplingParams(Nullable):
 
     max_tokens: int = Field(256, ge=1, le=TO_CONTEXT_END)
     """The most tokens of the answer. The model's context may end it earlier."""
+    response_format: Annotated[ResponseFormat | None, AfterValidator(_unless_text)] = Field(
+        None, exclude=True, repr=False
+    )
+    """The form of the answer in OpenAI's words. It is stored as `structured_outputs`."""
+    structured_outputs: Annotated[StructuredOutputs | None, BeforeValidator(_asked)] = Field(
+        None, validate_default=True, repr=False
+    )
+    """What the answer must be. `max_tokens` or `stop` may still end it earlier."""
     min_tokens: int = Field(0, ge=0, le=TO_CONTEXT_END)
     """Neither the model nor a text in `stop` can end the answer before it has this many tokens."""
     ignore_eos: bool = False
@@ -94,6 +113,24 @@ class SamplingParams(Nullable):
     """With true, the answer's `token` events have the log-probabilities of its tokens."""
     top_logprobs: int = Field(0, ge=0, le=20)
     """With `logprobs`: the events also have this many of the likeliest tokens at each place."""
+
+    @field_validator("structured_outputs")
+    @classmethod
+    def _or_response_format(
+        cls, outputs: StructuredOutputs | None, fields: ValidationInfo
+    ) -> StructuredOutputs | None:
+        form = fields.data.get("response_format")
+        if outputs and form:
+            raise PydanticCustomError("structured_outputs", "may not be given beside response_format")
+        return outputs or (form.structured_outputs if form else None)
+
+    @field_validator("min_tokens", "ignore_eos", "bad_words")
+    @classmethod
+    def _without_structure(cls, value: Any, fields: ValidationInfo) -> Any:
+        """Refuse what may leave no token that the structure allows."""
+        if value and fields.data.get("structured_outputs"):
+            raise PydanticCustomError("structured_outputs", "may not be given for a structured answer")
+        return value
 
     @field_validator("top_logprobs")
     @classmethod

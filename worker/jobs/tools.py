@@ -1,10 +1,8 @@
 """The tools of a chat: functions that the client can run and the model may call."""
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     Field,
     JsonValue,
     StringConstraints,
@@ -16,6 +14,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from worker.jobs.bounded_json import bounded
 from worker.jobs.nullable import Nullable
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "ToolCall",
     "ToolChoice",
     "ToolOptions",
-    "bounded",
 ]
 
 #: Most characters of the JSON of one tool's parameters, and most tools of a chat. The tools are a part of the
@@ -39,26 +37,6 @@ FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,128}
 #: With a constraint, pydantic refuses lone surrogates. JSON allows them, but no tokenizer takes them.
 Text = Annotated[str, StringConstraints(min_length=0)]
 CallId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-
-
-def bounded(max_chars: int) -> AfterValidator:
-    """Return a validator of JSON values that refuses those with more characters, NaN and lone surrogates.
-
-    A stored spec cannot hold the latter two.
-    """
-
-    def check(value: Any) -> Any:
-        try:
-            size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
-        except ValueError:
-            raise PydanticCustomError("json", "must be valid JSON, without NaN and lone surrogates") from None
-        if size > max_chars:
-            raise PydanticCustomError(
-                "json_size", "may have at most {most} bytes as JSON", {"most": max_chars}
-            )
-        return value
-
-    return AfterValidator(check)
 
 
 class FunctionDefinition(Nullable):

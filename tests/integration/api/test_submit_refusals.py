@@ -148,6 +148,56 @@ def test_submit_chat_refuses_bias_of_token_that_the_model_lacks(web: Web) -> Non
     assert web.http.post("/v1/jobs/chat", json=asked | {"logit_bias": {str(size - 1): 1}}).status_code == 202
 
 
+STRUCTURES = [
+    ("structured_outputs.json", {"structured_outputs": {"json": "{"}}),
+    ("structured_outputs.json", {"structured_outputs": {"json": {"title": "x" * 2**16}}}),
+    ("structured_outputs.json", {"structured_outputs": {"json": {"title": "\ud800"}}}),
+    ("structured_outputs.xml", {"structured_outputs": {"xml": "a"}}),
+    ("structured_outputs.choice", {"structured_outputs": {"choice": []}}),
+    ("structured_outputs", {"structured_outputs": {"regex": "a", "choice": ["a"]}}),
+    ("structured_outputs", {"structured_outputs": {"json": {"type": "text"}}}),
+    ("structured_outputs", {"structured_outputs": {"json": {"uniqueItems": True}}}),
+    ("structured_outputs", {"structured_outputs": {"json": {"$ref": "http://127.0.0.1/a.json"}}}),
+    ("structured_outputs", {"structured_outputs": {"regex": "("}}),
+    ("structured_outputs", {"structured_outputs": {"grammar": "start: nothing"}}),
+    ("structured_outputs", {"structured_outputs": {"grammar": "::= nothing"}}),
+    ("response_format.type", {"response_format": {"type": "structural_tag"}}),
+    ("response_format.json_schema.schema", {"response_format": {"type": "json_schema", "json_schema": {}}}),
+    ("response_format", {"response_format": {"type": "json_schema"}}),
+    ("response_format", {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 5}}}}),
+    ("ignore_eos", {"structured_outputs": {"regex": "a"}, "ignore_eos": True}),
+    ("min_tokens", {"response_format": {"type": "json_object"}, "min_tokens": 3}),
+]
+
+
+def able(web: Web) -> dict[str, Any]:
+    """Serve a model whose engine supports every parameter, and return a request for it."""
+    card = ModelCard(
+        "able", "chat", "chat.able", CONTEXT_LENGTH, digest="1", sampling=tuple(SamplingParams.model_fields)
+    )
+    web.registry.publish_model(card, tiny_template().to_json())
+    return HELLO | {"model": "able"}
+
+
+@pytest.mark.parametrize(("field", "given"), STRUCTURES)
+def test_submit_chat_names_field_of_structure_that_cannot_be_used(
+    web: Web, field: str, given: dict[str, Any]
+) -> None:
+    body = json.dumps(able(web) | given)
+    response = web.http.post("/v1/jobs/chat", content=body, headers={"Content-Type": "application/json"})
+    assert_refused(web, response, 422, field)
+
+
+def test_submit_chat_stores_response_format_as_structured_outputs(web: Web) -> None:
+    schema = {"type": "object", "uniqueItems": True}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    response = web.http.post("/v1/jobs/chat", json=able(web) | {"response_format": form})
+    assert response.status_code == 202, response.text
+    asked = {"structured_outputs": {"json": schema, "strict": False}}
+    assert web.ledger.get(response.json()["id"]).spec == ChatJob.model_validate(able(web) | asked)
+    assert not {"response_format", "structured_outputs"} & response.json()["parameters"].keys()
+
+
 def test_submit_chat_takes_null_and_neutral_values_of_any_parameter(web: Web) -> None:
     """The engine of tiny supports only the common parameters."""
     nulls = dict.fromkeys(ChatJob.model_fields.keys() - {"messages"} | {"n", "response_format"})
@@ -156,6 +206,7 @@ def test_submit_chat_takes_null_and_neutral_values_of_any_parameter(web: Web) ->
         "bad_words": [], "stop_token_ids": [], "min_p": 0, "n": 1, "tools": [], "logprobs": False,
         "tool_choice": "none", "parallel_tool_calls": True, "continue_final_message": False,
         "add_generation_prompt": True, "chat_template_kwargs": {}, "include_reasoning": True,
+        "response_format": {"type": "text"}, "structured_outputs": {},
     }  # fmt: skip
     for given in (nulls, neutral):
         response = web.http.post("/v1/jobs/chat", json=HELLO | given)

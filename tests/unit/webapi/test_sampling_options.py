@@ -43,3 +43,10 @@ def test_sampling_options_have_the_types_of_their_parameters() -> None:
 def test_sampling_options_name_the_form_of_a_bias(bias: str) -> None:
     result, _ = run("--logit-bias", bias)
     assert "must be TOKEN=NUMBER" in result.output
+
+
+def test_sampling_options_take_structured_outputs_as_json() -> None:
+    _, given = run("--structured-outputs", '{"choice": ["yes", "no"]}')
+    assert given["structured_outputs"] == {"choice": ["yes", "no"]}
+    result, _ = run("--structured-outputs", "{")
+    assert "is not valid JSON" in result.output

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.request_tracker import RequestTracker
 from worker.chat.warmup import WarmUp
-from worker.jobs.errors import EngineDied, EngineFailed, OutOfMemory
+from worker.jobs.errors import EngineDied, EngineFailed, InvalidStructure, OutOfMemory
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.sampling import SamplingParams
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from worker.chat.checkpoint import LoadedModel
     from worker.chat.transformers_engine.manager import StepManager
+
+
+#: Why a structured answer fails whose grammar needs too much memory or time.
+TOO_COMPLEX = "the grammar is too complex to continue this answer"
 
 
 class TransformersEngine:
@@ -51,9 +55,10 @@ class TransformersEngine:
     @property
     def supports(self) -> frozenset[str]:
         """The names of the sampling parameters that the engine obeys; known after `start`."""
-        from worker.chat.transformers_engine.sampling import SUPPORTED_ON_CPU, SUPPORTED_ON_CUDA
+        from worker.chat.transformers_engine.sampling import STRUCTURED, SUPPORTED_ON_CPU, SUPPORTED_ON_CUDA
 
-        return SUPPORTED_ON_CPU if self._device == "cpu" else SUPPORTED_ON_CUDA
+        supported = SUPPORTED_ON_CPU if self._device == "cpu" else SUPPORTED_ON_CUDA
+        return supported | STRUCTURED if self._manager.has_grammars else supported
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         """Load the model, warm up, then serve.
@@ -83,9 +88,11 @@ class TransformersEngine:
 
     def submit(self, request: ChatRequest) -> None:
         """Accept a request. Raises `EngineDied` if the engine is not serving, or no longer."""
-        admitted = self._tracker.admit(request)
-        if admitted is not None:
-            self._manager.enqueue(admitted)
+        if admitted := self._tracker.admit(request):
+            try:
+                self._manager.enqueue(admitted)
+            except InvalidStructure as error:
+                self._tracker.refuse(admitted.key, error)
         self._manager.wake()
 
     def cancel(self, request_id: str) -> None:
@@ -135,6 +142,8 @@ class TransformersEngine:
         state, delta = self._tracker.get_state(output.request_id), None
         if output.error is not None:
             delta = self._tracker.fail_request(output.request_id, EngineFailed(output.error))
+        elif self._manager.take_grammar_failure(output.request_id):
+            delta = self._tracker.fail_request(output.request_id, InvalidStructure(TOO_COMPLEX))
         elif state is not None:
             tokens = output.generated_tokens[state.tokens_read :]
             candidates = self._manager.take_candidates(output.request_id, tokens)

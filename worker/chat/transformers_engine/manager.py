@@ -22,6 +22,8 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 from worker.chat.checkpoint import ModelFiles
 from worker.chat.engine import Candidates
 from worker.chat.request_tracker import AdmittedRequest
+from worker.chat.transformers_engine.grammar_mask import GrammarMask
+from worker.chat.transformers_engine.grammars import Grammars
 from worker.chat.transformers_engine.raw_logprobs import RawLogprobs
 from worker.chat.transformers_engine.salted_cache import SaltedCache
 from worker.chat.transformers_engine.sampling import sampling_options, sampling_processors
@@ -76,11 +78,20 @@ class StepManager(ContinuousBatchingManager):
         greedy = GenerationConfig(do_sample=False)  # type: ignore[no-untyped-call]
         super().__init__(model, greedy, config)  # type: ignore[arg-type]  # its own protocol for models
         self._raw_logprobs = RawLogprobs()
-        self.logit_processor = sampling_processors(files.eos_tokens, model.device, self._raw_logprobs)
+        self._grammar_mask = GrammarMask()
+        self._grammars = _grammars(model, files)
+        self.logit_processor = sampling_processors(
+            files.eos_tokens, model.device, self._raw_logprobs, self._grammar_mask
+        )
         self.output_router = _StepRouter(listener)
         self._listener = listener
         self._eos_tokens = sorted(files.eos_tokens)
         self._tokenizer = files.prompt_template.tokenizer
+
+    @property
+    def has_grammars(self) -> bool:
+        """True if the manager can enforce the grammar of a structured answer."""
+        return self._grammars is not None
 
     @property
     def batch_tokens(self) -> int:
@@ -88,15 +99,19 @@ class StepManager(ContinuousBatchingManager):
         return self.continuous_batching_config.max_batch_tokens or 1
 
     def enqueue(self, admitted: AdmittedRequest) -> None:
-        """Queue a request. Its outputs carry `admitted.key`; there are none if the thread has ended."""
+        """Queue a request. Its outputs carry `admitted.key`; there are none if the thread has ended.
+
+        The caller's thread compiles the grammar of a structured answer. Raises `InvalidStructure`.
+        """
         request = admitted.request
+        grammar = self._grammars.start_answer(request) if self._grammars else None
         self.add_request(
             [*request.prompt, *request.generated_ids],
             admitted.key,
             max_new_tokens=admitted.max_new_tokens,
             streaming=True,
             eos_token_id=[] if request.sampling.ignore_eos else self._eos_tokens,
-            **sampling_options(request, secrets.randbits(63), self._tokenizer),
+            **sampling_options(request, secrets.randbits(63), self._tokenizer, grammar),
         )
 
     def take_candidates(self, key: str, tokens: Sequence[int]) -> Sequence[Candidates]:
@@ -104,6 +119,10 @@ class StepManager(ContinuousBatchingManager):
         if len(tokens) != 1 or (found := self._raw_logprobs.take(key, tokens[0])) is None:
             return ()
         return [found]
+
+    def take_grammar_failure(self, key: str) -> bool:
+        """Return whether the last step has shown that the grammar of a request is too complex."""
+        return self._grammar_mask.take_failure(key)
 
     def wake(self) -> None:
         """Wake the thread if it waits for work."""
@@ -163,6 +182,18 @@ class StepManager(ContinuousBatchingManager):
         except BaseException as escaped:  # transformers' loop handles only Exception
             error = escaped
         self._listener.on_end(error or self.background_thread_status.fatal_error)
+
+
+def _grammars(model: PreTrainedModel, files: ModelFiles) -> Grammars | None:
+    """Return the grammars of the model's tokenizer; None on CUDA, or if llguidance cannot read it."""
+    if model.device.type != "cpu":
+        return None
+    vocabulary = model.config.get_text_config().vocab_size
+    try:
+        return Grammars(files.prompt_template.tokenizer_json, files.eos_tokens, vocabulary)
+    except ValueError as error:
+        log.warning("no structured answers, because the tokenizer is unknown to llguidance: %s", error)
+        return None
 
 
 class _StepRouter(OutputRouter):

@@ -26,6 +26,8 @@ from transformers.generation.logits_process import (
 
 from worker.chat.engine import GREEDY_BELOW, ChatRequest
 from worker.chat.token_rules import rules_of
+from worker.chat.transformers_engine.grammar_mask import GrammarMask
+from worker.chat.transformers_engine.grammars import AnswerGrammar
 from worker.chat.transformers_engine.gumbel import GREEDY, gumbel_noise, noise_key
 from worker.chat.transformers_engine.likely_tokens import MinP, TopK, TopP, is_host
 from worker.chat.transformers_engine.raw_logprobs import RawLogprobs
@@ -50,15 +52,20 @@ SUPPORTED_ON_CPU = SUPPORTED_ON_CUDA | {
     "logprobs",
     "top_logprobs",
 }
+#: Those that it obeys if llguidance can read the model's tokenizer.
+STRUCTURED = {"response_format", "structured_outputs"}
 
 
 def sampling_options(
-    request: ChatRequest, random_seed: int, tokenizer: "Tokenizer | None" = None
+    request: ChatRequest,
+    random_seed: int,
+    tokenizer: "Tokenizer | None" = None,
+    grammar: AnswerGrammar | None = None,
 ) -> dict[str, Any]:
     """Return the options of `add_request` that make the processors below sample as the request asks.
 
     Without the option "seed" a request is greedy. A request that samples but has no seed gets `random_seed`.
-    Only a request with `bad_words` needs the `tokenizer`.
+    Only a request with `bad_words` needs the `tokenizer`. `grammar` is that of a structured answer.
     """
     given = request.sampling
     options: dict[str, Any] = {}
@@ -66,6 +73,8 @@ def sampling_options(
         options["eos_from"] = len(request.prompt) + given.min_tokens
     if rules := rules_of(request, tokenizer):
         options["rules"] = rules
+    if grammar:
+        options["grammar"] = grammar
     if given.logprobs:
         options["top_logprobs"] = given.top_logprobs
     if given.temperature < GREEDY_BELOW:
@@ -79,14 +88,16 @@ def sampling_processors(
     eos_tokens: Collection[int],
     device: torch.device | None = None,
     raw_logprobs: RawLogprobs | None = None,
+    grammar_mask: GrammarMask | None = None,
 ) -> ContinuousBatchingLogitsProcessorList:
     """Make the processors, which read their arguments from the options of each request.
 
-    Their order is that of vLLM. On CUDA there are no log-probabilities, no rules, no min-p and no top-k.
+    Their order is that of vLLM. On CUDA there are no log-probabilities, no grammars, no rules, no min-p and
+    no top-k.
     """
     cpu = device is None or device.type == "cpu"
     processors = [
-        *([raw_logprobs or RawLogprobs(), TokenRules()] if cpu else []),
+        *([raw_logprobs or RawLogprobs(), grammar_mask or GrammarMask(), TokenRules()] if cpu else []),
         MinLength(torch.tensor(sorted(eos_tokens), dtype=torch.int64, device=device)),
         ContinuousBatchingTemperatureLogitsWarper(TemperatureLogitsWarper(1.0)),
         *([MinP(), TopK()] if cpu else []),
