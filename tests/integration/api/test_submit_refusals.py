@@ -112,8 +112,9 @@ def test_submit_chat_long_prompt_refusal_names_both_lengths(web: Web) -> None:
     fits = "x" * (CONTEXT_LENGTH - len(PROMPT) - 1)
     response = web.http.post("/v1/jobs/chat", json={"messages": [USER | {"content": fits + "x"}]})
     detail = assert_refused(web, response, 422, "messages")
-    assert f"{CONTEXT_LENGTH} tokens" in detail
-    assert f"context of {CONTEXT_LENGTH}" in detail
+    assert "prompt is too long" in detail  # the words that clients look for
+    assert f"context holds {CONTEXT_LENGTH} tokens" in detail
+    assert f"prompt has {CONTEXT_LENGTH}" in detail
     web.submit(messages=[USER | {"content": fits}])
 
 
