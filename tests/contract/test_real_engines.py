@@ -84,13 +84,18 @@ def test_model_engine_shares_prefix_only_with_same_cache_salt(started: StartedEn
     """The answer completes a block of the cache: vLLM's have 128 tokens on the CPU, and transformers' 32."""
     prompt = encode(started, f"Salt in caches. {LONG_QUESTION * 18}")[:250]
     first = chat_request("a", prompt, 8, temperature=0.0, ignore_eos=True, cache_salt="alice")
+    reported = list[int]()
     with counted_prefix_hits(started) as hits:
         answer = started.run_requests(first)["a"]
         longer = [*prompt, *started.recorder.ids("a")]
-        for salt in ("bob", "", "alice"):
-            assert started.run_requests(replace(first, cache_salt=salt))["a"] == answer
-        for salt in ("carol", "alice"):
-            started.run_requests(replace(with_sampling(first, max_tokens=1), prompt=longer, cache_salt=salt))
+        again = [replace(first, cache_salt=salt) for salt in ("bob", "", "alice")]
+        continued = replace(with_sampling(first, max_tokens=1), prompt=longer)
+        for request in [*again, *(replace(continued, cache_salt=salt) for salt in ("carol", "alice"))]:
+            deltas = started.run_requests(request)["a"]
+            reported.append(sum(delta.cached_tokens for delta in deltas))
+            if request in again:
+                assert [delta._replace(cached_tokens=0) for delta in deltas] == answer
     cold, bob, nobody, alice, carol, alice_continues = hits
     assert (cold, bob, nobody, carol) == (0, 0, 0, 0)
     assert 128 <= alice < alice_continues == 256
+    assert reported == hits[1:]

@@ -1,10 +1,9 @@
 """The JSON document of a chat's result."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.json_schema import SkipJsonSchema
 
 from worker.jobs.records import Record
 
@@ -43,9 +42,7 @@ class ChatResultDocument(BaseModel):
     message: ChatReplyDocument
     text: str
     finish_reason: str | None
-    choices: Annotated[
-        list[ChatChoiceDocument] | SkipJsonSchema[None], Field(exclude_if=lambda choices: choices is None)
-    ] = None
+    choices: list[ChatChoiceDocument] = Field([], exclude_if=lambda choices: not choices)
     usage: dict[str, Any] | None
 
     @classmethod
@@ -56,7 +53,7 @@ class ChatResultDocument(BaseModel):
             ChatChoiceDocument(index=choice["index"], **_reply(choice))
             for choice in result.get("choices", ())
         ]
-        return cls(id=record.id, **_reply(result), choices=choices or None, usage=record.usage)
+        return cls(id=record.id, **_reply(result), choices=choices, usage=record.usage)
 
 
 def _reply(result: Mapping[str, Any]) -> dict[str, Any]:

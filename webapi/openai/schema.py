@@ -55,12 +55,19 @@ class ChatCompletionRequest(_Request):
         return bool(self.stream_options.include_usage)
 
 
+class PromptTokensDetails(BaseModel):
+    """The number of tokens of the prompt that were in the engine's cache."""
+
+    cached_tokens: int
+
+
 class Usage(BaseModel):
     """Token counts. End-of-text tokens and the tokens of stop strings are counted too."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails = PromptTokensDetails(cached_tokens=0)
 
 
 class AssistantMessage(BaseModel):

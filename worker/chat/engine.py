@@ -63,6 +63,8 @@ class Delta(NamedTuple):  # one is made for each token, and a frozen dataclass t
     - `error`: the cause if `finish_reason` is "error". `EngineDied` means that the engine failed and the
       request itself is sound.
     - `logprobs`: the log-probabilities of all new tokens if the request asks for them.
+    - `cached_tokens`: in the first delta of a request, how many tokens of its prompt the engine has found in
+      its cache.
     """
 
     id: str
@@ -71,6 +73,7 @@ class Delta(NamedTuple):  # one is made for each token, and a frozen dataclass t
     finish_reason: FinishReason | None = None
     error: JobFailed | None = None
     logprobs: Sequence[TokenLogprob] = ()
+    cached_tokens: int = 0
 
 
 #: The engine's thread calls it once per step with the deltas of all requests. It must not block or raise.

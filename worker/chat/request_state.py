@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 class RequestState:
     """The answer to `request` so far. It starts from the tokens that an earlier attempt generated.
 
-    `tokens_read` counts the tokens of this attempt that were added, without `request.generated_ids`.
+    `tokens_read` counts the tokens of this attempt that were added, without `request.generated_ids`. The
+    engine sets `cached_tokens` to the number of tokens that it has found in its cache, before the first ones
+    are added.
     """
 
     def __init__(self, request: ChatRequest, tokenizer: "Tokenizer", eos_tokens: AbstractSet[int]) -> None:
         self.request = request
         self.tokens_read = 0
+        self.cached_tokens = 0
         self._tokenizer = tokenizer
         self._eos_tokens = eos_tokens
         self._last = request.generated_ids[-1] if request.generated_ids else None
@@ -46,13 +49,15 @@ class RequestState:
             self._last = token
             if self._detokenizer.stopped:
                 break
+        cached = 0 if self.tokens_read else min(self.cached_tokens, len(self.request.prompt))
         self.tokens_read += taken
         if complete or self._detokenizer.stopped:
             text += self._detokenizer.finish()
             reason = self._finish_reason()
         top = self.request.sampling.top_logprobs
         logprobs = [describe(each, top, self._tokenizer) for each in candidates[:taken]] if candidates else ()
-        return Delta(self.request.id, text, tuple(tokens[:taken]), reason, logprobs=logprobs)
+        ids = tuple(tokens[:taken])
+        return Delta(self.request.id, text, ids, reason, logprobs=logprobs, cached_tokens=cached)
 
     def error_delta(self, error: JobFailed) -> Delta:
         """Return the last delta of a request that failed with `error`."""

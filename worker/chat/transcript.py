@@ -30,6 +30,8 @@ class Transcript:
         #: The ids of the requests that have text in each step.
         self._streaming: set[str] = set()
         self._deltas: deque[Delta] = deque()
+        #: How many tokens of the prompt were in the engine's cache; None before the attempt's first delta.
+        self._cached_tokens: int | None = None
         #: The first delta that ends the job early.
         self._early_end: Delta | None = None
 
@@ -61,6 +63,8 @@ class Transcript:
             choice = self.choices[delta.id]
             choice.add(delta)
             changed[choice] = None
+            if self._cached_tokens is None:
+                self._cached_tokens = delta.cached_tokens
             if delta.finish_reason in ("canceled", "error"):
                 self._early_end = self._early_end or delta
         if not changed:
@@ -89,6 +93,7 @@ class Transcript:
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": self._cached_tokens or 0},
         }
         if end and end.finish_reason == "canceled":
             return Canceled(), {"usage": usage}

@@ -60,6 +60,8 @@ class FakeEngine:
             WORDS_JSON, "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant"
         )
         self.submitted: list[ChatRequest] = []
+        #: How many tokens of each prompt the engine says to have found in its cache.
+        self.cached_tokens = 0
         self._script = script or (lambda request: (scripts or {}).get(request.id, words))
         self._step_s = step_s
         self._running: dict[str, _Running] = {}
@@ -144,12 +146,14 @@ class FakeEngine:
         early = running.next <= request.sampling.min_tokens
         text = word if early else running.stop.push(word)
         ended = token >= len(running.words) and not early and not request.sampling.ignore_eos
+        cached = self.cached_tokens if token == len(request.generated_ids) else 0
+        logprobs = _logprobs(request, word)
         if not (ended or running.stop.found) and running.next < self._limit(request):
-            return Delta(request.id, text, (token,), logprobs=_logprobs(request, word))
+            return Delta(request.id, text, (token,), logprobs=logprobs, cached_tokens=cached)
         del self._running[request.id]
         reason: FinishReason = "stop" if ended or running.stop.found else "length"
         last = text + running.stop.finish()
-        return Delta(request.id, last, (token,), reason, logprobs=_logprobs(request, word))
+        return Delta(request.id, last, (token,), reason, logprobs=logprobs, cached_tokens=cached)
 
     def _end(self, reason: str) -> None:
         error = EngineDied(reason)

@@ -12,7 +12,12 @@ from tests.support.web.webstack import TIMEOUT_S, Web
 from worker.jobs.events import Event, Succeeded, Token
 
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
-USAGE = {"prompt_tokens": 8, "completion_tokens": 3, "total_tokens": 11}
+USAGE = {
+    "prompt_tokens": 8,
+    "completion_tokens": 3,
+    "total_tokens": 11,
+    "prompt_tokens_details": {"cached_tokens": 5},
+}
 ANSWER = ("Hel", "lo\u2028 ", "žluť 🎉")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.chat.fake_engine import FakeEngine
 from tests.support.stack import eventually
-from tests.unit.chat.test_runner import WAIT_S, claim, running, submit
+from tests.unit.chat.test_runner import WAIT_S, claim, running, submit, usage
 from worker.chat.engine import ChatRequest, Delta
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.events import LoggedEvent
@@ -39,11 +39,7 @@ def test_chat_runner_logs_each_choice_and_all_texts(ledger: Ledger) -> None:
     choices = [{"index": i, "text": text, "finish_reason": "stop"} for i, text in enumerate(TEXTS)]
     assert job.result == {"text": TEXTS[0], "finish_reason": "stop", "choices": choices}
     completion = sum(len(words) + 1 for words in WORDS)  # with the end-of-sequence tokens
-    assert job.usage == {
-        "prompt_tokens": 3,
-        "completion_tokens": completion,
-        "total_tokens": 3 + completion,
-    }
+    assert job.usage == usage(completion)
     assert job.done == completion
     for index, events in tokens_by_choice(ledger, "a").items():
         assert "".join(event.data["text"] for event in events) == TEXTS[index]

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,16 @@ def claim(ledger: Ledger, outbox: Outbox, job_id: str) -> Run:
     return Run(record, outbox)
 
 
+def usage(completion_tokens: int, cached_tokens: int = 0) -> dict[str, Any]:
+    """Return the usage of a chat whose prompt has three tokens."""
+    return {
+        "prompt_tokens": 3,
+        "completion_tokens": completion_tokens,
+        "total_tokens": 3 + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": cached_tokens},
+    }
+
+
 def logged_tokens(ledger: Ledger, job_id: str) -> list[tuple[int, int, str]]:
     """Return the index, count and text of each token event."""
     tokens = [event.data for event in ledger.events(job_id) if event.type == "token"]
@@ -84,9 +95,21 @@ def test_chat_runner_logs_tokens_result_and_usage(ledger: Ledger) -> None:
     job = ledger.get("a")
     assert (job.state, job.done) == ("succeeded", 5)  # the words and the end-of-sequence token
     assert job.result == {"text": "one two three four", "finish_reason": "stop"}
-    assert job.usage == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    assert job.usage == usage(5)
     assert "".join(text for _, _, text in logged_tokens(ledger, "a")) == "one two three four"
     assert sum(count for _, count, _ in logged_tokens(ledger, "a")) == 4
+
+
+def test_chat_runner_reports_cached_tokens_of_prompt(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    submit(ledger, "b", n=2)
+    engine = FakeEngine(WORDS, step_s=0.001)
+    engine.cached_tokens = 2
+    with running(ledger, engine) as (runner, outbox):
+        for name in "ab":
+            runner.run_job(claim(ledger, outbox, name))
+    assert ledger.get("a").usage == usage(5, cached_tokens=2)
+    assert ledger.get("b").usage == usage(10, cached_tokens=2)  # the prompt counts once
 
 
 def test_chat_runner_logs_logprobs_with_the_text_of_their_tokens(ledger: Ledger) -> None:
@@ -197,7 +220,7 @@ def test_chat_runner_resumes_after_logged_tokens_of_newer_worker(ledger: Ledger)
     job = ledger.get("a")
     assert job.done == 5
     assert job.result == {"text": "one two three four", "finish_reason": "stop"}
-    assert job.usage == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    assert job.usage == usage(5)
     first, *rest = logged_tokens(ledger, "a")
     assert first == (0, 2, "one two")
     assert rest[0][0] == 2
@@ -232,7 +255,7 @@ def test_chat_runner_resumes_to_same_answer_after_any_step(ledger: Ledger, steps
     job = ledger.get("a")
     text = "one two </st three four "
     assert job.result == {"text": text, "finish_reason": "stop"}
-    assert job.usage == {"prompt_tokens": 3, "completion_tokens": 10, "total_tokens": 13}
+    assert job.usage == usage(10)
     tokens = logged_tokens(ledger, "a")
     assert "".join(text for _, _, text in tokens) == text
     assert [index for index, _, _ in tokens] == [

@@ -115,6 +115,11 @@ class TransformersEngine:
         if finishes := self._tracker.take_pending_finishes():
             self._on_step(finishes)
 
+    def on_cache_search(self, key: str, cached_tokens: int) -> None:
+        """Note how many tokens of a request are in the cache (`GenerationListener`)."""
+        if (state := self._tracker.get_state(key)) is not None:
+            state.cached_tokens = cached_tokens
+
     def on_outputs(self, outputs: "Sequence[GenerationOutput]") -> None:
         """Turn the outputs of a step into deltas and report them (`GenerationListener`)."""
         deltas = [delta for output in outputs if (delta := self._to_delta(output)) is not None]

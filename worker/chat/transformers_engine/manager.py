@@ -46,6 +46,9 @@ class GenerationListener(Protocol):
     def before_step(self) -> None:
         """Prepare for a step, or for a wait for work."""
 
+    def on_cache_search(self, key: str, cached_tokens: int) -> None:
+        """Learn how many tokens of a request are in the cache, before its first output."""
+
     def on_outputs(self, outputs: Sequence[GenerationOutput]) -> None:
         """Receive all outputs of one step, or the output of a single request that failed."""
 
@@ -130,7 +133,9 @@ class StepManager(ContinuousBatchingManager):
 
     def _create_batch_processor(self) -> ContinuousBatchProcessor:
         processor = super()._create_batch_processor()
-        processor.cache.__class__ = SaltedCache  # transformers has no way to choose the class of the cache
+        cache = processor.cache
+        cache.__class__ = SaltedCache  # transformers has no way to choose the class of the cache
+        cast(SaltedCache, cache).on_search = self._listener.on_cache_search
         return processor
 
     def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:

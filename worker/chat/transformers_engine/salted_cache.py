@@ -1,6 +1,6 @@
 """transformers' cache, changed so that only requests with the same salt share blocks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from hashlib import blake2b
 
@@ -20,9 +20,14 @@ class SaltedCache(PagedAttentionCache):
     transformers passes nothing else of a request to its search.
     """
 
+    #: Called with the id of each request and the number of its tokens that were in the cache.
+    on_search: Callable[[str, int], None]
+
     def search_prefix_match(self, request_id: str, prompt_ids: list[int]) -> int:
         """Share the blocks that are in the cache already, and return the number of their tokens."""
-        return super().search_prefix_match(request_id, _salted(request_id, prompt_ids))
+        found = super().search_prefix_match(request_id, _salted(request_id, prompt_ids))
+        self.on_search(request_id, found)
+        return found
 
     def mark_complete_blocks(self, state: RequestState, complete_blocks: Mapping[str, int]) -> None:
         """Store the hashes of the blocks that a step has completed. `search_prefix_match` looks for them."""

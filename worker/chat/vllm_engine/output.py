@@ -26,7 +26,8 @@ class StepOutput(NamedTuple):
     """The new tokens of one request in one step.
 
     `finished` is True if no more tokens follow, and `failed` if the cause is an error inside vLLM.
-    `candidates` are those of each token, if the request asks for log-probabilities.
+    `candidates` are those of each token, if the request asks for log-probabilities. `cached_tokens` are those
+    that vLLM has found in its cache, in the first output of a request.
     """
 
     key: str
@@ -34,6 +35,7 @@ class StepOutput(NamedTuple):
     finished: bool
     failed: bool
     candidates: Sequence[Candidates] = ()
+    cached_tokens: int = 0
 
 
 class StepOutputListener(Protocol):
@@ -86,11 +88,12 @@ class StepOutputProcessor(OutputProcessor):  # type: ignore[misc]  # vLLM is not
     def _step_output(self, key: str, output: EngineCoreOutput) -> StepOutput:
         reason = output.finish_reason
         candidates = _candidates(output.new_logprobs) if output.new_logprobs else ()
+        cached = output.prefill_stats.num_cached_tokens if output.prefill_stats else 0
         if reason is None:
-            return StepOutput(key, output.new_token_ids, False, False, candidates)
+            return StepOutput(key, output.new_token_ids, False, False, candidates, cached)
         del self._keys[output.request_id], self._ids[key]
         failed = reason in (FinishReason.ABORT, FinishReason.ERROR)
-        return StepOutput(key, output.new_token_ids, True, failed, candidates)
+        return StepOutput(key, output.new_token_ids, True, failed, candidates, cached)
 
 
 def _candidates(logprobs: LogprobsLists) -> Sequence[Candidates]:

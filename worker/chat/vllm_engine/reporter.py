@@ -61,4 +61,5 @@ class StepReporter:
             return None
         if output.failed:
             return self._tracker.fail_request(output.key, EngineFailed("vLLM aborted this chat"))
+        state.cached_tokens = output.cached_tokens
         return self._tracker.add_tokens(output.key, state, output.tokens, output.finished, output.candidates)
