@@ -44,6 +44,7 @@ def submit(
     """
     backend.redis_memory.check_room()
     _check_times(backend, spec)
+    _check_length(backend, spec)
     owner, card = access.owner(), choose_model(backend, spec, key.key if key else None)
     if spec.webhook_url is not None:
         check_url(backend.settings, spec.webhook_url)
@@ -116,6 +117,16 @@ def _check_times(backend: Backend, spec: JobSpec) -> None:
     for name, limit_s in (("timeout_s", settings.max_timeout_s), ("max_queue_s", settings.max_queue_limit_s)):
         if (getattr(spec, name) or 0) > limit_s:
             raise InvalidInput(name, f"may be at most {limit_s:g} here")
+
+
+def _check_length(backend: Backend, spec: JobSpec) -> None:
+    """Raise `InvalidInput` if the job alone counts for more jobs than the caller's key may have."""
+    if (key := access.key()) is None or spec.length == 1:
+        return
+    waiting = backend.settings.max_waiting_per_key if key.max_waiting is None else key.max_waiting
+    most = waiting if key.max_running is None else min(waiting, key.max_running)
+    if spec.length > most:
+        raise InvalidInput("n", f"may be at most {most} for this API key")
 
 
 def _with_retry_after(error: QueueFull, backend: Backend, card: ModelCard) -> QueueFull:

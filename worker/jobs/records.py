@@ -56,6 +56,8 @@ class Record:
     #: The name and the time of the current claim, or of the last one; None before the first.
     claim: str | None = None
     claimed_at: float | None = None
+    #: The length of the job (`JobSpec.length`).
+    length: int = 1
 
     @cached_property
     def spec(self) -> JobSpec:
@@ -125,6 +127,7 @@ class Record:
             estimated_start=now + float(position[1]) if position and position[1] else None,
             claim=fields.get("claim"),
             claimed_at=number("claimed_at"),
+            length=int(fields.get("length", 1)),
         )
 
 

@@ -106,8 +106,8 @@ class SamplingParams(Nullable):
     is written with other tokens than its usual ones is not recognised."""
 
     n: int = Field(1, ge=1, le=8)
-    """The number of answers (choices). Each has a seed of its own: `seed` plus its index, from 0. A chat
-    counts as this many chats for the caps of its key, its turns and the slots of its worker."""
+    """The number of answers (choices). Each has a seed of its own: `seed` plus its index, from 0. The chat
+    counts as this many jobs for the turns and caps of its API key, and for the slots of its worker."""
 
     logprobs: bool = False
     """With true, the answer's `token` events have the log-probabilities of its tokens."""

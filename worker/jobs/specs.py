@@ -64,6 +64,11 @@ class JobSpec(_Strict):
     max_queue_s: Seconds | None = Field(None, description="At most the server's STOKER_MAX_QUEUE_LIMIT_S.")
 
     @property
+    def length(self) -> int:
+        """How many jobs the job counts for in its owner's turns and caps, and in its worker's slots."""
+        return 1
+
+    @property
     def webhook_host(self) -> str:
         """The host and port in `webhook_url`; empty if there is no URL."""
         return re.split("[/?#]", (self.webhook_url or "").partition("//")[2], maxsplit=1)[0].lower()
@@ -87,6 +92,11 @@ class ChatJob(SamplingParams, PromptOptions, JobSpec):
         """Return the names of all that not every worker supports: parameters, options, fields of messages."""
         of_messages = dict.fromkeys(name for message in self.messages for name in message.asked())
         return [*SamplingParams.asked(self), *PromptOptions.asked(self), *of_messages]
+
+    @property
+    def length(self) -> int:
+        """The number of choices (`JobSpec.length`)."""
+        return self.n
 
 
 class Requested(_Strict):

@@ -3,6 +3,7 @@
 import logging
 import threading
 import uuid
+from collections.abc import Callable
 from enum import Enum
 
 from redis.exceptions import RedisError
@@ -40,7 +41,8 @@ class LaneState(Enum):
 class Lane:
     """Claims jobs for this worker, and runs up to `runner.slots` of them at once.
 
-    Each job has a waiting thread of the pool. All computation happens in the engine's own thread.
+    Each job has a waiting thread of the pool. All computation happens in the engine's own thread. A job of
+    several choices takes a slot for each, and so fewer jobs run beside it.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class Lane:
         self.worker = worker
         self.device = device
         self.outbox = outbox
+        #: Takes slots beyond one for each job, or gives them back if the number is negative.
+        self.take_slots: Callable[[int], None] = lambda count: None
         self._runner = runner
         self._hooks = hooks or RunHooks()
         #: The state and the current runs, by run id. `_changed` guards them, and tells of their changes.
@@ -135,10 +139,12 @@ class Lane:
         record = self._claim(job_id, exclusive)
         if record is None:
             return "not waiting"
-        run = Run(record, self.outbox)
+        run, more_slots = Run(record, self.outbox), record.length - 1
         with self._changed:
             self._runs[run.id] = run
             state = self._state
+        if more_slots:
+            self.take_slots(more_slots)
         try:
             if state is LaneState.CLOSED:  # the claim succeeded while `hand_back` dealt with the other runs
                 run.abandon()
@@ -149,6 +155,8 @@ class Lane:
             with self._changed:
                 del self._runs[run.id]
                 self._changed.notify_all()
+            if more_slots:
+                self.take_slots(-more_slots)
         return run.outcome or "abandoned"
 
     def _claim(self, job_id: str, exclusive: bool) -> Record | None:

@@ -28,6 +28,8 @@ class LanePool(BasePool):
         super().__init__(limit=slots, app=app)
         #: Called when a slot becomes free after all slots were taken.
         self.on_slot_free: Callable[[], None] = lambda: None
+        #: Called with the number of messages that may be in work at once, when it changes.
+        self.on_limit: Callable[[int], None] = lambda limit: None
         #: Makes the hub drop its connection to the broker, and connect again.
         self.reconnect: Callable[[], None] = lambda: None
         self._run_in_thread = run_in_thread or DaemonThreads("job").submit
@@ -37,6 +39,14 @@ class LanePool(BasePool):
         # Celery starts only the worker's own pool. For a pool that is not started, Celery formats the
         # arguments of every message for a log line that nobody reads.
         self.start()
+
+    def take_slots(self, count: int) -> None:
+        """Take this many slots beyond one for each message in work, or give them back if it is negative."""
+        with self._lock:
+            self.limit -= count
+            self.on_limit(self.limit)
+        if count < 0:
+            self.on_slot_free()
 
     def on_apply(
         self,

@@ -111,6 +111,8 @@ class Lifecycle(bootsteps.StartStopStep):
         gc.set_threshold(GC_OBJECTS)
         worker.lane, worker.lane_pool = self.parts.lane, self.parts.pool
         worker.max_concurrency = self.parts.runner.slots  # the hub fetches a message only when a slot is free
+        self.parts.lane.take_slots = self.parts.pool.take_slots
+        self.parts.pool.on_limit = partial(setattr, worker, "max_concurrency")
         card = self.card
         log.info("%s is warm on %s: %s, %d at once", card.name, card.device, card.model, card.slots)
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.support.stack import main_event_types
-from tests.support.web.webstack import HELLO, TIMEOUT_S, Web
+from tests.support.web.webstack import HELLO, TIMEOUT_S, Web, publish_able_model
 from webapi.app import create_app
 from webapi.client import ApiError, Client
 from webapi.keys.key import NewKey
@@ -140,6 +140,15 @@ def test_auth_key_limit_applies_to_its_key_only(web: Web, caller: Caller) -> Non
         client.post("/v1/jobs/chat", json=HELLO).status_code for client in (capped, capped, free, free)
     ]
     assert answers == [202, 429, 202, 202]
+
+
+def test_auth_key_limit_counts_choices(web: Web, caller: Caller) -> None:
+    """More choices than the key may ever have are refused by name, because to try again would not help."""
+    able = publish_able_model(web)
+    capped = caller(Keys(web.ledger.store).create("a", max_waiting=5, max_running=4))
+    answers = [capped.post("/v1/jobs/chat", json=HELLO | {"model": able, "n": n}).json() for n in (4, 2, 5)]
+    assert [answer.get("code") for answer in answers] == [None, "queue_full", "invalid_input"]
+    assert (answers[2]["field"], answers[2]["detail"]) == ("n", "may be at most 4 for this API key")
 
 
 def test_auth_no_auth_accepts_every_request(settings: Settings, ledger: Ledger) -> None:

@@ -21,11 +21,11 @@ from tests.support.web.openai_clients import (
     success_event,
     url_of,
 )
-from tests.support.web.webstack import CONTEXT_LENGTH, TIMEOUT_S, Web, tiny_template
+from tests.support.web.webstack import TIMEOUT_S, Web, publish_able_model
 from worker.jobs.events import Failed, Succeeded, Token
 from worker.jobs.logprobs import TokenLogprob, TopLogprob
 from worker.jobs.records import ModelCard
-from worker.jobs.sampling import TO_CONTEXT_END, SamplingParams
+from worker.jobs.sampling import TO_CONTEXT_END
 from worker.jobs.specs import ChatJob
 
 
@@ -50,14 +50,11 @@ def test_completion_is_parsed_by_client(web: Web) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_logprobs_are_parsed_by_client(web: Web, stream: bool) -> None:
-    every = tuple(SamplingParams.model_fields)
-    able = ModelCard("able", "chat", "chat.able", CONTEXT_LENGTH, digest="1", sampling=every)
-    web.registry.publish_model(able, tiny_template().to_json())
     top: list[TopLogprob] = [{"token": "He", "logprob": -0.25, "bytes": [72, 101]}]
     entries: list[TokenLogprob] = [
         {"token": text, "logprob": -1.5, "bytes": list(text.encode()), "top_logprobs": top} for text in ANSWER
     ]
-    asked = {"model": "able", "stream": stream, "logprobs": True, "top_logprobs": 1}
+    asked = {"model": publish_able_model(web), "stream": stream, "logprobs": True, "top_logprobs": 1}
     with pending_completion(web, **asked) as (job_id, future):
         assert (spec_of(web, job_id).logprobs, spec_of(web, job_id).top_logprobs) == (True, 1)
         web.worker.claim(job_id)

@@ -6,10 +6,8 @@ from typing import Any
 import pytest
 
 from tests.support.web.openai_clients import USAGE, pending_completion
-from tests.support.web.webstack import CONTEXT_LENGTH, TIMEOUT_S, Web, tiny_template
+from tests.support.web.webstack import TIMEOUT_S, Web, publish_able_model
 from worker.jobs.events import Event, Succeeded, Token
-from worker.jobs.records import ModelCard
-from worker.jobs.sampling import SamplingParams
 
 #: The events of two choices, whose tokens come in turn. The second choice ends first, without any text.
 EVENTS: list[Event] = [
@@ -24,18 +22,9 @@ CHOICES = [
 RESULT = {"text": "Tokyo", "finish_reason": "length", "choices": CHOICES}
 
 
-def publish_able_model(web: Web) -> None:
-    """Publish a model that supports all parameters."""
-    card = ModelCard(
-        "able", "chat", "chat.able", CONTEXT_LENGTH, digest="1", sampling=tuple(SamplingParams.model_fields)
-    )
-    web.registry.publish_model(card, tiny_template().to_json())
-
-
 def complete(web: Web, *events: Event, **request: Any) -> tuple[str, Any]:
     """Answer a request with these events and success. Return the job's id and the completion."""
-    publish_able_model(web)
-    with pending_completion(web, model="able", **request) as (job_id, future):
+    with pending_completion(web, model=publish_able_model(web), **request) as (job_id, future):
         web.worker.claim(job_id)
         web.worker.append(job_id, *events, Succeeded(RESULT, USAGE), result=RESULT, usage=USAGE)
         return job_id, future.result(TIMEOUT_S)

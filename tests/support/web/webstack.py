@@ -25,6 +25,7 @@ from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard, WorkerCard
+from worker.jobs.sampling import SamplingParams
 from worker.jobs.settings import Settings, child_env
 
 CHAT, VIDEO = "chat.tiny", "video.matte"
@@ -34,6 +35,14 @@ HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 TIMEOUT_S = 20
 #: Seconds that a server gets to start on a busy machine.
 START_S = 90
+
+
+def publish_able_model(web: "Web") -> str:
+    """Publish a chat model that supports all sampling parameters, and return its name."""
+    parameters = tuple(SamplingParams.model_fields)
+    card = ModelCard("able", "chat", "chat.able", CONTEXT_LENGTH, digest="1", sampling=parameters)
+    web.registry.publish_model(card, tiny_template().to_json())
+    return card.name
 
 
 def tiny_template() -> PromptTemplate:

@@ -61,6 +61,7 @@ class Job:
     cancel: bool = False
     #: Whether the job was dispatched and no worker has claimed it yet.
     dispatched: bool = False
+    length: int = 1
     #: Whether the job was requeued, so that it goes before all others of its owner.
     again: bool = False
     #: The bytes of the job's clip while it is there, and of the job's files in the account of its key.
@@ -118,11 +119,18 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.ledger.store.close()
 
-    @rule(key=KEYS, priority=st.sampled_from([0, 5, 5, 9]), inputs=st.sampled_from([0, CLIP_BYTES]))
-    def submit(self, key: str, priority: int, inputs: int) -> None:
+    @rule(
+        key=KEYS,
+        priority=st.sampled_from([0, 5, 5, 9]),
+        inputs=st.sampled_from([0, CLIP_BYTES]),
+        length=st.sampled_from([1, 1, 3]),
+    )
+    def submit(self, key: str, priority: int, inputs: int, length: int) -> None:
         self.submits += 1
-        job = Job(uuid.uuid4().hex, key, priority, self.submits, inputs=inputs, file_bytes=inputs)
-        spec = CHAT.model_copy(update={"priority": priority})
+        job = Job(
+            uuid.uuid4().hex, key, priority, self.submits, inputs=inputs, file_bytes=inputs, length=length
+        )
+        spec = CHAT.model_copy(update={"priority": priority, "n": length})
         dispatched = self.ledger.submit(job.id, QUEUE, spec, key, file_bytes=inputs).dispatched
         self._evicted(key)
         self.jobs.append(job)
@@ -140,29 +148,31 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def dispatch(self) -> None:
-        """Check that jobs are dispatched in the order of their positions."""
+        """Check that jobs are dispatched in the order of their positions, which take all for length 1."""
         order = sorted(self._flows(), key=lambda job: self.ledger.get(job.id).position or 0)
+        exact = len(order) if all(job.length == 1 for job in order) else 1
         dispatched = Queues(self.ledger.store).dispatch_jobs(QUEUE)
-        assert dispatched == [job.id for job in order[: len(dispatched)]]
+        assert dispatched[:exact] == [job.id for job in order[: len(dispatched)]][:exact]
         self._dispatched(dispatched)
 
     def _dispatched(self, job_ids: Sequence[str]) -> None:
-        """Check that as many jobs are dispatched as slots are free, and of each owner the first ones."""
+        """Check that jobs are dispatched while slots are free, and of each owner the first ones."""
         self._undispatch()
-        assert len(job_ids) == min(self._free(), len(self._flows()))
         for job_id in job_ids:
+            assert self._room() > 0
             job = self._job(job_id)
             mine = [other for other in self._flows() if other.key == job.key]
             assert job is min(mine, key=self._rank)
             job.dispatched = True
             self.in_dispatch_order = [other for other in self.in_dispatch_order if other is not job] + [job]
+        assert self._room() <= 0 or not self._flows()
 
     def _undispatch(self) -> None:
         """If slots have disappeared, undispatch the newest jobs except those that wait for isolation."""
         self.in_dispatch_order = [job for job in self.in_dispatch_order if job.dispatched]
-        for job in [job for job in self.in_dispatch_order[::-1] if not job.isolated_by][
-            : max(0, -self._room())
-        ]:
+        for job in [job for job in self.in_dispatch_order[::-1] if not job.isolated_by]:
+            if self._room() >= 0 or self._room() + job.length > 0:
+                break
             job.dispatched = False
             self.in_dispatch_order.remove(job)
 
@@ -171,13 +181,12 @@ class Machine(RuleBasedStateMachine):
         """Return the sort key within an owner's flow: requeued jobs first, whatever their priority."""
         return -10 if job.again else -job.priority, job.seq
 
-    def _free(self) -> int:
-        return max(0, self._room())
-
     def _room(self) -> int:
-        owned = Counter(job.owner for job in self.jobs)
-        free = sum(max(0, SLOTS - owned[worker]) for worker in self.ready)
-        return free - sum(job.dispatched for job in self.jobs)
+        free = sum(
+            max(0, SLOTS - sum(job.length for job in self.jobs if job.owner == worker))
+            for worker in self.ready
+        )
+        return free - sum(job.length for job in self.jobs if job.dispatched)
 
     def _flows(self) -> list[Job]:
         return [job for job in self.jobs if job.state == "queued" and not job.dispatched]
@@ -370,6 +379,21 @@ class Machine(RuleBasedStateMachine):
             assert set(redis.zrange(key("queue", QUEUE, "line", key_), 0, -1)) == flow
             assert (redis.zscore(key("queue", QUEUE, "turns"), key_) is not None) == bool(flow)
         assert redis.zcard(key("queue", QUEUE, "called")) == sum(job.dispatched for job in self.jobs)
+
+    @invariant()
+    def lengths_agree_with_jobs(self) -> None:
+        key, more = self.ledger.store.key, Counter[str]()
+        for job in self.jobs:
+            if job.state == "queued":
+                more[key("owner", job.key, "waiting")] += job.length - 1
+            if job.dispatched:
+                more[key("queue", QUEUE, "called")] += job.length - 1
+            if job.dispatched or job.state == "running":
+                more[key("owner", job.key, "active")] += job.length - 1
+            if job.owner:
+                more[key("worker", job.owner, "jobs")] += job.length - 1
+        stored = self.ledger.store.client.hgetall(key("lengths"))
+        assert stored == {name: str(number) for name, number in more.items() if number}
 
     @invariant()
     def accounts_agree_with_records(self) -> None:

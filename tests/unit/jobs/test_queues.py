@@ -1,5 +1,6 @@
 """The order of waiting jobs: fair between owners, by priority within an owner, with exact positions."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,9 +17,11 @@ from worker.jobs.ledger.store import RedisStore
 from worker.jobs.specs import ChatJob, validate
 
 
-def submit(ledger: Ledger, job_id: str, key: IdempotencyKey | None = None, priority: int = 5) -> Submitted:
+def submit(
+    ledger: Ledger, job_id: str, key: IdempotencyKey | None = None, priority: int = 5, n: int = 1
+) -> Submitted:
     """Submit a job whose owner is the first letter of its id."""
-    body = {"messages": [{"role": "user", "content": "Hi"}], "priority": priority}
+    body = {"messages": [{"role": "user", "content": "Hi"}], "priority": priority, "n": n}
     return ledger.submit(job_id, QUEUE, validate(ChatJob, body), job_id[0], key)
 
 
@@ -138,6 +141,69 @@ def test_dispatch_skips_owner_at_cap(ledger: Ledger) -> None:
     assert Queues(ledger.store).dispatch_jobs(QUEUE) == []
     ledger.requeue("a1", "w1", "drain")
     assert Queues(ledger.store).dispatch_jobs(QUEUE) == ["a1"]
+
+
+def test_dispatch_charges_a_turn_for_each_choice(ledger: Ledger) -> None:
+    submit(ledger, "a1", n=3)
+    for job_id in ("a2", "b1", "b2", "b3", "b4"):
+        submit(ledger, job_id)
+    assert order(ledger) == ["a1", "b1", "b2", "b3", "a2", "b4"]
+
+
+def test_dispatch_counts_choices_as_slots(ledger: Ledger) -> None:
+    """One free slot is enough for a job, and its other choices are taken off the slots that become free."""
+    Registry(ledger.store).renew(card("w1", slots=3))
+    assert submit(ledger, "a1", n=2).dispatched == ["a1"]
+    assert submit(ledger, "a2", n=4).dispatched == ["a2"]
+    assert submit(ledger, "a3").dispatched == []
+    for job_id in ("a1", "a2"):
+        assert ledger.claim(job_id, "w1", "cpu")
+    assert ledger.append([append_of(ledger, "a1", 3, [Canceled()])]).dispatched == []
+    assert ledger.append([append_of(ledger, "a2", 3, [Canceled()])]).dispatched == [(QUEUE, ["a3"])]
+
+
+def test_undispatch_keeps_job_of_many_choices_while_a_slot_is_free(ledger: Ledger) -> None:
+
+    def dispatched() -> Sequence[str]:
+        assert Queues(ledger.store).dispatch_jobs(QUEUE) == []
+        return Queues(ledger.store).dispatched_before(QUEUE, math.inf, 0)
+
+    Registry(ledger.store).renew(card("w1", slots=2))
+    assert submit(ledger, "a1").dispatched == ["a1"]
+    assert submit(ledger, "a2", n=8).dispatched == ["a2"]
+    assert ledger.claim("a1", "w1", "cpu")
+    assert set(dispatched()) == {"a2"}
+    Registry(ledger.store).renew(card("w1", slots=1))
+    assert dispatched() == []
+
+
+def test_cap_on_running_jobs_counts_choices(ledger: Ledger) -> None:
+    ledger.store.client.hset(ledger.store.key("key", "a"), "max_running", 4)
+    for job_id, n in (("a1", 3), ("a2", 2), ("a3", 1), ("b1", 1)):
+        submit(ledger, job_id, n=n)
+    assert order(ledger) == ["a1", "b1"]
+    assert ledger.claim("a1", "w1", "cpu")
+    assert ledger.append([append_of(ledger, "a1", 3, [Canceled()])]).dispatched == [(QUEUE, ["a2", "a3"])]
+
+
+def test_cap_on_waiting_jobs_counts_choices(ledger: Ledger) -> None:
+    ledger.store.client.hset(ledger.store.key("key", "a"), "max_waiting", 4)
+    submit(ledger, "a1", n=3)
+    with pytest.raises(QueueFull, match="no more jobs of this API key"):
+        submit(ledger, "a2", n=2)
+    submit(ledger, "a3")
+    ledger.cancel("a1")
+    submit(ledger, "a4", n=3)
+
+
+def test_lengths_that_an_older_version_left_behind_are_dropped(ledger: Ledger) -> None:
+    """An older version removes jobs from their sets, and does not know of their lengths."""
+    sets = [ledger.store.key("owner", "a", part) for part in ("waiting", "active")]
+    sets += [ledger.store.key("worker", "w1", "jobs"), ledger.store.key("queue", QUEUE, "called")]
+    ledger.store.client.hset(ledger.store.key("lengths"), mapping=dict.fromkeys(sets, 100))
+    ledger.store.client.hset(ledger.store.key("key", "a"), mapping={"max_waiting": 3, "max_running": 3})
+    Registry(ledger.store).renew(card("w1", slots=2))
+    assert submit(ledger, "a1", n=3).dispatched == ["a1"]
 
 
 def test_dispatch_gives_no_credit_at_cap(ledger: Ledger) -> None:

@@ -329,3 +329,14 @@ def test_pool_wakes_hub_only_if_all_slots_were_taken() -> None:
     assert len(woken) == 1
     threads.pop()()
     assert len(woken) == 1
+
+
+def test_pool_takes_slots_of_further_choices() -> None:
+    threads, woken, limits = list[Callable[[], None]](), list[bool](), list[int]()
+    pool = LanePool(broker.app, slots=4, run_in_thread=threads.append)
+    pool.on_slot_free, pool.on_limit = lambda: woken.append(True), limits.append
+    pool.apply_async(str, callback=lambda _: None)
+    pool.take_slots(3)
+    assert not woken
+    pool.take_slots(-3)
+    assert (limits, woken) == ([1, 4], [True])

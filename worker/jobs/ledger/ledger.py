@@ -88,7 +88,8 @@ class Ledger(LedgerReader):
         if idempotency_key:
             known = self._idempotency_redis_key(owner, idempotency_key.key), idempotency_key.fingerprint
         job = spec.kind, queue, spec.model_dump_json(exclude_defaults=True), owner, spec.priority
-        args = *limits.caps, max_queue_s, timeout_s, *job, *known, spec.webhook_host, file_bytes, SCHEMA
+        rest = spec.webhook_host, file_bytes, SCHEMA, spec.length
+        args = *limits.caps, max_queue_s, timeout_s, *job, *known, *rest
         outcome, *ids = self._scripts.eval_replicated("submit", *self.store.common_args(job_id), *args)
         if outcome == "differs":
             raise IdempotencyConflict("this Idempotency-Key came with another request before")

@@ -120,9 +120,9 @@ end
 
 -- Return why the queue cannot take a job of the owner, or nil: what `full` returns, or 'kept' if the owner keeps too
 -- much. `caps` are max_waiting, max_waiting_per_key, max_kept_jobs, max_kept_bytes and max_kept_file_bytes.
--- For `only_check` see `make_room`.
-local function refusal(queue, owner, caps, bytes, file_bytes, only_check)
-  local refused = full(queue, owner, caps[1], caps[2])
+-- `size` is the length of the job. For `only_check` see `make_room`.
+local function refusal(queue, owner, size, caps, bytes, file_bytes, only_check)
+  local refused = full(queue, owner, caps[1], caps[2], size)
   if refused then return refused end
   return not make_room(only_check, owner, caps[3], caps[4], caps[5], bytes, file_bytes) and 'kept' or nil
 end

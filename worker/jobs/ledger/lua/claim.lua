@@ -30,10 +30,10 @@ if redis.call('HSETNX', RECORD, 'started_at', NOW) == 1 then
 end
 redis.call('HDEL', RECORD, 'apart')
 -- The job is still in its flow if an extra message brought it here before it was dispatched.
-if redis.call('ZSCORE', flow(queue, owner), ID) then charge(queue, owner) end
+if redis.call('ZSCORE', flow(queue, owner), ID) then charge(queue, owner, ID) end
 remove_waiting(queue, owner)
-redis.call('SADD', active(owner), ID)
+join(active(owner), ID)
 redis.call('SADD', running(queue), ID)
-redis.call('SADD', worker_jobs(worker), ID)
+join(worker_jobs(worker), ID)
 emit('started', attempt, '{"worker":' .. cjson.encode(worker) .. ',"device":' .. cjson.encode(device) .. '}')
 return redis.call('HGETALL', RECORD)

@@ -2,7 +2,7 @@
 --
 -- The record named the owner, so all owners are tried.
 for _, owner in ipairs(all_owners()) do
-  redis.call('SREM', active(owner), ID)
+  leave(active(owner), ID)
   remove_waiting(ARGV[6], owner)
 end
 erase()

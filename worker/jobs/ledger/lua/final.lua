@@ -4,8 +4,8 @@
 local function detach(queue)
   local worker, owner = unpack(redis.call('HMGET', RECORD, 'worker', 'owner'))
   redis.call('SREM', running(queue), ID)
-  redis.call('SREM', worker_jobs(worker), ID)
-  redis.call('SREM', active(owner), ID)
+  leave(worker_jobs(worker), ID)
+  leave(active(owner), ID)
 end
 
 -- End the job in hand: log the terminal event `kind`, which is also the job's final state.

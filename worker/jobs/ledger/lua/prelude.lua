@@ -55,6 +55,9 @@
 --   owner:<owner>:waiting          set     the owner's waiting jobs, for its limit max_waiting; as `waiting` above
 --   owner:<owner>:active           set     the owner's dispatched and running jobs, for its limit max_running;
 --                                          by `dispatch` and `claim`; by `remove_waiting`, `undispatch`, `detach`
+--   lengths                        hash    key of a set of jobs -> sum of (length - 1) of its jobs, for the sets of
+--                                          dispatched, waiting and active jobs and those of workers; by `add_length`;
+--                                          entries when they are 0
 --   service                        hash    queue -> moving average of run times (s); by `finish`; never
 --   totals                         hash    "<queue> <state>" -> number of ended jobs; by `finish`; never
 --
@@ -87,7 +90,7 @@
 -- the time of that event. The stored names stay, so that the data of an older version remains readable.
 local P, TIME, NOW, RETENTION, ID = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] or ''
 local CHANNEL, RECORD, LOG -- keys of the job in hand, see `use_job`
-local WORKERS, DEADLINES = P .. ':workers', P .. ':deadlines'
+local WORKERS, DEADLINES, LENGTHS = P .. ':workers', P .. ':deadlines', P .. ':lengths'
 local WEBHOOKS, WEBHOOK_TURNS, WEBHOOKS_ACTIVE = P .. ':webhooks', P .. ':webhooks:turns', P .. ':webhooks:active'
 
 -- Make this job the one that the functions below act on.
@@ -109,6 +112,34 @@ local function waiting(queue) return P .. ':queue:' .. queue .. ':waiting' end
 local function running(queue) return P .. ':queue:' .. queue .. ':running' end
 local function worker_jobs(name) return P .. ':worker:' .. name .. ':jobs' end
 local function undelivered(owner) return P .. ':owner:' .. owner .. ':webhooks' end
+
+-- Return the length of a job: the number of its choices. A job whose record is lost counts as one.
+local function length(id) return tonumber(redis.call('HGET', P .. ':job:{' .. id .. '}:record', 'length') or 1) end
+
+-- Note that a job has joined a set of jobs (sign 1) or left it (sign -1). The stored numbers make sums cheap.
+local function add_length(set, id, sign)
+  local more = length(id) - 1
+  if more > 0 and redis.call('HINCRBY', LENGTHS, set, sign * more) <= 0 then redis.call('HDEL', LENGTHS, set) end
+end
+
+-- Return the sum of the lengths of a set with so many jobs.
+local function lengths(set, jobs)
+  local more = redis.call('HGET', LENGTHS, set)
+  if not more then return jobs end
+  if jobs > 0 then return jobs + more end
+  redis.call('HDEL', LENGTHS, set) -- an older version of Stoker removes jobs without their lengths
+  return 0
+end
+
+local function total(set) return lengths(set, redis.call('SCARD', set)) end
+
+local function join(set, id)
+  if redis.call('SADD', set, id) == 1 then add_length(set, id, 1) end
+end
+
+local function leave(set, id)
+  if redis.call('SREM', set, id) == 1 then add_length(set, id, -1) end
+end
 
 -- Return the time of the Redis server (s). Leases, deadlines and deletions use it, because the clocks of hosts can
 -- differ. NOW is the same time as the caller knows it, for records and events.

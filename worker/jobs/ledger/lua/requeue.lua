@@ -9,7 +9,7 @@ local state, holder, queue, attempt, seq, cancel, owner, claim =
   unpack(redis.call('HMGET', RECORD, 'state', 'worker', 'queue', 'attempt', 'seq', 'cancel', 'owner', 'claim'))
 if renewed_since(worker, lease_end) then return nil end
 if only_claim ~= '' and only_claim ~= claim then return nil end -- the request was on its way for too long
-redis.call('SREM', worker_jobs(worker), ID)
+leave(worker_jobs(worker), ID)
 if state ~= 'running' or holder ~= worker then return nil end
 detach(queue)
 if cancel then
