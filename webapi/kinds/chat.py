@@ -16,7 +16,7 @@ from worker.jobs.sampling import unsupported
 from worker.jobs.specs import ChatJob
 from worker.jobs.structured_outputs import StructuredOutputs
 
-__all__ = ["admit", "result"]
+__all__ = ["admit", "prompt_tokens", "result"]
 
 
 def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable[[], None]) -> None:
@@ -40,8 +40,13 @@ def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable
     # A conversation that is far too long is not counted, for it would delay the counts of others.
     if (tokens := backend.token_counter.lower_bound(card, spec.messages)) >= context:
         raise PromptTooLong("messages", f"{too_long} at least {tokens}")
-    if (tokens := backend.token_counter.count(card, spec.messages, access.owner())) >= context:
+    if (tokens := prompt_tokens(backend, card, spec)) >= context:
         raise PromptTooLong("messages", f"{too_long} {tokens}")
+
+
+def prompt_tokens(backend: Backend, card: ModelCard, spec: ChatJob) -> int:
+    """Return the number of tokens of the caller's prompt. Raises as `TokenCounter.count` does."""
+    return backend.token_counter.count(card, spec.messages, access.owner())
 
 
 def _check_bias(bias: Mapping[str, float], vocabulary: int) -> None:

@@ -1,5 +1,6 @@
 """Builds OpenAI's responses to a chat, whole or as a stream of chunks, from the events of its job."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from webapi.openai.schema import (
     ChunkChoice,
     ChunkDelta,
     ChunkWithUsage,
+    TokenCounts,
     Usage,
 )
 from webapi.openai.translate import ParsedRequest, failure
@@ -29,10 +31,18 @@ DONE = "data: [DONE]\n\n"
 class CompletionBuilder:
     """A builder of the responses to one request: a completion, or the chunks of a stream.
 
-    `created` is the time of the request, in seconds since the epoch.
+    `created` is the time of the request, in seconds since the epoch. With `prompt_tokens`, the number of
+    tokens of the prompt, each chunk has the usage so far.
     """
 
-    def __init__(self, job_id: str, model: str, created: float, parsed: ParsedRequest) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        model: str,
+        created: float,
+        parsed: ParsedRequest,
+        prompt_tokens: int | None = None,
+    ) -> None:
         self._common_fields: dict[str, Any] = {
             "id": f"chatcmpl-{job_id}",
             "created": int(created),
@@ -40,6 +50,9 @@ class CompletionBuilder:
         }
         self._job = parsed.job
         self._include_usage = parsed.request.include_usage
+        self._prompt_tokens = prompt_tokens
+        #: The number of tokens of each choice so far.
+        self._tokens: Counter[int] = Counter()
         #: The choices whose role the stream has sent, and those whose finish reason it has sent.
         self._begun: set[int] = set()
         self._ended: set[int] = set()
@@ -84,6 +97,7 @@ class CompletionBuilder:
 
     def _token_chunk(self, event: LoggedEvent) -> str:
         text, logprobs = event.data["text"], event.data.get("logprobs")
+        self._tokens[_index(event)] += event.data.get("count", 1)
         return self._chunk(
             _index(event),
             ChunkDelta(content=text) if text else ChunkDelta(),
@@ -96,6 +110,8 @@ class CompletionBuilder:
         if event.type != "succeeded":
             return self._error(event)
         data = event.data
+        if not self._ended:  # only the ends of several choices are token events, and count all tokens
+            self._tokens[0] = data["usage"]["completion_tokens"]
         text = "".join(
             self._chunk(index, ChunkDelta(), each["finish_reason"])
             for each in _choices(data["result"])
@@ -122,9 +138,18 @@ class CompletionBuilder:
             delta = ChunkDelta(role="assistant", content=delta.get("content", ""))
         if finish_reason:
             self._ended.add(index)
-        document = ChunkWithUsage if self._include_usage else ChatCompletionChunk
         choice = ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
-        return _sse(document(**self._common_fields, choices=[choice]))
+        fields = self._common_fields | {"choices": [choice]}
+        if not self._include_usage:
+            return _sse(ChatCompletionChunk(**fields))
+        return _sse(ChunkWithUsage(**fields, usage=self._usage_so_far(index)))
+
+    def _usage_so_far(self, index: int) -> TokenCounts | None:
+        """Return the token counts of a choice, if each chunk has them."""
+        if (prompt := self._prompt_tokens) is None:
+            return None
+        tokens = self._tokens[index]
+        return TokenCounts(prompt_tokens=prompt, completion_tokens=tokens, total_tokens=prompt + tokens)
 
 
 def _index(token: LoggedEvent) -> int:

@@ -12,6 +12,7 @@ from webapi.description.route import AnswerSpec, Body, describe
 from webapi.http.bodies import json_body
 from webapi.http.problems import problem
 from webapi.http.sse import HEADERS
+from webapi.kinds.chat import prompt_tokens
 from webapi.openai.comments import end_comments, with_comments
 from webapi.openai.completion import CompletionBuilder
 from webapi.openai.completion_body import ChatCompletionBody
@@ -19,6 +20,7 @@ from webapi.openai.disconnects import cancel_on_disconnect
 from webapi.openai.schema import ChatCompletion, Model, ModelList
 from webapi.openai.translate import failure, parse_request
 from webapi.services.backend import Backend, current_backend
+from webapi.submission.model_choice import choose_model
 from webapi.submission.submit import submit
 from worker.jobs.errors import InvalidInput, ModelNotFound
 from worker.jobs.events import LoggedEvent
@@ -60,7 +62,10 @@ def complete() -> ResponseReturnValue:
     backend.streams.count(access.owner())
     job_id = submit_named(backend, new_job_id(), parsed.job)
     model = parsed.job.model or backend.ledger.get(job_id).model
-    builder = CompletionBuilder(job_id, model, backend.store.clock.now(), parsed)
+    tokens = None
+    if parsed.request.continuous_usage:
+        tokens = prompt_tokens(backend, choose_model(backend, parsed.job), parsed.job)
+    builder = CompletionBuilder(job_id, model, backend.store.clock.now(), parsed, tokens)
     silence_s = backend.settings.stream_silence_s
     events = cancel_on_disconnect(backend, job_id, request.environ, silence_s)
     if parsed.request.stream:

@@ -22,6 +22,7 @@ __all__ = [
     "ChunkWithUsage",
     "Model",
     "ModelList",
+    "TokenCounts",
     "Usage",
 ]
 
@@ -33,9 +34,13 @@ class _Request(BaseModel):
 
 
 class StreamOptions(_Request):
-    """Options of a stream. `include_usage` adds a last chunk with the token counts."""
+    """Options of a stream. `include_usage` adds a last chunk with the token counts.
+
+    With `continuous_usage_stats` too, each chunk has the token counts of its choice so far.
+    """
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class ChatCompletionRequest(_Request):
@@ -54,6 +59,11 @@ class ChatCompletionRequest(_Request):
         """True if the stream ends with a chunk that holds the token counts."""
         return bool(self.stream_options.include_usage)
 
+    @property
+    def continuous_usage(self) -> bool:
+        """True if each chunk of the stream holds token counts."""
+        return self.stream and self.include_usage and bool(self.stream_options.continuous_usage_stats)
+
 
 class PromptTokensDetails(BaseModel):
     """The number of tokens of the prompt that were in the engine's cache."""
@@ -61,12 +71,17 @@ class PromptTokensDetails(BaseModel):
     cached_tokens: int
 
 
-class Usage(BaseModel):
+class TokenCounts(BaseModel):
     """Token counts. End-of-text tokens and the tokens of stop strings are counted too."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+
+
+class Usage(TokenCounts):
+    """The token counts of a whole answer."""
+
     prompt_tokens_details: PromptTokensDetails = PromptTokensDetails(cached_tokens=0)
 
 
@@ -137,10 +152,11 @@ class ChatCompletionChunk(BaseModel):
 class ChunkWithUsage(ChatCompletionChunk):
     """A chunk of a stream with `include_usage`.
 
-    `usage` is null in all chunks but the last one, which has no choices.
+    The last chunk has the token counts and no choices. In all other chunks `usage` is null, or with
+    `continuous_usage_stats` that of the chunk's choice so far.
     """
 
-    usage: Usage | None = None
+    usage: Usage | TokenCounts | None = None
 
 
 class Model(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.web.openai_clients import USAGE, pending_completion
-from tests.support.web.webstack import TIMEOUT_S, Web, publish_able_model
+from tests.support.web.webstack import TIMEOUT_S, Web, publish_able_model, tiny_template
 from worker.jobs.events import Event, Succeeded, Token
 
 #: The events of two choices, whose tokens come in turn. The second choice ends first, without any text.
@@ -26,7 +26,8 @@ def complete(web: Web, *events: Event, **request: Any) -> tuple[str, Any]:
     """Answer a request with these events and success. Return the job's id and the completion."""
     with pending_completion(web, model=publish_able_model(web), **request) as (job_id, future):
         web.worker.claim(job_id)
-        web.worker.append(job_id, *events, Succeeded(RESULT, USAGE), result=RESULT, usage=USAGE)
+        result = RESULT if request.get("n") == 2 else {"text": "Tokyo", "finish_reason": "length"}
+        web.worker.append(job_id, *events, Succeeded(result, USAGE), result=result, usage=USAGE)
         return job_id, future.result(TIMEOUT_S)
 
 
@@ -63,6 +64,22 @@ def test_stream_has_role_and_end_of_each_choice(web: Web) -> None:
         (None, "kyo", "length"),
     ]
     assert [(c.delta.role, c.delta.content, c.finish_reason) for c in seen[1]] == [("assistant", "", "stop")]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_stream_has_continuous_usage_of_each_choice(web: Web, n: int) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    events = EVENTS if n == 2 else [Token("To", 0, 1), Token("kyo", 1, 1)]
+    _, chunks = complete(web, *events, n=n, stream=True, stream_options=options)
+    *chunks, last = chunks
+    assert (last.choices, last.usage.to_dict()) == ([], USAGE)
+    counts = [
+        (chunk.choices[0].index, chunk.usage.prompt_tokens, chunk.usage.completion_tokens) for chunk in chunks
+    ]
+    prompt = len(tiny_template().encode([{"role": "user", "content": "Hi"}]))
+    wanted = [(0, 1), (1, 1), (0, 3)] if n == 2 else [(0, 1), (0, 2), (0, USAGE["completion_tokens"])]
+    assert counts == [(index, prompt, tokens) for index, tokens in wanted]
+    assert all(chunk.usage.total_tokens == prompt + chunk.usage.completion_tokens for chunk in chunks)
 
 
 def test_native_result_has_all_choices(web: Web) -> None:
