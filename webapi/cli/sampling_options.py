@@ -29,8 +29,8 @@ def _json(context: click.Context, parameter: click.Parameter, text: str | None) 
         raise click.BadParameter(f"is not valid JSON: {error}") from None
 
 
-#: Parameters without an option: a terminal shows one answer.
-_WITHOUT_OPTION = {"n"}
+#: Parameters without an option: a terminal shows the text of one answer.
+_WITHOUT_OPTION = {"n", "return_token_ids"}
 #: The settings of an option by the JSON type of its parameter: "model" is an object with fields of its own.
 #: Parameters of other types get no option.
 _SETTINGS: dict[str, dict[str, Any]] = {

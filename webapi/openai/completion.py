@@ -60,7 +60,7 @@ class CompletionBuilder:
     @property
     def needs_tokens(self) -> bool:
         """True if the completion has more of the token events than their text."""
-        return self._job.logprobs
+        return self._job.logprobs or self._job.return_token_ids
 
     def completion(self, succeeded: LoggedEvent, tokens: Sequence[LoggedEvent] = ()) -> ChatCompletion:
         """Return the complete answer, from the job's event `succeeded` and, if needed, its token events."""
@@ -69,7 +69,12 @@ class CompletionBuilder:
             self._choice(each, [event for event in tokens if _index(event) == each.get("index", 0)])
             for each in _choices(data["result"])
         ]
-        return ChatCompletion(**self._common_fields, choices=choices, usage=Usage(**data["usage"]))
+        return ChatCompletion(
+            **self._common_fields,
+            choices=choices,
+            usage=Usage(**data["usage"]),
+            prompt_token_ids=_listed("prompt_token_ids", tokens),
+        )
 
     def stream(self, events: Iterable[LoggedEvent | str]) -> Iterator[str]:
         """Yield the answer as Server-Sent Events, one chunk for each token event. Texts are comments.
@@ -87,23 +92,26 @@ class CompletionBuilder:
         yield self._error(None)
 
     def _choice(self, result: dict[str, Any], tokens: Sequence[LoggedEvent]) -> Choice:
-        logprobs = [entry for event in tokens for entry in event.data.get("logprobs", ())]
+        logprobs = ChoiceLogprobs(content=_listed("logprobs", tokens)) if self._job.logprobs else None
         return Choice(
             index=result.get("index", 0),
             message=AssistantMessage(content=result["text"]),
-            logprobs=ChoiceLogprobs(content=logprobs) if self._job.logprobs else None,
+            logprobs=logprobs,
             finish_reason=result["finish_reason"],
+            token_ids=_listed("token_ids", tokens),
         )
 
     def _token_chunk(self, event: LoggedEvent) -> str:
-        text, logprobs = event.data["text"], event.data.get("logprobs")
-        self._tokens[_index(event)] += event.data.get("count", 1)
-        return self._chunk(
-            _index(event),
-            ChunkDelta(content=text) if text else ChunkDelta(),
-            event.data.get("finish_reason"),
-            ChoiceLogprobs(content=logprobs) if logprobs else None,
+        data, index = event.data, _index(event)
+        self._tokens[index] += data.get("count", 1)
+        choice = ChunkChoice(
+            index=index,
+            delta=ChunkDelta(content=data["text"]) if data["text"] else ChunkDelta(),
+            logprobs=ChoiceLogprobs(content=data["logprobs"]) if data.get("logprobs") else None,
+            finish_reason=data.get("finish_reason"),
+            token_ids=data.get("token_ids", []),
         )
+        return self._chunk(choice, data.get("prompt_token_ids", []))
 
     def _last_chunks(self, event: LoggedEvent) -> str:
         """Return the end of the stream as one string, so that the server sends it in one piece."""
@@ -113,7 +121,7 @@ class CompletionBuilder:
         if not self._ended:  # only the ends of several choices are token events, and count all tokens
             self._tokens[0] = data["usage"]["completion_tokens"]
         text = "".join(
-            self._chunk(index, ChunkDelta(), each["finish_reason"])
+            self._chunk(ChunkChoice(index=index, delta=ChunkDelta(), finish_reason=each["finish_reason"]))
             for each in _choices(data["result"])
             if (index := each.get("index", 0)) not in self._ended
         )
@@ -126,23 +134,16 @@ class CompletionBuilder:
         why = failure(terminal_event)
         return _sse(error_document(why.status, why.code, why.message)) + DONE
 
-    def _chunk(
-        self,
-        index: int,
-        delta: ChunkDelta,
-        finish_reason: str | None = None,
-        logprobs: ChoiceLogprobs | None = None,
-    ) -> str:
-        if index not in self._begun:
-            self._begun.add(index)
-            delta = ChunkDelta(role="assistant", content=delta.get("content", ""))
-        if finish_reason:
-            self._ended.add(index)
-        choice = ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
-        fields = self._common_fields | {"choices": [choice]}
+    def _chunk(self, choice: ChunkChoice, prompt_token_ids: Sequence[int] = ()) -> str:
+        if choice.index not in self._begun:
+            self._begun.add(choice.index)
+            choice.delta = ChunkDelta(role="assistant", content=choice.delta.get("content", ""))
+        if choice.finish_reason:
+            self._ended.add(choice.index)
+        fields = {**self._common_fields, "choices": [choice], "prompt_token_ids": prompt_token_ids}
         if not self._include_usage:
             return _sse(ChatCompletionChunk(**fields))
-        return _sse(ChunkWithUsage(**fields, usage=self._usage_so_far(index)))
+        return _sse(ChunkWithUsage(**fields, usage=self._usage_so_far(choice.index)))
 
     def _usage_so_far(self, index: int) -> TokenCounts | None:
         """Return the token counts of a choice, if each chunk has them."""
@@ -155,6 +156,11 @@ class CompletionBuilder:
 def _index(token: LoggedEvent) -> int:
     """Return the index of the choice of a token event. Only events of several choices have it."""
     return int(token.data.get("choice", 0))
+
+
+def _listed(field: str, tokens: Sequence[LoggedEvent]) -> list[Any]:
+    """Return what the lists in this field of the token events contain."""
+    return [entry for event in tokens for entry in event.data.get(field, ())]
 
 
 def _choices(result: dict[str, Any]) -> Sequence[dict[str, Any]]:

@@ -3,7 +3,7 @@
 `worker.jobs.specs` has the fields that are the same in native jobs.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # before Python 3.12 pydantic does not accept typing.TypedDict
@@ -85,6 +85,10 @@ class Usage(TokenCounts):
     prompt_tokens_details: PromptTokensDetails = PromptTokensDetails(cached_tokens=0)
 
 
+#: The ids of tokens, if the request has `return_token_ids`, as in vLLM's API.
+TokenIds = Annotated[list[int], Field(exclude_if=lambda ids: not ids)]
+
+
 class AssistantMessage(BaseModel):
     """The complete text of the answer."""
 
@@ -107,6 +111,7 @@ class Choice(BaseModel):
     message: AssistantMessage
     logprobs: ChoiceLogprobs | None = None
     finish_reason: str
+    token_ids: TokenIds = []
 
 
 class ChatCompletion(BaseModel):
@@ -119,6 +124,7 @@ class ChatCompletion(BaseModel):
     choices: list[Choice]
     usage: Usage
     system_fingerprint: None = None
+    prompt_token_ids: TokenIds = []
 
 
 @with_config(ConfigDict(title="Delta"))
@@ -136,6 +142,7 @@ class ChunkChoice(BaseModel):
     delta: ChunkDelta
     logprobs: ChoiceLogprobs | None = None
     finish_reason: str | None = None
+    token_ids: TokenIds = []
 
 
 class ChatCompletionChunk(BaseModel):
@@ -147,6 +154,7 @@ class ChatCompletionChunk(BaseModel):
     model: str
     system_fingerprint: None = None
     choices: list[ChunkChoice]
+    prompt_token_ids: TokenIds = []
 
 
 class ChunkWithUsage(ChatCompletionChunk):

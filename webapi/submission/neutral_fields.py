@@ -15,7 +15,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "use_beam_search": (False,),
     "prompt_logprobs": (0,),
-    "return_token_ids": (False,),
     "return_tokens_as_token_ids": (False,),
     "echo": (False,),
     # The choice of tokens.

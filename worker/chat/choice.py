@@ -15,10 +15,14 @@ class Choice:
     `logged` are the token events of the choice that earlier attempts have logged. `index` is the choice's
     place, from 0. It is None if the chat has only one choice. The events of several choices name their
     choice, and the last event of each one has its finish reason, so that no later attempt runs it again.
+    With `show_ids` the events have the ids of all tokens, and the last one has the finish reason, too.
     """
 
-    def __init__(self, index: int | None = None, logged: Sequence[LoggedEvent] = ()) -> None:
+    def __init__(
+        self, index: int | None = None, logged: Sequence[LoggedEvent] = (), show_ids: bool = False
+    ) -> None:
         self._index = index
+        self._show_ids = show_ids
         #: The token ids that earlier attempts have generated.
         self.generated_ids = tuple(int(token) for event in logged for token in event.resume.split())
         #: Why the choice has ended; None while it goes on.
@@ -69,6 +73,7 @@ class Choice:
             self._new_logprobs or None,
             choice=self._index,
             finish_reason=self.finish_reason if self._logs_end else None,
+            token_ids=ids if self._show_ids else None,
         )
         self._texts.append(text)
         self._logged_tokens += len(ids)
@@ -78,4 +83,4 @@ class Choice:
     @property
     def _logs_end(self) -> bool:
         """True if the next event has the finish reason. It then has all tokens, also those without text."""
-        return self._index is not None and self.finish_reason is not None
+        return self.finish_reason is not None and (self._index is not None or self._show_ids)

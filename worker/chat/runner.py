@@ -23,7 +23,7 @@ HANG_S = 600.0
 
 
 #: The sampling parameters that the runner obeys itself, whatever the engine is.
-OWN_PARAMETERS = frozenset({"n"})
+OWN_PARAMETERS = frozenset({"n", "return_token_ids"})
 
 
 class ChatRunner:
@@ -134,7 +134,8 @@ class ChatRunner:
         if names := unsupported(spec, self.sampling):  # another worker of the model supports them
             raise Unsupported(f"the engine {self.engine_name} does not support {', '.join(names)}")
         history = self._ledger.events(run.record.id) if run.record.attempt > 1 else []
-        choices = _choices(run.id, spec.n, [event for event in history if event.type == "token"])
+        logged = [event for event in history if event.type == "token"]
+        choices = _choices(run.id, spec, logged)
         prompt = self._template.encode(
             [message.model_dump(exclude_defaults=True) for message in spec.messages]
         )
@@ -149,7 +150,7 @@ class ChatRunner:
             for index, (request_id, choice) in enumerate(choices.items())
             if not choice.finish_reason
         ]
-        return Transcript(run, len(prompt), choices), requests
+        return Transcript(run, prompt, choices, show_prompt=spec.return_token_ids and not logged), requests
 
     def _on_step(self, deltas: Sequence[Delta]) -> None:
         """Pass the deltas of one step to the transcripts, then notify the outbox once for all of them.
@@ -176,14 +177,13 @@ def _cache_salt(owner: str) -> str:
     return hashlib.sha256(owner.encode()).hexdigest()
 
 
-def _choices(run_id: str, n: int, logged: Sequence[LoggedEvent]) -> dict[str, Choice]:
+def _choices(run_id: str, spec: SamplingParams, logged: Sequence[LoggedEvent]) -> dict[str, Choice]:
     """Return the choices of a chat by the ids of their requests. `logged` are its token events so far."""
-    if n == 1:
-        return {run_id: Choice(logged=logged)}
-    return {
-        f"{run_id}.{index}": Choice(index, [event for event in logged if event.data.get("choice") == index])
-        for index in range(n)
-    }
+    show_ids = spec.return_token_ids
+    if spec.n == 1:
+        return {run_id: Choice(None, logged, show_ids)}
+    of_choice = [[event for event in logged if event.data.get("choice") == index] for index in range(spec.n)]
+    return {f"{run_id}.{index}": Choice(index, each, show_ids) for index, each in enumerate(of_choice)}
 
 
 def _sampling(spec: SamplingParams, index: int) -> SamplingParams:

@@ -2,12 +2,13 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from worker.chat.choice import Choice
 from worker.chat.engine import Delta
 from worker.jobs.errors import EngineFailed
-from worker.jobs.events import Canceled, Event, Failed, Succeeded
+from worker.jobs.events import Canceled, Event, Failed, Succeeded, Token
 from worker.jobs.ledger.appends import Append, Reply
 from worker.runs.run import Run
 
@@ -20,13 +21,17 @@ class Transcript:
     A transcript is an `EventProducer`. The engine's thread adds deltas, and the outbox's thread drains them:
     the deltas of a choice that have come since the last flush become one token event.
 
-    The job ends when all choices have ended, or with the first one that fails or is canceled.
+    The job ends when all choices have ended, or with the first one that fails or is canceled. With
+    `show_prompt` the first token event has the token ids of the prompt.
     """
 
-    def __init__(self, run: Run, prompt_tokens: int, choices: Mapping[str, Choice]) -> None:
+    def __init__(
+        self, run: Run, prompt: Sequence[int], choices: Mapping[str, Choice], show_prompt: bool = False
+    ) -> None:
         self.run = run
         self.choices = choices
-        self._prompt_tokens = prompt_tokens
+        self._prompt = prompt
+        self._show_prompt = show_prompt
         #: The ids of the requests that have text in each step.
         self._streaming: set[str] = set()
         self._deltas: deque[Delta] = deque()
@@ -70,6 +75,8 @@ class Transcript:
         if not changed:
             return []
         events = [event for choice in changed for event in choice.take_events()]
+        if self._show_prompt:
+            self._add_prompt(events)
         fields: dict[str, Any] = {"done": self._tokens}
         if self._early_end or not self.unfinished:
             terminal, outcome = self._terminal_event()
@@ -86,9 +93,17 @@ class Transcript:
     def _tokens(self) -> int:
         return sum(choice.tokens for choice in self.choices.values())
 
+    def _add_prompt(self, events: list[Event]) -> None:
+        """Add the ids of the prompt to the first token event, if there is one."""
+        for at, event in enumerate(events):
+            if isinstance(event, Token):
+                events[at] = replace(event, prompt_token_ids=list(self._prompt))
+                self._show_prompt = False
+                return
+
     def _terminal_event(self) -> tuple[Event, dict[str, Any]]:
         """Return the event that ends the job, and the fields of the record that change with it."""
-        prompt, completion, end = self._prompt_tokens, self._tokens, self._early_end
+        prompt, completion, end = len(self._prompt), self._tokens, self._early_end
         usage = {
             "prompt_tokens": prompt,
             "completion_tokens": completion,

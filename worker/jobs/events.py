@@ -40,6 +40,11 @@ Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Reason = Literal["worker_lost", "engine_lost", "redis_lost", "drain"]
 
 
+def _is_none(value: Any) -> bool:
+    """Return whether an optional field is left out of the JSON."""
+    return value is None
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """The fields that the ledger adds to every event, beside its `type`.
@@ -103,7 +108,8 @@ class Token(Event):
     """The event of new text in a chat: `count` tokens, the first of which is token `index`, from 0.
 
     If the chat has several choices, the event is one of choice `choice`, from 0, and `index` counts the
-    tokens of this choice. Its last event has the `finish_reason`, and its text may be empty.
+    tokens of this choice. If it has several choices or asks for token ids, the last event of each choice has
+    the `finish_reason`, and its text may be empty.
     """
 
     type: ClassVar[str] = "token"
@@ -114,13 +120,12 @@ class Token(Event):
     #: stop string are held back until they are decided.
     resume: Annotated[str, Field(exclude=True)] = ""
     #: The log-probabilities of the tokens, if the job asks for them.
-    logprobs: Annotated[
-        list[TokenLogprob] | SkipJsonSchema[None], Field(exclude_if=lambda logprobs: logprobs is None)
-    ] = None
-    choice: Annotated[int | SkipJsonSchema[None], Field(exclude_if=lambda choice: choice is None)] = None
-    finish_reason: Annotated[str | SkipJsonSchema[None], Field(exclude_if=lambda reason: reason is None)] = (
-        None
-    )
+    logprobs: Annotated[list[TokenLogprob] | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
+    choice: Annotated[int | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
+    finish_reason: Annotated[str | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
+    #: The ids of the tokens, and in the first event those of the prompt, if the job asks for them.
+    token_ids: Annotated[list[int] | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
+    prompt_token_ids: Annotated[list[int] | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +142,7 @@ class Batch(Event):
     padded: int
     seconds: float
     memory: dict[str, Any]
-    records: Annotated[
-        list[dict[str, Any]] | SkipJsonSchema[None], Field(exclude_if=lambda records: records is None)
-    ] = None
+    records: Annotated[list[dict[str, Any]] | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,9 @@ class SamplingParams(Nullable):
     """With true, the answer's `token` events have the log-probabilities of its tokens."""
     top_logprobs: int = Field(0, ge=0, le=20)
     """With `logprobs`: the events also have this many of the likeliest tokens at each place."""
+    return_token_ids: bool = False
+    """With true, the answer's `token` events have the ids of its tokens, and the first event those of the
+    prompt."""
 
     @field_validator("structured_outputs")
     @classmethod

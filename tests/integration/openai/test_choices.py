@@ -82,6 +82,31 @@ def test_stream_has_continuous_usage_of_each_choice(web: Web, n: int) -> None:
     assert all(chunk.usage.total_tokens == prompt + chunk.usage.completion_tokens for chunk in chunks)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_token_ids_are_those_of_vllm(web: Web, stream: bool) -> None:
+    """The end-of-text token has no text. It comes in the last chunk of its choice."""
+    first = Token("To", 0, 1, token_ids=[5], prompt_token_ids=[1, 2], choice=0)
+    other = Token("", 0, 1, token_ids=[9], choice=1, finish_reason="stop")
+    last = Token("kyo", 1, 2, token_ids=[6, 9], choice=0, finish_reason="stop")
+    asked = {"n": 2, "stream": stream, "extra_body": {"return_token_ids": True}}
+    _, answered = complete(web, first, other, last, **asked)
+    if stream:
+        assert [chunk.choices[0].token_ids for chunk in answered] == [[5], [9], [6, 9]]
+        assert [getattr(chunk, "prompt_token_ids", None) for chunk in answered] == [[1, 2], None, None]
+    else:
+        assert [choice.token_ids for choice in answered.choices] == [[5, 6, 9], [9]]
+        assert answered.prompt_token_ids == [1, 2]
+
+
+def test_stream_of_one_choice_ends_once_with_token_ids(web: Web) -> None:
+    events = Token("Tokyo", 0, 1, token_ids=[5]), Token("", 1, 1, token_ids=[9], finish_reason="length")
+    _, chunks = complete(web, *events, stream=True, extra_body={"return_token_ids": True})
+    assert [(chunk.choices[0].finish_reason, chunk.choices[0].token_ids) for chunk in chunks] == [
+        (None, [5]),
+        ("length", [9]),
+    ]
+
+
 def test_native_result_has_all_choices(web: Web) -> None:
     job_id, _ = complete(web, *EVENTS, n=2)
     result = web.http.get(f"/v1/jobs/{job_id}/result").json()

@@ -20,7 +20,8 @@ TEXTS = ["".join(words) for words in WORDS]
 
 
 def script(request: ChatRequest) -> Sequence[str]:
-    return WORDS[int(request.id.rpartition(".")[2])]
+    index = request.id.rpartition(".")[2]  # the name of the claim, if there is only one choice
+    return WORDS[int(index) if index in ("0", "1", "2") else 0]
 
 
 def tokens_by_choice(ledger: Ledger, job_id: str) -> dict[int, list[LoggedEvent]]:
@@ -58,16 +59,14 @@ def test_chat_runner_adds_index_of_choice_to_seed(ledger: Ledger) -> None:
     assert seeds == [2**63 - 2, 2**63 - 1, -(2**63), None, None]
 
 
-@pytest.mark.parametrize("steps", range(1, 5))
-def test_chat_runner_resumes_each_choice_after_any_step(ledger: Ledger, steps: int) -> None:
-    """Choices that have ended before the worker was lost do not run again, and keep their finish reason."""
-    submit(ledger, "a", n=3)
+def run_with_loss(ledger: Ledger, steps: int, n: int) -> FakeEngine:
+    """Run the job "a" for some steps, lose its worker, and let another one finish it. Return its engine."""
     engine = FakeEngine(script=script)
     with running(ledger, engine, coalesce_max_s=0) as (runner, outbox):
         run = claim(ledger, outbox, "a")
         thread = threading.Thread(target=runner.run_job, args=(run,))
         thread.start()
-        eventually(lambda: len(engine.submitted) == 3, "the requests")
+        eventually(lambda: len(engine.submitted) == n, "the requests")
         for _ in range(steps):
             engine.step()
             assert run.emit().result(WAIT_S) == "ok"  # each flush logs what there is
@@ -77,7 +76,14 @@ def test_chat_runner_resumes_each_choice_after_any_step(ledger: Ledger, steps: i
     second = FakeEngine(script=script, step_s=0.001)
     with running(ledger, second) as (runner, outbox):
         runner.run_job(claim(ledger, outbox, "a"))
+    return second
 
+
+@pytest.mark.parametrize("steps", range(1, 5))
+def test_chat_runner_resumes_each_choice_after_any_step(ledger: Ledger, steps: int) -> None:
+    """Choices that have ended before the worker was lost do not run again, and keep their finish reason."""
+    submit(ledger, "a", n=3)
+    second = run_with_loss(ledger, steps, 3)
     job, events = ledger.get("a"), tokens_by_choice(ledger, "a")
     assert job.result
     assert job.usage
@@ -89,6 +95,22 @@ def test_chat_runner_resumes_each_choice_after_any_step(ledger: Ledger, steps: i
         counts = [event.data["count"] for event in each]
         assert [event.data["index"] for event in each] == [sum(counts[:at]) for at in range(len(each))]
         assert [event.data.get("finish_reason") for event in each] == [None] * (len(each) - 1) + ["stop"]
+
+
+@pytest.mark.parametrize("steps", range(3))
+@pytest.mark.parametrize("n", [1, 2])
+def test_chat_runner_logs_each_token_id_once(ledger: Ledger, n: int, steps: int) -> None:
+    """The ids are those of the words, and the last one is that of the end-of-sequence token."""
+    submit(ledger, "a", n=n, return_token_ids=True)
+    run_with_loss(ledger, steps, n)
+    events = [event.data for event in ledger.events("a") if event.type == "token"]
+    for index in range(n):
+        ids = [id_ for event in events if event.get("choice", 0) == index for id_ in event["token_ids"]]
+        assert ids == list(range(len(WORDS[index]) + 1))
+    prompts = [event["prompt_token_ids"] for event in events if "prompt_token_ids" in event]
+    assert prompts == [events[0]["prompt_token_ids"]]
+    assert len(prompts[0]) == 3
+    assert [event["finish_reason"] for event in events if "finish_reason" in event] == ["stop"] * n
 
 
 def test_chat_runner_cancels_all_choices(ledger: Ledger) -> None:

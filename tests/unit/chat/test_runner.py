@@ -84,7 +84,7 @@ def test_chat_runner_refuses_parameters_that_its_engine_lacks(ledger: Ledger) ->
         pytest.raises(Unsupported, match="the engine fake does not support seed"),
     ):
         runner.run_job(claim(ledger, outbox, "a"))
-    assert runner.sampling == engine.supports | {"n"}
+    assert runner.sampling == engine.supports | {"n", "return_token_ids"}
     assert engine.submitted == []
 
 

@@ -24,7 +24,7 @@ def run(*arguments: str) -> tuple[Result, dict[str, Any]]:
 def test_each_sampling_parameter_has_an_option_that_is_not_given() -> None:
     result, given = run()
     assert result.exit_code == 0
-    assert given.keys() == SamplingParams.model_fields.keys() - {"n"}
+    assert given.keys() == SamplingParams.model_fields.keys() - {"n", "return_token_ids"}
     assert [value for value in given.values() if value not in (None, (), {})] == []
 
 
