@@ -30,7 +30,7 @@ def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable
         raise InvalidInput(name, f"{name} is not supported by the engine of {card.name}")
     if spec.logit_bias:
         _check_bias(spec.logit_bias, backend.token_counter.vocabulary(card))
-    if not backend.token_counter.is_short(spec.messages) or spec.structured_outputs:
+    if not backend.token_counter.is_short(spec) or spec.structured_outputs:
         check_room()
     if spec.structured_outputs:
         _check_structure(spec, spec.structured_outputs)
@@ -38,7 +38,7 @@ def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable
     # LangChain and LiteLLM recognise this error by the words "prompt is too long".
     too_long = f"the prompt is too long: the model's context holds {context} tokens, and the prompt has"
     # A conversation that is far too long is not counted, for it would delay the counts of others.
-    if (tokens := backend.token_counter.lower_bound(card, spec.messages)) >= context:
+    if (tokens := backend.token_counter.lower_bound(card, spec)) >= context:
         raise PromptTooLong("messages", f"{too_long} at least {tokens}")
     if (tokens := prompt_tokens(backend, card, spec)) >= context:
         raise PromptTooLong("messages", f"{too_long} {tokens}")
@@ -46,7 +46,7 @@ def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable
 
 def prompt_tokens(backend: Backend, card: ModelCard, spec: ChatJob) -> int:
     """Return the number of tokens of the caller's prompt. Raises as `TokenCounter.count` does."""
-    return backend.token_counter.count(card, spec.messages, access.owner())
+    return backend.token_counter.count(card, spec, access.owner())
 
 
 def _check_bias(bias: Mapping[str, float], vocabulary: int) -> None:

@@ -1,6 +1,7 @@
 """Token counts of conversations, with the served model's own prompt template."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator
 from weakref import WeakValueDictionary
 
 from gevent import get_hub
@@ -8,9 +9,9 @@ from gevent.lock import BoundedSemaphore
 
 from worker.jobs.errors import NotReady
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.messages import Message
 from worker.jobs.prompt import PromptTemplate
 from worker.jobs.records import ModelCard
+from worker.jobs.specs import ChatJob
 
 __all__ = ["TokenCounter"]
 
@@ -35,17 +36,19 @@ class TokenCounter:
         self._threads = BoundedSemaphore(LONG_COUNTS)
         self._turns: WeakValueDictionary[str, BoundedSemaphore] = WeakValueDictionary()
 
-    def lower_bound(self, card: ModelCard, messages: Sequence[Message]) -> int:
-        """Return a lower bound of the conversation's tokens.
+    def lower_bound(self, card: ModelCard, job: ChatJob) -> int:
+        """Return a lower bound of the prompt's tokens.
 
         It is the number of messages, or the number of bytes divided by those of the longest token. This takes
-        no time, however long the conversation is.
+        no time, however long the conversation is. A truncated prompt has at most the tokens of its limit.
         """
-        size = sum(len((message.content or "").encode()) for message in messages)
-        return max(len(messages), size // self._template(card).longest_token)
+        size = len("".join(_prompt_texts(job)).encode())
+        bound = max(len(job.messages), size // self._template(card).longest_token)
+        limit = job.prompt_limit(card.context_length)
+        return bound if limit is None else min(bound, limit)
 
-    def count(self, card: ModelCard, messages: Sequence[Message], owner: str = "") -> int:
-        """Return the number of the conversation's tokens.
+    def count(self, card: ModelCard, job: ChatJob, owner: str = "") -> int:
+        """Return the number of the prompt's tokens.
 
         A long conversation waits for the owner's other long ones. Raises `InvalidInput` if the template
         refuses the conversation, and `NotReady` if the model has no template yet.
@@ -53,9 +56,9 @@ class TokenCounter:
         template = self._template(card)
 
         def encode() -> int:
-            return len(template.encode([message.model_dump(exclude_defaults=True) for message in messages]))
+            return len(template.encode_job(job, card.context_length))
 
-        if self.is_short(messages):
+        if self.is_short(job):
             return encode()
         with self._turns.setdefault(owner, BoundedSemaphore(1)), self._threads:
             return int(get_hub().threadpool.apply(encode))
@@ -70,9 +73,11 @@ class TokenCounter:
         get_hub().threadpool.apply(lambda: template.longest_token)  # parses the tokenizer, which is slow
 
     @staticmethod
-    def is_short(messages: Sequence[Message]) -> bool:
+    def is_short(job: ChatJob) -> bool:
         """Return whether counting the conversation takes no longer than a round trip to Redis."""
-        return sum(CHARS_PER_MESSAGE + len(message.content or "") for message in messages) <= SHORT_CHARS
+        others = [message.reasoning or message.reasoning_content or "" for message in job.messages]
+        texts = [*_prompt_texts(job), *others, str(job.chat_template_kwargs)]
+        return CHARS_PER_MESSAGE * len(job.messages) + sum(map(len, texts)) <= SHORT_CHARS
 
     def _template(self, card: ModelCard) -> PromptTemplate:
         digest, template = self._parsed.get(card.name, (None, None))
@@ -83,3 +88,11 @@ class TokenCounter:
             template = PromptTemplate.from_json(text)
             self._parsed[card.name] = card.digest, template
         return template
+
+
+def _prompt_texts(job: ChatJob) -> Iterator[str]:
+    """Yield the client's texts that every template writes. Some leave out the reasoning of earlier turns."""
+    for message in job.messages:
+        yield message.content or ""
+        yield from (call.function.arguments for call in message.tool_calls)
+    yield from (json.dumps(tool.for_template(), ensure_ascii=False) for tool in job.offered_tools)

@@ -121,9 +121,11 @@ def _reported(path: Path) -> Iterator[None]:
 
 
 def _prompt_template(tokenizer: TokenizersBackend) -> PromptTemplate:
+    named = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {}
     return PromptTemplate(
         tokenizer_json=tokenizer.backend_tokenizer.to_str(),
         chat_template=tokenizer.get_chat_template(),
+        tool_template=named.get("tool_use", ""),
         special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items()},
     )
 

@@ -11,6 +11,7 @@ from worker.chat.transcript import Transcript
 from worker.jobs.errors import EngineDied, Unsupported
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.prompt import PROMPT_FEATURES
 from worker.jobs.sampling import SamplingParams, unsupported
 from worker.jobs.specs import ChatJob
 from worker.runs.outbox import Outbox
@@ -22,8 +23,8 @@ __all__ = ["ChatRunner"]
 HANG_S = 600.0
 
 
-#: The sampling parameters that the runner obeys itself, whatever the engine is.
-OWN_PARAMETERS = frozenset({"n", "return_token_ids"})
+#: What the runner supports itself, whatever the engine is.
+OWN_PARAMETERS = PROMPT_FEATURES | {"n", "return_token_ids"}
 
 
 class ChatRunner:
@@ -75,7 +76,7 @@ class ChatRunner:
 
     @property
     def sampling(self) -> frozenset[str]:
-        """The names of the sampling parameters that the engine or the runner supports."""
+        """The names of what the engine or the runner supports of a chat (`ChatJob.asked`)."""
         return self._engine.supports | OWN_PARAMETERS
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
@@ -136,9 +137,7 @@ class ChatRunner:
         history = self._ledger.events(run.record.id) if run.record.attempt > 1 else []
         logged = [event for event in history if event.type == "token"]
         choices = _choices(run.id, spec, logged)
-        prompt = self._template.encode(
-            [message.model_dump(exclude_defaults=True) for message in spec.messages]
-        )
+        prompt = self._template.encode_job(spec, self._engine.context_length)
         requests = [
             ChatRequest(
                 id=request_id,

@@ -119,6 +119,15 @@ class Message(Nullable):
             raise PydanticCustomError("tool_call_id", "a message of the role tool needs the id of its call")
         return value
 
+    def for_template(self) -> dict[str, Any]:
+        """Return the message as chat templates read it. They have several names for reasoning."""
+        fields = self.model_dump(exclude_defaults=True) | {"content": self.content}
+        if self.tool_calls:
+            fields["tool_calls"] = [call.for_template() for call in self.tool_calls]
+        if reasoning := self.reasoning or self.reasoning_content:
+            fields |= dict.fromkeys(("reasoning", "reasoning_content", "thinking"), reasoning)
+        return fields
+
     def asked(self) -> list[str]:
         """Return the names of the features that a worker needs, so that it does not ignore a field.
 

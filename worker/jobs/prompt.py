@@ -3,21 +3,56 @@
 The API uses it to count tokens, and the worker to run the prompt.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from worker.jobs import stored
+from worker.jobs.chat_template import ChatTemplate
 from worker.jobs.control_tokens import MARK, ControlTokens
+from worker.jobs.conversation import Conversation
 from worker.jobs.errors import InvalidInput
+from worker.jobs.prompt_options import PromptOptions
+from worker.jobs.specs import ChatJob
 
 if TYPE_CHECKING:
-    from jinja2 import Environment, Template, nodes
-    from jinja2.parser import Parser
     from tokenizers import Tokenizer
+
+__all__ = ["PROMPT_FEATURES", "PromptTemplate"]
+
+#: The names of what this version renders (`ChatJob.asked`). Tools are not among them, because a worker must
+#: also read the calls in the model's answer.
+PROMPT_FEATURES = frozenset(
+    {
+        "add_generation_prompt",
+        "chat_template_kwargs",
+        "continue_final_message",
+        "messages.reasoning",
+        "messages.reasoning_content",
+        "messages.tool_call_id",
+        "messages.tool_calls",
+        "truncate_prompt_tokens",
+    }
+)
+
+_PLAIN = PromptOptions()
+#: Conversations for which a template writes its control tokens: around a message, tools, a call and a result.
+#: The id has the form that Mistral's templates ask for.
+_USER = {"role": "user", "content": ""}
+_PARAMETERS = {
+    "type": "object",
+    "properties": {"a": {"type": "string", "description": "a"}},
+    "required": ["a"],
+}
+_TOOL = {"type": "function", "function": {"name": "a", "description": "a", "parameters": _PARAMETERS}}
+_CALL = {"id": "a00000000", "type": "function", "function": {"name": "a", "arguments": {"a": "a"}}}
+_RESULT = {"role": "tool", "content": "", "tool_call_id": "a00000000"}
+_PLAIN_SAMPLE = Conversation([_USER])
+_TOOL_SAMPLES = (
+    Conversation([_USER], [_TOOL]),
+    Conversation([_USER, {"role": "assistant", "content": "", "tool_calls": [_CALL]}, _RESULT], [_TOOL]),
+)
 
 
 @dataclass(frozen=True)
@@ -27,40 +62,50 @@ class PromptTemplate:
     `tokenizer_json` is the text of a Hugging Face tokenizer.json, and `chat_template` is the model's Jinja
     template. `special_tokens` maps names that the template may use (such as `bos_token`) to their text.
     `control_tokens` says whether a control token in a message counts as one. Otherwise it is text.
+    `tool_template` is the template for chats with tools; empty if the model has one template for all chats.
     """
 
     tokenizer_json: str
     chat_template: str
     special_tokens: Mapping[str, str] = field(default_factory=dict)
     control_tokens: bool = False
+    tool_template: str = ""
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Return the prompt text, up to the start of the assistant's answer.
+    def encode_job(self, job: ChatJob, context_length: int | None) -> list[int]:
+        """Return the token ids of the job's prompt, for a model with this context.
 
-        Raises `InvalidInput` if the template refuses the messages.
+        Raises `InvalidInput` if the template refuses the conversation.
         """
-        from jinja2.exceptions import TemplateError
+        ids = self.encode([message.for_template() for message in job.messages], job)
+        limit = job.prompt_limit(context_length)
+        return ids if limit is None else ids[-limit:]
 
-        plain = [dict(message) for message in messages]
-        try:
-            return self._template.render(
-                messages=plain, tools=None, documents=None, add_generation_prompt=True, **self.special_tokens
-            )
-        except (TemplateError, TypeError) as error:  # TypeError: for example a message without content
-            raise InvalidInput("messages", f"the model's chat template refuses this: {error}") from error
+    def render(self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = _PLAIN) -> str:
+        """Return the prompt text. Without other `options`, it ends with the start of the assistant's answer.
 
-    def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Return the token ids of the prompt. Raises `InvalidInput` if the template refuses the messages.
+        `messages` have the form that transformers' templates read: the arguments of calls are objects. Raises
+        `InvalidInput` if the template refuses the messages.
+        """
+        return self._render(Conversation.of(messages, options))
+
+    def encode(self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = _PLAIN) -> list[int]:
+        """Return the token ids of the prompt that `render` returns.
 
         The template itself writes all special tokens, including BOS, so the tokenizer adds none.
         """
+        conversation = Conversation.of(messages, options)
+        text = self._render(conversation)
         if not self.control_tokens:
-            # Not the roles: templates compare them.
-            marked = [{**message, "content": self._control.mark(message["content"])} for message in messages]
-            if marked != messages and self._control.interrupted_in(text := self.render(marked)):
-                return self._encode_marked(text)
+            tools = self._tool_control if conversation.has_tools else self._control
+            marked = conversation.changed(self._control.mark, tools.mark)
+            if marked != conversation:
+                marked_text = self._render(marked)
+                # If more than the marks differs, the template has treated a marked text in another way, and
+                # may have hidden a mark.
+                if tools.interrupted_in(marked_text) or _unmarked(marked_text) != _unmarked(text):
+                    return self._encode_marked(marked_text)
         # A batch of one, because for a batch the tokenizer releases the GIL.
-        return self.tokenizer.encode_batch([self.render(messages)], add_special_tokens=False)[0].ids
+        return self.tokenizer.encode_batch([text], add_special_tokens=False)[0].ids
 
     def to_json(self) -> str:
         """Return the template as a JSON object, for `from_json`."""
@@ -86,6 +131,18 @@ class PromptTemplate:
         """The length in bytes of the longest token, special tokens included."""
         return max(len(token.encode()) for token in self.tokenizer.get_vocab())
 
+    def _render(self, conversation: Conversation) -> str:
+        template = self._tool_template if conversation.tools and self.tool_template else self._template
+        return template.render(conversation)
+
+    @cached_property
+    def _template(self) -> ChatTemplate:
+        return ChatTemplate(self.chat_template, self.special_tokens)
+
+    @cached_property
+    def _tool_template(self) -> ChatTemplate:
+        return ChatTemplate(self.tool_template, self.special_tokens)
+
     def _encode_marked(self, text: str) -> list[int]:
         """Return the token ids of a text with marks. A mark separates two tokens, and gives none itself."""
         encoding = self._marks_tokenizer.encode_batch([text], add_special_tokens=False)[0]
@@ -107,10 +164,15 @@ class PromptTemplate:
 
         Some models call the start of a turn an ordinary token.
         """
-        try:
-            around = self.render([{"role": "user", "content": ""}])
-        except InvalidInput:
-            around = ""
+        return self._control_of(_PLAIN_SAMPLE)
+
+    @cached_property
+    def _tool_control(self) -> ControlTokens:
+        """The control tokens, and the added tokens that the template writes around tools and results."""
+        return self._control_of(_PLAIN_SAMPLE, *_TOOL_SAMPLES)
+
+    def _control_of(self, *conversations: Conversation) -> ControlTokens:
+        around = "".join(map(self._rendered_or_empty, conversations))
         added = self.tokenizer.get_added_tokens_decoder().values()
         return ControlTokens(
             token.content
@@ -118,48 +180,12 @@ class PromptTemplate:
             if token.special or (token.content in around and not token.content.isspace())
         )
 
-    @cached_property
-    def _template(self) -> "Template":
-        return _environment().from_string(self.chat_template)
+    def _rendered_or_empty(self, conversation: Conversation) -> str:
+        try:
+            return self._render(conversation)
+        except InvalidInput:
+            return ""
 
 
-def _environment() -> "Environment":
-    """Return a sandboxed Jinja environment like that of transformers (utils/chat_template_utils.py)."""
-    from jinja2.exceptions import TemplateError
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        """Renders the content of `{% generation %}`, which marks the assistant's words for training."""
-
-        tags = {"generation"}  # noqa: RUF012
-
-        def parse(self, parser: "Parser") -> "list[nodes.Node]":
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    def raise_exception(message: str) -> NoReturn:
-        raise TemplateError(message)
-
-    def strftime_now(pattern: str) -> str:
-        return datetime.now().strftime(pattern)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
-    environment.globals.update(raise_exception=raise_exception, strftime_now=strftime_now)
-    environment.filters["tojson"] = _tojson
-    return environment
-
-
-def _tojson(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Return plain JSON. Jinja's own filter would escape it for HTML, and no model was trained on that."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+def _unmarked(text: str) -> str:
+    return text.replace(MARK, "")

@@ -88,6 +88,15 @@ class ChatJob(SamplingParams, PromptOptions, JobSpec):
     #: Validation stops at the first wrong message: to report five million would block the whole API.
     messages: Annotated[list[Message], FailFast()] = Field(min_length=1, repr=False)
 
+    def prompt_limit(self, context_length: int | None) -> int | None:
+        """Return the most tokens of the prompt for a model with this context; None means all."""
+        if self.truncate_prompt_tokens != -1:
+            return self.truncate_prompt_tokens
+        if context_length is None:
+            return None
+        answer = self.max_tokens if self.max_tokens < context_length else 1
+        return max(context_length - answer, 1)
+
     def asked(self) -> list[str]:
         """Return the names of all that not every worker supports: parameters, options, fields of messages."""
         of_messages = dict.fromkeys(name for message in self.messages for name in message.asked())

@@ -1,5 +1,6 @@
 """The tools of a chat: functions that the client can run and the model may call."""
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -12,7 +13,7 @@ from pydantic import (
     WrapValidator,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, from_json
 
 from worker.jobs.bounded_json import bounded
 from worker.jobs.nullable import Nullable
@@ -57,6 +58,13 @@ class Tool(Nullable):
     type: Literal["function"]
     function: FunctionDefinition
 
+    def for_template(self) -> dict[str, Any]:
+        """Return the tool as chat templates read it. `strict` says nothing to the model."""
+        given = self.function
+        described = {} if given.description is None else {"description": given.description}
+        parameters = given.parameters or {"type": "object", "properties": {}}
+        return {"type": "function", "function": {"name": given.name, **described, "parameters": parameters}}
+
 
 class NamedFunction(Nullable):
     """The name of a function."""
@@ -97,6 +105,20 @@ class ToolCall(Nullable):
     id: CallId
     type: Literal["function"] = "function"
     function: FunctionCall
+
+    def for_template(self) -> dict[str, Any]:
+        """Return the call as chat templates read it, with the arguments as an object.
+
+        Arguments that are no object stay text: the model may have written them, too.
+        """
+        text, arguments = self.function.arguments, None
+        with suppress(ValueError):
+            arguments = from_json(text or "{}")
+        function = {
+            "name": self.function.name,
+            "arguments": arguments if isinstance(arguments, dict) else text,
+        }
+        return {"id": self.id, "type": "function", "function": function}
 
 
 class ToolOptions(Nullable):

@@ -16,7 +16,7 @@ from worker.chat.runner import HANG_S, ChatRunner
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import EngineDied, OutOfMemory, Unsupported
 from worker.jobs.ledger.ledger import Ledger
-from worker.jobs.prompt import PromptTemplate
+from worker.jobs.prompt import PROMPT_FEATURES, PromptTemplate
 from worker.jobs.sampling import COMMON_PARAMETERS
 from worker.jobs.specs import ChatJob, validate
 from worker.runs.outbox import Outbox
@@ -84,7 +84,7 @@ def test_chat_runner_refuses_parameters_that_its_engine_lacks(ledger: Ledger) ->
         pytest.raises(Unsupported, match="the engine fake does not support seed"),
     ):
         runner.run_job(claim(ledger, outbox, "a"))
-    assert runner.sampling == engine.supports | {"n", "return_token_ids"}
+    assert runner.sampling == engine.supports | PROMPT_FEATURES | {"n", "return_token_ids"}
     assert engine.submitted == []
 
 

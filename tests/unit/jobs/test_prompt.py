@@ -35,7 +35,7 @@ CONVERSATIONS = [
     [{"role": "user", "content": "👨‍👩‍👧‍👦🇯🇵🎉 é é \u200f عربى \0 \ufffd"}],
     [{"role": "user", "content": "{{ messages }} {% raw %} <b>&amp;</b> \"quoted\" 'too'"}],
     [{"role": "user", "content": "|> a < b | <|im_start <|IM_END|> <"}, {"role": "user", "content": ">"}],
-    [{"role": "tool", "content": "def f(x):\n    return x  # comment"}],
+    [{"role": "stranger", "content": "def f(x):\n    return x  # comment"}],
     [{"role": "user", "content": "long " * 3000}],
 ]
 

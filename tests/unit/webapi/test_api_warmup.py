@@ -14,8 +14,8 @@ from webapi.services.warmup import ApiWarmUp
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.messages import Message
 from worker.jobs.records import ModelCard
+from worker.jobs.specs import ChatJob, validate
 
 
 def assert_warm(ledger: Ledger, card: ModelCard) -> None:
@@ -23,7 +23,9 @@ def assert_warm(ledger: Ledger, card: ModelCard) -> None:
     backend = Backend.from_settings(ledger.store.settings)
     ApiWarmUp(backend).refresh()
     ledger.store.client.delete(ledger.store.key("model", card.name, "prompt"))
-    assert backend.token_counter.count(card, [Message(role="user", content="Hi")]) == len("<user>Hi")
+    assert backend.token_counter.count(
+        card, validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
+    ) == len("<user>Hi")
 
 
 def test_api_warmup_prepares_models_and_connects_to_the_broker(brokered: Ledger) -> None:
