@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from webapi.cli.api import URL, client_of
 from webapi.cli.output_file import check_output
+from webapi.cli.prompt_options import prompt_options
 from webapi.cli.sampling_options import sampling_options
 from webapi.client import Client, JobEvent
 from webapi.client.errors import ApiUnavailable, Json
@@ -28,6 +29,7 @@ __all__ = ["cancel", "chat", "show_progress", "status", "video"]
 @click.option("--system", help="System message before the prompt.")
 @click.option("--model", help="Name of the model. Needed if several are served.")
 @sampling_options
+@prompt_options
 def chat(url: str | None, prompt: str, system: str | None, **options: Any) -> None:
     """Submit PROMPT as a chat and print the answer as it arrives. Ctrl-C cancels the job.
 

@@ -76,11 +76,12 @@ class PromptOptions(ToolOptions):
     def asked(self) -> list[str]:
         """Return the names of the fields that a worker must know, so that it does not ignore them.
 
-        `reasoning_effort` needs no feature, because a hint may be ignored.
+        `reasoning_effort` is a hint, which may be ignored. A worker that does not tell reasoning from the
+        answer has none to leave out.
         """
-        unasked = (
-            {"reasoning_effort"} if self.offered_tools else {"reasoning_effort", *ToolOptions.model_fields}
-        )
+        unasked = {"reasoning_effort", "include_reasoning"}
+        if not self.offered_tools:
+            unasked |= ToolOptions.model_fields.keys()
         return [
             name
             for name, field in PromptOptions.model_fields.items()

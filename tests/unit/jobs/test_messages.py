@@ -54,7 +54,7 @@ def test_message_that_asks_for_nothing_new_is_stored_as_older_versions_read_it(
         ({"add_generation_prompt": False}, ["add_generation_prompt"]),
         ({"chat_template_kwargs": {"a": 1}}, ["chat_template_kwargs"]),
         ({"truncate_prompt_tokens": -1}, ["truncate_prompt_tokens"]),
-        ({"include_reasoning": False, "temperature": 0}, ["include_reasoning"]),
+        ({"include_reasoning": False, "temperature": 0}, []),
         ({"reasoning_effort": "low"}, []),
         ({"tools": [TOOL]}, ["tools"]),
         ({"tools": [TOOL], "tool_choice": "none", "parallel_tool_calls": False}, []),
