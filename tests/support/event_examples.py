@@ -20,6 +20,7 @@ LEDGER: list[Event] = [Queued(1), Started("w1", "cpu"), Requeued("drain")]
 #: What a worker logs while it runs a job.
 STEPS: list[Event] = [
     Token("Hi\u2028é", 0, 2, "5 6"),
+    Token("", 2, 1, "7", choice=1, finish_reason="stop", token_ids=[7], prompt_token_ids=[1, 2]),
     Batch(0, 15, 1, 0.5, {"source": "rss"}),
     Batch(1, 1, 15, 0.5, {"source": "rss"}, [{"frame": 15, "time": 0.5, "faces": []}]),
     Progress(15, None, "frames"),

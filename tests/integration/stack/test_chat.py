@@ -54,6 +54,16 @@ def test_chat_job_answers_with_events_result_and_usage(stack: Stack) -> None:
     assert result["message"] == {"role": "assistant", "content": job["result"]["text"]}
 
 
+def test_chat_choices_are_the_answers_of_their_seeds(stack: Stack) -> None:
+    """The seed of a choice is that of the chat plus the index of the choice."""
+    options: dict[str, Any] = {"temperature": 1.0, "max_tokens": 8}
+    job, _ = stack.finished(stack.chat(STORY, n=3, seed=7, **options))
+    alone = [stack.chat(STORY, seed=7 + index, **options) for index in range(3)]
+    texts = [stack.finished(each)[0]["result"]["text"] for each in alone]
+    assert [choice["text"] for choice in job["result"]["choices"]] == texts
+    assert len(set(texts)) == 3
+
+
 @pytest.mark.long
 def test_chat_greedy_text_equals_generate_alone_and_in_batch(stack: Stack) -> None:
     def greedy(question: str) -> Any:
