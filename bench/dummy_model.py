@@ -1,0 +1,45 @@
+"""A model with the shape of an 8B Llama and no weights: vLLM makes them up with `load_format` "dummy"."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["LLAMA_8B", "make_dummy_model"]
+
+#: The shape of Llama 3.1 8B. The token ids of its special tokens are those of SmolLM2's tokenizer.
+LLAMA_8B: Mapping[str, object] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "dtype": "bfloat16",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 8192,
+    "vocab_size": 128256,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+def make_dummy_model(folder: Path, tokenizer: Path, shape: Mapping[str, object] = LLAMA_8B) -> Path:
+    """Write a model of this shape into the new `folder`, with the tokenizer of the model `tokenizer`.
+
+    Both are Hugging Face directories. The model can generate every id below its `vocab_size`, so the
+    tokenizer gets a token for each of them. Returns the folder.
+    """
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(shape), "utf-8")
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        shutil.copy(tokenizer / name, folder)
+    found = json.loads((tokenizer / "tokenizer.json").read_text("utf-8"))
+    vocabulary = found["model"]["vocab"]
+    first, size = max(vocabulary.values()) + 1, shape["vocab_size"]
+    assert isinstance(size, int)
+    vocabulary |= {f"~{number:x}": number for number in range(first, size)}
+    (folder / "tokenizer.json").write_text(json.dumps(found), "utf-8")
+    return folder
