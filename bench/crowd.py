@@ -4,7 +4,6 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from itertools import count, repeat
 from multiprocessing import get_context
@@ -97,6 +96,9 @@ class Crowd:
 
 
 def _load_vllm() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):  # lines that vLLM prints and logs would stand between the rows of the table
+        os.dup2(nowhere, output)
     import vllm.benchmarks.serve  # noqa: F401
 
 
@@ -115,11 +117,7 @@ def _run_client(command: Sequence[str], barrier: Barrier) -> Mapping[str, Any]:
 
     parser = argparse.ArgumentParser()
     serve.add_cli_args(parser)
-    with (
-        open(os.devnull, "w", encoding="utf-8") as nowhere,
-        redirect_stdout(nowhere),
-        patch.object(serve, "benchmark", wait_and_send_chats),
-    ):
+    with patch.object(serve, "benchmark", wait_and_send_chats):
         report: dict[str, Any] = serve.main(parser.parse_args(command))
     return report
 

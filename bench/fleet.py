@@ -106,4 +106,4 @@ def check_devices(cards: Sequence[WorkerCard]) -> str:
     gpus = [uuid for card in cards for uuid in card.device.split(",")]
     if "cpu" in gpus or len(set(gpus)) < len(gpus):
         raise RuntimeError(f"the workers do not hold GPUs of their own: {gpus}")
-    return f"{len(cards)} workers hold {len(gpus)} GPUs, each its own"
+    return f"workers: {len(cards)}, GPUs: {len(gpus)}, none of them shared"

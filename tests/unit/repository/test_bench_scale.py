@@ -86,7 +86,8 @@ def test_split_divides_chats_at_once_only() -> None:
 
 
 def test_check_devices_accepts_gpus_of_their_own() -> None:
-    assert check_devices([card("GPU-a"), card("GPU-b,GPU-c")]) == "2 workers hold 3 GPUs, each its own"
+    found = check_devices([card("GPU-a"), card("GPU-b,GPU-c")])
+    assert found == "workers: 2, GPUs: 3, none of them shared"
     assert check_devices([card("cpu"), card("cpu")]) == "all workers are on the CPU"
 
 
