@@ -88,12 +88,18 @@ class StepOutputProcessor(OutputProcessor):  # type: ignore[misc]  # vLLM is not
     def _step_output(self, key: str, output: EngineCoreOutput) -> StepOutput:
         reason = output.finish_reason
         candidates = _candidates(output.new_logprobs) if output.new_logprobs else ()
-        cached = output.prefill_stats.num_cached_tokens if output.prefill_stats else 0
+        cached = _cached_tokens(output)
         if reason is None:
             return StepOutput(key, output.new_token_ids, False, False, candidates, cached)
         del self._keys[output.request_id], self._ids[key]
         failed = reason in (FinishReason.ABORT, FinishReason.ERROR)
         return StepOutput(key, output.new_token_ids, True, failed, candidates, cached)
+
+
+def _cached_tokens(output: EngineCoreOutput) -> int:
+    """Return the number of cached tokens. Some versions of vLLM state it in an object, others directly."""
+    stats = getattr(output, "prefill_stats", None)
+    return int(getattr(stats or output, "num_cached_tokens", 0))
 
 
 def _candidates(logprobs: LogprobsLists) -> Sequence[Candidates]:
