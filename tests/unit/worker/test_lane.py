@@ -43,8 +43,8 @@ def lane(brokered: Ledger, engine: FakeEngine) -> Iterator[Lane]:
     outbox.stop(WAIT_S)
 
 
-def submit(ledger: Ledger, job_id: str) -> None:
-    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100_000}
+def submit(ledger: Ledger, job_id: str, **options: int) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100_000, **options}
     ledger.submit(job_id, "chat.fake", validate(ChatJob, body))
 
 
@@ -84,6 +84,15 @@ def test_lane_counts_running_jobs(lane: Lane) -> None:
     thread.join(WAIT_S)
     assert lane.wait_idle(WAIT_S)
     assert lane.dispatcher.ledger.get("a").state == "canceled"
+
+
+def test_lane_takes_a_slot_for_each_choice_while_the_job_runs(lane: Lane) -> None:
+    taken = list[int]()
+    lane.take_slots = taken.append
+    for job_id, n in (("a", 3), ("b", 1)):
+        submit(lane.dispatcher.ledger, job_id, n=n, max_tokens=1)
+        assert lane.run_job(job_id) == "succeeded"
+    assert taken == [2, -2]
 
 
 def test_lane_ignores_second_message_of_running_job(lane: Lane) -> None:
