@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, partial
+from operator import is_
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter
@@ -40,9 +41,8 @@ Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Reason = Literal["worker_lost", "engine_lost", "redis_lost", "drain"]
 
 
-def _is_none(value: Any) -> bool:
-    """Return whether an optional field is left out of the JSON."""
-    return value is None
+#: Whether an optional field is left out of the JSON. A lambda would take twice as long.
+_is_none = partial(is_, None)
 
 
 @dataclass(frozen=True, slots=True)
