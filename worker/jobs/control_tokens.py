@@ -37,9 +37,10 @@ class ControlTokens:
             content = self._tokens.sub(lambda token: token[0][0] + MARK + token[0][1:], content)
         core = content.strip()
         first, last = content.find(core), content.find(core) + len(core)
-        if any(core[-size:] in self._heads for size in self._parts):
+        parts = self._parts[: len(core)]
+        if any(core[-size:] in self._heads for size in parts):
             content = content[:last] + MARK + content[last:]
-        if any(core[:size] in self._tails for size in self._parts):
+        if any(core[:size] in self._tails for size in parts):
             content = content[:first] + MARK + content[first:]
         return content
 

@@ -1,8 +1,11 @@
 """The messages of a conversation."""
 
+import re
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     FailFast,
     Field,
@@ -18,7 +21,12 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 from worker.jobs.nullable import Nullable
 from worker.jobs.tools import CallId, Text, ToolCall
 
-__all__ = ["Message", "TextPart"]
+__all__ = ["Message", "Messages", "TextPart"]
+
+#: Most strings, brackets, colons and commas in the arguments of all calls of a chat. They are JSON within a
+#: text, so the limits of a request's own JSON do not reach them, and to render millions takes seconds.
+MAX_ARGUMENT_TOKENS = 2**16
+_TOKEN = re.compile(r'"[^"]*+"?|[\[{:,]')
 
 #: The fields that only messages of one role have.
 _ROLE_OF = {
@@ -134,3 +142,18 @@ class Message(Nullable):
         A name needs no feature. Older versions ignore it, and so do most templates.
         """
         return [f"messages.{name}" for name in _ROLE_OF if getattr(self, name)]
+
+
+def _bounded(messages: list[Message]) -> list[Message]:
+    left = MAX_ARGUMENT_TOKENS
+    for call in (call for message in messages for call in message.tool_calls):
+        # Without escaped quotes, the remaining ones begin and end strings.
+        text = call.function.arguments.replace(r"\\", "").replace(r"\"", "")
+        left -= sum(1 for _ in islice(_TOKEN.finditer(text), left + 1))
+        if left < 0:
+            raise PydanticCustomError("arguments", "the arguments of all calls have too many values")
+    return messages
+
+
+#: Validation stops at the first wrong message: to report five million would block the whole API.
+Messages = Annotated[list[Message], FailFast(), AfterValidator(_bounded)]

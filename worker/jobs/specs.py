@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import (
     BaseModel,
     ConfigDict,
-    FailFast,
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
@@ -18,7 +17,7 @@ from pydantic import (
 )
 
 from worker.jobs.errors import InvalidInput, Unsupported
-from worker.jobs.messages import Message
+from worker.jobs.messages import Messages
 from worker.jobs.prompt_options import PromptOptions
 from worker.jobs.sampling import SamplingParams
 from worker.jobs.tools import Text
@@ -85,8 +84,7 @@ class ChatJob(SamplingParams, PromptOptions, JobSpec):
 
     kind = "chat"
 
-    #: Validation stops at the first wrong message: to report five million would block the whole API.
-    messages: Annotated[list[Message], FailFast()] = Field(min_length=1, repr=False)
+    messages: Messages = Field(min_length=1, repr=False)
 
     def prompt_limit(self, context_length: int | None) -> int | None:
         """Return the most tokens of the prompt for a model with this context; None means all."""

@@ -88,6 +88,22 @@ def test_chat_runner_refuses_parameters_that_its_engine_lacks(ledger: Ledger) ->
     assert engine.submitted == []
 
 
+def test_chat_runner_renders_the_prompt_that_the_api_counts(ledger: Ledger) -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    submit(ledger, "a", truncate_prompt_tokens=2, tools=[tool], tool_choice="none")
+    submit(ledger, "b", messages=[{"role": "tool", "tool_call_id": "c", "content": "count"}])
+    engine = FakeEngine(WORDS, step_s=0.001)
+    with running(ledger, engine) as (runner, outbox):
+        for job_id in ("a", "b"):
+            runner.run_job(claim(ledger, outbox, job_id))
+    for job_id, request in zip(("a", "b"), engine.submitted, strict=True):
+        job = ledger.get(job_id).spec
+        assert isinstance(job, ChatJob)
+        assert request.prompt == engine.prompt_template.encode_job(job, engine.context_length)
+    assert len(engine.submitted[0].prompt) == 2
+    assert len(engine.submitted[1].prompt) > 3
+
+
 def test_chat_runner_logs_tokens_result_and_usage(ledger: Ledger) -> None:
     submit(ledger, "a")
     with running(ledger, FakeEngine(WORDS, step_s=0.001)) as (runner, outbox):

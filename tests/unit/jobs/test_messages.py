@@ -99,6 +99,20 @@ def test_message_error_names_the_field(field: str, message: dict[str, Any]) -> N
     assert caught.value.field == field
 
 
+def test_arguments_with_more_values_than_a_request_may_have_are_refused() -> None:
+    """They are JSON within a text, so the limits of the request's own JSON do not reach them."""
+
+    def calls(arguments: str) -> dict[str, Any]:
+        called = [{"id": "c", "function": {"name": "f", "arguments": arguments}}] * 4
+        return {"role": "assistant", "tool_calls": called}
+
+    many = '{"a": [' + "1," * 2**14 + "1]}"
+    with pytest.raises(InvalidInput, match="too many values"):
+        chat(calls(many))
+    code = json.dumps({"code": 'print(["\\"", {}]), ' * 2**14})
+    assert chat(calls(code), calls(many[: len(many) // 2])).messages[0].tool_calls
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", "x" * 2**16])
 def test_json_that_cannot_be_stored_is_refused(value: Any) -> None:
     """JSON has neither NaN nor lone surrogates, so the worker would read something else, or nothing."""

@@ -3,13 +3,14 @@
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tests.support.assets import asset
 from worker.jobs.errors import InvalidInput
 from worker.jobs.prompt import PromptTemplate
+from worker.jobs.prompt_options import PromptOptions
 
 if TYPE_CHECKING:
     from transformers import TokenizersBackend
@@ -66,6 +67,30 @@ def test_prompt_template_encodes_like_transformers(
 ) -> None:
     expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     assert template.encode(messages) == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"add_generation_prompt": False},
+        {"add_generation_prompt": False, "continue_final_message": True},
+    ],
+)
+def test_prompt_template_ends_the_prompt_like_transformers(
+    template: PromptTemplate, tokenizer: "TokenizersBackend", options: dict[str, Any]
+) -> None:
+    messages = [USER, {"role": "assistant", "content": "The capital of Japan is "}]
+    expected = tokenizer.apply_chat_template(messages, return_dict=False, **options)
+    assert template.encode(messages, PromptOptions.model_validate(options)) == expected
+
+
+def test_prompt_template_describes_tools_to_a_model_that_knows_none(template: PromptTemplate) -> None:
+    tool = {"type": "function", "function": {"name": "capital_of", "description": "Names the capital."}}
+    text = template.render([USER], PromptOptions.model_validate({"tools": [tool]}))
+    system, user, answer = text.split("<|im_start|>")[1:]
+    assert system.startswith("system\n# Tools\n")
+    assert '"name": "capital_of", "description": "Names the capital."' in system
+    assert (user, answer) == (f"user\n{USER['content']}<|im_end|>\n", "assistant\n")
 
 
 TEMPLATES = [
