@@ -74,6 +74,26 @@ def test_worker_lost_chat_continues_where_it_stopped(up: Stack) -> None:
     assert done["usage"]["total_tokens"] == undisturbed["usage"]["total_tokens"]
 
 
+@pytest.mark.long
+def test_worker_lost_choices_continue_where_they_stopped(up: Stack) -> None:
+    eventually(up.ready, "workers again")
+    options: dict[str, Any] = {"n": 2, "seed": 3, "temperature": 1.0, "max_tokens": 24}
+    undisturbed, _ = up.finished(up.chat(COUNT, **options))
+    job = up.chat(COUNT, **options)
+    for event in up.events(job):
+        if event["type"] == "token" and event["index"] >= 8:
+            kill_worker_of(up, job)
+            break
+    done, events = up.finished(job)
+    assert (done["state"], done["attempt"]) == ("succeeded", 2)
+    assert done["result"] == undisturbed["result"]
+    assert done["usage"]["completion_tokens"] == undisturbed["usage"]["completion_tokens"]
+    for choice in done["result"]["choices"]:
+        mine = [e for e in events if e["type"] == "token" and e["choice"] == choice["index"]]
+        assert "".join(event["text"] for event in mine) == choice["text"]
+        assert [e["index"] for e in mine[1:]] == [e["index"] + e["count"] for e in mine[:-1]]
+
+
 def test_worker_lost_video_is_finished_by_next_worker(up: Stack) -> None:
     eventually(up.ready, "workers again")
     job = up.video(asset("carphone_pristine.mp4"), effect="blur")
