@@ -2,14 +2,17 @@
 
 import json
 import re
+from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import jsonschema
 import pytest
 
 from tests.support.chat.engines import SHORT_QUESTION, StartedEngine, chat, skip_unsupported
-from tests.support.chat.schemas import CITY, TOWN
+from tests.support.chat.schemas import CITY, TOWN, random_schema
 from worker.chat.engine import ChatRequest
+from worker.chat.transformers_engine.engine import TransformersEngine
 from worker.jobs.errors import EngineFailed, InvalidStructure
 
 #: Ambiguous beyond the limits of a parser: each text has more readings than letters.
@@ -71,7 +74,8 @@ def test_structured_answer_ends_at_max_tokens(started: StartedEngine) -> None:
 
 def test_structured_answer_has_logprobs_of_the_model(started: StartedEngine) -> None:
     """They are those before the grammar: the model itself would not begin with this text."""
-    skip_unsupported(started, "logprobs", "top_logprobs")
+    if not isinstance(started.engine, TransformersEngine):
+        pytest.skip("vLLM's log-probabilities are those of the tokens that the grammar allows")
     forced = structured(started, "a", {"choice": ["QQQ"]}, logprobs=True, top_logprobs=1)
     deltas = started.run_requests(forced)["a"]
     first = deltas[0].logprobs[0]
@@ -108,3 +112,24 @@ def first_tokens(started: StartedEngine, text: str) -> set[int]:
     return {
         tokenizer.encode(text[:size], add_special_tokens=False).ids[0] for size in range(1, len(text) + 1)
     }
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_answers_of_random_schemas_in_a_crowd_are_valid(
+    engine_name: str, serve: Callable[..., StartedEngine]
+) -> None:
+    """Run 32 at once, greedy and sampled in turn."""
+    crowded = serve(engine_name, slots=32, context_length=1024)
+    schemas = {str(n): random_schema(Random(n)) for n in range(200)}
+    crowd = [
+        structured(crowded, name, {"json": schema}, 800, temperature=int(name) % 2 * 1.0, seed=int(name))
+        for name, schema in schemas.items()
+    ]
+    for begin in range(0, len(crowd), 50):  # the recorder waits for each group
+        group = crowd[begin : begin + 50]
+        crowded.run_requests(*group)
+        for request in group:
+            text, schema = crowded.recorder.text(request.id), schemas[request.id]
+            assert crowded.recorder.ends(request.id)[0].finish_reason == "stop", (text, schema)
+            jsonschema.validate(json.loads(text), schema)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,6 +74,29 @@ def test_vllm_args_refused_value_is_reported_in_one_line(model: Path, args: dict
     with pytest.raises(ConfigurationError, match="vLLM does not take its arguments: ") as refused:
         start(model, **args)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_vllm_scheduler_moves_generated_tokens_to_output_with_runner_v2(model: Path, v2: bool) -> None:
+    from vllm import SamplingParams
+    from vllm.v1.request import Request
+
+    from worker.chat.vllm_engine.resuming_scheduler import GENERATED, ResumingScheduler
+
+    scheduler = object.__new__(ResumingScheduler)  # the real one needs a running engine
+    scheduler.vllm_config = SimpleNamespace(use_v2_model_runner=v2)
+    requests = [
+        Request("a", [5, 6, 7, 8], SamplingParams(max_tokens=9, extra_args=args), None)
+        for args in (None, {GENERATED: 3})
+    ]
+    for request in requests:
+        scheduler.resume(request)
+    fresh, resumed = ((list(each.prompt_token_ids), list(each.output_token_ids)) for each in requests)
+    assert fresh == ([5, 6, 7, 8], [])
+    assert resumed == (([5], [6, 7, 8]) if v2 else fresh)
+    for request in requests:
+        assert (request.num_tokens, list(request.all_token_ids)) == (4, [5, 6, 7, 8])
+        assert request.num_prompt_tokens + request.num_output_tokens == 4
 
 
 @pytest.mark.parametrize("trusted", [False, True])

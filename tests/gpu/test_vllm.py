@@ -1,13 +1,17 @@
 """Tests of the vLLM engine on CUDA in bfloat16 with CUDA graphs, as a worker runs it."""
 
 import gc
+import json
 import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
 from tests.support.assets import asset
@@ -15,9 +19,11 @@ from tests.support.chat.engine_contract import ChatEngineContract
 from tests.support.chat.engines import LONG_QUESTION, MODEL, SHORT_QUESTION, StartedEngine, chat, start_vllm
 from tests.support.chat.reference import nats_short
 from tests.support.chat.requests import chat_request
+from tests.support.chat.schemas import CITY
 from tests.support.chat.tiny_models import even_model
 from worker.chat.checkpoint import load_model
 from worker.chat.engine import Delta
+from worker.chat.token_rules import rules_of
 from worker.devices.gpus import list_gpus
 from worker.jobs.errors import ConfigurationError, EngineDied
 
@@ -143,6 +149,60 @@ def test_vllm_seeded_answer_resumes_with_same_token(started: StartedEngine) -> N
         same += started.recorder.ids(rest.id)[:1] == ids[n : n + 1]
     print(f"\n{same} of 16 resumed answers continue with the same token")
     assert same >= 12
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"structured_outputs": {"json": CITY}},
+        {"structured_outputs": {"json": CITY}, "temperature": 1.0, "seed": 7},
+        {"presence_penalty": 1.5, "frequency_penalty": 1.0},
+        {"frequency_penalty": 2.0, "repetition_penalty": 1.2, "temperature": 1.0, "seed": 7},
+        {"bad_words": ["dragon", "a time", "there", "the"]},
+        {"min_tokens": 40, "stop": ["a"]},
+    ],
+)
+def test_vllm_answer_resumes_at_every_token(started: StartedEngine, options: dict[str, Any]) -> None:
+    """Compare the first token after each cut. Few may differ, because bfloat16 rounds.
+
+    A resumed answer obeys the schema, and contains no bad word, wherever it was cut.
+    """
+    assert options.keys() <= started.engine.supports
+    request = chat(started, "a", LONG_QUESTION, max_tokens=80, **options)
+    whole = started.run_requests(request)["a"]
+    ids = started.recorder.ids("a")
+    rest = [replace(request, id=f"from {n}", generated_ids=ids[:n]) for n in range(len(ids))]
+    started.run_requests(*rest)
+    same = sum(started.recorder.ids(f"from {n}")[:1] == ids[n : n + 1] for n in range(len(ids)))
+    print(f"\n{same} of {len(ids)} resumed answers with {options} continue with the same token")
+    rules = rules_of(request, started.engine.prompt_template.tokenizer)
+    for n, one in enumerate(rest):
+        if "structured_outputs" in options and started.recorder.ends(one.id)[0].finish_reason == "stop":
+            text = "".join(delta.text for delta in whole[:n]) + started.recorder.text(one.id)
+            jsonschema.validate(json.loads(text), CITY)
+        joined = (*ids[:n], *started.recorder.ids(one.id))
+        for word in rules.bad_words if rules else ():
+            assert tuple(word) not in {joined[at : at + len(word)] for at in range(len(joined))}
+    assert same >= 0.9 * len(ids)
+
+
+def test_vllm_structured_answers_in_a_crowd_are_valid(started: StartedEngine) -> None:
+    """Run them beside chats without a schema, more than slots at once."""
+    options: dict[str, Any] = {"structured_outputs": {"json": CITY}, "temperature": 1.0}
+    crowd = [chat(started, f"{n}", f"{n} times: {LONG_QUESTION}", 120, seed=n, **options) for n in range(96)]
+    others = [chat(started, f"free {n}", LONG_QUESTION, 60, ignore_eos=True) for n in range(32)]
+    started.run_requests(*crowd, *others)
+    ended = [one.id for one in crowd if started.recorder.ends(one.id)[0].finish_reason == "stop"]
+    for name in ended:
+        jsonschema.validate(json.loads(started.recorder.text(name)), CITY)
+    print(f"\n{len(ended)} of {len(crowd)} structured answers ended by themselves, and all of them are valid")
+    assert len(ended) >= 0.9 * len(crowd)
+
+
+def test_vllm_keeps_asynchronous_scheduling(started: StartedEngine) -> None:
+    config = started.engine._llm.vllm_config.scheduler_config  # type: ignore[attr-defined]
+    assert config.async_scheduling
+    assert config.scheduler_cls.endswith("ResumingAsyncScheduler")
 
 
 def test_vllm_leaves_worker_without_cuda_context(started: StartedEngine, gpu_unused: bool) -> None:

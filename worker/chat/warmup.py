@@ -8,6 +8,7 @@ from typing import Any
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 from worker.jobs.errors import EngineFailed
 from worker.jobs.sampling import SamplingParams
+from worker.jobs.structured_outputs import StructuredOutputs
 
 #: Lengths of warm-up prompts in tokens: that of one long prompt, and that of the others.
 LONG_PROMPT, SHORT_PROMPT = 512, 32
@@ -17,6 +18,7 @@ GREEDY: dict[str, Any] = {"temperature": 0.0}
 SAMPLED: dict[str, Any] = {"top_p": 0.9}
 SEEDED: dict[str, Any] = {**SAMPLED, "seed": 1}
 STOPPED: dict[str, Any] = {**GREEDY, "stop": ["\0"], "min_tokens": 1}
+STRUCTURED: dict[str, Any] = {**GREEDY, "structured_outputs": StructuredOutputs(json_object=True)}
 OPTIONS: Sequence[dict[str, Any]] = (GREEDY, SAMPLED, {}, SEEDED, STOPPED)
 
 
@@ -57,13 +59,13 @@ class WarmUp:
 
 
 def warmup_batches(
-    slots: int, context_length: int, graph_sizes: Iterable[int] = ()
+    slots: int, context_length: int, graph_sizes: Iterable[int] = (), *, structured: bool = False
 ) -> Iterator[Sequence[ChatRequest]]:
     """Yield batches of requests; an engine runs the requests of a batch at once.
 
     1. A long prompt alone, then a prompt of each size in tokens for which the engine has a CUDA graph
        (`graph_sizes`), because the first launch of a graph is slow.
-    2. A request with each kind of options, alone.
+    2. A request with each kind of options, alone. With `structured`, also one for a structured answer.
     3. Batches of 2, 4, 8 … `slots` requests: all greedy, all sampled, and with mixed options.
     """
     names = count()
@@ -75,7 +77,7 @@ def warmup_batches(
         return ChatRequest(f"warmup {n}", prompt, SamplingParams(max_tokens=2, **options))
 
     yield from ([request(GREEDY, size)] for size in (LONG_PROMPT, *graph_sizes))
-    yield from ([request(options)] for options in OPTIONS)
+    yield from ([request(options)] for options in (*OPTIONS, *([STRUCTURED] if structured else [])))
     sizes = [2**n for n in range(1, slots.bit_length())]
     for size in sorted({*sizes, slots} - {1}):
         for mix in ([GREEDY], [SAMPLED], OPTIONS):

@@ -12,10 +12,12 @@ from worker.jobs.structured_outputs import StructuredOutputs
 if TYPE_CHECKING:
     from llguidance import LLParserLimits
 
-__all__ = ["check_grammar", "grammar_limits", "grammar_text"]
+__all__ = ["TOO_COMPLEX", "check_grammar", "grammar_limits", "grammar_text", "schema_text"]
 
 #: Between the parts of JSON: a line break, then blanks. Without a limit, a small model may write only blanks.
 JSON_OPTIONS = {"whitespace_pattern": r"\n?[ \t]{0,20}"}
+#: Why an answer fails when its grammar needs more than the limits allow.
+TOO_COMPLEX = "the grammar is too complex to continue this answer"
 #: Characters of llguidance's message that a client gets. A message can contain a whole grammar.
 MESSAGE_CHARS = 300
 
@@ -29,17 +31,17 @@ def grammar_text(asked: StructuredOutputs) -> str:
     if asked.choice is not None:
         return grammar_from("choice", json.dumps(asked.choice))
     if asked.grammar is None:
-        return LLMatcher.grammar_from_json_schema(json.dumps(_schema_with_options(asked)))
+        return LLMatcher.grammar_from_json_schema(schema_text(asked))
     try:
         return grammar_from("grammar", asked.grammar)
     except (ValueError, RecursionError) as error:
         raise InvalidStructure(_short(str(error))) from error
 
 
-def _schema_with_options(asked: StructuredOutputs) -> dict[str, object]:
+def schema_text(asked: StructuredOutputs) -> str:
     """Return the JSON schema with our options for llguidance, which replace a client's own."""
     options = JSON_OPTIONS | {"lenient": not asked.strict}
-    return {**(asked.json_schema or {"type": "object"}), "x-guidance": options}
+    return json.dumps({**(asked.json_schema or {"type": "object"}), "x-guidance": options})
 
 
 def grammar_limits() -> "LLParserLimits":

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from worker.jobs.nullable import Nullable
 from worker.jobs.structured_outputs import ResponseFormat, StructuredOutputs
 
-__all__ = ["COMMON_PARAMETERS", "TO_CONTEXT_END", "SamplingParams", "unsupported"]
+__all__ = ["COMMON_PARAMETERS", "STRUCTURE_PARAMETERS", "TO_CONTEXT_END", "SamplingParams", "unsupported"]
 
 #: The `max_tokens` of an answer that is limited only by the model's context. No context is this long.
 TO_CONTEXT_END = 2**31 - 1
@@ -152,6 +152,9 @@ class SamplingParams(Nullable):
 COMMON_PARAMETERS = frozenset(
     {"max_tokens", "min_tokens", "ignore_eos", "temperature", "top_p", "seed", "stop"}
 )
+
+#: The parameters of structured answers, which an engine supports together.
+STRUCTURE_PARAMETERS = frozenset({"response_format", "structured_outputs"})
 
 _DEFAULTS = {name: field.default for name, field in SamplingParams.model_fields.items()}
 

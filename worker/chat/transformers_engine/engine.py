@@ -12,18 +12,15 @@ from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.request_tracker import RequestTracker
 from worker.chat.warmup import WarmUp
 from worker.jobs.errors import EngineDied, EngineFailed, InvalidStructure, OutOfMemory
+from worker.jobs.grammars import TOO_COMPLEX
 from worker.jobs.prompt import PromptTemplate
-from worker.jobs.sampling import SamplingParams
+from worker.jobs.sampling import STRUCTURE_PARAMETERS, SamplingParams
 
 if TYPE_CHECKING:
     from transformers.generation.continuous_batching.requests import GenerationOutput
 
     from worker.chat.checkpoint import LoadedModel
     from worker.chat.transformers_engine.manager import StepManager
-
-
-#: Why a structured answer fails whose grammar needs too much memory or time.
-TOO_COMPLEX = "the grammar is too complex to continue this answer"
 
 
 class TransformersEngine:
@@ -55,10 +52,10 @@ class TransformersEngine:
     @property
     def supports(self) -> frozenset[str]:
         """The names of the sampling parameters that the engine obeys; known after `start`."""
-        from worker.chat.transformers_engine.sampling import STRUCTURED, SUPPORTED_ON_CPU, SUPPORTED_ON_CUDA
+        from worker.chat.transformers_engine.sampling import SUPPORTED_ON_CPU, SUPPORTED_ON_CUDA
 
         supported = SUPPORTED_ON_CPU if self._device == "cpu" else SUPPORTED_ON_CUDA
-        return supported | STRUCTURED if self._manager.has_grammars else supported
+        return supported | STRUCTURE_PARAMETERS if self._manager.has_grammars else supported
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         """Load the model, warm up, then serve.

@@ -52,8 +52,6 @@ SUPPORTED_ON_CPU = SUPPORTED_ON_CUDA | {
     "logprobs",
     "top_logprobs",
 }
-#: Those that it obeys if llguidance can read the model's tokenizer.
-STRUCTURED = {"response_format", "structured_outputs"}
 
 
 def sampling_options(

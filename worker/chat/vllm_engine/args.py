@@ -18,7 +18,9 @@ RESERVED = {
     "tokenizer": "STOKER_CHAT_MODEL",
     "max_num_seqs": "STOKER_SLOTS",
     "tensor_parallel_size": "STOKER_DEVICES",
-    "skip_tokenizer_init": "Stoker, which sends and takes token ids",
+    "skip_tokenizer_init": "Stoker, which needs the tokenizer for structured answers",
+    "structured_outputs_config": "Stoker, which resumes structured answers",
+    "scheduler_cls": "Stoker, which resumes answers",
 }
 
 
@@ -47,7 +49,8 @@ def engine_config(
         "model": str(folder),
         "max_num_seqs": slots,
         "tensor_parallel_size": gpus,
-        "skip_tokenizer_init": True,
+        "tokenizer_mode": "hf",
+        "structured_outputs_config": {"backend": "guidance"},
         "disable_log_stats": True,
         "trust_remote_code": False,
         "max_model_len": context_length,

@@ -20,8 +20,10 @@ from worker.chat.request_tracker import AdmittedRequest, RequestTracker
 from worker.chat.vllm_engine.environment import prepare_environment
 from worker.chat.vllm_engine.reporter import StepReporter
 from worker.chat.warmup import WarmUp, warmup_batches
-from worker.jobs.errors import EngineFailed
+from worker.jobs.errors import EngineFailed, InvalidStructure
+from worker.jobs.grammars import check_grammar
 from worker.jobs.prompt import PromptTemplate
+from worker.jobs.sampling import STRUCTURE_PARAMETERS
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -49,6 +51,8 @@ class VllmEngine:
     _loop: asyncio.AbstractEventLoop
     _thread: threading.Thread
     _has_rules = False
+    _moves_tokens = False
+    _has_grammars = False
 
     def __init__(
         self,
@@ -78,9 +82,10 @@ class VllmEngine:
     @property
     def supports(self) -> frozenset[str]:
         """The names of the sampling parameters that the engine obeys; known after `start`."""
-        from worker.chat.vllm_engine.sampling import SUPPORTED, SUPPORTED_WITH_RULES
+        from worker.chat.vllm_engine.sampling import ANSWER_RULES, SUPPORTED
 
-        return SUPPORTED_WITH_RULES if self._has_rules else SUPPORTED
+        rules = ANSWER_RULES if self._has_rules or self._moves_tokens else frozenset()
+        return SUPPORTED | rules | (STRUCTURE_PARAMETERS if self._has_grammars else frozenset())
 
     def start(self, on_step: OnStep, on_broken: OnBroken) -> None:
         """Load the model, warm up, then serve.
@@ -91,13 +96,17 @@ class VllmEngine:
         prepare_environment(self.slots)
         from worker.chat.checkpoint import read_model
         from worker.chat.vllm_engine.args import engine_config
+        from worker.chat.vllm_engine.grammar_backend import can_read
+        from worker.chat.vllm_engine.resuming_scheduler import install_scheduler, moves_tokens
         from worker.chat.vllm_engine.rules import install_rules
 
         trusted = bool(self._args.get("trust_remote_code"))
         files = self._files = read_model(self._path, trust_remote_code=trusted)
         length = min(self.context_length, files.context_length)
         config = engine_config(self._args, files.folder, self._device, self.slots, length, self._gpus)
-        self._has_rules = install_rules(config)
+        self._has_rules, self._moves_tokens = install_rules(config), moves_tokens(config)
+        self._has_grammars = can_read(files.prompt_template.tokenizer_json)
+        install_scheduler(config)
         started: Future[None] = Future()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(config, started), name="vllm", daemon=True)
@@ -108,7 +117,8 @@ class VllmEngine:
         warmup = WarmUp()  # it raises a failure of the warm-up from this method
         self._reporter.on_step, self._reporter.on_broken = warmup.on_step, warmup.on_broken
         self._tracker.open(files, self.context_length)
-        warmup.run_batches(self, warmup_batches(self.slots, self.context_length, graph_sizes))
+        batches = warmup_batches(self.slots, self.context_length, graph_sizes, structured=self._has_grammars)
+        warmup.run_batches(self, batches)
         self._reporter.on_step, self._reporter.on_broken = on_step, on_broken
         if not self._tracker.serving:
             raise EngineFailed("the chat engine died as soon as it was warm")
@@ -116,6 +126,12 @@ class VllmEngine:
     def submit(self, request: ChatRequest) -> None:
         """Accept a request. Raises `EngineDied` if the engine is not serving, or no longer."""
         admitted = self._tracker.admit(request)
+        if admitted and (asked := request.sampling.structured_outputs):
+            try:
+                check_grammar(asked)  # in the caller's thread: vLLM's own checks would delay other chats
+            except InvalidStructure as error:
+                self._tracker.refuse(admitted.key, error)
+                admitted = None
         self._enqueue([admitted] if admitted else [])
 
     def cancel(self, request_id: str) -> None:
@@ -192,7 +208,8 @@ class VllmEngine:
                 prompt = tokens_input(tokens, cache_salt=request.cache_salt or None)
                 tokenizer = self._files.prompt_template.tokenizer
                 rules = rules_args(request, tokenizer) if self._has_rules else None
-                params = sampling_params(command, self._files.eos_tokens, rules)
+                eos_tokens, moved = self._files.eos_tokens, self._moves_tokens
+                params = sampling_params(command, eos_tokens, rules, moved=moved)
                 await self._llm.add_request(command.key, prompt, params)
         except Exception as error:
             if self._llm.errored:

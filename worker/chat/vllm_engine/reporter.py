@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from worker.chat.engine import Delta, OnBroken, OnStep
 from worker.chat.request_tracker import RequestTracker
-from worker.jobs.errors import EngineDied, EngineFailed
+from worker.jobs.errors import EngineDied, EngineFailed, InvalidStructure
+from worker.jobs.grammars import TOO_COMPLEX
 
 if TYPE_CHECKING:
     from worker.chat.vllm_engine.output import StepOutput
@@ -60,6 +61,8 @@ class StepReporter:
         if state is None:
             return None
         if output.failed:
-            return self._tracker.fail_request(output.key, EngineFailed("vLLM aborted this chat"))
+            structured = state.request.sampling.structured_outputs
+            error = InvalidStructure(TOO_COMPLEX) if structured else EngineFailed("vLLM aborted this chat")
+            return self._tracker.fail_request(output.key, error)
         state.cached_tokens = output.cached_tokens
         return self._tracker.add_tokens(output.key, state, output.tokens, output.finished, output.candidates)
