@@ -22,9 +22,9 @@ __all__ = ["admit", "prompt_tokens", "result"]
 def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable[[], None]) -> None:
     """Raise an error if the model cannot take the chat (`ApiKind.admit`).
 
-    It is `InvalidInput` if the model's engine does not support one of the sampling parameters, if the model
-    lacks a token of `logit_bias`, or if the grammar of a structured answer cannot be used. It is
-    `PromptTooLong` if the conversation does not fit into the model's context.
+    It is `InvalidInput` if the model's worker does not support what the chat asks for, if the model lacks a
+    token of `logit_bias`, or if the grammar of a structured answer cannot be used. It is `PromptTooLong` if
+    the conversation does not fit into the model's context.
     """
     for name in unsupported(spec, card.supports):
         raise InvalidInput(name, f"{name} is not supported by the engine of {card.name}")

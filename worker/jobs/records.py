@@ -158,7 +158,8 @@ class ModelCard:
     queue: str
     context_length: int | None = None
     digest: str | None = None
-    #: The names of the sampling parameters that its engine supports; None if the worker is too old to say.
+    #: The names of what its worker supports of a chat (`ChatJob.asked`): sampling parameters, options of the
+    #: prompt, fields of messages. None if the worker is too old to say.
     sampling: tuple[str, ...] | None = None
     #: The JSON schema of its options; None for a kind without options, or if the worker is too old to say.
     parameters: Mapping[str, Any] | None = field(default=None, hash=False)
@@ -169,7 +170,7 @@ class ModelCard:
 
     @property
     def supports(self) -> Collection[str]:
-        """The names of the sampling parameters that its engine supports."""
+        """The names of what its worker supports of a chat."""
         return COMMON_PARAMETERS if self.sampling is None else self.sampling
 
     @property

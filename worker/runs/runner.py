@@ -32,7 +32,7 @@ class Runner(Protocol):
 
     @property
     def sampling(self) -> Collection[str] | None:
-        """The names of the sampling parameters that the engine supports, or None for a kind without them.
+        """The names of what the worker supports of a chat (`ChatJob.asked`), or None for other kinds.
 
         The API refuses all others.
         """
