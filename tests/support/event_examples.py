@@ -7,10 +7,12 @@ from worker.jobs.events import (
     Failed,
     Progress,
     Queued,
+    Reasoning,
     Requeued,
     Started,
     Succeeded,
     Token,
+    ToolCall,
 )
 
 __all__ = ["ENDS", "EXAMPLES", "STEPS"]
@@ -21,6 +23,9 @@ LEDGER: list[Event] = [Queued(1), Started("w1", "cpu"), Requeued("drain")]
 STEPS: list[Event] = [
     Token("Hi\u2028é", 0, 2, "5 6"),
     Token("", 2, 1, "7", choice=1, finish_reason="stop", token_ids=[7], prompt_token_ids=[1, 2]),
+    Reasoning("Hm.", 2, 1, "7"),
+    ToolCall(0, '{"a', 1, "call_1", "add", "8"),
+    ToolCall(0, '": 1}', 1, resume="9", token_ids=[9]),
     Batch(0, 15, 1, 0.5, {"source": "rss"}),
     Batch(1, 1, 15, 0.5, {"source": "rss"}, [{"frame": 15, "time": 0.5, "faces": []}]),
     Progress(15, None, "frames"),

@@ -17,7 +17,7 @@ from webapi.cli.sampling_options import sampling_options
 from webapi.client import Client, JobEvent
 from webapi.client.errors import ApiUnavailable, Json
 from webapi.client.timeline import Timeline
-from worker.jobs.events import Progress, Token
+from worker.jobs.events import Event, Progress, Reasoning, Token, ToolCall
 from worker.jobs.terminal import print_table
 
 __all__ = ["cancel", "chat", "show_progress", "status", "video"]
@@ -42,10 +42,20 @@ def chat(url: str | None, prompt: str, system: str | None, **options: Any) -> No
     timeline = Timeline()
     with _shown(client, job):
         for event in timeline.watch(client.follow(job["id"])):
-            if isinstance(event.body, Token):
-                click.echo(event.body.text, nl=False)
+            _show_answer(event.body)
     click.echo()
     click.echo(timeline.summary("tokens"), err=True)
+
+
+def _show_answer(event: Event | None) -> None:
+    """Print a part of an answer. Reasoning is not a part of the output that a program may read."""
+    match event:
+        case Token(text=text):
+            click.echo(text, nl=False)
+        case Reasoning(text=text):
+            click.secho(text, nl=False, err=True, dim=True)
+        case ToolCall(name=name, arguments=arguments):
+            click.echo(f"\n{name} {arguments}" if name else arguments, nl=False)
 
 
 def _submit_chat(client: Client, body: Json) -> Json:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from webapi.client.job_event import JobEvent
-from worker.jobs.events import TERMINAL, Progress, Queued, Started, Token
+from worker.jobs.events import TERMINAL, Progress, Queued, Reasoning, Started, Token, ToolCall
 
 __all__ = ["Timeline"]
 
@@ -38,8 +38,8 @@ class Timeline:
                 self.queued = at
             case Started():
                 self.started = self.started or at
-            case Token(index=index, count=count):
-                self.first, self.done = self.first or at, index + count
+            case Token(count=count) | Reasoning(count=count) | ToolCall(count=count):
+                self.first, self.done = self.first or at, self.done + count
             case Progress(done=done):
                 self.first, self.done = self.first or at, done
         if event["type"] in TERMINAL:

@@ -18,10 +18,11 @@ __all__ = [
 ]
 
 _RESULT = (
-    "Of a chat: `text` and `finish_reason`, and `choices` if there are several. Of a video: `frames`, "
-    "`concealed` (frames of the clip that were damaged or lost), `width`, `height`, `frame_rate`, "
-    "`duration_s`, `bytes`, `content_type`, and what happened to each stream in `audio` and `subtitles`. "
-    "Records have the type `application/x-ndjson`, and nothing of sound and subtitles."
+    "Of a chat: `text` and `finish_reason`, and if there are any `reasoning`, `tool_calls` and several "
+    "`choices`. Of a video: `frames`, `concealed` (frames of the clip that were damaged or lost), `width`, "
+    "`height`, `frame_rate`, `duration_s`, `bytes`, `content_type`, and what happened to each stream in "
+    "`audio` and `subtitles`. Records have the type `application/x-ndjson`, and nothing of sound and "
+    "subtitles."
 )
 
 

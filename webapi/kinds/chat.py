@@ -15,6 +15,7 @@ from worker.jobs.records import ModelCard, Record
 from worker.jobs.sampling import unsupported
 from worker.jobs.specs import ChatJob
 from worker.jobs.structured_outputs import StructuredOutputs
+from worker.jobs.tool_schema import forced_calls
 
 __all__ = ["admit", "prompt_tokens", "result"]
 
@@ -30,10 +31,11 @@ def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable
         raise InvalidInput(name, f"{name} is not supported by the engine of {card.name}")
     if spec.logit_bias:
         _check_bias(spec.logit_bias, backend.token_counter.vocabulary(card))
-    if not backend.token_counter.is_short(spec) or spec.structured_outputs:
+    structure = forced_calls(spec) or spec.structured_outputs
+    if not backend.token_counter.is_short(spec) or structure:
         check_room()
-    if spec.structured_outputs:
-        _check_structure(spec, spec.structured_outputs)
+    if structure:
+        _check_structure(spec, structure)
     context = math.inf if card.context_length is None else card.context_length
     # LangChain and LiteLLM recognise this error by the words "prompt is too long".
     too_long = f"the prompt is too long: the model's context holds {context} tokens, and the prompt has"
@@ -56,11 +58,15 @@ def _check_bias(bias: Mapping[str, float], vocabulary: int) -> None:
 
 
 def _check_structure(spec: ChatJob, asked: StructuredOutputs) -> None:
+    forced = asked is not spec.structured_outputs
+    for name in ("min_tokens", "ignore_eos", "bad_words"):  # other structured answers refuse them already
+        if forced and getattr(spec, name):
+            raise InvalidInput(name, "may not be given if the answer has to call tools")
     try:
         call_in_thread(check_grammar, asked)
     except InvalidStructure as error:
         field = "response_format" if spec.response_format else "structured_outputs"
-        raise InvalidInput(field, f"cannot be used: {error}") from None
+        raise InvalidInput("tools" if forced else field, f"cannot be used: {error}") from None
 
 
 def result(record: Record) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Generator, Iterable, Iterator
 
-from worker.jobs.events import LoggedEvent
+from worker.jobs.events import ANSWER, LoggedEvent
 
 __all__ = ["end_comments", "with_comments"]
 
@@ -11,7 +11,7 @@ __all__ = ["end_comments", "with_comments"]
 def with_comments(
     events: Iterable[LoggedEvent | None], silence_s: float
 ) -> Generator[LoggedEvent | str, None, None]:
-    """Yield a job's events, and the text of a comment after each `silence_s` seconds without a token.
+    """Yield a job's events, and the text of a comment after each `silence_s` seconds without an answer.
 
     None in `events` means that there is nothing new. The comment says whether the job waits, and at which
     place of its queue.
@@ -21,7 +21,7 @@ def with_comments(
         if event is not None:
             state = _state(event) or state
             yield event
-            if event.type == "token":
+            if event.type in ANSWER:
                 sent_at = time.monotonic()
         if time.monotonic() - sent_at >= silence_s:
             yield f": {state}\n\n"

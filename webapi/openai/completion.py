@@ -6,21 +6,20 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from webapi.openai.deltas import ChunkDelta, delta_of, message_of
 from webapi.openai.errors import error_document
 from webapi.openai.schema import (
-    AssistantMessage,
     ChatCompletion,
     ChatCompletionChunk,
     Choice,
     ChoiceLogprobs,
     ChunkChoice,
-    ChunkDelta,
     ChunkWithUsage,
     TokenCounts,
     Usage,
 )
 from webapi.openai.translate import ParsedRequest, failure
-from worker.jobs.events import LoggedEvent
+from worker.jobs.events import ANSWER, LoggedEvent
 
 __all__ = ["CompletionBuilder"]
 
@@ -58,8 +57,8 @@ class CompletionBuilder:
         self._ended: set[int] = set()
 
     @property
-    def needs_tokens(self) -> bool:
-        """True if the completion has more of the token events than their text."""
+    def needs_events(self) -> bool:
+        """True if the completion has more of the events of the answer than what they say."""
         return self._job.logprobs or self._job.return_token_ids
 
     def completion(self, succeeded: LoggedEvent, tokens: Sequence[LoggedEvent] = ()) -> ChatCompletion:
@@ -77,9 +76,9 @@ class CompletionBuilder:
         )
 
     def stream(self, events: Iterable[LoggedEvent | str]) -> Iterator[str]:
-        """Yield the answer as Server-Sent Events, one chunk for each token event. Texts are comments.
+        """Yield the answer as Server-Sent Events, one chunk for each event of it. Texts are comments.
 
-        The role is in the same chunk as the first text, because clients measure the time to the first chunk.
+        The role is in the same chunk as the first part, because clients measure the time to the first chunk.
         """
         for event in events:
             if isinstance(event, str):
@@ -87,31 +86,33 @@ class CompletionBuilder:
             elif event.terminal:
                 yield self._last_chunks(event)
                 return
-            elif event.type == "token":
-                yield self._token_chunk(event)
+            elif event.type in ANSWER:
+                yield from self._answer_chunk(event)
         yield self._error(None)
 
     def _choice(self, result: dict[str, Any], tokens: Sequence[LoggedEvent]) -> Choice:
         logprobs = ChoiceLogprobs(content=_listed("logprobs", tokens)) if self._job.logprobs else None
         return Choice(
             index=result.get("index", 0),
-            message=AssistantMessage(content=result["text"]),
+            message=message_of(result),
             logprobs=logprobs,
             finish_reason=result["finish_reason"],
             token_ids=_listed("token_ids", tokens),
         )
 
-    def _token_chunk(self, event: LoggedEvent) -> str:
+    def _answer_chunk(self, event: LoggedEvent) -> Iterator[str]:
+        """Yield the chunk of an event, unless it tells nothing: hidden reasoning has no text."""
         data, index = event.data, _index(event)
         self._tokens[index] += data.get("count", 1)
         choice = ChunkChoice(
             index=index,
-            delta=ChunkDelta(content=data["text"]) if data["text"] else ChunkDelta(),
+            delta=delta_of(event),
             logprobs=ChoiceLogprobs(content=data["logprobs"]) if data.get("logprobs") else None,
             finish_reason=data.get("finish_reason"),
             token_ids=data.get("token_ids", []),
         )
-        return self._chunk(choice, data.get("prompt_token_ids", []))
+        if choice.delta or choice.finish_reason or choice.token_ids:
+            yield self._chunk(choice, data.get("prompt_token_ids", []))
 
     def _last_chunks(self, event: LoggedEvent) -> str:
         """Return the end of the stream as one string, so that the server sends it in one piece."""
@@ -137,7 +138,7 @@ class CompletionBuilder:
     def _chunk(self, choice: ChunkChoice, prompt_token_ids: Sequence[int] = ()) -> str:
         if choice.index not in self._begun:
             self._begun.add(choice.index)
-            choice.delta = ChunkDelta(role="assistant", content=choice.delta.get("content", ""))
+            choice.delta = ChunkDelta(role="assistant", **(choice.delta or ChunkDelta(content="")))
         if choice.finish_reason:
             self._ended.add(choice.index)
         fields = {**self._common_fields, "choices": [choice], "prompt_token_ids": prompt_token_ids}

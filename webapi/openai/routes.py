@@ -23,7 +23,7 @@ from webapi.services.backend import Backend, current_backend
 from webapi.submission.model_choice import choose_model
 from webapi.submission.submit import submit
 from worker.jobs.errors import InvalidInput, ModelNotFound
-from worker.jobs.events import LoggedEvent
+from worker.jobs.events import ANSWER, LoggedEvent
 from worker.jobs.ids import new_job_id
 from worker.jobs.kinds import KINDS
 from worker.jobs.ledger.ledger import IdempotencyKey
@@ -86,7 +86,7 @@ def _whole(builder: CompletionBuilder, events: Iterable[LoggedEvent | None]) -> 
             return Response(completion.model_dump_json(), mimetype="application/json")
         if event and event.terminal:
             return _error_response(event)
-        if event and event.type == "token" and builder.needs_tokens:
+        if event and event.type in ANSWER and builder.needs_events:
             tokens.append(event)
     return _error_response(None)
 
@@ -97,7 +97,7 @@ def _stream(builder: CompletionBuilder, items: Iterable[LoggedEvent | str]) -> R
     A comment opens the stream, too. Later errors are a part of the stream, because its status is 200.
     """
     for item in items:
-        if isinstance(item, str) or item.type in ("token", "succeeded"):
+        if isinstance(item, str) or item.type in ANSWER | {"succeeded"}:
             chunks = builder.stream(chain([item], items))
             return Response(end_comments(chunks), mimetype="text/event-stream", headers=HEADERS)
         if item.terminal:

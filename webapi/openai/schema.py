@@ -5,20 +5,19 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, with_config
-from typing_extensions import TypedDict  # before Python 3.12 pydantic does not accept typing.TypedDict
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
+from webapi.openai.deltas import AssistantMessage, ChunkDelta
 from worker.jobs.logprobs import TokenLogprob
 
 __all__ = [
-    "AssistantMessage",
     "ChatCompletion",
     "ChatCompletionChunk",
     "ChatCompletionRequest",
     "Choice",
     "ChoiceLogprobs",
     "ChunkChoice",
-    "ChunkDelta",
     "ChunkWithUsage",
     "Model",
     "ModelList",
@@ -71,6 +70,12 @@ class PromptTokensDetails(BaseModel):
     cached_tokens: int
 
 
+class CompletionTokensDetails(BaseModel):
+    """The number of tokens of an answer that are reasoning."""
+
+    reasoning_tokens: int
+
+
 class TokenCounts(BaseModel):
     """Token counts. End-of-text tokens and the tokens of stop strings are counted too."""
 
@@ -83,18 +88,13 @@ class Usage(TokenCounts):
     """The token counts of a whole answer."""
 
     prompt_tokens_details: PromptTokensDetails = PromptTokensDetails(cached_tokens=0)
+    completion_tokens_details: Annotated[
+        CompletionTokensDetails | SkipJsonSchema[None], Field(exclude_if=lambda details: details is None)
+    ] = None
 
 
 #: The ids of tokens, if the request has `return_token_ids`, as in vLLM's API.
 TokenIds = Annotated[list[int], Field(exclude_if=lambda ids: not ids)]
-
-
-class AssistantMessage(BaseModel):
-    """The complete text of the answer."""
-
-    role: Literal["assistant"] = "assistant"
-    content: str
-    refusal: None = None
 
 
 class ChoiceLogprobs(BaseModel):
@@ -125,14 +125,6 @@ class ChatCompletion(BaseModel):
     usage: Usage
     system_fingerprint: None = None
     prompt_token_ids: TokenIds = []
-
-
-@with_config(ConfigDict(title="Delta"))
-class ChunkDelta(TypedDict, total=False):
-    """The new text of a chunk. The first chunk also has the role."""
-
-    role: Literal["assistant"]
-    content: str
 
 
 class ChunkChoice(BaseModel):

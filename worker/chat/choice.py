@@ -1,9 +1,14 @@
-"""One choice of a chat: it turns the engine's deltas into token events."""
+"""One choice of a chat: it turns the engine's deltas into events."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+from worker.chat.answer import Answer
+from worker.chat.detokenizer import Detokenizer
 from worker.chat.engine import Delta
-from worker.jobs.events import Event, LoggedEvent, Token
+from worker.chat.parsing.pieces import AnswerParser, Piece, ReasoningPiece, TextPiece
+from worker.jobs.events import AnswerEvent, LoggedEvent, Token
 from worker.jobs.logprobs import TokenLogprob
 
 __all__ = ["Choice"]
@@ -12,75 +17,91 @@ __all__ = ["Choice"]
 class Choice:
     """One answer of a chat as it grows, over all attempts at the job. A chat of `n` has n choices.
 
-    `logged` are the token events of the choice that earlier attempts have logged. `index` is the choice's
-    place, from 0. It is None if the chat has only one choice. The events of several choices name their
-    choice, and the last event of each one has its finish reason, so that no later attempt runs it again.
-    With `show_ids` the events have the ids of all tokens, and the last one has the finish reason, too.
+    `answer` is empty, and `logged` are the events of the choice's answer that earlier attempts have logged.
+    Without a `parser`, the answer is only text. `index` is the choice's place, from 0. It is None if the chat
+    has only one choice. The events of several choices name their choice, and the last event of each one has
+    its finish reason, so that no later attempt runs it again. With `show_ids` the events have the ids of all
+    tokens, and the last one has the finish reason, too.
     """
 
     def __init__(
-        self, index: int | None = None, logged: Sequence[LoggedEvent] = (), show_ids: bool = False
+        self,
+        answer: Answer,
+        index: int | None = None,
+        logged: Sequence[LoggedEvent] = (),
+        parser: AnswerParser | None = None,
+        show_ids: bool = False,
     ) -> None:
+        self._answer = answer
         self._index = index
+        self._parser = parser
         self._show_ids = show_ids
         #: The token ids that earlier attempts have generated.
         self.generated_ids = tuple(int(token) for event in logged for token in event.resume.split())
         #: Why the choice has ended; None while it goes on.
         self.finish_reason: str | None = logged[-1].data.get("finish_reason") if logged else None
-        self._texts = [event.data["text"] for event in logged]
+        #: The number of tokens of reasoning.
+        self.reasoning_tokens = 0
+        self._reasons = False
         self._logged_tokens = len(self.generated_ids)
-        self._new_texts: list[str] = []
-        self._new_ids: list[int] = []
-        self._new_logprobs: list[TokenLogprob] = []
-        #: The tokens whose text the engine still holds back.
+        #: The tokens whose text the engine or the parser still holds back.
         self._held_back_ids: list[int] = []
         self._held_back_logprobs: list[TokenLogprob] = []
+        for event in logged:
+            answer.load(event)
 
-    @property
-    def text(self) -> str:
-        """The text that has events."""
-        return "".join(self._texts)
+    def replay(self, detokenizer: Detokenizer) -> None:
+        """Bring the parser to where earlier attempts have left it. What it finds is in the log already."""
+        if self._parser is not None:
+            for token in self.generated_ids:
+                self._parse(detokenizer.push(token), [token])
 
     @property
     def tokens(self) -> int:
         """The number of all tokens so far."""
-        return self._logged_tokens + len(self._new_ids) + len(self._held_back_ids)
+        return self._logged_tokens + self._answer.new_tokens + len(self._held_back_ids)
 
     def add(self, delta: Delta) -> None:
-        """Add the delta of a step. Text that the engine still holds back makes no event yet."""
+        """Add the delta of a step. What the engine or the parser still holds back makes no event yet."""
         self._held_back_ids += delta.token_ids
         self._held_back_logprobs += delta.logprobs
-        if delta.finish_reason in ("stop", "length"):
-            self.finish_reason = delta.finish_reason
-        if delta.text:
-            self._new_texts.append(delta.text)
-            self._new_logprobs += self._held_back_logprobs
-            self._held_back_logprobs = []
-        if delta.text or self._logs_end:
-            self._new_ids += self._held_back_ids
+        ended = delta.finish_reason in ("stop", "length")
+        if pieces := self._parse(delta.text, delta.token_ids, ended):
+            self._answer.add(pieces, self._held_back_ids, self._held_back_logprobs)
+            self._held_back_ids, self._held_back_logprobs = [], []
+        if ended:
+            called = delta.finish_reason == "stop" and self._answer.has_calls
+            self.finish_reason = "tool_calls" if called else delta.finish_reason
+        if self._logs_end:
+            self._answer.add([TextPiece("")], self._held_back_ids, ())
             self._held_back_ids = []
 
-    def take_events(self) -> Sequence[Event]:
-        """Return the events of the deltas since the last call. There is at most one token event."""
-        if not self._new_texts and not self._logs_end:
-            return []
-        text, ids = "".join(self._new_texts), self._new_ids
-        event = Token(
-            text,
-            self._logged_tokens,
-            len(ids),
-            " ".join(map(str, ids)),
-            self._new_logprobs or None,
-            choice=self._index,
-            finish_reason=self.finish_reason if self._logs_end else None,
-            token_ids=ids if self._show_ids else None,
-        )
-        self._texts.append(text)
-        self._logged_tokens += len(ids)
-        self._new_texts, self._new_ids, self._new_logprobs = [], [], []
-        return [event]
+    def take_events(self) -> Sequence[AnswerEvent]:
+        """Return the events of the deltas since the last call."""
+        events = [*self._answer.take_events(self._logged_tokens)]
+        self._logged_tokens += sum(len(event.resume.split()) for event in events)
+        if self._show_ids:
+            events = [replace(event, token_ids=[*map(int, event.resume.split())]) for event in events]
+        if events and isinstance(events[-1], Token) and self._logs_end:
+            events[-1] = replace(events[-1], finish_reason=self.finish_reason)
+        return events
+
+    def result(self) -> dict[str, Any]:
+        """Return the choice's part of the job's result."""
+        return {**self._answer.result(), "finish_reason": self.finish_reason}
 
     @property
     def _logs_end(self) -> bool:
         """True if the next event has the finish reason. It then has all tokens, also those without text."""
         return self.finish_reason is not None and (self._index is not None or self._show_ids)
+
+    def _parse(self, text: str, ids: Sequence[int], ended: bool = False) -> Sequence[Piece]:
+        """Return the pieces of a step, and count its tokens if they belong to the reasoning."""
+        if self._parser is None:
+            return [TextPiece(text)] if text else []
+        pieces = [*self._parser.feed(text, ids), *(self._parser.finish() if ended else ())]
+        if any(isinstance(piece, ReasoningPiece) for piece in pieces) or (self._reasons and not pieces):
+            self.reasoning_tokens += len(ids)
+        if pieces:
+            self._reasons = isinstance(pieces[-1], ReasoningPiece)
+        return pieces

@@ -1,12 +1,19 @@
 """Turns token ids into text as they arrive: whole characters only, and up to a stop string or stop token."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from worker.jobs.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+def special_tokens(tokenizer: "Tokenizer") -> Mapping[int, str]:
+    """Return the texts of the tokenizer's special tokens by their ids."""
+    added = tokenizer.get_added_tokens_decoder().items()
+    return {id_: token.content for id_, token in added if token.special}
 
 
 class StopStrings:
@@ -61,17 +68,23 @@ class StopStrings:
 class Detokenizer:
     """The text of one answer, produced token by token.
 
-    Special tokens give no text. Bytes that never become a character (the answer ends inside an emoji) are
-    dropped. The first `min_tokens` tokens are no stop tokens, and stop strings are looked for only behind
-    their text. A stop token gives no text, unless `include_stop_str_in_output` is set.
+    Special tokens give no text, except those in `marker_tokens`. Bytes that never become a character (the
+    answer ends inside an emoji) are dropped. The first `min_tokens` tokens are no stop tokens, and stop
+    strings are looked for only behind their text. A stop token gives no text, unless
+    `include_stop_str_in_output` is set.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", sampling: SamplingParams) -> None:
+    def __init__(
+        self, tokenizer: "Tokenizer", sampling: SamplingParams, marker_tokens: AbstractSet[int] = frozenset()
+    ) -> None:
         from tokenizers.decoders import DecodeStream
 
         self._tokenizer = tokenizer
         self._tokens_before_stop = sampling.min_tokens
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._stream = DecodeStream(skip_special_tokens=not marker_tokens)
+        self._silent_tokens: AbstractSet[int] = frozenset()
+        if marker_tokens:
+            self._silent_tokens = special_tokens(tokenizer).keys() - marker_tokens
         self._include_stop = sampling.include_stop_str_in_output
         self._stop_strings = StopStrings(sampling.stop, self._include_stop)
         self._stop_tokens = frozenset(sampling.stop_token_ids)
@@ -88,6 +101,8 @@ class Detokenizer:
         early = self._tokens_before_stop >= 0
         self._stop_token_found = token in self._stop_tokens and not early
         if self._stop_token_found and not self._include_stop:
+            return ""
+        if token in self._silent_tokens:
             return ""
         text = self._stream.step(self._tokenizer, token) or ""
         return text if early else self._stop_strings.push(text)

@@ -31,6 +31,8 @@ class ChatRequest:
     - `cache_salt`: requests share cached prefixes of their prompts only with requests of the same salt. The
       time until the first token would otherwise tell what others have sent. It may be "", and contains only
       letters and digits.
+    - `marker_tokens`: the ids of special tokens whose text is part of the answer's text, because it marks
+      reasoning or a call of a tool. Other special tokens give no text.
     """
 
     id: str
@@ -38,6 +40,7 @@ class ChatRequest:
     sampling: SamplingParams
     generated_ids: tuple[int, ...] = ()
     cache_salt: str = ""
+    marker_tokens: frozenset[int] = frozenset()
 
 
 class Candidates(NamedTuple):

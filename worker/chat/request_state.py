@@ -28,7 +28,8 @@ class RequestState:
         self._tokenizer = tokenizer
         self._eos_tokens = eos_tokens
         self._last = request.generated_ids[-1] if request.generated_ids else None
-        self._detokenizer = Detokenizer(tokenizer, request.sampling)
+        markers = request.marker_tokens - eos_tokens
+        self._detokenizer = Detokenizer(tokenizer, request.sampling, markers)
         for token in request.generated_ids:
             # The earlier attempt emitted the text that this returns, and held back what is held back here.
             self._detokenizer.push(token)

@@ -4,16 +4,18 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
-from worker.chat.choice import Choice
+from worker.chat.choices import resume_choices
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
+from worker.chat.parsing.model_parsers import ModelParsers
 from worker.chat.transcript import Transcript
 from worker.jobs.errors import EngineDied, Unsupported
-from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.prompt import PROMPT_FEATURES
 from worker.jobs.sampling import SamplingParams, unsupported
 from worker.jobs.specs import ChatJob
+from worker.jobs.tool_schema import forced_calls
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run
 
@@ -34,7 +36,8 @@ class ChatRunner:
     that end meanwhile do not count as a sign of life.
 
     Chats of different owners share cached prefixes of their prompts only if `shared_prefix_cache` is set, and
-    messages contain control tokens only if `control_tokens` is set.
+    messages contain control tokens only if `control_tokens` is set. `tool_parser` and `reasoning_parser` are
+    names of parsers (`ModelParsers`).
     """
 
     parameters = None
@@ -49,6 +52,8 @@ class ChatRunner:
         hang_s: float = HANG_S,
         shared_prefix_cache: bool = False,
         control_tokens: bool = False,
+        tool_parser: str | None = None,
+        reasoning_parser: str | None = None,
     ) -> None:
         self.slots = engine.slots
         self.engine_name = engine_name
@@ -58,6 +63,7 @@ class ChatRunner:
         self._hang_s = hang_s
         self._shared_prefix_cache = shared_prefix_cache
         self._control_tokens = control_tokens
+        self._parser_names = tool_parser, reasoning_parser
         self._transcripts: dict[str, Transcript] = {}
         #: While there are chats: when the engine last produced a token. Time without chats does not count.
         self._silent_since = 0.0
@@ -76,8 +82,9 @@ class ChatRunner:
 
     @property
     def sampling(self) -> frozenset[str]:
-        """The names of what the engine or the runner supports of a chat (`ChatJob.asked`)."""
-        return self._engine.supports | OWN_PARAMETERS
+        """The names of what the engine, the runner or its parsers support of a chat (`ChatJob.asked`)."""
+        supports = self._engine.supports | self._parsers.supports | OWN_PARAMETERS
+        return supports | {"tool_choice"} if "structured_outputs" in supports else supports
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up. `on_broken` is called when the engine dies or hangs."""
@@ -86,6 +93,7 @@ class ChatRunner:
         template = self._engine.prompt_template
         # The engine's own object if it can be used, because its tokenizer is parsed already.
         self._template = replace(template, control_tokens=True) if self._control_tokens else template
+        self._parsers = ModelParsers(template, *self._parser_names, vllm=self.engine_name == "vllm")
 
     def run_job(self, run: Run) -> None:
         """Submit the chat to the engine and wait until it has ended."""
@@ -135,9 +143,8 @@ class ChatRunner:
         if names := unsupported(spec, self.sampling):  # another worker of the model supports them
             raise Unsupported(f"the engine {self.engine_name} does not support {', '.join(names)}")
         history = self._ledger.events(run.record.id) if run.record.attempt > 1 else []
-        logged = [event for event in history if event.type == "token"]
-        choices = _choices(run.id, spec, logged)
         prompt = self._template.encode_job(spec, self._engine.context_length)
+        choices = resume_choices(run, spec, history, self._parsers, prompt)
         requests = [
             ChatRequest(
                 id=request_id,
@@ -145,11 +152,13 @@ class ChatRunner:
                 sampling=_sampling(spec, index),
                 generated_ids=choice.generated_ids,
                 cache_salt="" if self._shared_prefix_cache else _cache_salt(run.record.owner),
+                marker_tokens=self._parsers.marker_tokens(spec),
             )
             for index, (request_id, choice) in enumerate(choices.items())
             if not choice.finish_reason
         ]
-        return Transcript(run, prompt, choices, show_prompt=spec.return_token_ids and not logged), requests
+        first = not any(choice.tokens for choice in choices.values())
+        return Transcript(run, prompt, choices, show_prompt=spec.return_token_ids and first), requests
 
     def _on_step(self, deltas: Sequence[Delta]) -> None:
         """Pass the deltas of one step to the transcripts, then notify the outbox once for all of them.
@@ -176,17 +185,14 @@ def _cache_salt(owner: str) -> str:
     return hashlib.sha256(owner.encode()).hexdigest()
 
 
-def _choices(run_id: str, spec: SamplingParams, logged: Sequence[LoggedEvent]) -> dict[str, Choice]:
-    """Return the choices of a chat by the ids of their requests. `logged` are its token events so far."""
-    show_ids = spec.return_token_ids
-    if spec.n == 1:
-        return {run_id: Choice(None, logged, show_ids)}
-    of_choice = [[event for event in logged if event.data.get("choice") == index] for index in range(spec.n)]
-    return {f"{run_id}.{index}": Choice(index, each, show_ids) for index, each in enumerate(of_choice)}
+def _sampling(spec: ChatJob, index: int) -> SamplingParams:
+    """Return the parameters of one choice. Its seed is the chat's seed plus its index, as in vLLM.
 
-
-def _sampling(spec: SamplingParams, index: int) -> SamplingParams:
-    """Return the parameters of one choice. Its seed is the chat's seed plus its index, as in vLLM."""
-    if spec.seed is None or index == 0:
-        return spec
-    return spec.model_copy(update={"seed": (spec.seed + index + 2**63) % 2**64 - 2**63})
+    If the chat has to call tools, the answer is JSON.
+    """
+    changes: dict[str, Any] = {}
+    if forced := forced_calls(spec):
+        changes["structured_outputs"] = forced
+    if spec.seed is not None:
+        changes["seed"] = (spec.seed + index + 2**63) % 2**64 - 2**63
+    return spec.model_copy(update=changes) if changes else spec

@@ -20,4 +20,6 @@ def make_runner(settings: Settings, device: DeviceLease, ledger: Ledger, outbox:
         outbox,
         shared_prefix_cache=settings.shared_prefix_cache,
         control_tokens=settings.control_tokens,
+        tool_parser=settings.tool_parser,
+        reasoning_parser=settings.reasoning_parser,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from worker.chat.choice import Choice
 from worker.chat.engine import Delta
 from worker.jobs.errors import EngineFailed
-from worker.jobs.events import Canceled, Event, Failed, Succeeded, Token
+from worker.jobs.events import AnswerEvent, Canceled, Event, Failed, Succeeded
 from worker.jobs.ledger.appends import Append, Reply
 from worker.runs.run import Run
 
@@ -74,7 +74,7 @@ class Transcript:
                 self._early_end = self._early_end or delta
         if not changed:
             return []
-        events = [event for choice in changed for event in choice.take_events()]
+        events: list[Event] = [event for choice in changed for event in choice.take_events()]
         if self._show_prompt:
             self._add_prompt(events)
         fields: dict[str, Any] = {"done": self._tokens}
@@ -94,9 +94,9 @@ class Transcript:
         return sum(choice.tokens for choice in self.choices.values())
 
     def _add_prompt(self, events: list[Event]) -> None:
-        """Add the ids of the prompt to the first token event, if there is one."""
+        """Add the ids of the prompt to the first event of the answer, if there is one."""
         for at, event in enumerate(events):
-            if isinstance(event, Token):
+            if isinstance(event, AnswerEvent):
                 events[at] = replace(event, prompt_token_ids=list(self._prompt))
                 self._show_prompt = False
                 return
@@ -104,12 +104,14 @@ class Transcript:
     def _terminal_event(self) -> tuple[Event, dict[str, Any]]:
         """Return the event that ends the job, and the fields of the record that change with it."""
         prompt, completion, end = len(self._prompt), self._tokens, self._early_end
-        usage = {
+        usage: dict[str, Any] = {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
             "prompt_tokens_details": {"cached_tokens": self._cached_tokens or 0},
         }
+        if reasoning := sum(choice.reasoning_tokens for choice in self.choices.values()):
+            usage["completion_tokens_details"] = {"reasoning_tokens": reasoning}
         if end and end.finish_reason == "canceled":
             return Canceled(), {"usage": usage}
         if end:
@@ -121,9 +123,6 @@ class Transcript:
 
     def _result(self) -> dict[str, Any]:
         """Return the result: that of the first choice, and all choices if there are several."""
-        choices = [
-            {"index": index, "text": choice.text, "finish_reason": choice.finish_reason}
-            for index, choice in enumerate(self.choices.values())
-        ]
-        first = {name: choices[0][name] for name in ("text", "finish_reason")}
+        choices = [{"index": index, **choice.result()} for index, choice in enumerate(self.choices.values())]
+        first = {name: value for name, value in choices[0].items() if name != "index"}
         return first | ({"choices": choices} if len(choices) > 1 else {})

@@ -14,8 +14,10 @@ from pydantic_core import PydanticSerializationError
 from worker.jobs.logprobs import TokenLogprob
 
 __all__ = [
+    "ANSWER",
     "EVENTS",
     "TERMINAL",
+    "AnswerEvent",
     "Batch",
     "Canceled",
     "Envelope",
@@ -25,11 +27,13 @@ __all__ = [
     "Progress",
     "Queued",
     "Reason",
+    "Reasoning",
     "Requeued",
     "Started",
     "Succeeded",
     "Time",
     "Token",
+    "ToolCall",
     "own_fields",
     "parse_event",
 ]
@@ -103,13 +107,25 @@ class Started(Event):
     device: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerEvent(Event):
+    """The base class of the events that together are the answer of a chat.
+
+    If the chat has several choices, the event is one of choice `choice`, from 0. `token_ids` are the ids of
+    its tokens, and `prompt_token_ids`, in the first event, those of the prompt, if the job asks for them.
+    """
+
+    choice: Annotated[int | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
+    token_ids: Annotated[list[int] | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
+    prompt_token_ids: Annotated[list[int] | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
+
+
 @dataclass(frozen=True, slots=True)
-class Token(Event):
+class Token(AnswerEvent):
     """The event of new text in a chat: `count` tokens, the first of which is token `index`, from 0.
 
-    If the chat has several choices, the event is one of choice `choice`, from 0, and `index` counts the
-    tokens of this choice. If it has several choices or asks for token ids, the last event of each choice has
-    the `finish_reason`, and its text may be empty.
+    `index` counts the tokens of the event's choice. If the chat has several choices or asks for token ids,
+    the last event of each choice has the `finish_reason`, and its text may be empty.
     """
 
     type: ClassVar[str] = "token"
@@ -121,11 +137,38 @@ class Token(Event):
     resume: Annotated[str, Field(exclude=True)] = ""
     #: The log-probabilities of the tokens, if the job asks for them.
     logprobs: Annotated[list[TokenLogprob] | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
-    choice: Annotated[int | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
     finish_reason: Annotated[str | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
-    #: The ids of the tokens, and in the first event those of the prompt, if the job asks for them.
-    token_ids: Annotated[list[int] | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
-    prompt_token_ids: Annotated[list[int] | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning(AnswerEvent):
+    """The event of new text of a model's reasoning, which comes before its answer.
+
+    `index` and `count` are those of a token event. The text is empty if the job hides it.
+    """
+
+    type: ClassVar[str] = "reasoning"
+    text: str
+    index: int
+    count: int
+    resume: Annotated[str, Field(exclude=True)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall(AnswerEvent):
+    """The event of a call of a tool, or of a part of it: call `index` of the choice, from 0.
+
+    The first event of a call has its `id` and the `name` of the tool. `arguments` is a part of their JSON
+    text: those of all events of the call make it up. `count` tokens produced it.
+    """
+
+    type: ClassVar[str] = "tool_call"
+    index: int
+    arguments: str
+    count: int
+    id: Annotated[str | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
+    name: Annotated[str | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
+    resume: Annotated[str, Field(exclude=True)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +237,26 @@ class Canceled(Event):
 #: All events by their types.
 EVENTS: Mapping[str, type[Event]] = {
     each.type: each
-    for each in (Queued, Started, Token, Batch, Progress, Requeued, Succeeded, Failed, Canceled)
+    for each in (
+        Queued,
+        Started,
+        Token,
+        Reasoning,
+        ToolCall,
+        Batch,
+        Progress,
+        Requeued,
+        Succeeded,
+        Failed,
+        Canceled,
+    )
 }
 
 #: The types of terminal events.
 TERMINAL = frozenset(name for name, each in EVENTS.items() if each.terminal)
+
+#: The types of the events that together are the answer of a chat.
+ANSWER = frozenset(name for name, each in EVENTS.items() if issubclass(each, AnswerEvent))
 
 
 def own_fields(event: type[Event]) -> Mapping[str, Any]:

@@ -77,11 +77,14 @@ class PromptOptions(ToolOptions):
         """Return the names of the fields that a worker must know, so that it does not ignore them.
 
         `reasoning_effort` is a hint, which may be ignored. A worker that does not tell reasoning from the
-        answer has none to leave out.
+        answer has none to leave out. `tools` stands for a model that decides itself whether to call tools:
+        its worker has to find the calls in the answer.
         """
         unasked = {"reasoning_effort", "include_reasoning"}
         if not self.offered_tools:
             unasked |= ToolOptions.model_fields.keys()
+        elif self.tool_choice != "auto":
+            unasked |= {"tools"}
         return [
             name
             for name, field in PromptOptions.model_fields.items()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.chat.byte_tokenizer import END, STOPS, TEXT, TOKENIZER
+from tests.support.chat.byte_tokenizer import END, MARKER, STOPS, TEXT, TOKENIZER
 from worker.chat.detokenizer import Detokenizer, StopStrings
 from worker.jobs.sampling import SamplingParams
 
@@ -43,6 +43,15 @@ def test_detokenizer_includes_stop_string_if_asked(text: str, stop: list[str]) -
     said = "".join(map(detokenizer.push, ids)) + detokenizer.finish()
     ends = [text.find(each) + len(each) for each in stop if each in text]
     assert said == text[: min(ends, default=None)]
+
+
+@given(TEXT, TEXT)
+@settings(deadline=None)
+def test_detokenizer_emits_text_of_special_tokens_only_if_they_are_markers(before: str, behind: str) -> None:
+    ids = [*TOKENIZER.encode(before).ids, MARKER, END, *TOKENIZER.encode(behind).ids]
+    for markers, text in ({MARKER}, f"{before}<think>{behind}"), (set[int](), f"{before}{behind}"):
+        detokenizer = Detokenizer(TOKENIZER, SamplingParams(), markers)
+        assert "".join(map(detokenizer.push, ids)) == text
 
 
 @given(TEXT, st.data())

@@ -84,7 +84,8 @@ def test_chat_runner_refuses_parameters_that_its_engine_lacks(ledger: Ledger) ->
         pytest.raises(Unsupported, match="the engine fake does not support seed"),
     ):
         runner.run_job(claim(ledger, outbox, "a"))
-    assert runner.sampling == engine.supports | PROMPT_FEATURES | {"n", "return_token_ids"}
+    supported = {"n", "return_token_ids", "tools", *PROMPT_FEATURES, *engine.supports}
+    assert runner.sampling == supported | {"parallel_tool_calls"}
     assert engine.submitted == []
 
 

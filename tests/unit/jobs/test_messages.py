@@ -61,7 +61,7 @@ def test_message_that_asks_for_nothing_new_is_stored_as_older_versions_read_it(
         ({"tools": [], "tool_choice": "auto", "parallel_tool_calls": False}, []),
         (
             {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False},
-            ["tools", "tool_choice", "parallel_tool_calls"],
+            ["tool_choice", "parallel_tool_calls"],
         ),
     ],
 )

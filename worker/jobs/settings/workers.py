@@ -94,6 +94,12 @@ class Workers(Area):
     control_tokens: bool = False
     """`True` lets messages contain control tokens of the model, such as `<|im_end|>`. Otherwise they are
     plain text. See [Control tokens](security.md#control-tokens)."""
+    tool_parser: str | None = Field(None, pattern=NAME)
+    """The parser that finds calls of tools in the answers of the chat model. By default this is the format
+    that the model's chat template uses, and `none` turns it off. See [Parsers](tools.md#parsers)."""
+    reasoning_parser: str | None = Field(None, pattern=NAME)
+    """The parser that finds the reasoning in the answers of the chat model. By default this is the format
+    that the model's chat template uses, and `none` turns it off. See [Parsers](tools.md#parsers)."""
     batch_size: int = Field(16, ge=1)
     """The number of frames in a batch of a video. The last, short batch of a clip is padded to it."""
     video_sizes: CommaSeparated[Annotated[ClipSize, BeforeValidator(_size)]] = (

@@ -1,0 +1,1 @@
+"""Parsers of answers: they separate an answer's text, its reasoning and its calls of tools."""
