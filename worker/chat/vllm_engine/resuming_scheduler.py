@@ -61,6 +61,8 @@ class _Resuming:
             request.prompt_token_ids = request.prompt_token_ids[:-generated]
             request.num_prompt_tokens -= generated
             request._output_token_ids.extend(tokens)
+            # As after a preemption. Otherwise vLLM asserts that no token behind the prompt is in its cache.
+            request.prefill_stats = None
         if structured := request.structured_output_request:
             # A token that the grammar refuses leaves it in its state of error.
             structured._grammar = _then(
