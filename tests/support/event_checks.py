@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from worker.jobs.events import TERMINAL
+from worker.jobs.events import ANSWER, TERMINAL
 
 __all__ = ["Expected", "Flaw", "check_chat", "check_log", "check_video"]
 
 Json = dict[str, Any]
 
 #: Types of events that only a worker that runs the job may log.
-WORK = frozenset({"token", "batch", "progress", "succeeded"})
+WORK = ANSWER | {"batch", "progress", "succeeded"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from tests.support.stack import eventually
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import TIMEOUT_S, Web
 from webapi.cli.main import main
-from worker.jobs.events import Canceled, Event, Failed, Progress, Succeeded, Token
+from worker.jobs.events import Canceled, Event, Failed, Progress, Reasoning, Succeeded, Token, ToolCall
 
 ANSWER = [
     Token("The capital ", 0, 2),
@@ -76,6 +76,21 @@ def test_chat_prints_answer_and_timeline(web: Web) -> None:
     given |= {"ignore_eos": True, "min_tokens": 2}
     assert given.items() <= spec.model_dump().items()
     assert [m["role"] for m in spec.model_dump()["messages"]] == ["system", "user"]
+
+
+def test_chat_prints_calls_as_lines_and_reasoning_apart(web: Web) -> None:
+    events: list[Event] = [
+        Reasoning("The user asks. ", 0, 3),
+        Token("I look.", 3, 2),
+        ToolCall(0, '{"city": ', 2, "call_a", "weather"),
+        ToolCall(0, '"Tokyo"}', 2),
+        ToolCall(1, "{}", 1, "call_b", "now"),
+        Succeeded({"finish_reason": "tool_calls"}, {}),
+    ]
+    result = with_worker(web, lambda job: web.worker.append(job, *events), "chat", "Weather?")
+    assert result.stdout == 'I look.\nweather {"city": "Tokyo"}\nnow {}\n'
+    assert "The user asks. " in result.stderr
+    assert "10 tokens" in result.stderr
 
 
 def test_chat_prints_answer_of_newer_server(web: Web) -> None:

@@ -36,13 +36,12 @@ Piece = TextPiece | ReasoningPiece | ToolCallPiece
 
 def join(first: Piece, second: Piece) -> Piece | None:
     """Return two pieces that follow each other as one; None if they are not of one kind or call."""
-    match first, second:
-        case TextPiece(), TextPiece():
-            return TextPiece(first.text + second.text)
-        case ReasoningPiece(), ReasoningPiece():
-            return ReasoningPiece(first.text + second.text)
-        case ToolCallPiece(), ToolCallPiece() if first.number == second.number:
-            return first._replace(arguments=first.arguments + second.arguments)
+    if isinstance(first, TextPiece):  # first, because most answers are only text
+        return TextPiece(first.text + second.text) if isinstance(second, TextPiece) else None
+    if isinstance(first, ReasoningPiece):
+        return ReasoningPiece(first.text + second.text) if isinstance(second, ReasoningPiece) else None
+    if isinstance(second, ToolCallPiece) and first.number == second.number:
+        return first._replace(arguments=first.arguments + second.arguments)
     return None
 
 
