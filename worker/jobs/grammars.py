@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TOO_COMPLEX", "check_grammar", "grammar_limits", "grammar_text", "schema_text"]
 
-#: Between the parts of JSON: a line break, then blanks. Without a limit, a small model may write only blanks.
-JSON_OPTIONS = {"whitespace_pattern": r"\n?[ \t]{0,20}"}
+#: Between the parts of JSON: nothing, a blank, or a line break with up to 16 blanks. Without a limit, a small
+#: model may write only blanks.
+JSON_OPTIONS = {"whitespace_pattern": r"( |\n {0,16})?"}
 #: Why an answer fails when its grammar needs more than the limits allow.
 TOO_COMPLEX = "the grammar is too complex to continue this answer"
 #: Characters of llguidance's message that a client gets. A message can contain a whole grammar.

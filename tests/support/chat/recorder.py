@@ -15,7 +15,8 @@ class Recorder:
     If `hook` is set, the engine's thread calls it with each step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+        self.patience_s = patience_s
         self.steps: list[list[Delta]] = []
         self.threads: set[int] = set()
         self.broken: list[BaseException] = []
@@ -37,7 +38,7 @@ class Recorder:
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         with self._changed:
-            assert self._changed.wait_for(condition, PATIENCE_S), (
+            assert self._changed.wait_for(condition, self.patience_s), (
                 f"timed out; the last steps: {self.steps[-3:]}"
             )
 
