@@ -110,7 +110,6 @@ def named(function: str) -> dict[str, Any]:
             marks=pytest.mark.long,
         ),
         pytest.param({"tool_choice": named("city")}, marks=pytest.mark.long),
-        pytest.param({"tool_choice": "required", "max_tokens": 300}, marks=pytest.mark.long),
     ],
 )
 def test_calls_that_are_required_are_valid_and_resume_at_any_token(
