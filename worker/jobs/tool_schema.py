@@ -11,6 +11,9 @@ from worker.jobs.tools import NamedToolChoice, Tool, ToolOptions
 
 __all__ = ["forced_calls", "forces_calls"]
 
+#: Keywords by which a schema may name properties elsewhere.
+_COMBINED = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "unevaluatedProperties"})
+
 
 def forces_calls(options: ToolOptions) -> bool:
     """Return whether the answer of a chat has to be a call of a tool."""
@@ -57,9 +60,15 @@ def _call(tool: Tool, arguments: str) -> Mapping[str, Any]:
 
 
 def _arguments(tool: Tool, number: int) -> Any:
-    """Return the schema of the tool's arguments. References in it lead to its new place."""
-    empty = {"type": "object", "properties": {}, "additionalProperties": False}
-    return _moved({"type": "object", **(tool.function.parameters or empty)}, f"#/$defs/{number}")
+    """Return the schema of the tool's arguments. References in it lead to its new place.
+
+    Arguments that the schema does not name are allowed only if it says so, as in vLLM. A function would fail
+    with them, and small models invent some.
+    """
+    schema = tool.function.parameters or {"properties": {}}
+    closed = "properties" in schema and not schema.keys() & _COMBINED
+    extra = {"additionalProperties": False} if closed else {}
+    return _moved({"type": "object", **extra, **schema}, f"#/$defs/{number}")
 
 
 def _moved(schema: Any, root: str) -> Any:

@@ -67,6 +67,21 @@ def test_single_call_is_an_object() -> None:
     assert not accepts(named, [call("plant", root={})])
 
 
+@pytest.mark.parametrize(
+    ("more", "open_"),
+    [
+        ({}, False),
+        ({"additionalProperties": True}, True),
+        ({"anyOf": [{"properties": {"hours": {"type": "integer"}}}]}, True),
+    ],
+)
+def test_unnamed_arguments_need_a_schema_that_allows_them(more: dict[str, Any], open_: bool) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "parameters": CITY | more}}
+    job = chat({"type": "function", "function": {"name": "weather"}}, tools=[tool])
+    assert accepts(job, call("weather", city="Tokyo"))
+    assert accepts(job, call("weather", city="Tokyo", hours=9)) == open_
+
+
 def test_tools_that_are_too_large_together_are_refused() -> None:
     text = "x" * 40_000
     large = {"type": "object", "description": text}
