@@ -19,6 +19,9 @@ These clients of other projects talk to [the OpenAI-compatible API](openai-api.m
 model, SmolLM2-135M-Instruct on the transformers engine. `make client-features` installs each of them into an
 environment of its own, uses every feature, checks the answers, and writes this page. The programs are in
 `tests/clients`.
+
+*no* means that the client has no such feature. The reason is below the table. The model must call a
+*required* or *named* tool. It decides whether to call an *optional* one.
 """
 
 

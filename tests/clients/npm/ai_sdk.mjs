@@ -1,16 +1,19 @@
 // Vercel's AI SDK, with its provider for OpenAI-compatible APIs: node ai_sdk.mjs URL MODEL
 import assert from "node:assert/strict";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, generateObject, generateText, streamObject, streamText, tool } from "ai";
+import { APICallError, Output, generateObject, generateText, streamObject, streamText, tool } from "ai";
 import { z } from "zod";
 import { CITIES, JAPAN, checkWeather, errorOf, run, target, waitUntilCanceled } from "./checks.mjs";
 
 const options = { name: "stoker", baseURL: target.baseURL, includeUsage: true, supportsStructuredOutputs: true };
 const provider = createOpenAICompatible(options);
-const defaults = { model: provider(target.model), prompt: JAPAN, temperature: 0, maxOutputTokens: 32, maxRetries: 0 };
+const defaults = { model: provider(target.model), prompt: JAPAN, temperature: 0, maxOutputTokens: 96, maxRetries: 0 };
 const schema = z.object({ city: z.enum(CITIES), days: z.union([z.literal(1), z.literal(2), z.literal(3)]) });
 const weather = tool({ description: "Tells the weather.", inputSchema: schema, execute: async () => "sunny" });
 const tools = { weather };
+// If a request may make several calls, a small model does not stop.
+const one = { stoker: { parallel_tool_calls: false } };
+const mustCall = { tools, toolChoice: "required", providerOptions: one };
 
 const generate = (request = {}) => generateText({ ...defaults, ...request });
 const textOf = async (request) => (await generate(request)).text;
@@ -38,10 +41,14 @@ await run("ai", {
   "several choices": "an answer has one text",
   "JSON schema": async () => {
     checkWeather((await generateObject({ ...defaults, schema })).object);
-    checkWeather(await streamObject({ ...defaults, schema }).object);
+    checkWeather((await generate({ output: Output.object({ schema }) })).output);
+    const streamed = streamObject({ ...defaults, schema });
+    let last;
+    for await (last of streamed.partialObjectStream);
+    checkWeather(last);
   },
   "required tool": async () => {
-    const { toolCalls, finishReason } = await generate({ tools, toolChoice: "required" });
+    const { toolCalls, finishReason } = await generate(mustCall);
     assert.equal(finishReason, "tool-calls");
     checkWeather(toolCalls[0].input);
   },
@@ -49,19 +56,19 @@ await run("ai", {
     const { toolCalls } = await generate({ tools, toolChoice: { type: "tool", toolName: "weather" } });
     checkWeather(toolCalls[0].input);
   },
-  "tools, if the model likes": async () => {
+  "optional tool": async () => {
     const { text, toolCalls } = await generate({ tools });
     assert.ok(text || toolCalls.length > 0);
   },
   "tool call in a stream": async () => {
     const kinds = [];
-    const result = streamText({ ...defaults, tools, toolChoice: "required" });
+    const result = streamText({ ...defaults, ...mustCall });
     for await (const part of result.fullStream) kinds.push(part.type);
     checkWeather((await result.toolCalls)[0].input);
     assert.ok(kinds.filter((kind) => kind === "tool-input-delta").length > 1, kinds.join());
   },
   "result of a tool": async () => {
-    const first = await generate({ tools, toolChoice: "required" });
+    const first = await generate(mustCall);
     const messages = [{ role: "user", content: JAPAN }, ...first.response.messages];
     assert.equal(messages.at(-1).role, "tool");
     assert.ok(await textOf({ prompt: undefined, messages, tools, toolChoice: "none" }));

@@ -8,7 +8,16 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it fetches nothing
 import litellm
 from pydantic import BaseModel
 
-from tests.clients.programs.checks import LONG_PROMPT, PROMPT, WEATHER, Checks, Target, error_of, weather_of
+from tests.clients.programs.checks import (
+    LONG_PROMPT,
+    MUST_CALL,
+    PROMPT,
+    WEATHER,
+    Checks,
+    Target,
+    error_of,
+    weather_of,
+)
 
 checks = Checks("litellm")
 
@@ -22,7 +31,7 @@ class Weather(BaseModel):
 
 def create(target: Target, model: str | None = None, **request: Any) -> Any:
     """Send a chat request once."""
-    request = {"messages": PROMPT, "temperature": 0, "max_tokens": 32, "max_retries": 0} | request
+    request = {"messages": PROMPT, "temperature": 0, "max_tokens": 96, "max_retries": 0} | request
     name = f"openai/{model or target.model}"
     return litellm.completion(name, api_base=target.base_url, api_key="none", **request)
 
@@ -82,7 +91,7 @@ def check_schema(target: Target) -> None:
 
 @checks.feature("required tool")
 def check_required(target: Target) -> None:
-    choice = create(target, tools=[WEATHER], tool_choice="required").choices[0]
+    choice = create(target, **MUST_CALL).choices[0]
     assert choice.finish_reason == "tool_calls", choice
     weather_of(choice.message.tool_calls[0].function.arguments)
 
@@ -95,7 +104,7 @@ def check_named(target: Target) -> None:
     weather_of(call.function.arguments)
 
 
-@checks.feature("tools, if the model likes")
+@checks.feature("optional tool")
 def check_auto(target: Target) -> None:
     message = create(target, tools=[WEATHER]).choices[0].message
     assert message.content or message.tool_calls
@@ -103,7 +112,7 @@ def check_auto(target: Target) -> None:
 
 @checks.feature("tool call in a stream")
 def check_streamed_tool(target: Target) -> None:
-    chunks = list(create(target, tools=[WEATHER], tool_choice="required", stream=True))
+    chunks = list(create(target, **MUST_CALL, stream=True))
     assert sum(bool(chunk.choices[0].delta.tool_calls) for chunk in chunks) > 1, chunks
     whole: Any = litellm.stream_chunk_builder(chunks)
     weather_of(whole.choices[0].message.tool_calls[0].function.arguments)
@@ -111,7 +120,7 @@ def check_streamed_tool(target: Target) -> None:
 
 @checks.feature("result of a tool")
 def check_tool_result(target: Target) -> None:
-    first = create(target, tools=[WEATHER], tool_choice="required").choices[0].message
+    first = create(target, **MUST_CALL).choices[0].message
     result = {"role": "tool", "tool_call_id": first.tool_calls[0].id, "content": "It is sunny."}
     second = create(target, messages=[*PROMPT, first, result], tools=[WEATHER], tool_choice="none")
     assert second.choices[0].message.content

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -38,7 +37,7 @@ def ask(target: Target, *options: str, **given: str) -> tuple[str, str]:
 
     Raises `AssertionError` with the latter if the command fails.
     """
-    process = start(target, "-o", "max_tokens", "32", *options, **given)
+    process = start(target, "-o", "max_tokens", "96", *options, **given)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     return output, errors
@@ -75,7 +74,7 @@ def check_schema(target: Target) -> None:
     check_weather(json.loads(ask(target, "--schema", json.dumps(CITY))[0]))
 
 
-@checks.feature("tools, if the model likes")
+@checks.feature("optional tool")
 def check_auto(target: Target) -> None:
     ask(target, "--functions", FUNCTION)
 
@@ -98,13 +97,15 @@ def check_cancel(target: Target) -> None:
     process = start(target, *(word for name, value in options.items() for word in ("-o", name, value)))
     assert process.stdout
     assert process.stdout.read(1)
-    process.send_signal(signal.SIGINT)
+    process.terminate()
     process.communicate(timeout=60)
     target.wait_until_canceled()
 
 
 for name in ("log-probabilities", "several choices", "required tool", "named tool"):
     checks.lacks(name, "no option")
+for name in ("tool call in a stream", "result of a tool"):
+    checks.lacks(name, "nothing makes the model call a tool")
 
 if __name__ == "__main__":
     checks.main()

@@ -6,16 +6,32 @@ from typing import Any, Literal
 from openai import BadRequestError, NotFoundError, OpenAI
 from pydantic import BaseModel
 
-from tests.clients.programs.checks import LONG_PROMPT, PROMPT, WEATHER, Checks, Target, error_of, weather_of
+from tests.clients.programs.checks import (
+    LONG_PROMPT,
+    MUST_CALL,
+    PROMPT,
+    WEATHER,
+    Checks,
+    Target,
+    error_of,
+    weather_of,
+)
 
 checks = Checks("openai")
+
+
+class Place(BaseModel):
+    """A part of the answer."""
+
+    city: Literal["Tokyo", "Oslo"]
 
 
 class Weather(BaseModel):
     """The answer that a JSON schema asks for."""
 
-    city: Literal["Tokyo", "Oslo"]
+    place: Place
     days: Literal[1, 2, 3]
+    wind: Literal["calm", "strong"] | None
 
 
 def completions_of(target: Target) -> Any:
@@ -25,7 +41,7 @@ def completions_of(target: Target) -> Any:
 
 def request_of(target: Target) -> dict[str, Any]:
     """Return the common fields of all requests."""
-    return {"model": target.model, "messages": PROMPT, "temperature": 0, "max_completion_tokens": 32}
+    return {"model": target.model, "messages": PROMPT, "temperature": 0, "max_completion_tokens": 96}
 
 
 def create(target: Target, **request: Any) -> Any:
@@ -83,13 +99,14 @@ def check_choices(target: Target) -> None:
 
 @checks.feature("JSON schema")
 def check_parse(target: Target) -> None:
-    answer = completions_of(target).parse(**request_of(target), response_format=Weather)
+    request = request_of(target) | {"response_format": Weather}
+    answer = completions_of(target).parse(**request)
     assert isinstance(answer.choices[0].message.parsed, Weather)
 
 
 @checks.feature("required tool")
 def check_required(target: Target) -> None:
-    choice = create(target, tools=[WEATHER], tool_choice="required").choices[0]
+    choice = create(target, **MUST_CALL).choices[0]
     assert choice.finish_reason == "tool_calls", choice
     weather_of(choice.message.tool_calls[0].function.arguments)
 
@@ -102,14 +119,14 @@ def check_named(target: Target) -> None:
     weather_of(call.function.arguments)
 
 
-@checks.feature("tools, if the model likes")
+@checks.feature("optional tool")
 def check_auto(target: Target) -> None:
     assert create(target, tools=[WEATHER]).choices[0].finish_reason in ("stop", "tool_calls", "length")
 
 
 @checks.feature("tool call in a stream")
 def check_streamed_tool(target: Target) -> None:
-    request = request_of(target) | {"tools": [WEATHER], "tool_choice": "required"}
+    request = request_of(target) | MUST_CALL
     with completions_of(target).stream(**request) as stream:
         kinds = {event.type for event in stream}
         calls = stream.get_final_completion().choices[0].message.tool_calls
@@ -120,7 +137,7 @@ def check_streamed_tool(target: Target) -> None:
 
 @checks.feature("result of a tool")
 def check_tool_result(target: Target) -> None:
-    first = create(target, tools=[WEATHER], tool_choice="required").choices[0].message
+    first = create(target, **MUST_CALL).choices[0].message
     call = first.tool_calls[0]
     result = {"role": "tool", "tool_call_id": call.id, "content": "It is sunny, 21 degrees."}
     second = create(target, messages=[*PROMPT, first, result], tools=[WEATHER], tool_choice="none")

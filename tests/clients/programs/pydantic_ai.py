@@ -30,7 +30,8 @@ class Reminder(BaseModel):
 def agent_of(target: Target, model: str | None = None, **options: Any) -> Any:
     """Return an agent that asks once."""
     provider = OpenAIProvider(base_url=target.base_url, api_key="none")
-    settings = {"temperature": 0, "max_tokens": 32} | options.pop("model_settings", {})
+    common = {"temperature": 0, "max_tokens": 96, "parallel_tool_calls": False}
+    settings = common | options.pop("model_settings", {})
     return Agent(
         OpenAIChatModel(model or target.model, provider=provider), model_settings=settings, **options
     )
@@ -110,7 +111,7 @@ def check_named(target: Target) -> None:
     assert isinstance(answer, Weather), answer
 
 
-@checks.feature("tools, if the model likes")
+@checks.feature("optional tool")
 def check_auto(target: Target) -> str:
     called: list[str] = []
     assert agent_with_tool(target, called).run_sync(JAPAN).output
