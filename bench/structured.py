@@ -23,9 +23,9 @@ from worker import assets
 from worker.chat.engine import ChatEngine
 from worker.chat.engines import make_engine
 from worker.devices.lease import lease
-from worker.jobs.grammars import grammar_text, schema_text
+from worker.jobs.chat.grammars import grammar_text, schema_text
+from worker.jobs.chat.structured_outputs import StructuredOutputs
 from worker.jobs.settings import Settings
-from worker.jobs.structured_outputs import StructuredOutputs
 
 if TYPE_CHECKING:
     import torch

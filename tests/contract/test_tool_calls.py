@@ -12,15 +12,15 @@ import pytest
 
 from tests.support.chat.engines import StartedEngine, skip_unsupported
 from tests.support.chat.schemas import CITY, TOWN
-from worker.chat.answer import Answer
-from worker.chat.choice import Choice
 from worker.chat.detokenizer import Detokenizer
 from worker.chat.engine import ChatRequest, Delta
 from worker.chat.parsing.model_parsers import ModelParsers
 from worker.chat.parsing.template_parser import is_available
+from worker.chat.transcript.answer import Answer
+from worker.chat.transcript.choice import Choice
+from worker.jobs.chat.tool_schema import forced_calls
 from worker.jobs.events import LoggedEvent
 from worker.jobs.specs import ChatJob, validate
-from worker.jobs.tool_schema import forced_calls
 
 TOOLS: list[Any] = [
     {"type": "function", "function": {"name": name, "parameters": schema}}

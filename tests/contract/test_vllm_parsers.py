@@ -10,9 +10,9 @@ from tests.support.chat.pieces import joined
 from worker.chat.checkpoint import read_model
 from worker.chat.parsing.model_parsers import ModelParsers
 from worker.chat.parsing.pieces import Piece, ReasoningPiece, TextPiece, ToolCallPiece
+from worker.jobs.chat.tools import ToolOptions
 from worker.jobs.errors import ConfigurationError
-from worker.jobs.prompt import PromptTemplate
-from worker.jobs.tools import ToolOptions
+from worker.jobs.prompt.template import PromptTemplate
 
 if find_spec("vllm") is None:
     pytest.skip("vLLM is not installed", allow_module_level=True)

@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from tests.support.chat.fake_engine import FakeEngine
 from tests.support.event_checks import Expected
-from worker.jobs.prompt import PromptTemplate
+from worker.jobs.prompt.template import PromptTemplate
 from worker.jobs.specs import ChatJob
 
 __all__ = ["STOP", "ScriptedEngine", "digits_chat", "expected"]

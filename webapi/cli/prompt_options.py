@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from worker.jobs.prompt_options import PromptOptions
+from worker.jobs.chat.prompt_options import PromptOptions
 
 __all__ = ["prompt_options"]
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from worker.jobs.sampling import SamplingParams
+from worker.jobs.chat.sampling import SamplingParams
 
 __all__ = ["sampling_options"]
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from webapi.openai.deltas import AssistantMessage, ChunkDelta
-from worker.jobs.logprobs import TokenLogprob
+from worker.jobs.chat.logprobs import TokenLogprob
 
 __all__ = [
     "ChatCompletion",

@@ -10,9 +10,9 @@ from webapi.openai.request_fields import read_fields
 from webapi.openai.schema import (
     ChatCompletionRequest,
 )
+from worker.jobs.chat.sampling import TO_CONTEXT_END
 from worker.jobs.errors import InvalidInput
 from worker.jobs.events import LoggedEvent
-from worker.jobs.sampling import TO_CONTEXT_END
 from worker.jobs.specs import ChatJob, validate
 
 __all__ = ["ParsedRequest", "failure", "parse_request"]

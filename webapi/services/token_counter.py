@@ -9,7 +9,7 @@ from gevent.lock import BoundedSemaphore
 
 from worker.jobs.errors import NotReady
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.prompt import PromptTemplate
+from worker.jobs.prompt.template import PromptTemplate
 from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob
 

@@ -20,7 +20,7 @@ from transformers import (
 
 from worker.chat.gguf import LOCAL_DATA, unpack_gguf
 from worker.jobs.errors import ModelMissing, StokerError
-from worker.jobs.prompt import PromptTemplate
+from worker.jobs.prompt.template import PromptTemplate
 
 #: What a chat model is, for errors.
 CHAT_MODEL = "a chat model is a .gguf file or a folder with config.json, tokenizer.json and *.safetensors"

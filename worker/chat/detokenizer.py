@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
-from worker.jobs.sampling import SamplingParams
+from worker.jobs.chat.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from worker.jobs.chat.logprobs import TokenLogprob
+from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.errors import JobFailed
-from worker.jobs.logprobs import TokenLogprob
-from worker.jobs.prompt import PromptTemplate
-from worker.jobs.sampling import SamplingParams
+from worker.jobs.prompt.template import PromptTemplate
 
 FinishReason = Literal["stop", "length", "canceled", "error"]
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from worker.chat.engine import Candidates
-from worker.jobs.logprobs import TokenLogprob, TopLogprob
+from worker.jobs.chat.logprobs import TokenLogprob, TopLogprob
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

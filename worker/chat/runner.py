@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from worker.chat.choices import resume_choices
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 from worker.chat.parsing.model_parsers import ModelParsers
-from worker.chat.transcript import Transcript
+from worker.chat.transcript.choices import resume_choices
+from worker.chat.transcript.transcript import Transcript
+from worker.jobs.chat.sampling import SamplingParams, unsupported
+from worker.jobs.chat.tool_schema import forced_calls
 from worker.jobs.errors import EngineDied, Unsupported
 from worker.jobs.ledger.ledger import Ledger
-from worker.jobs.prompt import PROMPT_FEATURES
-from worker.jobs.sampling import SamplingParams, unsupported
+from worker.jobs.prompt.template import PROMPT_FEATURES
 from worker.jobs.specs import ChatJob
-from worker.jobs.tool_schema import forced_calls
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from worker.chat.engine import ChatRequest
-from worker.jobs.sampling import SamplingParams
+from worker.jobs.chat.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -6,9 +6,9 @@ from queue import SimpleQueue
 from typing import Any
 
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
+from worker.jobs.chat.sampling import SamplingParams
+from worker.jobs.chat.structured_outputs import StructuredOutputs
 from worker.jobs.errors import EngineFailed
-from worker.jobs.sampling import SamplingParams
-from worker.jobs.structured_outputs import StructuredOutputs
 
 #: Lengths of warm-up prompts in tokens: that of one long prompt, and that of the others.
 LONG_PROMPT, SHORT_PROMPT = 512, 32

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticSerializationError
 
-from worker.jobs.logprobs import TokenLogprob
+from worker.jobs.chat.logprobs import TokenLogprob
 
 __all__ = [
     "ANSWER",

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal, Self
 
+from worker.jobs.chat.sampling import COMMON_PARAMETERS
 from worker.jobs.errors import Unsupported
 from worker.jobs.kinds import KINDS, model_of
 from worker.jobs.options import MATTING_OPTIONS, Option, options_of
-from worker.jobs.sampling import COMMON_PARAMETERS
 from worker.jobs.specs import JobSpec, VideoJob, read_spec
 from worker.jobs.stored import check_schema
 

@@ -16,11 +16,11 @@ from pydantic import (
     model_validator,
 )
 
+from worker.jobs.chat.messages import Messages
+from worker.jobs.chat.prompt_options import PromptOptions
+from worker.jobs.chat.sampling import SamplingParams
+from worker.jobs.chat.tools import Text
 from worker.jobs.errors import InvalidInput, Unsupported
-from worker.jobs.messages import Messages
-from worker.jobs.prompt_options import PromptOptions
-from worker.jobs.sampling import SamplingParams
-from worker.jobs.tools import Text
 
 __all__ = [
     "ChatJob",

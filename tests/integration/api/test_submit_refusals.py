@@ -18,9 +18,9 @@ from tests.support.web.webstack import (
     upload,
 )
 from webapi.keys.keys import Keys
+from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.events import Succeeded
 from worker.jobs.records import ModelCard
-from worker.jobs.sampling import SamplingParams
 from worker.jobs.specs import ChatJob
 
 USER = {"role": "user", "content": "Hi"}

@@ -8,8 +8,8 @@ import pytest
 from tests.support.chat.engines import SHORT_QUESTION, StartedEngine, chat
 from tests.support.chat.requests import chat_request
 from worker.chat.engine import Delta
+from worker.jobs.chat.sampling import COMMON_PARAMETERS, SamplingParams
 from worker.jobs.errors import EngineFailed
-from worker.jobs.sampling import COMMON_PARAMETERS, SamplingParams
 
 
 class ChatEngineContract:

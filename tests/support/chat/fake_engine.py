@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from worker.chat.detokenizer import StopStrings
 from worker.chat.engine import ChatRequest, Delta, FinishReason, OnBroken, OnStep
+from worker.jobs.chat.logprobs import TokenLogprob
+from worker.jobs.chat.sampling import COMMON_PARAMETERS
 from worker.jobs.errors import EngineDied, EngineFailed
-from worker.jobs.logprobs import TokenLogprob
-from worker.jobs.prompt import PromptTemplate
-from worker.jobs.sampling import COMMON_PARAMETERS
+from worker.jobs.prompt.template import PromptTemplate
 
 #: A tokenizer that splits text into words, for tests without model files.
 WORDS_JSON = (

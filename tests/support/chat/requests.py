@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from worker.chat.engine import ChatRequest
-from worker.jobs.sampling import SamplingParams
+from worker.jobs.chat.sampling import SamplingParams
 
 __all__ = ["chat_request", "with_sampling"]
 

@@ -8,9 +8,9 @@ from tests.support.chat.byte_tokenizer import END, TOKENIZER
 from worker.chat.checkpoint import ModelFiles
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.request_tracker import AdmittedRequest, RequestTracker
+from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.errors import EngineDied
-from worker.jobs.prompt import PromptTemplate
-from worker.jobs.sampling import SamplingParams
+from worker.jobs.prompt.template import PromptTemplate
 
 #: A chat template of a model that reasons and calls tools.
 TEMPLATE = (

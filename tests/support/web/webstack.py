@@ -18,14 +18,14 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from tests.support.web.scripted_worker import ScriptedWorker
 from webapi.local.commands import web_argv
+from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.events import Event, Token
 from worker.jobs.kinds import model_of
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.prompt import PromptTemplate
+from worker.jobs.prompt.template import PromptTemplate
 from worker.jobs.records import ModelCard, WorkerCard
-from worker.jobs.sampling import SamplingParams
 from worker.jobs.settings import Settings, child_env
 
 CHAT, VIDEO = "chat.tiny", "video.matte"

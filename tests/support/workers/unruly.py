@@ -17,7 +17,7 @@ from tests.support.chat.fake_engine import FakeEngine
 from tests.support.stand_ins import LONG, serve_chats_with
 from worker.app import app
 from worker.chat.engine import ChatRequest
-from worker.jobs.prompt import PromptTemplate
+from worker.jobs.prompt.template import PromptTemplate
 
 __all__ = ["app"]
 

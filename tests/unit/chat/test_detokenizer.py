@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.support.chat.byte_tokenizer import END, MARKER, STOPS, TEXT, TOKENIZER
 from worker.chat.detokenizer import Detokenizer, StopStrings
-from worker.jobs.sampling import SamplingParams
+from worker.jobs.chat.sampling import SamplingParams
 
 
 def pieces(ids: list[int], stop: list[str]) -> tuple[list[str], bool]:

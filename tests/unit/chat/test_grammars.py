@@ -9,9 +9,9 @@ import torch
 from tests.support.chat.byte_tokenizer import END, TOKENIZER
 from tests.support.chat.requests import chat_request
 from worker.chat.transformers_engine.grammars import KEPT_GRAMMARS, AnswerGrammar, Grammars
+from worker.jobs.chat.grammars import check_grammar
+from worker.jobs.chat.structured_outputs import StructuredOutputs
 from worker.jobs.errors import InvalidStructure
-from worker.jobs.grammars import check_grammar
-from worker.jobs.structured_outputs import StructuredOutputs
 
 #: The model has more scores than the tokenizer has tokens, as many models do.
 SCORES = TOKENIZER.get_vocab_size() + 7

@@ -13,11 +13,11 @@ from tests.support.newer_events import NewerToken, Remark
 from tests.support.stack import eventually
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.runner import HANG_S, ChatRunner
+from worker.jobs.chat.sampling import COMMON_PARAMETERS
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import EngineDied, OutOfMemory, Unsupported
 from worker.jobs.ledger.ledger import Ledger
-from worker.jobs.prompt import PROMPT_FEATURES, PromptTemplate
-from worker.jobs.sampling import COMMON_PARAMETERS
+from worker.jobs.prompt.template import PROMPT_FEATURES, PromptTemplate
 from worker.jobs.specs import ChatJob, validate
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run

@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from worker.jobs.control_tokens import MARK, ControlTokens, trie_pattern
-from worker.jobs.prompt import PromptTemplate
+from worker.jobs.prompt.control_tokens import MARK, ControlTokens, trie_pattern
+from worker.jobs.prompt.template import PromptTemplate
 
 CONTROL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "|im_end|>x", "<|user|>"]
 PIECES = ["<", "|", ">", "im_", "end", "start", "/s", "s>", "x", " ", "\n", MARK, *CONTROL]

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from worker.jobs.chat.messages import Message
+from worker.jobs.chat.prompt_options import PromptOptions
+from worker.jobs.chat.sampling import COMMON_PARAMETERS, unsupported
 from worker.jobs.errors import InvalidInput
-from worker.jobs.messages import Message
-from worker.jobs.prompt_options import PromptOptions
-from worker.jobs.sampling import COMMON_PARAMETERS, unsupported
 from worker.jobs.specs import ChatJob, read_spec, validate
 
 HI = {"role": "user", "content": "Hi"}

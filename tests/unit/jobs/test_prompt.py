@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from tests.support.assets import asset
+from worker.jobs.chat.prompt_options import PromptOptions
 from worker.jobs.errors import InvalidInput
-from worker.jobs.prompt import PromptTemplate
-from worker.jobs.prompt_options import PromptOptions
+from worker.jobs.prompt.template import PromptTemplate
 
 if TYPE_CHECKING:
     from transformers import TokenizersBackend
@@ -152,7 +152,7 @@ def test_prompt_template_reports_refused_messages(chat_template: str) -> None:
 
 def test_prompt_template_imports_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys; from worker.jobs.prompt import PromptTemplate as P;"
+        "import sys; from worker.jobs.prompt.template import PromptTemplate as P;"
         f"P({TOKENIZER_JSON!r}, '{{{{ messages[0].content }}}}').encode([{{'content': 'a'}}]);"
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )

@@ -10,11 +10,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tests.support.chat.templates import HERMES, LLAMA, QWEN2, QWEN3, WITHOUT_TOOLS
+from worker.jobs.chat.prompt_options import PromptOptions
 from worker.jobs.errors import InvalidInput
-from worker.jobs.prompt import PromptTemplate
-from worker.jobs.prompt_options import PromptOptions
+from worker.jobs.prompt.template import PromptTemplate
+from worker.jobs.prompt.tool_texts import INTRODUCTION
 from worker.jobs.specs import ChatJob, validate
-from worker.jobs.tool_texts import INTRODUCTION
 
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<s>"]
 #: Tokens that models with tools have, although their tokenizers do not call them special.

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.support.ledger import QUEUE
+from worker.jobs.chat.sampling import COMMON_PARAMETERS, SamplingParams, unsupported
 from worker.jobs.records import ModelCard
-from worker.jobs.sampling import COMMON_PARAMETERS, SamplingParams, unsupported
 from worker.jobs.specs import ChatJob
 from worker.jobs.stored import from_json, to_json
 

@@ -30,7 +30,7 @@ from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.options import MATTING_OPTIONS, options_of
-from worker.jobs.prompt import PromptTemplate
+from worker.jobs.prompt.template import PromptTemplate
 from worker.jobs.records import ModelCard, Record, WorkerCard
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, VideoJob, read_spec, validate

@@ -6,10 +6,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from worker.jobs.chat.grammars import check_grammar
+from worker.jobs.chat.tool_schema import forced_calls
 from worker.jobs.errors import InvalidInput
-from worker.jobs.grammars import check_grammar
 from worker.jobs.specs import ChatJob, validate
-from worker.jobs.tool_schema import forced_calls
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TREE = {

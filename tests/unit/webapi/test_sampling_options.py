@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from webapi.cli.sampling_options import sampling_options
-from worker.jobs.sampling import SamplingParams
+from worker.jobs.chat.sampling import SamplingParams
 
 
 def run(*arguments: str) -> tuple[Result, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Reads calls of tools from an answer that is JSON, as the schemas of `worker.jobs.tool_schema` make it."""
+"""Reads calls of tools from a JSON answer in the form of `worker.jobs.chat.tool_schema`."""
 
 import json
 import re

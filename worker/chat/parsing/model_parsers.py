@@ -12,11 +12,11 @@ from worker.chat.parsing.json_calls import JsonCallsParser
 from worker.chat.parsing.one_call import OneCall
 from worker.chat.parsing.pieces import AnswerParser
 from worker.chat.parsing.template_parser import TemplateParser, is_available
-from worker.jobs.chat_template import ChatTemplate
+from worker.jobs.chat.tool_schema import forces_calls
+from worker.jobs.chat.tools import ToolOptions
 from worker.jobs.errors import ConfigurationError
-from worker.jobs.prompt import PromptTemplate
-from worker.jobs.tool_schema import forces_calls
-from worker.jobs.tools import ToolOptions
+from worker.jobs.prompt.chat_template import ChatTemplate
+from worker.jobs.prompt.template import PromptTemplate
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

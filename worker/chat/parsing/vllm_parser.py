@@ -9,7 +9,7 @@ from vllm.parser import ParserManager
 
 from worker.chat.parsing.pieces import Piece, ReasoningPiece, TextPiece, ToolCallPiece
 from worker.jobs.errors import ConfigurationError
-from worker.jobs.prompt import PromptTemplate
+from worker.jobs.prompt.template import PromptTemplate
 
 __all__ = ["VllmParser", "VllmParsers"]
 

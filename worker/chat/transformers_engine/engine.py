@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
 from worker.chat.request_tracker import RequestTracker
 from worker.chat.warmup import WarmUp
+from worker.jobs.chat.grammars import TOO_COMPLEX
+from worker.jobs.chat.sampling import STRUCTURE_PARAMETERS, SamplingParams
 from worker.jobs.errors import EngineDied, EngineFailed, InvalidStructure, OutOfMemory
-from worker.jobs.grammars import TOO_COMPLEX
-from worker.jobs.prompt import PromptTemplate
-from worker.jobs.sampling import STRUCTURE_PARAMETERS, SamplingParams
+from worker.jobs.prompt.template import PromptTemplate
 
 if TYPE_CHECKING:
     from transformers.generation.continuous_batching.requests import GenerationOutput

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from worker.chat.engine import ChatRequest
+from worker.jobs.chat.grammars import check_grammar, grammar_limits, grammar_text
 from worker.jobs.errors import InvalidStructure
-from worker.jobs.grammars import check_grammar, grammar_limits, grammar_text
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher

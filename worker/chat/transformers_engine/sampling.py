@@ -32,7 +32,7 @@ from worker.chat.transformers_engine.gumbel import GREEDY, gumbel_noise, noise_k
 from worker.chat.transformers_engine.likely_tokens import MinP, TopK, TopP, is_host
 from worker.chat.transformers_engine.raw_logprobs import RawLogprobs
 from worker.chat.transformers_engine.token_rules import TokenRules
-from worker.jobs.sampling import COMMON_PARAMETERS
+from worker.jobs.chat.sampling import COMMON_PARAMETERS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

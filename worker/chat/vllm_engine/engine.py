@@ -20,10 +20,10 @@ from worker.chat.request_tracker import AdmittedRequest, RequestTracker
 from worker.chat.vllm_engine.environment import prepare_environment
 from worker.chat.vllm_engine.reporter import StepReporter
 from worker.chat.warmup import WarmUp, warmup_batches
+from worker.jobs.chat.grammars import check_grammar
+from worker.jobs.chat.sampling import STRUCTURE_PARAMETERS
 from worker.jobs.errors import EngineFailed, InvalidStructure
-from worker.jobs.grammars import check_grammar
-from worker.jobs.prompt import PromptTemplate
-from worker.jobs.sampling import STRUCTURE_PARAMETERS
+from worker.jobs.prompt.template import PromptTemplate
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

@@ -9,7 +9,7 @@ from vllm.v1.structured_output.backend_guidance import (
     serialize_guidance_grammar,
 )
 
-from worker.jobs.grammars import grammar_limits
+from worker.jobs.chat.grammars import grammar_limits
 
 __all__ = ["LimitedGuidance", "can_read"]
 

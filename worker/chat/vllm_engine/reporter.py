@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from worker.chat.engine import Delta, OnBroken, OnStep
 from worker.chat.request_tracker import RequestTracker
+from worker.jobs.chat.grammars import TOO_COMPLEX
 from worker.jobs.errors import EngineDied, EngineFailed, InvalidStructure
-from worker.jobs.grammars import TOO_COMPLEX
 
 if TYPE_CHECKING:
     from worker.chat.vllm_engine.output import StepOutput

@@ -38,7 +38,7 @@ def install_scheduler(config: VllmConfig) -> None:
 
 
 class _Resuming:
-    """What both kinds of schedulers do with resumed requests and with structured answers."""
+    """The treatment of resumed requests and structured answers, for both kinds of schedulers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -13,7 +13,7 @@ from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, proces
 
 from worker.chat.engine import ChatRequest
 from worker.chat.token_rules import Rules, rules_of
-from worker.jobs.sampling import SamplingParams as GivenParams
+from worker.jobs.chat.sampling import SamplingParams as GivenParams
 
 __all__ = ["RulesProcessor", "install_rules", "rules_args"]
 

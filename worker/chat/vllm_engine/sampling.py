@@ -9,9 +9,9 @@ from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from worker.chat.engine import GREEDY_BELOW
 from worker.chat.request_tracker import AdmittedRequest
 from worker.chat.vllm_engine.resuming_scheduler import GENERATED
-from worker.jobs.grammars import schema_text
-from worker.jobs.sampling import COMMON_PARAMETERS
-from worker.jobs.sampling import SamplingParams as GivenParams
+from worker.jobs.chat.grammars import schema_text
+from worker.jobs.chat.sampling import COMMON_PARAMETERS
+from worker.jobs.chat.sampling import SamplingParams as GivenParams
 
 #: The sampling parameters that this module translates (`ChatEngine.supports`).
 SUPPORTED: frozenset[str] = COMMON_PARAMETERS | {

@@ -18,8 +18,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from worker.jobs.nullable import Nullable
-from worker.jobs.tools import CallId, Text, ToolCall
+from worker.jobs.chat.nullable import Nullable
+from worker.jobs.chat.tools import CallId, Text, ToolCall
 
 __all__ = ["Message", "Messages", "TextPart"]
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from worker.chat.choice import Choice
 from worker.chat.engine import Delta
+from worker.chat.transcript.choice import Choice
 from worker.jobs.errors import EngineFailed
 from worker.jobs.events import AnswerEvent, Canceled, Event, Failed, Succeeded
 from worker.jobs.ledger.appends import Append, Reply

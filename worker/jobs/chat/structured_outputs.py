@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from worker.jobs.bounded_json import bounded
-from worker.jobs.nullable import Nullable
+from worker.jobs.chat.bounded_json import bounded
+from worker.jobs.chat.nullable import Nullable
 
 __all__ = ["ResponseFormat", "StructuredOutputs"]
 
@@ -40,7 +40,7 @@ class _Aliased(Nullable):
 
 
 class StructuredOutputs(_Aliased):
-    """What the answer must be: exactly one of `json`, `json_object`, `regex`, `choice` and `grammar`."""
+    """The form of an answer: exactly one of `json`, `json_object`, `regex`, `choice` and `grammar`."""
 
     json_schema: Annotated[Schema, BeforeValidator(_parsed, json_schema_input_type=Schema | str)] | None = (
         Field(None, alias="json")

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from worker.chat.answer import Answer
-from worker.chat.choice import Choice
 from worker.chat.detokenizer import Detokenizer
 from worker.chat.parsing.model_parsers import ModelParsers
+from worker.chat.transcript.answer import Answer
+from worker.chat.transcript.choice import Choice
 from worker.jobs.events import ANSWER, LoggedEvent
 from worker.jobs.specs import ChatJob
 from worker.runs.run import Run

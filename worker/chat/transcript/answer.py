@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.chat.parsing.pieces import Piece, ReasoningPiece, TextPiece, ToolCallPiece, join
+from worker.jobs.chat.logprobs import TokenLogprob
 from worker.jobs.events import AnswerEvent, LoggedEvent, Reasoning, Token, ToolCall
-from worker.jobs.logprobs import TokenLogprob
 
 __all__ = ["Answer"]
 

@@ -6,8 +6,8 @@ The API checks a grammar before it queues a chat. The engines compile the same g
 import json
 from typing import TYPE_CHECKING
 
+from worker.jobs.chat.structured_outputs import StructuredOutputs
 from worker.jobs.errors import InvalidStructure
-from worker.jobs.structured_outputs import StructuredOutputs
 
 if TYPE_CHECKING:
     from llguidance import LLParserLimits

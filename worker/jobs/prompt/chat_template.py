@@ -7,9 +7,9 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from worker.jobs.conversation import Conversation
 from worker.jobs.errors import InvalidInput
-from worker.jobs.tool_texts import introduced, written_out
+from worker.jobs.prompt.conversation import Conversation
+from worker.jobs.prompt.tool_texts import introduced, written_out
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template, nodes

@@ -13,8 +13,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from worker.jobs.nullable import Nullable
-from worker.jobs.structured_outputs import ResponseFormat, StructuredOutputs
+from worker.jobs.chat.nullable import Nullable
+from worker.jobs.chat.structured_outputs import ResponseFormat, StructuredOutputs
 
 __all__ = ["COMMON_PARAMETERS", "STRUCTURE_PARAMETERS", "TO_CONTEXT_END", "SamplingParams", "unsupported"]
 

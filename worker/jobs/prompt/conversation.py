@@ -1,10 +1,10 @@
-"""What a chat template turns into a prompt: messages, tools and variables, as plain JSON values."""
+"""The input of a chat template: messages, tools and variables, as plain JSON values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from worker.jobs.prompt_options import PromptOptions
+from worker.jobs.chat.prompt_options import PromptOptions
 
 __all__ = ["Conversation"]
 

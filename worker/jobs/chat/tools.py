@@ -15,8 +15,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, from_json
 
-from worker.jobs.bounded_json import bounded
-from worker.jobs.nullable import Nullable
+from worker.jobs.chat.bounded_json import bounded
+from worker.jobs.chat.nullable import Nullable
 
 __all__ = [
     "FunctionCall",

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from worker.chat.answer import Answer
 from worker.chat.detokenizer import Detokenizer
 from worker.chat.engine import Delta
 from worker.chat.parsing.pieces import AnswerParser, Piece, ReasoningPiece, TextPiece
+from worker.chat.transcript.answer import Answer
+from worker.jobs.chat.logprobs import TokenLogprob
 from worker.jobs.events import AnswerEvent, LoggedEvent, Token
-from worker.jobs.logprobs import TokenLogprob
 
 __all__ = ["Choice"]
 

@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from worker.jobs import stored
-from worker.jobs.chat_template import ChatTemplate
-from worker.jobs.control_tokens import MARK, ControlTokens
-from worker.jobs.conversation import Conversation
+from worker.jobs.chat.prompt_options import PromptOptions
 from worker.jobs.errors import InvalidInput
-from worker.jobs.prompt_options import PromptOptions
+from worker.jobs.prompt.chat_template import ChatTemplate
+from worker.jobs.prompt.control_tokens import MARK, ControlTokens
+from worker.jobs.prompt.conversation import Conversation
 from worker.jobs.specs import ChatJob
 
 if TYPE_CHECKING:

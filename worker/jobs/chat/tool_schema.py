@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from worker.jobs.chat.structured_outputs import StructuredOutputs
+from worker.jobs.chat.tools import NamedToolChoice, Tool, ToolOptions
 from worker.jobs.errors import InvalidInput
-from worker.jobs.structured_outputs import StructuredOutputs
-from worker.jobs.tools import NamedToolChoice, Tool, ToolOptions
 
 __all__ = ["forced_calls", "forces_calls"]
 

@@ -1,12 +1,12 @@
-"""What becomes of the messages of a chat: the options of its prompt. API and workers share the definition."""
+"""The options of a prompt: how it is made from the messages. API and workers share the definition."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from worker.jobs.bounded_json import bounded
-from worker.jobs.tools import ToolOptions
+from worker.jobs.chat.bounded_json import bounded
+from worker.jobs.chat.tools import ToolOptions
 
 __all__ = ["PromptOptions"]
 
