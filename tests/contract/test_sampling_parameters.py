@@ -196,3 +196,13 @@ def test_logprobs_are_those_of_the_model(started: StartedEngine, loaded: "Loaded
         assert entry["logprob"] == pytest.approx(float(row[token]), abs=TOLERANCE)
         top = [each["logprob"] for each in entry["top_logprobs"]]
         assert top == pytest.approx(row.topk(3).values.tolist(), abs=TOLERANCE)
+
+
+def test_bad_words_of_too_many_tokens_fail_alone(started: StartedEngine) -> None:
+    """vLLM's model runner V2 would end with all its requests."""
+    skip_unsupported(started, "bad_words")
+    hidden = ["".join(chr(0x4E00 + 37 * n + k) for k in range(200)) for n in range(8)]
+    started.run_requests(chat(started, "a", bad_words=hidden, max_tokens=1), chat(started, "b", max_tokens=1))
+    (refused,), (other,) = started.recorder.ends("a"), started.recorder.ends("b")
+    assert "bad_words" in str(refused.error)
+    assert (refused.finish_reason, other.finish_reason) == ("error", "length")

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
+from worker.chat.bad_words import MAX_BAD_TOKENS, bad_word_ids
 from worker.chat.engine import Candidates, ChatRequest, Delta
 from worker.chat.request_state import RequestState
 from worker.jobs.errors import EngineDied, EngineFailed, JobFailed
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from worker.chat.checkpoint import ModelFiles
 
 
@@ -67,7 +70,7 @@ class RequestTracker:
         state = RequestState(request, tokenizer, files.eos_tokens)
         longest = min(request.sampling.max_tokens, self._context_length - len(request.prompt))
         max_new_tokens = longest - len(request.generated_ids)
-        only_delta = self._only_delta(state, tokenizer.get_vocab_size(), max_new_tokens)
+        only_delta = self._only_delta(state, tokenizer, max_new_tokens)
         with self._lock:
             if self._files is None:
                 raise EngineDied("the chat engine is not running")
@@ -146,13 +149,18 @@ class RequestTracker:
             self._running, self._pending_finishes = {}, []
         return deltas
 
-    def _only_delta(self, state: RequestState, vocabulary: int, max_new_tokens: int) -> Delta | None:
+    def _only_delta(self, state: RequestState, tokenizer: "Tokenizer", max_new_tokens: int) -> Delta | None:
         """Return the only delta of a request that needs no engine step; None for all other requests.
 
-        It is an error if the prompt is empty or longer than the context, or if a biased token is not in the
-        vocabulary. It is "length" if no token fits.
+        It is an error if the prompt is empty or longer than the context, if a biased token is not in the
+        vocabulary, or if the bad words have too many tokens. It is "length" if no token fits.
         """
-        if unknown := [id_ for id_ in state.request.sampling.logit_bias if int(id_) >= vocabulary]:
+        given, vocabulary = state.request.sampling, tokenizer.get_vocab_size()
+        bad_tokens = sum(map(len, bad_word_ids(given, tokenizer)))
+        if bad_tokens > MAX_BAD_TOKENS:
+            reason = f"bad_words: they have {bad_tokens} tokens together, and the most is {MAX_BAD_TOKENS}"
+            return state.error_delta(EngineFailed(reason))
+        if unknown := [id_ for id_ in given.logit_bias if int(id_) >= vocabulary]:
             reason = f"logit_bias: the model has no token {unknown[0]}, only 0 to {vocabulary - 1}"
             return state.error_delta(EngineFailed(reason))
         size = len(state.request.prompt)

@@ -6,12 +6,13 @@ presence penalties are also those of OpenAI (platform.openai.com/docs/api-refere
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from worker.chat.bad_words import bad_word_ids
 from worker.chat.engine import ChatRequest
 from worker.jobs.chat.sampling import SamplingParams
 
@@ -63,22 +64,4 @@ def rules_of(request: ChatRequest, tokenizer: "Tokenizer | None") -> Rules | Non
     penalties = given.presence_penalty or given.frequency_penalty or given.repetition_penalty != 1
     if not (penalties or given.logit_bias or given.bad_words):
         return None
-    bad_words = [ids for word in given.bad_words for ids in _spellings(word, tokenizer)] if tokenizer else []
-    return Rules(len(request.prompt), given, bad_words)
-
-
-def _spellings(word: str, tokenizer: "Tokenizer") -> Iterator[list[int]]:
-    """Yield the token ids of a bad word, at the start of a text and behind a space.
-
-    As in vLLM (`SamplingParams.update_from_tokenizer`), the second form counts only if the space becomes a
-    part of the first token.
-    """
-    plain, spaced = (tokenizer.encode(text, add_special_tokens=False).ids for text in _forms(word))
-    if plain:
-        yield plain
-    if spaced and plain and spaced[0] != plain[0] and len(spaced) == len(plain):
-        yield spaced
-
-
-def _forms(word: str) -> tuple[str, str]:
-    return word.lstrip(), f" {word.lstrip()}"
+    return Rules(len(request.prompt), given, bad_word_ids(given, tokenizer) if tokenizer else [])

@@ -27,8 +27,6 @@ SUPPORTED: frozenset[str] = COMMON_PARAMETERS | {
 #: Those that look only at the answer. They need an engine that knows where the answer of an earlier attempt
 #: began: one with our processor of rules (`install_rules`), or one that moves its tokens (`moves_tokens`).
 ANSWER_RULES = frozenset({"presence_penalty", "frequency_penalty", "bad_words"})
-#: The most tokens of all bad words of a request. More would end vLLM's engine.
-MAX_BAD_TOKENS = 1024
 #: vLLM takes the seed -1 as "no seed". A request with that seed gets the other one instead.
 NO_SEED, REPLACEMENT_SEED = -1, 2**63 - 1
 
