@@ -76,11 +76,16 @@ def assert_out_of_memory(deltas: Sequence[Delta]) -> None:
     assert isinstance(deltas[-1].error, OutOfMemory)
 
 
+def said(*answers: Sequence[Delta]) -> list[list[Delta]]:
+    """Return the answers without the numbers of cached tokens: what the cache still has, may differ."""
+    return [[delta._replace(cached_tokens=0) for delta in deltas] for deltas in answers]
+
+
 @pytest.mark.parametrize(
     "fail",
     [
-        fail_like_cuda,
-        *(pytest.param(each, marks=pytest.mark.long) for each in (fail_like_torch_on_cpu, fail_like_python)),
+        pytest.param(each, marks=pytest.mark.long)
+        for each in (fail_like_cuda, fail_like_torch_on_cpu, fail_like_python)
     ],
 )
 def test_shortage_without_new_request_ends_all_running_but_not_waiting(
@@ -93,8 +98,8 @@ def test_shortage_without_new_request_ends_all_running_but_not_waiting(
     for request in requests[:SLOTS]:
         assert_out_of_memory(runs[request.id])
     for request in requests[SLOTS:]:
-        assert runs[request.id] == undisturbed[request.id]
-    assert started.run_requests(*requests) == undisturbed
+        assert said(runs[request.id]) == said(undisturbed[request.id])
+    assert said(*started.run_requests(*requests).values()) == said(*undisturbed.values())
 
 
 def test_shortage_ends_new_request_and_others_continue_exactly(
@@ -113,7 +118,7 @@ def test_shortage_ends_new_request_and_others_continue_exactly(
         runs = started.run_requests(*others)
         started.recorder.wait_for(lambda: bool(started.recorder.ends("newcomer")))
     assert_out_of_memory(started.recorder.deltas("newcomer"))
-    assert runs == undisturbed
+    assert said(*runs.values()) == said(*undisturbed.values())
 
 
 @pytest.mark.long
@@ -124,7 +129,7 @@ def test_shortage_in_every_step_ends_each_request_once(started: StartedEngine, l
         for deltas in started.run_requests(*requests).values():
             assert_out_of_memory(deltas)
             assert len(deltas) == 1
-    assert started.run_requests(*requests) == undisturbed
+    assert said(*started.run_requests(*requests).values()) == said(*undisturbed.values())
 
 
 @pytest.mark.long

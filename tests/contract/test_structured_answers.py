@@ -96,6 +96,7 @@ def test_structure_that_cannot_be_used_fails_only_its_request(
     assert runs["good"][-1].finish_reason == "length"
 
 
+@pytest.mark.long
 def test_grammar_that_is_too_ambiguous_fails_only_its_request(started: StartedEngine) -> None:
     outputs = {"grammar": AMBIGUOUS}
     bias = {str(token): 50.0 for token in first_tokens(started, "aaaa")}

@@ -127,6 +127,7 @@ def test_calls_that_are_required_are_valid_and_resume_at_any_token(
         assert [call["function"]["name"] for call in result["tool_calls"]] == [choice["function"]["name"]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("vllm", [False, True])
 def test_reasoning_and_calls_are_found_and_resume_at_any_token(
     started: StartedEngine, engine_name: str, vllm: bool

@@ -32,6 +32,7 @@ def test_openai_python_client_features(stack: Stack) -> None:
     assert failures(stack, sys.executable, "-m", "tests.clients.programs.openai_python") == []
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     not (shutil.which("node") and shutil.which("npm")), reason="Node and npm are not installed"
 )

@@ -15,20 +15,25 @@ from tests.support.docs import BLOCKS, ROOT, Block, lines
 from tests.support.packages import install, project_of
 from tests.support.stack import Stack, eventually, free_port
 from tests.support.web.uploads import write_clip
-from tests.support.web.webstack import HELLO, TIMEOUT_S, Web
+from tests.support.web.webstack import CONTEXT_LENGTH, HELLO, TIMEOUT_S, Web, tiny_template
 from tests.support.workers.process import scripted_settings, submit_scripted, working
 from webapi.keys.keys import Keys
 from webapi.keys.signing_keys import SigningKeys
 from webapi.webhooks.sender import post
+from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Progress, Succeeded, Token
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.records import ModelCard
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import ChatJob, validate
 from worker.runs.hooks import GROUP
 
 BROWSER = ROOT / "tests" / "browser"
 DONE = Succeeded({}, {})
+
+#: A server of its own, because one test gives the model of this server further features.
+SETTINGS: dict[str, object] = {}
 
 #: How a Python block is tested, by a text that only such blocks have. All others are fragments of modules.
 #: `test_docs_frame_models.py` has the tests of "frame model" and "export".
@@ -117,6 +122,9 @@ stoker() { "$PYTHON" -m webapi.cli "$@"; }
 def test_curl_blocks_of_page_run_one_after_the_other(web: Web, tmp_path: Path, page: str) -> None:
     write_clip_of_demo(tmp_path)
     write_clip(tmp_path / "clip.mp4")
+    features = tuple(SamplingParams.model_fields)
+    card = ModelCard("tiny", "chat", "chat.tiny", CONTEXT_LENGTH, digest="1", sampling=features)
+    web.registry.publish_model(card, tiny_template().to_json())
     shown = [
         line for block in BLOCKS if block.page == page and "curl " in block.text for line in lines(block)
     ]

@@ -431,11 +431,17 @@ def check_log(events: Sequence[LoggedEvent], state: str) -> None:
     assert not terminal or events[-1].terminal
 
 
-def test_ledger_state_machine(redis_url: str) -> None:
+@pytest.mark.parametrize(
+    "examples", [10, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1200)])]
+)
+def test_ledger_state_machine(redis_url: str, examples: int) -> None:
     base = Settings(redis_url=redis_url)
     run_state_machine_as_test(
         lambda: Machine(base),  # type: ignore[arg-type]  # its documentation allows a factory
         settings=settings(
-            max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )
