@@ -43,7 +43,7 @@ def assert_resumes(started: StartedEngine, request: ChatRequest) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.long),
         pytest.param({"temperature": 1.0, "seed": 11}, marks=pytest.mark.long),
         {"temperature": 0.8, "top_p": 0.9, "seed": 3},
     ],
@@ -70,10 +70,10 @@ def test_resume_keeps_min_tokens_at_any_cut(started: StartedEngine, options: dic
         {"presence_penalty": 1.5, "frequency_penalty": 0.5},
         pytest.param({"presence_penalty": -2, "temperature": 1.0, "seed": 2}, marks=pytest.mark.long),
         pytest.param({"frequency_penalty": 2}, marks=pytest.mark.long),
-        {"repetition_penalty": 1.3},
+        pytest.param({"repetition_penalty": 1.3}, marks=pytest.mark.long),
         pytest.param({"logit_bias": {"28": 9.5, "30": 9, "198": -100}}, marks=pytest.mark.long),
         pytest.param({"top_k": 4, "temperature": 1.5, "seed": 5}, marks=pytest.mark.long),
-        {"min_p": 0.05, "top_k": 50, "temperature": 1.5, "seed": 5},
+        pytest.param({"min_p": 0.05, "top_k": 50, "temperature": 1.5, "seed": 5}, marks=pytest.mark.long),
         {"bad_words": ["dragon", "a time", "there"], "repetition_penalty": 1.1},
     ],
 )
@@ -85,7 +85,7 @@ def test_resume_keeps_rules_of_tokens_at_any_cut(started: StartedEngine, options
 @pytest.mark.parametrize(
     ("schema", "options"),
     [
-        (TOWN, {}),
+        pytest.param(TOWN, {}, marks=pytest.mark.long),
         (TOWN, {"temperature": 1.2, "top_p": 0.9, "seed": 3}),
         pytest.param(CITY, {}, marks=pytest.mark.long),
         pytest.param(CITY, {"frequency_penalty": 0.6, "repetition_penalty": 1.1}, marks=pytest.mark.long),
@@ -101,7 +101,7 @@ def test_resume_keeps_grammar_at_any_cut(
     jsonschema.validate(json.loads(started.recorder.text("from 0")), schema)
 
 
-@pytest.mark.parametrize("included", [False, True])
+@pytest.mark.parametrize("included", [pytest.param(False, marks=pytest.mark.long), True])
 def test_resume_finds_stop_token_at_any_cut(started: StartedEngine, included: bool) -> None:
     skip_unsupported(started, "stop_token_ids", "include_stop_str_in_output")
     undisturbed(started, chat(started, "a"))
@@ -136,6 +136,7 @@ def test_resume_finds_stop_string_at_any_cut(started: StartedEngine) -> None:
     assert_resumes(started, request)
 
 
+@pytest.mark.long
 def test_resume_emits_partial_stop_string_at_any_cut(started: StartedEngine) -> None:
     answer = text(undisturbed(started, chat(started, "a")))
     request = chat(started, "a", stop=[answer[4:30] + "\0", answer[-9:] + "\0"])
@@ -143,6 +144,7 @@ def test_resume_emits_partial_stop_string_at_any_cut(started: StartedEngine) -> 
     assert_resumes(started, request)
 
 
+@pytest.mark.long
 def test_resume_keeps_characters_whole_at_any_cut(started: StartedEngine) -> None:
     request = chat(started, "a", EMOJI, max_tokens=20)
     assert any(ord(character) > 0xFFFF for character in text(undisturbed(started, request)))

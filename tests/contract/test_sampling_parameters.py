@@ -106,7 +106,7 @@ def test_one_possible_token_is_the_greedy_one(started: StartedEngine, options: d
     assert started.recorder.ids("drawn") == started.recorder.ids("greedy")
 
 
-@pytest.mark.parametrize("options", [{"top_k": 3}, {"min_p": 0.3}])
+@pytest.mark.parametrize("options", [{"top_k": 3}, pytest.param({"min_p": 0.3}, marks=pytest.mark.long)])
 def test_only_likely_tokens_are_drawn(
     started: StartedEngine, loaded: "LoadedModel", options: dict[str, Any]
 ) -> None:

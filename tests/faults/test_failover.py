@@ -76,6 +76,7 @@ def test_failover_repeats_no_job_and_leaves_no_gap(cluster: Cluster, number: sig
                 assert events[-len(seen) :] == seen
 
 
+@pytest.mark.long
 def test_submit_without_a_replica_gets_503(cluster: Cluster) -> None:
     group = cluster.group
     assert group is not None

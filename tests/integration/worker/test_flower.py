@@ -64,7 +64,7 @@ def test_flower_shows_worker_and_true_states(
         assert (worker["hostname"], worker["status"]) == (card.name, True)
         for job_id, content in ((A, "hang"), (B, "hang"), (C, "long")):
             submit_scripted(brokered, job_id, content=content)
-        eventually(running, "two runs", TIMEOUT_S)
+        eventually(running, "two runs")
         brokered.cancel(A)
         pass_deadline(brokered, B)
         wanted = {A: "REVOKED", B: "FAILURE", C: "SUCCESS"}
@@ -72,7 +72,7 @@ def test_flower_shows_worker_and_true_states(
         def states() -> dict[str, str]:
             return {job_id: task["state"] for job_id, task in get(flower, "/api/tasks").items()}
 
-        eventually(lambda: states() == wanted, f"the states {wanted}", TIMEOUT_S)
+        eventually(lambda: states() == wanted, f"the states {wanted}")
         tasks = get(flower, "/api/tasks")
         assert tasks[B]["exception"].startswith("timeout: ")
         assert {task["worker"] for task in tasks.values()} == {card.name}

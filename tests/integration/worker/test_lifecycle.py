@@ -36,7 +36,7 @@ def test_lifecycle_ends_worker_whose_device_hangs(settings: Settings, brokered: 
     broker.send_message("video", A, "video.bars")
     with log.open("wb") as output, subprocess.Popen(command("video"), env=env, stderr=output) as process:
         try:
-            eventually((settings.home_dir / "hangs").exists, "a device that hangs", TIMEOUT_S)
+            eventually((settings.home_dir / "hangs").exists, "a device that hangs")
             process.send_signal(signal.SIGTERM)
             assert process.wait(TIMEOUT_S) == 1
         finally:

@@ -34,9 +34,9 @@ class TreeWorker:
     def wait_for_tree(self, state: str | None = None) -> list[int]:
         """Return the tree's pids, once it is complete and the worker, if that is given, in that state."""
         registry, pid_file = Registry(RedisStore(self.settings)), self.settings.home_dir / "pids"
-        eventually(lambda: len(tree_pids(pid_file)) == SIZE, "a process tree", TIMEOUT_S)
+        eventually(lambda: len(tree_pids(pid_file)) == SIZE, "a process tree")
         if state:
-            eventually(lambda: [card.state for card in registry.workers()] == [state], state, TIMEOUT_S)
+            eventually(lambda: [card.state for card in registry.workers()] == [state], state)
         return tree_pids(pid_file)
 
     def wait(self) -> int:

@@ -51,7 +51,7 @@ def test_stack_needs_only_its_prefix(settings: Settings, brokered: Ledger, admin
             assert sent.json()["state"] == "succeeded", sent.text
             with web.events(sent.json()["id"]) as events:
                 assert [event.event for event in events][-1] == "succeeded"
-            eventually(lambda: len(control.ping(limit=2, timeout=1)) == 2, "worker and sender", TIMEOUT_S)
+            eventually(lambda: len(control.ping(limit=2, timeout=1)) == 2, "worker and sender")
     finally:
         sender.terminate()
         sender.wait(TIMEOUT_S)

@@ -39,7 +39,7 @@ def signs(settings: Settings, code: str) -> int:
 
 
 def wait_for(ledger: Ledger, job_id: str, state: str) -> None:
-    eventually(lambda: ledger.get(job_id).state == state, f"{state} {job_id}", TIMEOUT_S)
+    eventually(lambda: ledger.get(job_id).state == state, f"{state} {job_id}")
 
 
 def test_worker_outlives_refusals(settings: Settings, server: ValkeyServer, brokered: Ledger) -> None:
@@ -48,7 +48,7 @@ def test_worker_outlives_refusals(settings: Settings, server: ValkeyServer, brok
         wait_for(brokered, code, "running")
         seen = signs(settings, code)
         with refusing(server, code):
-            eventually(lambda: signs(settings, code) > seen, f"a refusal: {code}", TIMEOUT_S)
+            eventually(lambda: signs(settings, code) > seen, f"a refusal: {code}")
         wait_for(brokered, code, "succeeded")
         assert brokered.get(code).attempt == 1
 
@@ -66,7 +66,7 @@ def test_worker_that_starts_meanwhile_waits(
         with refusing(server, "READONLY"):
             stack.enter_context(starting(settings))
             log = settings.home_dir / "log"
-            eventually(lambda: "the worker waits" in log.read_text(), "a worker that waits", TIMEOUT_S)
+            eventually(lambda: "the worker waits" in log.read_text(), "a worker that waits")
         submit_scripted(brokered, "a")
         wait_for(brokered, "a", "succeeded")
 
@@ -80,6 +80,6 @@ def test_worker_that_starts_without_access_ends(settings: Settings, server: Valk
 def test_worker_that_waits_ends_at_a_signal(settings: Settings, server: ValkeyServer) -> None:
     with refusing(server, "NOREPLICAS"), starting(settings) as process:
         log = settings.home_dir / "log"
-        eventually(lambda: "the worker waits" in log.read_text(), "a worker that waits", TIMEOUT_S)
+        eventually(lambda: "the worker waits" in log.read_text(), "a worker that waits")
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT_S) == os.EX_OK

@@ -143,12 +143,12 @@ def tries_in_flight(ledger: Ledger) -> dict[str, str]:
 
 
 def wait_until_settled(ledger: Ledger) -> None:
-    eventually(lambda: not due(ledger), "the end of all deliveries", TIMEOUT_S)
+    eventually(lambda: not due(ledger), "the end of all deliveries")
     assert tries_in_flight(ledger) == {}
 
 
 def wait_until_postponed(ledger: Ledger) -> None:
-    eventually(lambda: due(ledger) and not tries_in_flight(ledger), "the end of the first try", TIMEOUT_S)
+    eventually(lambda: due(ledger) and not tries_in_flight(ledger), "the end of the first try")
 
 
 def make_due(ledger: Ledger) -> None:
@@ -427,7 +427,7 @@ def test_sender_survives_redis_restart(tmp_path: Path, receiver: Receiver) -> No
             valkey.terminate()
             valkey.wait(TIMEOUT_S)
             valkey = subprocess.Popen(valkey_argv(socket, tmp_path), stdout=subprocess.DEVNULL)
-            eventually(lambda: is_answering(web), "Redis", TIMEOUT_S)
+            eventually(lambda: is_answering(web), "Redis")
             job_id = web.submit(webhook_url=receiver.url)
             web.http.post(f"/v1/jobs/{job_id}/cancel")
             assert verified(web, receiver.next())["data"]["id"] == job_id

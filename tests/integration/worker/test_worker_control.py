@@ -21,7 +21,7 @@ def settings(settings: Settings) -> Settings:
 def wait_for(ledger: Ledger, job_id: str, kind: str) -> None:
     """Wait until the job has logged an event of this type."""
     events = ledger.events
-    eventually(lambda: kind in [event.type for event in events(job_id)], f"{kind} of {job_id}", TIMEOUT_S)
+    eventually(lambda: kind in [event.type for event in events(job_id)], f"{kind} of {job_id}")
 
 
 def requeue_reasons(ledger: Ledger) -> list[str]:
@@ -44,7 +44,7 @@ def remote_control(brokered: Ledger) -> Any:
     control: Any = broker.app.control  # its annotations lack the replies
 
     def send(command: str, **arguments: Any) -> Any:
-        eventually(lambda: control.ping(limit=1, timeout=1), "the worker answers a ping", TIMEOUT_S)
+        eventually(lambda: control.ping(limit=1, timeout=1), "the worker answers a ping")
         [reply] = control.broadcast(command, arguments, reply=True, limit=1, timeout=TIMEOUT_S)
         [answer] = reply.values()
         return answer

@@ -99,7 +99,8 @@ class Web:
         return self.ledger.page() == [] and not (media.exists() and list(media.iterdir()))
 
     def reset(self) -> None:
-        """Delete all jobs and files, and publish the models again."""
+        """Delete all jobs, files and keys, and publish the models again."""
+        self.http.headers.pop("Authorization", None)
         shutil.rmtree(self.settings.media_dir, ignore_errors=True)
         keys = list(self.ledger.store.client.scan_iter(f"{self.settings.prefix}:*", count=1000))
         if keys:
