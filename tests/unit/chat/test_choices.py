@@ -1,6 +1,5 @@
 """Chats with several choices, with a fake engine."""
 
-import threading
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -8,7 +7,7 @@ import pytest
 
 from tests.support.chat.fake_engine import FakeEngine
 from tests.support.stack import eventually
-from tests.unit.chat.test_runner import WAIT_S, claim, running, submit, usage
+from tests.unit.chat.test_runner import claim, run_with_loss, running, submit, usage
 from worker.chat.engine import ChatRequest, Delta
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.events import LoggedEvent
@@ -59,31 +58,11 @@ def test_chat_runner_adds_index_of_choice_to_seed(ledger: Ledger) -> None:
     assert seeds == [2**63 - 2, 2**63 - 1, -(2**63), None, None]
 
 
-def run_with_loss(ledger: Ledger, steps: int, n: int) -> FakeEngine:
-    """Run the job "a" for some steps, lose its worker, and let another one finish it. Return its engine."""
-    engine = FakeEngine(script=script)
-    with running(ledger, engine, coalesce_max_s=0) as (runner, outbox):
-        run = claim(ledger, outbox, "a")
-        thread = threading.Thread(target=runner.run_job, args=(run,))
-        thread.start()
-        eventually(lambda: len(engine.submitted) == n, "the requests")
-        for _ in range(steps):
-            engine.step()
-            assert run.emit().result(WAIT_S) == "ok"  # each flush logs what there is
-        run.abandon()
-        thread.join(WAIT_S)
-    ledger.requeue("a", "w", "drain")
-    second = FakeEngine(script=script, step_s=0.001)
-    with running(ledger, second) as (runner, outbox):
-        runner.run_job(claim(ledger, outbox, "a"))
-    return second
-
-
 @pytest.mark.parametrize("steps", range(1, 5))
 def test_chat_runner_resumes_each_choice_after_any_step(ledger: Ledger, steps: int) -> None:
     """Choices that have ended before the worker was lost do not run again, and keep their finish reason."""
     submit(ledger, "a", n=3)
-    second = run_with_loss(ledger, steps, 3)
+    second = run_with_loss(ledger, script, steps, 3)
     job, events = ledger.get("a"), tokens_by_choice(ledger, "a")
     assert job.result
     assert job.usage
@@ -102,7 +81,7 @@ def test_chat_runner_resumes_each_choice_after_any_step(ledger: Ledger, steps: i
 def test_chat_runner_logs_each_token_id_once(ledger: Ledger, n: int, steps: int) -> None:
     """The ids are those of the words, and the last one is that of the end-of-sequence token."""
     submit(ledger, "a", n=n, return_token_ids=True)
-    run_with_loss(ledger, steps, n)
+    run_with_loss(ledger, script, steps, n)
     events = [event.data for event in ledger.events("a") if event.type == "token"]
     for index in range(n):
         ids = [id_ for event in events if event.get("choice", 0) == index for id_ in event["token_ids"]]

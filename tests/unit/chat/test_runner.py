@@ -1,7 +1,7 @@
 """The chat runner and its transcripts, with a fake engine."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -244,30 +244,33 @@ def test_chat_runner_resumes_after_logged_tokens_of_newer_worker(ledger: Ledger)
     assert "".join(text for _, _, text in rest) == " three four"
 
 
-@pytest.mark.parametrize("steps", range(1, 10))
-def test_chat_runner_resumes_to_same_answer_after_any_step(ledger: Ledger, steps: int) -> None:
-    words = ("one", " two", " <", "/", "st", " three", " four", " </", "stop", ">", " five")
-    submit(ledger, "a", stop=["</stop>"])
-    submitted = threading.Event()
-
-    def script(request: ChatRequest) -> Sequence[str]:
-        submitted.set()
-        return words
-
+def run_with_loss(
+    ledger: Ledger, script: Callable[[ChatRequest], Sequence[str]], steps: int, n: int = 1
+) -> FakeEngine:
+    """Run the job "a" for some steps, lose its worker, and let another one finish it. Return its engine."""
     engine = FakeEngine(script=script)
     with running(ledger, engine, coalesce_max_s=0) as (runner, outbox):
         run = claim(ledger, outbox, "a")
         thread = threading.Thread(target=runner.run_job, args=(run,))
         thread.start()
-        assert submitted.wait(WAIT_S)
+        eventually(lambda: len(engine.submitted) == n, "the requests")
         for _ in range(steps):
             engine.step()
             assert run.emit().result(WAIT_S) == "ok"  # each flush logs what there is
         run.abandon()
         thread.join(WAIT_S)
     ledger.requeue("a", "w", "drain")
-    with running(ledger, FakeEngine(words, step_s=0.001)) as (runner, outbox):
+    second = FakeEngine(script=script, step_s=0.001)
+    with running(ledger, second) as (runner, outbox):
         runner.run_job(claim(ledger, outbox, "a"))
+    return second
+
+
+@pytest.mark.parametrize("steps", range(1, 10))
+def test_chat_runner_resumes_to_same_answer_after_any_step(ledger: Ledger, steps: int) -> None:
+    words = ("one", " two", " <", "/", "st", " three", " four", " </", "stop", ">", " five")
+    submit(ledger, "a", stop=["</stop>"])
+    run_with_loss(ledger, lambda request: words, steps)
 
     job = ledger.get("a")
     text = "one two </st three four "

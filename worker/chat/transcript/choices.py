@@ -24,6 +24,7 @@ def resume_choices(
         logged = [event for event in answers if event.data.get("choice") == index]
         answer = Answer(run.record.id, index, not spec.include_reasoning)
         choice = Choice(answer, index, logged, parsers.make(spec, prompt), spec.return_token_ids)
-        choice.replay(Detokenizer(parsers.tokenizer, spec, parsers.marker_tokens(spec)))
+        if logged:
+            choice.replay(Detokenizer(parsers.tokenizer, spec, parsers.marker_tokens(spec)))
         choices[run.id if index is None else f"{run.id}.{index}"] = choice
     return choices
