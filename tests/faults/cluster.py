@@ -18,7 +18,9 @@ from webapi.local.commands import web_argv, worker_argv
 from webapi.local.supervisor import spawn, tail
 from webapi.local.valkey import valkey_argv, valkey_url
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
+from worker.jobs.records import WorkerCard
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["RESTART_DELAY_S", "Cluster", "ManagedProcess"]
@@ -100,7 +102,7 @@ class ManagedProcess:
 class Cluster:
     """Redis, API, two chat workers and a video worker, or those of the settings' kinds.
 
-    The end of the context drains them all.
+    The end of the context waits until all workers are ready, and drains all processes.
 
     Redis is one server, or with `sentinels` a primary, two replicas and three Sentinels.
 
@@ -148,12 +150,16 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.unexpected_exits = {
-            process.name: codes
-            for process in self._processes()
-            if (codes := [code for code in process.exit_codes if code not in EXPECTED_EXIT_CODES])
-        }
-        self._stop()
+        try:
+            if error is None:  # a worker that only just starts would die of the signal to stop
+                self.wait_for_workers()
+            self.unexpected_exits = {
+                process.name: codes
+                for process in self._processes()
+                if (codes := [code for code in process.exit_codes if code not in EXPECTED_EXIT_CODES])
+            }
+        finally:
+            self._stop()
 
     def _start_worker(self, name: str, kind: str) -> ManagedProcess:
         settings = self.settings.replace(worker=kind, devices="cpu")
@@ -168,6 +174,21 @@ class Cluster:
             return httpx.get(f"{self.settings.url}/readyz").status_code == 200
         except httpx.TransportError:
             return False
+
+    def cards(self) -> Sequence[WorkerCard]:
+        """Return the cards of the workers that Redis knows."""
+        return Registry(self.ledger.store).workers()
+
+    def wait_for_workers(self) -> None:
+        """Wait until all workers of the cluster are ready."""
+
+        def ready() -> bool:
+            if not self.redis_answers():
+                return False
+            ready_pids = {card.pid for card in self.cards() if card.state == "ready"}
+            return ready_pids >= {worker.pid for worker in self.workers.values()}
+
+        eventually(ready, "all workers")
 
     def redis_answers(self) -> bool:
         """Return whether Redis runs and has loaded its data."""

@@ -14,7 +14,6 @@ from tests.support.assets import asset
 from tests.support.event_checks import check_log
 from tests.support.stack import eventually, main_event_types
 from tests.support.stand_ins import LONG
-from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -35,16 +34,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(autouse=True)
 def all_ready(cluster: Cluster) -> None:
     """Wait for all workers before every test."""
-
-    def ready() -> bool:
-        ready_pids = {card.pid for card in cards(cluster) if card.state == "ready"}
-        return ready_pids >= {worker.pid for worker in cluster.workers.values()}
-
-    eventually(ready, "all workers")
-
-
-def cards(cluster: Cluster) -> Any:
-    return Registry(cluster.ledger.store).workers()
+    cluster.wait_for_workers()
 
 
 def submit(cluster: Cluster, word: str, **options: Any) -> str:
@@ -75,7 +65,7 @@ def error(cluster: Cluster, job_id: str) -> str:
 def worker_of(cluster: Cluster, job_id: str) -> ManagedProcess:
     """Return the worker that runs the job."""
     name = cluster.ledger.get(job_id).worker
-    pid = next(card.pid for card in cards(cluster) if card.name == name)
+    pid = next(card.pid for card in cluster.cards() if card.name == name)
     return next(worker for worker in cluster.workers.values() if worker.pid == pid)
 
 
@@ -140,14 +130,14 @@ def test_cancel_ends_job_that_hangs_in_engine(cluster: Cluster) -> None:
     wait_for(cluster, job_id, "started")
     httpx.post(f"{cluster.settings.url}/v1/jobs/{job_id}/cancel").raise_for_status()
     wait_for(cluster, job_id, "canceled")
-    eventually(lambda: not any(card.running for card in cards(cluster)), "its slot")
+    eventually(lambda: not any(card.running for card in cluster.cards()), "its slot")
 
 
 def test_timeout_ends_job_that_hangs_in_engine(cluster: Cluster) -> None:
     job_id = submit(cluster, "hang", timeout_s=1)
     wait_for(cluster, job_id, "failed")
     assert error(cluster, job_id) == "timeout"
-    eventually(lambda: not any(card.running for card in cards(cluster)), "its slot")
+    eventually(lambda: not any(card.running for card in cluster.cards()), "its slot")
 
 
 def test_max_queue_s_fails_waiting_job(cluster: Cluster) -> None:
