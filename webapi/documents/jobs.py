@@ -14,6 +14,7 @@ __all__ = [
     "PageLinksDocument",
     "QueuesDocument",
     "TokenDocument",
+    "VersionDocument",
     "WorkersDocument",
 ]
 
@@ -162,3 +163,11 @@ class HealthDocument(BaseModel):
     model_config = ConfigDict(title="Health")
 
     status: Literal["alive", "ready"]
+
+
+class VersionDocument(BaseModel):
+    """The version of Stoker that answers."""
+
+    model_config = ConfigDict(title="Version")
+
+    version: str

@@ -1,7 +1,9 @@
 """The operational routes: health, queues, workers and metrics."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import version
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
@@ -9,15 +11,17 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from redis.exceptions import RedisError
 
 from webapi.description.parts import TEXT
 from webapi.description.route import AnswerSpec, describe
-from webapi.documents.jobs import HealthDocument, QueuesDocument, WorkersDocument
+from webapi.documents.jobs import HealthDocument, QueuesDocument, VersionDocument, WorkersDocument
 from webapi.services.backend import Backend, current_backend
 from worker.jobs.errors import NotReady
 
 __all__ = ["routes"]
 
+logger = logging.getLogger(__name__)
 routes = Blueprint("ops", __name__)
 
 
@@ -32,13 +36,42 @@ def livez() -> ResponseReturnValue:
 @describe("public", {200: AnswerSpec("Redis takes writes, and workers are ready.", HealthDocument)})
 def readyz() -> ResponseReturnValue:
     """Report that the service is ready: Redis takes writes, and each served kind has a warmed-up worker."""
-    backend = current_backend()
+    _check_ready(current_backend())
+    return HealthDocument(status="ready").model_dump()
+
+
+@routes.get("/health")
+@describe(
+    "public",
+    {
+        200: AnswerSpec("Redis takes writes, and workers are ready."),
+        503: AnswerSpec("Redis takes no writes, or workers are missing. `/readyz` tells the reason."),
+    },
+)
+def health() -> ResponseReturnValue:
+    """Report in the status alone that the service is ready, as vLLM's server does."""
+    try:
+        _check_ready(current_backend())
+    except (NotReady, RedisError) as error:
+        logger.debug("not ready: %s", error)
+        return "", 503
+    return "", 200
+
+
+@routes.get("/version")
+@describe("public", {200: AnswerSpec("The version.", VersionDocument)})
+def show_version() -> ResponseReturnValue:
+    """Show the version of Stoker."""
+    return VersionDocument(version=version("stoker")).model_dump()
+
+
+def _check_ready(backend: Backend) -> None:
+    """Raise `NotReady` or `RedisError` unless Redis takes writes and each served kind has a ready worker."""
     backend.store.check_writes()
     ready = {worker.kind for worker in backend.registry.live() if worker.state == "ready"}
     missing = [kind for kind in backend.settings.kinds if kind not in ready]
     if missing:
         raise NotReady(f"no worker is ready for: {', '.join(missing)}")
-    return HealthDocument(status="ready").model_dump()
 
 
 @routes.get("/v1/queues")

@@ -158,6 +158,6 @@ def _models(backend: Backend) -> dict[str, Model]:
     models: dict[str, Model] = {}
     for card in cards:
         parameters = None if card.schema is None else dict(card.schema)
-        model = Model(id=card.name, max_model_len=card.context_length, parameters=parameters)
+        model = Model(id=card.name, root=card.name, max_model_len=card.context_length, parameters=parameters)
         models.setdefault(card.name, model)
     return models

@@ -162,15 +162,19 @@ class ChunkWithUsage(ChatCompletionChunk):
 class Model(BaseModel):
     """A model that workers serve.
 
-    `max_model_len` is the context length of a chat model in tokens. vLLM's server has this field too.
-    `parameters` is the JSON schema of the options of a frame model, which are fields of its video jobs.
+    `max_model_len` is the context length of a chat model in tokens. `root` is the name of the model, and
+    `permission` is empty. vLLM's server has these fields, too. `parameters` is the JSON schema of the options
+    of a frame model, which are fields of its video jobs.
     """
 
     id: str
     object: Literal["model"] = "model"
     created: int = 0
     owned_by: Literal["stoker"] = "stoker"
+    root: str
+    parent: str | None = None
     max_model_len: int | None = None
+    permission: list[dict[str, Any]] = []
     parameters: dict[str, Any] | None = None
 
 

@@ -123,7 +123,7 @@ def _operation(app: Flask, rule: Rule, route: Route, path: str, cards: Sequence[
         description=re.sub(r"\n\s+", "\n", more).strip() or summary,
         operationId=f"{blueprint}_{name}",
         parameters=[*ids, *_query(route.query), *route.parameters],
-        responses={str(status): answer for status, answer in sorted((answers | errors).items())},
+        responses={str(status): answer for status, answer in sorted((errors | answers).items())},
         security=_security(route),
         **({} if body is None else {"requestBody": body}),
     )

@@ -92,7 +92,7 @@ def test_auth_with_keys_is_required_by_every_route(web: Web, caller: Caller) -> 
         details = {assert_unauthorized(web.http.request(method, path, headers=header)) for header in headers}
         assert len(details) == 1
         assert caller(key).request(method, path).status_code != 401
-    for path in ("/livez", "/readyz", "/openapi.json", "/docs"):
+    for path in ("/livez", "/readyz", "/health", "/version", "/openapi.json", "/docs"):
         assert web.http.get(path).status_code != 401
     assert_unauthorized(web.http.get("/v1/jobs", headers=[(b"Authorization", b"Basic \xff")]))
     lower = {"Authorization": f"bearer {key.text}"}

@@ -1,5 +1,6 @@
 """The memory report of a job, and the operational routes."""
 
+from importlib import metadata
 from xml.etree import ElementTree
 
 import pytest
@@ -55,6 +56,8 @@ def test_memory_report_marks_first_last_and_grown_batches(web: Web) -> None:
 
 def test_ops_queues_workers_readiness_and_metrics(web: Web) -> None:
     assert web.http.get("/readyz").status_code == 503
+    health = web.http.get("/health")
+    assert (health.status_code, health.content) == (503, b"")
     chat = web.ready_worker("chat", slots=2)
     response = web.http.get("/readyz")
     assert (response.status_code, response.json()["code"]) == (503, "not_ready")
@@ -62,6 +65,8 @@ def test_ops_queues_workers_readiness_and_metrics(web: Web) -> None:
     assert int(response.headers["Retry-After"]) > 0
     web.ready_worker("video", slots=1)
     assert web.http.get("/readyz").json() == {"status": "ready"}
+    health = web.http.get("/health")
+    assert (health.status_code, health.content) == (200, b"")
 
     waiting, canceled = web.submit(), web.submit()
     web.http.post(f"/v1/jobs/{canceled}/cancel")
@@ -94,6 +99,10 @@ def test_ops_queues_workers_readiness_and_metrics(web: Web) -> None:
     assert [w["name"] for w in web.http.get("/v1/workers").json()["workers"]] == ["video1"]
 
 
+def test_ops_version_is_that_of_the_package(web: Web) -> None:
+    assert web.http.get("/version").json() == {"version": metadata.version("stoker")}
+
+
 @pytest.mark.parametrize("version", ["x", "1.x", "", "-1", "9.9.9"])
 @pytest.mark.parametrize("media", ["text/plain", "application/openmetrics-text"])
 def test_metrics_accept_any_version(web: Web, media: str, version: str) -> None:
@@ -107,10 +116,11 @@ def test_ops_readiness_needs_a_redis_that_takes_writes(web: Web) -> None:
     assert web.http.get("/readyz").status_code == 200
     web.ledger.store.client.config_set("min-replicas-to-write", 1)
     try:
-        response = web.http.get("/readyz")
+        response, health = web.http.get("/readyz"), web.http.get("/health")
     finally:
         web.ledger.store.client.config_set("min-replicas-to-write", 0)
     assert response.status_code == 503
+    assert (health.status_code, health.content) == (503, b"")
     assert "NOREPLICAS" in response.json()["detail"]
     assert int(response.headers["Retry-After"]) > 0
     assert web.http.get("/readyz").status_code == 200

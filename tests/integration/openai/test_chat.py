@@ -237,6 +237,8 @@ def test_models_are_listed_and_retrieved(web: Web) -> None:
         listed = {model.id: model for model in client.models.list()}
         assert [*listed] == ["tiny", "matte"]
         assert listed["tiny"].owned_by == "stoker"
+        extra = listed["tiny"].model_extra or {}
+        assert (extra["root"], extra["parent"], extra["permission"]) == ("tiny", None, [])
         assert client.models.retrieve("tiny") == listed["tiny"]
         for name in ("gpt-5", "meta-llama/Llama-3"):
             with pytest.raises(openai.NotFoundError) as caught:

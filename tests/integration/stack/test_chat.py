@@ -18,7 +18,7 @@ from worker.jobs.settings import child_env
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 JAPAN = "What is the capital of Japan?"
-#: A chat that is not over before a slow test has canceled it: without `min_tokens` a sampled story may end early.
+#: A chat that is not over before a slow test has canceled it. Without `min_tokens` a story may end early.
 LONG: dict[str, Any] = {"max_tokens": 1500, "min_tokens": 1500, "temperature": 1.0}
 STORY = "Tell a very long story about a dragon."
 
