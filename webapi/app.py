@@ -9,7 +9,7 @@ from webapi.auth import audit, authenticate, refusals, stream_tokens
 from webapi.description.route import require_descriptions
 from webapi.http import open_files, problems, security_headers, trusted_proxies
 from webapi.kinds import served
-from webapi.native import events, jobs, ops
+from webapi.native import events, jobs, operations, ops
 from webapi.openai import errors, videos
 from webapi.openai import routes as openai
 from webapi.openapi import routes as openapi
@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["stoker"] = backend = Backend.from_settings(settings)
     Recovery(backend.dispatcher, backend.media).start()
     ApiWarmUp(backend).start()
-    for module in (jobs, events, stream_tokens, ops, openai, videos, openapi):
+    for module in (jobs, events, stream_tokens, ops, operations, openai, videos, openapi):
         app.register_blueprint(module.routes)
     require_descriptions(app)
     trusted_proxies.register(app, settings)

@@ -87,9 +87,11 @@ class Audit:
     def _check_files(self, record: Record) -> Iterator[Flaw]:
         files = JobFiles.at(self._ledger.store.settings.media_dir, record.id)
         names = {path.name for path in files.folder.iterdir()} if files.folder.exists() else set()
-        if record.terminal and names != ({files.result.name} if record.state == "succeeded" else set()):
+        # A failed or canceled job keeps its inputs for a retry.
+        left = {files.result.name} if record.state == "succeeded" else {path.name for path in files.inputs}
+        if record.terminal and names != left:
             yield Flaw("leftover", f"its folder contains {sorted(names)}")
-        size = files.result.stat().st_size if files.result.exists() else 0
+        size = sum((files.folder / name).stat().st_size for name in left & names)
         account = self._ledger.store.key("owner", record.owner, "file_bytes")
         accounted = int(self._ledger.store.client.hget(account, record.id) or 0)
         if record.terminal and accounted != size:

@@ -1,11 +1,11 @@
-"""`stoker chat`, `video`, `status` and `cancel`: the commands that are clients of an API."""
+"""`stoker chat`, `video`, `jobs`, `status`, `cancel` and `retry`: the commands for jobs."""
 
 import json
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from tqdm import tqdm
@@ -18,9 +18,14 @@ from webapi.client import Client, JobEvent
 from webapi.client.errors import ApiUnavailable, Json
 from webapi.client.timeline import Timeline
 from worker.jobs.events import Event, Progress, Reasoning, Token, ToolCall
+from worker.jobs.kinds import KINDS
+from worker.jobs.records import JobState
 from worker.jobs.terminal import print_table
 
-__all__ = ["cancel", "chat", "show_progress", "status", "video"]
+__all__ = ["cancel", "chat", "jobs", "retry", "show_progress", "status", "video"]
+
+
+_JOBS = "JOB KIND MODEL STATE PROGRESS ATTEMPT WORKER"
 
 
 @click.command()
@@ -167,20 +172,47 @@ def cancel(url: str | None, job_id: str) -> None:
 
 @click.command()
 @URL
-@click.option("--json", "as_json", is_flag=True, help="Print the API's documents as JSON.")
+@click.argument("job_id", metavar="JOB")
+def retry(url: str | None, job_id: str) -> None:
+    """Submit the failed or canceled job with the id JOB again, as a new job, and print the new id."""
+    job = client_of(url).retry(job_id, idempotency_key=uuid.uuid4().hex)
+    click.echo(job["id"])
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the API's documents as JSON.")
+
+
+@click.command()
+@URL
+@click.option("--state", type=click.Choice(get_args(JobState)), help="Only the jobs in this state.")
+@click.option("--kind", type=click.Choice([*KINDS]), help="Only the jobs of this kind.")
+@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Number of jobs.")
+@_JSON
+def jobs(url: str | None, state: str | None, kind: str | None, limit: int, as_json: bool) -> None:
+    """List your jobs, newest first."""
+    found = client_of(url).jobs(state, limit, kind)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        print_table(_JOBS, map(_job_row, found))
+
+
+@click.command()
+@URL
+@_JSON
 def status(url: str | None, as_json: bool) -> None:
     """Show the queues, their jobs, and the workers."""
     client = client_of(url)
     queues, workers = client.queues(), client.workers()
     listed = client.jobs("queued")[::-1] + client.jobs("running")
     # A job may have started between the two requests.
-    jobs = list({job["id"]: job for job in listed}.values())
+    found = list({job["id"]: job for job in listed}.values())
     if as_json:
-        click.echo(json.dumps({"queues": queues, "jobs": jobs, "workers": workers}, indent=2))
+        click.echo(json.dumps({"queues": queues, "jobs": found, "workers": workers}, indent=2))
         return
     for title, rows in (
         ("QUEUE WAITING RUNNING SLOTS CAP WAIT", map(_queue_row, queues)),
-        ("JOB KIND MODEL STATE PROGRESS ATTEMPT WORKER", map(_job_row, jobs)),
+        (_JOBS, map(_job_row, found)),
         ("WORKER STATE DEVICE MODEL ENGINE RUNNING MEMORY", map(_worker_row, workers)),
     ):
         print_table(title, rows)
@@ -190,6 +222,8 @@ def status(url: str | None, as_json: bool) -> None:
 def _queue_row(queue: Json) -> Sequence[object]:
     wait = queue["estimated_wait_s"]
     counts = [queue[name] for name in ("name", "waiting", "running", "slots", "max_waiting")]
+    if queue.get("paused"):  # an older API does not tell it
+        return [*counts, "paused"]
     return [*counts, "unknown" if wait is None else f"{wait:.0f} s"]
 
 

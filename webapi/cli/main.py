@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from webapi.auth import public_bind
-from webapi.cli.jobs import cancel, chat, status, video
+from webapi.cli.jobs import cancel, chat, jobs, retry, status, video
 from webapi.cli.keys import keys
 from webapi.cli.models import show_model
+from webapi.cli.operations import drain, queue
 from webapi.cli.settings import show_settings
 from webapi.local import commands, preflight, stack, state_file
 from worker.jobs.home import protect_home
@@ -50,7 +51,7 @@ def main() -> None:
     """
 
 
-for command in (chat, video, status, cancel, keys, show_settings):
+for command in (chat, video, jobs, status, cancel, retry, queue, keys, show_settings):
     main.add_command(command)
 
 _NO_AUTH = click.option(
@@ -114,6 +115,9 @@ def _worker_command(kind: Kind) -> click.Command:
 
 for each in KINDS.values():
     worker.add_command(_worker_command(each))
+
+
+worker.add_command(drain)
 
 
 @worker.command("webhooks")

@@ -89,13 +89,34 @@ class Client:
         """Return the job's current document."""
         return self._json("GET", job_path(job_id))
 
-    def jobs(self, state: str, limit: int = 100) -> list[Json]:
-        """Return up to `limit` jobs in this state, newest first."""
-        return list(self._json("GET", "/v1/jobs", params={"state": state, "limit": limit})["jobs"])
+    def jobs(self, state: str | None = None, limit: int = 100, kind: str | None = None) -> list[Json]:
+        """Return up to `limit` jobs, at most 100, newest first, optionally of one state or kind."""
+        given = {"state": state, "kind": kind, "limit": limit}
+        params = {name: value for name, value in given.items() if value is not None}
+        return list(self._json("GET", "/v1/jobs", params=params)["jobs"])
+
+    def retry(self, job_id: str, *, idempotency_key: str | None = None, wait: int = 0) -> Json:
+        """Submit a failed or canceled job again, and return the new job, whose `retry_of` names the old one.
+
+        `idempotency_key` and `wait` work as for a chat.
+        """
+        return self._submit(job_path(job_id, "retry"), idempotency_key, wait)
 
     def queues(self) -> list[Json]:
         """Return all queues, with their numbers of waiting and running jobs."""
         return list(self._json("GET", "/v1/queues")["queues"])
+
+    def pause_queue(self, name: str) -> Json:
+        """Pause the queue of this name, and return it. Needs the key of an administrator."""
+        return self._json("POST", f"/v1/queues/{quote(name)}/pause")
+
+    def resume_queue(self, name: str) -> Json:
+        """Resume the queue of this name, and return it. Needs the key of an administrator."""
+        return self._json("POST", f"/v1/queues/{quote(name)}/resume")
+
+    def drain_worker(self, name: str) -> Json:
+        """Let the worker of this name drain and end, and return it. Needs the key of an administrator."""
+        return self._json("POST", f"/v1/workers/{quote(name, safe='')}/drain")
 
     def workers(self) -> list[Json]:
         """Return all live workers."""

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from worker.jobs.events import Time
 from worker.jobs.records import JobState, QueueInfo, Record, WorkerCard, rfc3339
@@ -12,9 +12,11 @@ __all__ = [
     "JobDocument",
     "JobPageDocument",
     "PageLinksDocument",
+    "QueueDocument",
     "QueuesDocument",
     "TokenDocument",
     "VersionDocument",
+    "WorkerDocument",
     "WorkersDocument",
 ]
 
@@ -79,6 +81,8 @@ class JobDocument(BaseModel):
     usage: dict[str, Any] | None
     result: dict[str, Any] | None = Field(description=_RESULT)
     error: JobErrorDocument | None
+    #: The id of the job that this one repeats.
+    retry_of: str | None
     links: LinksDocument
 
     @classmethod
@@ -103,6 +107,7 @@ class JobDocument(BaseModel):
             usage=record.usage,
             result=record.result,
             error=None if record.error is None else JobErrorDocument.model_validate(record.error),
+            retry_of=record.retry_of,
             links=LinksDocument(
                 self=url, events=f"{url}/events", result=f"{url}/result", cancel=f"{url}/cancel"
             ),
@@ -149,6 +154,14 @@ class QueuesDocument(BaseModel):
     """The list of all queues."""
 
     queues: list[QueueInfo]
+
+
+class QueueDocument(RootModel[QueueInfo]):
+    """A queue."""
+
+
+class WorkerDocument(RootModel[WorkerCard]):
+    """A worker that is alive."""
 
 
 class WorkersDocument(BaseModel):

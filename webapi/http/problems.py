@@ -24,11 +24,13 @@ from worker.jobs.errors import (
     ModelNotFound,
     NotReady,
     QueueFull,
+    QueueNotFound,
     StokerError,
     TooLarge,
     TooManyStreams,
     Unauthorized,
     Unsupported,
+    WorkerNotFound,
 )
 
 __all__ = [
@@ -59,6 +61,8 @@ STATUS: dict[type[StokerError], int] = {
     ClientTooSlow: 408,
     KindNotServed: 404,
     JobNotFound: 404,
+    QueueNotFound: 404,
+    WorkerNotFound: 404,
     JobConflict: 409,
     QueueFull: 429,
     TooManyStreams: 429,

@@ -26,6 +26,7 @@ from webapi.submission.clip_form import ClipForm
 from webapi.submission.clips import submit_clip
 from webapi.submission.neutral_fields import without_neutral
 from webapi.submission.request_preferences import PREFERENCES, read_idempotency_key
+from webapi.submission.retry import retry as retry_job
 from webapi.submission.submit import cancel as cancel_job
 from webapi.submission.submit import submit
 from worker.jobs.ids import new_job_id
@@ -174,6 +175,16 @@ def cancel(job_id: str) -> ResponseReturnValue:
     if not access.may("read"):
         document["result"] = None
     return document, 202 if state == "running" else 200
+
+
+@routes.post("/<job_id>/retry")
+@describe("submit", SUBMITTED, (*SUBMIT_ERRORS, 404, 409, 507), parameters=PREFERENCES)
+def retry(job_id: str) -> ResponseReturnValue:
+    """Submit a failed or canceled job again, as a new job with the same parameters and upload.
+
+    `retry_of` of the new job is the id of the old one, which stays as it is.
+    """
+    return submit_response(retry_job(current_backend(), access.job(job_id)))
 
 
 @routes.delete("/<job:job_id>")

@@ -79,12 +79,14 @@ def _check_ready(backend: Backend) -> None:
 def queues() -> ResponseReturnValue:
     """List the queues with their waiting and running jobs.
 
-    The queue of a model without a worker is listed as long as it has jobs.
+    The queue of a model without a worker is listed as long as it has jobs or is paused.
     """
     backend = current_backend()
     served = backend.registry.served_queues()
     found = (
-        queue for queue in backend.queues.all_info() if queue.waiting or queue.running or queue.name in served
+        queue
+        for queue in backend.queues.all_info()
+        if queue.waiting or queue.running or queue.paused or queue.name in served
     )
     return QueuesDocument(queues=list(found)).model_dump()
 

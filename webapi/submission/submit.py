@@ -15,14 +15,12 @@ from webapi.webhooks.destination import check_url
 from worker.jobs.connection.refusals import Refusal
 from worker.jobs.errors import (
     InvalidInput,
-    JobNotFound,
     NotReady,
     NotReplicated,
     QueueFull,
     StorageFull,
     SubmitOutcomeUnknown,
 )
-from worker.jobs.kinds import has_files
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.records import JobState, ModelCard
 from worker.jobs.specs import JobSpec
@@ -33,11 +31,17 @@ logger = logging.getLogger(__name__)
 
 
 def submit(
-    backend: Backend, job_id: str, spec: JobSpec, key: IdempotencyKey | None = None, file_bytes: int = 0
+    backend: Backend,
+    job_id: str,
+    spec: JobSpec,
+    key: IdempotencyKey | None = None,
+    file_bytes: int = 0,
+    retry_of: str = "",
 ) -> str:
     """Queue the caller's job, whose uploaded files have `file_bytes` bytes, and return its id.
 
     That is `job_id`, or the id of the earlier job if the caller's idempotency key has made one before.
+    `retry_of` is the id of the ended job that this one repeats, if it does.
 
     Raises `InvalidInput`, `NotReady`, `ModelUnavailable` or `QueueFull` if the job was not queued, and
     `SubmitOutcomeUnknown`, a `NotReady`, if Redis was lost meanwhile and the job may have been queued.
@@ -53,7 +57,7 @@ def submit(
         admit(backend, card, spec, partial(_check_room, backend, card, known=key is not None))
     try:
         named = spec.model_copy(update={"model": card.name})
-        accepted = backend.dispatcher.submit(job_id, card.queue, named, owner, key, file_bytes)
+        accepted = backend.dispatcher.submit(job_id, card.queue, named, owner, key, file_bytes, retry_of)
     except NotReplicated as error:
         raise SubmitOutcomeUnknown(f"The job was accepted, but a failover could lose it. {error}") from error
     except RedisError as error:
@@ -87,19 +91,8 @@ def check_room(backend: Backend, kind: str, file_bytes: int = 0) -> None:
 
 
 def cancel(backend: Backend, job_id: str) -> JobState:
-    """Cancel the job and return its state afterwards.
-
-    If it was waiting, its files are removed at once. Raises `JobNotFound`.
-    """
-    state = backend.dispatcher.cancel(job_id)
-    if state == "canceled":
-        try:
-            record = backend.ledger.get(job_id)
-            if has_files(record.kind) and backend.remove_files(job_id):
-                backend.ledger.inputs_removed(job_id)
-        except (JobNotFound, RedisError) as error:
-            logger.info("job %s: recovery will do what follows its end: %s", job_id, error)
-    return state
+    """Cancel the job and return its state afterwards. Raises `JobNotFound`."""
+    return backend.dispatcher.cancel(job_id)
 
 
 def _check_room(backend: Backend, card: ModelCard, file_bytes: int = 0, known: bool = False) -> None:

@@ -91,6 +91,18 @@ class JobNotFound(StokerError):
     code = "not_found"
 
 
+class QueueNotFound(StokerError):
+    """No queue has this name."""
+
+    code = "not_found"
+
+
+class WorkerNotFound(StokerError):
+    """No live worker has this name."""
+
+    code = "not_found"
+
+
 class InvalidJobId(JobNotFound):
     """The text is not a job id, so no job has it."""
 

@@ -58,6 +58,8 @@ class Record:
     claimed_at: float | None = None
     #: The length of the job (`JobSpec.length`).
     length: int = 1
+    #: The id of the ended job that this one repeats.
+    retry_of: str | None = None
 
     @cached_property
     def spec(self) -> JobSpec:
@@ -128,6 +130,7 @@ class Record:
             claim=fields.get("claim"),
             claimed_at=number("claimed_at"),
             length=int(fields.get("length", 1)),
+            retry_of=fields.get("retry_of"),
         )
 
 
@@ -194,9 +197,11 @@ class QueueInfo:
     running: int
     slots: int
     max_waiting: int
-    #: Estimated seconds until a job that is submitted now starts; None if no worker is ready or no run time
-    #: was measured.
+    #: Estimated seconds until a job that is submitted now starts; None if no worker is ready, no run time was
+    #: measured, or the queue is paused.
     estimated_wait_s: float | None
+    #: Whether an administrator has paused the queue: its jobs wait, and no worker takes one.
+    paused: bool = False
 
 
 def rfc3339(epoch_s: float) -> str:

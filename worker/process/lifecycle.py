@@ -3,6 +3,8 @@
 import gc
 import hashlib
 import logging
+import os
+import signal
 import sys
 import threading
 import time
@@ -94,7 +96,7 @@ class Lifecycle(bootsteps.StartStopStep):
         self.parts.task_events.install()
         self.failover = Failover(self.parts.store.replicas, self.parts.outbox, self._on_new_server)
         self.heartbeat = Heartbeat(self._heartbeat, settings.lease_ttl_s)
-        self.broken = False
+        self.broken = self.drains = False
         self._warm_up(worker)
 
     def _warm_up(self, worker: Any) -> None:
@@ -180,8 +182,12 @@ class Lifecycle(bootsteps.StartStopStep):
 
     def _heartbeat(self) -> None:
         used = asdict(memory.snapshot(self.parts.device.torch_device))
-        server = self.parts.registry.renew(replace(self.card, running=self.parts.lane.running, memory=used))
-        self.failover.beat(server)
+        renewed = self.parts.registry.renew(replace(self.card, running=self.parts.lane.running, memory=used))
+        if renewed.drain and not self.drains:
+            self.drains = True
+            log.warning("%s drains, as an administrator has asked", self.card.name)
+            os.kill(os.getpid(), signal.SIGTERM)
+        self.failover.beat(renewed.server)
         self.parts.reconciler.reconcile(self.parts.registry.jobs_of(self.card.name))
 
     def _on_new_server(self) -> None:

@@ -42,6 +42,7 @@ def test_chat_job_from_submit_to_result(web: Web) -> None:
         "usage": None,
         "result": None,
         "error": None,
+        "retry_of": None,
         "links": {name: f"/v1/jobs/{job_id}{end}" for name, end in
                   {"self": "", "events": "/events", "result": "/result", "cancel": "/cancel"}.items()},
     }  # fmt: skip
@@ -141,14 +142,12 @@ def test_delete_accepts_ended_jobs_only(web: Web) -> None:
     assert web.http.get(f"/v1/jobs/{job_id}").json()["code"] == "not_found"
 
 
-@pytest.mark.parametrize("url", ["/v1/jobs/{}/cancel", "/v1/videos/{}"])
-def test_cancel_waiting_video_removes_its_files_at_once(web: Web, clip: bytes, url: str) -> None:
+def test_delete_of_a_waiting_video_removes_its_files_at_once(web: Web, clip: bytes) -> None:
     job_id = upload(web, clip).json()["id"]
     assert web.ledger.store.client.hget(web.ledger.store.key("owner", "", "file_bytes"), job_id) == str(
         len(clip)
     )
-    method = "DELETE" if "videos" in url else "POST"
-    assert web.http.request(method, url.format(job_id)).status_code == 200
+    assert web.http.delete(f"/v1/videos/{job_id}").status_code == 200
     assert list(web.settings.media_dir.iterdir()) == []
     assert web.ledger.with_inputs(0) == []
     check_accounts(web.ledger)

@@ -78,6 +78,7 @@ def test_ops_queues_workers_readiness_and_metrics(web: Web) -> None:
         "slots": 2,
         "max_waiting": 1000,
         "estimated_wait_s": 0,
+        "paused": False,
     }
     workers = web.http.get("/v1/workers").json()["workers"]
     assert [w["name"] for w in workers] == ["chat1", "video1"]

@@ -140,9 +140,14 @@ def test_remote_media_stores_no_refused_clip_and_deletes_with_the_job(
     assert set(store.list()) <= before, "the clips of other jobs that have ended may go meanwhile"
     answer = upload(api, clip.read_bytes(), model="matte", background=write_image(tmp_path / "a.png"))
     job_id = answer.json()["id"]  # no worker serves this model
-    assert set(store.list()) - before == {f"{job_id}/clip", f"{job_id}/background"}
+    names = ("clip", "background")
+    assert set(store.list()) - before == {f"{job_id}/{name}" for name in names}
     assert api.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
-    assert api.http.delete(f"/v1/jobs/{job_id}").status_code == 204
+    again = api.http.post(f"/v1/jobs/{job_id}/retry").json()["id"]
+    assert set(store.list()) - before == {f"{one}/{name}" for one in (job_id, again) for name in names}
+    assert api.http.post(f"/v1/jobs/{again}/cancel").status_code == 200
+    for one in (job_id, again):
+        assert api.http.delete(f"/v1/jobs/{one}").status_code == 204
     assert set(store.list()) <= before
     assert not list(api.settings.staging_dir.iterdir())
 

@@ -10,6 +10,7 @@ from tests.support.web.webstack import TIMEOUT_S
 from tests.support.workers.process import QUEUE, scripted_settings, submit_scripted, working
 from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.settings import Settings
 
 
@@ -94,3 +95,14 @@ def test_worker_hands_jobs_back_when_engine_breaks_during_drain(settings: Settin
         process.terminate()
         assert process.wait(TIMEOUT_S) == 1
     assert requeue_reasons(brokered) == ["engine_lost"]
+
+
+def test_worker_drains_when_an_administrator_asks(settings: Settings, brokered: Ledger) -> None:
+    with working(settings) as process:
+        submit_scripted(brokered, "a", QUEUE, max_tokens=1000)
+        wait_for(brokered, "a", "token")
+        registry = Registry(brokered.store)
+        registry.drain(registry.workers()[0].name)
+        assert process.wait(TIMEOUT_S) == 0
+        assert requeue_reasons(brokered) == ["drain"]
+        assert registry.workers() == []

@@ -84,8 +84,9 @@ def test_cleanup_removes_what_ended_jobs_no_longer_need(ledger: Ledger) -> None:
     cleanup(ledger).remove_inputs(0)
     media = ledger.store.settings.media_dir
     left = {path.relative_to(media).as_posix() for path in media.rglob("*") if path.is_file()}
-    assert left == {f"{done}/result.mp4", f"{waiting}/clip"}
-    assert file_bytes(ledger) == RESULT_BYTES + 10
+    # A retry of the others needs their clips.
+    assert left == {f"{done}/result.mp4", *(f"{other}/clip" for other in (failed, canceled, waiting))}
+    assert file_bytes(ledger) == RESULT_BYTES + 3 * 10
     assert ledger.with_inputs(0) == []
 
 
@@ -218,7 +219,7 @@ def test_submit_evicts_videos_whose_files_the_cleanup_removes(ledger: Ledger) ->
     assert kept(small) == [fourth, third, second]
     assert not (small.store.settings.media_dir / first).exists()
     cleanup(small).remove_inputs(0)
-    assert file_bytes(small) == RESULT_BYTES + 10
+    assert file_bytes(small) == RESULT_BYTES + 2 * 10  # the clip of the canceled one stays
 
 
 def test_submit_stops_evicting_when_no_cleanup_follows(ledger: Ledger) -> None:

@@ -1,6 +1,7 @@
 """A state machine over the ledger in a real Valkey: any order of calls keeps its invariants."""
 
 import itertools
+import math
 import time
 import uuid
 from collections import Counter
@@ -67,6 +68,8 @@ class Job:
     #: The bytes of the job's clip while it is there, and of the job's files in the account of its key.
     inputs: int = 0
     file_bytes: int = 0
+    #: Whether files that it does not need are still there.
+    has_work: bool = True
     #: The rank of the job's end among those of all jobs.
     ended: int | None = None
     evicted: bool = False
@@ -115,6 +118,7 @@ class Machine(RuleBasedStateMachine):
         #: Workers whose slots count.
         self.ready: set[str] = set()
         self.attempts: list[Attempt] = []
+        self.paused = False
 
     def teardown(self) -> None:
         self.ledger.store.close()
@@ -181,7 +185,9 @@ class Machine(RuleBasedStateMachine):
         """Return the sort key within an owner's flow: requeued jobs first, whatever their priority."""
         return -10 if job.again else -job.priority, job.seq
 
-    def _room(self) -> int:
+    def _room(self) -> float:
+        if self.paused:
+            return -math.inf
         free = sum(
             max(0, SLOTS - sum(job.length for job in self.jobs if job.owner == worker))
             for worker in self.ready
@@ -204,6 +210,10 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=PICK, worker=WORKERS, exclusive=st.booleans())
     def claim(self, pick: int, worker: str, exclusive: bool) -> None:
         job, claim = newest(self.jobs, pick), uuid.uuid4().hex
+        if self.paused and job.state == "queued":
+            assert self.ledger.claim(job.id, worker, "cpu", claim=claim, exclusive=exclusive) is None
+            job.isolated_by = None
+            return
         if job.state == "queued" and job.lost >= 2 and not exclusive:
             if job.isolated_by != worker and self._leased(job.isolated_by):
                 assert self.ledger.claim(job.id, worker, "cpu", claim=claim) is None
@@ -292,6 +302,13 @@ class Machine(RuleBasedStateMachine):
                 job.log.append("requeued")
         assert self.ledger.requeue(job.id, worker, reason) == (QUEUE if back else None)
 
+    @rule()
+    def pause_or_resume(self) -> None:
+        queues = Queues(self.ledger.store)
+        if QUEUE in queues.names():
+            (queues.resume if self.paused else queues.pause)(QUEUE)
+            self.paused = not self.paused
+
     @rule(worker=WORKERS)
     def renew(self, worker: str) -> None:
         self.registry.renew(card(worker, slots=SLOTS))
@@ -336,6 +353,8 @@ class Machine(RuleBasedStateMachine):
         job = newest(self.jobs, pick)
         self.ledger.inputs_removed(job.id)
         if job.state in TERMINAL:
+            job.has_work = False
+        if job.state == "succeeded":  # others keep their inputs for a retry
             job.file_bytes -= 0 if job.evicted else job.inputs
             job.inputs = 0
 
@@ -398,7 +417,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def accounts_agree_with_records(self) -> None:
         assert not list(account_flaws(self.ledger))
-        with_inputs = {job.id for job in self.jobs if job.inputs and job.state in TERMINAL}
+        with_inputs = {job.id for job in self.jobs if job.inputs and job.has_work and job.state in TERMINAL}
         assert set(self.ledger.with_inputs(0)) == with_inputs
         for key in ("a", "b"):
             accounts = self.ledger.store.client.hgetall(self.ledger.store.key("owner", key, "file_bytes"))

@@ -7,7 +7,13 @@ from dataclasses import replace
 import pytest
 
 from tests.support.ledger import QUEUE, a_second_later, append_of, card
-from worker.jobs.errors import IdempotencyConflict, QueueFull
+from worker.jobs.errors import (
+    IdempotencyConflict,
+    NeedsExclusiveWorker,
+    QueueFull,
+    QueueNotFound,
+    WorkerNotFound,
+)
 from worker.jobs.events import Canceled
 from worker.jobs.ledger.appends import Appended
 from worker.jobs.ledger.ledger import IdempotencyKey, Ledger, Submitted
@@ -320,3 +326,61 @@ def test_submit_with_idempotency_key_makes_one_job(ledger: Ledger) -> None:
     ledger.forget("a1")
     assert submit(ledger, "a5", key).job_id == "a5"
     assert [record.id for record in ledger.page(owner="a")] == ["a5"]
+
+
+def test_paused_queue_gives_workers_nothing_until_it_is_resumed(ledger: Ledger) -> None:
+    queues, registry = Queues(ledger.store), Registry(ledger.store)
+    registry.renew(card("w1", slots=2))
+    assert submit(ledger, "a1").dispatched == ["a1"]
+    assert submit(ledger, "a2").dispatched == ["a2"]
+    running = ledger.claim("a1", "w1", "cpu")
+    assert running
+    queues.pause(QUEUE)
+    assert ledger.claim("a2", "w1", "cpu") is None  # its message was on its way
+    assert submit(ledger, "b1").dispatched == []
+    assert queues.dispatch_jobs(QUEUE) == []
+    end = append_of(ledger, "a1", running.events + 1, [Canceled()])
+    assert ledger.append([end]) == Appended(["ended"], [])  # the running job goes on to its end
+    now = ledger.store.clock.now()
+    assert queues.dispatched_before(QUEUE, now + 9, now) == []  # recovery sends no message again
+    info = queues.info(QUEUE)
+    assert (info.paused, info.waiting, info.slots, info.estimated_wait_s) == (True, 2, 2, None)
+    assert [ledger.get(job_id).estimated_start for job_id in ("a2", "b1")] == [None, None]
+    assert positions(ledger, "a2", "b1") == [1, 2]
+    queues.resume(QUEUE)
+    assert queues.dispatch_jobs(QUEUE) == ["a2", "b1"]
+    assert ledger.claim("a2", "w1", "cpu")
+    assert not queues.info(QUEUE).paused
+
+
+def test_paused_queue_takes_a_job_back_that_waits_for_isolation(ledger: Ledger) -> None:
+    queues, registry = Queues(ledger.store), Registry(ledger.store)
+    registry.renew(card("w1", slots=2))
+    submit(ledger, "a1")
+    for _ in range(2):
+        assert ledger.claim("a1", "w1", "cpu")
+        ledger.requeue("a1", "w1", "worker_lost")
+        queues.dispatch_jobs(QUEUE)
+    with pytest.raises(NeedsExclusiveWorker):
+        ledger.claim("a1", "w1", "cpu")
+    queues.pause(QUEUE)
+    assert ledger.claim("a1", "w1", "cpu", exclusive=True) is None
+    assert queues.dispatch_jobs(QUEUE) == []
+    queues.resume(QUEUE)
+    assert queues.dispatch_jobs(QUEUE) == ["a1"]
+
+
+def test_pause_of_a_queue_that_does_not_exist_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(QueueNotFound):
+        Queues(ledger.store).pause("chat.none")
+
+
+def test_drain_reaches_the_worker_with_its_next_heartbeat(ledger: Ledger) -> None:
+    registry = Registry(ledger.store)
+    assert not registry.renew(card("w1")).drain
+    assert registry.drain("w1").name == "w1"
+    assert [registry.renew(card(name)).drain for name in ("w1", "w2")] == [True, False]
+    registry.release("w1")
+    with pytest.raises(WorkerNotFound):
+        registry.drain("w1")
+    assert not registry.renew(card("w1")).drain

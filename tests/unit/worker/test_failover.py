@@ -51,7 +51,7 @@ class Worker:
         self.new_servers += 1
 
     def beat(self) -> None:
-        self.failover.beat(Registry(self.store).renew(CARD))
+        self.failover.beat(Registry(self.store).renew(CARD).server)
 
     def claim(self) -> Run:
         record = self.ledger.claim("a", "w1", "cpu")

@@ -32,7 +32,9 @@ class FileCleanup:
         self._media = media
 
     def remove_inputs(self, age_s: float) -> None:
-        """Remove what jobs that ended more than `age_s` seconds ago no longer need: all but their results.
+        """Remove what jobs that ended more than `age_s` seconds ago no longer need.
+
+        A job that has succeeded needs its result. A failed or canceled one needs its inputs, for a retry.
 
         The age gives a worker time to notice that its job was ended. It also protects against a Redis that is
         killed and forgets the last second: a job whose end it has forgotten runs again, and needs its clip.
@@ -84,10 +86,13 @@ class FileCleanup:
 
 def _remove_unneeded(files: JobFiles, state: str | None) -> None:
     """Remove what a job in this final state no longer needs. None means that its record is gone."""
-    if state == "succeeded":
-        files.remove_inputs()
-    else:
+    if state is None:
         files.remove()
+    elif state == "succeeded":
+        files.remove_inputs()
+    else:  # a retry needs the inputs
+        files.remove_work()
+        files.remove_result()
 
 
 @contextmanager

@@ -76,10 +76,12 @@ class Ledger(LedgerReader):
         owner: str = "",
         idempotency_key: IdempotencyKey | None = None,
         file_bytes: int = 0,
+        retry_of: str = "",
     ) -> Submitted:
         """Record a new job and log its first event, or find the job of an earlier request with the same key.
 
         `file_bytes` are the bytes of its uploaded files. The owner's oldest ended jobs make room for it.
+        `retry_of` is the id of the ended job that this one repeats, if it does.
 
         Raises `QueueFull`, `StorageFull`, or `IdempotencyConflict` if the key belongs to another request.
         """
@@ -88,7 +90,7 @@ class Ledger(LedgerReader):
         if idempotency_key:
             known = self._idempotency_redis_key(owner, idempotency_key.key), idempotency_key.fingerprint
         job = spec.kind, queue, spec.model_dump_json(exclude_defaults=True), owner, spec.priority
-        rest = spec.webhook_host, file_bytes, SCHEMA, spec.length
+        rest = spec.webhook_host, file_bytes, SCHEMA, spec.length, retry_of
         args = *limits.caps, max_queue_s, timeout_s, *job, *known, *rest
         outcome, *ids = self._scripts.eval_replicated("submit", *self.store.common_args(job_id), *args)
         if outcome == "differs":
@@ -185,7 +187,7 @@ class Ledger(LedgerReader):
         self._eval_for_all("forget", job_ids)
 
     def inputs_removed(self, *job_ids: str) -> None:
-        """Note that the clips, backgrounds and work files of these ended jobs are removed."""
+        """Note that the files which these ended jobs need no more are removed."""
         self._eval_for_all("inputs_removed", job_ids)
 
     def _eval_for_all(self, script: str, job_ids: Sequence[str]) -> None:

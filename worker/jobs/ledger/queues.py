@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import cast
 
+from worker.jobs.errors import QueueNotFound
 from worker.jobs.ledger.ledger import raise_if_full
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import QueueInfo
@@ -39,10 +40,33 @@ class Queues:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zcard(self._key(queue, "waiting"))
             pipe.scard(self._key(queue, "running"))
-            waiting, running = pipe.execute()
+            pipe.sismember(self._paused, queue)
+            waiting, running, paused = pipe.execute()
         slots, wait = self._scripts.eval("load", self._prefix, queue)
         wait_s = float(wait) if wait else None
-        return QueueInfo(queue, waiting, running, slots, self._store.settings.max_waiting, wait_s)
+        cap = self._store.settings.max_waiting
+        return QueueInfo(queue, waiting, running, slots, cap, wait_s, bool(paused))
+
+    @property
+    def _paused(self) -> str:
+        return self._store.key("queues", "paused")
+
+    def pause(self, queue: str) -> None:
+        """Pause the queue: its jobs wait from now on, and no worker claims one. Running jobs go on.
+
+        Raises `QueueNotFound`, and `NotReplicated` if a failover could undo it.
+        """
+        self._known(queue)
+        self._store.replicas.run(lambda pipe: pipe.sadd(self._paused, queue))
+
+    def resume(self, queue: str) -> None:
+        """End the pause of the queue, if it is paused. Raises as `pause` does."""
+        self._known(queue)
+        self._store.replicas.run(lambda pipe: pipe.srem(self._paused, queue))
+
+    def _known(self, queue: str) -> None:
+        if queue not in self.names():
+            raise QueueNotFound(f"there is no queue {queue}")
 
     def check_room(self, queue: str, owner: str = "", file_bytes: int = 0) -> None:
         """Raise `QueueFull` or `StorageFull` if the queue would refuse another job of the owner.

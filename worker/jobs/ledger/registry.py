@@ -2,18 +2,32 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar, cast
 
-from worker.jobs.errors import Unsupported
+from worker.jobs.errors import Unsupported, WorkerNotFound
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.stored import from_json, to_json
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "Renewed"]
 
 log = logging.getLogger(__name__)
 
 Card = TypeVar("Card", WorkerCard, ModelCard)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The reply to the renewal of a lease.
+
+    `server` is the replication id of Redis. Another id means that the server was restarted, or that it is
+    another server now, after a failover. An empty id tells nothing. `drain` is true if an administrator wants
+    the worker to drain and end.
+    """
+
+    server: str
+    drain: bool
 
 
 class Registry:
@@ -29,15 +43,23 @@ class Registry:
         #: The names of the workers and models whose cards were skipped.
         self._skipped: set[str] = set()
 
-    def renew(self, card: WorkerCard) -> str:
-        """Extend the worker's lease to `lease_ttl_s` from now, store its card, and return the server's id.
-
-        That is its replication id. Another id means that the server was restarted, or that it is another
-        server now, after a failover. An empty id tells nothing.
-        """
+    def renew(self, card: WorkerCard) -> Renewed:
+        """Extend the worker's lease to `lease_ttl_s` from now, and store its card."""
         settings = self._store.settings
         args = settings.prefix, card.name, settings.lease_ttl_s, to_json(card)
-        return cast(str, self._store.scripts.eval("renew", *args))
+        server, drain = self._store.scripts.eval("renew", *args)
+        return Renewed(server, bool(drain))
+
+    def drain(self, name: str) -> WorkerCard:
+        """Ask the worker to drain and end, which it does after its next heartbeat. Return its card.
+
+        Raises `WorkerNotFound`, and `NotReplicated` if a failover could undo it.
+        """
+        for card in self.live():
+            if card.name == name:
+                self._store.replicas.run(lambda pipe: pipe.sadd(self._key("workers", "draining"), name))
+                return card
+        raise WorkerNotFound(f"there is no live worker {name}")
 
     def release(self, name: str, lease_end: float | None = None) -> None:
         """Remove the worker. If it still has jobs, end its lease now, so that recovery requeues them.

@@ -94,6 +94,16 @@ class JobFiles:
         with rollback_unless_unknown(self.remove):
             yield
 
+    def take_inputs(self, source: JobFiles) -> int:
+        """Take the inputs of another job over into the new `folder`, and return their bytes. None is copied.
+
+        Raises FileNotFoundError if that job's files are gone, and `MediaUnavailable`.
+        """
+        source.clip.stat()
+        for path in source.inputs:
+            (self.folder / path.name).hardlink_to(path)
+        return self.input_bytes
+
     @contextmanager
     def store_inputs(self) -> Iterator[None]:
         """Make the uploaded files available to the workers. Remove them again if the block raises.

@@ -77,6 +77,13 @@ class ObjectStore:
         except FileNotFoundError as error:  # S3: there is no such bucket
             raise _unavailable(error) from error
 
+    def copy(self, key: str, to: str) -> None:
+        """Copy the file of this key within the store. Raises FileNotFoundError if there is none."""
+        target = self._path(to)
+        if not self._asynchronous:
+            self._call("makedirs", target.rpartition("/")[0], exist_ok=True)
+        self._call("cp_file", self._path(key), target)
+
     def file(self, key: str, size: int | None = None) -> StoredFile:
         """Return the file of this key. Raises FileNotFoundError if there is none.
 

@@ -21,6 +21,9 @@ from worker.jobs.media.stored_file import StoredFile
 
 __all__ = ["RemoteMedia"]
 
+#: The names of the files that a client has uploaded, as a regular expression.
+_INPUT = r"clip|background|upload-\w+"
+
 
 class RemoteMedia:
     """The media store in an object store. `staging` is a folder that only this machine's processes use."""
@@ -66,6 +69,16 @@ class RemoteFiles(JobFiles):
         """Create the staging folder for a new job's files while the block runs."""
         with staging_folder(self.folder):
             yield
+
+    def take_inputs(self, source: JobFiles) -> int:
+        """Let the store copy the inputs of another job, and return their bytes."""
+        found = self.store.list(source.job_id)
+        inputs = {name: size for name, size in found.items() if re.fullmatch(_INPUT, name)}
+        if self.clip.name not in inputs:
+            raise FileNotFoundError(source.job_id)
+        for name in inputs:
+            self.store.copy(f"{source.job_id}/{name}", f"{self.job_id}/{name}")
+        return sum(inputs.values())
 
     @contextmanager
     def store_inputs(self) -> Iterator[None]:
@@ -140,7 +153,7 @@ class RemoteFiles(JobFiles):
         work file ends with its size. A file whose size differs is skipped. So is a name that Stoker does not
         use, because a name such as `../x` would leave the staging folder.
         """
-        if not re.fullmatch(r"clip|background|upload-\w+|work(/[\w-][\w.-]*)+", name):
+        if not re.fullmatch(rf"{_INPUT}|work(/[\w-][\w.-]*)+", name):
             return None
         if name.startswith(f"{self.work.name}/"):
             name, _, full_size = name.rpartition(".")

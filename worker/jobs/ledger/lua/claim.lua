@@ -1,7 +1,8 @@
 -- … worker, device, claim (unique id of this call), lease ttl (s), max_attempts, exclusive ('1' or ''), and for a
 -- claim that this Redis has lost: its attempt, and the number of its event
 -- → the record; 'exclusive' if this is the job's last attempt, which needs a worker of its own; or nothing if the
---   job does not wait (a second message, a cancel, its deadline) or another worker will run it in isolation
+--   job does not wait (a second message, a cancel, its deadline), its queue is paused, or another worker will run
+--   it in isolation
 --
 -- A call that is repeated after a lost reply gets the same answer. A claim renews the lease of its worker, so no
 -- job ever runs without a lease. A lost claim is made again only if its event gets the same number as before.
@@ -14,6 +15,9 @@ if state ~= 'queued' then return nil end
 if lost_attempt then
   if attempts + 1 ~= tonumber(lost_attempt) or events + 1 ~= tonumber(lost_event) then return nil end
 elseif expire() then
+  return nil
+elseif is_paused(queue) then
+  redis.call('HDEL', RECORD, 'apart') -- its worker does not wait any more, so the dispatch takes the job back
   return nil
 end
 lease(worker, ttl)

@@ -20,8 +20,8 @@
 --   deadlines                      zset    job id -> time (s) at which the job expires, times out, or is canceled
 --                                          without its worker; by `submit`, `claim`, `cancel`; with the final state
 --   finished                       zset    job id -> time (s) of the end, or 0 after `evict`; by `finish`; by `erase`
---   inputs                         zset    job id -> time (s) of the end: ended jobs whose clip and work files are
---                                          still there; by `finish`; by `inputs_removed` and `erase`
+--   inputs                         zset    job id -> time (s) of the end: ended jobs that may have files which they
+--                                          need no more; by `finish`; by `inputs_removed` and `erase`
 --   owner:<owner>:ended            zset    job id -> time (s) of the end: the owner's ended jobs; by `finish`; by
 --                                          `erase` and `evict`
 --   owner:<owner>:evicted          set     the owner's evicted jobs that still have files; by `evict`; by `erase`
@@ -52,6 +52,7 @@
 --   queue:<queue>:called           zset    dispatched jobs: job id -> time (s) of the dispatch; by `dispatch`;
 --                                          by `remove_waiting` or `undispatch`
 --   queue:<queue>:running          set     running jobs; by `claim`; by `detach`
+--   queues:paused                  set     names of the queues that are paused; by queues.py; by queues.py
 --   owner:<owner>:waiting          set     the owner's waiting jobs, for its limit max_waiting; as `waiting` above
 --   owner:<owner>:active           set     the owner's dispatched and running jobs, for its limit max_running;
 --                                          by `dispatch` and `claim`; by `remove_waiting`, `undispatch`, `detach`
@@ -64,6 +65,7 @@
 --   worker, model                  type    contents; written by; removed
 --   workers                        zset    worker -> time (s) at which its lease ends; by `lease`; by `release`
 --   worker:cards                   hash    worker -> card (JSON); by `renew`; by `release`
+--   workers:draining               set     workers that an administrator drains; by registry.py; by `release`
 --   worker:<worker>:jobs           set     jobs that the worker has claimed; by `claim`; by `detach` and `requeue`
 --   models                         hash    queue -> model card (JSON); by registry.py; never
 --   models:seen                    zset    queue -> time (s) at which a worker of the model was last seen; by `see_model`;
@@ -91,6 +93,7 @@
 local P, TIME, NOW, RETENTION, ID = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] or ''
 local CHANNEL, RECORD, LOG -- keys of the job in hand, see `use_job`
 local WORKERS, DEADLINES, LENGTHS = P .. ':workers', P .. ':deadlines', P .. ':lengths'
+local PAUSED, DRAINING = P .. ':queues:paused', P .. ':workers:draining'
 local WEBHOOKS, WEBHOOK_TURNS, WEBHOOKS_ACTIVE = P .. ':webhooks', P .. ':webhooks:turns', P .. ':webhooks:active'
 
 -- Make this job the one that the functions below act on.
@@ -154,6 +157,9 @@ local function holds_lease(worker)
   local deadline = redis.call('ZSCORE', WORKERS, worker)
   return deadline and tonumber(deadline) > clock()
 end
+
+-- Return whether the queue is paused: its jobs wait, and no worker claims one.
+local function is_paused(queue) return redis.call('SISMEMBER', PAUSED, queue) == 1 end
 
 -- Note that a worker serves the model of this queue now.
 local function see_model(queue) redis.call('ZADD', P .. ':models:seen', clock(), queue) end

@@ -145,10 +145,12 @@ local function undispatch(queue, free)
   end
 end
 
--- Dispatch jobs while slots are free, and return their ids. One free slot is enough for a job of any length: its
+-- Dispatch jobs while slots are free, and return their ids. A paused queue has no free slot, and takes all its
+-- dispatched jobs back. One free slot is enough for a job of any length: its
 -- other choices wait in the engine of its worker. The caller sends the jobs' Celery messages.
 local function dispatch_all(queue)
   local _, free = slots(queue)
+  if is_paused(queue) then free = -math.huge end
   while free < 0 do
     local freed = undispatch(queue, free)
     if not freed then break end
@@ -185,9 +187,10 @@ local function position(queue, owner)
 end
 
 -- Estimate the seconds until the job at this position starts: 0 if a slot is free for it. Otherwise `place` jobs
--- must end first, and in the average run time each slot ends one. Return '' if no run time was measured or no
--- worker is ready.
+-- must end first, and in the average run time each slot ends one. Return '' if no run time was measured, no
+-- worker is ready, or the queue is paused.
 local function estimate(queue, place)
+  if is_paused(queue) then return '' end
   local all, free = slots(queue)
   if place <= free + redis.call('ZCARD', dispatched(queue)) then return '0' end
   local service = redis.call('HGET', P .. ':service', queue)

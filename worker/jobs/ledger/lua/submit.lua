@@ -1,13 +1,13 @@
 -- … the five caps of `refusal`, max_queue (s), timeout (s), kind, queue, spec, owner, priority, Redis key of the
 -- idempotency key (or ''), fingerprint, host of the webhook (or ''), bytes of the job's files,
--- schema number of the record, length of the job
+-- schema number of the record, length of the job, id of the job that this one repeats (or '')
 -- → 'ok', the job's id, and the ids of the jobs that are now dispatched; or what `refusal` returns; or 'differs' if
 --   the idempotency key belongs to another request
 --
 -- A repeated request gets the job that the first one made.
 local caps = { unpack(ARGV, 6, 10) }
 local max_queue, timeout, kind, queue, spec, owner, priority, idempotency_key, fingerprint, host, file_bytes,
-  schema, size = unpack(ARGV, 11, 23)
+  schema, size, retry_of = unpack(ARGV, 11, 24)
 local function accepted() return { 'ok', ID, unpack(dispatch_all(queue)) } end
 if redis.call('EXISTS', RECORD) == 1 then return accepted() end -- a retry after a lost reply
 if idempotency_key ~= '' then
@@ -24,6 +24,7 @@ local seq = redis.call('INCR', P .. ':seq')
 redis.call('HSET', RECORD, 'schema', schema, 'kind', kind, 'queue', queue, 'owner', owner, 'spec', spec, 'state', 'queued',
   'seq', seq, 'created_at', NOW, 'attempt', 0, 'timeout_s', timeout)
 if size ~= '1' then redis.call('HSET', RECORD, 'length', size) end
+if retry_of ~= '' then redis.call('HSET', RECORD, 'retry_of', retry_of) end
 if idempotency_key ~= '' then
   redis.call('HSET', RECORD, 'once', idempotency_key)
   redis.call('DEL', idempotency_key)
