@@ -29,7 +29,7 @@ from worker.jobs.kinds import KINDS
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.specs import ChatJob, JobSpec
 
-__all__ = ["JOB", "JOB_HEADER", "SUBMIT_ERRORS", "routes", "submit_named"]
+__all__ = ["JOB", "JOB_HEADER", "SUBMIT_ERRORS", "error_response", "routes", "submit_named"]
 
 routes = Blueprint("openai", __name__)
 
@@ -85,10 +85,10 @@ def _whole(builder: CompletionBuilder, events: Iterable[LoggedEvent | None]) -> 
             completion = builder.completion(event, tokens)
             return Response(completion.model_dump_json(), mimetype="application/json")
         if event and event.terminal:
-            return _error_response(event)
+            return error_response(event)
         if event and event.type in ANSWER and builder.needs_events:
             tokens.append(event)
-    return _error_response(None)
+    return error_response(None)
 
 
 def _stream(builder: CompletionBuilder, items: Iterable[LoggedEvent | str]) -> Response:
@@ -101,11 +101,12 @@ def _stream(builder: CompletionBuilder, items: Iterable[LoggedEvent | str]) -> R
             chunks = builder.stream(chain([item], items))
             return Response(end_comments(chunks), mimetype="text/event-stream", headers=HEADERS)
         if item.terminal:
-            return _error_response(item)
-    return _error_response(None)
+            return error_response(item)
+    return error_response(None)
 
 
-def _error_response(terminal_event: LoggedEvent | None) -> Response:
+def error_response(terminal_event: LoggedEvent | None) -> Response:
+    """Return the error of a job that has ended without an answer. None means that it was deleted."""
     why = failure(terminal_event)
     response = problem(why.status, why.code, why.message)
     if not why.retryable:

@@ -119,6 +119,12 @@ class PromptTooLong(InvalidInput):
     code = "context_length_exceeded"
 
 
+class PreviousResponseNotFound(InvalidInput):
+    """The caller has no stored response of this id, so no other one can continue its conversation."""
+
+    code = "previous_response_not_found"
+
+
 class IdempotencyConflict(InvalidInput):
     """An earlier, different request used the same Idempotency-Key."""
 
