@@ -97,6 +97,12 @@ class Finisher:
         return VIDEO_RESULT | {"bytes": len(self._clip)}
 
 
+def respond(web: Web) -> str:
+    """Create a response in the background, and return its id."""
+    response = web.http.post("/v1/responses", json={"input": "Hi", "background": True})
+    return str(response.raise_for_status().json()["id"])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("examples", "requests"), [(4, 250), pytest.param(15, 750, marks=pytest.mark.long)])
@@ -111,6 +117,7 @@ def test_schemathesis_finds_no_undocumented_response(
     finisher = Finisher(web, key.key.id, clip)
     chats = [web.submit() for _ in range(8)]
     video_jobs = [str(upload(web, clip, background=image).json()["id"]) for _ in range(8)]
+    responses = [respond(web) for _ in range(16)]
     doomed = [web.submit() for _ in range(20)]
     doomed += [str(upload(web, clip).json()["id"]) for _ in range(20)]
     finisher.finish()
@@ -120,6 +127,7 @@ def test_schemathesis_finds_no_undocumented_response(
 
     videos = video_jobs + [f"video_{job}" for job in video_jobs]
     known = {"jobs": chats + video_jobs, "videos": videos, "doomed": doomed}
+    known |= {"responses": responses[:8], "doomed_responses": responses[8:]}
     lines = [f"[dictionaries.{name}]\nvalues = {json.dumps(ids)}\n" for name, ids in known.items()]
     config = tmp_path / "schemathesis.toml"
     config.write_text(
