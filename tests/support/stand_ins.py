@@ -12,11 +12,11 @@ from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob
 from worker.runs.outbox import Outbox
 
-__all__ = ["LONG", "make_runner", "serve_chats_with"]
+__all__ = ["LONG", "STORY", "make_runner", "serve_chats_with"]
 
-#: The number of words of an unruly worker's `long` answer. It is defined here because an import of that
-#: worker's module would change the importing process.
-LONG = 250
+#: The numbers of words of an unruly worker's answers `long` and `story`. They are defined here because an
+#: import of that worker's module would change the importing process.
+LONG, STORY = 250, 2000
 
 #: The engine of this process, by the number of slots, and the seconds after which it counts as hanging.
 _engine: tuple[Callable[[int], ChatEngine], float]

@@ -1,6 +1,7 @@
 """A worker whose chats do what their prompt says.
 
 - `long`: the answer has many words.
+- `story`: the answer takes half a minute.
 - `hang`: the chat never gets a delta, whatever else the engine is asked for.
 - `kill`: the chat kills the worker at its third word.
 - `break`: the chat breaks the engine at once.
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from tokenizers import Tokenizer, models
 
 from tests.support.chat.fake_engine import FakeEngine
-from tests.support.stand_ins import LONG, serve_chats_with
+from tests.support.stand_ins import LONG, STORY, serve_chats_with
 from worker.app import app
 from worker.chat.engine import ChatRequest
 from worker.jobs.prompt.template import PromptTemplate
@@ -24,7 +25,7 @@ __all__ = ["app"]
 #: The time between two words, in seconds.
 STEP_S = 0.02
 #: Each message is one of these words, which the tokenizer turns into one token.
-WORDS = ("long", "hang", "kill", "break", "frail", "?")
+WORDS = ("long", "hang", "kill", "break", "frail", "story", "?")
 
 
 class WordsWithSideEffect(Sequence[str]):
@@ -68,7 +69,7 @@ class UnrulyEngine(FakeEngine):
             return WordsWithSideEffect(2, lambda: os.kill(os.getpid(), signal.SIGKILL))
         if self._word(request) == "frail":
             return WordsWithSideEffect(50, self._break)
-        return [f" {number}" for number in range(LONG)]
+        return [f" {number}" for number in range(STORY if self._word(request) == "story" else LONG)]
 
 
 serve_chats_with(UnrulyEngine)
