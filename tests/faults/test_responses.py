@@ -43,7 +43,7 @@ class Reader:
 
     @property
     def ended(self) -> bool:
-        return self.events[-1]["type"] == "response.completed"
+        return bool(self.events[-1]["type"] == "response.completed")
 
     def read(self, words: int = STORY + 1) -> None:
         """Read until the text has so many words, or the response ends."""

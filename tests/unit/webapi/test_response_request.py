@@ -60,7 +60,13 @@ def test_parts_are_joined_and_developer_is_system() -> None:
 
 
 def test_reasoning_without_text_is_no_message() -> None:
-    secret = {"type": "reasoning", "id": "rs", "summary": [], "content": None, "encrypted_content": "x"}
+    secret: dict[str, Any] = {
+        "type": "reasoning",
+        "id": "rs",
+        "summary": [],
+        "content": None,
+        "encrypted_content": "x",
+    }
     assert messages_of(user("Hi"), secret) == [user("Hi")]
 
 
