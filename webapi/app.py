@@ -13,6 +13,7 @@ from webapi.native import events, jobs, operations, ops
 from webapi.openai import errors, videos
 from webapi.openai import routes as openai
 from webapi.openapi import routes as openapi
+from webapi.page import routes as page
 from webapi.responses import routes as responses
 from webapi.services import log_limiter, request_ids
 from webapi.services.backend import Backend
@@ -60,7 +61,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["stoker"] = backend = Backend.from_settings(settings)
     Recovery(backend.dispatcher, backend.media).start()
     ApiWarmUp(backend).start()
-    for module in (jobs, events, stream_tokens, ops, operations, openai, videos, responses, openapi):
+    for module in (jobs, events, stream_tokens, ops, operations, openai, videos, responses, openapi, page):
         app.register_blueprint(module.routes)
     require_descriptions(app)
     trusted_proxies.register(app, settings)
