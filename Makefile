@@ -23,7 +23,7 @@ DEV := worker local s3 flower dev
 LOCK = $(BIN)/uv pip compile --quiet $(UPGRADE) --constraint constraints.txt
 AUDIT := build/audit.txt
 
-.PHONY: demo check test unit fuzz test-vllm gpu-test browser-test compose-test faults clients client-features client-benchmarks
+.PHONY: demo check test unit fuzz test-vllm gpu-test browser-test screenshots compose-test faults clients client-features client-benchmarks
 .PHONY: lint docs lock audit sbom release-wheel clean
 
 demo: $(INSTALLED)
@@ -55,9 +55,13 @@ gpu-test: $(INSTALLED)
 	$(BIN)/python -m pytest -s tests/gpu --ignore tests/gpu/test_vllm.py -W "ignore:Unclosed context:ResourceWarning"
 	$(BIN)/python -m pytest -s tests/gpu/test_vllm.py -W "ignore:Unclosed context:ResourceWarning"
 
-# Event streams in a real browser: Debian's `chromium`, if it is installed.
+# Event streams and the page in a real browser: Debian's `chromium`, if it is installed.
 browser-test: $(INSTALLED) $(NODE)
-	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest -m '' tests/browser
+
+# The pictures of the page in the README and in docs/page.md. Look at each of them.
+screenshots: $(INSTALLED)
+	$(BIN)/python -m tests.browser.screenshots
 
 # The images and compose.yaml under a real Docker engine. As root, with dockerd and debootstrap, no registry is needed.
 compose-test: $(INSTALLED)

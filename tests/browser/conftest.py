@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.faults.cluster import Cluster
+from tests.support.cluster import Cluster
 from webapi.keys.keys import Keys
 from worker.jobs.settings import Settings
 

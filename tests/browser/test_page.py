@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.browser.conftest import open_page, playwright
-from tests.faults.cluster import Cluster
+from tests.support.cluster import Cluster
 from tests.support.stack import eventually
 from tests.support.workers.story import STORY
 
@@ -50,7 +50,12 @@ def test_page_chat_goes_on_over_lost_worker_and_reload(page: Any, storytellers: 
     expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=60_000)
     answer = page.get_by_role("article", name="Answer of story")
     shown = words(" ".join(answer.locator(".prose").all_inner_texts()))
-    numbers = {"1", "2", "3", "text"}  # of the list, and the language of the code: both are no text of the page
+    numbers = {
+        "1",
+        "2",
+        "3",
+        "text",
+    }  # of the list, and the language of the code: both are no text of the page
     assert shown == [word for word in words(STORY) if word not in numbers]
     expect(answer.locator(".facts")).to_contain_text("attempt 2")
     expect(answer.locator("ol > li").first.locator("strong")).to_have_text("whale")
@@ -73,7 +78,7 @@ def test_page_says_that_key_is_wrong(browser: Any, storytellers: Cluster, key: s
         expect(dialog).to_contain_text("does not accept this key")
         dialog.get_by_label("Key", exact=True).fill(key)
         page.keyboard.press("Enter")
-        expect(page.locator("#chat")).to_contain_text("slots", timeout=60_000)
+        expect(page.locator("#view-chat")).to_contain_text("slots", timeout=60_000)
 
 
 def test_page_says_why_request_is_refused(page: Any) -> None:
@@ -84,16 +89,59 @@ def test_page_says_why_request_is_refused(page: Any) -> None:
     expect(page.get_by_role("textbox", name="Message")).to_have_value("A question")
 
 
+def test_page_jobs_are_live_and_can_be_canceled(page: Any) -> None:
+    ask(page)
+    page.get_by_role("tab", name="Jobs").click()
+    row = page.get_by_role("row").nth(1)
+    expect(row).to_contain_text("running", timeout=60_000)
+    row.get_by_role("button", name="Cancel", exact=True).click()
+    expect(row).to_contain_text("canceled", timeout=60_000)
+    row.get_by_role("button", name="Open").click()
+    dialog = page.get_by_role("dialog", name="Job")
+    expect(dialog).to_contain_text("You stopped this answer.", timeout=60_000)
+    page.keyboard.press("Escape")
+    page.get_by_role("searchbox", name="Search").fill("no such job")
+    expect(page.get_by_text("No job fits.")).to_be_visible()
+
+
+#: Grows a text piece by piece, and returns the tags and links of what is shown, and its text.
+GROW = """async ([text, step]) => {
+  const { GrowingText } = await import("./page/growing.js");
+  const grown = new GrowingText();
+  for (let end = step; end < text.length + step; end += step) grown.show(text.slice(0, end));
+  const nodes = [...grown.node.querySelectorAll("*")];
+  return [nodes.map((node) => node.localName), nodes.map((node) => node.getAttribute("href")), grown.node.textContent];
+}"""
+
+
+def test_page_shows_markdown_as_text_and_grows_it(page: Any) -> None:
+    hostile = (
+        "<img src=x onerror=alert(1)> <script>alert(2)</script>\n\n<iframe src=//x></iframe>\n\n"
+        "[a](javascript:alert(3)) [b](https://example.org/ok) ![c](https://example.org/c.png) <b onclick=x>d</b>\n\n"
+        "| e | f |\n|---|---|\n| 1 | 2 |\n\n- [x] g\n- h\n\n```html\n<script>i</script>\n```\n\nj &amp; k &#60;"
+    )
+    tags, links, text = page.evaluate(GROW, [hostile, len(hostile)])
+    assert page.evaluate(GROW, [hostile, 1]) == [tags, links, text]
+    assert not {"img", "script", "iframe", "b"} & set(tags)
+    assert {"table", "ul", "pre"} <= set(tags)
+    assert {link for link in links if link} == {"https://example.org/ok", "https://example.org/c.png"}
+    assert "<img src=x onerror=alert(1)>" in text
+    assert "<script>i</script>" in text
+    assert "j & k <" in text
+
+
 def barriers(page: Any, axe: str) -> list[str]:
     page.evaluate(axe)
     found = page.evaluate("async () => (await axe.run()).violations")
     serious = [one for one in found if one["impact"] in ("serious", "critical")]
-    return [f"{one['id']}: {node['html']} {node['failureSummary']}" for one in serious for node in one["nodes"]]
+    return [
+        f"{one['id']}: {node['html']} {node['failureSummary']}" for one in serious for node in one["nodes"]
+    ]
 
 
 def test_page_has_no_barriers(page: Any, axe: str) -> None:
     ask(page)
-    expect(page.get_by_text("climbed the stairs")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("group", name="Code, text")).to_be_visible(timeout=60_000)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         for view in VIEWS:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults.cluster import Cluster
 from tests.faults.injector import FaultInjector, FaultKind
 from tests.faults.load import Load
 from tests.faults.report import Report
 from tests.support.audit import Audit
+from tests.support.cluster import Cluster
 from tests.support.event_checks import Expected
 from tests.support.stack import eventually
 from webapi.client import Client

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from redis.exceptions import RedisError
 
-from tests.faults.cluster import RESTART_DELAY_S, Cluster, ManagedProcess
+from tests.support.cluster import RESTART_DELAY_S, Cluster, ManagedProcess
 from tests.support.stack import eventually
 from worker.jobs.ledger.registry import Registry
 

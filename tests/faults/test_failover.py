@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.cluster import Cluster
+from tests.support.cluster import Cluster
 from tests.support.event_checks import check_log
 from tests.support.proxy import HalfOpenProxy
 from tests.support.stack import eventually, main_event_types

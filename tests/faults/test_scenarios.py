@@ -9,8 +9,8 @@ import httpx
 import pytest
 import redis
 
-from tests.faults.cluster import RESTART_DELAY_S, Cluster, ManagedProcess
 from tests.support.assets import asset
+from tests.support.cluster import RESTART_DELAY_S, Cluster, ManagedProcess
 from tests.support.event_checks import check_log
 from tests.support.stack import eventually, main_event_types
 from tests.support.stand_ins import LONG

@@ -34,7 +34,7 @@ def page_file(name: str) -> PageFile:
     """Return the file with this path below the folder `static`. Raises `FileNotFoundError`."""
     path = PurePosixPath(name)
     media_type = MEDIA_TYPES.get(path.suffix)
-    if media_type is None or ".." in path.parts or path.is_absolute():
+    if media_type is None or ".." in path.parts or path.is_absolute() or "\0" in name:
         raise FileNotFoundError(name)
     content = files("webapi.page").joinpath("static", *path.parts).read_bytes()
     etag = hashlib.sha256(content).hexdigest()[:16]

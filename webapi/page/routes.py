@@ -40,11 +40,14 @@ def _send(name: str) -> Response:
         file = page_file(name)
     except OSError:  # there is no such file, or it is a folder
         raise NotFound from None
-    zipped = "gzip" in request.accept_encodings
-    response = Response(file.gzipped if zipped else file.content, content_type=f"{file.media_type}; charset=utf-8")
+    zipped = bool(request.accept_encodings["gzip"])
+    response = Response(
+        file.gzipped if zipped else file.content, content_type=f"{file.media_type}; charset=utf-8"
+    )
     if zipped:
         response.content_encoding = "gzip"
     response.vary.add("Accept-Encoding")
     response.headers["Cache-Control"] = "no-cache"  # browsers keep the file, and ask whether it has changed
     response.set_etag(file.etag + ("-gzip" if zipped else ""))
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response

@@ -2,8 +2,10 @@
 
 __all__ = ["STORY"]
 
-STORY = """The keeper climbed the stairs each evening before the sun had touched the water, and each evening he \
-counted the steps aloud, as if the number could change while he slept. It never did. What changed was the sea.
+STORY = """\
+The keeper climbed the stairs each evening before the sun had touched the water, and each evening he \
+counted the steps aloud, as if the number could change while he slept. It never did. What changed was the \
+sea.
 
 He kept a list of the things that he had seen from the gallery:
 
@@ -20,8 +22,9 @@ The lamp had a timetable of its own:
 05:10  dark
 ```
 
-On the last night of the year the keeper counted `two hundred and one`. He stood still, went down again, and \
-counted once more. Two hundred. Then he sat down on the lowest step and waited for the morning, because whoever \
-had made the other step would have to come past him. Nobody came. In the morning there was salt on the floor of \
-the gallery, and the lamp was warm, and the book in which he wrote the weather had a line that he did not know: \
-calm, clear, a light to the west. He wrote the date below it and climbed the stairs."""
+On the last night of the year the keeper counted `two hundred and one`. He stood still, went down again, \
+and counted once more. Two hundred. Then he sat down on the lowest step and waited for the morning, \
+because whoever had made the other step would have to come past him. Nobody came. In the morning there \
+was salt on the floor of the gallery, and the lamp was warm, and the book in which he wrote the weather \
+had a line that he did not know: calm, clear, a light to the west. He wrote the date below it and climbed \
+the stairs."""

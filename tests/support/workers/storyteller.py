@@ -1,6 +1,6 @@
-"""A chat worker that tells one story in Markdown, word by word: `celery -A tests.support.workers.storyteller worker`.
+"""A chat worker that tells one story in Markdown, word by word.
 
-`max_tokens` says how much of it. The story is the same for every chat, so a worker can continue that of another.
+`max_tokens` says how much of it. All chats get the same story, so a worker can continue that of another.
 """
 
 import re
@@ -13,7 +13,7 @@ from worker.app import app
 __all__ = ["app"]
 
 #: The time between two words, in seconds.
-STEP_S = 0.03
+STEP_S = 0.02
 
 
 class Storyteller(FakeEngine):

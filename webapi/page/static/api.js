@@ -14,8 +14,8 @@ export function authorization() {
   return key() ? { Authorization: `Bearer ${key()}` } : {};
 }
 
-// Return the answer's JSON, or null if it has no body. Throws `Problem`.
-export async function call(path, { method = "GET", body, headers = {}, signal } = {}) {
+// Return the answer's JSON, or its text if that is asked for, or null if it has no body. Throws `Problem`.
+export async function call(path, { method = "GET", body, headers = {}, signal, as = "json" } = {}) {
   const used = key();
   const response = await send(path, {
     method,
@@ -25,11 +25,11 @@ export async function call(path, { method = "GET", body, headers = {}, signal } 
   });
   if (response.status === 401) {
     if (used === key()) await askForKey(Boolean(used));
-    return call(path, { method, body, headers, signal });
+    return call(path, { method, body, headers, signal, as });
   }
   if (response.ok) {
     report("ok");
-    return response.status === 204 ? null : response.json();
+    return response.status === 204 ? null : response[as]();
   }
   throw await problemOf(response, method);
 }
@@ -50,11 +50,26 @@ async function send(path, options) {
   }
 }
 
-// The URL of a job's events or result that the browser itself loads. It cannot send a key, so it gets a token.
-export async function tokenUrl(id, part) {
-  if (!key()) return `v1/jobs/${id}/${part}`;
-  const { token } = await call(`v1/jobs/${id}/token`, { method: "POST" });
-  return `v1/jobs/${id}/${part}?token=${encodeURIComponent(token)}`;
+// Let the browser itself load the job's events and result. It cannot send a key, so it gets a token as a cookie of
+// this job's path. Return the time in milliseconds until the token expires.
+export async function open(id) {
+  if (!key()) return Infinity;
+  const { expires_at: end } = await call(`v1/jobs/${id}/token`, { method: "POST" });
+  return Date.parse(end) - Date.now();
+}
+
+// The same, until the returned function is called.
+export async function keepOpen(id) {
+  let timer = 0, stopped = false;
+  const renew = async () => {
+    const lasts = await open(id);
+    if (!stopped && lasts < Infinity) timer = setTimeout(() => renew().catch(() => {}), Math.max(lasts / 2, 1000));
+  };
+  await renew();
+  return () => {
+    stopped = true;
+    clearTimeout(timer);
+  };
 }
 
 export function idempotencyKey() {

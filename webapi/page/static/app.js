@@ -4,10 +4,12 @@ import { ChatView } from "./chat/view.js";
 import { showNow } from "./floor/now.js";
 import { FloorState } from "./floor/state.js";
 import { FloorView } from "./floor/view.js";
+import { JobsView } from "./jobs/view.js";
 import { Tabs } from "./tabs.js";
 import { startTheme } from "./theme.js";
+import { VideoView } from "./video/view.js";
 
-const VIEWS = { chat: ChatView, floor: FloorView };
+const VIEWS = { chat: ChatView, video: VideoView, jobs: JobsView, floor: FloorView };
 const views = {};
 
 startTheme(document.getElementById("theme"));
@@ -17,6 +19,6 @@ new Tabs((name, rest, before) => {
   if (before && before !== name) views[before]?.hide();
   const View = VIEWS[name];
   if (!View) return;
-  views[name] ??= new View(document.getElementById(name), floor);
+  views[name] ??= new View(document.getElementById(`view-${name}`), floor);
   views[name].show(rest);
 });

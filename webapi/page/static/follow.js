@@ -1,6 +1,6 @@
 // Follow a job's events without a gap: the browser reconnects, and a new token replaces one that has expired.
 
-import { call, tokenUrl } from "./api.js";
+import { call, open as openJob } from "./api.js";
 
 const TYPES = ["queued", "started", "token", "reasoning", "tool_call", "batch", "progress", "requeued"];
 export const ENDS = ["succeeded", "failed", "canceled"];
@@ -36,9 +36,9 @@ export function follow(id, onEvent, after = 0) {
   async function open() {
     try {
       await call(`v1/jobs/${id}`);  // it says why, where an EventSource only fails
-      const url = await tokenUrl(id, "events");
+      await openJob(id);
       if (stopped) return;
-      source = new EventSource(`${url}${url.includes("?") ? "&" : "?"}starting_after=${last}`);
+      source = new EventSource(`v1/jobs/${id}/events?starting_after=${last}`);
       for (const type of [...TYPES, ...ENDS]) source.addEventListener(type, take);
       source.onerror = () => { if (source.readyState === EventSource.CLOSED && !stopped) again(); };
     } catch (problem) {

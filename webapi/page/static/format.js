@@ -4,8 +4,8 @@ const COUNT = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 export const count = (number) => COUNT.format(number);
 
-export function plural(number, word) {
-  return `${count(number)} ${word}${number === 1 ? "" : "s"}`;
+export function plural(number, word, many = `${word}s`) {
+  return `${count(number)} ${number === 1 ? word : many}`;
 }
 
 // 61 or 8.4: a rate of less than ten has a decimal.

@@ -22,7 +22,7 @@ export class Tabs {
       const isChosen = tab === chosen;
       tab.setAttribute("aria-selected", String(isChosen));
       tab.tabIndex = isChosen ? 0 : -1;
-      document.getElementById(nameOf(tab)).hidden = !isChosen;
+      document.getElementById(tab.getAttribute("aria-controls")).hidden = !isChosen;
     }
     document.body.dataset.view = nameOf(chosen);
     this.onOpen(nameOf(chosen), rest ?? "", this.#open);
@@ -40,4 +40,5 @@ export class Tabs {
   }
 }
 
-const nameOf = (tab) => tab.getAttribute("aria-controls");
+// The views have other ids than their names in the address, or the browser would move the focus to them.
+const nameOf = (tab) => tab.id.replace("tab-", "");

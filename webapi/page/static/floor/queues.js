@@ -23,7 +23,7 @@ export class Queues {
     this.#rows = wanted;
     for (const queue of queues) {
       const cells = wanted.get(queue.name);
-      const wait = queue.estimated_wait_s === null ? "not known yet" : seconds(queue.estimated_wait_s);
+      const wait = queue.estimated_wait_s === null ? "not known yet" : queue.estimated_wait_s ? seconds(queue.estimated_wait_s) : "none";
       const texts = [`${queue.name}${queue.paused ? " (paused)" : ""}`, `${count(queue.waiting)} of ${count(queue.max_waiting)}`, count(queue.running), count(queue.slots), wait];
       for (const [n, text] of texts.entries()) say(cells[n], text);
       const buttons = actions(queue);
