@@ -66,7 +66,7 @@ def open_page(browser: Any, url: str, key: str | None = None, **options: Any) ->
     hosts: set[str] = set()
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    page.on("request", lambda request: hosts.add(urlsplit(request.url.removeprefix("blob:")).netloc))
     page.goto("/")
     try:
         yield page
