@@ -30,9 +30,7 @@ def main() -> None:
     """Start a stack, and write all pictures."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as home, sync_playwright() as driver:
-        settings = Settings(
-            home=Path(home), lease_ttl_s=2, drain_s=0.5, slots=4, chat_model="SmolLM2-135M-Instruct"
-        )
+        settings = Settings(home=Path(home), lease_ttl_s=2, drain_s=0.5, slots=4, chat_model="storyteller")
         (settings.home_dir / "models").symlink_to(asset("selfie_segmentation.tflite").parent)
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         with Cluster(settings, "tests.support.workers.storyteller") as cluster:

@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.faults.cluster import Cluster, ManagedProcess
+from tests.support.cluster import Cluster, ManagedProcess
 from tests.support.responses import check_events
 from tests.support.stack import eventually
 from tests.support.stand_ins import STORY

@@ -32,7 +32,7 @@ export class Queues {
   }
 
   #row() {
-    const cells = Array.from({ length: 6 }, (_, n) => el("td", { class: n ? "number" : "" }));
+    const cells = Array.from({ length: 6 }, (_, n) => el("td", { class: n > 0 && n < 5 ? "number" : "" }));
     this.#body.append(el("tr", {}, cells));
     return cells;
   }

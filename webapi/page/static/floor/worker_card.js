@@ -19,7 +19,7 @@ export class WorkerCard {
 
   constructor() {
     this.node = el("article", { class: "worker" },
-      el("div", {}, this.#device, this.#what), el("div", {}, this.#name, this.actions), this.#slots, this.#meter.node,
+      el("div", {}, this.#device, this.#what), el("div", { class: "who" }, this.#name, this.actions), this.#slots, this.#meter.node,
       el("div", {}, this.#used, this.#memory), this.#line.node, this.#jobs);
   }
 
@@ -43,7 +43,7 @@ export class WorkerCard {
     say(this.#what, `lost ${Math.round((Date.now() - at) / 1000)} s ago${jobs ? ` · ${count(moved)} of ${plural(jobs, "job")} moved` : ""}`);
     say(this.#name, `${worker.model}  ${workerName(worker.name)}`);
     this.#showSlots({ slots: worker.slots, running: 0 });
-    say(this.#used, jobs ? "its jobs go back to the front of their queue" : "it ran none of your jobs");
+    say(this.#used, jobs ? (moved === jobs ? "its jobs go on elsewhere" : "its jobs go back to the front of their queue") : "it ran none of your jobs");
     say(this.#memory, "");
     for (const { node } of [this.#meter, this.#line]) node.toggleAttribute("hidden", true);
     this.#jobs.replaceChildren();
