@@ -14,8 +14,8 @@ __all__ = ["MAX_KEYS", "check_structure"]
 
 #: Most strings, other values, brackets and colons together. A message of a chat has eight of them.
 MAX_TOKENS = 2**16
-#: Most keys of one object.
-MAX_KEYS = 64
+#: Most keys of one object. A `logit_bias` may have this many.
+MAX_KEYS = 1024
 #: Most objects and lists inside each other.
 MAX_DEPTH = 32
 #: Most characters of a number.

@@ -11,6 +11,7 @@ from werkzeug.exceptions import BadRequest
 from webapi.http import json_structure
 from webapi.http.json_structure import MAX_DEPTH, MAX_DIGITS, MAX_KEYS, MAX_TOKENS, check_structure
 from worker.jobs.errors import InvalidInput
+from worker.jobs.specs import ChatJob, validate
 
 TEXTS = st.text('"\\{}[]:, \nné', max_size=6)
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -75,3 +76,10 @@ def test_structure_limits_texts_that_are_not_json(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "]", '"', '"\\', '"\\"', "\\", " ,\n", "[" + " " * 100])
 def test_structure_leaves_broken_texts_to_the_parser(text: str) -> None:
     check_structure(text)
+
+
+def test_structure_takes_the_largest_logit_bias() -> None:
+    bias = {str(token): -100 for token in range(1024)}
+    body = {"messages": [{"role": "user", "content": "a"}], "logit_bias": bias}
+    check_structure(json.dumps(body))
+    assert validate(ChatJob, body).logit_bias == bias

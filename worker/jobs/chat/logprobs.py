@@ -8,7 +8,8 @@ __all__ = ["TokenLogprob", "TopLogprob"]
 class TopLogprob(TypedDict):
     """A token that could have been chosen.
 
-    `bytes` is the token's text in UTF-8. `logprob` is the natural logarithm of the probability that the model
+    `bytes` are those of the token in UTF-8. A token may be a part of a character, and `token` then contains
+    the replacement character U+FFFD. `logprob` is the natural logarithm of the probability that the model
     gave it, before temperature, bias and penalties.
     """
 

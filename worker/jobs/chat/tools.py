@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    FailFast,
     Field,
     JsonValue,
     StringConstraints,
@@ -124,7 +125,7 @@ class ToolCall(Nullable):
 class ToolOptions(Nullable):
     """The tools that a chat offers to the model, and how the model may call them."""
 
-    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] = Field([], repr=False)
+    tools: Annotated[list[Tool], FailFast(), Field(max_length=MAX_TOOLS)] = Field([], repr=False)
     """The functions that the model may call. The client runs them."""
     tool_choice: ToolChoice = "auto"
     """With `auto` the model may call tools, with `required` it calls at least one, and with `none` it sees no
