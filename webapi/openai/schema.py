@@ -10,6 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from webapi.openai.deltas import AssistantMessage, ChunkDelta
 from worker.jobs.chat.logprobs import TokenLogprob
+from worker.jobs.chat.sampling import TO_CONTEXT_END
 
 __all__ = [
     "ChatCompletion",
@@ -48,8 +49,8 @@ class ChatCompletionRequest(_Request):
     Without `max_completion_tokens` (or `max_tokens`, its older name), an answer may fill the model's context.
     """
 
-    max_completion_tokens: int | None = Field(None, ge=1)
-    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1, le=TO_CONTEXT_END)
+    max_tokens: int | None = Field(None, ge=1, le=TO_CONTEXT_END)
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
 

@@ -15,6 +15,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "use_beam_search": (False,),
     "prompt_logprobs": (0,),
+    "logprob_token_ids": ([],),
     "return_tokens_as_token_ids": (False,),
     "echo": (False,),
     # The choice of tokens.
@@ -23,11 +24,17 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "length_penalty": (1,),
     "logits_processors": ([],),
     "vllm_xargs": ({},),
+    "custom_logit_processor": (),
+    "watermarking": (False,),
     # The end of an answer, and its text.
     "skip_special_tokens": (True,),
     "thinking_token_budget": (),
+    "repetition_detection": (),
+    "stop_regex": ([],),
+    "no_stop_trim": (False,),
     # The prompt.
     "add_special_tokens": (False,),
+    "truncation_side": ("left",),
     "chat_template": (),
     "documents": ([],),
     # The form of an answer.

@@ -17,6 +17,7 @@ from tests.support.web.webstack import (
     tiny_template,
     upload,
 )
+from webapi.http.json_structure import MAX_KEYS
 from webapi.keys.keys import Keys
 from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.events import Succeeded
@@ -259,8 +260,8 @@ def test_submit_refuses_broken_chunked_bodies(web: Web, path: str, kind: str) ->
 @pytest.mark.parametrize(
     ("status", "field", "content"),
     [
-        (422, "body", json.dumps(HELLO | dict.fromkeys(map(str, range(64)), 0))),
-        (422, "body", json.dumps({"messages": [USER | dict.fromkeys(map(str, range(64)), 0)]})),
+        (422, "body", json.dumps(HELLO | dict.fromkeys(map(str, range(MAX_KEYS)), 0))),
+        (422, "body", json.dumps({"messages": [USER | dict.fromkeys(map(str, range(MAX_KEYS)), 0)]})),
         (422, "body", f'{{"messages": [{"{},"*2**17}1]}}'),
         (422, "body", f'{{"messages": [], "stop": [{"[],"*2**17}1]}}'),
         (422, "body", f'{{"seed": {"9" * 200}}}'),

@@ -118,13 +118,16 @@ def test_model_without_structured_outputs_is_not_asked_for_required_calls(web: W
     assert chat(web, "tool_choice").status_code == 202
 
 
+IMPOSSIBLE = {"properties": {"a": False}, "required": ["a"]}
+
+
 @pytest.mark.parametrize(
     ("field", "given"),
     [
         ("ignore_eos", {"ignore_eos": True}),
         ("min_tokens", {"min_tokens": 2}),
         ("bad_words", {"bad_words": ["a"]}),
-        ("tools", {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": 5}}}]}),
+        ("tools", {"tools": [{"type": "function", "function": {"name": "a", "parameters": IMPOSSIBLE}}]}),
     ],
 )
 def test_required_call_that_no_grammar_allows_is_refused(web: Web, field: str, given: dict[str, Any]) -> None:

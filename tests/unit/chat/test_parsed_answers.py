@@ -168,6 +168,22 @@ def test_call_that_max_tokens_ends_keeps_its_arguments(ledger: Ledger) -> None:
     assert result["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize(
+    ("stop", "reason"),
+    [("é", "stop"), ("}}", "stop"), ('"g"', "tool_calls"), ("]", "stop"), ("}]", "tool_calls")],
+)
+@pytest.mark.parametrize("cut", [10**6, 22])
+def test_call_that_a_stop_string_ends_is_no_reason_to_call(
+    ledger: Ledger, stop: str, reason: str, cut: int
+) -> None:
+    submit(ledger, "a", tools=TOOLS, tool_choice="required", stop=[stop])
+    if cut < len(FORCED_TEXT):
+        attempt(ledger, "a", FORCED_TEXT, cut)
+    result = attempt(ledger, "a", FORCED_TEXT).result or {}
+    assert result["tool_calls"][0]["function"]["name"] == "f"
+    assert result["finish_reason"] == reason
+
+
 @needs_templates
 def test_choices_have_their_own_calls(ledger: Ledger) -> None:
     submit(ledger, "a", tools=TOOLS, n=2)

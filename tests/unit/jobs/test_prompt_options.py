@@ -265,7 +265,7 @@ def test_template_that_compares_a_marked_text_gives_no_way_to_a_control_token() 
 
 
 @pytest.mark.parametrize(
-    "name", ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "range"]
+    "name", ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "self", "range"]
 )
 def test_variables_cannot_replace_those_of_the_renderer(name: str) -> None:
     with pytest.raises(InvalidInput) as caught:

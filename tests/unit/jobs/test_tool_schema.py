@@ -82,6 +82,27 @@ def test_unnamed_arguments_need_a_schema_that_allows_them(more: dict[str, Any], 
     assert accepts(job, call("weather", city="Tokyo", hours=9)) == open_
 
 
+@pytest.mark.parametrize(
+    "more", [{"$id": "https://example.org/plant"}, {"$schema": "http://json-schema.org/draft-07/schema#"}, {}]
+)
+@pytest.mark.parametrize("reference", ["#/$defs/leaf", "#leaf"])
+def test_references_of_a_schema_lead_into_it(more: dict[str, Any], reference: str) -> None:
+    leaf = {"$anchor": "leaf", "type": "integer"}
+    schema = {**more, "properties": {"leaf": {"$ref": reference}}, "$defs": {"leaf": leaf}}
+    tool = {"type": "function", "function": {"name": "plant", "parameters": schema}}
+    forced = forced_calls(chat("required", tools=[tool]))
+    assert forced is not None
+    check_grammar(forced)
+
+
+@pytest.mark.parametrize("kind", ["string", "array", ["object", "null"], None, 5])
+def test_parameters_that_are_no_object_are_refused(kind: Any) -> None:
+    tool = {"type": "function", "function": {"name": "plant", "parameters": {"type": kind}}}
+    with pytest.raises(InvalidInput, match="must be object") as caught:
+        chat("auto", tools=[tool])
+    assert caught.value.field == "tools.0.function.parameters"
+
+
 def test_tools_that_are_too_large_together_are_refused() -> None:
     text = "x" * 40_000
     large = {"type": "object", "description": text}

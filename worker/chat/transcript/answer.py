@@ -5,11 +5,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import from_json
+
 from worker.chat.parsing.pieces import Piece, ReasoningPiece, TextPiece, ToolCallPiece, join
 from worker.jobs.chat.logprobs import TokenLogprob
 from worker.jobs.events import AnswerEvent, LoggedEvent, Reasoning, Token, ToolCall
 
 __all__ = ["Answer"]
+
+
+def _is_json(arguments: str) -> bool:
+    """Return whether the arguments of a call are complete. Some models write none."""
+    try:
+        from_json(arguments or "{}")
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(slots=True)
@@ -62,8 +73,13 @@ class Answer:
 
     @property
     def has_calls(self) -> bool:
-        """True if there is a call of a tool."""
-        return bool(self._calls) or any(isinstance(part.piece, ToolCallPiece) for part in self._parts)
+        """True if there are calls of tools. The last one may lack its end, where a stop string was found."""
+        pieces = [part.piece for part in self._parts if isinstance(part.piece, ToolCallPiece)]
+        if not (pieces or self._calls):
+            return False
+        last = pieces[-1].number if pieces else max(self._calls)
+        logged = self._calls[last]["function"]["arguments"] if last in self._calls else ""
+        return _is_json(logged + "".join(piece.arguments for piece in pieces if piece.number == last))
 
     @property
     def new_tokens(self) -> int:

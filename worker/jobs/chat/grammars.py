@@ -18,7 +18,7 @@ __all__ = ["TOO_COMPLEX", "check_grammar", "grammar_limits", "grammar_text", "sc
 #: model may write only blanks.
 JSON_OPTIONS = {"whitespace_pattern": r"( |\n {0,16})?"}
 #: Why an answer fails when its grammar needs more than the limits allow.
-TOO_COMPLEX = "the grammar is too complex to continue this answer"
+TOO_COMPLEX = "the grammar is too complex to continue this answer, or allows no text"
 #: Characters of llguidance's message that a client gets. A message can contain a whole grammar.
 MESSAGE_CHARS = 300
 

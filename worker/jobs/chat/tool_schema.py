@@ -72,12 +72,13 @@ def _arguments(tool: Tool, number: int) -> Any:
 
 
 def _moved(schema: Any, root: str) -> Any:
+    """Return the schema with its references moved, apart from those to anchors and those below an `$id`."""
     if isinstance(schema, list):
         return [_moved(each, root) for each in schema]
-    if not isinstance(schema, dict):
+    if not isinstance(schema, dict) or isinstance(schema.get("$id"), str):
         return schema
     moved = {name: _moved(value, root) for name, value in schema.items()}
     reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#"):
+    if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
         moved["$ref"] = root + reference[1:]
     return moved

@@ -52,6 +52,13 @@ class FunctionDefinition(Nullable):
     strict: bool = False
     """With true, the arguments of a call always match `parameters`."""
 
+    @field_validator("parameters")
+    @classmethod
+    def _of_an_object(cls, parameters: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        if parameters and parameters.get("type", "object") != "object":
+            raise PydanticCustomError("parameters", "the type of this schema must be object")
+        return parameters
+
 
 class Tool(Nullable):
     """A tool that the model may call."""

@@ -85,7 +85,7 @@ class ChatTemplate:
 
     def _check(self, variables: Mapping[str, Any]) -> None:
         """Raise `InvalidInput` if one of the variables would replace a variable that is set here."""
-        own = {"messages", "tools", "documents", "add_generation_prompt"}
+        own = {"self", "messages", "tools", "documents", "add_generation_prompt"}
         for name in variables:
             if name in own or name in self.special_tokens or name in self._template.environment.globals:
                 raise InvalidInput("chat_template_kwargs", f"{name} cannot be set here")
