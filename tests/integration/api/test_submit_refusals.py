@@ -69,6 +69,7 @@ SETTINGS = {"max_waiting": 2, "max_timeout_s": 60, "max_queue_limit_s": 600}
         ("logit_bias.5", HELLO | {"logit_bias": {"5": 101}}),
         ("stop_token_ids.0", HELLO | {"stop_token_ids": [-1]}),
         ("bad_words.0", HELLO | {"bad_words": [""]}),
+        ("bad_words.0", HELLO | {"bad_words": ["\n"]}),
         ("top_k", HELLO | {"top_k": 5}),
         ("frequency_penalty", HELLO | {"frequency_penalty": 0.5}),
         ("top_logprobs", HELLO | {"top_logprobs": 3}),

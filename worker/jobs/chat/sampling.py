@@ -22,6 +22,8 @@ __all__ = ["COMMON_PARAMETERS", "STRUCTURE_PARAMETERS", "TO_CONTEXT_END", "Sampl
 TO_CONTEXT_END = 2**31 - 1
 
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+#: Space at the start of a bad word does not count, so that a text of spaces would forbid nothing.
+BadWord = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"\S")]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 #: JSON has only texts as the names of an object's members.
 TokenIdText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
@@ -101,7 +103,7 @@ class SamplingParams(Nullable):
     is positive, and multiplied by it if it is negative."""
     logit_bias: Annotated[dict[TokenIdText, Bias], Field(max_length=1024)] = Field({})
     """These numbers are added to the logits of these tokens. The names are token ids."""
-    bad_words: Annotated[list[ShortText], Field(max_length=64)] = Field([])
+    bad_words: Annotated[list[BadWord], Field(max_length=64)] = Field([])
     """The answer contains none of these texts, neither at the start of a word nor behind a space. A text that
     is written with other tokens than its usual ones is not recognised."""
 
