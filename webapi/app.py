@@ -10,7 +10,7 @@ from webapi.description.route import require_descriptions
 from webapi.http import open_files, problems, security_headers, trusted_proxies
 from webapi.kinds import served
 from webapi.native import events, jobs, operations, ops
-from webapi.openai import errors, videos
+from webapi.openai import errors, streams, videos
 from webapi.openai import routes as openai
 from webapi.openapi import routes as openapi
 from webapi.page import routes as page
@@ -61,7 +61,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["stoker"] = backend = Backend.from_settings(settings)
     Recovery(backend.dispatcher, backend.media).start()
     ApiWarmUp(backend).start()
-    for module in (jobs, events, stream_tokens, ops, operations, openai, videos, responses, openapi, page):
+    for module in (
+        jobs, events, stream_tokens, ops, operations, openai, streams, videos, responses, openapi, page
+    ):  # fmt: skip
         app.register_blueprint(module.routes)
     require_descriptions(app)
     trusted_proxies.register(app, settings)

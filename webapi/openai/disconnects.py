@@ -14,7 +14,7 @@ from webapi.submission.submit import cancel
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import LoggedEvent
 
-__all__ = ["cancel_on_disconnect", "is_disconnected"]
+__all__ = ["cancel_on_disconnect", "is_disconnected", "while_connected"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +58,22 @@ def cancel_on_disconnect(
     """
     ended = False
     try:
-        for event in follow(backend, job_id, 0, min(idle_s, POLL_S)):
-            if is_disconnected(environ):
-                return
+        for event in while_connected(backend, job_id, environ, idle_s):
             ended = event is not None and event.terminal
             yield event
     finally:
         if not ended:
             _cancel(backend, job_id)
+
+
+def while_connected(
+    backend: Backend, job_id: str, environ: Mapping[str, Any], idle_s: float = POLL_S
+) -> Generator[LoggedEvent | None, None, None]:
+    """Yield what `cancel_on_disconnect` yields, and cancel nothing."""
+    for event in follow(backend, job_id, 0, min(idle_s, POLL_S)):
+        if is_disconnected(environ):
+            return
+        yield event
 
 
 def _cancel(backend: Backend, job_id: str) -> None:

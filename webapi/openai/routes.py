@@ -16,9 +16,10 @@ from webapi.kinds.chat import prompt_tokens
 from webapi.openai.comments import end_comments, with_comments
 from webapi.openai.completion import CompletionBuilder
 from webapi.openai.completion_body import ChatCompletionBody
-from webapi.openai.disconnects import cancel_on_disconnect
+from webapi.openai.conversations import CONVERSATION, begin, builder_of, without_silence
+from webapi.openai.disconnects import cancel_on_disconnect, while_connected
 from webapi.openai.schema import ChatCompletion, Model, ModelList
-from webapi.openai.translate import failure, parse_request
+from webapi.openai.translate import ParsedRequest, failure, parse_request
 from webapi.services.backend import Backend, current_backend
 from webapi.submission.model_choice import choose_model
 from webapi.submission.submit import submit
@@ -54,27 +55,41 @@ SUBMIT_ERRORS = (400, 404, 408, 413, 415, 429)
     },
     (*SUBMIT_ERRORS, 409, 504),
     Body(ChatCompletionBody),
+    parameters=CONVERSATION,
     submits=ChatJob.kind,
 )
 def complete() -> ResponseReturnValue:
     """Answer a conversation, in one response or as a stream of chunks."""
     backend, parsed = current_backend(), parse_request(json_body())
     backend.streams.count(access.owner())
-    job_id = submit_named(backend, new_job_id(), parsed.job)
-    model = parsed.job.model or backend.ledger.get(job_id).model
-    tokens = None
-    if parsed.request.continuous_usage:
-        tokens = prompt_tokens(backend, choose_model(backend, parsed.job), parsed.job)
-    builder = CompletionBuilder(job_id, model, backend.store.clock.now(), parsed, tokens)
+    job, key = begin(backend, parsed)
+    job_id = submit_named(backend, new_job_id(), job, key)
     silence_s = backend.settings.stream_silence_s
-    events = cancel_on_disconnect(backend, job_id, request.environ, silence_s)
+    items: Iterable[LoggedEvent | str]
+    if key is None:
+        builder = _builder(backend, job_id, parsed)
+        events = cancel_on_disconnect(backend, job_id, request.environ, silence_s)
+        items = with_comments(events, silence_s)
+    else:
+        builder = builder_of(backend.ledger.get(job_id), parsed)
+        events = while_connected(backend, job_id, request.environ)
+        items = without_silence(events)
     if parsed.request.stream:
-        response = _stream(builder, with_comments(events, silence_s))
+        response = _stream(builder, items)
         response.call_on_close(events.close)
     else:
         response = _whole(builder, events)
     response.headers[JOB_HEADER] = job_id
     return response
+
+
+def _builder(backend: Backend, job_id: str, parsed: ParsedRequest) -> CompletionBuilder:
+    """Return the builder of an answer without reading the job's record, if possible."""
+    model = parsed.job.model or backend.ledger.get(job_id).model
+    tokens = None
+    if parsed.request.continuous_usage:
+        tokens = prompt_tokens(backend, choose_model(backend, parsed.job), parsed.job)
+    return CompletionBuilder(job_id, model, backend.store.clock.now(), parsed, tokens)
 
 
 def _whole(builder: CompletionBuilder, events: Iterable[LoggedEvent | None]) -> Response:

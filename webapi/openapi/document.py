@@ -141,8 +141,9 @@ def _id(name: str) -> Parameter:
 
 
 def _query(model: type[BaseModel] | None) -> Iterable[Parameter]:
-    for name, schema in (model.model_json_schema()["properties"] if model else {}).items():
-        yield parameter(name, "", "query", **without_null(schema))
+    document = model.model_json_schema() if model else {}
+    for name, schema in document.get("properties", {}).items():
+        yield parameter(name, "", "query", name in document.get("required", ()), **without_null(schema))
 
 
 def _media(schema: Reference | Schema, example: str) -> MediaType:

@@ -52,13 +52,16 @@ def request_completion(client: OpenAI, **request: Any) -> Any:
     return list(answer) if request.get("stream") else answer
 
 
-def new_job(web: Web, future: "Future[Any] | None" = None) -> str:
-    """Wait for a queued job and return its id. Raise the error of `future`, if that fails first."""
+def new_job(web: Web, future: "Future[Any] | None" = None, owner: str = "") -> str:
+    """Wait for a queued job of the owner and return its id.
+
+    Raise the error of `future`, if that fails first.
+    """
 
     def waiting() -> str | None:
         if future is not None and future.done():
             future.result()  # raises the client's error, which says more than a timeout
-        return next((record.id for record in web.ledger.page(state="queued")), None)
+        return next((record.id for record in web.ledger.page(state="queued", owner=owner)), None)
 
     return eventually(waiting, "a job", TIMEOUT_S)
 

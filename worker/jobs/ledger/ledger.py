@@ -186,6 +186,10 @@ class Ledger(LedgerReader):
         """Delete those of the jobs that have ended. The caller has removed their files."""
         self._eval_for_all("forget", job_ids)
 
+    def release_key(self, owner: str, key: str) -> None:
+        """Let the owner's next request with this idempotency key make another job."""
+        self._redis.delete(self._idempotency_redis_key(owner, key))
+
     def inputs_removed(self, *job_ids: str) -> None:
         """Note that the files which these ended jobs need no more are removed."""
         self._eval_for_all("inputs_removed", job_ids)

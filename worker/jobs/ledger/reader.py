@@ -35,6 +35,10 @@ class LedgerReader:
         """Return whether a request of the owner with this idempotency key has made a job."""
         return bool(self._redis.exists(self._idempotency_redis_key(owner, key)))
 
+    def job_for(self, owner: str, key: str) -> str | None:
+        """Return the id of the job that a request of the owner with this idempotency key has made."""
+        return cast(str | None, self._redis.hget(self._idempotency_redis_key(owner, key), "job"))
+
     def _idempotency_redis_key(self, owner: str, key: str) -> str:
         return self.store.key("once", owner, hashlib.sha256(key.encode(errors="replace")).hexdigest())
 

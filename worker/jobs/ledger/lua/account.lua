@@ -50,7 +50,7 @@ end
 local function erase()
   local owner, idempotency_key = unpack(redis.call('HMGET', RECORD, 'owner', 'once'))
   redis.call('DEL', RECORD, LOG)
-  if idempotency_key then redis.call('DEL', idempotency_key) end
+  if idempotency_key and redis.call('HGET', idempotency_key, 'job') == ID then redis.call('DEL', idempotency_key) end
   for _, each in ipairs(owner and { owner } or all_owners()) do
     redis.call('ZREM', P .. ':owner:' .. each .. ':jobs', ID)
     redis.call('ZREM', undelivered(each), ID)

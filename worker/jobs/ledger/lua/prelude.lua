@@ -13,7 +13,8 @@
 --   job:{<id>}:record              hash    the job; by every script about it; by `erase`, and by its expiry
 --   job:{<id>}:events              stream  entry <n>-0: event (JSON), resume; by `emit`; with the record
 --   job:{<id>}                     channel every event (JSON) when it is logged; by `emit`
---   once:<owner>:<sha256>          hash    job, fingerprint: an idempotency key; by `submit`; with the record
+--   once:<owner>:<sha256>          hash    job, fingerprint: an idempotency key, or the name of a conversation; by
+--                                          `submit`; with the record
 --   seq                            string  sequence number of the newest job; by `submit`; never
 --   jobs                           zset    job id -> sequence number; by `submit`; by `erase`
 --   owner:<owner>:jobs             zset    the same for one owner; by `submit`; by `erase`
