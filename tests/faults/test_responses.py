@@ -1,7 +1,10 @@
-"""A response in the background that outlives the API, Redis and its worker, with OpenAI's Python client."""
+"""Answers that outlive the API, Redis and their worker: a response, and a chat of a conversation."""
 
+import json
 import signal
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -71,6 +74,14 @@ def kill(process: ManagedProcess) -> None:
     eventually(lambda: len(process.exit_codes) > exits and process.pid != old, f"another {process.name}")
 
 
+def processes_of(cluster: Cluster, job_id: str) -> list[ManagedProcess]:
+    """Return the processes that the job needs: API, Redis and its worker."""
+    name = cluster.ledger.get(job_id).worker
+    pid = next(card.pid for card in cluster.cards() if card.name == name)
+    worker = next(worker for worker in cluster.workers.values() if worker.pid == pid)
+    return [cluster.web, cluster.redis_processes["redis"], worker]
+
+
 def test_background_response_streams_on_over_the_loss_of_every_process(cluster: Cluster) -> None:
     url = f"{cluster.settings.url}/v1"
     with OpenAI(base_url=url, api_key="none", max_retries=0, timeout=90) as client:
@@ -80,13 +91,7 @@ def test_background_response_streams_on_over_the_loss_of_every_process(cluster: 
         reader = Reader(client, made)
         reader.read(words=50)
         job_id = reader.events[0]["response"]["id"].removeprefix("resp_")
-        worker = next(
-            worker
-            for card in cluster.cards()
-            for worker in cluster.workers.values()
-            if worker.pid == card.pid and card.name == cluster.ledger.get(job_id).worker
-        )
-        for words, process in ((50, cluster.web), (200, cluster.redis_processes["redis"]), (400, worker)):
+        for words, process in zip((50, 200, 400), processes_of(cluster, job_id), strict=True):
             reader.read(words)
             assert not reader.ended
             kill(process)
@@ -98,3 +103,37 @@ def test_background_response_streams_on_over_the_loss_of_every_process(cluster: 
         assert cluster.ledger.get(job_id).attempt == 2
         undisturbed = [each.to_dict() for each in client.responses.retrieve(response["id"], stream=True)]
         assert undisturbed == reader.events
+
+
+def test_conversation_is_joined_at_its_byte_over_the_loss_of_every_process(cluster: Cluster) -> None:
+    body = {"messages": [{"role": "user", "content": "story"}], "max_tokens": 2040, "stream": True}
+    url, received = cluster.settings.url, bytearray()
+
+    def read(stream: httpx.Response, size: int) -> None:
+        """Read until so many bytes have come in all, or the stream ends or breaks."""
+        with suppress(httpx.HTTPError):
+            for part in stream.iter_raw():
+                received.extend(part)
+                if len(received) >= size:
+                    return
+
+    def join() -> bytes | None:
+        """Read the stream behind the received bytes, and return the whole if it has come to its end."""
+        with suppress(httpx.HTTPError):
+            address = f"{url}/v1/stream/story?from={len(received)}"
+            with httpx.stream("GET", address, timeout=90) as stream:
+                if stream.status_code == 200:
+                    read(stream, sys.maxsize)
+        return bytes(received) if received.endswith(b"data: [DONE]\n\n") else None
+
+    headers = {"X-Conversation-Id": "story"}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, headers=headers, timeout=90) as stream:
+        job_id = stream.headers["X-Stoker-Job"]
+        read(stream, 5000)
+    for process in processes_of(cluster, job_id):
+        kill(process)
+    text = eventually(join, "the end of the stream")
+    assert cluster.ledger.get(job_id).attempt == 2
+    assert httpx.get(f"{url}/v1/stream/story").content == text
+    chunks = [json.loads(line[6:]) for line in text.decode().split("\n\n") if line.startswith("data: {")]
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == TEXT

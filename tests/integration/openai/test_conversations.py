@@ -13,7 +13,7 @@ from tests.support.web.webstack import TIMEOUT_S, Web
 from webapi.keys.keys import Keys
 from worker.jobs.events import Failed, Token
 
-USAGE = {"stream_options": {"include_usage": True}}
+USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
 
 
 def begin(web: Web, name: str, owner: str = "", **body: Any) -> str:
