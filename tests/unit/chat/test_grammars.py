@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models
 
 from tests.support.chat.byte_tokenizer import END, TOKENIZER
 from tests.support.chat.requests import chat_request
+from worker.chat.grammar_tokenizer import grammar_tokenizer
 from worker.chat.transformers_engine.grammars import KEPT_GRAMMARS, AnswerGrammar, Grammars
 from worker.jobs.chat.grammars import check_grammar
 from worker.jobs.chat.structured_outputs import StructuredOutputs
 from worker.jobs.errors import InvalidStructure
+from worker.jobs.prompt.template import PromptTemplate
 
 #: The model has more scores than the tokenizer has tokens, as many models do.
 SCORES = TOKENIZER.get_vocab_size() + 7
@@ -20,7 +23,26 @@ PROMPT = [1, 2, 3]
 
 @pytest.fixture(scope="module")
 def grammars() -> Grammars:
-    return Grammars(TOKENIZER.to_str(), {END}, SCORES)
+    tokenizer = grammar_tokenizer(PromptTemplate(TOKENIZER.to_str(), ""), {END}, SCORES)
+    assert tokenizer is not None
+    return Grammars(tokenizer)
+
+
+def test_grammar_tokenizer_that_llguidance_takes_for_other_text_is_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """transformers 5.17 makes such a tokenizer from a GGUF file."""
+    mixed = Tokenizer.from_str(TOKENIZER.to_str())
+    mixed.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.ByteLevel()])
+    assert mixed.decode(mixed.encode("a\nb").ids) == "a\nb"
+    assert grammar_tokenizer(PromptTemplate(mixed.to_str(), ""), {END}) is None
+    assert "llguidance takes the tokens of" in caplog.text
+
+
+def test_grammar_tokenizer_that_llguidance_cannot_read_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    whole_words = Tokenizer(models.WordLevel({"the": 0, "a": 1}, unk_token="a"))
+    assert grammar_tokenizer(PromptTemplate(whole_words.to_str(), ""), {1}) is None
+    assert "llguidance cannot read the tokenizer" in caplog.text
 
 
 def start(grammars: Grammars, **outputs: Any) -> AnswerGrammar:

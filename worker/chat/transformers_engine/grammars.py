@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from worker.jobs.chat.grammars import check_grammar, grammar_limits, grammar_tex
 from worker.jobs.errors import InvalidStructure
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher
+    from llguidance import LLMatcher, LLTokenizer
 
 __all__ = ["AnswerGrammar", "Grammars"]
 
@@ -57,16 +57,10 @@ class AnswerGrammar:
 
 
 class Grammars:
-    """The grammars of a model's tokenizer, which compiles each grammar once.
+    """The grammars of a model's tokenizer, which compiles each grammar once."""
 
-    `vocabulary` is the number of the model's scores. Raises `ValueError` if llguidance cannot read the
-    tokenizer. To read it takes about a second.
-    """
-
-    def __init__(self, tokenizer_json: str, eos_tokens: Collection[int], vocabulary: int) -> None:
-        from llguidance import LLTokenizer
-
-        self._tokenizer = LLTokenizer(tokenizer_json, vocabulary, sorted(eos_tokens))
+    def __init__(self, tokenizer: "LLTokenizer") -> None:
+        self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
 

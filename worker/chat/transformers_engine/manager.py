@@ -21,6 +21,7 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 
 from worker.chat.checkpoint import ModelFiles
 from worker.chat.engine import Candidates
+from worker.chat.grammar_tokenizer import grammar_tokenizer
 from worker.chat.request_tracker import AdmittedRequest
 from worker.chat.transformers_engine.grammar_mask import GrammarMask
 from worker.chat.transformers_engine.grammars import Grammars
@@ -194,11 +195,8 @@ def _grammars(model: PreTrainedModel, files: ModelFiles) -> Grammars | None:
     if model.device.type != "cpu":
         return None
     vocabulary = model.config.get_text_config().vocab_size
-    try:
-        return Grammars(files.prompt_template.tokenizer_json, files.eos_tokens, vocabulary)
-    except ValueError as error:
-        log.warning("no structured answers, because the tokenizer is unknown to llguidance: %s", error)
-        return None
+    tokenizer = grammar_tokenizer(files.prompt_template, files.eos_tokens, vocabulary)
+    return Grammars(tokenizer) if tokenizer else None
 
 
 class _StepRouter(OutputRouter):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.chat.engine import ChatRequest, OnBroken, OnStep
+from worker.chat.grammar_tokenizer import grammar_tokenizer
 from worker.chat.request_tracker import AdmittedRequest, RequestTracker
 from worker.chat.vllm_engine.environment import prepare_environment
 from worker.chat.vllm_engine.reporter import StepReporter
@@ -96,7 +97,6 @@ class VllmEngine:
         prepare_environment(self.slots)
         from worker.chat.checkpoint import read_model
         from worker.chat.vllm_engine.args import engine_config
-        from worker.chat.vllm_engine.grammar_backend import can_read
         from worker.chat.vllm_engine.resuming_scheduler import install_scheduler, moves_tokens
         from worker.chat.vllm_engine.rules import install_rules
 
@@ -105,7 +105,7 @@ class VllmEngine:
         length = min(self.context_length, files.context_length)
         config = engine_config(self._args, files.folder, self._device, self.slots, length, self._gpus)
         self._has_rules, self._moves_tokens = install_rules(config), moves_tokens(config)
-        self._has_grammars = can_read(files.prompt_template.tokenizer_json)
+        self._has_grammars = grammar_tokenizer(files.prompt_template, files.eos_tokens) is not None
         install_scheduler(config)
         started: Future[None] = Future()
         self._loop = asyncio.new_event_loop()

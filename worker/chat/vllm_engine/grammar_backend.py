@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher
 from vllm.v1.structured_output.backend_guidance import (
     GuidanceBackend,
     GuidanceGrammar,
@@ -11,16 +11,7 @@ from vllm.v1.structured_output.backend_guidance import (
 
 from worker.jobs.chat.grammars import grammar_limits
 
-__all__ = ["LimitedGuidance", "can_read"]
-
-
-def can_read(tokenizer_json: str) -> bool:
-    """Return whether llguidance can read a tokenizer. It takes about a second."""
-    try:
-        LLTokenizer(tokenizer_json)
-    except ValueError:
-        return False
-    return True
+__all__ = ["LimitedGuidance"]
 
 
 class LimitedGuidance(GuidanceBackend):  # type: ignore[misc]  # vLLM is not installed where mypy runs
