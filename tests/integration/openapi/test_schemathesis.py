@@ -1,4 +1,4 @@
-"""Sends more than a thousand requests. No response may be a 5xx, or missing in the OpenAPI document."""
+"""Sends hundreds of requests, or thousands in `make faults`. No response may be a 5xx, or missing in the OpenAPI document."""
 
 import itertools
 import json
@@ -105,9 +105,15 @@ def respond(web: Web) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("examples", "requests"), [(4, 250), pytest.param(15, 750, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("phases", "examples", "requests"),
+    [
+        ("examples,fuzzing,stateful", 4, 150),
+        pytest.param("examples,coverage,fuzzing,stateful", 15, 1500, marks=pytest.mark.long),
+    ],
+)
 def test_schemathesis_finds_no_undocumented_response(
-    web: Web, tmp_path: Path, clip: bytes, examples: int, requests: int
+    web: Web, tmp_path: Path, clip: bytes, phases: str, examples: int, requests: int
 ) -> None:
     for kind in ("chat", "video"):
         web.ready_worker(kind)
@@ -135,7 +141,7 @@ def test_schemathesis_finds_no_undocumented_response(
     )
     program = Path(sys.executable).with_name("schemathesis")
     command = [str(program), "--config-file", str(config), "run", "--no-color"]
-    command += [f"{web.http.base_url}/openapi.json", "--seed", "1"]
+    command += [f"{web.http.base_url}/openapi.json", "--seed", "1", "--phases", phases]
     environment = os.environ | {
         "PYTHONPATH": str(HERE.parents[2]),  # where the hooks are
         "SCHEMATHESIS_KEY": key.text,
