@@ -13,9 +13,10 @@ PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/insta
     $(wildcard tests/clients/requirements/*.txt))
 NPM_CLIENTS := tests/clients/npm/node_modules
 
-# Processes of pytest. Tests wait for real servers much of the time, so three keep two cores busy.
+# Processes of pytest. Tests wait for real servers much of the time, so three keep two cores busy. Each model then
+# computes with one thread: more threads than cores wait for each other.
 WORKERS ?= 3
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) -p tests.support.scheduling
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -p tests.support.scheduling
 
 # `make lock UPGRADE=--upgrade` takes new versions, as far as constraints.txt allows them.
 UPGRADE ?=
