@@ -20,7 +20,8 @@ HEADERS = {
 }
 EXPOSED = ["Location", "Retry-After", "Preference-Applied", "X-Stoker-Job", "X-Request-Id", "Content-Range"]
 ALLOWED = [
-    "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "Range", "X-Request-Id",
+    "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "Range",
+    "X-Conversation-Id", "X-Request-Id",
 ]  # fmt: skip
 PREFLIGHT_S = 600
 

@@ -68,9 +68,9 @@ class TextFormat(Nullable):
     model_config = ConfigDict(serialize_by_alias=True)
 
     type: Literal["text", "json_object", "json_schema"] = "text"
-    name: str | None = None
+    name: Text | None = None
     """A name for the schema. It changes nothing."""
-    description: str | None = None
+    description: Text | None = None
     """A description of the schema. It changes nothing."""
     json_schema: Annotated[dict[str, JsonValue], bounded(MAX_SCHEMA)] | None = Field(None, alias="schema")
     """The JSON schema, if `type` is "json_schema"."""

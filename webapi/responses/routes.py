@@ -1,5 +1,8 @@
 """The routes of OpenAI's Responses API."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, Field
@@ -21,6 +24,7 @@ from webapi.services.backend import Backend, current_backend
 from webapi.services.follow import follow
 from webapi.submission.request_preferences import IDEMPOTENCY, read_idempotency_key, wait_for_end
 from webapi.submission.submit import cancel as cancel_job
+from worker.jobs.errors import InvalidInput
 from worker.jobs.ids import new_job_id
 from worker.jobs.records import Record
 from worker.jobs.specs import ChatJob
@@ -60,17 +64,27 @@ def create() -> ResponseReturnValue:
     """
     backend = current_backend()
     asked, fields = read_request(json_body())
-    previous = asked.previous_response_id
-    earlier = [] if previous is None else conversation_after(backend, previous)
-    job = make_job(asked, fields, earlier)
     waits = asked.stream or not asked.background
     if waits:
         backend.streams.count(access.owner())
-    job_id = submit_named(backend, new_job_id(), job, read_idempotency_key(job))
+    job_id, job = _submit(backend, asked, fields)
     record = backend.ledger.get(job_id)
     response = _deliver(backend, record, job, asked.stream) if waits else _document(backend, record, job)
     response.headers[JOB_HEADER] = job_id
     return response
+
+
+def _submit(backend: Backend, asked: ResponseRequest, fields: Mapping[str, Any]) -> tuple[str, ResponseJob]:
+    """Submit the job of the request. Return its id and the job."""
+    previous = asked.previous_response_id
+    earlier = [] if previous is None else conversation_after(backend, previous)
+    try:
+        job = make_job(asked, fields, earlier)
+        return submit_named(backend, new_job_id(), job, read_idempotency_key(job)), job
+    except InvalidInput as error:
+        if error.field.partition(".")[0] == "messages":
+            error.field = "input"  # the client has sent no messages
+        raise
 
 
 def _deliver(backend: Backend, record: Record, job: ResponseJob, streams: bool) -> Response:

@@ -305,6 +305,7 @@ def test_response_is_refused_by_name(web: Web, client: OpenAI) -> None:
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].type"),
         ({"top_logprobs": 1}, "logprobs"),  # the model's engine has none
+        ({"input": "x" * 100}, "input"),  # longer than the model's context
     ):
         with pytest.raises(openai.BadRequestError) as refused:
             create(client, **request)
