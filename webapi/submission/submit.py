@@ -37,11 +37,13 @@ def submit(
     key: IdempotencyKey | None = None,
     file_bytes: int = 0,
     retry_of: str = "",
+    background: bool = False,
 ) -> str:
     """Queue the caller's job, whose uploaded files have `file_bytes` bytes, and return its id.
 
     That is `job_id`, or the id of the earlier job if the caller's idempotency key has made one before.
-    `retry_of` is the id of the ended job that this one repeats, if it does.
+    `retry_of` is the id of the ended job that this one repeats, if it does. A `background` job comes after all
+    other jobs of its queue.
 
     Raises `InvalidInput`, `NotReady`, `ModelUnavailable` or `QueueFull` if the job was not queued, and
     `SubmitOutcomeUnknown`, a `NotReady`, if Redis was lost meanwhile and the job may have been queued.
@@ -57,7 +59,9 @@ def submit(
         admit(backend, card, spec, partial(_check_room, backend, card, known=key is not None))
     try:
         named = spec.model_copy(update={"model": card.name})
-        accepted = backend.dispatcher.submit(job_id, card.queue, named, owner, key, file_bytes, retry_of)
+        accepted = backend.dispatcher.submit(
+            job_id, card.queue, named, owner, key, file_bytes, retry_of, background
+        )
     except NotReplicated as error:
         raise SubmitOutcomeUnknown(f"The job was accepted, but a failover could lose it. {error}") from error
     except RedisError as error:

@@ -384,3 +384,50 @@ def test_drain_reaches_the_worker_with_its_next_heartbeat(ledger: Ledger) -> Non
     with pytest.raises(WorkerNotFound):
         registry.drain("w1")
     assert not registry.renew(card("w1")).drain
+
+
+def submit_background(ledger: Ledger, *job_ids: str) -> None:
+    spec = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
+    for job_id in job_ids:
+        ledger.submit(job_id, QUEUE, spec, job_id[0], background=True)
+
+
+def test_background_jobs_come_after_all_other_jobs(ledger: Ledger) -> None:
+    submit_background(ledger, "a1", "b1", "a2", "b2")
+    for job_id, priority in (("b3", 0), ("c1", 5), ("b4", 9)):
+        submit(ledger, job_id, priority=priority)
+    expected = ["b4", "c1", "b3", "a1", "a2", "b1", "b2"]  # a gets the turns that b had meanwhile
+    assert sorted(expected, key=lambda job_id: ledger.get(job_id).position or 0) == expected
+    assert positions(ledger, *expected) == [1, 2, 3, 4, 5, 6, 7]
+    broadcast(ledger)
+    assert [logged_positions(ledger, job_id) for job_id in ("b4", "c1", "a1")] == [[1], [2], [1]]
+    assert order(ledger) == expected
+
+
+@pytest.mark.parametrize(("slots", "used"), [(1, 1), (2, 1), (8, 7), (32, 28)])
+def test_background_jobs_leave_slots_free(ledger: Ledger, slots: int, used: int) -> None:
+    submit_background(ledger, *(f"a{number}" for number in range(40)))
+    Registry(ledger.store).renew(card("w1", slots=slots))
+    assert len(Queues(ledger.store).dispatch_jobs(QUEUE)) == used
+    free = slots - used
+    assert sum(len(submit(ledger, f"b{number}").dispatched) for number in range(slots)) == free
+
+
+def test_background_job_that_lost_its_worker_goes_ahead(ledger: Ledger) -> None:
+    Registry(ledger.store).renew(card("w1", slots=2))
+    submit_background(ledger, "a1", "a2")
+    assert ledger.claim("a1", "w1", "cpu")
+    submit(ledger, "a3")
+    ledger.requeue("a1", "w1", "drain")
+    assert positions(ledger, "a1", "a2") == [2, 3]  # a3 is dispatched
+
+
+def test_owner_of_background_jobs_saves_no_turns(ledger: Ledger) -> None:
+    submit_background(ledger, "a0")
+    for number in range(5):
+        submit(ledger, f"b{number}")
+    Registry(ledger.store).renew(card("w1", slots=5))
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == [f"b{number}" for number in range(5)]
+    for job_id in ("a1", "a2", "b5", "b6"):
+        submit(ledger, job_id)
+    assert positions(ledger, "a1", "a2", "b5", "b6", "a0") == [6, 7, 8, 9, 10]

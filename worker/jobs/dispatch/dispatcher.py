@@ -52,12 +52,15 @@ class Dispatcher:
         idempotency_key: IdempotencyKey | None = None,
         file_bytes: int = 0,
         retry_of: str = "",
+        background: bool = False,
     ) -> str:
         """Record a new job as `Ledger.submit` does, and return its id.
 
         That is `job_id`, or the id of the job that an earlier request with the same key made.
         """
-        submitted = self.ledger.submit(job_id, queue, spec, owner, idempotency_key, file_bytes, retry_of)
+        submitted = self.ledger.submit(
+            job_id, queue, spec, owner, idempotency_key, file_bytes, retry_of, background
+        )
         _send(queue, submitted.dispatched)
         return submitted.job_id
 

@@ -77,11 +77,13 @@ class Ledger(LedgerReader):
         idempotency_key: IdempotencyKey | None = None,
         file_bytes: int = 0,
         retry_of: str = "",
+        background: bool = False,
     ) -> Submitted:
         """Record a new job and log its first event, or find the job of an earlier request with the same key.
 
         `file_bytes` are the bytes of its uploaded files. The owner's oldest ended jobs make room for it.
-        `retry_of` is the id of the ended job that this one repeats, if it does.
+        `retry_of` is the id of the ended job that this one repeats, if it does. A `background` job comes after
+        all other jobs of the queue, whatever its priority.
 
         Raises `QueueFull`, `StorageFull`, or `IdempotencyConflict` if the key belongs to another request.
         """
@@ -89,7 +91,13 @@ class Ledger(LedgerReader):
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
         if idempotency_key:
             known = self._idempotency_redis_key(owner, idempotency_key.key), idempotency_key.fingerprint
-        job = spec.kind, queue, spec.model_dump_json(exclude_defaults=True), owner, spec.priority
+        job = (
+            spec.kind,
+            queue,
+            spec.model_dump_json(exclude_defaults=True),
+            owner,
+            -1 if background else spec.priority,
+        )
         rest = spec.webhook_host, file_bytes, SCHEMA, spec.length, retry_of
         args = *limits.caps, max_queue_s, timeout_s, *job, *known, *rest
         outcome, *ids = self._scripts.eval_replicated("submit", *self.store.common_args(job_id), *args)

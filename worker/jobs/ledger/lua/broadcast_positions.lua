@@ -2,16 +2,18 @@
 -- changed.
 --
 -- A job gets at most one position event a second. Beyond position 20 only a change by a twentieth is logged;
--- otherwise the logs would grow with the square of the queue's length. Dispatched jobs get no event.
+-- otherwise the logs would grow with the square of the queue's length. Dispatched and background jobs get no event.
 local queue, count, now = ARGV[6], tonumber(ARGV[7]), clock()
 local version, last_position_version = unpack(redis.call('HMGET', sched(queue), 'version', 'told'))
 if version == last_position_version then return end
 local flows, tag, left = {}, nil, 0
 local owners = redis.call('ZRANGE', start_tags(queue), 0, -1, 'WITHSCORES')
 for i = 1, #owners, 2 do
-  local start_tag, length = tonumber(owners[i + 1]), redis.call('ZCARD', flow(queue, owners[i]))
-  flows[#flows + 1] = { owner = owners[i], start_tag = start_tag, length = length }
-  tag, left = math.min(tag or start_tag, start_tag), left + length
+  local start_tag, length = tonumber(owners[i + 1]), foreground(queue, owners[i])
+  if length > 0 then
+    flows[#flows + 1] = { owner = owners[i], start_tag = start_tag, length = length }
+    tag, left = math.min(tag or start_tag, start_tag), left + length
+  end
 end
 table.sort(flows, function(a, b) return a.owner < b.owner end)
 local place, postponed = redis.call('ZCARD', dispatched(queue)), false

@@ -12,7 +12,12 @@
 --
 -- A dispatched job has a Celery message, and no worker has claimed it yet. Only as many jobs are dispatched as
 -- slots are free. So a job of another owner that arrives later does not wait behind a flood of messages.
+--
+-- Background jobs come last: they are dispatched only when no other job of any owner can be, and they leave some
+-- slots free, so that a job which arrives later finds one. A flow has them behind its other jobs.
 local PRIORITY_CLASS = 2 ^ 40 -- the rank of one priority is this far from the next; `seq` orders the jobs within
+local BACKGROUND = 10 * PRIORITY_CLASS -- the rank of background jobs, whose priority is -1, is at least this
+local RESERVED_PART = 8 -- background jobs leave one of so many slots free, and at least one of two or more
 
 local function dispatched(queue) return P .. ':queue:' .. queue .. ':called' end
 local function start_tags(queue) return P .. ':queue:' .. queue .. ':turns' end
@@ -21,6 +26,11 @@ local function flow(queue, owner) return P .. ':queue:' .. queue .. ':line:' .. 
 -- An owner's jobs in all queues: `active` are dispatched or running, `pending` are waiting.
 local function active(owner) return P .. ':owner:' .. owner .. ':active' end
 local function pending(owner) return P .. ':owner:' .. owner .. ':waiting' end
+
+-- Return the number of jobs in a flow that are no background jobs. They come first.
+local function foreground(queue, owner)
+  return redis.call('ZCOUNT', flow(queue, owner), '-inf', '(' .. string.format('%d', BACKGROUND))
+end
 
 -- Note that positions may have changed, for the next broadcast.
 local function bump_version(queue) redis.call('HINCRBY', sched(queue), 'version', 1) end
@@ -91,21 +101,21 @@ local function slots(queue)
   return all, free
 end
 
--- Dispatch the next job and return its id, or nil if there is none. Owners at their running cap are skipped, and
--- their start tag is advanced to the current one. Otherwise they would accumulate credit and take every slot once
--- they fall below the cap.
-local function dispatch(queue)
+-- Dispatch the next job and return its id, or nil if there is none: a background job if `background` is true, else
+-- another one. Owners at their running cap or without such a job are skipped, and their start tag is advanced to the
+-- current one. Otherwise they would accumulate credit and take every slot afterwards.
+local function dispatch(queue, background)
   local skipped = {}
   for _, owner in ipairs(redis.call('ZRANGE', start_tags(queue), 0, -1)) do
     local cap = redis.call('HGET', P .. ':key:' .. owner, 'max_running')
-    local id = redis.call('ZRANGE', flow(queue, owner), 0, 0)[1]
-    if cap and total(active(owner)) + length(id) > tonumber(cap) then
+    local id, rank = unpack(redis.call('ZRANGE', flow(queue, owner), 0, 0, 'WITHSCORES'))
+    if (tonumber(rank) >= BACKGROUND) ~= background or cap and total(active(owner)) + length(id) > tonumber(cap) then
       skipped[#skipped + 1] = owner
     else
       if redis.call('EXISTS', P .. ':job:{' .. id .. '}:record') == 0 then -- this Redis has lost data
         use_job(id)
         remove_waiting(queue, owner)
-        return dispatch(queue)
+        return dispatch(queue, background)
       end
       local tag = charge(queue, owner, id)
       dequeue(queue, owner, id)
@@ -149,7 +159,8 @@ end
 -- dispatched jobs back. One free slot is enough for a job of any length: its
 -- other choices wait in the engine of its worker. The caller sends the jobs' Celery messages.
 local function dispatch_all(queue)
-  local _, free = slots(queue)
+  local all, free = slots(queue)
+  local reserved = all > 1 and math.max(1, math.floor(all / RESERVED_PART)) or 0
   if is_paused(queue) then free = -math.huge end
   while free < 0 do
     local freed = undispatch(queue, free)
@@ -158,7 +169,7 @@ local function dispatch_all(queue)
   end
   local ids = {}
   while free > 0 do
-    local id = dispatch(queue)
+    local id = dispatch(queue, false) or free > reserved and dispatch(queue, true)
     if not id then break end
     ids[#ids + 1] = id
     free = free - length(id)
@@ -168,6 +179,7 @@ end
 
 -- Return the position of the job in hand, from 1, or nil if it does not wait. Dispatched jobs come first, then the
 -- flows by start tag. Jobs with the same start tag are ordered by their owners' names, as Redis orders members.
+-- Background jobs of all flows come after all other jobs.
 local function position(queue, owner)
   local rank = redis.call('ZRANK', dispatched(queue), ID)
   if rank then return rank + 1 end
@@ -175,12 +187,18 @@ local function position(queue, owner)
   if not ahead_in_flow then return nil end
   local tag = redis.call('ZSCORE', start_tags(queue), owner) + ahead_in_flow
   local found = redis.call('ZCARD', dispatched(queue)) + ahead_in_flow + 1
+  local background = ahead_in_flow >= foreground(queue, owner)
   local others = redis.call('ZRANGE', start_tags(queue), 0, -1, 'WITHSCORES')
   for i = 1, #others, 2 do
     local other, ahead = others[i], tag - others[i + 1]
     if other ~= owner then
       if other < owner then ahead = ahead + 1 end
-      if ahead > 0 then found = found + math.min(ahead, redis.call('ZCARD', flow(queue, other))) end
+      local first = foreground(queue, other)
+      if background then
+        found = found + first
+        ahead, first = ahead - first, redis.call('ZCARD', flow(queue, other)) - first
+      end
+      if ahead > 0 then found = found + math.min(ahead, first) end
     end
   end
   return found

@@ -1,4 +1,4 @@
--- … the five caps of `refusal`, max_queue (s), timeout (s), kind, queue, spec, owner, priority, Redis key of the
+-- … the five caps of `refusal`, max_queue (s), timeout (s), kind, queue, spec, owner, priority (-1 for a background job), Redis key of the
 -- idempotency key (or ''), fingerprint, host of the webhook (or ''), bytes of the job's files,
 -- schema number of the record, length of the job, id of the job that this one repeats (or '')
 -- → 'ok', the job's id, and the ids of the jobs that are now dispatched; or what `refusal` returns; or 'differs' if
