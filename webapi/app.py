@@ -6,7 +6,10 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from webapi.auth import audit, authenticate, refusals, stream_tokens
+from webapi.batches import routes as batches
+from webapi.batches.feeder import Feeder
 from webapi.description.route import require_descriptions
+from webapi.files import routes as files
 from webapi.http import open_files, problems, security_headers, trusted_proxies
 from webapi.kinds import served
 from webapi.native import events, jobs, operations, ops
@@ -61,9 +64,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["stoker"] = backend = Backend.from_settings(settings)
     Recovery(backend.dispatcher, backend.media).start()
     ApiWarmUp(backend).start()
-    for module in (
-        jobs, events, stream_tokens, ops, operations, openai, streams, videos, responses, openapi, page
-    ):  # fmt: skip
+    Feeder(app, backend).start()
+    native = jobs, events, stream_tokens, ops, operations
+    for module in (*native, openai, streams, videos, responses, files, batches, openapi, page):
         app.register_blueprint(module.routes)
     require_descriptions(app)
     trusted_proxies.register(app, settings)

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 
-from flask import request
+from flask import has_request_context, request
 
 from webapi.auth import access
 from webapi.services import request_ids
@@ -19,8 +19,17 @@ logger = logging.getLogger("stoker.audit")
 _PATH_LENGTH = 200
 
 
+def _request() -> dict[str, object]:
+    return {
+        "address": request.remote_addr,
+        "method": request.method,
+        "path": request.path[:_PATH_LENGTH],
+        "request_id": request_ids.current(),
+    }
+
+
 def log(action: str, **fields: object) -> None:
-    """Log that the caller of the current request did `action`. Fields that are None are left out.
+    """Log that the caller of the current request, or of the batch, did `action`. None is left out.
 
     The line never has the query or the headers of the request, which may contain a key or a token. JSON
     escapes control characters, so a client cannot start a line of its own.
@@ -31,10 +40,7 @@ def log(action: str, **fields: object) -> None:
         "action": action,
         "key": key and key.id,
         "name": key and key.name,
-        "address": request.remote_addr,
-        "method": request.method,
-        "path": request.path[:_PATH_LENGTH],
-        "request_id": request_ids.current(),
+        **(_request() if has_request_context() else {}),
         **fields,
     }
     logger.info(json.dumps({name: value for name, value in line.items() if value is not None}))

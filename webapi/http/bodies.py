@@ -10,7 +10,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from webapi.http.json_structure import check_structure
 from worker.jobs.errors import InvalidInput, TooLarge
 
-__all__ = ["json_body", "query"]
+__all__ = ["MAX_CHAT_BYTES", "json_body", "parse_json", "query"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -30,13 +30,18 @@ def json_body() -> Any:
         raise UnsupportedMediaType("The Content-Type must be application/json.")
     request.max_content_length = MAX_CHAT_BYTES
     try:
-        text = request.get_data(cache=False).decode("utf-8-sig")
-        check_structure(text)
-        return json.loads(text, parse_float=_number)
+        return parse_json(request.get_data(cache=False))
     except RequestEntityTooLarge:
         raise TooLarge("body", f"the body may have at most {MAX_CHAT_BYTES} bytes") from None
     except ValueError:
         raise BadRequest("The body is not valid JSON.") from None
+
+
+def parse_json(data: bytes) -> Any:
+    """Return the value. Raises ValueError if it is not valid JSON, and `InvalidInput` as `json_body` does."""
+    text = data.decode("utf-8-sig")
+    check_structure(text)
+    return json.loads(text, parse_float=_number)
 
 
 def _number(text: str) -> float:

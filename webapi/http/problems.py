@@ -13,8 +13,10 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from worker.jobs.connection.refusals import Refusal, is_denied
 from worker.jobs.errors import (
+    BatchNotFound,
     ClientTooSlow,
     DiskFull,
+    FileNotKept,
     Forbidden,
     InvalidInput,
     JobConflict,
@@ -62,6 +64,8 @@ STATUS: dict[type[StokerError], int] = {
     KindNotServed: 404,
     JobNotFound: 404,
     QueueNotFound: 404,
+    FileNotKept: 404,
+    BatchNotFound: 404,
     WorkerNotFound: 404,
     JobConflict: 409,
     QueueFull: 429,

@@ -1,10 +1,11 @@
 """The response with the file of a job's result, which supports byte ranges."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from flask import Response, request, send_file
 
-from webapi.description.parts import BINARY, MP4, NDJSON, RECORDS, header
+from webapi.description.parts import BINARY, MP4, NDJSON, RECORDS, Json, header
 from webapi.description.route import AnswerSpec
 from webapi.services.backend import current_backend
 from worker.jobs.errors import JobConflict, JobNotFound, Unsupported
@@ -12,7 +13,7 @@ from worker.jobs.media.files import RESULTS
 from worker.jobs.media.stored_file import StoredFile
 from worker.jobs.records import Record
 
-__all__ = ["FILE_ANSWERS", "check_succeeded", "result_file"]
+__all__ = ["FILE_ANSWERS", "check_succeeded", "file_answers", "file_response", "result_file"]
 
 _WHOLE = {"Accept-Ranges": header("The route supports byte ranges.", const="bytes")}
 _PART = _WHOLE | {
@@ -20,12 +21,22 @@ _PART = _WHOLE | {
 }
 #: What a file may be, by its media type.
 FILES = {MP4: BINARY, NDJSON: RECORDS}
-#: The descriptions of the response: the whole file, a part, and none for a client whose copy is current.
-FILE_ANSWERS = {
-    200: AnswerSpec("The video, or the records of a model that finds facts.", headers=_WHOLE, content=FILES),
-    206: AnswerSpec("A part of it.", headers=_PART, content=FILES),
-    304: AnswerSpec("The client's copy is current."),
-}
+
+
+def file_answers(description: str, content: Mapping[str, Json]) -> dict[int, AnswerSpec]:
+    """Describe the responses: the whole file, a part, and none for a client whose copy is current.
+
+    `content` says what the file may be, by its media type.
+    """
+    return {
+        200: AnswerSpec(description, headers=_WHOLE, content=content),
+        206: AnswerSpec("A part of it.", headers=_PART, content=content),
+        304: AnswerSpec("The client's copy is current."),
+    }
+
+
+#: The descriptions of the responses with a job's result.
+FILE_ANSWERS = file_answers("The video, or the records of a model that finds facts.", FILES)
 
 
 def check_succeeded(record: Record) -> None:
@@ -54,10 +65,18 @@ def result_file(record: Record) -> Response:
         file = current_backend().files(record.id).finished(content_type)
     except FileNotFoundError:
         raise JobNotFound("the result's file is gone") from None
+    return file_response(file, content_type, name, f"{record.id}-{record.attempt}")
+
+
+def file_response(file: Path | StoredFile, content_type: str, name: str, version: str) -> Response:
+    """Return the response with a file, or with the byte range of it that the request asks for.
+
+    `name` is the file's name for the client, and `version` identifies its content.
+    """
     if isinstance(file, StoredFile):
         response = Response(mimetype=content_type)
         response.headers.set("Content-Disposition", "inline", filename=name)
-        response.set_etag(f"{record.id}-{record.attempt}-{file.size}")
+        response.set_etag(f"{version}-{file.size}")
         return _from_store(response, file)
     _ignore_unserved_ranges(file.stat().st_size)
     return send_file(file, content_type, download_name=name, conditional=True)

@@ -160,8 +160,8 @@ def _body(app: Flask, route: Route, cards: Sequence[ModelCard]) -> RequestBody |
         return RequestBody(content={JSON: media}, required=True)
     if not body or not body.form:
         return None
-    kind = route.submits or ""
-    default = app.extensions["stoker"].settings.model_name(kind)
+    kind = route.submits
+    default = app.extensions["stoker"].settings.model_name(kind) if kind else ""
     schema = body.form([card for card in cards if card.kind == kind], default)
     fits = EXAMPLES[body.example].keys() <= schema["properties"].keys()
     form = _media(Schema.model_validate(schema), body.example if fits else "")

@@ -29,10 +29,11 @@ Events = Iterator[Field | File | Data]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a form, by name: its texts, and where its files are."""
+    """The parts of a form, by name: its texts, where its files are, and their names at the client."""
 
     texts: dict[str, str] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
+    filenames: dict[str, str] = field(default_factory=dict)
 
 
 class PartFile(BufferedWriter):
@@ -53,8 +54,8 @@ class PartFile(BufferedWriter):
 def read_parts(request: Request, space: FreeSpace, max_bytes: int, check: Callable[[Parts], None]) -> Parts:
     """Return the parts of the request's form. Its files are in the folder of `space`.
 
-    Their names count the files. Names that the client sends are never used. `check` gets the parts so far
-    before the content of each file is read, and that file among them. It may raise an error.
+    Their names there count the files. Names that the client sends are never used for paths. `check` gets the
+    parts so far before the content of each file is read, and that file among them. It may raise an error.
 
     Raises `InvalidInput` for a part that is given twice, `TooLarge`, `DiskFull` and `BadRequest`.
     """
@@ -68,6 +69,7 @@ def read_parts(request: Request, space: FreeSpace, max_bytes: int, check: Callab
             if isinstance(part, Field):
                 parts.texts[name] = _text(part, events)
                 continue
+            parts.filenames[name] = str(part.filename or "")  # type: ignore[union-attr]  # as above
             parts.files[name] = space.folder / f"part{len(parts.files) + 1}"
             with PartFile(parts.files[name], space) as file:
                 check(parts)

@@ -24,6 +24,7 @@ __all__ = [
     "is_repeated",
     "preferred_wait_s",
     "read_idempotency_key",
+    "read_idempotency_text",
     "wait_for_end",
 ]
 
@@ -59,11 +60,9 @@ def read_idempotency_key(spec: JobSpec, *files: Path) -> IdempotencyKey | None:
 
     Raises `InvalidInput` if the key is empty or too long.
     """
-    key = request.headers.get("Idempotency-Key")
+    key = read_idempotency_text()
     if key is None:
         return None
-    if not 0 < len(key) <= MAX_KEY_LENGTH:
-        raise InvalidInput("Idempotency-Key", f"must have 1 to {MAX_KEY_LENGTH} characters")
     # Sorted and without defaults, because the API of another release may have other fields in another order.
     fields = json.dumps(spec.model_dump(exclude_defaults=True), sort_keys=True)
     body = hashlib.sha256(f"{request.path}\n{fields}".encode())
@@ -71,6 +70,14 @@ def read_idempotency_key(spec: JobSpec, *files: Path) -> IdempotencyKey | None:
         if path.exists():
             body.update(call_in_thread(_digest, path))
     return IdempotencyKey(key, body.hexdigest())
+
+
+def read_idempotency_text() -> str | None:
+    """Return the request's idempotency key, or None. Raises `InvalidInput` as `read_idempotency_key` does."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
+        raise InvalidInput("Idempotency-Key", f"must have 1 to {MAX_KEY_LENGTH} characters")
+    return key
 
 
 def _digest(path: Path) -> bytes:

@@ -42,8 +42,8 @@ def submit(
     """Queue the caller's job, whose uploaded files have `file_bytes` bytes, and return its id.
 
     That is `job_id`, or the id of the earlier job if the caller's idempotency key has made one before.
-    `retry_of` is the id of the ended job that this one repeats, if it does. A `background` job comes after all
-    other jobs of its queue.
+    `retry_of` is the id of the ended job that this one repeats, if it does. A `background` job comes after
+    all other jobs of its queue.
 
     Raises `InvalidInput`, `NotReady`, `ModelUnavailable` or `QueueFull` if the job was not queued, and
     `SubmitOutcomeUnknown`, a `NotReady`, if Redis was lost meanwhile and the job may have been queued.

@@ -91,6 +91,18 @@ class JobNotFound(StokerError):
     code = "not_found"
 
 
+class FileNotKept(StokerError):
+    """No file has this id, or the file was deleted."""
+
+    code = "not_found"
+
+
+class BatchNotFound(StokerError):
+    """No batch has this id, or the batch was deleted."""
+
+    code = "not_found"
+
+
 class QueueNotFound(StokerError):
     """No queue has this name."""
 

@@ -15,6 +15,7 @@ from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import JobFiles
+from worker.jobs.media.local import LocalMedia
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, VideoJob, validate
@@ -206,7 +207,7 @@ def test_recovery_removes_files_while_redis_refuses_writes(tmp_path: Path) -> No
 
 
 def test_recovery_forgets_expired_chats_while_the_media_store_is_away(brokered: Ledger) -> None:
-    class Away:
+    class Away(LocalMedia):
         def files(self, job_id: str) -> JobFiles:
             raise MediaUnavailable("away")
 
@@ -218,7 +219,7 @@ def test_recovery_forgets_expired_chats_while_the_media_store_is_away(brokered: 
     for job_id in (A, "chat"):
         brokered.cancel(job_id)
     brokered.store.client.zadd(brokered.store.key("finished"), {A: 1, "chat": 1})
-    FileCleanup(brokered, Away()).drop_expired()
+    FileCleanup(brokered, Away(brokered.store.settings.media_dir)).drop_expired()
     assert [record.id for record in brokered.page()] == [A]
     cleanup(brokered).drop_expired()
     assert brokered.page() == []

@@ -106,9 +106,7 @@ class Recovery:
             self._cleanup.drop_unneeded(FILES_AGE_S)
 
     def _first_within(self, name: str, seconds: float) -> bool:
-        """Return True to only one process in this many seconds, and False to all others."""
-        interval_ms = max(1, int(seconds * 1000))
-        return bool(self._store.scripts.eval("take_round", self._store.settings.prefix, name, interval_ms))
+        return self._store.take_round(name, seconds)
 
     def _first_for_files(self, name: str, seconds: float) -> bool:
         """Return what `_first_within` does, but True to every process while Redis refuses writes.

@@ -82,8 +82,8 @@ class Ledger(LedgerReader):
         """Record a new job and log its first event, or find the job of an earlier request with the same key.
 
         `file_bytes` are the bytes of its uploaded files. The owner's oldest ended jobs make room for it.
-        `retry_of` is the id of the ended job that this one repeats, if it does. A `background` job comes after
-        all other jobs of the queue, whatever its priority.
+        `retry_of` is the id of the ended job that this one repeats, if it does. A `background` job comes
+        after all other jobs of the queue, whatever its priority.
 
         Raises `QueueFull`, `StorageFull`, or `IdempotencyConflict` if the key belongs to another request.
         """

@@ -40,6 +40,11 @@ class RedisStore:
         now = self.clock.now() if now is None else now
         return self.settings.prefix, rfc3339(now), now, self.settings.retention_s, job_id
 
+    def take_round(self, task: str, seconds: float) -> bool:
+        """Return True to only one process in this many seconds, and False to all others."""
+        interval_ms = max(1, int(seconds * 1000))
+        return bool(self.scripts.eval("take_round", self.settings.prefix, task, interval_ms))
+
     def check_writes(self) -> None:
         """Write to Redis. Raises `RedisError` or `NotReplicated` if it takes no writes."""
         self.replicas.run(lambda pipe: pipe.set(self.key("writable"), ""))

@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 
 from worker.jobs.errors import MediaUnavailable, SubmitOutcomeUnknown
 from worker.jobs.ids import checked_job_id
+from worker.jobs.media.blobs import Blobs
 from worker.jobs.media.durable import publish
 from worker.jobs.media.stored_file import StoredFile
 
@@ -155,7 +156,11 @@ class JobFiles:
 
 
 class Media(Protocol):
-    """A media store: it holds the files of all video jobs."""
+    """A media store: it holds the files of all video jobs, and in `blobs` those that belong to no job."""
+
+    @property
+    def blobs(self) -> Blobs:
+        """The files that belong to no job."""
 
     def files(self, job_id: str) -> JobFiles:
         """Return the job's files. They need not exist. Raises `InvalidJobId`."""

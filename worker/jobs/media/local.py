@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from worker.jobs.ids import is_job_id
+from worker.jobs.media.blobs import LocalBlobs
 from worker.jobs.media.files import JobFiles
 
 __all__ = ["LocalMedia"]
@@ -14,6 +15,7 @@ class LocalMedia:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.blobs = LocalBlobs(root)
 
     def files(self, job_id: str) -> JobFiles:
         """Return the job's files. They need not exist. Raises `InvalidJobId`."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from worker.jobs.errors import DiskFull
 from worker.jobs.ids import checked_job_id, is_job_id
+from worker.jobs.media.blobs import RemoteBlobs
 from worker.jobs.media.files import NO_ROOM, RESULTS, JobFiles, rollback_unless_unknown
 from worker.jobs.media.object_store import ObjectStore
 from worker.jobs.media.staging import staging_folder
@@ -31,6 +32,7 @@ class RemoteMedia:
     def __init__(self, store: ObjectStore, staging: Path) -> None:
         self._store = store
         self._staging = staging
+        self.blobs = RemoteBlobs(store, staging)
 
     def files(self, job_id: str) -> JobFiles:
         """Return the job's files, with a staging folder of their own. They need not exist.

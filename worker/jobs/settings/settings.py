@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.settings.api import Api
+from worker.jobs.settings.batches import Batches
 from worker.jobs.settings.general import General
 from worker.jobs.settings.jobs import Jobs
 from worker.jobs.settings.sources import PREFIX, SecretFiles, Variables, file_variable, variable
@@ -21,7 +22,7 @@ from worker.jobs.settings.workers import Workers
 __all__ = ["Setting", "Settings"]
 
 #: In the order of the documentation.
-AREAS = General, Api, Workers, Jobs, Webhooks
+AREAS = General, Api, Workers, Jobs, Batches, Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Setting:
 
 
 # pydantic lists the fields of the last base first.
-class Settings(Webhooks, Jobs, Workers, Api, General, BaseSettings):
+class Settings(Webhooks, Batches, Jobs, Workers, Api, General, BaseSettings):
     """The settings of one process. Each field is read from `STOKER_<FIELD>`.
 
     A secret is also read from the file that `STOKER_<FIELD>_FILE` names.

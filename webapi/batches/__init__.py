@@ -1,0 +1,1 @@
+"""Batches: files of requests that become background jobs of their API key."""

@@ -1,0 +1,81 @@
+"""The results of requests, as lines of the output file and the error file of their batch."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from webapi.batches.batch import Batch, Stop
+from webapi.batches.endpoints import ENDPOINTS
+from webapi.batches.lines import Request
+from webapi.openai.errors import error_document
+from webapi.openai.translate import failure
+from worker.jobs.errors import InvalidInput, ModelNotFound
+from worker.jobs.ledger.reader import LedgerReader
+from worker.jobs.records import Record
+
+__all__ = ["Result", "ended", "refused", "stopped"]
+
+#: Why a request has no answer, by the reason for which its batch stops.
+_STOPPED: dict[Stop, tuple[str, str]] = {
+    "cancelled": ("batch_cancelled", "The batch was cancelled before the request was answered."),
+    "expired": ("batch_expired", "The request was not answered before the completion window expired."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of one request. `tokens` are the input, cached, output and reasoning tokens of an answer."""
+
+    number: int
+    job_id: str
+    line: dict[str, Any]
+    completed: bool = False
+    tokens: Sequence[int] = (0, 0, 0, 0)
+
+    @property
+    def text(self) -> bytes:
+        """The line of the part: `+` before one of the output file, `-` before one of the error file."""
+        mark = b"+" if self.completed else b"-"
+        return mark + json.dumps(self.line, ensure_ascii=False).encode() + b"\n"
+
+
+def refused(number: int, job_id: str, request: Request, error: InvalidInput) -> Result:
+    """Return the result of a request that was not accepted."""
+    status, code = (404, ModelNotFound.code) if error.field == "model" else (400, error.code)
+    body = error_document(status, code, str(error), error.field).model_dump()
+    return Result(number, job_id, _line(job_id, request, status, body))
+
+
+def stopped(number: int, job_id: str, request: Request, stop: Stop) -> Result:
+    """Return the result of a request that got no answer because its batch stops."""
+    code, message = _STOPPED[stop]
+    line = _line(job_id, request) | {"error": {"code": code, "message": message}}
+    return Result(number, job_id, line)
+
+
+def ended(ledger: LedgerReader, batch: Batch, number: int, request: Request, record: Record) -> Result:
+    """Return the result of a request whose job has ended."""
+    if record.state == "succeeded":
+        answer = ENDPOINTS[batch.endpoint].answer(ledger, request.body, record)
+        line = _line(record.id, request, 200, answer.model_dump(mode="json"))
+        return Result(number, record.id, line, completed=True, tokens=_tokens(record.usage or {}))
+    if record.state == "canceled" and batch.stop:
+        return stopped(number, record.id, request, batch.stop)
+    events = ledger.events(record.id, record.events - 1)
+    why = failure(events[-1] if events else None)
+    body = error_document(why.status, why.code, why.message).model_dump()
+    return Result(number, record.id, _line(record.id, request, why.status, body))
+
+
+def _line(job_id: str, request: Request, status: int | None = None, body: Any = None) -> dict[str, Any]:
+    response = {"status_code": status, "request_id": job_id, "body": body} if status else None
+    return {"id": f"batch_req_{job_id}", "custom_id": request.custom_id, "response": response, "error": None}
+
+
+def _tokens(usage: dict[str, Any]) -> Sequence[int]:
+    prompt = usage.get("prompt_tokens_details") or {}
+    completion = usage.get("completion_tokens_details") or {}
+    inputs = usage.get("prompt_tokens"), prompt.get("cached_tokens")
+    outputs = usage.get("completion_tokens"), completion.get("reasoning_tokens")
+    return [count or 0 for count in (*inputs, *outputs)]

@@ -1,0 +1,1 @@
+"""The files that clients upload for batches, and those that batches write."""
