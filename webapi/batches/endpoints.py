@@ -1,13 +1,15 @@
 """The routes whose requests a batch can have."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel
-
 from webapi.openai.completion import CompletionBuilder
 from webapi.openai.translate import ParsedRequest, parse_request
+from webapi.responses.fold import ResponseFold
+from webapi.responses.job import ResponseJob, make_job
+from webapi.responses.request import read_request
 from worker.jobs.errors import InvalidInput
 from worker.jobs.ledger.reader import LedgerReader
 from worker.jobs.records import Record
@@ -15,7 +17,7 @@ from worker.jobs.specs import JobSpec
 
 __all__ = ["ENDPOINTS", "Endpoint", "EndpointName"]
 
-EndpointName = Literal["/v1/chat/completions"]
+EndpointName = Literal["/v1/chat/completions", "/v1/responses"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +29,39 @@ class Endpoint:
     """
 
     job: Callable[[Any], JobSpec]
-    answer: Callable[[LedgerReader, Any, Record], BaseModel]
+    answer: Callable[[LedgerReader, Any, Record], dict[str, Any]]
 
 
 def _parse_chat(body: Any) -> ParsedRequest:
     parsed = parse_request(body)
     if parsed.request.stream:
-        raise InvalidInput("stream", "a request of a batch cannot be streamed")
+        raise InvalidInput("stream", "is not supported in a batch")
     return parsed
 
 
-def _answer_chat(ledger: LedgerReader, body: Any, record: Record) -> BaseModel:
+def _answer_chat(ledger: LedgerReader, body: Any, record: Record) -> dict[str, Any]:
     builder = CompletionBuilder(record.id, record.model, record.created_at, _parse_chat(body))
     events = ledger.events(record.id, 0 if builder.needs_events else record.events - 1)
-    return builder.completion(events[-1], events[:-1])
+    return builder.completion(events[-1], events[:-1]).model_dump(mode="json")
+
+
+def _response_job(body: Any) -> ResponseJob:
+    asked, fields = read_request(body)
+    for name in ("stream", "background", "previous_response_id"):
+        if getattr(asked, name):
+            raise InvalidInput(name, "is not supported in a batch")
+    return make_job(asked, fields)
+
+
+def _answer_response(ledger: LedgerReader, body: Any, record: Record) -> dict[str, Any]:
+    fold = ResponseFold(record, _response_job(body))
+    for event in ledger.events(record.id):
+        deque(fold.feed(event), maxlen=0)
+    return fold.response
 
 
 #: The routes, by path.
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(lambda body: _parse_chat(body).job, _answer_chat),
+    "/v1/responses": Endpoint(_response_job, _answer_response),
 }

@@ -35,9 +35,12 @@ class Result:
 
     @property
     def text(self) -> bytes:
-        """The line of the part: `+` before one of the output file, `-` before one of the error file."""
+        """The line of the part: `+` before one of the output file, `-` before one of the error file.
+
+        The JSON is ASCII: some clients take U+2028 and similar characters for the end of a line.
+        """
         mark = b"+" if self.completed else b"-"
-        return mark + json.dumps(self.line, ensure_ascii=False).encode() + b"\n"
+        return mark + json.dumps(self.line).encode() + b"\n"
 
 
 def refused(number: int, job_id: str, request: Request, error: InvalidInput) -> Result:
@@ -58,7 +61,7 @@ def ended(ledger: LedgerReader, batch: Batch, number: int, request: Request, rec
     """Return the result of a request whose job has ended."""
     if record.state == "succeeded":
         answer = ENDPOINTS[batch.endpoint].answer(ledger, request.body, record)
-        line = _line(record.id, request, 200, answer.model_dump(mode="json"))
+        line = _line(record.id, request, 200, answer)
         return Result(number, record.id, line, completed=True, tokens=_tokens(record.usage or {}))
     if record.state == "canceled" and batch.stop:
         return stopped(number, record.id, request, batch.stop)

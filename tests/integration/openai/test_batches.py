@@ -33,9 +33,8 @@ def line(custom_id: str, content: str, **body: Any) -> Json:
 def create(client: OpenAI, lines: Sequence[Json], **options: Any) -> Batch:
     text = "".join(json.dumps(each) + "\n" for each in lines)
     file = client.files.create(file=("in.jsonl", text.encode()), purpose="batch")
-    return client.batches.create(
-        input_file_id=file.id, endpoint=URL, completion_window="24h", **options
-    )  # fmt: skip
+    options = {"endpoint": URL, "completion_window": "24h"} | options
+    return client.batches.create(input_file_id=file.id, **options)
 
 
 def finished(client: OpenAI, batch: Batch) -> Batch:
@@ -58,7 +57,7 @@ def lines_of(client: OpenAI, file_id: str | None) -> dict[str, Json]:
 
 def test_batch_answers_each_request_once(web: Web, client: OpenAI) -> None:
     web.ready_worker("chat")
-    numbers = [f"chat {number}" for number in range(150)]  # more than may wait at once
+    numbers = [f"chat\u2028{number}" for number in range(80)]  # more than may wait at once
     lines = [line(f"id {each}", each, max_tokens=4) for each in numbers]
     with answering(web) as runs:
         batch = create(client, lines, metadata={"name": "nightly"})
@@ -66,9 +65,9 @@ def test_batch_answers_each_request_once(web: Web, client: OpenAI) -> None:
         done = finished(client, batch)
     assert done.status == "completed"
     assert done.request_counts
-    assert done.request_counts.model_dump() == {"total": 150, "completed": 150, "failed": 0}
+    assert done.request_counts.model_dump() == {"total": 80, "completed": 80, "failed": 0}
     assert done.usage
-    assert (done.usage.input_tokens, done.usage.output_tokens, done.usage.total_tokens) == (450, 300, 750)
+    assert (done.usage.input_tokens, done.usage.output_tokens, done.usage.total_tokens) == (240, 160, 400)
     assert done.error_file_id is None
     assert done.in_progress_at
     assert done.completed_at
@@ -116,6 +115,19 @@ def test_batch_puts_requests_without_an_answer_into_the_error_file(web: Web, cli
         "failed": (500, "engine_failed"),
     }
     assert errors["hot"]["response"]["body"]["error"]["param"] == "temperature"
+
+
+def test_batch_answers_requests_for_responses(web: Web, client: OpenAI) -> None:
+    web.ready_worker("chat")
+    path: Any = "/v1/responses"
+    lines = [line("a", "") | {"url": path, "body": body} for body in ({"input": "Hi"},)]
+    lines += [line("b", "") | {"url": path, "body": {"input": "Hi", "background": True}}]
+    with answering(web):
+        done = finished(client, create(client, lines, endpoint=path))
+    answer = lines_of(client, done.output_file_id)["a"]["response"]["body"]
+    assert openai.types.responses.Response.model_validate(answer).output_text == "HI"
+    error = lines_of(client, done.error_file_id)["b"]["response"]["body"]["error"]
+    assert error["param"] == "background"
 
 
 def test_batch_with_wrong_lines_fails_and_names_them(web: Web, client: OpenAI) -> None:
@@ -183,7 +195,9 @@ def test_batch_waits_behind_interactive_jobs_and_takes_half_of_the_keys_room(web
 def test_batches_of_other_keys_do_not_exist(web: Web) -> None:
     mine, other = (
         OpenAI(
-            base_url=f"{web.http.base_url}/v1", api_key=Keys(web.ledger.store).create(name).text, max_retries=0
+            base_url=f"{web.http.base_url}/v1",
+            api_key=Keys(web.ledger.store).create(name).text,
+            max_retries=0,
         )
         for name in ("a", "b")
     )

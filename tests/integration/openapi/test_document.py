@@ -89,7 +89,7 @@ def test_document_examples_fit_schemas(document: Json) -> None:
                     seen.add(name)
                     value = example["value"]
                     if media == "multipart/form-data":  # the example has no files
-                        value = value | dict.fromkeys(content["schema"]["required"], "")
+                        value = dict.fromkeys(content["schema"]["required"], "") | value
                     fits(document, content["schema"], value)
     fits(document, {"$ref": "#/components/schemas/Notice"}, EXAMPLES["Notice"])
     assert seen == EXAMPLES.keys() - {"Notice"}

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from tests.support.stack import eventually
 from tests.support.web.uploads import write_image
-from tests.support.web.webstack import TIMEOUT_S, Web, token_events, upload
+from tests.support.web.webstack import HELLO, TIMEOUT_S, Web, token_events, upload
 from webapi.keys.key import ALL_SCOPES
 from webapi.keys.keys import Keys
 from worker.jobs.errors import JobNotFound
@@ -103,6 +103,18 @@ def respond(web: Web) -> str:
     return str(response.raise_for_status().json()["id"])
 
 
+def upload_requests(web: Web) -> str:
+    """Upload a file with the request of a batch, and return its id."""
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": HELLO}
+    files = {"file": json.dumps(line).encode()}
+    return str(web.http.post("/v1/files", data={"purpose": "batch"}, files=files).json()["id"])
+
+
+def make_batch(web: Web, file_id: str) -> str:
+    body = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    return str(web.http.post("/v1/batches", json=body).json()["id"])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
@@ -124,6 +136,8 @@ def test_schemathesis_finds_no_undocumented_response(
     chats = [web.submit() for _ in range(8)]
     video_jobs = [str(upload(web, clip, background=image).json()["id"]) for _ in range(8)]
     responses = [respond(web) for _ in range(16)]
+    files = [upload_requests(web) for _ in range(16)]
+    batches = [make_batch(web, file_id) for file_id in files[:8]]
     doomed = [web.submit() for _ in range(20)]
     doomed += [str(upload(web, clip).json()["id"]) for _ in range(20)]
     finisher.finish()
@@ -134,6 +148,7 @@ def test_schemathesis_finds_no_undocumented_response(
     videos = video_jobs + [f"video_{job}" for job in video_jobs]
     known = {"jobs": chats + video_jobs, "videos": videos, "doomed": doomed}
     known |= {"responses": responses[:8], "doomed_responses": responses[8:]}
+    known |= {"files": files[:8], "doomed_files": files[8:], "batches": batches}
     lines = [f"[dictionaries.{name}]\nvalues = {json.dumps(ids)}\n" for name, ids in known.items()]
     config = tmp_path / "schemathesis.toml"
     config.write_text(

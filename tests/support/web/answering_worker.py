@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from tests.support.web.webstack import TIMEOUT_S, Web
 from worker.jobs.errors import JobNotFound
-from worker.jobs.events import Failed, Succeeded
+from worker.jobs.events import Failed, Succeeded, Token
 
 __all__ = ["answering"]
 
@@ -29,7 +29,8 @@ def answering(web: Web, owner: str = "") -> Iterator[dict[str, int]]:
             web.worker.append(job_id, Failed(**error), error=error)
             return
         result = {"text": text.upper(), "finish_reason": "stop"}
-        web.worker.append(job_id, Succeeded(result, USAGE), result=result, usage=USAGE)
+        steps = Token(text.upper(), 0, 1), Succeeded(result, USAGE)
+        web.worker.append(job_id, *steps, result=result, usage=USAGE)
 
     def work() -> None:
         while not stop.wait(POLL_S):

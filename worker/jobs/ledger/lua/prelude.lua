@@ -63,6 +63,21 @@
 --   service                        hash    queue -> moving average of run times (s); by `finish`; never
 --   totals                         hash    "<queue> <state>" -> number of ended jobs; by `finish`; never
 --
+--   file, batch                    type    contents; written by; removed
+--   file:<id>                      hash    a file; by `create_file`; by `delete_file`
+--   owner:<owner>:files            zset    file id -> time (s) of its creation; by `create_file`; by `delete_file`
+--   files:expiry                   zset    file id -> time (s) at which it expires, or 0 when it is deleted and its content
+--                                          may be there; by `create_file`, `delete_file`, the API; with the content
+--   batch:<id>                     hash    a batch; by `create_batch`, `change_batch`, `collect_batch`; by its expiry, or
+--                                          by `create_batch` if there are too many
+--   batch:<id>:done                string  a bit for each request with a result; by `collect_batch`; by `close_batch`
+--   batch:<id>:parts               list    names of the parts with results; by `collect_batch`; by `close_batch`
+--   owner:<owner>:batches          zset    batch id -> time (s) of its creation; by `create_batch`; by `create_batch` if
+--                                          there are too many
+--   batches                        zset    the same for batches of all owners that need work; by `create_batch`; by
+--                                          `close_batch`
+--   lease:<name>                   string  name of the process that does this work; by `take_lease`; by its expiry
+--
 --   worker, model                  type    contents; written by; removed
 --   workers                        zset    worker -> time (s) at which its lease ends; by `lease`; by `release`
 --   worker:cards                   hash    worker -> card (JSON); by `renew`; by `release`
