@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from contextlib import ExitStack
+from typing import Literal
 
 import openai
 
@@ -21,7 +22,7 @@ from tests.support.stack import eventually
 from webapi.client import Client
 from webapi.local.commands import web_argv
 
-URL = "/v1/chat/completions"
+URL: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 
 
 def first_token_s(client: openai.OpenAI, number: int) -> float:

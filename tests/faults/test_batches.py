@@ -4,7 +4,7 @@ import json
 import signal
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pytest
@@ -17,7 +17,7 @@ from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, validate
 
 REQUESTS = 1000
-URL = "/v1/chat/completions"
+URL: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 #: How many requests are answered when a process is killed.
 KILLS = {150: "chat-1", 350: "web", 600: "chat-2"}
 

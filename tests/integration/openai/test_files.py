@@ -77,7 +77,7 @@ def test_wrong_uploads_are_refused(
     web: Web, data: dict[str, str], files: dict[str, bytes], param: str
 ) -> None:
     parts = {name: (None, text) for name, text in data.items()}
-    answer = web.http.post("/v1/files", files={**parts, **files})  # type: ignore[dict-item]
+    answer = web.http.post("/v1/files", files={**parts, **files})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
 
 
