@@ -42,8 +42,10 @@ def test_batch_of_a_thousand_chats_survives_the_loss_of_workers_and_api(tmp_path
     )
     bodies = {f"id {number}": digits_chat(number) for number in range(REQUESTS)}
     lines = [{"custom_id": name, "method": "POST", "url": URL, "body": body} for name, body in bodies.items()]
-    with Cluster(settings, "tests.support.workers.fake") as cluster:
-        client = openai.OpenAI(base_url=f"{cluster.settings.url}/v1", api_key="none", max_retries=0)
+    with (
+        Cluster(settings, "tests.support.workers.fake") as cluster,
+        openai.OpenAI(base_url=f"{cluster.settings.url}/v1", api_key="none", max_retries=0) as client,
+    ):
         text = "".join(json.dumps(line) + "\n" for line in lines)
         file = client.files.create(file=("in.jsonl", text.encode()), purpose="batch")
         batch = client.batches.create(input_file_id=file.id, endpoint=URL, completion_window="24h")

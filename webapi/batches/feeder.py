@@ -65,7 +65,7 @@ class Feeder:
         if not self._batches.take_lease(self._name, self._backend.settings.lease_ttl_s):
             return False
         if self._backend.store.take_round("file-expiry", FILES_CHECK_S):
-            self._files.delete_expired()
+            self._delete_expired_files()
         batches, rooms = self._batches.unfinished(), dict[str, Room]()
         for batch in batches:
             self._batches.take_lease(self._name, self._backend.settings.lease_ttl_s)
@@ -74,6 +74,12 @@ class Feeder:
         for batch_id in self._runs.keys() - {batch.id for batch in batches}:
             self._runs.pop(batch_id).close()
         return bool(batches)
+
+    def _delete_expired_files(self) -> None:
+        try:
+            self._files.delete_expired()
+        except MediaUnavailable as error:
+            log.warning("expired files are deleted later: %s", error)
 
     def _step(self, batch: Batch, rooms: dict[str, Room]) -> None:
         key = self._backend.keys.get(batch.owner) if batch.owner else None

@@ -100,11 +100,12 @@ def _fault(line: bytes, endpoint: str, seen: set[str]) -> LineError | None:
     return None
 
 
-def open_input(content: Path | StoredFile) -> IO[bytes]:
-    """Open the content of a file. That of a remote store is copied to a file without a name first."""
+def open_input(content: Path | StoredFile, folder: Path) -> IO[bytes]:
+    """Open the content of a file. That of a remote store is copied to a file without a name in `folder`."""
     if isinstance(content, Path):
         return content.open("rb")
-    file = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
+    folder.mkdir(parents=True, exist_ok=True)
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # the caller closes it
     for block in content.blocks():
         file.write(block)
     return file

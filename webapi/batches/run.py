@@ -99,8 +99,9 @@ class BatchRun:
         """Return the input file. Raises `FileNotKept`."""
         if self._input is None:
             content = self._files.content(self._files.get(batch.input_file_id, batch.owner))
-            found = InputFile(open_input(content))
-            call_in_thread(found.scan, batch.endpoint, self._backend.settings.max_batch_lines)
+            settings = self._backend.settings
+            found = InputFile(open_input(content, settings.staging_dir))
+            call_in_thread(found.scan, batch.endpoint, settings.max_batch_lines)
             self._input = found
         return self._input
 

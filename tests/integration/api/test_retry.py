@@ -25,6 +25,15 @@ def test_retry_makes_a_new_job_that_names_the_old_one(web: Web) -> None:
     assert (web.job(job_id)["state"], web.job(job_id)["retry_of"]) == ("failed", None)
 
 
+def test_retry_of_a_response_is_a_response(web: Web) -> None:
+    body = {"input": "Hi", "background": True, "metadata": {"a": "b"}}
+    first = web.http.post("/v1/responses", json=body).json()["id"]
+    web.http.post(f"/v1/responses/{first}/cancel").raise_for_status()
+    new = web.http.post(f"/v1/jobs/{first.removeprefix('resp_')}/retry").json()["id"]
+    response = web.http.get(f"/v1/responses/resp_{new}").raise_for_status().json()
+    assert (response["status"], response["metadata"]) == ("queued", {"a": "b"})
+
+
 def test_retry_refuses_jobs_that_have_not_failed(web: Web) -> None:
     waiting, running, done = web.submit(), start_job(web), start_job(web)
     web.worker.append(done, Succeeded({"text": "Hi", "finish_reason": "stop"}, {}))

@@ -1,10 +1,12 @@
 """Videos through gunicorn and workers that share an S3 server but no disk."""
 
+import json
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -161,3 +163,27 @@ def test_remote_media_outage_refuses_uploads_only(api: Web, s3: S3Server, video_
         assert [job["id"] for job in api.http.get("/v1/jobs").json()["jobs"]] == [video_job]
     assert api.http.get(f"/v1/jobs/{video_job}/result").status_code == 404, "the store came back empty"
     assert submit(api, clip).status_code == 202
+
+
+def test_remote_media_holds_the_files_of_batches(api: Web, store: ObjectStore) -> None:
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": []}}
+    content = json.dumps(line).encode()
+    file = api.http.post("/v1/files", data={"purpose": "batch"}, files={"file": content}).json()
+    assert f"files/{file['id']}" in store.list()
+    part = api.http.get(f"/v1/files/{file['id']}/content", headers={"Range": "bytes=1-5"})
+    assert (part.status_code, part.content) == (206, content[1:6])
+    asked = {"input_file_id": file["id"], "endpoint": line["url"], "completion_window": "24h"}
+    url = f"/v1/batches/{api.http.post('/v1/batches', json=asked).json()['id']}"
+    done = eventually(lambda: _completed(api, url), "the end of the batch")
+    error = json.loads(api.http.get(f"/v1/files/{done['error_file_id']}/content").text)
+    assert (error["custom_id"], error["response"]["status_code"]) == ("a", 400)
+    for file_id in (file["id"], done["error_file_id"]):
+        eventually(lambda file_id=file_id: api.http.delete(f"/v1/files/{file_id}").is_success, "a deletion")  # type: ignore[misc]
+    eventually(
+        lambda: not [key for key in store.list() if key.startswith(("files/", "batches/"))], "no files"
+    )
+
+
+def _completed(api: Web, url: str) -> dict[str, Any] | None:
+    batch: dict[str, Any] = api.http.get(url).json()
+    return batch if batch["status"] == "completed" else None

@@ -4,7 +4,8 @@
 -- → 'ok', the job's id, and the ids of the jobs that are now dispatched; or what `refusal` returns; or 'differs' if
 --   the idempotency key belongs to another request
 --
--- A repeated request gets the job that the first one made.
+-- A repeated request gets the job that the first one made. A job that repeats another one gets its stored `spec`, which may
+-- have fields that the caller does not know.
 local caps = { unpack(ARGV, 6, 10) }
 local max_queue, timeout, kind, queue, spec, owner, priority, idempotency_key, fingerprint, host, file_bytes,
   schema, size, retry_of = unpack(ARGV, 11, 24)
@@ -18,6 +19,7 @@ if idempotency_key ~= '' then
     return accepted()
   end
 end
+if retry_of ~= '' then spec = redis.call('HGET', P .. ':job:{' .. retry_of .. '}:record', 'spec') or spec end
 local refused = refusal(queue, owner, size, caps, #spec, file_bytes)
 if refused then return { refused } end
 local seq = redis.call('INCR', P .. ':seq')
