@@ -340,7 +340,15 @@ def test_http_page_names_every_field_code_and_metric() -> None:
 def test_http_page_names_every_native_route(document: Json) -> None:
     page = (ROOT / "docs" / "http-api.md").read_text()
     native = {re.sub(r"{\w+}", "{id}", path) for path in document["paths"]}
-    foreign = ("/v1/batches", "/v1/chat", "/v1/files", "/v1/models", "/v1/responses", "/v1/stream", "/v1/videos")
+    foreign = (
+        "/v1/batches",
+        "/v1/chat",
+        "/v1/files",
+        "/v1/models",
+        "/v1/responses",
+        "/v1/stream",
+        "/v1/videos",
+    )
     native = {path for path in native if not path.startswith(foreign)}
     assert {path for path in native if f"{path}`" not in page} == set()
 
