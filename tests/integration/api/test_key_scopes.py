@@ -39,9 +39,8 @@ def requests(app: Flask) -> list[tuple[str, str, str]]:
     for rule in app.url_map.iter_rules():
         if route_of(app, rule.endpoint).scope != "public":
             [method] = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-            values = {"job_id": "0" * 32, "name": "none"}
-            values |= dict.fromkeys(("video_id", "file_id", "batch_id", "response_id"), "none")
-            built = rule.build({name: values[name] for name in rule.arguments})
+            values = dict.fromkeys(rule.arguments, "0" * 32)
+            built = rule.build(values)
             assert built
             found.append((method, built[1], rule.endpoint))
     return found
