@@ -189,7 +189,7 @@ def test_vllm_answer_resumes_at_every_token(started: StartedEngine, options: dic
 def test_vllm_structured_answers_in_a_crowd_are_valid(started: StartedEngine) -> None:
     """Run them beside chats without a schema, more than slots at once."""
     options: dict[str, Any] = {"structured_outputs": {"json": CITY}, "temperature": 1.0}
-    crowd = [chat(started, f"{n}", f"{n} times: {LONG_QUESTION}", 120, seed=n, **options) for n in range(96)]
+    crowd = [chat(started, f"{n}", f"{n} times: {LONG_QUESTION}", 400, seed=n, **options) for n in range(96)]
     others = [chat(started, f"free {n}", LONG_QUESTION, 60, ignore_eos=True) for n in range(32)]
     started.run_requests(*crowd, *others)
     ended = [one.id for one in crowd if started.recorder.ends(one.id)[0].finish_reason == "stop"]
