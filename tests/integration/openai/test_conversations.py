@@ -88,7 +88,7 @@ def test_stream_goes_on_live_behind_the_bytes_of_the_first_client(web: Web) -> N
 def test_whole_answer_of_conversation_outlives_its_client(web: Web) -> None:
     body, headers = {"messages": HI}, {"X-Conversation-Id": "c1"}
     with pytest.raises(httpx.ReadTimeout):
-        web.http.post("/v1/chat/completions", json=body, headers=headers, timeout=1.5)
+        web.http.post("/v1/chat/completions", json=body, headers=headers, timeout=0.5)
     job_id = new_job(web)
     web.worker.claim(job_id)
     assert web.worker.append(job_id, answer_tokens()[0]) == "ok"

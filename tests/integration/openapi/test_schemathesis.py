@@ -1,4 +1,7 @@
-"""Sends hundreds of requests, or thousands in `make faults`. No response may be a 5xx, or missing in the OpenAPI document."""
+"""Sends hundreds of requests, or thousands in `make faults`.
+
+No response may be a 5xx, or missing in the OpenAPI document.
+"""
 
 import itertools
 import json
