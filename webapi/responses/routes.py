@@ -35,6 +35,8 @@ routes = Blueprint("responses", __name__, url_prefix="/v1/responses")
 
 #: Seconds that a cancel waits for the end of a running job. Its worker ends it at the next step.
 CANCEL_WAIT_S = 5.0
+#: The fields of requests that become other fields of chat jobs, by the latter.
+ASKED_AS = {"messages": "input", "response_format": "text.format", "logprobs": "top_logprobs"}
 EVENTS = {
     EVENT_STREAM: sse_event({"description": "An event of OpenAI's Responses API as JSON."}),
 }
@@ -82,8 +84,7 @@ def _submit(backend: Backend, asked: ResponseRequest, fields: Mapping[str, Any])
         job = make_job(asked, fields, earlier)
         return submit_named(backend, new_job_id(), job, read_idempotency_key(job)), job
     except InvalidInput as error:
-        if error.field.partition(".")[0] == "messages":
-            error.field = "input"  # the client has sent no messages
+        error.field = ASKED_AS.get(error.field.partition(".")[0], error.field)
         raise
 
 

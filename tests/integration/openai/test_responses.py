@@ -310,7 +310,8 @@ def test_response_is_refused_by_name(web: Web, client: OpenAI) -> None:
     for request, param in (
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].type"),
-        ({"top_logprobs": 1}, "logprobs"),  # the model's engine has none
+        ({"top_logprobs": 1}, "top_logprobs"),  # the model's engine has none
+        ({"text": {"format": {"type": "json_object"}}}, "text.format"),
         ({"input": "x" * 100}, "input"),  # longer than the model's context
     ):
         with pytest.raises(openai.BadRequestError) as refused:
