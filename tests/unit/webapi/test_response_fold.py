@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.newer_events import NewerSucceeded, NewerToken, Remark
 from tests.support.responses import check_events, check_response
@@ -167,6 +169,23 @@ def test_fold_of_job_canceled_in_queue_has_no_items() -> None:
 def test_fold_of_empty_answer_has_empty_message() -> None:
     response = check_events(events_of(*START, end("")))
     assert response["output"][0]["content"][0]["text"] == ""
+
+
+TEXTS = st.text(max_size=3)
+PARTS = st.one_of(
+    TEXTS.map(lambda text: Token(text, 0, 1)),
+    TEXTS.map(lambda text: Reasoning(text, 0, 1)),
+    st.builds(lambda index, text: ToolCall(index, text, 1, "c", "f"), st.integers(0, 2), TEXTS),
+)
+
+
+@settings(max_examples=20)
+@given(st.lists(PARTS, max_size=12), st.integers(0, 12))
+def test_fold_of_any_answer_adds_up(answer: list[Event], lost_after: int) -> None:
+    undisturbed = events_of(*START, *answer, end())
+    check_events(undisturbed)
+    again = Requeued("worker_lost"), Queued(1), START[2]
+    assert events_of(*START, *answer[:lost_after], *again, *answer[lost_after:], end()) == undisturbed
 
 
 def test_fold_skips_what_a_newer_version_logs() -> None:
