@@ -72,6 +72,20 @@ RECORDED: dict[str, tuple[str | None, str | None, str, str, list[Piece]]] = {
     "reasoning that is cut": (None, "think", "<think>", "a\n", [ReasoningPiece("a\n")]),
     "plain text": ("hermes", "think", "", " a <thin> b\n", [TextPiece(" a <thin> b\n")]),
     "nothing": ("hermes", "think", "", "", []),
+    "call that is cut behind reasoning": (
+        "hermes",
+        "think",
+        "",
+        '<think>Hm.</think>\n\n<tool_call>{"name": "a',
+        [ReasoningPiece("Hm."), TextPiece('<tool_call>{"name": "a')],
+    ),
+    "call that is cut behind calls": (
+        "hermes",
+        None,
+        "",
+        '<tool_call>[{"name": "now"}, {"name": "now"}]</tool_call>\n<tool_call>{"name": "a',
+        [ToolCallPiece(0, "now", "{}"), ToolCallPiece(1, "now", "{}"), TextPiece('<tool_call>{"name": "a')],
+    ),
     "call that is cut": (
         "hermes",
         "think",
