@@ -13,8 +13,9 @@ from webapi.files import routes as files
 from webapi.http import open_files, problems, security_headers, trusted_proxies
 from webapi.kinds import served
 from webapi.native import events, jobs, operations, ops
-from webapi.openai import errors, streams, videos
+from webapi.openai import errors, streams, tokenizer, videos
 from webapi.openai import routes as openai
+from webapi.openai.text_completions import routes as text_completions
 from webapi.openapi import routes as openapi
 from webapi.page import routes as page
 from webapi.responses import routes as responses
@@ -66,7 +67,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     ApiWarmUp(backend).start()
     Feeder(app, backend).start()
     native = jobs, events, stream_tokens, ops, operations
-    for module in (*native, openai, streams, videos, responses, files, batches, openapi, page):
+    foreign = openai, text_completions, tokenizer, streams, videos, responses, files, batches
+    for module in (*native, *foreign, openapi, page):
         app.register_blueprint(module.routes)
     require_descriptions(app)
     trusted_proxies.register(app, settings)

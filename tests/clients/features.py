@@ -19,7 +19,9 @@ NODE = NPM / "node_modules/.bin/node"
 TIMEOUT_S = 600
 
 #: The programs, by the name of their environment or file. Those of npm share one environment.
-PYTHON = ("openai_python", "langchain", "litellm", "pydantic_ai", "instructor", "llama_index", "llm")
+PYTHON = (
+    "openai_python", "langchain", "litellm", "pydantic_ai", "instructor", "llama_index", "llm", "lm_eval"
+)  # fmt: skip
 NODE_PROGRAMS = ("openai_npm", "ai_sdk")
 
 

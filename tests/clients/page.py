@@ -20,8 +20,9 @@ model, SmolLM2-135M-Instruct on the transformers engine. `make client-features` 
 environment of its own, uses every feature, checks the answers, and writes this page. The programs are in
 `tests/clients`.
 
-*no* means that the client has no such feature. The reason is below the table. The model must call a
-*required* or *named* tool. It decides whether to call an *optional* one.
+*no* means that the client has no such feature. The reason is below the table. An empty cell is a feature
+that is not tested with this client. The model must call a *required* or *named* tool. It decides whether to
+call an *optional* one.
 """
 
 

@@ -1,6 +1,5 @@
 """Chats as the API sees them."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from worker.jobs.errors import InvalidInput, InvalidStructure, PromptTooLong
 from worker.jobs.records import ModelCard, Record
 from worker.jobs.specs import ChatJob
 
-__all__ = ["admit", "prompt_tokens", "result"]
+__all__ = ["admit", "check_bound", "prompt_tokens", "result"]
 
 
 def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable[[], None]) -> None:
@@ -36,14 +35,24 @@ def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable
         check_room()
     if structure:
         _check_structure(spec, structure)
-    context = math.inf if card.context_length is None else card.context_length
-    # LangChain and LiteLLM recognise this error by the words "prompt is too long".
-    too_long = f"the prompt is too long: the model's context holds {context} tokens, and the prompt has"
-    # A conversation that is far too long is not counted, for it would delay the counts of others.
-    if (tokens := backend.token_counter.lower_bound(card, spec)) >= context:
-        raise PromptTooLong("messages", f"{too_long} at least {tokens}")
-    if (tokens := prompt_tokens(backend, card, spec)) >= context:
-        raise PromptTooLong("messages", f"{too_long} {tokens}")
+    check_bound(backend, card, spec)
+    _check_fits(card, spec, prompt_tokens(backend, card, spec))
+
+
+def check_bound(backend: Backend, card: ModelCard, spec: ChatJob) -> None:
+    """Raise `PromptTooLong` if the prompt is far too long for the model's context.
+
+    Such a prompt is not counted, for it would delay the counts of others.
+    """
+    _check_fits(card, spec, backend.token_counter.lower_bound(card, spec), "at least ")
+
+
+def _check_fits(card: ModelCard, spec: ChatJob, tokens: int, about: str = "") -> None:
+    context = card.context_length
+    if context is not None and tokens >= context:
+        # LangChain and LiteLLM recognise this error by the words "prompt is too long".
+        too_long = f"the prompt is too long: the model's context holds {context} tokens, and the prompt has"
+        raise PromptTooLong("messages" if spec.prompt is None else "prompt", f"{too_long} {about}{tokens}")
 
 
 def prompt_tokens(backend: Backend, card: ModelCard, spec: ChatJob) -> int:

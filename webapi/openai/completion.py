@@ -4,10 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
+from webapi.openai.chunks import DONE, choices_of, error_chunk, index_of, listed, sse
 from webapi.openai.deltas import ChunkDelta, delta_of, message_of
-from webapi.openai.errors import error_document
 from webapi.openai.schema import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -18,13 +16,10 @@ from webapi.openai.schema import (
     TokenCounts,
     Usage,
 )
-from webapi.openai.translate import ParsedRequest, failure
+from webapi.openai.translate import ParsedRequest
 from worker.jobs.events import ANSWER, LoggedEvent
 
 __all__ = ["CompletionBuilder"]
-
-#: The end of every stream.
-DONE = "data: [DONE]\n\n"
 
 
 class CompletionBuilder:
@@ -65,14 +60,14 @@ class CompletionBuilder:
         """Return the complete answer, from the job's event `succeeded` and, if needed, its token events."""
         data = succeeded.data
         choices = [
-            self._choice(each, [event for event in tokens if _index(event) == each.get("index", 0)])
-            for each in _choices(data["result"])
+            self._choice(each, [event for event in tokens if index_of(event) == each.get("index", 0)])
+            for each in choices_of(data["result"])
         ]
         return ChatCompletion(
             **self._common_fields,
             choices=choices,
             usage=Usage(**data["usage"]),
-            prompt_token_ids=_listed("prompt_token_ids", tokens),
+            prompt_token_ids=listed("prompt_token_ids", tokens),
         )
 
     def stream(self, events: Iterable[LoggedEvent | str]) -> Iterator[str]:
@@ -88,21 +83,21 @@ class CompletionBuilder:
                 return
             elif event.type in ANSWER:
                 yield from self._answer_chunk(event)
-        yield self._error(None)
+        yield error_chunk(None)
 
     def _choice(self, result: dict[str, Any], tokens: Sequence[LoggedEvent]) -> Choice:
-        logprobs = ChoiceLogprobs(content=_listed("logprobs", tokens)) if self._job.logprobs else None
+        logprobs = ChoiceLogprobs(content=listed("logprobs", tokens)) if self._job.logprobs else None
         return Choice(
             index=result.get("index", 0),
             message=message_of(result),
             logprobs=logprobs,
             finish_reason=result["finish_reason"],
-            token_ids=_listed("token_ids", tokens),
+            token_ids=listed("token_ids", tokens),
         )
 
     def _answer_chunk(self, event: LoggedEvent) -> Iterator[str]:
         """Yield the chunk of an event, unless it tells nothing: hidden reasoning has no text."""
-        data, index = event.data, _index(event)
+        data, index = event.data, index_of(event)
         self._tokens[index] += data.get("count", 1)
         choice = ChunkChoice(
             index=index,
@@ -117,23 +112,18 @@ class CompletionBuilder:
     def _last_chunks(self, event: LoggedEvent) -> str:
         """Return the end of the stream as one string, so that the server sends it in one piece."""
         if event.type != "succeeded":
-            return self._error(event)
+            return error_chunk(event)
         data = event.data
         if not self._ended:  # only the ends of several choices are token events, and count all tokens
             self._tokens[0] = data["usage"]["completion_tokens"]
         text = "".join(
             self._chunk(ChunkChoice(index=index, delta=ChunkDelta(), finish_reason=each["finish_reason"]))
-            for each in _choices(data["result"])
+            for each in choices_of(data["result"])
             if (index := each.get("index", 0)) not in self._ended
         )
         if self._include_usage:
-            text += _sse(ChunkWithUsage(**self._common_fields, choices=[], usage=Usage(**data["usage"])))
+            text += sse(ChunkWithUsage(**self._common_fields, choices=[], usage=Usage(**data["usage"])))
         return text + DONE
-
-    @staticmethod
-    def _error(terminal_event: LoggedEvent | None) -> str:
-        why = failure(terminal_event)
-        return _sse(error_document(why.status, why.code, why.message)) + DONE
 
     def _chunk(self, choice: ChunkChoice, prompt_token_ids: Sequence[int] = ()) -> str:
         if choice.index not in self._begun:
@@ -143,8 +133,8 @@ class CompletionBuilder:
             self._ended.add(choice.index)
         fields = {**self._common_fields, "choices": [choice], "prompt_token_ids": prompt_token_ids}
         if not self._include_usage:
-            return _sse(ChatCompletionChunk(**fields))
-        return _sse(ChunkWithUsage(**fields, usage=self._usage_so_far(choice.index)))
+            return sse(ChatCompletionChunk(**fields))
+        return sse(ChunkWithUsage(**fields, usage=self._usage_so_far(choice.index)))
 
     def _usage_so_far(self, index: int) -> TokenCounts | None:
         """Return the token counts of a choice, if each chunk has them."""
@@ -152,27 +142,3 @@ class CompletionBuilder:
             return None
         tokens = self._tokens[index]
         return TokenCounts(prompt_tokens=prompt, completion_tokens=tokens, total_tokens=prompt + tokens)
-
-
-def _index(token: LoggedEvent) -> int:
-    """Return the index of the choice of a token event. Only events of several choices have it."""
-    return int(token.data.get("choice", 0))
-
-
-def _listed(field: str, tokens: Sequence[LoggedEvent]) -> list[Any]:
-    """Return what the lists in this field of the token events contain."""
-    return [entry for event in tokens for entry in event.data.get(field, ())]
-
-
-def _choices(result: dict[str, Any]) -> Sequence[dict[str, Any]]:
-    """Return the choices of a job's result. A result of one choice is that choice."""
-    choices: Sequence[dict[str, Any]] = result.get("choices") or [result]
-    return choices
-
-
-def _sse(document: BaseModel) -> str:
-    """Return the document as one Server-Sent Event.
-
-    The JSON is ASCII: some clients take U+2028 and similar characters for the end of a line.
-    """
-    return f"data: {document.model_dump_json(ensure_ascii=True)}\n\n"

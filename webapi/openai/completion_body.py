@@ -23,9 +23,11 @@ class ChatCompletionBody(ChatCompletionRequest, ChatJob):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Return the schema of `SamplingParams`, with text as a further type of numbers."""
+        """Return the schema of a chat job's fields, with text as a further type of numbers."""
         schema = super().__get_pydantic_json_schema__(core, handler)
         schema["maxProperties"] = MAX_KEYS
+        del schema["anyOf"], schema["properties"]["prompt"]
+        schema["required"] = ["messages"]
         for name in NUMBERS:
             schema["properties"][name]["anyOf"].append({"type": "string"})
         return schema

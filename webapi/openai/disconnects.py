@@ -2,7 +2,7 @@
 
 import logging
 import select
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from gevent.monkey import get_original
@@ -14,7 +14,7 @@ from webapi.submission.submit import cancel
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import LoggedEvent
 
-__all__ = ["cancel_on_disconnect", "is_disconnected", "while_connected"]
+__all__ = ["cancel_all_on_disconnect", "cancel_on_disconnect", "is_disconnected", "while_connected"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,27 @@ def while_connected(
         if is_disconnected(environ):
             return
         yield event
+
+
+def cancel_all_on_disconnect(
+    backend: Backend, job_ids: Sequence[str], environ: Mapping[str, Any], idle_s: float = POLL_S
+) -> Generator[LoggedEvent | None, None, None]:
+    """Yield the events of several jobs, one job after the other, as `cancel_on_disconnect` does.
+
+    If a job does not succeed, its events are the last ones. The jobs after it are then canceled, and also if
+    the client disconnects.
+    """
+    waiting = list(job_ids)
+    try:
+        while waiting:
+            event = None
+            for event in cancel_on_disconnect(backend, waiting.pop(0), environ, idle_s):
+                yield event
+            if event is None or event.type != "succeeded":
+                return
+    finally:
+        for job_id in waiting:
+            _cancel(backend, job_id)
 
 
 def _cancel(backend: Backend, job_id: str) -> None:

@@ -10,6 +10,8 @@ __all__ = ["ErrorDocument", "error_document", "handles", "response"]
 #: The paths under `/v1` of the native API. Errors on all others, also on those without a route, have OpenAI's
 #: form.
 NATIVE_PATHS = ("/v1/jobs", "/v1/queues", "/v1/workers")
+#: The paths elsewhere whose errors have OpenAI's form, as in vLLM's server.
+OTHER_PATHS = ("/tokenize", "/detokenize")
 
 TYPES = {
     401: "authentication_error",
@@ -38,7 +40,7 @@ class ErrorDocument(BaseModel):
 def handles(path: str) -> bool:
     """Return True if the clients of this path expect OpenAI's error object."""
     native = any(f"{path}/".startswith(f"{known}/") for known in NATIVE_PATHS)
-    return path.startswith("/v1/") and not native
+    return (path.startswith("/v1/") and not native) or path in OTHER_PATHS
 
 
 def error_document(status: int, code: str, message: str, field: str | None = None) -> ErrorDocument:

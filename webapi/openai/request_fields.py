@@ -1,6 +1,7 @@
 """The fields of a chat request before their validation: texts as numbers, and fields that are refused."""
 
 import re
+from collections.abc import Collection
 from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -14,9 +15,9 @@ __all__ = ["NUMBERS", "read_fields"]
 
 
 def _is_number(field: FieldInfo) -> bool:
-    if get_origin(field.annotation) in (list, dict):
-        return False
     kinds = {field.annotation, *get_args(field.annotation)}
+    if any(get_origin(kind) in (list, dict) for kind in kinds):
+        return False
     return bool({int, float} & (kinds | {inner for kind in kinds for inner in get_args(kind)}))
 
 
@@ -33,10 +34,11 @@ _OTHER_NUMBERS = {
 }
 
 
-def read_fields(body: Any) -> dict[str, Any]:
+def read_fields(body: Any, supported: Collection[str] = ()) -> dict[str, Any]:
     """Return the fields of a request's body. Null means the same as no value, and the text "0.7" the number.
 
-    Raises `InvalidInput` for the first field that asks for an unsupported feature.
+    Fields in `supported` are not refused, though chats do not support them. Raises `InvalidInput` for the
+    first other field that asks for an unsupported feature.
     """
     if not isinstance(body, dict):
         raise InvalidInput("body", "must be a JSON object")
@@ -46,7 +48,8 @@ def read_fields(body: Any) -> dict[str, Any]:
         for name, value in body.items()
         if value is not None
     }
-    return without_neutral(given)
+    others = {name: given.pop(name) for name in supported if name in given}
+    return without_neutral(given) | others
 
 
 def _number(value: Any) -> Any:

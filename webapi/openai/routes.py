@@ -1,7 +1,9 @@
 """The routes `/v1/chat/completions` and `/v1/models` of OpenAI's API."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
+from typing import Protocol
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
@@ -28,9 +30,19 @@ from worker.jobs.events import ANSWER, LoggedEvent
 from worker.jobs.ids import new_job_id
 from worker.jobs.kinds import KINDS
 from worker.jobs.ledger.ledger import IdempotencyKey
+from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob, JobSpec
 
-__all__ = ["JOB", "JOB_HEADER", "SUBMIT_ERRORS", "error_response", "routes", "submit_named"]
+__all__ = [
+    "JOB",
+    "JOB_HEADER",
+    "SUBMIT_ERRORS",
+    "error_response",
+    "named_model",
+    "routes",
+    "stream_response",
+    "submit_named",
+]
 
 routes = Blueprint("openai", __name__)
 
@@ -39,6 +51,13 @@ JOB_HEADER = "X-Stoker-Job"
 JOB = {JOB_HEADER: header("The job's id in the native API.", required=False)}
 #: Error statuses of a submit, besides those of every route.
 SUBMIT_ERRORS = (400, 404, 408, 413, 415, 429)
+
+
+class StreamBuilder(Protocol):
+    """A builder of the chunks of a stream."""
+
+    def stream(self, events: Iterable[LoggedEvent | str]) -> Iterator[str]:
+        """Yield the events of the answer as Server-Sent Events. Texts are comments."""
 
 
 @routes.post("/v1/chat/completions")
@@ -75,7 +94,7 @@ def complete() -> ResponseReturnValue:
         events = while_connected(backend, job_id, request.environ)
         items = without_silence(events)
     if parsed.request.stream:
-        response = _stream(builder, items)
+        response = stream_response(builder, items)
         response.call_on_close(events.close)
     else:
         response = _whole(builder, events)
@@ -106,7 +125,7 @@ def _whole(builder: CompletionBuilder, events: Iterable[LoggedEvent | None]) -> 
     return error_response(None)
 
 
-def _stream(builder: CompletionBuilder, items: Iterable[LoggedEvent | str]) -> Response:
+def stream_response(builder: StreamBuilder, items: Iterable[LoggedEvent | str]) -> Response:
     """Return the stream of a job's events and comments, or an error if the job ends before the first of them.
 
     A comment opens the stream, too. Later errors are a part of the stream, because its status is 200.
@@ -137,8 +156,20 @@ def submit_named(
     Raises `ModelNotFound` if no worker serves the model, because OpenAI's clients expect status 404.
     All other errors are those of `webapi.submission.submit.submit`.
     """
-    try:
+    with _unknown_model():
         return submit(backend, job_id, spec, once, file_bytes)
+
+
+def named_model(backend: Backend, spec: JobSpec) -> ModelCard:
+    """Return the model that the spec names (`choose_model`), with the errors of `submit_named`."""
+    with _unknown_model():
+        return choose_model(backend, spec)
+
+
+@contextmanager
+def _unknown_model() -> Iterator[None]:
+    try:
+        yield
     except InvalidInput as error:
         if error.field == "model":
             raise ModelNotFound("model", str(error)) from None

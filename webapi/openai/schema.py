@@ -22,7 +22,9 @@ __all__ = [
     "ChunkWithUsage",
     "Model",
     "ModelList",
+    "StreamedRequest",
     "TokenCounts",
+    "TokenIds",
     "Usage",
 ]
 
@@ -43,14 +45,9 @@ class StreamOptions(_Request):
     continuous_usage_stats: bool | None = None
 
 
-class ChatCompletionRequest(_Request):
-    """The fields that a native chat job lacks or defines differently. Null means the same as no value.
+class StreamedRequest(_Request):
+    """The fields that say whether and how an answer is streamed."""
 
-    Without `max_completion_tokens` (or `max_tokens`, its older name), an answer may fill the model's context.
-    """
-
-    max_completion_tokens: int | None = Field(None, ge=1, le=TO_CONTEXT_END)
-    max_tokens: int | None = Field(None, ge=1, le=TO_CONTEXT_END)
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
 
@@ -63,6 +60,16 @@ class ChatCompletionRequest(_Request):
     def continuous_usage(self) -> bool:
         """True if each chunk of the stream holds token counts."""
         return self.stream and self.include_usage and bool(self.stream_options.continuous_usage_stats)
+
+
+class ChatCompletionRequest(StreamedRequest):
+    """The fields that a native chat job lacks or defines differently. Null means the same as no value.
+
+    Without `max_completion_tokens` (or `max_tokens`, its older name), an answer may fill the model's context.
+    """
+
+    max_completion_tokens: int | None = Field(None, ge=1, le=TO_CONTEXT_END)
+    max_tokens: int | None = Field(None, ge=1, le=TO_CONTEXT_END)
 
 
 class PromptTokensDetails(BaseModel):

@@ -17,6 +17,8 @@ from worker.jobs.specs import ChatJob, validate
 
 __all__ = ["ParsedRequest", "failure", "parse_request"]
 
+#: The fields of a native chat job that a conversation has.
+CHAT_FIELDS = ChatJob.model_fields.keys() - {"prompt"}
 #: Error codes after which the client may retry. For all other codes the job has used its attempts here.
 RETRYABLE = frozenset({"expired", "out_of_memory", "unsupported"})
 
@@ -40,7 +42,7 @@ def parse_request(body: Any) -> ParsedRequest:
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(".".join(map(str, first["loc"])), first["msg"]) from None
-    native = {name: value for name, value in given.items() if name in ChatJob.model_fields}
+    native = {name: value for name, value in given.items() if name in CHAT_FIELDS}
     native["max_tokens"] = request.max_completion_tokens or request.max_tokens or TO_CONTEXT_END
     return ParsedRequest(request, validate(ChatJob, native, "ignore"))
 

@@ -13,6 +13,7 @@ from webapi.documents.events import EventDocument
 from webapi.http.problems import Problem
 from webapi.openai.errors import ErrorDocument
 from webapi.openai.schema import ChatCompletionChunk, ChunkWithUsage
+from webapi.openai.text_completions.schema import TextChunk, TextChunkWithUsage
 from webapi.openapi.webhooks import Notice
 
 __all__ = ["schemas_of"]
@@ -26,6 +27,7 @@ def schemas_of(routes: Collection[Route]) -> Json:
     received = {route.body.model for route in routes if route.body and route.body.model}
     answered = {answer.model for route in routes for answer in route.answers.values() if answer.model}
     answered |= {ErrorDocument, Problem, EventDocument, Notice, ChatCompletionChunk, ChunkWithUsage}
+    answered |= {TextChunk, TextChunkWithUsage}
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         *((model, "validation") for model in received),
         *((model, "serialization") for model in answered),

@@ -1,7 +1,8 @@
 """Token counts of conversations, with the served model's own prompt template."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from weakref import WeakValueDictionary
 
 from gevent import get_hub
@@ -39,29 +40,46 @@ class TokenCounter:
     def lower_bound(self, card: ModelCard, job: ChatJob) -> int:
         """Return a lower bound of the prompt's tokens.
 
-        It is the number of messages, or the number of bytes divided by those of the longest token. This takes
-        no time, however long the conversation is. A truncated prompt has at most the tokens of its limit.
+        It is the number of messages or token ids, or the number of bytes divided by those of the longest
+        token. This takes no time, however long the conversation is. A truncated prompt has at most the tokens
+        of its limit.
         """
+        items = len(job.prompt) if isinstance(job.prompt, list) else len(job.messages)
         size = len("".join(_prompt_texts(job)).encode())
-        bound = max(len(job.messages), size // self._template(card).longest_token)
+        bound = max(items, size // self._template(card).longest_token)
         limit = job.prompt_limit(card.context_length)
         return bound if limit is None else min(bound, limit)
 
     def count(self, card: ModelCard, job: ChatJob, owner: str = "") -> int:
-        """Return the number of the prompt's tokens.
+        """Return the number of the prompt's tokens. Raises as `encode` does."""
+        return len(self.encode(card, job, owner))
+
+    def encode(self, card: ModelCard, job: ChatJob, owner: str = "") -> Sequence[int]:
+        """Return the token ids of the prompt.
 
         A long conversation waits for the owner's other long ones. Raises `InvalidInput` if the template
         refuses the conversation, and `NotReady` if the model has no template yet.
         """
-        template = self._template(card)
-
-        def encode() -> int:
-            return len(template.encode_job(job, card.context_length))
-
+        encode = partial(self._template(card).encode_job, job, card.context_length)
         if self.is_short(job):
             return encode()
         with self._turns.setdefault(owner, BoundedSemaphore(1)), self._threads:
-            return int(get_hub().threadpool.apply(encode))
+            ids: Sequence[int] = get_hub().threadpool.apply(encode)
+            return ids
+
+    def decode(self, card: ModelCard, tokens: Sequence[int], field: str) -> str:
+        """Return the text of tokens, with that of control tokens.
+
+        Raises `InvalidInput` for this field if the model lacks one of them, and `NotReady` as `encode` does.
+        """
+        template = self._template(card)
+        template.check_tokens(tokens, field)
+        return template.tokenizer.decode(list(tokens), skip_special_tokens=False)
+
+    def token_texts(self, card: ModelCard, tokens: Sequence[int]) -> list[str]:
+        """Return how the model's vocabulary writes each of the tokens."""
+        tokenizer = self._template(card).tokenizer
+        return [tokenizer.id_to_token(token) or "" for token in tokens]
 
     def vocabulary(self, card: ModelCard) -> int:
         """Return the number of the model's tokens. Raises `NotReady` as `count` does."""
@@ -92,6 +110,8 @@ class TokenCounter:
 
 def _prompt_texts(job: ChatJob) -> Iterator[str]:
     """Yield the client's texts that every template writes. Some leave out the reasoning of earlier turns."""
+    if isinstance(job.prompt, str):
+        yield job.prompt
     for message in job.messages:
         yield message.content or ""
         yield from (call.function.arguments for call in message.tool_calls)

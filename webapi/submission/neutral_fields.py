@@ -33,7 +33,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "stop_regex": ([],),
     "no_stop_trim": (False,),
     # The prompt.
-    "add_special_tokens": (False,),
     "truncation_side": ("left",),
     "chat_template": (),
     "documents": ([],),

@@ -16,8 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from worker.jobs.chat.messages import Messages
-from worker.jobs.chat.prompt_options import PromptOptions
+from worker.jobs.chat.prompt_source import PromptSource
 from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.chat.tools import Text
 from worker.jobs.errors import InvalidInput, Unsupported
@@ -25,6 +24,7 @@ from worker.jobs.errors import InvalidInput, Unsupported
 __all__ = [
     "ChatJob",
     "JobSpec",
+    "ModelName",
     "Requested",
     "VideoJob",
     "read_spec",
@@ -79,12 +79,14 @@ class JobSpec(_Strict):
         return {name: value for name, value in stored.items() if name in shown}
 
 
-class ChatJob(SamplingParams, PromptOptions, JobSpec):
-    """A conversation that the model continues with one answer."""
+class ChatJob(SamplingParams, PromptSource, JobSpec):
+    """A conversation, or a prompt of the client's own, that the model continues with one answer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["messages"]}, {"required": ["prompt"]}]}
+    )
 
     kind = "chat"
-
-    messages: Messages = Field(min_length=1, repr=False)
 
     def prompt_limit(self, context_length: int | None) -> int | None:
         """Return the most tokens of the prompt for a model with this context; None means all."""
@@ -97,8 +99,7 @@ class ChatJob(SamplingParams, PromptOptions, JobSpec):
 
     def asked(self) -> list[str]:
         """Return the names of all that not every worker supports: parameters, options, fields of messages."""
-        of_messages = dict.fromkeys(name for message in self.messages for name in message.asked())
-        return [*SamplingParams.asked(self), *PromptOptions.asked(self), *of_messages]
+        return [*SamplingParams.asked(self), *PromptSource.asked(self)]
 
     @property
     def length(self) -> int:

@@ -64,6 +64,7 @@ FEATURES = (
     "optional tool",
     "tool call in a stream",
     "result of a tool",
+    "text completion",
     "unknown model",
     "prompt too long",
     "cancel by closing the stream",

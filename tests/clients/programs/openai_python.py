@@ -144,6 +144,19 @@ def check_tool_result(target: Target) -> None:
     assert second.choices[0].message.content
 
 
+@checks.feature("text completion")
+def check_text_completion(target: Target) -> None:
+    completions = OpenAI(base_url=target.base_url, api_key="none", max_retries=0).completions
+    request: dict[str, Any] = {"model": target.model, "temperature": 0, "max_tokens": 8}
+    texts = ["One, two, three,", "1, 2, 3, 4,"]
+    whole = completions.create(prompt=texts, logprobs=1, **request).choices
+    assert " four" in whole[0].text, whole
+    assert " 5" in whole[1].text, whole
+    assert [len(choice.logprobs.tokens) for choice in whole] == [8, 8]
+    echoed = completions.create(prompt=texts[0], echo=True, stream=True, **request)
+    assert "".join(chunk.choices[0].text for chunk in echoed) == texts[0] + whole[0].text
+
+
 @checks.feature("unknown model")
 def check_unknown_model(target: Target) -> None:
     error = error_of(NotFoundError, lambda: create(target, model="no-such-model"))

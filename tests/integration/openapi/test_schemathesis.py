@@ -20,7 +20,7 @@ from pydantic import Field
 
 from tests.support.stack import eventually
 from tests.support.web.uploads import write_image
-from tests.support.web.webstack import HELLO, TIMEOUT_S, Web, token_events, upload
+from tests.support.web.webstack import HELLO, TIMEOUT_S, Web, take_raw_prompts, token_events, upload
 from webapi.keys.key import ALL_SCOPES
 from webapi.keys.keys import Keys
 from worker.jobs.errors import JobNotFound
@@ -144,6 +144,7 @@ def test_schemathesis_finds_no_undocumented_response(
     doomed = [web.submit() for _ in range(20)]
     doomed += [str(upload(web, clip).json()["id"]) for _ in range(20)]
     finisher.finish()
+    take_raw_prompts(web)
     parameters = Upscaler.model_json_schema()
     web.registry.publish_model(ModelCard("upscaler", "video", "video.upscaler", parameters=parameters))
     eventually(lambda: "upscaler" in web.http.get("/openapi.json").text, "the model's schema", TIMEOUT_S)

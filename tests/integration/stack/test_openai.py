@@ -51,6 +51,24 @@ def test_stack_ignore_eos_gives_fixed_length(client: OpenAI) -> None:
     assert (long.usage.completion_tokens, long.choices[0].finish_reason) == (24, "length")
 
 
+def test_stack_text_completion_continues_texts_and_their_tokens(client: OpenAI, stack: Stack) -> None:
+    request: dict[str, Any] = {"model": JAPAN["model"], "temperature": 0, "max_tokens": 6}
+    texts = ["One, two, three,", "1, 2, 3, 4,"]
+    tokens = [
+        stack.http.post("/tokenize", json={"model": JAPAN["model"], "prompt": text}).json()["tokens"]
+        for text in texts
+    ]
+    whole = client.completions.create(prompt=texts, **request)
+    assert [choice.text.split()[0] for choice in whole.choices] == ["four,", "5,"]
+    assert {choice.finish_reason for choice in whole.choices} == {"length"}
+    assert whole.usage is not None
+    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (sum(map(len, tokens)), 12)
+    chunks = list(client.completions.create(prompt=tokens, stream=True, echo=True, **request))
+    for index, choice in enumerate(whole.choices):
+        parts = [c.choices[0].text for c in chunks if c.choices[0].index == index]
+        assert "".join(parts) == texts[index] + choice.text
+
+
 def test_stack_closed_stream_cancels_job_and_frees_slot(client: OpenAI, stack: Stack) -> None:
     stream = client.chat.completions.create(**JAPAN, stream=True, extra_body={"ignore_eos": True})
     job = {"id": next(stream).id.removeprefix("chatcmpl-")}

@@ -90,6 +90,17 @@ def test_vllm_worker_answers_chat(stack: Stack) -> None:
     assert job["usage"]["completion_tokens"] == job["progress"]["done"]
 
 
+def test_vllm_worker_continues_raw_prompts(stack: Stack) -> None:
+    ids = (
+        stack.http.post("/tokenize", json={"prompt": "One, two, three,"}).raise_for_status().json()["tokens"]
+    )
+    request = {"prompt": [ids, ids], "temperature": 0, "max_tokens": 6, "logprobs": 0}
+    answer = stack.http.post("/v1/completions", json=request, timeout=60).raise_for_status().json()
+    first, second = answer["choices"]
+    assert first["text"].startswith(" four,")
+    assert "".join(first["logprobs"]["tokens"]) == first["text"] == second["text"]
+
+
 def test_vllm_worker_cancel_ends_only_that_chat(stack: Stack) -> None:
     victim, other = (stack.chat(COUNT, temperature=0, max_tokens=n) for n in (400, 30))
     stack.until(victim, "token")
@@ -100,7 +111,10 @@ def test_vllm_worker_cancel_ends_only_that_chat(stack: Stack) -> None:
 
 def test_vllm_worker_killed_chat_resumes_with_same_result(stack: Stack) -> None:
     undisturbed, _ = stack.finished(stack.chat(COUNT, temperature=0, max_tokens=60))
+    raw = {"prompt": "One, two, three,", "temperature": 0, "max_tokens": 60}
+    undisturbed_raw, _ = stack.finished(stack.http.post("/v1/jobs/chat", json=raw).json())
     job = stack.chat(COUNT, temperature=0, max_tokens=60)
+    raw_job = stack.http.post("/v1/jobs/chat", json=raw).json()
     for event in stack.events(job):
         if event["type"] == "token" and event["index"] >= 15:
             break
@@ -114,6 +128,8 @@ def test_vllm_worker_killed_chat_resumes_with_same_result(stack: Stack) -> None:
     assert [event["reason"] for event in events if event["type"] == "requeued"] == ["worker_lost"]
     assert done["result"] == undisturbed["result"]
     assert done["usage"]["total_tokens"] == undisturbed["usage"]["total_tokens"]
+    done_raw, _ = stack.finished(raw_job)
+    assert (done_raw["attempt"], done_raw["result"]) == (2, undisturbed_raw["result"])
 
 
 def test_vllm_worker_drains_on_ctrl_c_and_leaves_no_process(stack: Stack) -> None:

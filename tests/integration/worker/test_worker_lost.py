@@ -94,6 +94,22 @@ def test_worker_lost_choices_continue_where_they_stopped(up: Stack) -> None:
         assert [e["index"] for e in mine[1:]] == [e["index"] + e["count"] for e in mine[:-1]]
 
 
+@pytest.mark.long
+def test_worker_lost_raw_prompt_continues_where_it_stopped(up: Stack) -> None:
+    eventually(up.ready, "workers again")
+    body = {"prompt": "One, two, three,", "temperature": 0, "max_tokens": 40}
+    undisturbed, _ = up.finished(up.http.post("/v1/jobs/chat", json=body).json())
+    job = up.http.post("/v1/jobs/chat", json=body).json()
+    for event in up.events(job):
+        if event["type"] == "token" and event["index"] >= 12:
+            kill_worker_of(up, job)
+            break
+    done, events = up.finished(job)
+    assert (done["state"], done["attempt"]) == ("succeeded", 2)
+    assert done["result"] == undisturbed["result"]
+    assert "".join(e["text"] for e in events if e["type"] == "token") == done["result"]["text"]
+
+
 def test_worker_lost_video_is_finished_by_next_worker(up: Stack) -> None:
     eventually(up.ready, "workers again")
     job = up.video(asset("carphone_pristine.mp4"), effect="blur")

@@ -18,7 +18,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from tests.support.web.scripted_worker import ScriptedWorker
 from webapi.local.commands import web_argv
-from worker.jobs.chat.sampling import SamplingParams
+from worker.jobs.chat.sampling import COMMON_PARAMETERS, SamplingParams
 from worker.jobs.events import Event, Token
 from worker.jobs.kinds import model_of
 from worker.jobs.ledger.ledger import Ledger
@@ -39,10 +39,18 @@ START_S = 90
 
 def publish_able_model(web: "Web") -> str:
     """Publish a chat model that supports all sampling parameters, and return its name."""
-    parameters = tuple(SamplingParams.model_fields)
+    parameters = (*SamplingParams.model_fields, "prompt")
     card = ModelCard("able", "chat", "chat.able", CONTEXT_LENGTH, digest="1", sampling=parameters)
     web.registry.publish_model(card, tiny_template().to_json())
     return card.name
+
+
+def take_raw_prompts(web: "Web") -> None:
+    """Publish that the only chat model supports raw prompts."""
+    supported = (*COMMON_PARAMETERS, "prompt")
+    web.registry.publish_model(
+        ModelCard("tiny", "chat", CHAT, CONTEXT_LENGTH, digest="1", sampling=supported)
+    )
 
 
 def tiny_template() -> PromptTemplate:

@@ -160,6 +160,21 @@ def test_calls_are_text_in_a_chat_without_tools(ledger: Ledger, options: dict[st
     assert attempt(ledger, "a", text).result == {"text": text, "finish_reason": "stop"}
 
 
+@needs_templates
+def test_answer_to_raw_prompt_is_only_text_whatever_token_the_worker_is_lost_at(ledger: Ledger) -> None:
+    submit(ledger, "whole", messages=None, prompt="Hi")
+    whole = attempt(ledger, "whole", ANSWER_TEXT)
+    assert whole.result is not None
+    assert "On it." in whole.result["text"]
+    assert "</think>" not in whole.result.get("reasoning", "")
+    for cut in range(1, whole.done, 7):
+        job_id = f"cut {cut}"
+        submit(ledger, job_id, messages=None, prompt="Hi")
+        assert attempt(ledger, job_id, ANSWER_TEXT, cut).state == "queued"
+        job = attempt(ledger, job_id, ANSWER_TEXT)
+        assert (job.result, job.usage) == (whole.result, whole.usage), cut
+
+
 def test_call_that_max_tokens_ends_keeps_its_arguments(ledger: Ledger) -> None:
     submit(ledger, "a", tools=TOOLS, tool_choice="required", max_tokens=35)
     result = attempt(ledger, "a", FORCED_TEXT).result or {}

@@ -93,16 +93,19 @@ def test_chat_runner_renders_the_prompt_that_the_api_counts(ledger: Ledger) -> N
     tool = {"type": "function", "function": {"name": "f"}}
     submit(ledger, "a", truncate_prompt_tokens=2, tools=[tool], tool_choice="none")
     submit(ledger, "b", messages=[{"role": "tool", "tool_call_id": "c", "content": "count"}])
+    submit(ledger, "c", messages=None, prompt="count count")
+    submit(ledger, "d", messages=None, prompt=[1, 0])
     engine = FakeEngine(WORDS, step_s=0.001)
     with running(ledger, engine) as (runner, outbox):
-        for job_id in ("a", "b"):
+        for job_id in "abcd":
             runner.run_job(claim(ledger, outbox, job_id))
-    for job_id, request in zip(("a", "b"), engine.submitted, strict=True):
+    for job_id, request in zip("abcd", engine.submitted, strict=True):
         job = ledger.get(job_id).spec
         assert isinstance(job, ChatJob)
         assert request.prompt == engine.prompt_template.encode_job(job, engine.context_length)
     assert len(engine.submitted[0].prompt) == 2
     assert len(engine.submitted[1].prompt) > 3
+    assert engine.submitted[3].prompt == [1, 0]
 
 
 def test_chat_runner_logs_tokens_result_and_usage(ledger: Ledger) -> None:

@@ -70,6 +70,8 @@ class ModelParsers:
 
     def make(self, options: ToolOptions, prompt: Sequence[int]) -> AnswerParser | None:
         """Return a new parser of the answer to this prompt; None if the answer is only text."""
+        if not options.is_parsed:
+            return None
         if forces_calls(options):
             return JsonCallsParser()
         tools = [tool.for_template() for tool in options.offered_tools] if self.tools else []
@@ -87,7 +89,9 @@ class ModelParsers:
 
     def marker_tokens(self, options: ToolOptions) -> frozenset[int]:
         """Return the ids of the special tokens that the parser of an answer looks for (`ChatRequest`)."""
-        if forces_calls(options) or not (self.reasoning or (self.tools and options.offered_tools)):
+        if not options.is_parsed or forces_calls(options):
+            return frozenset()
+        if not (self.reasoning or (self.tools and options.offered_tools)):
             return frozenset()
         return self._marker_tokens
 

@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 from worker.jobs.chat.nullable import Nullable
 from worker.jobs.chat.tools import CallId, Text, ToolCall
 
-__all__ = ["Message", "Messages", "TextPart"]
+__all__ = ["Message", "Messages", "TextPart", "encodable"]
 
 #: Most strings, brackets, colons and commas in the arguments of all calls of a chat. They are JSON within a
 #: text, so the limits of a request's own JSON do not reach them, and to render millions takes seconds.
@@ -52,7 +52,7 @@ class TextPart(Nullable):
     text: Text
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Return the text. Lone surrogates, which JSON allows and no tokenizer takes, are an error."""
     try:
         text.encode()
@@ -69,7 +69,7 @@ def _content(content: Any, check: ValidatorFunctionWrapHandler, message: Validat
     if content in (None, []) and message.data.get("role") == "assistant":
         return None if message.data.get("tool_calls") else ""
     if isinstance(content, str):
-        return _encodable(content)
+        return encodable(content)
     if isinstance(content, list) and content:
         return "\n".join(part.text for part in check(content))
     raise PydanticCustomError("content", "must be a string, or a list of parts of type text")

@@ -158,6 +158,11 @@ class ToolOptions(Nullable):
         return choice if names else "auto"  # without tools, none is the same, and the default is not stored
 
     @property
+    def is_parsed(self) -> bool:
+        """Whether calls of tools and reasoning are looked for in the answer."""
+        return True
+
+    @property
     def offered_tools(self) -> list[Tool]:
         """The tools that the model sees."""
         return [] if self.tool_choice == "none" else self.tools

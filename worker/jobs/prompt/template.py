@@ -32,6 +32,7 @@ PROMPT_FEATURES = frozenset(
         "messages.reasoning_content",
         "messages.tool_call_id",
         "messages.tool_calls",
+        "prompt",
         "truncate_prompt_tokens",
     }
 )
@@ -74,9 +75,13 @@ class PromptTemplate:
     def encode_job(self, job: ChatJob, context_length: int | None) -> list[int]:
         """Return the token ids of the job's prompt, for a model with this context.
 
-        Raises `InvalidInput` if the template refuses the conversation.
+        Raises `InvalidInput` if the template refuses the conversation, or if the model lacks a token of a raw
+        prompt.
         """
-        ids = self.encode([message.for_template() for message in job.messages], job)
+        if job.prompt is None:
+            ids = self.encode([message.for_template() for message in job.messages], job)
+        else:
+            ids = self._encode_raw(job.prompt, job.add_special_tokens is not False)
         limit = job.prompt_limit(context_length)
         return ids if limit is None else ids[-limit:]
 
@@ -106,6 +111,21 @@ class PromptTemplate:
                     return self._encode_marked(marked_text)
         # A batch of one, because for a batch the tokenizer releases the GIL.
         return self.tokenizer.encode_batch([text], add_special_tokens=False)[0].ids
+
+    def _encode_raw(self, prompt: str | list[int], add_special_tokens: bool) -> list[int]:
+        """Return the token ids of a prompt that no template makes."""
+        if isinstance(prompt, list):
+            self.check_tokens(prompt, "prompt")
+            return prompt
+        if ids := self.tokenizer.encode_batch([prompt], add_special_tokens=add_special_tokens)[0].ids:
+            return ids
+        raise InvalidInput("prompt", "has no tokens")
+
+    def check_tokens(self, ids: Sequence[int], field: str) -> None:
+        """Raise `InvalidInput` for this field unless the model has all these tokens."""
+        size = self.tokenizer.get_vocab_size()
+        if unknown := [token for token in ids if token >= size]:
+            raise InvalidInput(field, f"the model has no token {unknown[0]}, only 0 to {size - 1}")
 
     def to_json(self) -> str:
         """Return the template as a JSON object, for `from_json`."""
