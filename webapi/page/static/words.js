@@ -18,6 +18,7 @@ const CAUSES = {
 
 // The cause of a failed job: the words for its code, and what the worker has said.
 export function cause(error) {
+  if (!error) return "the cause is not known";
   const words = CAUSES[error.code] ?? error.code.replaceAll("_", " ");
   return error.message ? `${words}: ${error.message}` : words;
 }

@@ -11,7 +11,7 @@ function schemaOf(model) {
   return model?.parameters ?? {
     properties: {
       temperature: { type: "number", minimum: 0, maximum: 2, default: 1, description: "0 always takes the likeliest token." },
-      max_tokens: { type: "integer", minimum: 1, maximum: model?.max_model_len ?? undefined, default: 256, description: "The longest answer." },
+      max_tokens: { type: "integer", minimum: 1, maximum: model ? Math.max(model.max_model_len, 256) : undefined, default: 256, description: "The longest answer." },
       top_p: { type: "number", minimum: 0, maximum: 1, default: 1, description: "Only the likeliest tokens with this share." },
       seed: { type: "integer", description: "The same seed gives the same answer." },
     },
@@ -57,6 +57,10 @@ export class Options {
   // The fields of the request that the user has set.
   get values() {
     return { ...this.#form.values, ...(this.model ? { model: this.model } : {}) };
+  }
+
+  check() {
+    return this.#form.check();
   }
 
   // Show the problem at its field. Return whether there is such a field.

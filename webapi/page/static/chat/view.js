@@ -27,7 +27,7 @@ export class ChatView {
 
   constructor(root, floor) {
     this.floor = floor;
-    const form = el("form", { class: "ask" }, this.#message, this.#send, this.#stop, this.#options.node);
+    const form = el("form", { class: "ask", novalidate: true }, this.#message, this.#send, this.#stop, this.#options.node);
     form.addEventListener("submit", (event) => { event.preventDefault(); this.#ask(); });
     this.#message.addEventListener("keydown", (event) => this.#onKey(event, form));
     const title = el("div", { class: "title" }, el("h2", { text: "Conversation" }), button("New", () => this.#clear()));
@@ -54,7 +54,7 @@ export class ChatView {
 
   async #ask() {
     const question = this.#message.value.trim();
-    if (!question || this.#running) return;
+    if (!question || this.#running || !this.#options.check()) return;
     this.#error.hidden = true;
     const body = { messages: this.#conversation.messages(this.#options.system, question), ...this.#options.values };
     const limit = this.#options.values.max_tokens ?? null;

@@ -23,8 +23,12 @@ export class Field {
     return this.#control.value();
   }
 
+  // Whether the browser accepts the value. If it does not, it says why, and for that the field must be visible.
   check() {
-    return [...this.node.querySelectorAll("input, select, textarea")].every((input) => input.reportValidity());
+    const wrong = [...this.node.querySelectorAll("input, select, textarea")].find((input) => !input.checkValidity());
+    if (!wrong) return true;
+    this.node.closest("details")?.setAttribute("open", "");
+    return wrong.reportValidity();
   }
 
   fail(message) {

@@ -4,12 +4,15 @@ import { call } from "../api.js";
 import { ENDS } from "../follow.js";
 
 const PAGE = 100;
+// The most older pages that a refresh asks for.
+const AT_ONCE = 2;
 
 export class JobList {
   // Each page is {after, ids}: `after` is the job before its first one, which makes its content stable.
   #pages = [];
   #query = "";
   #more = true;
+  #turn = 0;
   jobs = new Map();
 
   // Choose by kind and state, and forget what was chosen before.
@@ -35,8 +38,14 @@ export class JobList {
     const first = await this.#fetch(null);
     if (query !== this.#query) return;
     this.#putFirst(first);
-    const unfinished = this.#pages.slice(1).filter((page) => page.ids.some((id) => !ENDS.includes(this.jobs.get(id)?.state)));
-    for (const page of unfinished) this.#keep((await this.#fetch(page.after)).jobs, page);
+    for (const page of this.#unfinished()) this.#keep((await this.#fetch(page.after)).jobs, page);
+  }
+
+  // Some of the older pages that have jobs to come, others each time.
+  #unfinished() {
+    const live = this.#pages.slice(1).filter((page) => page.ids.some((id) => !ENDS.includes(this.jobs.get(id)?.state)));
+    this.#turn += AT_ONCE;
+    return live.length <= AT_ONCE ? live : Array.from({ length: AT_ONCE }, (_, n) => live[(this.#turn + n) % live.length]);
   }
 
   async loadMore() {

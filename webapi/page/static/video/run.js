@@ -92,7 +92,7 @@ export class Run {
     const words = ENDINGS[timeline.state]?.(timeline);
     this.#error.hidden = !words;
     say(this.#error, words ?? "");
-    announce(words ?? "The video is done.");
+    if (!words) announce("The video is done.");
     if (timeline.state !== "succeeded") return this.#player.setResult(null, "There is no result.");
     try {
       this.#ends.push(await keepOpen(id));

@@ -24,7 +24,7 @@ export class VideoView {
   #job = null;
 
   constructor(root) {
-    const form = el("form", { class: "clip-form" }, this.#clip.node, this.#options.node, this.#note, this.#error,
+    const form = el("form", { class: "clip-form", novalidate: true }, this.#clip.node, this.#options.node, this.#note, this.#error,
       el("div", { class: "actions" }, this.#start, this.#cancel));
     form.addEventListener("submit", (event) => { event.preventDefault(); this.#submit(); });
     root.append(el("div", { class: "panel" }, el("div", { class: "title" }, el("h2", { text: "Video" })), form), this.#panel);
