@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 import uuid
 
 from flask import Flask, g
@@ -44,6 +45,8 @@ class Feeder:
         self._jobs = CollectedJobs(backend.ledger)
         self._runs: dict[str, BatchRun] = {}
         self._pause = threading.Event()
+        #: When the lease must be renewed, by the monotonic clock; 0 without the lease.
+        self._renew_at = 0.0
 
     def start(self) -> None:
         """Start the thread. It runs as long as the process."""
@@ -62,18 +65,27 @@ class Feeder:
 
     def run_round(self) -> bool:
         """Take a step of each batch if this process has the lease. Return whether there are batches."""
-        if not self._batches.take_lease(self._name, self._backend.settings.lease_ttl_s):
+        if not self._has_lease():
             return False
         if self._backend.store.take_round("file-expiry", FILES_CHECK_S):
             self._delete_expired_files()
         batches, rooms = self._batches.unfinished(), dict[str, Room]()
         for batch in batches:
-            self._batches.take_lease(self._name, self._backend.settings.lease_ttl_s)
+            if not self._has_lease():
+                return False
             self._step(batch, rooms)
         self._jobs.delete_due()
         for batch_id in self._runs.keys() - {batch.id for batch in batches}:
             self._runs.pop(batch_id).close()
         return bool(batches)
+
+    def _has_lease(self) -> bool:
+        """Return whether this process has the lease. It is renewed after a third of its time."""
+        lease_s, now = self._backend.settings.lease_ttl_s, time.monotonic()
+        if now >= self._renew_at:
+            has_it = self._batches.take_lease(self._name, lease_s)
+            self._renew_at = now + lease_s / 3 if has_it else 0.0
+        return self._renew_at > 0
 
     def _delete_expired_files(self) -> None:
         try:

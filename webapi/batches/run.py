@@ -53,6 +53,8 @@ class BatchRun:
         self._jobs = jobs
         self._outputs = Outputs(files)
         self._input: InputFile | None = None
+        #: Whether no request had a job at the last step, so that there is nothing to collect.
+        self._waits = False
 
     def step(self, batch: Batch, room: Room) -> None:
         """Do what can be done now. Raises `RedisError`, `MediaUnavailable`, and OSError if a disk is full."""
@@ -107,7 +109,9 @@ class BatchRun:
 
     def _advance(self, batch: Batch, room: Room) -> None:
         """Submit requests, and collect the results of those whose jobs have ended."""
-        total = batch.total or 0
+        if self._waits and not batch.stop and room.left <= 0:
+            return
+        total, self._waits = batch.total or 0, False
         undone = _undone(self._batches.done(batch), total)
         results = list(islice(self._results(batch, undone, room), PART))
         if results:
@@ -117,6 +121,7 @@ class BatchRun:
 
     def _results(self, batch: Batch, undone: Iterator[int], room: Room) -> Iterator[Result]:
         """Yield the results that there are now, and submit what has no job yet."""
+        started = False
         while numbers := list(islice(undone, PAGE)):
             job_ids = [job_id_of(batch, number) for number in numbers]
             states = self._backend.ledger.fields("state", job_ids)
@@ -130,7 +135,9 @@ class BatchRun:
                 elif batch.stop or room.left > 0:
                     yield from self._begin(batch, number, job_id, room)
                 else:
+                    self._waits = not started
                     return  # the requests that follow have no jobs either
+                started = True
 
     def _ended(self, batch: Batch, number: int, job_id: str) -> Iterator[Result]:
         try:
