@@ -99,7 +99,9 @@ def test_compose_overrides_name_what_compose_file_has(block: Block) -> None:
 
 def answer(web: Web, job_id: str) -> None:
     web.worker.claim(job_id)
-    web.worker.append(job_id, Token("Rayleigh", 0, 1), Token(" scatters.", 1, 1), DONE)
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    end = Succeeded({"text": "Rayleigh scatters.", "finish_reason": "stop"}, usage)
+    web.worker.append(job_id, Token("Rayleigh", 0, 1), Token(" scatters.", 1, 1), end)
 
 
 def write_clip_of_demo(home: Path) -> None:
