@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from webapi.openai.completion import CompletionBuilder
+from webapi.openai.text_completions.builder import TextCompletionBuilder
+from webapi.openai.text_completions.request import ParsedCompletion, parse_completion
 from webapi.openai.translate import ParsedRequest, parse_request
 from webapi.responses.fold import ResponseFold
 from webapi.responses.job import ResponseJob, make_job
@@ -17,7 +19,7 @@ from worker.jobs.specs import JobSpec
 
 __all__ = ["ENDPOINTS", "Endpoint", "EndpointName"]
 
-EndpointName = Literal["/v1/chat/completions", "/v1/responses"]
+EndpointName = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,21 @@ def _answer_chat(ledger: LedgerReader, body: Any, record: Record) -> dict[str, A
     return builder.completion(events[-1], events[:-1]).model_dump(mode="json")
 
 
+def _parse_text(body: Any) -> ParsedCompletion:
+    parsed = parse_completion(body)
+    for name in ("stream", "echo"):
+        if getattr(parsed.request, name):
+            raise InvalidInput(name, "is not supported in a batch")
+    if len(parsed.jobs) > 1:
+        raise InvalidInput("prompt", "must be one prompt in a batch")
+    return parsed
+
+
+def _answer_text(ledger: LedgerReader, body: Any, record: Record) -> dict[str, Any]:
+    builder = TextCompletionBuilder([record.id], record.model, record.created_at, _parse_text(body))
+    return builder.completion(ledger.events(record.id)).model_dump(mode="json")
+
+
 def _response_job(body: Any) -> ResponseJob:
     asked, fields = read_request(body)
     for name in ("stream", "background", "previous_response_id"):
@@ -63,5 +80,6 @@ def _answer_response(ledger: LedgerReader, body: Any, record: Record) -> dict[st
 #: The routes, by path.
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(lambda body: _parse_chat(body).job, _answer_chat),
+    "/v1/completions": Endpoint(lambda body: _parse_text(body).jobs[0], _answer_text),
     "/v1/responses": Endpoint(_response_job, _answer_response),
 }

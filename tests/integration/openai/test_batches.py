@@ -11,7 +11,7 @@ from openai.types import Batch
 
 from tests.support.stack import eventually
 from tests.support.web.answering_worker import answering
-from tests.support.web.webstack import Web
+from tests.support.web.webstack import Web, publish_able_model
 from webapi.batches.batch_store import BatchStore
 from webapi.keys.keys import Keys
 from worker.jobs.records import Record
@@ -119,17 +119,26 @@ def test_batch_puts_requests_without_an_answer_into_the_error_file(web: Web, cli
     assert errors["hot"]["response"]["body"]["error"]["param"] == "temperature"
 
 
-def test_batch_answers_requests_for_responses(web: Web, client: OpenAI) -> None:
-    web.ready_worker("chat")
-    path: Any = "/v1/responses"
-    lines = [line("a", "") | {"url": path, "body": body} for body in ({"input": "Hi"},)]
-    lines += [line("b", "") | {"url": path, "body": {"input": "Hi", "background": True}}]
+def test_batch_answers_requests_of_other_routes(web: Web, client: OpenAI) -> None:
+    model = publish_able_model(web)
+    routes: dict[Any, list[Json]] = {
+        "/v1/responses": [{"input": "Hi"}, {"input": "Hi", "background": True}],
+        "/v1/completions": [{"prompt": "Hi"}, {"prompt": ["a", "b"]}],
+    }
+    found = {}
     with answering(web):
-        done = finished(client, create(client, lines, endpoint=path))
-    answer = lines_of(client, done.output_file_id)["a"]["response"]["body"]
-    assert openai.types.responses.Response.model_validate(answer).output_text == "HI"
-    error = lines_of(client, done.error_file_id)["b"]["response"]["body"]["error"]
-    assert error["param"] == "background"
+        for path, bodies in routes.items():
+            named = [body | {"model": model} for body in bodies]
+            lines = [line(str(n), "") | {"url": path, "body": body} for n, body in enumerate(named)]
+            done = finished(client, create(client, lines, endpoint=path))
+            error = lines_of(client, done.error_file_id)["1"]["response"]["body"]["error"]
+            found[path] = lines_of(client, done.output_file_id)["0"]["response"]["body"], error["param"]
+    response, field = found["/v1/responses"]
+    assert openai.types.responses.Response.model_validate(response).output_text == "HI"
+    assert field == "background"
+    completion, field = found["/v1/completions"]
+    assert openai.types.Completion.model_validate(completion).choices[0].text == "HI"
+    assert field == "prompt"
 
 
 def test_batch_with_wrong_lines_fails_and_names_them(web: Web, client: OpenAI) -> None:

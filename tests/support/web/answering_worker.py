@@ -16,13 +16,14 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 @contextmanager
 def answering(web: Web, owner: str = "") -> Iterator[dict[str, int]]:
-    """Answer each chat with its last message, and let the chats `fail` fail. Yield how often each was run."""
+    """Answer each chat with its prompt or last message. A chat `fail` fails. Yield how often each was run."""
     runs: dict[str, int] = {}
     stop = threading.Event()
 
     def answer(job_id: str) -> None:
         web.worker.claim(job_id)
-        text = str(web.ledger.get(job_id).spec.model_dump()["messages"][-1]["content"])
+        spec = web.ledger.get(job_id).spec.model_dump()
+        text = str(spec["prompt"] or spec["messages"][-1]["content"])
         runs[text] = runs.get(text, 0) + 1
         if text == "fail":
             error = {"code": "engine_failed", "message": "it broke"}
