@@ -205,6 +205,6 @@ def _models(backend: Backend) -> dict[str, Model]:
     models: dict[str, Model] = {}
     for card in cards:
         parameters = None if card.schema is None else dict(card.schema)
-        model = Model(id=card.name, root=card.name, max_model_len=card.context_length, parameters=parameters)
-        models.setdefault(card.name, model)
+        facts = {"parent": card.parent, "max_model_len": card.context_length, "parameters": parameters}
+        models.setdefault(card.name, Model(id=card.name, root=card.name, **facts))
     return models

@@ -170,9 +170,9 @@ class ChunkWithUsage(ChatCompletionChunk):
 class Model(BaseModel):
     """A model that workers serve.
 
-    `max_model_len` is the context length of a chat model in tokens. `root` is the name of the model, and
-    `permission` is empty. vLLM's server has these fields, too. `parameters` is the JSON schema of the options
-    of a frame model, which are fields of its video jobs.
+    `max_model_len` is the context length of a chat model in tokens. `root` is the name of the model. `parent`
+    is the model whose LoRA adapter it is, and `permission` is empty. vLLM's server has these fields, too.
+    `parameters` is the JSON schema of the options of a frame model, which are fields of its video jobs.
     """
 
     id: str

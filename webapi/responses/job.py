@@ -13,7 +13,7 @@ from worker.jobs.chat.messages import Message
 from worker.jobs.chat.sampling import TO_CONTEXT_END
 from worker.jobs.records import Record
 from worker.jobs.specs import ChatJob, read_spec, validate
-from worker.jobs.stored import check_schema
+from worker.jobs.stored import ADAPTER_SCHEMA, check_schema
 
 __all__ = ["ResponseJob", "make_job", "read_job"]
 
@@ -73,7 +73,7 @@ def read_job(record: Record) -> ResponseJob | None:
     """
     if '"response":' not in record.spec_json or "response" not in json.loads(record.spec_json):
         return None
-    check_schema(record.schema)
+    check_schema(record.schema, ADAPTER_SCHEMA)
     job = read_spec(ResponseJob, record.spec_json)
     return job if job.response.store else None
 

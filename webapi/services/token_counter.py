@@ -98,13 +98,14 @@ class TokenCounter:
         return CHARS_PER_MESSAGE * len(job.messages) + sum(map(len, texts)) <= SHORT_CHARS
 
     def _template(self, card: ModelCard) -> PromptTemplate:
-        digest, template = self._parsed.get(card.name, (None, None))
+        name = card.parent or card.name  # adapters have the template of their model
+        digest, template = self._parsed.get(name, (None, None))
         if template is None or digest != card.digest:
-            text = self._registry.prompt(card.name)
+            text = self._registry.prompt(name)
             if text is None:
-                raise NotReady(f"the model {card.name} has not published its prompt template yet")
+                raise NotReady(f"the model {name} has not published its prompt template yet")
             template = PromptTemplate.from_json(text)
-            self._parsed[card.name] = card.digest, template
+            self._parsed[name] = card.digest, template
         return template
 
 

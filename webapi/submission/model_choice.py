@@ -15,6 +15,7 @@ def choose_model(backend: Backend, spec: JobSpec, key: str | None = None) -> Mod
     """Return the model that the spec names.
 
     Without a name it is the only model of the spec's kind, or the configured one if there are several.
+    Adapters do not count.
 
     Raises `NotReady` if no model of the kind was ever served, and `InvalidInput` if this one was not. Raises
     `ModelUnavailable` if its workers have left, unless the spec has a `max_queue_s`, or the request's
@@ -39,7 +40,8 @@ def choose_model(backend: Backend, spec: JobSpec, key: str | None = None) -> Mod
 
 
 def _default(backend: Backend, kind: str, models: Mapping[str, ModelCard]) -> str:
-    return next(iter(models)) if len(models) == 1 else backend.settings.model_name(kind)
+    names = [name for name, card in models.items() if card.parent is None]
+    return names[0] if len(names) == 1 else backend.settings.model_name(kind)
 
 
 def _fault(name: str, cards: Sequence[ModelCard]) -> str:

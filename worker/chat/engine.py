@@ -33,6 +33,7 @@ class ChatRequest:
       letters and digits.
     - `marker_tokens`: the ids of special tokens whose text is part of the answer's text, because it marks
       reasoning or a call of a tool. Other special tokens give no text.
+    - `adapter`: the name of the LoRA adapter that answers; empty if the model itself does.
     """
 
     id: str
@@ -41,6 +42,7 @@ class ChatRequest:
     generated_ids: tuple[int, ...] = ()
     cache_salt: str = ""
     marker_tokens: frozenset[int] = frozenset()
+    adapter: str = ""
 
 
 class Candidates(NamedTuple):

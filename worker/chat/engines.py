@@ -8,6 +8,7 @@ from worker import assets
 from worker.chat.engine import ChatEngine
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.settings import Settings, set_env_default
+from worker.jobs.specs import ChatJob
 
 __all__ = ["NamedEngine", "choose_engine", "make_engine"]
 
@@ -25,13 +26,17 @@ class NamedEngine:
 def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine:
     """Make the engine that the settings name, for `torch_device` ("cpu" or "cuda") and `gpus` GPUs.
 
-    Raises `ConfigurationError` if the engine is not installed or cannot run on that many GPUs.
+    Raises `ConfigurationError` if the engine is not installed, or cannot run so.
     """
+    if settings.model_name(ChatJob.kind) in settings.lora:
+        raise ConfigurationError(f"STOKER_LORA: {settings.model_name(ChatJob.kind)} is the name of the model")
     name = choose_engine(settings.engine, torch_device)
     model = assets.resolve(settings.models_dir, settings.chat_model)
     if name == "transformers":
         if gpus > 1:
             raise ConfigurationError(f"the engine transformers runs on one GPU, not on {gpus}: try vllm")
+        if settings.lora:
+            raise ConfigurationError("STOKER_LORA: the engine transformers serves no adapters: try vllm")
         from worker.chat.transformers_engine.engine import TransformersEngine
 
         engine = TransformersEngine(model, torch_device, settings.slots, settings.context_length)
@@ -47,6 +52,7 @@ def make_engine(settings: Settings, torch_device: str, gpus: int) -> NamedEngine
         context_length=settings.context_length,
         gpus=max(gpus, 1),
         args=settings.vllm_args,
+        adapters=settings.lora,
     )
     return NamedEngine(name, vllm)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +37,7 @@ class ChatRunner:
 
     Chats of different owners share cached prefixes of their prompts only if `shared_prefix_cache` is set, and
     messages contain control tokens only if `control_tokens` is set. `tool_parser` and `reasoning_parser` are
-    names of parsers (`ModelParsers`).
+    names of parsers (`ModelParsers`). `adapters` are the names of the engine's LoRA adapters.
     """
 
     parameters = None
@@ -54,8 +54,10 @@ class ChatRunner:
         control_tokens: bool = False,
         tool_parser: str | None = None,
         reasoning_parser: str | None = None,
+        adapters: Collection[str] = (),
     ) -> None:
         self.slots = engine.slots
+        self.adapters = adapters
         self.engine_name = engine_name
         self._engine = engine
         self._ledger = ledger
@@ -142,6 +144,8 @@ class ChatRunner:
             raise TypeError(f"{run.record.id} is not a chat")
         if names := unsupported(spec, self.sampling):  # another worker of the model supports them
             raise Unsupported(f"the engine {self.engine_name} does not support {', '.join(names)}")
+        if (adapter := run.record.adapter) and adapter not in self.adapters:
+            raise Unsupported(f"this worker has no LoRA adapter {adapter}")
         history = self._ledger.events(run.record.id) if run.record.attempt > 1 else []
         prompt = self._template.encode_job(spec, self._engine.context_length)
         choices = resume_choices(run, spec, history, self._parsers, prompt)
@@ -153,6 +157,7 @@ class ChatRunner:
                 generated_ids=choice.generated_ids,
                 cache_salt="" if self._shared_prefix_cache else _cache_salt(run.record.owner),
                 marker_tokens=self._parsers.marker_tokens(spec),
+                adapter=adapter,
             )
             for index, (request_id, choice) in enumerate(choices.items())
             if not choice.finish_reason

@@ -22,4 +22,5 @@ def make_runner(settings: Settings, device: DeviceLease, ledger: Ledger, outbox:
         control_tokens=settings.control_tokens,
         tool_parser=settings.tool_parser,
         reasoning_parser=settings.reasoning_parser,
+        adapters=tuple(settings.lora),
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -12,7 +12,7 @@ from worker.jobs.errors import Unsupported
 from worker.jobs.kinds import KINDS, model_of
 from worker.jobs.options import MATTING_OPTIONS, Option, options_of
 from worker.jobs.specs import JobSpec, VideoJob, read_spec
-from worker.jobs.stored import check_schema
+from worker.jobs.stored import ADAPTER_SCHEMA, check_schema
 
 __all__ = ["JobState", "ModelCard", "QueueInfo", "Record", "WorkerCard", "WorkerState", "rfc3339"]
 
@@ -64,15 +64,21 @@ class Record:
     @cached_property
     def spec(self) -> JobSpec:
         """The job's specification. Raises `Unsupported` if this version cannot read it."""
-        check_schema(self.schema)
+        check_schema(self.schema, ADAPTER_SCHEMA)
         if self.kind not in KINDS:
             raise Unsupported(f"this version has no jobs of the kind {self.kind}")
         return read_spec(KINDS[self.kind].spec, self.spec_json)
 
     @property
     def model(self) -> str:
-        """The name of the job's model."""
-        return model_of(self.queue)
+        """The name of the job's model, which may be a LoRA adapter."""
+        return self.adapter or model_of(self.queue)
+
+    @property
+    def adapter(self) -> str:
+        """The name of the LoRA adapter that runs the job; empty if the model of the queue does."""
+        named = self._stored_spec.get("model")
+        return "" if named in (None, model_of(self.queue)) else str(named)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -80,8 +86,13 @@ class Record:
 
         They are those that this version knows.
         """
+        return KINDS[self.kind].spec.shown(self._stored_spec) if self.kind in KINDS else {}
+
+    @cached_property
+    def _stored_spec(self) -> dict[str, Any]:
+        """The specification as it is stored, perhaps by a newer version; empty if it is no object."""
         spec = json.loads(self.spec_json)
-        return KINDS[self.kind].spec.shown(spec) if self.kind in KINDS and isinstance(spec, dict) else {}
+        return spec if isinstance(spec, dict) else {}
 
     @property
     def terminal(self) -> bool:
@@ -166,10 +177,21 @@ class ModelCard:
     sampling: tuple[str, ...] | None = None
     #: The JSON schema of its options; None for a kind without options, or if the worker is too old to say.
     parameters: Mapping[str, Any] | None = field(default=None, hash=False)
+    #: The names of its LoRA adapters.
+    adapters: tuple[str, ...] = ()
+    #: The model whose LoRA adapter this is; None for the model itself. It is not stored.
+    parent: str | None = None
 
     def __post_init__(self) -> None:
         if self.sampling is not None:  # a list, if the card comes from JSON
             object.__setattr__(self, "sampling", tuple(self.sampling))
+        object.__setattr__(self, "adapters", tuple(self.adapters))
+
+    @property
+    def with_adapters(self) -> "Sequence[ModelCard]":
+        """The model and its adapters, each as a model of its own."""
+        adapters = (replace(self, name=name, parent=self.name, adapters=()) for name in self.adapters)
+        return [self, *adapters]
 
     @property
     def supports(self) -> Collection[str]:

@@ -9,21 +9,27 @@ from worker.jobs.errors import Unsupported
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["SCHEMA", "check_schema", "from_json", "to_json"]
+__all__ = ["ADAPTER_SCHEMA", "SCHEMA", "check_schema", "from_json", "to_json"]
 
 #: The number of the form in which job records, cards and prompt templates are stored: MAJOR or MAJOR.MINOR.
 #: Readers ignore unknown fields, so a new optional field needs no new number. A new MAJOR number is needed if
 #: an older version would misread the data. That includes a changed default, because defaults are not stored.
 SCHEMA = "1"
 
+#: The number of jobs that a LoRA adapter runs. An older version would run them with the model itself.
+ADAPTER_SCHEMA = "2"
+
 T = TypeVar("T", bound="DataclassInstance")
 
 
-def check_schema(schema: object) -> None:
-    """Raise `Unsupported` if data with this schema number needs a newer version of Stoker."""
+def check_schema(schema: object, newest: str = SCHEMA) -> None:
+    """Raise `Unsupported` if data with this schema number needs a newer version of Stoker.
+
+    `newest` is the highest number of such data that this version reads.
+    """
     major = str(schema).partition(".")[0]
-    if not (major.isdecimal() and int(major) <= int(SCHEMA)):
-        raise Unsupported(f"it was stored with schema {schema}, and this version reads {SCHEMA}")
+    if not (major.isdecimal() and int(major) <= int(newest)):
+        raise Unsupported(f"it was stored with schema {schema}, and this version reads {newest}")
 
 
 def to_json(value: "DataclassInstance") -> str:

@@ -123,7 +123,7 @@ class Lifecycle(bootsteps.StartStopStep):
         prompt = runner.prompt
         digest = hashlib.sha256(prompt.encode()).hexdigest() if prompt else None
         sampling = None if runner.sampling is None else tuple(sorted(runner.sampling))
-        facts = runner.context_length, digest, sampling, runner.parameters
+        facts = runner.context_length, digest, sampling, runner.parameters, tuple(runner.adapters)
         self.parts.registry.publish_model(ModelCard(card.model, card.kind, card.queue, *facts), prompt)
 
     def start(self, worker: Any) -> None:

@@ -15,6 +15,8 @@ class Runner(Protocol):
     slots: int
     #: The library that executes the model, for example "transformers" or "torch".
     engine_name: str
+    #: The names of the model's adapters, which are models of their own for requests.
+    adapters: Collection[str]
 
     @property
     def context_length(self) -> int | None:

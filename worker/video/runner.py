@@ -53,6 +53,7 @@ class VideoRunner:
 
     slots = 1
     engine_name = "torch"
+    adapters = ()
     context_length = None
     prompt = None
     sampling = None

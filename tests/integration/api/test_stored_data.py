@@ -21,7 +21,7 @@ def rewrite(web: Web, job_id: str, **fields: str) -> None:
 def unreadable_jobs(web: Web) -> list[str]:
     """Submit a chat and a video that the API cannot read, and a chat that it can."""
     chat = web.submit()
-    rewrite(web, chat, schema="2.0", spec="[]")
+    rewrite(web, chat, schema="3.0", spec="[]")
     web.ledger.submit("0" * 32, VIDEO, validate(VideoJob, {"model": "matte"}))
     rewrite(web, "0" * 32, spec='{"effect": "added"}')
     return [chat, "0" * 32, web.submit()]

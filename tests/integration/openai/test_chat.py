@@ -21,7 +21,7 @@ from tests.support.web.openai_clients import (
     success_event,
     url_of,
 )
-from tests.support.web.webstack import TIMEOUT_S, Web, publish_able_model
+from tests.support.web.webstack import CHAT, CONTEXT_LENGTH, TIMEOUT_S, Web, publish_able_model
 from worker.jobs.chat.logprobs import TokenLogprob, TopLogprob
 from worker.jobs.chat.sampling import TO_CONTEXT_END
 from worker.jobs.events import Failed, Succeeded, Token
@@ -230,6 +230,24 @@ def test_models_list_begins_with_default_chat_model(web: Web) -> None:
     with client_of(web) as client:
         names = [model.id for model in client.models.list()]
     assert names == ["SmolLM2-135M-Instruct", "another", "tiny", "matte"]
+
+
+def test_adapter_is_a_model_in_the_queue_of_its_parent(web: Web) -> None:
+    card = ModelCard("tiny", "chat", CHAT, CONTEXT_LENGTH, digest="1", adapters=("sql",))
+    web.registry.publish_model(card)
+    with client_of(web) as client:
+        listed = {model.id: model.model_extra or {} for model in client.models.list()}
+        assert [*listed] == ["tiny", "sql", "matte"]
+        assert (listed["sql"]["root"], listed["sql"]["parent"]) == ("sql", "tiny")
+        assert (listed["tiny"]["root"], listed["tiny"]["parent"]) == ("tiny", None)
+    with pending_completion(web, model="sql") as (job_id, future):
+        record = web.ledger.get(job_id)
+        assert (record.queue, record.adapter, web.job(job_id)["model"]) == (CHAT, "sql", "sql")
+        answer(web, job_id)
+        assert future.result(TIMEOUT_S).model == "sql"
+    assert web.job(web.submit())["model"] == "tiny"  # a job that names no model gets no adapter
+    created = web.http.post("/v1/responses", json={"model": "sql", "input": "Hi", "background": True}).json()
+    assert web.http.get(f"/v1/responses/{created['id']}").json()["model"] == "sql"
 
 
 def test_models_are_listed_and_retrieved(web: Web) -> None:

@@ -208,7 +208,7 @@ def test_sender_delivers_success_and_failure(web: Web, receiver: Receiver, event
 @pytest.mark.usefixtures("sender")
 def test_sender_skips_job_that_it_cannot_read(web: Web, receiver: Receiver) -> None:
     job_id = web.submit(webhook_url=receiver.url)
-    web.ledger.store.client.hset(web.ledger.store.channel(job_id) + ":record", "schema", "2")
+    web.ledger.store.client.hset(web.ledger.store.channel(job_id) + ":record", "schema", "3")
     web.ledger.cancel(job_id)
     end_job(web, "readable", receiver.url, "key1")
     assert verified(web, receiver.next(), "key1")["data"]["id"] == "readable"

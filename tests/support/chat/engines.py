@@ -115,9 +115,10 @@ def start_vllm(
     gpus: int = 1,
     args: Mapping[str, Any] = SMALL_VLLM_ARGS,
     model: Path | None = None,
+    adapters: Mapping[str, Path] | None = None,
 ) -> StartedEngine:
     """Start a `VllmEngine`: by default a small one on the CPU, with the model that all engines run."""
-    engine = VllmEngine(model or asset(MODEL), device, slots, context_length, gpus, args)
+    engine = VllmEngine(model or asset(MODEL), device, slots, context_length, gpus, args, adapters)
     recorder = Recorder()
     engine.start(recorder.on_step, recorder.on_broken)
 

@@ -46,6 +46,14 @@ def test_make_engine_returns_name_of_chosen_engine(vllm: bool, tmp_path: Path, e
     assert named.engine.slots == 3
 
 
+def test_make_engine_refuses_adapters_that_cannot_be_served(tmp_path: Path) -> None:
+    settings = Settings.from_env({"STOKER_LORA": f"sql={tmp_path}"}).replace(chat_model=str(tmp_path))
+    with pytest.raises(ConfigurationError, match="transformers serves no adapters: try vllm"):
+        make_engine(settings.replace(engine="transformers"), "cpu", gpus=0)
+    with pytest.raises(ConfigurationError, match="is the name of the model"):
+        make_engine(settings.replace(lora={settings.model_name("chat"): tmp_path}), "cpu", gpus=0)
+
+
 @pytest.mark.parametrize("vllm", [False], indirect=True)
 def test_make_engine_refuses_transformers_on_several_gpus(vllm: bool, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="one GPU, not on 2"):

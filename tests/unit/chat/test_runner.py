@@ -89,6 +89,20 @@ def test_chat_runner_refuses_parameters_that_its_engine_lacks(ledger: Ledger) ->
     assert engine.submitted == []
 
 
+def test_chat_runner_names_adapter_and_refuses_one_that_it_lacks(ledger: Ledger) -> None:
+    submit(ledger, "a", model="sql")
+    submit(ledger, "b", model="fake")
+    submit(ledger, "c", model="other")
+    engine = FakeEngine(WORDS, step_s=0.001)
+    with running(ledger, engine) as (runner, outbox):
+        runner.adapters = ("sql",)
+        for job_id in "ab":
+            runner.run_job(claim(ledger, outbox, job_id))
+        with pytest.raises(Unsupported, match="no LoRA adapter other"):
+            runner.run_job(claim(ledger, outbox, "c"))
+    assert [request.adapter for request in engine.submitted] == ["sql", ""]
+
+
 def test_chat_runner_renders_the_prompt_that_the_api_counts(ledger: Ledger) -> None:
     tool = {"type": "function", "function": {"name": "f"}}
     submit(ledger, "a", truncate_prompt_tokens=2, tools=[tool], tool_choice="none")

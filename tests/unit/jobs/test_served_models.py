@@ -46,6 +46,18 @@ def test_model_is_served_when_it_is_published_and_while_a_worker_lives(
     assert registry.served_queues() == {QUEUE}
 
 
+def test_adapters_are_models_as_long_as_their_model_has_them(registry: Registry) -> None:
+    registry.publish_model(ModelCard("tiny", "chat", QUEUE, 64, "1", adapters=("sql", "de")))
+    base, sql, de = registry.served_models()
+    assert (base.name, base.parent) == ("tiny", None)
+    assert [card.name for card in (sql, de)] == ["sql", "de"]
+    assert {(card.parent, card.queue, card.context_length, card.adapters) for card in (sql, de)} == {
+        ("tiny", QUEUE, 64, ())
+    }
+    registry.publish_model(ModelCard("tiny", "chat", QUEUE))
+    assert [card.name for card in registry.served_models()] == ["tiny"]
+
+
 @pytest.mark.parametrize(
     ("seconds_ago", "served"),
     [(0, True), (LEASE_S + GRACE_S - 60, True), (LEASE_S + GRACE_S + 60, False)],

@@ -197,3 +197,15 @@ def test_connect_refuses_unknown_parameters_of_the_url(query: str) -> None:
         ConfigurationError, match=r"^STOKER_REDIS_URL: a parameter after \? is unknown or not"
     ):
         connect(Settings(redis_url=f"redis://127.0.0.1:1/0?{query}"))
+
+
+def test_settings_lora_is_read_and_written_as_names_with_paths() -> None:
+    settings = Settings.from_env({"STOKER_LORA": "sql=/a/sql, de=/a=b,"})
+    assert settings.lora == {"sql": Path("/a/sql"), "de": Path("/a=b")}
+    assert child_env(settings)["STOKER_LORA"] == "sql=/a/sql,de=/a=b"
+
+
+@pytest.mark.parametrize("value", ["sql", "sql=", "=/a", "a b=/a", "sql=/a,sql=/b"])
+def test_settings_lora_of_another_form_is_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match="STOKER_LORA"):
+        Settings.from_env({"STOKER_LORA": value})

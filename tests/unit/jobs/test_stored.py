@@ -166,6 +166,17 @@ def test_spec_is_stored_without_defaults_and_with_a_schema_number(ledger: Ledger
     assert read_spec(type(spec), fields["spec"]) == spec
 
 
+def test_job_of_adapter_has_a_schema_number_that_older_versions_refuse(ledger: Ledger) -> None:
+    ledger.submit("a", QUEUE, CHAT.model_copy(update={"model": "sql"}))
+    fields: Any = ledger.store.client.hgetall(record_key(ledger, "a"))
+    with pytest.raises(Unsupported):
+        check_schema(fields["schema"])
+    record = ledger.get("a")
+    assert (record.model, record.adapter, record.spec.model) == ("sql", "sql", "sql")
+    ledger.submit("b", QUEUE, CHAT)
+    assert (ledger.get("b").model, ledger.get("b").adapter) == ("test", "")
+
+
 def test_defaults_of_stored_specs_belong_to_the_major_number() -> None:
     """A stored spec does not have them, so a change would give waiting jobs another meaning: see `SCHEMA`."""
     common = {"priority": 5, "webhook_url": None, "timeout_s": None, "max_queue_s": None, "model": None}
@@ -223,7 +234,7 @@ def claimed(ledger: Ledger, job_id: str) -> Record:
 
 
 def newer_schema(ledger: Ledger, job_id: str) -> None:
-    rewrite(ledger, job_id, schema="2.0", spec='["of another form"]')
+    rewrite(ledger, job_id, schema="3.0", spec='["of another form"]')
 
 
 def newer_value(ledger: Ledger, job_id: str) -> None:
@@ -239,7 +250,7 @@ def newer_kind(ledger: Ledger, job_id: str) -> None:
 unreadable = pytest.mark.parametrize(
     ("make_unreadable", "why"),
     [
-        (newer_schema, "schema 2.0"),
+        (newer_schema, "schema 3.0"),
         (newer_value, r"messages\.0\.role"),
         (newer_kind, "image"),
     ],

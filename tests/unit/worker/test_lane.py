@@ -223,7 +223,7 @@ def test_lane_ends_job_that_it_cannot_read_and_runs_others(lane: Lane) -> None:
     Registry(lane.dispatcher.ledger.store).renew(mine)
     submit(lane.dispatcher.ledger, "newer")
     store = lane.dispatcher.ledger.store
-    store.client.hset(store.channel("newer") + ":record", "schema", "2")
+    store.client.hset(store.channel("newer") + ":record", "schema", "3")
     submit(lane.dispatcher.ledger, "next")
     assert lane.run_job("newer") == "failed"
     assert lane.dispatcher.ledger.events("newer")[-1].data["code"] == "unsupported"

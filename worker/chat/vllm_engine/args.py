@@ -4,12 +4,14 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
 
+from worker.chat.vllm_engine.adapters import adapter_args
 from worker.jobs.errors import ConfigurationError
 
 #: Arguments that Stoker sets, with the setting that decides each. `STOKER_VLLM_ARGS` may not contain them.
@@ -21,6 +23,7 @@ RESERVED = {
     "skip_tokenizer_init": "Stoker, which needs the tokenizer for structured answers",
     "structured_outputs_config": "Stoker, which resumes structured answers",
     "scheduler_cls": "Stoker, which resumes answers",
+    "enable_lora": "STOKER_LORA",
 }
 
 
@@ -37,12 +40,19 @@ def check_names(args: Mapping[str, Any]) -> None:
 
 
 def engine_config(
-    args: Mapping[str, Any], folder: Path, device: str, slots: int, context_length: int, gpus: int
+    args: Mapping[str, Any],
+    folder: Path,
+    device: str,
+    slots: int,
+    context_length: int,
+    gpus: int,
+    adapters: Mapping[str, Path] = MappingProxyType({}),
 ) -> VllmConfig:
     """Return vLLM's configuration for the model in `folder`. Values in `args` override Stoker's defaults.
 
-    On the CPU the default type of the weights is float32, because bfloat16 is about ten times slower there.
-    Raises `ConfigurationError` with vLLM's own message if vLLM refuses the arguments.
+    `adapters` are the paths of LoRA adapters by name. On the CPU the default type of the weights is float32,
+    because bfloat16 is about ten times slower there. Raises `ConfigurationError` with vLLM's own message if
+    vLLM refuses the arguments.
     """
     check_names(args)
     defaults = {
@@ -55,6 +65,7 @@ def engine_config(
         "trust_remote_code": False,
         "max_model_len": context_length,
         "dtype": "float32" if device == "cpu" else "auto",
+        **adapter_args(adapters, device),
     }
     try:
         return AsyncEngineArgs(**(defaults | dict(args))).create_engine_config(UsageContext.ENGINE_CONTEXT)

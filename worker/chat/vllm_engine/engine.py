@@ -23,11 +23,12 @@ from worker.chat.vllm_engine.reporter import StepReporter
 from worker.chat.warmup import WarmUp, warmup_batches
 from worker.jobs.chat.grammars import check_grammar
 from worker.jobs.chat.sampling import STRUCTURE_PARAMETERS
-from worker.jobs.errors import EngineFailed, InvalidStructure
+from worker.jobs.errors import ConfigurationError, EngineFailed, InvalidStructure
 from worker.jobs.prompt.template import PromptTemplate
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from worker.chat.checkpoint import ModelFiles
@@ -41,14 +42,17 @@ class VllmEngine:
     """A `ChatEngine` that runs `model` on the CPU (`device` "cpu") or on `gpus` GPUs ("cuda").
 
     `model` is a .gguf file or a Hugging Face directory. `args` are arguments of vLLM's engine; a
-    `max_model_len` in it overrides `context_length`. Stoker makes text from the token ids and looks for stop
-    strings itself. So the text is the same as that of the transformers engine, also in resumed answers.
+    `max_model_len` in it overrides `context_length`. `adapters` are the paths of LoRA adapters by name.
+
+    Stoker makes text from the token ids and looks for stop strings itself. So the text is the same as that of
+    the transformers engine, also in resumed answers.
 
     vLLM reserves its memory when it starts. A later shortage of memory ends the engine.
     """
 
     _llm: "AsyncLLM"
     _files: "ModelFiles"
+    _lora_requests: "dict[str, LoRARequest]"
     _loop: asyncio.AbstractEventLoop
     _thread: threading.Thread
     _has_rules = False
@@ -63,6 +67,7 @@ class VllmEngine:
         context_length: int = 2048,
         gpus: int = 1,
         args: Mapping[str, Any] | None = None,
+        adapters: Mapping[str, Path] | None = None,
     ) -> None:
         self.slots = slots
         self.context_length = context_length
@@ -70,6 +75,7 @@ class VllmEngine:
         self._device = device
         self._gpus = gpus
         self._args = args or {}
+        self._adapters = adapters or {}
         self._tracker = RequestTracker()
         self._reporter = StepReporter(self._tracker)
         self._commands: deque[Command] = deque()
@@ -96,6 +102,7 @@ class VllmEngine:
         """
         prepare_environment(self.slots)
         from worker.chat.checkpoint import read_model
+        from worker.chat.vllm_engine.adapters import adapter_requests
         from worker.chat.vllm_engine.args import engine_config
         from worker.chat.vllm_engine.resuming_scheduler import install_scheduler, moves_tokens
         from worker.chat.vllm_engine.rules import install_rules
@@ -103,7 +110,8 @@ class VllmEngine:
         trusted = bool(self._args.get("trust_remote_code"))
         files = self._files = read_model(self._path, trust_remote_code=trusted)
         length = min(self.context_length, files.context_length)
-        config = engine_config(self._args, files.folder, self._device, self.slots, length, self._gpus)
+        model = files.folder, self._device, self.slots, length, self._gpus, self._adapters
+        config = engine_config(self._args, *model)
         self._has_rules, self._moves_tokens = install_rules(config), moves_tokens(config)
         self._has_grammars = grammar_tokenizer(files.prompt_template, files.eos_tokens) is not None
         install_scheduler(config)
@@ -112,6 +120,8 @@ class VllmEngine:
         self._thread = threading.Thread(target=self._run, args=(config, started), name="vllm", daemon=True)
         self._thread.start()
         started.result()
+        self._lora_requests = adapter_requests(self._adapters)
+        self._load_adapters()
         self.context_length = self._llm.vllm_config.model_config.max_model_len
         graph_sizes = self._llm.vllm_config.compilation_config.cudagraph_capture_sizes or ()
         warmup = WarmUp()  # it raises a failure of the warm-up from this method
@@ -122,6 +132,19 @@ class VllmEngine:
         self._reporter.on_step, self._reporter.on_broken = on_step, on_broken
         if not self._tracker.serving:
             raise EngineFailed("the chat engine died as soon as it was warm")
+
+    def _load_adapters(self) -> None:
+        """Load the adapters now, and not with their first requests.
+
+        Stops the engine and raises `ConfigurationError` if vLLM cannot use one of them.
+        """
+        for name, request in self._lora_requests.items():
+            loading = asyncio.run_coroutine_threadsafe(self._llm.add_lora(request), self._loop)
+            try:
+                loading.result()
+            except Exception as error:  # vLLM lets pass what its engine's process has raised
+                self.stop()
+                raise ConfigurationError(f"STOKER_LORA: vLLM cannot load {name}: {error}") from error
 
     def submit(self, request: ChatRequest) -> None:
         """Accept a request. Raises `EngineDied` if the engine is not serving, or no longer."""
@@ -210,7 +233,8 @@ class VllmEngine:
                 rules = rules_args(request, tokenizer) if self._has_rules else None
                 eos_tokens, moved = self._files.eos_tokens, self._moves_tokens
                 params = sampling_params(command, eos_tokens, rules, moved=moved)
-                await self._llm.add_request(command.key, prompt, params)
+                adapter = self._lora_requests.get(request.adapter)
+                await self._llm.add_request(command.key, prompt, params, lora_request=adapter)
         except Exception as error:
             if self._llm.errored:
                 self._reporter.on_end(error)

@@ -15,11 +15,12 @@ from worker.jobs.errors import (
     StorageFull,
 )
 from worker.jobs.events import Reason
+from worker.jobs.kinds import model_of
 from worker.jobs.ledger.appends import Append, Appended
 from worker.jobs.ledger.reader import LedgerReader
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import JobSpec
-from worker.jobs.stored import SCHEMA
+from worker.jobs.stored import ADAPTER_SCHEMA, SCHEMA
 
 __all__ = [
     "IdempotencyKey",
@@ -91,14 +92,10 @@ class Ledger(LedgerReader):
         max_queue_s, timeout_s = spec.max_queue_s or limits.max_queue_s, spec.timeout_s or limits.timeout_s
         if idempotency_key:
             known = self._idempotency_redis_key(owner, idempotency_key.key), idempotency_key.fingerprint
-        job = (
-            spec.kind,
-            queue,
-            spec.model_dump_json(exclude_defaults=True),
-            owner,
-            -1 if background else spec.priority,
-        )
-        rest = spec.webhook_host, file_bytes, SCHEMA, spec.length, retry_of
+        text, priority = spec.model_dump_json(exclude_defaults=True), -1 if background else spec.priority
+        job = spec.kind, queue, text, owner, priority
+        schema = SCHEMA if spec.model in (None, model_of(queue)) else ADAPTER_SCHEMA
+        rest = spec.webhook_host, file_bytes, schema, spec.length, retry_of
         args = *limits.caps, max_queue_s, timeout_s, *job, *known, *rest
         outcome, *ids = self._scripts.eval_replicated("submit", *self.store.common_args(job_id), *args)
         if outcome == "differs":

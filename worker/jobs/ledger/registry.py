@@ -123,8 +123,8 @@ class Registry:
         return [card for card in self.models() if card.queue in queues]
 
     def models(self) -> Sequence[ModelCard]:
-        """Return the cards of all models that were ever served, by queue."""
-        return self._cards(ModelCard, self._key("models"))
+        """Return the cards of all models that were ever served, by queue, and after each one its adapters."""
+        return [each for card in self._cards(ModelCard, self._key("models")) for each in card.with_adapters]
 
     def _cards(self, kind: type[Card], key: str) -> Sequence[Card]:
         """Return the cards in the hash, sorted by its fields, without those that this version cannot read."""

@@ -38,6 +38,21 @@ def _json_object(value: object) -> object:
     return args
 
 
+def _adapters(value: object) -> object:
+    """Return the paths by names of a text such as `sql=/adapters/sql,de=/adapters/de`."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.strip().partition("=") for part in value.split(",") if part.strip()]
+    adapters = {name.strip(): path.strip() for name, _, path in pairs}
+    if len(adapters) < len(pairs) or not all(adapters.values()):
+        raise PydanticCustomError("lora", "each adapter needs its own name and a path: name=path,name=path")
+    return adapters
+
+
+def _adapters_text(adapters: dict[str, Path]) -> str:
+    return ",".join(f"{name}={path}" for name, path in adapters.items())
+
+
 def _size(value: object) -> ClipSize:
     return ClipSize.parse(str(value))
 
@@ -70,6 +85,14 @@ class Workers(Area):
         dict[str, Any], BeforeValidator(_json_object), PlainSerializer(json.dumps, when_used="json")
     ] = Field(default_factory=dict)
     """The arguments of vLLM's engine, as a JSON object."""
+    lora: Annotated[
+        dict[Annotated[str, Field(pattern=NAME)], Path],
+        BeforeValidator(_adapters),
+        PlainSerializer(_adapters_text, when_used="json"),
+    ] = Field(default_factory=dict)
+    """The LoRA adapters of the chat model, as `name=path,name=path`. Each one is a model of its own for
+    requests. A path is a folder with `adapter_config.json`. Only the engine vLLM serves adapters. See [LoRA
+    adapters](workers.md#lora-adapters)."""
     chat_model: str = "SmolLM2-135M-Instruct"
     """The chat model: the name of a default model, a Hugging Face directory, or a `.gguf` file. The API sends
     a chat that names no model to this model."""
