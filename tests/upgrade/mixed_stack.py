@@ -5,12 +5,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
 import httpx
+from redis.exceptions import RedisError
 
 from tests.support.stack import eventually
 from tests.upgrade.releases import Release
@@ -126,12 +127,16 @@ class MixedStack:
 
     def _has_begun_job(self, pid: int) -> bool:
         card = self._card(pid)
-        jobs = self._registry.jobs_of(card.name) if card else []
-        events = self._ledger.fields("events", jobs)
-        return any(int(count or YOUNG) < YOUNG for count in events)
+        with suppress(RedisError):  # as in `_card`
+            jobs = self._registry.jobs_of(card.name) if card else []
+            events = self._ledger.fields("events", jobs)
+            return any(int(count or YOUNG) < YOUNG for count in events)
+        return False
 
     def _card(self, pid: int) -> WorkerCard | None:
-        return next((card for card in self._registry.workers() if card.pid == pid), None)
+        with suppress(RedisError):  # it may be slow on a busy machine, and is asked again
+            return next((card for card in self._registry.workers() if card.pid == pid), None)
+        return None
 
     def _api_ready(self, part: Part) -> bool:
         try:
