@@ -3,15 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from webapi.http.problems import TERMINAL_STATUS
 from webapi.openai.request_fields import read_fields
-from webapi.openai.schema import (
-    ChatCompletionRequest,
-)
+from webapi.openai.schema import ChatCompletionRequest
 from worker.jobs.chat.sampling import TO_CONTEXT_END
-from worker.jobs.errors import InvalidInput
 from worker.jobs.events import LoggedEvent
 from worker.jobs.specs import ChatJob, validate
 
@@ -37,11 +32,7 @@ def parse_request(body: Any) -> ParsedRequest:
     Raises `InvalidInput` for the first field that is invalid or asks for an unsupported feature.
     """
     given = read_fields(body)
-    try:
-        request = ChatCompletionRequest.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInput(".".join(map(str, first["loc"])), first["msg"]) from None
+    request = validate(ChatCompletionRequest, given, "ignore")
     native = {name: value for name, value in given.items() if name in CHAT_FIELDS}
     native["max_tokens"] = request.max_completion_tokens or request.max_tokens or TO_CONTEXT_END
     return ParsedRequest(request, validate(ChatJob, native, "ignore"))

@@ -196,4 +196,5 @@ def read_spec(spec: type[Spec], text: str) -> Spec:
 def _first(error: ValidationError) -> tuple[str, str]:
     """Return the first field that is wrong, and what is wrong with it."""
     first = error.errors()[0]
-    return ".".join(str(part) for part in first["loc"]) or "body", first["msg"]
+    is_object = first["type"] in ("dict_type", "model_type")  # pydantic's own message names a class
+    return ".".join(map(str, first["loc"])) or "body", "must be an object" if is_object else first["msg"]

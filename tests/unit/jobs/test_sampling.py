@@ -4,8 +4,9 @@ import pytest
 
 from tests.support.ledger import QUEUE
 from worker.jobs.chat.sampling import COMMON_PARAMETERS, SamplingParams, unsupported
+from worker.jobs.errors import InvalidInput
 from worker.jobs.records import ModelCard
-from worker.jobs.specs import ChatJob
+from worker.jobs.specs import ChatJob, validate
 from worker.jobs.stored import from_json, to_json
 
 
@@ -49,3 +50,10 @@ def test_model_card_without_parameters_supports_the_common_ones() -> None:
     stored = from_json(ModelCard, to_json(newer))
     assert (stored, len({stored, newer, older})) == (newer, 2)
     assert set(stored.supports) == {"seed", "unheard_of"}
+
+
+@pytest.mark.parametrize("name", ["logit_bias", "structured_outputs", "response_format"])
+def test_error_of_a_value_that_is_no_object_names_no_class(name: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        validate(SamplingParams, {name: [1]})
+    assert (caught.value.field, str(caught.value)) == (name, "must be an object")
