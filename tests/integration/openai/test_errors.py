@@ -131,7 +131,7 @@ def test_errors_by_path_and_method(web: Web) -> None:
     assert sorted(wrong.headers["Allow"].split(", ")) == ["OPTIONS", "POST"]
     assert wrong.json()["error"]["code"] == "method_not_allowed"
     assert web.http.get("/v1/videos/a/b").json()["error"]["type"] == "not_found_error"
-    for path in ("/v1/embeddings", "/v1/modelsandmore", "/v1/", "/v1/files/a/content"):
+    for path in ("/v1/embeddings", "/v1/modelsandmore", "/v1/", "/v1/uploads/a"):
         error = web.http.post(path).json()["error"]
         assert (error["type"], error["message"]) == ("not_found_error", f"There is no route POST {path}.")
     for path in ("/v1/jobs/nobody", "/v1/jobs/a/b", "/v1/queues/a", "/v1/workers/a", "/nowhere"):
