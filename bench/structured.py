@@ -59,7 +59,7 @@ class Worker:
     def __init__(self, settings: Settings, device: str, gpus: int) -> None:
         named = make_engine(settings, device, gpus)
         self.name, self.engine = named.name, named.engine
-        self._recorder, self._ids = Recorder(patience_s=600), count()
+        self._recorder, self._ids = Recorder(), count()
         self.engine.start(self._recorder.on_step, self._recorder.on_broken)
 
     def structured(self, prompts: Sequence[list[int]]) -> Sequence[int]:

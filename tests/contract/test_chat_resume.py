@@ -95,6 +95,8 @@ def test_resume_keeps_grammar_at_any_cut(
     started: StartedEngine, schema: dict[str, Any], options: dict[str, Any]
 ) -> None:
     skip_unsupported(started, "structured_outputs", *options)
+    if not started.keeps_draws:
+        options = {name: value for name, value in options.items() if "penalty" in name}  # greedy
     outputs = {"json": schema}
     request = chat(started, "a", "Describe Paris.", max_tokens=80, structured_outputs=outputs, **options)
     assert_resumes(started, request)

@@ -122,7 +122,6 @@ def test_answers_of_random_schemas_in_a_crowd_are_valid(
 ) -> None:
     """Run 32 at once, greedy and sampled in turn."""
     crowded = serve(engine_name, slots=32, context_length=1024)
-    crowded.recorder.patience_s = 900
     schemas = {str(n): random_schema(Random(n)) for n in range(200)}
     crowd = [
         structured(crowded, name, {"json": schema}, 800, temperature=int(name) % 2 * 1.0, seed=int(name))
