@@ -27,17 +27,24 @@ export class Log {
     return answer;
   }
 
-  // Return a function that calls `draw` once before the next picture, however often it is called.
+  // Return a function that calls `draw` before the next picture, however often it is called. Drawing takes at most a
+  // fifth of the time: after a slow one, such as of a very long list, the next one waits.
   painter(draw) {
-    let due = false;
-    return () => {
-      if (due) return;
-      due = true;
+    let waiting = false, again = false;
+    const paint = () => {
+      again = waiting;
+      if (waiting) return;
+      waiting = true;
       requestAnimationFrame(() => {
-        due = false;
+        const start = performance.now();
         this.keepAtEnd(draw);
+        setTimeout(() => {
+          waiting = false;
+          if (again) paint();
+        }, 4 * (performance.now() - start));
       });
     };
+    return paint;
   }
 
   keepAtEnd(draw) {
