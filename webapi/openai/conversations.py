@@ -74,7 +74,7 @@ def begin(backend: Backend, parsed: ParsedRequest) -> tuple[ChatJob, Idempotency
 
     The answer that the conversation waits for so far is canceled. Raises `InvalidInput`.
     """
-    name = request.headers.get(HEADER, "")
+    name = _text(request.headers.get(HEADER, ""))
     if not name:
         return parsed.job, None
     if len(name) > MAX_LENGTH:
@@ -139,6 +139,14 @@ def bytes_behind(texts: Iterable[str], offset: int) -> Iterator[str]:
 def without_silence(events: Iterable[LoggedEvent | None]) -> Iterator[LoggedEvent]:
     """Yield the events. Comments in a silence would change the number of bytes, so there are none."""
     return (event for event in events if event is not None)
+
+
+def _text(header: str) -> str:
+    """Return a header, which WSGI takes for Latin-1, as the UTF-8 that most clients send and URLs have."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def _key(name: str) -> str:

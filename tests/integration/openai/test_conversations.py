@@ -16,14 +16,14 @@ from worker.jobs.events import Failed, Token
 USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
 
 
-def begin(web: Web, name: str, owner: str = "", **body: Any) -> str:
+def begin(web: Web, name: str | bytes, owner: str = "", **body: Any) -> str:
     """Request an answer in a conversation, read its first token, and disconnect. Return the job's id."""
     request = {"messages": HI, "stream": True} | body
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(1))
         client = stack.enter_context(httpx.Client(base_url=web.http.base_url, timeout=TIMEOUT_S))
         client.headers.update(web.http.headers)
-        headers = {"X-Conversation-Id": name}
+        headers = {b"X-Conversation-Id": name if isinstance(name, bytes) else name.encode()}
         opened = client.stream("POST", "/v1/chat/completions", json=request, headers=headers)
         future = pool.submit(stack.enter_context, opened)
         job_id = new_job(web, future, owner)
@@ -160,3 +160,9 @@ def test_conversation_is_refused_by_name(web: Web) -> None:
     for path in ("/v1/stream/c1?from=-1", "/v1/stream/c1?from=x", "/v1/stream"):
         assert web.http.get(path).status_code == 400
     assert web.http.post("/v1/streams/lookup", json={"conversation_ids": "c1"}).status_code == 400
+
+
+@pytest.mark.parametrize(("name", "header"), [("é🎉", "é🎉".encode()), ("é", "é".encode("latin-1"))])
+def test_conversation_is_found_by_the_text_of_its_header(web: Web, name: str, header: bytes) -> None:
+    finish(web, begin(web, header))
+    assert stream_of(web, name).endswith("data: [DONE]\n\n")
