@@ -1,20 +1,26 @@
 """The results of requests, as lines of the output file and the error file of their batch."""
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from webapi.batches.batch import Batch, Stop
 from webapi.batches.endpoints import ENDPOINTS
 from webapi.batches.lines import Request
 from webapi.openai.errors import error_document
 from webapi.openai.translate import failure
-from worker.jobs.errors import InvalidInput, ModelNotFound
+from worker.jobs.errors import InvalidInput, ModelNotFound, StokerError
 from worker.jobs.ledger.reader import LedgerReader
 from worker.jobs.records import Record
 
-__all__ = ["Result", "ended", "refused", "stopped"]
+__all__ = ["Result", "ended", "guarded", "refused", "stopped"]
+
+log = logging.getLogger(__name__)
 
 #: Why a request has no answer, by the reason for which its batch stops.
 _STOPPED: dict[Stop, tuple[str, str]] = {
@@ -45,9 +51,26 @@ class Result:
 
 def refused(number: int, job_id: str, request: Request, error: InvalidInput) -> Result:
     """Return the result of a request that was not accepted."""
-    status, code = (404, ModelNotFound.code) if error.field == "model" else (400, error.code)
-    body = error_document(status, code, str(error), error.field).model_dump()
+    status = 404 if isinstance(error, ModelNotFound) else 400
+    body = error_document(status, error.code, str(error), error.field).model_dump()
     return Result(number, job_id, _line(job_id, request, status, body))
+
+
+def guarded(results: Iterator[Result], number: int, job_id: str, request: Request) -> Iterator[Result]:
+    """Yield the results of a request, or its error. So no request stops the others of its batch.
+
+    `InvalidInput` may also be raised for a request that an earlier release took. Errors of stores are raised.
+    """
+    try:
+        yield from results
+    except InvalidInput as error:
+        yield refused(number, job_id, request, error)
+    except (StokerError, RedisError, OperationalError, OSError):
+        raise
+    except Exception:  # a fault of this program
+        log.exception("job %s: a request of a batch cannot be answered", job_id)
+        body = error_document(500, StokerError.code, "The request cannot be answered here.").model_dump()
+        yield Result(number, job_id, _line(job_id, request, 500, body))
 
 
 def stopped(number: int, job_id: str, request: Request, stop: Stop) -> Result:

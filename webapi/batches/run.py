@@ -10,14 +10,15 @@ from webapi.batches.batch import Batch
 from webapi.batches.batch_store import BatchStore
 from webapi.batches.collected_jobs import CollectedJobs
 from webapi.batches.endpoints import ENDPOINTS
-from webapi.batches.lines import InputFile, LineError, open_input
+from webapi.batches.lines import InputFile, LineError, Request, open_input
 from webapi.batches.outputs import Outputs
-from webapi.batches.results import Result, ended, refused, stopped
+from webapi.batches.results import Result, ended, guarded, stopped
 from webapi.files.file_store import FileStore
+from webapi.openai.routes import unknown_model
 from webapi.services.backend import Backend
 from webapi.services.system_threads import call_in_thread
 from webapi.submission.submit import submit
-from worker.jobs.errors import FileNotKept, InvalidInput, JobNotFound, NotReady, QueueFull, Unsupported
+from worker.jobs.errors import FileNotKept, JobNotFound, NotReady, QueueFull, Unsupported
 from worker.jobs.specs import JobSpec
 
 __all__ = ["BatchRun", "Room", "job_id_of"]
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Requests whose jobs are looked up in one round trip, and the most results of a part.
 PAGE, PART = 200, 500
+#: Most characters of the name of a model, as in a chat.
+MAX_NAME = 256
 
 
 @dataclass(slots=True)
@@ -89,7 +92,8 @@ class BatchRun:
             self._fail(batch, found.errors)
         else:
             model = found.request(0).body.get("model")
-            model = model if isinstance(model, str) else None
+            if not isinstance(model, str) or not model.isprintable() or len(model) > MAX_NAME:
+                model = None  # the request gets its own error
             self._batches.change(batch, "in_progress", total=len(found.starts), model=model)
 
     def _fail(self, batch: Batch, errors: Sequence[LineError]) -> None:
@@ -131,33 +135,36 @@ class BatchRun:
                     if batch.stop:
                         self._backend.dispatcher.cancel(job_id)
                 elif state is not None:
-                    yield from self._ended(batch, number, job_id)
+                    request = self._open(batch).request(number)
+                    yield from guarded(self._ended(batch, number, job_id, request), number, job_id, request)
                 elif batch.stop or room.left > 0:
-                    yield from self._begin(batch, number, job_id, room)
+                    request = self._open(batch).request(number)
+                    begun = self._begin(batch, number, job_id, request, room)
+                    yield from guarded(begun, number, job_id, request)
                 else:
                     self._waits = not started
                     return  # the requests that follow have no jobs either
                 started = True
 
-    def _ended(self, batch: Batch, number: int, job_id: str) -> Iterator[Result]:
+    def _ended(self, batch: Batch, number: int, job_id: str, request: Request) -> Iterator[Result]:
         try:
             record = self._backend.ledger.get(job_id)
-            yield ended(self._backend.ledger, batch, number, self._open(batch).request(number), record)
+            yield ended(self._backend.ledger, batch, number, request, record)
         except (JobNotFound, NotReady) as error:  # it was deleted just now, or a failover could undo its end
             log.info("%s: request %d is collected later: %s", batch.id, number, error)
 
-    def _begin(self, batch: Batch, number: int, job_id: str, room: Room) -> Iterator[Result]:
+    def _begin(
+        self, batch: Batch, number: int, job_id: str, request: Request, room: Room
+    ) -> Iterator[Result]:
         """Submit a request. Yield its result if it has one without a job."""
-        request = self._open(batch).request(number)
         if batch.stop:
             yield stopped(number, job_id, request, batch.stop)
             return
         try:
             spec = ENDPOINTS[batch.endpoint].job(request.body)
-            submit(self._backend, job_id, self._within_window(batch, spec), background=True)
+            with unknown_model():
+                submit(self._backend, job_id, self._within_window(batch, spec), background=True)
             room.left -= 1
-        except InvalidInput as error:
-            yield refused(number, job_id, request, error)
         except (QueueFull, NotReady, Unsupported) as error:
             log.debug("%s: request %d waits: %s", batch.id, number, error)
             room.left = 0

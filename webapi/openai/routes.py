@@ -42,6 +42,7 @@ __all__ = [
     "routes",
     "stream_response",
     "submit_named",
+    "unknown_model",
 ]
 
 routes = Blueprint("openai", __name__)
@@ -156,18 +157,19 @@ def submit_named(
     Raises `ModelNotFound` if no worker serves the model, because OpenAI's clients expect status 404.
     All other errors are those of `webapi.submission.submit.submit`.
     """
-    with _unknown_model():
+    with unknown_model():
         return submit(backend, job_id, spec, once, file_bytes)
 
 
 def named_model(backend: Backend, spec: JobSpec) -> ModelCard:
     """Return the model that the spec names (`choose_model`), with the errors of `submit_named`."""
-    with _unknown_model():
+    with unknown_model():
         return choose_model(backend, spec)
 
 
 @contextmanager
-def _unknown_model() -> Iterator[None]:
+def unknown_model() -> Iterator[None]:
+    """Raise `ModelNotFound` if the block, which chooses a model, finds that it does not exist."""
     try:
         yield
     except InvalidInput as error:

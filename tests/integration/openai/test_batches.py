@@ -1,7 +1,8 @@
 """`/v1/files` and `/v1/batches` with OpenAI's client: answers, errors, cancel, expiry."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import openai
@@ -11,6 +12,7 @@ from openai.types import Batch
 
 from tests.support.stack import eventually
 from tests.support.web.answering_worker import answering
+from tests.support.web.openai_clients import client_of
 from tests.support.web.webstack import Web, publish_able_model
 from webapi.batches.batch_store import BatchStore
 from webapi.keys.keys import Keys
@@ -23,8 +25,15 @@ Json = dict[str, Any]
 
 
 @pytest.fixture
-def client(web: Web) -> OpenAI:
-    return OpenAI(base_url=f"{web.http.base_url}/v1", api_key="none", max_retries=0)
+def client_with(web: Web) -> Iterator[Callable[[str], OpenAI]]:
+    """Yield a function that returns a client with an API key. The clients are closed at the end."""
+    with ExitStack() as stack:
+        yield lambda api_key: stack.enter_context(client_of(web, api_key=api_key))
+
+
+@pytest.fixture
+def client(client_with: Callable[[str], OpenAI]) -> OpenAI:
+    return client_with("none")
 
 
 def line(custom_id: str, content: str, **body: Any) -> Json:
@@ -96,13 +105,14 @@ def test_batch_puts_requests_without_an_answer_into_the_error_file(web: Web, cli
         line("hot", "Hi", temperature=3),
         line("unknown", "Hi", model="none"),
         line("long", "x" * 100),
+        line("numbered", "Hi", model=5),
         line("streamed", "Hi", stream=True),
         line("failed", "fail"),
     ]
     with answering(web):
         done = finished(client, create(client, lines))
     assert done.request_counts
-    assert done.request_counts.model_dump() == {"total": 6, "completed": 1, "failed": 5}
+    assert done.request_counts.model_dump() == {"total": 7, "completed": 1, "failed": 6}
     assert lines_of(client, done.output_file_id).keys() == {"good"}
     errors = lines_of(client, done.error_file_id)
     found = {
@@ -112,11 +122,21 @@ def test_batch_puts_requests_without_an_answer_into_the_error_file(web: Web, cli
     assert found == {
         "hot": (400, "invalid_input"),
         "unknown": (404, "model_not_found"),
+        "numbered": (400, "invalid_input"),
         "long": (400, "context_length_exceeded"),
         "streamed": (400, "invalid_input"),
         "failed": (500, "engine_failed"),
     }
     assert errors["hot"]["response"]["body"]["error"]["param"] == "temperature"
+
+
+def test_batch_whose_first_model_is_no_text_goes_on(web: Web, client: OpenAI) -> None:
+    web.ready_worker("chat")
+    with answering(web):
+        done = finished(client, create(client, [line("a", "Hi", model="\ud800"), line("b", "Hi")]))
+    assert (done.status, done.model) == ("completed", None)
+    assert lines_of(client, done.output_file_id).keys() == {"b"}
+    assert lines_of(client, done.error_file_id)["a"]["response"]["body"]["error"]["param"] == "model"
 
 
 def test_batch_answers_requests_of_other_routes(web: Web, client: OpenAI) -> None:
@@ -191,9 +211,11 @@ def test_batch_expires_with_what_it_has(web: Web, client: OpenAI) -> None:
     assert {each["response"] for each in errors.values()} == {None}
 
 
-def test_batch_waits_behind_interactive_jobs_and_takes_half_of_the_keys_room(web: Web) -> None:
+def test_batch_waits_behind_interactive_jobs_and_takes_half_of_the_keys_room(
+    web: Web, client_with: Callable[[str], OpenAI]
+) -> None:
     key = Keys(web.ledger.store).create("a", max_waiting=20)
-    client = OpenAI(base_url=f"{web.http.base_url}/v1", api_key=key.text, max_retries=0)
+    client = client_with(key.text)
     create(client, [line(f"id {number}", "Hi") for number in range(50)])
 
     def jobs() -> list[Record]:
@@ -206,15 +228,8 @@ def test_batch_waits_behind_interactive_jobs_and_takes_half_of_the_keys_room(web
     assert len(jobs()) == 11
 
 
-def test_batches_of_other_keys_do_not_exist(web: Web) -> None:
-    mine, other = (
-        OpenAI(
-            base_url=f"{web.http.base_url}/v1",
-            api_key=Keys(web.ledger.store).create(name).text,
-            max_retries=0,
-        )
-        for name in ("a", "b")
-    )
+def test_batches_of_other_keys_do_not_exist(web: Web, client_with: Callable[[str], OpenAI]) -> None:
+    mine, other = (client_with(Keys(web.ledger.store).create(name).text) for name in ("a", "b"))
     batch = create(mine, [line("a", "Hi")])
     for ask in (
         lambda: other.batches.retrieve(batch.id),
@@ -243,10 +258,10 @@ def test_batch_is_created_once_with_an_idempotency_key(client: OpenAI, web: Web)
     assert (other.status_code, other.json()["error"]["code"]) == (400, "idempotency_key_reused")
 
 
-def test_revoked_key_cancels_its_batches(web: Web) -> None:
+def test_revoked_key_cancels_its_batches(web: Web, client_with: Callable[[str], OpenAI]) -> None:
     keys = Keys(web.ledger.store)
     key = keys.create("a")
-    client = OpenAI(base_url=f"{web.http.base_url}/v1", api_key=key.text, max_retries=0)
+    client = client_with(key.text)
     batch = create(client, [line(f"id {number}", "Hi") for number in range(5)])
     keys.revoke(key.key.id)
     batches = BatchStore(web.ledger.store)

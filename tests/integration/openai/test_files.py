@@ -1,18 +1,22 @@
 """`/v1/files` with OpenAI's client: upload, list, content, deletion, caps and expiry."""
 
+from collections.abc import Iterator
+
 import openai
 import pytest
 from openai import OpenAI
 
 from tests.support.stack import eventually
+from tests.support.web.openai_clients import client_of
 from tests.support.web.webstack import Web
 
 SETTINGS = {"max_files_per_key": 3, "max_files_bytes_per_key": 1000, "max_file_bytes": 2000}
 
 
 @pytest.fixture
-def client(web: Web) -> OpenAI:
-    return OpenAI(base_url=f"{web.http.base_url}/v1", api_key="none", max_retries=0)
+def client(web: Web) -> Iterator[OpenAI]:
+    with client_of(web) as client:
+        yield client
 
 
 def upload(client: OpenAI, content: bytes = b"{}\n", **options: object) -> openai.types.FileObject:
