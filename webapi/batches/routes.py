@@ -2,7 +2,6 @@
 
 import hashlib
 import uuid
-from itertools import dropwhile
 
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
@@ -13,6 +12,7 @@ from webapi.batches.batch_store import BatchStore
 from webapi.batches.documents import BatchDocument, BatchList, BatchListing, BatchRequest
 from webapi.description.route import AnswerSpec, Body, describe
 from webapi.http.bodies import json_body, query
+from webapi.http.list_page import list_page
 from webapi.services.backend import current_backend
 from webapi.submission.request_preferences import IDEMPOTENCY, read_idempotency_text
 from worker.jobs.errors import JobConflict
@@ -69,13 +69,10 @@ def _new_id() -> str:
 def list_batches() -> ResponseReturnValue:
     """List the caller's batches, newest first."""
     listing = query(BatchListing)
-    found = list(_batches().list(access.owner()))
-    if listing.after is not None:
-        after = _batches().get(listing.after, access.owner()).id
-        found = list(dropwhile(lambda each: each.id != after, found))[1:]
-    data = [BatchDocument.from_batch(each) for each in found[: listing.limit]]
+    after = _batches().get(listing.after, access.owner()).id if listing.after is not None else None
+    found, more = list_page(list(_batches().list(access.owner())), after, listing.limit)
+    data = [BatchDocument.from_batch(each) for each in found]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
-    more = len(found) > listing.limit
     return BatchList(data=data, first_id=first, last_id=last, has_more=more).model_dump()
 
 

@@ -1,7 +1,6 @@
 """The routes `/v1/files` of OpenAI's API: the inputs of batches, and their outputs."""
 
 import uuid
-from itertools import dropwhile
 
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
@@ -21,6 +20,7 @@ from webapi.files.documents import (
 from webapi.files.file import File
 from webapi.files.file_store import FileStore
 from webapi.http.bodies import query
+from webapi.http.list_page import list_page
 from webapi.http.result_file import file_answers, file_response
 from webapi.services.backend import Backend, current_backend
 from webapi.submission.free_space import FreeSpace
@@ -100,12 +100,10 @@ def list_files() -> ResponseReturnValue:
     listing, files = query(FileListing), _files()
     found = [each for each in files.list(access.owner()) if listing.purpose in (None, each.purpose)]
     found = found if listing.order == "desc" else found[::-1]
-    if listing.after is not None:
-        after = files.get(listing.after, access.owner()).id
-        found = list(dropwhile(lambda each: each.id != after, found))[1:]
-    data = [FileObject.from_file(each) for each in found[: listing.limit]]
+    after = files.get(listing.after, access.owner()).id if listing.after is not None else None
+    page, more = list_page(found, after, listing.limit)
+    data = [FileObject.from_file(each) for each in page]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
-    more = len(found) > listing.limit
     return FileList(data=data, first_id=first, last_id=last, has_more=more).model_dump()
 
 

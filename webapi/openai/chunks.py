@@ -1,4 +1,4 @@
-"""What the streams of chats and of texts share: chunks as Server-Sent Events, and the fields of events."""
+"""Chunks as Server-Sent Events, and the fields of events, for the streams of chats and of texts."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -8,8 +8,6 @@ from pydantic import (
     Field,
     JsonValue,
     StringConstraints,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
     model_validator,
@@ -18,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from worker.jobs.chat.bounded_json import bounded
 from worker.jobs.chat.nullable import Nullable
-from worker.jobs.chat.tools import FunctionDefinition, NamedFunction, Text
+from worker.jobs.chat.tools import FunctionDefinition, NamedFunction, Text, check_choice
 from worker.jobs.specs import ShortText
 
 __all__ = ["FunctionTool", "NamedFunctionChoice", "ResponseOptions", "TextFormat"]
@@ -50,16 +48,6 @@ class FunctionTool(FunctionDefinition, _TypedFunction):
 
 class NamedFunctionChoice(NamedFunction, _TypedFunction):
     """The function that the model has to call."""
-
-
-def _choice(choice: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    """Return the checked choice. The errors of a union would not name the field alone."""
-    try:
-        return check(choice)
-    except ValidationError:
-        raise PydanticCustomError(
-            "tool_choice", "must be none, auto, required, or an object of type function with the name of one"
-        ) from None
 
 
 class TextFormat(Nullable):
@@ -131,7 +119,7 @@ class ResponseOptions(Nullable):
     """How much chance decides. With 0 each token is the likeliest one (greedy)."""
     text: TextOptions = TextOptions()
     tool_choice: Annotated[
-        Literal["none", "auto", "required"] | NamedFunctionChoice, WrapValidator(_choice)
+        Literal["none", "auto", "required"] | NamedFunctionChoice, WrapValidator(check_choice)
     ] = "auto"
     """With `auto` the model may call tools, with `required` it calls at least one, and with `none` it sees no
     tools."""

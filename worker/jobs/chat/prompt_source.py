@@ -37,7 +37,7 @@ RawPrompt = Annotated[
 
 
 class PromptSource(PromptOptions):
-    """What the prompt of a chat is made from. A chat has either `messages` or `prompt`."""
+    """The source of a chat's prompt: either `messages` or `prompt`."""
 
     prompt: RawPrompt | None = Field(None, repr=False)
     """The prompt itself, in place of `messages`: a text, or token ids. The model continues it, without a chat

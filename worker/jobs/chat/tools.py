@@ -28,6 +28,7 @@ __all__ = [
     "ToolCall",
     "ToolChoice",
     "ToolOptions",
+    "check_choice",
 ]
 
 #: Most characters of the JSON of one tool's parameters, and most tools of a chat. The tools are a part of the
@@ -87,8 +88,8 @@ class NamedToolChoice(Nullable):
     function: NamedFunction
 
 
-def _choice(choice: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    """Return the checked choice. The errors of a union would not name the field alone."""
+def check_choice(choice: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Return the checked `tool_choice`. The errors of a union would not name the field alone."""
     try:
         return check(choice)
     except ValidationError:
@@ -97,7 +98,7 @@ def _choice(choice: Any, check: ValidatorFunctionWrapHandler) -> Any:
         ) from None
 
 
-ToolChoice = Annotated[Literal["none", "auto", "required"] | NamedToolChoice, WrapValidator(_choice)]
+ToolChoice = Annotated[Literal["none", "auto", "required"] | NamedToolChoice, WrapValidator(check_choice)]
 
 
 class FunctionCall(Nullable):
