@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from flask import request
 from pydantic import Field
@@ -69,24 +69,30 @@ class ConversationJob(ChatJob):
         return ParsedRequest(ChatCompletionRequest(stream=True, stream_options=options), self)
 
 
-def begin(backend: Backend, parsed: ParsedRequest) -> tuple[ChatJob, IdempotencyKey | None]:
-    """Return the job of a request, and the key under which its conversation is found, if it has one.
+@contextmanager
+def begin(backend: Backend, parsed: ParsedRequest) -> Iterator[tuple[ChatJob, IdempotencyKey | None]]:
+    """Yield the job of a request, and the key under which its conversation is found, if it has one.
 
-    The answer that the conversation waits for so far is canceled. Raises `InvalidInput`.
+    The block submits the job. Then the answer that the conversation waits for so far is canceled. If the job
+    is refused, that answer goes on. Raises `InvalidInput`.
     """
     name = _text(request.headers.get(HEADER, ""))
     if not name:
-        return parsed.job, None
+        yield parsed.job, None
+        return
     if len(name) > MAX_LENGTH:
         raise InvalidInput(HEADER, f"may have at most {MAX_LENGTH} characters")
     if parsed.request.continuous_usage:
         raise InvalidInput(
             "stream_options.continuous_usage_stats", f"is not supported together with {HEADER}"
         )
-    end(backend, name)
     conversation = Conversation(id=name, include_usage=parsed.request.include_usage)
     job = ConversationJob.model_construct(**dict(parsed.job), conversation=conversation)
-    return job, IdempotencyKey(_key(name), new_job_id())  # each request is another one
+    with backend.ledger.released_key(access.owner(), _key(name)) as earlier:
+        yield job, IdempotencyKey(_key(name), new_job_id())  # each request is another one
+    if earlier:
+        with suppress(JobNotFound):
+            cancel(backend, earlier)
 
 
 def end(backend: Backend, name: str) -> None:

@@ -82,8 +82,8 @@ def complete() -> ResponseReturnValue:
     """Answer a conversation, in one response or as a stream of chunks."""
     backend, parsed = current_backend(), parse_request(json_body())
     backend.streams.count(access.owner())
-    job, key = begin(backend, parsed)
-    job_id = submit_named(backend, new_job_id(), job, key)
+    with begin(backend, parsed) as (job, key):
+        job_id = submit_named(backend, new_job_id(), job, key)
     silence_s = backend.settings.stream_silence_s
     items: Iterable[LoggedEvent | str]
     if key is None:

@@ -118,6 +118,17 @@ def test_next_request_of_conversation_cancels_the_last_answer(web: Web) -> None:
     assert [session["conversation_id"] for session in found] == ["c1"]
 
 
+def test_refused_request_of_conversation_leaves_the_last_answer(web: Web) -> None:
+    job_id = begin(web, "c1")
+    for body in ({"model": "none"}, {"messages": [{"role": "user", "content": "x" * 100}]}):
+        request = {"messages": HI} | body
+        response = web.http.post("/v1/chat/completions", json=request, headers={"X-Conversation-Id": "c1"})
+        assert response.status_code in (400, 404)
+    assert web.worker.append(job_id) == "ok"
+    finish(web, job_id)
+    assert web.http.get("/v1/stream/c1").headers["X-Stoker-Job"] == job_id
+
+
 def test_lookup_finds_variants_of_a_conversation(web: Web) -> None:
     begin(web, "c1::some/model")
     found = web.http.post("/v1/streams/lookup", json={"conversation_ids": ["c1"]}).json()

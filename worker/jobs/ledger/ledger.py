@@ -1,10 +1,13 @@
 """The ledger: the state of all jobs in Redis. Celery messages only signal that a job waits in it."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import cast
+
+from redis.exceptions import RedisError
 
 from worker.jobs.errors import (
     IdempotencyConflict,
@@ -194,6 +197,27 @@ class Ledger(LedgerReader):
     def release_key(self, owner: str, key: str) -> None:
         """Let the owner's next request with this idempotency key make another job."""
         self._redis.delete(self._idempotency_redis_key(owner, key))
+
+    @contextmanager
+    def released_key(self, owner: str, key: str) -> Iterator[str | None]:
+        """Release the key for the block, and yield the id of its job. It is as before if the block raises.
+
+        If another request has taken the key meanwhile, it keeps it.
+        """
+        name = self._idempotency_redis_key(owner, key)
+        aside, earlier = f"{name}:aside", self.job_for(owner, key)
+        self._redis.copy(name, aside, replace=True)
+        self._redis.delete(name)
+        try:
+            yield earlier
+        except Exception:
+            if earlier:
+                with suppress(RedisError):  # the error of the block says more
+                    self._redis.copy(aside, name)
+            raise
+        finally:
+            with suppress(RedisError):
+                self._redis.delete(aside)
 
     def inputs_removed(self, *job_ids: str) -> None:
         """Note that the files which these ended jobs need no more are removed."""

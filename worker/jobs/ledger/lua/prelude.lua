@@ -15,6 +15,8 @@
 --   job:{<id>}                     channel every event (JSON) when it is logged; by `emit`
 --   once:<owner>:<sha256>          hash    job, fingerprint: an idempotency key, or the name of a conversation; by
 --                                          `submit`; with the record
+--   once:<owner>:<sha256>:aside    hash    the same, while the next request of a conversation is submitted; by
+--                                          `Ledger.released_key`; by the same
 --   seq                            string  sequence number of the newest job; by `submit`; never
 --   jobs                           zset    job id -> sequence number; by `submit`; by `erase`
 --   owner:<owner>:jobs             zset    the same for one owner; by `submit`; by `erase`
