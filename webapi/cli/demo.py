@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from webapi.cli.jobs import show_progress
+from webapi.cli.video import show_progress
 from webapi.client import Client
 from webapi.client.errors import Json
 from webapi.client.timeline import Timeline

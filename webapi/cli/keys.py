@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
 
+from webapi.cli.json_option import JSON, print_json
 from webapi.keys.key import ALL_SCOPES, DEFAULT_SCOPES, Key, NewKey
 from webapi.keys.key_changes import KeyChange, KeyChanges
 from webapi.keys.keys import Keys
@@ -21,6 +23,9 @@ __all__ = ["keys"]
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 #: `stoker keys list` warns of keys that expire within this time.
 WARN_S = 30 * 86_400
+_KEYS = "ID NAME STATE SCOPES CREATED EXPIRES LAST-USED MAX-WAITING MAX-RUNNING"
+#: The fields of a key that are times. JSON has them as texts, as the API's documents do.
+_TIMES = ("created_at", "expires_at", "last_used_at", "revoked_at")
 
 
 @click.group()
@@ -106,12 +111,15 @@ def _show(new: NewKey) -> None:
 
 
 @keys.command("list")
-def list_keys() -> None:
+@JSON
+def list_keys(as_json: bool) -> None:
     """List the keys without their secrets."""
     store = _store()
     found, warn_until = Keys(store).list(), store.clock.now() + WARN_S
-    title = "ID NAME STATE SCOPES CREATED EXPIRES LAST-USED MAX-WAITING MAX-RUNNING"
-    print_table(title, map(_row, found))
+    if as_json:
+        print_json([asdict(key) | {name: _rfc3339(getattr(key, name)) for name in _TIMES} for key in found])
+    else:
+        print_table(_KEYS, map(_row, found))
     for key in found:
         if key.state == "valid" and key.expires_at is not None and key.expires_at < warn_until:
             what = f"{key.id} ({key.name}) expires at {rfc3339(key.expires_at)}"
@@ -119,13 +127,13 @@ def list_keys() -> None:
 
 
 def _row(key: Key) -> Sequence[object]:
-    times = [_time(at) for at in (key.created_at, key.expires_at, key.last_used_at)]
+    times = [_rfc3339(at) or "-" for at in (key.created_at, key.expires_at, key.last_used_at)]
     caps = [key.max_waiting or "-", key.max_running or "-"]
     return [key.id, key.name, key.state, ",".join(key.scopes), *times, *caps]
 
 
-def _time(epoch_s: float | None) -> str:
-    return "-" if epoch_s is None else rfc3339(epoch_s)
+def _rfc3339(epoch_s: float | None) -> str | None:
+    return None if epoch_s is None else rfc3339(epoch_s)
 
 
 @keys.command()
@@ -153,9 +161,14 @@ def revoke(key_id: str) -> None:
 
 
 @keys.command()
-def audit() -> None:
+@JSON
+def audit(as_json: bool) -> None:
     """List who created, rotated and revoked keys, oldest first."""
-    print_table("TIME ACTION ID NAME BY", map(_change, KeyChanges(_store()).list()))
+    changes = KeyChanges(_store()).list()
+    if as_json:
+        print_json([asdict(change) | {"time": rfc3339(change.time)} for change in changes])
+    else:
+        print_table("TIME ACTION ID NAME BY", map(_change, changes))
 
 
 def _change(change: KeyChange) -> Sequence[object]:

@@ -9,11 +9,13 @@ from typing import Any
 import click
 
 from webapi.auth import public_bind
-from webapi.cli.jobs import cancel, chat, jobs, retry, status, video
+from webapi.cli.chat import chat
+from webapi.cli.jobs import cancel, jobs, retry, status
 from webapi.cli.keys import keys
 from webapi.cli.models import show_model
 from webapi.cli.operations import drain, queue
 from webapi.cli.settings import show_settings
+from webapi.cli.video import video
 from webapi.local import commands, preflight, stack, state_file
 from worker.jobs.home import protect_home
 from worker.jobs.kinds import KINDS, Kind
@@ -26,6 +28,12 @@ from worker.jobs.start_errors import EXPECTED, sentence
 from worker.jobs.terminal import show_any_text
 
 __all__ = ["main"]
+
+
+def _without_colours(context: click.Context, _: click.Parameter, given: str | None) -> None:
+    """Let this command and those below it print no colours if `NO_COLOR` has a value (no-color.org)."""
+    if given:
+        context.color = False
 
 
 class _CommandGroup(click.Group):
@@ -44,6 +52,9 @@ class _CommandGroup(click.Group):
 
 
 @click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--no-color", envvar="NO_COLOR", hidden=True, expose_value=False, callback=_without_colours, is_eager=True
+)
 def main() -> None:
     """Run chat and video jobs on GPUs whose models stay loaded.
 
@@ -176,7 +187,7 @@ def _exec(argv: list[str], settings: Settings) -> None:
 def models(ctx: click.Context, arguments: Sequence[str]) -> None:
     """Download and verify the models of the served kinds, or show the options of a model.
 
-    Its options are --list, --check and --help. `stoker models show NAME` shows the options of a model.
+    Its options are --list, --check, --json and --help. `stoker models show NAME` shows a model's options.
     """
     if arguments[:1] == ("show",):
         with show_model.make_context("models show", [*arguments[1:]], parent=ctx.parent) as show:

@@ -1,12 +1,12 @@
 """The command `stoker settings`."""
 
-import json
 import re
 from dataclasses import asdict, replace
 from itertools import groupby
 
 import click
 
+from webapi.cli.json_option import JSON, print_json
 from webapi.local import state_file
 from worker.jobs.settings import Setting, Settings
 
@@ -14,7 +14,7 @@ __all__ = ["show_settings"]
 
 
 @click.command("settings")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def show_settings(as_json: bool) -> None:
     """Print every setting: its value, where the value comes from, its default, and its meaning.
 
@@ -23,7 +23,7 @@ def show_settings(as_json: bool) -> None:
     """
     described = _described()
     if as_json:
-        click.echo(json.dumps([asdict(setting) for setting in described], indent=2))
+        print_json([asdict(setting) for setting in described])
         return
     for area, members in groupby(described, lambda setting: setting.area):
         click.secho(f"{area}\n", bold=True)

@@ -1,5 +1,6 @@
 """Tests of `stoker keys`, and of the hosts on which the API refuses to listen without a key."""
 
+import json
 import os
 import re
 import time
@@ -51,6 +52,24 @@ def test_keys_create_list_and_revoke(env: pytest.MonkeyPatch, ledger: Ledger) ->
     assert re.match(r"\d{4}-", stoker("keys", "list").stdout.splitlines()[1].split()[6])
     assert stoker("keys", "revoke", key.id).stdout == f"{key.id} (ci) is revoked\n"
     assert stoker("keys", "list").stdout.splitlines()[1].split()[2] == "revoked"
+
+
+def test_keys_list_and_audit_print_json_without_the_secret(env: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    text = stoker("keys", "create", "ci", "--expires", "never").stdout.strip()
+    [key] = json.loads((listed := stoker("keys", "list", "--json")).stdout)
+    assert (key["name"], key["state"], key["scopes"], key["expires_at"]) == (
+        "ci",
+        "valid",
+        ["submit", "read"],
+        None,
+    )
+    [change] = json.loads(stoker("keys", "audit", "--json").stdout)
+    assert (change["action"], change["key"], change["time"][:4]) == (
+        "key_created",
+        key["id"],
+        key["created_at"][:4],
+    )
+    assert text[-49:] not in listed.stdout
 
 
 def test_keys_create_expires_after_a_year_by_default(env: pytest.MonkeyPatch, ledger: Ledger) -> None:

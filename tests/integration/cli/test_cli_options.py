@@ -1,5 +1,6 @@
 """Tests of `stoker video --set`, `stoker models show` and the options of the client."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,6 +103,7 @@ def test_models_show_prints_options_as_a_table(web: Web) -> None:
         "steps     an integer                       null",
     ]
     assert "background  a colour as #rrggbb" in stoker("models", "show", "matte").stdout
+    assert json.loads(stoker("models", "show", "matte", "--json").stdout)["type"] == "object"
     assert stoker("models", "show", "tiny").stdout == "tiny has no options of its own\n"
     fails(stoker("models", "show", "nobody"), "The model 'nobody' does not exist.")
 

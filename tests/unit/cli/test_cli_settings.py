@@ -43,3 +43,10 @@ def test_settings_command_names_the_variable_of_an_invalid_value() -> None:
     result = CliRunner().invoke(main, ["settings"], env={"STOKER_SLOTS": "many"})
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: STOKER_SLOTS: ")
+
+
+@pytest.mark.parametrize(("value", "bold"), [("", True), ("1", False), ("yes", False)])
+def test_no_color_takes_the_colours_of_a_terminal(value: str, bold: bool) -> None:
+    result = CliRunner().invoke(main, ["settings"], env={"NO_COLOR": value}, color=True)
+    assert ("\x1b[" in result.stdout) == bold
+    assert "\x1b[" not in CliRunner().invoke(main, ["settings"]).stdout  # no terminal

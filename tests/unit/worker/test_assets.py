@@ -1,6 +1,7 @@
 """The default files are fetched once, verified, and repaired when damaged."""
 
 import io
+import json
 import os
 import shutil
 import sys
@@ -182,6 +183,10 @@ def test_models_command_reports_missing_files(tmp_path: Path, monkeypatch: pytes
     result = CliRunner().invoke(main, ["selfie_segmentation"])
     assert result.exit_code == 0
     assert "verified" in result.output
+    result = CliRunner().invoke(main, ["--list", "--json", "selfie_segmentation", str(tmp_path)])
+    fetched, given = json.loads(result.stdout)
+    assert (fetched["state"], fetched["bytes"]) == ("present", ASSETS["selfie_segmentation"].size)
+    assert given == {"name": str(tmp_path), "state": "given", "path": str(tmp_path)}
     result = CliRunner().invoke(main, ["nonsense"])
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
 
