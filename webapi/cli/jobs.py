@@ -2,20 +2,19 @@
 
 import uuid
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
 from webapi.cli.api import URL, client_of
-from webapi.cli.json_option import JSON, print_json
+from webapi.cli.json_option import JSON
+from webapi.cli.listing import WATCH, Tables, show_listing
+from webapi.client import Client
 from webapi.client.errors import Json
 from worker.jobs.kinds import KINDS
 from worker.jobs.records import JobState
-from worker.jobs.terminal import print_table
 
 __all__ = ["cancel", "jobs", "retry", "status"]
-
-_JOBS = "JOB KIND MODEL STATE PROGRESS ATTEMPT WORKER"
 
 
 @click.command()
@@ -42,35 +41,40 @@ def retry(url: str | None, job_id: str) -> None:
 @click.option("--kind", type=click.Choice([*KINDS]), help="Only the jobs of this kind.")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Number of jobs.")
 @JSON
-def jobs(url: str | None, state: str | None, kind: str | None, limit: int, as_json: bool) -> None:
+@WATCH
+def jobs(url: str | None, as_json: bool, watching: bool, **chosen: Any) -> None:
     """List your jobs, newest first."""
-    found = client_of(url).jobs(state, limit, kind)
-    if as_json:
-        print_json(found)
-    else:
-        print_table(_JOBS, map(_job_row, found))
+    client = client_of(url)
+    show_listing(lambda: client.jobs(**chosen), _jobs_tables, as_json=as_json, watching=watching)
 
 
 @click.command()
 @URL
 @JSON
-def status(url: str | None, as_json: bool) -> None:
+@WATCH
+def status(url: str | None, as_json: bool, watching: bool) -> None:
     """Show the queues, their jobs, and the workers."""
     client = client_of(url)
+    show_listing(lambda: _status(client), _status_tables, as_json=as_json, watching=watching)
+
+
+def _status(client: Client) -> dict[str, list[Json]]:
     queues, workers = client.queues(), client.workers()
     listed = client.jobs("queued")[::-1] + client.jobs("running")
     # A job may have started between the two requests.
-    found = list({job["id"]: job for job in listed}.values())
-    if as_json:
-        print_json({"queues": queues, "jobs": found, "workers": workers})
-        return
-    for title, rows in (
-        ("QUEUE WAITING RUNNING SLOTS CAP WAIT", map(_queue_row, queues)),
-        (_JOBS, map(_job_row, found)),
-        ("WORKER STATE DEVICE MODEL ENGINE RUNNING MEMORY", map(_worker_row, workers)),
-    ):
-        print_table(title, rows)
-        click.echo()
+    return {"queues": queues, "jobs": list({job["id"]: job for job in listed}.values()), "workers": workers}
+
+
+def _jobs_tables(found: list[Json]) -> Tables:
+    return [("JOB KIND MODEL STATE PROGRESS ATTEMPT WORKER", map(_job_row, found))]
+
+
+def _status_tables(found: dict[str, list[Json]]) -> Tables:
+    return [
+        ("QUEUE WAITING RUNNING SLOTS CAP WAIT", map(_queue_row, found["queues"])),
+        *_jobs_tables(found["jobs"]),
+        ("WORKER STATE DEVICE MODEL ENGINE RUNNING MEMORY", map(_worker_row, found["workers"])),
+    ]
 
 
 def _queue_row(queue: Json) -> Sequence[object]:

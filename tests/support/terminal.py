@@ -1,0 +1,54 @@
+"""A program on a terminal of its own."""
+
+import os
+import pty
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from select import select
+
+from tests.support.web.webstack import START_S, TIMEOUT_S
+
+__all__ = ["Terminal", "on_terminal"]
+
+
+class Terminal:
+    """A terminal, and the program that reads and writes it. `shown` is all that the program has written."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", fd: int) -> None:
+        self.process, self._fd = process, fd
+        self.shown = ""
+        self._seen = 0
+
+    def until(self, text: str) -> str:
+        """Wait until the program writes the text, after what this waited for before. Return all before it."""
+        while (at := self.shown.find(text, self._seen)) < 0:
+            assert select([self._fd], [], [], START_S)[0], f"there is no {text!r} in {self.shown!r}"
+            self.shown += os.read(self._fd, 4096).decode(errors="replace")
+        start, self._seen = self._seen, at + len(text)
+        return self.shown[start:at]
+
+    def type(self, keys: str) -> None:
+        """Press these keys."""
+        os.write(self._fd, keys.encode())
+
+    def ends(self) -> int:
+        """Wait until the program has ended, and return its exit status."""
+        return self.process.wait(TIMEOUT_S)
+
+
+@contextmanager
+def on_terminal(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[Terminal]:
+    """Run a program on a terminal of 100 columns. Ctrl-C is `\\x03`, and Ctrl-D is `\\x04`."""
+    ours, its = pty.openpty()
+    login = ["setsid", "--ctty", "--wait", *argv]  # only the terminal of its session sends a program Ctrl-C
+    try:
+        size = {"COLUMNS": "100", "LINES": "40", "TERM": "xterm"}
+        with subprocess.Popen(login, env={**env, **size}, stdin=its, stdout=its, stderr=its) as process:
+            os.close(its)
+            try:
+                yield Terminal(process, ours)
+            finally:
+                process.kill()
+    finally:
+        os.close(ours)
