@@ -15,7 +15,7 @@ __all__ = ["shown"]
 def shown(client: Client, job: Json) -> Iterator[None]:
     """Print the job's id. Cancel the job if the user presses Ctrl-C or closes the output."""
     job_id = job["id"]
-    click.echo(f"job {job_id}", err=True)
+    click.secho(f"job {job_id}", err=True, dim=True)
     try:
         yield
     except (KeyboardInterrupt, BrokenPipeError):

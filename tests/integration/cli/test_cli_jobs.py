@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import TIMEOUT_S, Web
 from webapi.cli.main import main
 from worker.jobs.events import Canceled, Event, Failed, Progress, Reasoning, Succeeded, Token, ToolCall
+from worker.jobs.records import Record
 
 ANSWER = [
     Token("The capital ", 0, 2),
@@ -99,6 +101,38 @@ def test_chat_prints_answer_of_newer_server(web: Web) -> None:
     result = with_worker(web, lambda job_id: web.worker.append(job_id, *work), "chat", "Capital?")
     assert (result.exit_code, result.stdout) == (0, "Tōkyō.\n")
     assert "\n3 tokens, " in result.stderr
+
+
+def test_chat_without_a_prompt_takes_each_line_as_a_message(web: Web) -> None:
+    asked = list[list[tuple[str, str]]]()
+
+    def newest(count: int) -> list[Record]:
+        return found if len(found := list(web.ledger.page())) == count else []
+
+    def work() -> None:
+        for number, answer in enumerate(("Tōkyō.", "Brussels."), 1):
+            job, *_ = eventually(partial(newest, number), f"job {number}")
+            asked.append([(each["role"], each["content"]) for each in job.spec.model_dump()["messages"]])
+            web.worker.claim(job.id)
+            web.worker.append(job.id, Token(answer, 0, 1), ANSWER[-1])
+
+    lines = "/system Be brief.\nJapan?\n\nBelgium?\n/exit\nnever read\n"
+    with ThreadPoolExecutor() as pool:
+        worker = pool.submit(work)
+        result = CliRunner().invoke(main, ["chat", "--temperature", "0"], input=lines)
+        worker.result(TIMEOUT_S)
+    assert (result.exit_code, result.stdout) == (0, "Tōkyō.\nBrussels.\n")
+    first = [("system", "Be brief."), ("user", "Japan?")]
+    assert asked == [first, [*first, ("assistant", "Tōkyō."), ("user", "Belgium?")]]
+
+
+def test_chat_without_a_prompt_ends_at_an_error_of_a_script(web: Web) -> None:
+    for lines, sentence in (
+        ("/model nobody\nHi\n", "The model 'nobody' does not exist."),
+        ("/save\nHi\n", "name a new file, as in /save conversation.json"),
+    ):
+        fails(CliRunner().invoke(main, ["chat"], input=lines), sentence)
+    assert web.is_untouched()
 
 
 def test_chat_reports_failed_job_in_one_sentence(web: Web) -> None:
