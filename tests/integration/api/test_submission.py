@@ -127,7 +127,8 @@ def test_full_queue_retry_after_follows_the_measured_rate(redis_url: str, tmp_pa
         assert {folder.name for folder in web.settings.media_dir.iterdir()} == jobs
         queues = {queue["name"]: queue for queue in web.http.get("/v1/queues").json()["queues"]}
         assert queues[CHAT] == {
-            "name": CHAT, "waiting": 2, "running": 2, "slots": 2, "max_waiting": 2, "estimated_wait_s": 45.0
+            "name": CHAT, "waiting": 2, "running": 2, "slots": 2, "max_waiting": 2, "estimated_wait_s": 45.0,
+            "paused": False
         }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Progress, Succeeded, Token
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.prompt.template import PROMPT_FEATURES
 from worker.jobs.records import ModelCard
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import ChatJob, validate
@@ -124,7 +125,7 @@ stoker() { "$PYTHON" -m webapi.cli "$@"; }
 def test_curl_blocks_of_page_run_one_after_the_other(web: Web, tmp_path: Path, page: str) -> None:
     write_clip_of_demo(tmp_path)
     write_clip(tmp_path / "clip.mp4")
-    features = tuple(SamplingParams.model_fields)
+    features = (*SamplingParams.model_fields, *PROMPT_FEATURES)
     card = ModelCard("tiny", "chat", "chat.tiny", CONTEXT_LENGTH, digest="1", sampling=features)
     web.registry.publish_model(card, tiny_template().to_json())
     shown = [
