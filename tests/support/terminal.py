@@ -3,6 +3,7 @@
 import os
 import pty
 import subprocess
+import termios
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from select import select
@@ -43,8 +44,10 @@ def on_terminal(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[Termina
     ours, its = pty.openpty()
     login = ["setsid", "--ctty", "--wait", *argv]  # only the terminal of its session sends a program Ctrl-C
     try:
-        size = {"COLUMNS": "100", "LINES": "40", "TERM": "xterm"}
-        with subprocess.Popen(login, env={**env, **size}, stdin=its, stdout=its, stderr=its) as process:
+        termios.tcsetwinsize(its, (40, 100))
+        with subprocess.Popen(
+            login, env={**env, "TERM": "xterm"}, stdin=its, stdout=its, stderr=its
+        ) as process:
             os.close(its)
             try:
                 yield Terminal(process, ours)

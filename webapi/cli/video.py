@@ -12,7 +12,7 @@ from webapi.cli.output_file import check_output
 from webapi.cli.shown_job import shown
 from webapi.client import JobEvent
 from webapi.client.timeline import Timeline
-from worker.jobs.events import Progress
+from worker.jobs.events import Progress, Queued, Started
 
 __all__ = ["show_progress", "video"]
 
@@ -56,8 +56,10 @@ def video(
         raise click.ClickException(f"background: {background} is neither #rrggbb nor an image file")
     chosen = dict(map(_option, options))
     client = client_of(url)
+    size = clip.stat().st_size
     try:
-        job = client.submit_video(clip, background, options=chosen, **form)
+        with tqdm(total=size, desc="upload", unit="B", unit_scale=True, disable=None, leave=False) as bar:
+            job = client.submit_video(clip, background, options=chosen, on_upload=bar.update, **form)
     except KeyboardInterrupt:
         click.echo("\nthe upload was interrupted: `stoker status` shows whether there is a job", err=True)
         raise
@@ -81,9 +83,16 @@ def _option(text: str) -> tuple[str, str | Path]:
 
 
 def show_progress(events: Iterator[JobEvent]) -> None:
-    """Show a progress bar for the events of a video job, until they end."""
+    """Show the place in the queue, then the frames, frames/s and time left of a video job, until its end."""
     with tqdm(unit="frame", disable=None) as bar:
         for event in events:
-            if isinstance(event.body, Progress):
-                bar.total = event.body.total
-                bar.update(event.body.done - bar.n)
+            match event.body:
+                case Queued(position=position):
+                    bar.set_description(f"place {position} in the queue")
+                case Started():
+                    bar.set_description("video")
+                    bar.reset()  # the time in the queue would count in the frames/s
+                case Progress(done=done, total=total):
+                    bar.total = total
+                    bar.update(done - bar.n)
+                    bar.refresh()  # a batch may follow the start too soon for `update` to draw it

@@ -1,13 +1,14 @@
 """The client of the HTTP API that programs, the command line and the demo use."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Self
 from urllib.parse import quote
 
 import httpx
+from tqdm.utils import CallbackIOWrapper
 
 from webapi.client import event_source
 from webapi.client.connection import connect, job_path, retry
@@ -63,20 +64,25 @@ class Client:
         options: Mapping[str, str | float | bool | Path | None] | None = None,
         idempotency_key: str | None = None,
         wait: int = 0,
+        on_upload: Callable[[int], object] | None = None,
         **form: str | float | bool | None,
     ) -> Json:
         """Upload a clip and return the video job that it makes.
 
         `options` are those of the model. A `Path` among them is a file that is uploaded. `background` is an
         option, too: a colour (`#rrggbb`) or the path of an image file. `form` holds the other fields of
-        `POST /v1/jobs/video`. `idempotency_key` and `wait` work as for a chat.
+        `POST /v1/jobs/video`. `idempotency_key` and `wait` work as for a chat. `on_upload` is called with
+        the number of bytes of each part of the clip that is sent.
         """
         behind = Path(background) if background and not background.startswith("#") else background
         fields = {**form, "model": model, "background": behind, **(options or {})}
         paths = {"file": clip, **{name: each for name, each in fields.items() if isinstance(each, Path)}}
         with ExitStack() as stack:
             # The names are ours: that of the file on disk may not be text, and the API ignores it.
+            files: dict[str, tuple[str, Any]]
             files = {name: (name, stack.enter_context(path.open("rb"))) for name, path in paths.items()}
+            if on_upload:
+                files["file"] = ("file", CallbackIOWrapper(on_upload, files["file"][1], "read"))
             data = {name: each for name, each in fields.items() if each is not None and name not in paths}
             return self._submit("/v1/jobs/video", idempotency_key, wait, files=files, data=data)
 

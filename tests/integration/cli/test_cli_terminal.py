@@ -1,13 +1,14 @@
 """Tests of commands on a real terminal, against the real API."""
 
 import json
+import re
 from pathlib import Path
 
 from tests.support.cli import stoker_argv, stoker_env
 from tests.support.stack import eventually
 from tests.support.terminal import on_terminal
 from tests.support.web.webstack import Web
-from worker.jobs.events import Canceled, Succeeded, Token
+from worker.jobs.events import Canceled, Progress, Succeeded, Token
 
 DONE = Succeeded({"finish_reason": "stop"}, {})
 
@@ -52,3 +53,22 @@ def test_conversation_goes_on_after_ctrl_c_and_an_error(web: Web, tmp_path: Path
         assert terminal.ends() == 0
     messages = [("user", "Hi"), ("assistant", "one")]
     assert [(each["role"], each["content"]) for each in json.loads(saved.read_text())] == messages
+
+
+def test_video_shows_the_upload_the_queue_and_the_time_left(web: Web, clip: bytes, tmp_path: Path) -> None:
+    env = stoker_env(tmp_path, STOKER_URL=str(web.http.base_url))
+    (tmp_path / "in.mp4").write_bytes(clip)
+    argv = stoker_argv("video", tmp_path / "in.mp4", "-o", tmp_path / "out.mp4")
+    with on_terminal(argv, env) as terminal:
+        terminal.until("upload: ")
+        job_id = eventually(web.ledger.page, "a job")[0].id
+        terminal.until("place 1 in the queue")
+        web.worker.claim(job_id)
+        terminal.until("video: ")
+        web.worker.append(job_id, Progress(2, 4, "frames"))
+        terminal.until("2/4 ")
+        assert re.match(r"\[\d\d:\d\d<\d\d:\d\d, +[\d.]+$", terminal.until("frame/s"))
+        (web.settings.media_dir / job_id / "result.mp4").write_bytes(b"the result")
+        web.worker.append(job_id, Progress(4, 4, "frames"), Succeeded({}, {}))
+        terminal.until("out.mp4: 4 frames, ")
+        assert terminal.ends() == 0

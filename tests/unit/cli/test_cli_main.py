@@ -146,3 +146,18 @@ def test_chat_without_an_api_any_more_names_the_job(monkeypatch: pytest.MonkeyPa
 def test_check_executes_the_check_of_models_with_all_arguments(run: Runner) -> None:
     argv, _ = run("check package.models:Model --set strength=1 --help")
     assert argv[1:] == ["-m", "worker.video.check", "package.models:Model", "--set", "strength=1", "--help"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_whose_variable_completes(
+    monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    script = CliRunner().invoke(main, ["completion", shell])
+    assert (script.exit_code, script.stderr) == (0, "")
+    assert "_STOKER_COMPLETE" in script.stdout
+    words = {"COMP_WORDS": "stoker sta", "COMP_CWORD": "sta" if shell == "fish" else "1"}
+    completed = CliRunner().invoke(
+        main, env={"_STOKER_COMPLETE": f"{shell}_complete", **words}, prog_name="stoker"
+    )
+    assert "status" in completed.output
+    assert "cancel" not in completed.output
