@@ -158,6 +158,7 @@ def test_page_has_no_barriers(page: Any, axe: str) -> None:
             assert barriers(page, axe) == []
 
 
+@pytest.mark.long
 def test_page_tabs_by_keyboard(page: Any) -> None:
     page.get_by_role("tab", name="Chat").focus()
     for view in ("Video", "Jobs", "Floor", "Chat"):

@@ -45,6 +45,7 @@ def test_model_engine_greedy_equals_generate(
     assert_as_generated(loaded, request.prompt, [started.recorder.text(text), batched_answers[text]])
 
 
+@pytest.mark.long
 def test_model_engine_seed_draws_same_alone_and_batched(started: StartedEngine) -> None:
     requests = [
         chat_request(text, encode(started, text), 24, temperature=0.9, top_p=0.95, seed=n)

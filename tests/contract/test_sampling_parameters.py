@@ -124,6 +124,7 @@ def test_only_likely_tokens_are_drawn(
         assert logits[answer[n]] > least - TOLERANCE, f"token {n}"
 
 
+@pytest.mark.long
 def test_bad_words_do_not_occur(started: StartedEngine) -> None:
     """vLLM: "only the last token of a corresponding token sequence is not allowed when the next generated
     token can complete the sequence".

@@ -58,6 +58,7 @@ def test_structured_answer_has_its_form(started: StartedEngine, options: dict[st
     assert re.fullmatch(r"x\d\dy", texts["gbnf"])
 
 
+@pytest.mark.long
 def test_structured_answer_does_not_change_others(started: StartedEngine) -> None:
     started.run_requests(chat(started, "alone"))
     alone = started.recorder.ids("alone")

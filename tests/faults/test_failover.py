@@ -59,7 +59,8 @@ def fail_over(cluster: Cluster, number: signal.Signals) -> None:
     primary.signal(signal.SIGCONT)  # it has slept through its demotion; no effect if it was killed
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.long)])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.long
 def test_failover_repeats_no_job_and_leaves_no_gap(cluster: Cluster, number: signal.Signals) -> None:
     with Client(cluster.settings.url) as client:
         jobs = [client.submit_chat(BODY)["id"] for _ in range(2 * SLOTS + 2)]

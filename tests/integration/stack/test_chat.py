@@ -129,6 +129,7 @@ def test_chat_canceled_while_waiting_never_starts(stack: Stack, full_lane: list[
     assert main_event_types(event["type"] for event in events) == ["queued", "canceled"]
 
 
+@pytest.mark.long
 def test_celery_inspect_answers_while_lane_is_full(stack: Stack, full_lane: list[dict[str, Any]]) -> None:
     inspect = [sys.executable, "-m", "celery", "-A", "worker.jobs.broker", "inspect"]
     options: dict[str, Any] = {"env": child_env(stack.settings), "text": True, "timeout": 60}
@@ -154,6 +155,7 @@ def control(stack: Stack, *command: str) -> None:
     subprocess.check_call([*celery, *command], env=child_env(stack.settings), stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.long
 def test_celery_terminate_cancels_job(stack: Stack) -> None:
     job = stack.chat(STORY, **LONG)
     stack.until(job, "token")
@@ -162,6 +164,7 @@ def test_celery_terminate_cancels_job(stack: Stack) -> None:
     assert ended["state"] == "canceled"
 
 
+@pytest.mark.long
 def test_celery_revoke_cancels_waiting_job(stack: Stack, full_lane: list[dict[str, Any]]) -> None:
     waiting = stack.chat(JAPAN)
     control(stack, "revoke", waiting["id"])

@@ -451,7 +451,7 @@ def check_log(events: Sequence[LoggedEvent], state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "examples", [10, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1200)])]
+    "examples", [4, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1200)])]
 )
 def test_ledger_state_machine(redis_url: str, examples: int) -> None:
     base = Settings(redis_url=redis_url)

@@ -206,6 +206,7 @@ def test_pipeline_import_does_not_import_torch() -> None:
 
 @IMPORTS_TORCHSCRIPT
 @pytest.mark.filterwarnings("ignore:dynamo_pgo force disabled")  # depends on earlier tests of the process
+@pytest.mark.long
 def test_pipeline_names_missing_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch._inductor.config as inductor
 
