@@ -11,6 +11,7 @@ import click
 from webapi.auth import public_bind
 from webapi.cli.chat import chat
 from webapi.cli.completion import completion
+from webapi.cli.doctor import doctor
 from webapi.cli.jobs import cancel, jobs, retry, status
 from webapi.cli.keys import keys
 from webapi.cli.models import show_model
@@ -63,7 +64,7 @@ def main() -> None:
     """
 
 
-for command in (chat, video, jobs, status, cancel, retry, queue, keys, show_settings, completion):
+for command in (chat, video, jobs, status, cancel, retry, queue, keys, show_settings, completion, doctor):
     main.add_command(command)
 
 _NO_AUTH = click.option(
