@@ -4,12 +4,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from webapi.auth import public_bind
 from webapi.cli.chat import chat
+from webapi.cli.command_group import NO_COLOR, CommandGroup
 from webapi.cli.completion import completion
 from webapi.cli.doctor import doctor
 from webapi.cli.jobs import cancel, jobs, retry, status
@@ -26,37 +26,12 @@ from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import ChatJob, VideoJob
-from worker.jobs.start_errors import EXPECTED, sentence
-from worker.jobs.terminal import show_any_text
 
 __all__ = ["main"]
 
 
-def _without_colours(context: click.Context, _: click.Parameter, given: str | None) -> None:
-    """Let this command and those below it print no colours if `NO_COLOR` has a value (no-color.org)."""
-    if given:
-        context.color = False
-
-
-class _CommandGroup(click.Group):
-    """A group of commands that reports expected errors as one sentence, with exit status 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        show_any_text()
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:  # the reader of the output closed it; click exits without a message
-            raise
-        except UnicodeEncodeError as error:
-            raise click.ClickException("an argument has bytes that are not text in this locale") from error
-        except (*EXPECTED, ValueError) as error:
-            raise click.ClickException(sentence(error)) from error
-
-
-@click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--no-color", envvar="NO_COLOR", hidden=True, expose_value=False, callback=_without_colours, is_eager=True
-)
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@NO_COLOR
 def main() -> None:
     """Run chat and video jobs on GPUs whose models stay loaded.
 
