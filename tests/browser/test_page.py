@@ -159,6 +159,28 @@ def test_page_has_no_barriers(page: Any, axe: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_narrow_and_opened_has_no_barriers(page: Any, axe: str, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 360, "height": 740})
+    ask(page)
+    expect(page.get_by_role("group", name="Code, text")).to_be_visible(timeout=60_000)
+    for view in VIEWS:
+        page.get_by_role("tab", name=view).click()
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert barriers(page, axe) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, view
+    page.get_by_role("tab", name="Jobs").click()
+    page.get_by_role("button", name="Open").first.click()
+    expect(page.get_by_role("dialog", name="Job").get_by_text("first token")).to_be_visible(timeout=60_000)
+    assert barriers(page, axe) == []
+    page.evaluate("sessionStorage['stoker.key'] = 'sk-wrong'")
+    page.reload()
+    expect(page.get_by_role("dialog", name="API key")).to_be_visible()
+    assert barriers(page, axe) == []
+
+
+@pytest.mark.long
 def test_page_tabs_by_keyboard(page: Any) -> None:
     page.get_by_role("tab", name="Chat").focus()
     for view in ("Video", "Jobs", "Floor", "Chat"):

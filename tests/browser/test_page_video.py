@@ -1,6 +1,8 @@
-"""Tests of videos on the page in Chromium, with the real matting model."""
+"""Tests of videos on the page in Chromium, with the real models."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,12 +30,80 @@ CORNER = """() => {
 }"""
 
 
+#: Returns how many landmarks of the first face are drawn, how many corners of its box, and whether a pixel
+#: beside it is.
+DRAWN = """async () => {
+  const canvas = document.querySelector(".stage canvas");
+  const video = document.querySelector("[aria-label=Original]");
+  const url = document.querySelector("a[download]").href;
+  const job = await (await fetch(url.replace(/\\/result$/, ""))).json();
+  const [face] = JSON.parse((await (await fetch(url)).text()).split("\\n")[0]).faces;
+  const scale = Math.min(canvas.width / video.videoWidth, canvas.height / video.videoHeight);
+  const width = video.videoWidth * scale, height = video.videoHeight * scale;
+  const pen = canvas.getContext("2d");
+  const isDrawn = (x, y) => pen.getImageData(
+    (canvas.width - width) / 2 + (x / job.result.width) * width,
+    (canvas.height - height) / 2 + (y / job.result.height) * height, 1, 1).data[3] > 0;
+  const [left, top, across, down] = face.box;
+  const corners = [[left, top], [left + across, top + down]].filter(([x, y]) => isDrawn(x, y));
+  return [face.landmarks.filter(([x, y]) => isDrawn(x, y)).length, corners.length, isDrawn(2, 2)];
+}"""
+
+#: Returns the height of the original and of the result, where each of them is, and whether it has a picture.
+SIZES = """() => [...document.querySelectorAll("video")].map(
+  (one) => [one.videoHeight, one.currentTime, one.readyState])"""
+
+
+@contextmanager
+def serving(home: Path, model: str, file: str) -> Iterator[Cluster]:
+    """A stack with one video worker of this model."""
+    (home / "models").symlink_to(asset(file).parent)
+    with Cluster(Settings(home=home, kinds=("video",), video_model=model), "worker.app") as cluster:
+        yield cluster
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     home = tmp_path_factory.mktemp("video")
-    (home / "models").symlink_to(asset("selfie_segmentation.tflite").parent)
-    with Cluster(Settings(home=home, kinds=("video",)), "worker.app") as cluster:
+    with serving(home, "selfie_segmentation", "selfie_segmentation.tflite") as cluster:
         yield cluster
+
+
+def start(page: Any) -> None:
+    page.get_by_role("tab", name="Video").click()
+    page.get_by_label("Clip", exact=True).set_input_files(asset(CLIP))
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_role("link", name="Download")).to_be_visible(timeout=300_000)
+
+
+def test_page_video_draws_records_over_the_frame(browser: Any, tmp_path: Path) -> None:
+    """The pixels of this clip are not square, so the browser shows it wider than its frames are."""
+    with (
+        serving(tmp_path, "face_landmarks", "face_landmarks") as cluster,
+        open_page(browser, cluster.settings.url) as page,
+    ):
+        start(page)
+        expect(page.get_by_text("frame 0  faces 1")).to_be_visible()
+        assert page.evaluate(DRAWN) == [468, 2, False]
+        page.get_by_role("slider", name="Position").fill("0.6")
+        expect(page.get_by_text("frame 71  faces 1")).to_be_visible()
+
+
+def test_page_video_plays_result_of_double_size_in_step(browser: Any, tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, "esrgan-slim-x2", "esrgan-slim-x2") as cluster,
+        open_page(browser, cluster.settings.url) as page,
+    ):
+        start(page)
+        page.get_by_role("button", name="Play").click()
+        playing = "[...document.querySelectorAll('video')].every((one) => one.currentTime > 0.5)"
+        eventually(lambda: page.evaluate(playing), "two clips that play")
+        page.get_by_role("button", name="Pause").click()
+        page.get_by_role("slider", name="Position").fill("0.5")
+        eventually(lambda: all(ready > 1 for _, _, ready in page.evaluate(SIZES)), "two pictures")
+        (height, at, _), (height_of_result, at_of_result, _) = page.evaluate(SIZES)
+        assert (height, height_of_result) == (144, 288)
+        assert abs(at - at_of_result) < 0.1
 
 
 def test_page_video_shows_result_with_chosen_background(browser: Any, cluster: Cluster) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import open_page, playwright
+from tests.support.stack import eventually
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import Web, serve
 from worker.jobs.events import Failed
@@ -118,3 +119,27 @@ def test_page_says_why_video_failed(page: Any, web: Web, tmp_path: Path) -> None
     expect(page.get_by_text(words)).to_be_visible(timeout=60_000)
     page.get_by_role("tab", name="Jobs").click()
     expect(page.get_by_role("cell", name="failed: there was not enough memory")).to_be_visible(timeout=60_000)
+
+
+def test_page_paints_while_api_hangs(page: Any) -> None:
+    page.route("**/v1/**", lambda _: None)
+    page.reload()
+    expect(page.get_by_role("textbox", name="Message")).to_be_visible()
+    painted = "performance.getEntriesByName('first-contentful-paint').length === 1"
+    eventually(lambda: page.evaluate(painted), "a first paint")
+    for name in ("Chat", "Video", "Jobs", "Floor"):
+        page.get_by_role("tab", name=name).click()
+        expect(page.get_by_role("tabpanel", name=name)).to_contain_text("Asking the API.")
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def test_page_says_next_step_and_loads_models_when_redis_is_back(page: Any) -> None:
+    away = '{"status": 503, "code": "redis_unavailable", "detail": "Redis is away."}'
+    page.route("**/v1/**", lambda route: route.fulfill(status=503, body=away))
+    page.reload()
+    page.get_by_role("tab", name="Video").click()
+    expect(page.locator("#banner")).to_contain_text("start Redis again")
+    page.unroute_all(behavior="ignoreErrors")
+    expect(page.get_by_label("Caption")).to_be_visible(timeout=60_000)
+    expect(page.locator("#banner")).to_be_hidden()
+    expect(page.get_by_role("tabpanel", name="Video").get_by_role("alert")).to_have_count(0)

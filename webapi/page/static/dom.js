@@ -29,6 +29,26 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+// Replace the children. If one of them had the focus, the new one in its place gets it. If there is none, the block does.
+export function replace(node, children) {
+  const place = [...node.children].findIndex((child) => child.contains(document.activeElement));
+  node.replaceChildren(...children);
+  if (place < 0) return;
+  const next = children[Math.min(place, children.length - 1)];
+  const target = next?.matches("a, button") ? next : next?.querySelector("a, button");
+  if (target) return target.focus({ preventScroll: true });
+  const block = node.closest("article, tr");
+  block.tabIndex = -1;
+  block.focus({ preventScroll: true });
+}
+
+// Hide the element, or show it. If it has the focus when it goes, `instead` gets it.
+export function hide(node, hidden, instead) {
+  const held = node === document.activeElement;
+  node.hidden = hidden;
+  if (hidden && held) instead.focus({ preventScroll: true });
+}
+
 // Tell a screen reader. Only the starts and the ends of things go here, not their every step.
 export function announce(text) {
   say(document.getElementById("announcer"), text);

@@ -3,7 +3,7 @@
 import { say } from "./dom.js";
 
 const TEXTS = {
-  away: "Redis is away. Running jobs go on, and nothing is lost. This page tries again by itself.",
+  away: "Redis is away. Running jobs go on, and nothing is lost. This page tries again by itself. If it stays away, start Redis again.",
   unreachable: "The API does not answer. Check that it runs. This page tries again by itself.",
 };
 

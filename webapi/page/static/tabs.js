@@ -24,6 +24,8 @@ export class Tabs {
       tab.tabIndex = isChosen ? 0 : -1;
       document.getElementById(tab.getAttribute("aria-controls")).hidden = !isChosen;
     }
+    // What had the focus may be hidden now: a link or a button has opened another view.
+    if (document.activeElement?.closest("[role=tabpanel][hidden]")) chosen.focus();
     document.body.dataset.view = nameOf(chosen);
     this.onOpen(nameOf(chosen), rest ?? "", this.#open);
     this.#open = nameOf(chosen);

@@ -39,11 +39,17 @@ export class Options {
   }
 
   async load() {
-    this.#models = await models("chat");
+    const found = await models("chat");
+    if (JSON.stringify(found) === JSON.stringify(this.#models)) return;  // what the user has entered stays
+    this.#models = found;
     this.#model.replaceChildren(...this.#models.map((model) => el("option", { value: model.id, text: model.id })));
     const wanted = this.#models.find((model) => model.id === this.#stored.model);
     if (wanted) this.#model.value = wanted.id;
     this.#draw();
+  }
+
+  get isEmpty() {
+    return this.#models.length === 0;
   }
 
   get model() {

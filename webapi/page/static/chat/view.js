@@ -1,9 +1,10 @@
 // The view of chats: ask, watch the answer come, stop it.
 
-import { announce, button, el, say } from "../dom.js";
+import { announce, button, el, hide, say } from "../dom.js";
 import { call, cancel, idempotencyKey } from "../api.js";
 import { Workers } from "../floor/workers.js";
 import { follow } from "../follow.js";
+import { ModelPoll } from "../models.js";
 import { refusal } from "../words.js";
 import { Conversation } from "./conversation.js";
 import { progress } from "./facts.js";
@@ -22,6 +23,7 @@ export class ChatView {
   #status = el("p", { class: "facts status" });
   #error = el("p", { class: "error", role: "alert", hidden: true });
 
+  #models = new ModelPoll(this.#options, (problem) => this.#fail(problem));
   #workers = new Workers();
   #unwatch = null;
 
@@ -38,10 +40,11 @@ export class ChatView {
 
   show() {
     this.#unwatch ??= this.floor.watch(() => this.#workers.show(this.floor));
-    this.#options.load().catch((problem) => this.#fail(problem));
+    this.#models.start();
   }
 
   hide() {
+    this.#models.stop();
     this.#unwatch?.();
     this.#unwatch = null;
   }
@@ -90,7 +93,7 @@ export class ChatView {
 
   #begin(turn) {
     this.#running = { turn, stop: null, canceled: false };
-    this.#send.hidden = true;
+    hide(this.#send, true, this.#message);
     this.#stop.hidden = false;
     this.#stop.disabled = false;
     say(this.#status, "sending");
@@ -121,15 +124,14 @@ export class ChatView {
   }
 
   #idle() {
-    const focused = document.activeElement === this.#stop;
     this.#running = null;
     this.#send.hidden = false;
-    this.#stop.hidden = true;
+    hide(this.#stop, true, this.#message);
     say(this.#status, "");
-    if (focused) this.#message.focus();
   }
 
   #cancel() {
+    if (document.activeElement === this.#stop) this.#message.focus();
     this.#stop.disabled = true;
     say(this.#status, "stopping");
     this.#running.canceled = true;

@@ -1,6 +1,6 @@
 // Every queue: what waits and runs, and how long a new job would wait.
 
-import { el, say } from "../dom.js";
+import { el, replace, say } from "../dom.js";
 import { count, seconds } from "../format.js";
 
 export class Queues {
@@ -27,7 +27,7 @@ export class Queues {
       const texts = [`${queue.name}${queue.paused ? " (paused)" : ""}`, `${count(queue.waiting)} of ${count(queue.max_waiting)}`, count(queue.running), count(queue.slots), wait];
       for (const [n, text] of texts.entries()) say(cells[n], text);
       const buttons = actions(queue);
-      if (cells[5].textContent !== buttons.map((one) => one.textContent).join("")) cells[5].replaceChildren(...buttons);
+      if (cells[5].textContent !== buttons.map((one) => one.textContent).join("")) replace(cells[5], buttons);
     }
   }
 

@@ -1,6 +1,6 @@
 // A worker: its device, model and state, its slots, its memory over time, and its jobs.
 
-import { el, say } from "../dom.js";
+import { el, replace, say } from "../dom.js";
 import { bytes, count, device, plural, shortId, workerName } from "../format.js";
 import { Meter } from "./meter.js";
 import { Sparkline } from "./sparkline.js";
@@ -46,8 +46,8 @@ export class WorkerCard {
     say(this.#used, jobs ? (moved === jobs ? "its jobs go on elsewhere" : "its jobs go back to the front of their queue") : "it ran none of your jobs");
     say(this.#memory, "");
     for (const { node } of [this.#meter, this.#line]) node.toggleAttribute("hidden", true);
-    this.#jobs.replaceChildren();
-    this.actions.replaceChildren();
+    replace(this.#jobs, []);
+    replace(this.actions, []);
   }
 
   #showSlots({ slots, running }) {
@@ -61,7 +61,7 @@ export class WorkerCard {
     const shown = jobs.slice(0, 4).map((job) => el("li", {},
       el("a", { href: `#jobs/${job.id}`, text: shortId(job.id) }), ` ${job.kind}, ${done(job.progress)}`));
     if (jobs.length > shown.length) shown.push(el("li", { text: `and ${count(jobs.length - shown.length)} more` }));
-    this.#jobs.replaceChildren(...shown);
+    replace(this.#jobs, shown);
   }
 }
 

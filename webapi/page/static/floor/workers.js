@@ -1,6 +1,6 @@
 // The cards of all workers, the lost ones in red. The view and the side of the chat both show them.
 
-import { el, say } from "../dom.js";
+import { el, replace, say } from "../dom.js";
 import { refusal } from "../words.js";
 import { WorkerCard } from "./worker_card.js";
 
@@ -23,7 +23,7 @@ export class Workers {
       const card = this.#card(worker.name, wanted);
       card.show(worker, floor.memory.get(worker.name), floor.running);
       const buttons = actions(worker);
-      if (card.actions.textContent !== buttons.map((one) => one.textContent).join("")) card.actions.replaceChildren(...buttons);
+      if (card.actions.textContent !== buttons.map((one) => one.textContent).join("")) replace(card.actions, buttons);
     }
     for (const loss of floor.lost) this.#card(loss.worker.name, wanted).showLost(loss);
     for (const [name, card] of this.#cards) if (!wanted.has(name)) card.node.remove();

@@ -1,6 +1,6 @@
 // A job as a row of the table. Only what has changed is written.
 
-import { button, el, say } from "../dom.js";
+import { button, el, replace, say } from "../dom.js";
 import { ago, shortId, workerName } from "../format.js";
 import { state, what } from "./describe.js";
 
@@ -31,7 +31,7 @@ export class Row {
     this.#id.title = job.id;
     say(this.#what, what(job));
     say(this.#worker, job.worker ? workerName(job.worker) : "");
-    this.#actions.replaceChildren(...this.#buttons(job));
+    replace(this.#actions, this.#buttons(job));
   }
 
   #buttons(job) {

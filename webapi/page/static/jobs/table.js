@@ -31,6 +31,7 @@ export class Table {
   #removeAllBut(wanted) {
     for (const [id, row] of this.#rows) {
       if (wanted.has(id)) continue;
+      if (row.node.contains(document.activeElement)) this.#passFocus(row.node);
       row.node.remove();
       this.#rows.delete(id);
     }
@@ -43,8 +44,14 @@ export class Table {
       const row = this.#rows.get(job.id) ?? this.#add(job.id);
       row.show(job);
       if (row.node === next) next = next.nextElementSibling;
-      else group.insertBefore(row.node, next);
+      else move(row.node, group, next);
     }
+  }
+
+  // A row that goes gives the focus to the one behind it, or to the list.
+  #passFocus(node) {
+    const target = node.nextElementSibling?.querySelector("button") ?? this.node.closest("[tabindex]");
+    target.focus({ preventScroll: true });
   }
 
   #group(number) {
@@ -60,4 +67,11 @@ export class Table {
     this.#rows.set(id, row);
     return row;
   }
+}
+
+// A node that is moved loses the focus.
+function move(node, group, next) {
+  const held = node.contains(document.activeElement) ? document.activeElement : null;
+  group.insertBefore(node, next);
+  held?.focus({ preventScroll: true });
 }

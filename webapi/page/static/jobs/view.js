@@ -1,6 +1,6 @@
 // The view of all jobs of this key, newest first.
 
-import { button, el, say } from "../dom.js";
+import { button, el, hide, say } from "../dom.js";
 import { call, cancel, open } from "../api.js";
 import { Poll } from "../poll.js";
 import { refusal } from "../words.js";
@@ -16,9 +16,10 @@ export class JobsView {
   #poll = new Poll(() => this.#refresh(), EVERY_MS);
   #filters = new Filters(() => this.#choose(), () => this.#draw());
   #note = el("p", { class: "empty", text: "Asking the API." });
+  #scroll = el("div", { class: "scroll", role: "group", "aria-label": "List of jobs", tabindex: "0" });
   #error = el("p", { class: "error", role: "alert", hidden: true });
   #more = button("Load older jobs", () => this.#act(() => this.#list.loadMore()), { hidden: true });
-  #sheet = new Sheet(() => { if (location.hash.startsWith("#jobs/")) location.hash = "jobs"; });
+  #sheet = new Sheet(() => this.#closed());
   #table = new Table({
     cancel: (job) => this.#act(() => cancel(job.id)),
     retry: (job) => this.#act(() => call(`v1/jobs/${job.id}/retry`, { method: "POST" })),
@@ -28,8 +29,14 @@ export class JobsView {
 
   constructor(root) {
     const title = el("div", { class: "title" }, el("h2", { text: "Jobs" }), this.#filters.node);
-    root.append(el("div", { class: "panel" }, title, this.#error, this.#note,
-      el("div", { class: "scroll", role: "group", "aria-label": "List of jobs", tabindex: "0" }, this.#table.node), this.#more));
+    this.#scroll.append(this.#table.node);
+    root.append(el("div", { class: "panel" }, title, this.#error, this.#note, this.#scroll, this.#more));
+  }
+
+  // The button that opened the sheet has the focus again, unless it is gone since then.
+  #closed() {
+    if (document.activeElement === document.body) this.#scroll.focus({ preventScroll: true });
+    if (location.hash.startsWith("#jobs/")) location.hash = "jobs";
   }
 
   // `id` opens this job.
@@ -66,7 +73,7 @@ export class JobsView {
     this.#note.hidden = shown.length > 0;
     say(this.#note, this.#filters.empty ? "There is no job yet. Send a message under Chat, or start a clip under Video."
       : "No job fits. Change the search or the choice above, or load older jobs.");
-    this.#more.hidden = !this.#list.hasMore || all.length === 0;
+    hide(this.#more, !this.#list.hasMore || all.length === 0, this.#scroll);
     return this.#table.show(shown);
   }
 

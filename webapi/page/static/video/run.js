@@ -96,20 +96,20 @@ export class Run {
     if (timeline.state !== "succeeded") return this.#player.setResult(null, "There is no result.");
     try {
       this.#ends.push(await keepOpen(id));
-      await this.#showResult(id, timeline.result.content_type);
+      await this.#showResult(id, timeline.result);
     } catch (problem) {
       this.fail(problem);
     }
   }
 
-  async #showResult(id, type) {
-    const url = `v1/jobs/${id}/result`, isVideo = type.startsWith("video/");
+  async #showResult(id, result) {
+    const url = `v1/jobs/${id}/result`, isVideo = result.content_type.startsWith("video/");
     this.#download.href = url;
     this.#download.download = `${id}.${isVideo ? "mp4" : "ndjson"}`;
     this.#download.hidden = false;
     this.#player.showOnlyOriginal(!isVideo);
     if (isVideo) return this.#player.setResult(url);
-    this.#records.load(await call(url, { as: "text" }));
+    this.#records.load(await call(url, { as: "text" }), result);
     this.#records.draw(this.#player.original, this.#player.original.currentTime);
   }
 }

@@ -1,7 +1,8 @@
 // The view of videos: choose a clip, start it, watch its batches, see the result beside the original.
 
-import { button, el, say } from "../dom.js";
+import { button, el, hide, say } from "../dom.js";
 import { cancel } from "../api.js";
+import { ModelPoll } from "../models.js";
 import { refusal } from "../words.js";
 import { ClipChoice } from "./clip.js";
 import { VideoOptions } from "./options.js";
@@ -16,10 +17,11 @@ export class VideoView {
   #run = new Run(() => this.#idle());
   #start = el("button", { text: "Start" });
   #cancel = button("Cancel", () => this.#stop(), { hidden: true });
-  #note = el("p", { class: "empty", hidden: true, text: "No worker serves a video model. Start one: `stoker worker video`." });
+  #note = el("p", { class: "empty", text: "Asking the API." });
   #error = el("p", { class: "error", role: "alert", hidden: true });
   #title = el("h2", { text: "Result" });
   #panel = el("div", { class: "panel", hidden: true }, el("div", { class: "title" }, this.#title), this.#run.node);
+  #models = new ModelPoll(this.#options, (problem) => this.#fail(problem), () => this.#showNote());
   #sending = null;
   #job = null;
 
@@ -32,12 +34,19 @@ export class VideoView {
 
   // `id` shows this job. Else the job of this tab goes on, if there is one.
   show(id) {
-    this.#options.load().then(() => { this.#note.hidden = !this.#options.isEmpty; }, (problem) => this.#fail(problem));
+    this.#models.start();
     const wanted = id || sessionStorage.getItem(NAME);
     if (wanted && wanted !== this.#job && !this.#sending) this.#watch(wanted);
   }
 
-  hide() {}
+  hide() {
+    this.#models.stop();
+  }
+
+  #showNote() {
+    this.#note.hidden = !this.#options.isEmpty;
+    say(this.#note, "No worker serves a video model. Start one: `stoker worker video`.");
+  }
 
   #choose(file) {
     this.#error.hidden = true;
@@ -50,6 +59,7 @@ export class VideoView {
   }
 
   async #submit() {
+    if (this.#start.hasAttribute("aria-disabled")) return;
     if (!this.#clip.file) {
       this.#clip.focus();
       return this.#say("Choose a clip first.");
@@ -87,13 +97,13 @@ export class VideoView {
   }
 
   #busy() {
-    this.#start.disabled = true;
+    this.#start.setAttribute("aria-disabled", "true");  // where `disabled` would drop the focus
     this.#cancel.hidden = false;
   }
 
   #idle() {
-    this.#start.disabled = false;
-    this.#cancel.hidden = true;
+    this.#start.removeAttribute("aria-disabled");
+    hide(this.#cancel, true, this.#start);
   }
 
   #fail(problem) {
