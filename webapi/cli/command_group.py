@@ -1,4 +1,4 @@
-"""What all commands have in common: errors of one sentence, and no colours if the user wants none."""
+"""The common part of all commands: errors of one sentence, and no colours if the user wants none."""
 
 from typing import Any
 

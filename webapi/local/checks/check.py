@@ -10,7 +10,7 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a check has found. `advice` says what to do, and is empty if all is well."""
+    """The result of a check. `advice` says what to do, and is empty if all is well."""
 
     name: str
     state: Literal["ok", "warning", "fault"]
