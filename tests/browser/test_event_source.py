@@ -164,6 +164,7 @@ def test_event_source_chromium_reconnects(
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.long
 def test_result_chromium_plays_video_cross_site(api: Web, key: str, pages: Pages, tmp_path: Path) -> None:
     files = {"file": write_clip(tmp_path / "in.mp4")}
     response = api.http.post("/v1/jobs/video", files=files, headers={"Authorization": f"Bearer {key}"})

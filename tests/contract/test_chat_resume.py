@@ -67,7 +67,7 @@ def test_resume_keeps_min_tokens_at_any_cut(started: StartedEngine, options: dic
 @pytest.mark.parametrize(
     "options",
     [
-        {"presence_penalty": 1.5, "frequency_penalty": 0.5},
+        pytest.param({"presence_penalty": 1.5, "frequency_penalty": 0.5}, marks=pytest.mark.long),
         pytest.param({"presence_penalty": -2, "temperature": 1.0, "seed": 2}, marks=pytest.mark.long),
         pytest.param({"frequency_penalty": 2}, marks=pytest.mark.long),
         pytest.param({"repetition_penalty": 1.3}, marks=pytest.mark.long),

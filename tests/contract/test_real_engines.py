@@ -58,6 +58,7 @@ def test_model_engine_seed_draws_same_alone_and_batched(started: StartedEngine) 
         assert started.recorder.text(request.id) == together[request.id]
 
 
+@pytest.mark.long
 def test_model_engine_draws_differ_by_seed_and_without_seed(started: StartedEngine) -> None:
     ids = encode(started, QUESTIONS[1])
     requests = [chat_request(str(n), ids, 16, seed=n if n < 4 else None) for n in range(8)]
@@ -65,6 +66,7 @@ def test_model_engine_draws_differ_by_seed_and_without_seed(started: StartedEngi
     assert len({started.recorder.text(str(n)) for n in range(8)}) == 8
 
 
+@pytest.mark.long
 def test_model_engine_tiny_top_p_is_greedy(started: StartedEngine) -> None:
     ids = encode(started, QUESTIONS[2])
     started.run_requests(
@@ -75,6 +77,7 @@ def test_model_engine_tiny_top_p_is_greedy(started: StartedEngine) -> None:
     assert started.recorder.text("narrow") == started.recorder.text("greedy") != started.recorder.text("wide")
 
 
+@pytest.mark.long
 def test_model_engine_seed_minus_one_is_a_seed(started: StartedEngine) -> None:
     ids = encode(started, QUESTIONS[1])
     started.run_requests(*[chat_request(str(n), ids, 16, seed=-1) for n in range(2)])

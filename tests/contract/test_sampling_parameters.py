@@ -60,6 +60,7 @@ RULES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.long
 def test_greedy_takes_largest_logit_after_bias_and_penalties(
     started: StartedEngine, loaded: "LoadedModel"
 ) -> None:
@@ -107,6 +108,7 @@ def test_one_possible_token_is_the_greedy_one(started: StartedEngine, options: d
 
 
 @pytest.mark.parametrize("options", [{"top_k": 3}, pytest.param({"min_p": 0.3}, marks=pytest.mark.long)])
+@pytest.mark.long
 def test_only_likely_tokens_are_drawn(
     started: StartedEngine, loaded: "LoadedModel", options: dict[str, Any]
 ) -> None:

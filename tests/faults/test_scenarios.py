@@ -111,6 +111,7 @@ def test_job_that_kills_workers_fails_alone(cluster: Cluster) -> None:
         assert_complete(cluster, job_id)
 
 
+@pytest.mark.long
 def test_broken_engine_ends_worker_and_jobs_continue(cluster: Cluster) -> None:
     other = submit(cluster, "long")
     wait_for(cluster, other, "token")

@@ -84,6 +84,7 @@ def test_upload_over_the_limit_is_refused_before_its_body(web: Web, path: str) -
     assert status_before_body(web, path, 10**6 + 1) == 413
 
 
+@pytest.mark.long
 def test_upload_leaves_the_floor_of_free_space(web: Web, redis_url: str, clip: bytes) -> None:
     with serve(redis_url, web.settings.home_dir, min_free_bytes=2**60) as full:
         assert [status_before_body(full, path) for path in ROUTES] == [507, 507]

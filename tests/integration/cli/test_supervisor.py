@@ -284,6 +284,7 @@ def test_up_starts_restarts_refuses_second_and_stops(tmp_path: Path, monkeypatch
     assert not (tmp_path / "up.json").exists()
 
 
+@pytest.mark.long
 def test_up_starts_only_workers_of_served_kinds_in_any_surroundings(tmp_path: Path) -> None:
     """A company's proxy, which cannot reach this machine, and a locale in which no file of Stoker is text."""
     env = stoker_env(tmp_path, STOKER_KINDS="video", STOKER_DEVICES="0", **PROXIES, **ASCII)

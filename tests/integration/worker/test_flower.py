@@ -49,6 +49,7 @@ def get(flower: httpx.Client, path: str) -> Any:
         return None
 
 
+@pytest.mark.long
 def test_flower_shows_worker_and_true_states(
     settings: Settings, brokered: Ledger, flower: httpx.Client
 ) -> None:

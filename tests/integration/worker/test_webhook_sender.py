@@ -411,6 +411,7 @@ def test_sender_delivers_webhooks_of_dead_worker(redis_url: str, tmp_path: Path,
                 process.wait()
 
 
+@pytest.mark.long
 def test_sender_survives_redis_restart(tmp_path: Path, receiver: Receiver) -> None:
     """Redis restarts while a retry is not due yet."""
     socket = tmp_path / "valkey.sock"

@@ -13,7 +13,7 @@ from tests.support.assets import asset
 from tests.support.stack import Stack, eventually, free_port, main_event_types
 from worker.jobs.settings import Settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 COUNT = "Write the numbers from one to forty as words."
 

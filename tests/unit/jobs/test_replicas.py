@@ -51,6 +51,7 @@ def test_replicas_confirm_what_any_connection_has_written(store: RedisStore, pai
     store.replicas.confirm()
 
 
+@pytest.mark.long
 def test_submit_without_a_replica_is_not_confirmed(store: RedisStore, pair: Pair) -> None:
     ledger = Ledger(store)
     ledger.submit("a" * 32, QUEUE, CHAT)
@@ -62,6 +63,7 @@ def test_submit_without_a_replica_is_not_confirmed(store: RedisStore, pair: Pair
     assert len(ledger.events("b" * 32)) == 1
 
 
+@pytest.mark.long
 def test_cancel_and_forget_without_a_replica_are_not_confirmed(store: RedisStore, pair: Pair) -> None:
     ledger, job = Ledger(store), "a" * 32
     ledger.submit(job, QUEUE, CHAT)
@@ -75,6 +77,7 @@ def test_cancel_and_forget_without_a_replica_are_not_confirmed(store: RedisStore
         ledger.forget(job)
 
 
+@pytest.mark.long
 def test_replicated_reader_shows_an_end_only_when_a_replica_has_it(store: RedisStore, pair: Pair) -> None:
     ledger, reader, job = Ledger(store), Ledger(store, replicated=True), "a" * 32
     ledger.submit(job, QUEUE, CHAT)

@@ -177,6 +177,7 @@ def test_pipeline_fails_on_cut_off_clip_and_leaves_no_result(
     assert "clip-" not in thread_names()
 
 
+@pytest.mark.long
 def test_pipeline_fails_with_encoder_and_leaves_no_result(pipeline: VideoPipeline, tmp_path: Path) -> None:
     """FFV1 allows pictures that are wider than 16,384 pixels. x264 does not."""
     wide = make_clip(tmp_path / "in.mkv", [gradient(1, 16_386, 16)] * 40, codec="ffv1", pix_fmt="bgr0")

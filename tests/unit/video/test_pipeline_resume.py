@@ -353,7 +353,7 @@ def test_pipeline_resume_after_kill_repeats_at_most_one_segment(
     assert is_same_clip(job.result, expected)
 
 
-@pytest.mark.parametrize("mode", ["joining", "joined"])
+@pytest.mark.parametrize("mode", [pytest.param("joining", marks=pytest.mark.long), "joined"])
 def test_pipeline_resume_after_kill_at_join_only_joins(
     job: Job, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:

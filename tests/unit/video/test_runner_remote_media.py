@@ -141,6 +141,7 @@ def test_video_runner_has_published_records_when_job_succeeds(s3: S3Server, sett
         assert b"".join(lines.blocks()).count(b"\n") == 25
 
 
+@pytest.mark.long
 def test_video_runner_continues_with_state_on_another_disk(
     s3: S3Server, settings: Settings, tmp_path: Path
 ) -> None:

@@ -44,7 +44,9 @@ def test_map_write_errors_keeps_memory_error() -> None:
 
 
 #: The limits, in bytes, are too small for a segment, for the result, and for half of it.
-@pytest.mark.parametrize("limit", [500, pytest.param(2000, marks=pytest.mark.long), 5000])
+@pytest.mark.parametrize(
+    "limit", [500, *(pytest.param(limit, marks=pytest.mark.long) for limit in (2000, 5000))]
+)
 def test_pipeline_fails_at_file_size_limit(tmp_path: Path, limit: int) -> None:
     source = make_clip_with_sound(tmp_path / "in.mp4", "aac")
     child = subprocess.run(

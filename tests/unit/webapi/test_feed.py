@@ -117,6 +117,7 @@ def test_feed_delivers_an_event_when_a_replica_has_it(tmp_path: Path) -> None:
             assert [getattr(inbox.get(TIMEOUT_S), "n", None) for _ in range(2)] == [2, 3]
 
 
+@pytest.mark.long
 def test_feed_that_hears_an_old_primary_delivers_nothing(tmp_path: Path) -> None:
     with valkey_pair(tmp_path) as pair, closing(replicated_store(pair.primary)) as store:
         feed = Feed(store)
