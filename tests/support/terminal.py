@@ -42,11 +42,12 @@ class Terminal:
 def on_terminal(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[Terminal]:
     """Run a program on a terminal of 100 columns. Ctrl-C is `\\x03`, and Ctrl-D is `\\x04`."""
     ours, its = pty.openpty()
+    sized_by_terminal = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
     login = ["setsid", "--ctty", "--wait", *argv]  # only the terminal of its session sends a program Ctrl-C
     try:
         termios.tcsetwinsize(its, (40, 100))
         with subprocess.Popen(
-            login, env={**env, "TERM": "xterm"}, stdin=its, stdout=its, stderr=its
+            login, env={**sized_by_terminal, "TERM": "xterm"}, stdin=its, stdout=its, stderr=its
         ) as process:
             os.close(its)
             try:

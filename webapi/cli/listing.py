@@ -82,8 +82,11 @@ def _screen(read: Callable[[], Tables]) -> RenderableType:
 
 
 def _table(title: str, rows: Iterable[Sequence[object]]) -> Table:
+    cells = [[str(cell) for cell in row] for row in rows]
     table = Table(*title.split(), box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for row in rows:
-        table.add_row(*(Text(str(cell), _COLOURS.get(str(cell), ""), no_wrap=True) for cell in row))
+    # A narrow terminal must not cut names and ids, because other commands take them.
+    table.columns[0].min_width = max((len(row[0]) for row in cells), default=0)
+    for row in cells:
+        table.add_row(*(Text(cell, _COLOURS.get(cell, ""), no_wrap=True) for cell in row))
     table.add_row()
     return table

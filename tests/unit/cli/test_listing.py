@@ -46,6 +46,17 @@ def test_watch_refreshes_in_place_and_survives_an_api_that_is_away() -> None:
     assert "\x1b[32mrunning" in shown()
 
 
+def test_watch_never_cuts_an_id() -> None:
+    job_id, output = 32 * "a", StringIO()
+
+    def end(_: float) -> None:
+        raise KeyboardInterrupt
+
+    console = Console(file=output, width=60, force_terminal=True)
+    watch(lambda: [("JOB KIND STATE WORKER", [[job_id, "chat", "running", 40 * "w"]])], console, end)
+    assert job_id in output.getvalue()
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
