@@ -102,6 +102,7 @@ def test_shortage_without_new_request_ends_all_running_but_not_waiting(
     assert said(*started.run_requests(*requests).values()) == said(*undisturbed.values())
 
 
+@pytest.mark.long
 def test_shortage_ends_new_request_and_others_continue_exactly(
     started: StartedEngine, loaded: "LoadedModel"
 ) -> None:

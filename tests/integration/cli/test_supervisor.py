@@ -316,6 +316,7 @@ def up_once(home: Path, patch: str, **variables: str) -> "subprocess.CompletedPr
     )
 
 
+@pytest.mark.long
 def test_up_gives_up_with_the_reason_of_a_worker_that_cannot_start(tmp_path: Path) -> None:
     worker = "raise SystemExit('stoker: /m has no chat template: take the Instruct version')"
     patch = f"from webapi.local import supervisor; supervisor.BACKOFF_S = (0.1, 0.1)\nWORKER = {worker!r}"

@@ -199,6 +199,7 @@ def test_pipeline_needs_load_and_load_needs_known_model(tmp_path: Path) -> None:
         VideoPipeline(lambda: find_model("yolo", "yolo")).load()
 
 
+@pytest.mark.long
 def test_pipeline_import_does_not_import_torch() -> None:
     """The worker must pin its device before it imports torch."""
     script = "import sys, worker.video.pipeline; sys.exit('torch' in sys.modules)"
