@@ -54,10 +54,7 @@ class BatchStore:
         return list(self._load(cast("list[str]", ids)))
 
     def _load(self, ids: Sequence[str]) -> Iterator[Batch]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for batch_id in ids:
-                pipe.hgetall(self._key(batch_id))
-            found = pipe.execute() if ids else []
+        found = self._store.hashes([self._key(batch_id) for batch_id in ids])
         return (Batch(i, fields) for i, fields in zip(ids, found, strict=True) if fields)
 
     def change(self, batch: Batch, status: Status, **fields: Any) -> bool:

@@ -116,12 +116,11 @@ class BatchRun:
         if self._waits and not batch.stop and room.left <= 0:
             return
         total, self._waits = batch.total or 0, False
-        undone = _undone(self._batches.done(batch), total)
-        results = list(islice(self._results(batch, undone, room), PART))
-        if results:
-            self._collect(batch, results)
-        elif next(_undone(self._batches.done(batch), total), None) is None:
+        undone = list(_undone(self._batches.done(batch), total))
+        if not undone:
             self._batches.change(batch, "finalizing")
+        elif results := list(islice(self._results(batch, iter(undone), room), PART)):
+            self._collect(batch, results)
 
     def _results(self, batch: Batch, undone: Iterator[int], room: Room) -> Iterator[Result]:
         """Yield the results that there are now, and submit what has no job yet."""

@@ -71,10 +71,7 @@ class FileStore:
         """Return the owner's files, newest first."""
         index = self._store.key("owner", owner, "files")
         ids = cast("list[str]", self._redis.zrange(index, 0, -1, desc=True))
-        with self._redis.pipeline(transaction=False) as pipe:
-            for file_id in ids:
-                pipe.hgetall(self._store.key("file", file_id))
-            found = pipe.execute() if ids else []
+        found = self._store.hashes([self._store.key("file", file_id) for file_id in ids])
         return [File.from_hash(i, fields) for i, fields in zip(ids, found, strict=True) if fields]
 
     def content(self, file: File) -> Path | StoredFile:

@@ -45,6 +45,7 @@ class Keys:
         self._clock = store.clock
         self._replicas = store.replicas
         self._key = store.key
+        self._hashes = store.hashes
         self._changes = KeyChanges(store)
         #: When this process last stored a use of each key, in seconds of the monotonic clock.
         self._noted: dict[str, float] = {}
@@ -75,10 +76,7 @@ class Keys:
     def list(self) -> Sequence[Key]:
         """Return all keys, oldest first, including expired and revoked ones."""
         ids = sorted(cast("set[str]", self._redis.smembers(self._key("keys"))))
-        with self._redis.pipeline(transaction=False) as pipe:
-            for key_id in ids:
-                pipe.hgetall(self._redis_key(key_id))
-            found = pipe.execute() if ids else []
+        found = self._hashes([self._redis_key(key_id) for key_id in ids])
         now = self._clock.now()
         keys = [Key.from_hash(key_id, fields, now) for key_id, fields in zip(ids, found, strict=True)]
         return sorted(keys, key=lambda key: key.created_at)

@@ -30,11 +30,7 @@ ANSWER = [
 SETTINGS = {"heartbeat_s": 0.05}
 
 
-@pytest.fixture
-def web(server: Web, monkeypatch: pytest.MonkeyPatch) -> Web:
-    server.reset()
-    monkeypatch.setenv("STOKER_URL", str(server.http.base_url))
-    return server
+pytestmark = pytest.mark.usefixtures("stoker_url")
 
 
 def stoker(*arguments: object) -> Result:

@@ -8,12 +8,7 @@ from click.testing import CliRunner, Result
 from tests.support.web.webstack import CHAT, Web
 from webapi.cli.main import main
 
-
-@pytest.fixture
-def web(server: Web, monkeypatch: pytest.MonkeyPatch) -> Web:
-    server.reset()
-    monkeypatch.setenv("STOKER_URL", str(server.http.base_url))
-    return server
+pytestmark = pytest.mark.usefixtures("stoker_url")
 
 
 def stoker(*arguments: str) -> Result:

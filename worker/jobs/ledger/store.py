@@ -1,5 +1,6 @@
 """The store: the Redis client, the keys and the scripts on which the ledger and its neighbours are built."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
@@ -31,6 +32,13 @@ class RedisStore:
     def channel(self, job_id: str) -> str:
         """Return the pub/sub channel of the job's events. It is also the start of the job's keys."""
         return self.key("job", f"{{{job_id}}}")
+
+    def hashes(self, keys: Sequence[str]) -> Sequence[Mapping[str, str]]:
+        """Return the hashes at these keys in one round trip. An absent one is empty."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hgetall(key)
+            return pipe.execute() if keys else []
 
     def common_args(self, job_id: str, now: float | None = None) -> tuple[Any, ...]:
         """Return the first five arguments of every script about a job, at `now` (s since the epoch).
