@@ -42,7 +42,8 @@ fuzz: $(INSTALLED)
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz --timeout=0
 
 # All that CI runs, apart from vLLM.
-test: lint docs $(NODE)
+test: $(INSTALLED)
+	$(MAKE) --no-print-directory --jobs 3 --output-sync lint docs $(NODE)
 	$(PYTEST) --durations=10
 
 # The vLLM engine, with vLLM's build for the CPU: the suite that every engine passes, and a worker's chats over HTTP.

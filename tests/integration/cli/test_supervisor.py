@@ -213,8 +213,9 @@ settings = Settings.from_env()
 kind, name = settings.worker, f"{settings.worker}-{os.getpid()}"
 card = WorkerCard(name, kind, "h", os.getpid(), settings.devices, "m", "e", f"{kind}.m", 1, 0, state="ready")
 registry = Registry(RedisStore(settings))
-registry.renew(card)
 signal.signal(signal.SIGTERM, lambda *_: (registry.release(name), print("drained"), sys.exit()))
+signal.signal(signal.SIGALRM, lambda *_: registry.renew(card))
+signal.setitimer(signal.ITIMER_REAL, 0.01, settings.lease_ttl_s / 3)
 while True:
     signal.pause()
 '''

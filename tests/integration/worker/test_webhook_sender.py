@@ -43,7 +43,10 @@ class Delivery:
 
 @dataclass
 class Receiver:
-    """A receiver that responds with the given statuses, then with 204. It responds only while `go` is set."""
+    """A receiver that responds with the given statuses, then with 204. It responds only while `go` is set.
+
+    A request takes its status when it arrives, so that a request of a killed client takes none of a later one.
+    """
 
     port: int
     statuses: "queue.SimpleQueue[int]" = field(default_factory=queue.SimpleQueue)
@@ -61,6 +64,12 @@ class Receiver:
         for status in statuses:
             self.statuses.put(status)
 
+    def next_status(self) -> int:
+        try:
+            return self.statuses.get_nowait()
+        except queue.Empty:
+            return 204
+
 
 @contextmanager
 def running_receiver(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
@@ -68,9 +77,10 @@ def running_receiver(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
+            status = target.next_status()
             target.received.put(Delivery(self.path, headers, body))
             assert target.go.wait(TIMEOUT_S)
-            self.send_response(204 if target.statuses.empty() else target.statuses.get())
+            self.send_response(status)
             self.send_header("Location", f"http://127.0.0.1:{target.port}/elsewhere")
             self.end_headers()
 
