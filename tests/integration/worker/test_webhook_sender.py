@@ -45,7 +45,7 @@ class Delivery:
 class Receiver:
     """A receiver that responds with the given statuses, then with 204. It responds only while `go` is set.
 
-    A request takes its status when it arrives, so that a request of a killed client takes none of a later one.
+    A request takes its status when it arrives, so a killed client takes none of a later one.
     """
 
     port: int
