@@ -18,7 +18,7 @@ from httpx_sse import connect_sse
 from tests.support.assets import asset
 from worker.jobs.settings import Settings, child_env
 
-__all__ = ["SLOTS", "Stack", "eventually", "free_port", "main_event_types", "running_stack"]
+__all__ = ["SLOTS", "WAIT_S", "Stack", "eventually", "free_port", "main_event_types", "running_stack"]
 
 Json = dict[str, Any]
 T = TypeVar("T")

@@ -66,7 +66,8 @@ def test_disconnect_cancels_busy_stream(web: Web) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("running", [False, True])
 def test_disconnect_by_client_timeout_cancels_job(web: Web, stream: bool, running: bool) -> None:
-    with client_of(web, timeout=1) as client, ThreadPoolExecutor(1) as pool:
+    timeout_s = 3 if running else 1  # a claim must come before the client gives up
+    with client_of(web, timeout=timeout_s) as client, ThreadPoolExecutor(1) as pool:
         future = pool.submit(request_completion, client, stream=stream)
         job_id = new_job(web, future)
         if running:

@@ -32,7 +32,8 @@ CHAT, VIDEO = "chat.tiny", "video.matte"
 CONTEXT_LENGTH = 64
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
-TIMEOUT_S = 20
+#: Seconds that any step of a test gets on a busy machine.
+TIMEOUT_S = 50
 #: Seconds that a server gets to start on a busy machine.
 START_S = 90
 

@@ -5,6 +5,7 @@ import pytest
 from redis.client import PubSub
 
 from tests.support.ledger import QUEUE, append_of, lapse
+from tests.support.stack import WAIT_S
 from worker.jobs.errors import JobConflict, JobNotFound, NeedsExclusiveWorker, QueueFull
 from worker.jobs.events import Event, Failed, LoggedEvent, Succeeded, Token
 from worker.jobs.ledger.appends import Behind, LedgerReply, json_fields
@@ -66,11 +67,11 @@ def test_job_from_submit_to_terminal_event(ledger: Ledger) -> None:
 def test_events_have_envelope_and_are_published(ledger: Ledger) -> None:
     listener: PubSub = ledger.store.client.pubsub()  # type: ignore[no-untyped-call]
     listener.subscribe(ledger.store.channel("a"))
-    assert listener.get_message(timeout=5) is not None
+    assert listener.get_message(timeout=WAIT_S) is not None
     submit(ledger, "a")
     ledger.claim("a", "w1", "cpu")
     append(ledger, "a", 1, 3, Token('"é\n', 0, 1), Failed("engine_failed", "no"))
-    heard = [listener.get_message(timeout=5)["data"] for _ in range(4)]
+    heard = [listener.get_message(timeout=WAIT_S)["data"] for _ in range(4)]
     listener.close()
     assert heard == [event.text for event in ledger.events("a")]
     assert [json.loads(text)["attempt"] for text in heard] == [0, 1, 1, 1]

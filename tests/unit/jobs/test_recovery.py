@@ -4,6 +4,7 @@ from pathlib import Path
 from tests.support.job_ids import A
 from tests.support.ledger import QUEUE, card, lapse
 from tests.support.refusing import refusing
+from tests.support.stack import WAIT_S
 from tests.support.valkey import restartable_valkey
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
@@ -41,7 +42,7 @@ def message_count(ledger: Ledger) -> int:
 def next_messages(ledger: Ledger, count: int) -> list[str]:
     """Return the jobs of the messages that a worker would receive, in order."""
     with broker.app.connection_for_read() as connection, connection.SimpleQueue(QUEUE) as queue:
-        messages = [queue.get(timeout=5) for _ in range(count)]
+        messages = [queue.get(timeout=WAIT_S) for _ in range(count)]
         for message in messages:
             message.ack()
         return [message.headers["id"] for message in messages]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.ledger import append_of, lapse, pass_deadline
+from tests.support.stack import WAIT_S
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
 from worker.jobs.dispatch.dispatcher import Dispatcher
@@ -137,7 +138,7 @@ def received(ledger: Ledger) -> list[tuple[str, int]]:
     found = []
     with broker.app.connection_for_read() as connection, connection.SimpleQueue(QUEUE) as queue:
         for _ in range(messages(ledger)):
-            message = queue.get(timeout=5)
+            message = queue.get(timeout=WAIT_S)
             message.ack()
             found.append((message.payload[0][0], int(message.headers["retries"])))
     return found
