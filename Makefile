@@ -51,7 +51,8 @@ test: $(INSTALLED)
 
 # The vLLM engine, with vLLM's build for the CPU: the suite that every engine passes, and a worker's chats over HTTP.
 test-vllm: $(CLIENTS)/vllm/installed
-	VLLM_CPU_NUM_OF_RESERVED_CPU=0 $(CLIENTS)/vllm/bin/python -m pytest -k "$(ENGINE_FILTER)" $(ENGINE_TESTS) \
+	VLLM_CPU_NUM_OF_RESERVED_CPU=0 $(CLIENTS)/vllm/bin/python -m pytest --timeout=300 -k "$(ENGINE_FILTER)" \
+	    $(ENGINE_TESTS) \
 	    -W ignore::DeprecationWarning -W ignore::FutureWarning -W "ignore:Unclosed context:ResourceWarning"
 
 # Tests that need a CUDA device. Tests that need two devices are skipped on one, and vLLM's tests where vLLM is missing
