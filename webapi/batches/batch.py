@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from worker.jobs.trace_context import TraceContext
+
 __all__ = ["ENDED", "Batch", "Status", "Stop"]
 
 Status = Literal[
@@ -62,6 +64,11 @@ class Batch:
     def total(self) -> int | None:
         """The number of its requests; None until it is validated."""
         return self.number("total") if "total" in self.fields else None
+
+    @property
+    def trace(self) -> TraceContext | None:
+        """The span of the request that has created it, if that belongs to a trace."""
+        return TraceContext.parse(self.fields.get("trace"))
 
     @property
     def folder(self) -> str:

@@ -15,6 +15,7 @@ from webapi.http.bodies import json_body, query
 from webapi.http.list_page import list_page
 from webapi.services.backend import current_backend
 from webapi.submission.request_preferences import IDEMPOTENCY, read_idempotency_text
+from webapi.tracing.request_trace import request_trace
 from worker.jobs.errors import JobConflict
 from worker.jobs.specs import ChatJob, validate
 
@@ -45,11 +46,13 @@ def create() -> ResponseReturnValue:
     asked, backend = validate(BatchRequest, json_body(), "ignore"), current_backend()
     backend.redis_memory.check_room()
     batch_id, now = f"batch_{_new_id()}", backend.store.clock.now()
+    trace = request_trace()
     _batches().create(
         batch_id,
         access.owner(),
         expires_at=now + WINDOW_S,
         fingerprint=hashlib.sha256(asked.model_dump_json().encode()).hexdigest(),
+        trace=trace.traceparent if trace else None,
         **asked.model_dump(),
     )
     audit.log("batch_created", batch=batch_id)

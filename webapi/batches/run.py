@@ -162,7 +162,8 @@ class BatchRun:
         try:
             spec = ENDPOINTS[batch.endpoint].job(request.body)
             with unknown_model():
-                submit(self._backend, job_id, self._within_window(batch, spec), background=True)
+                limited = self._within_window(batch, spec)
+                submit(self._backend, job_id, limited, background=True, cause=batch.trace)
             room.left -= 1
         except (QueueFull, NotReady, Unsupported) as error:
             log.debug("%s: request %d waits: %s", batch.id, number, error)

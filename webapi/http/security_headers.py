@@ -21,7 +21,7 @@ HEADERS = {
 EXPOSED = ["Location", "Retry-After", "Preference-Applied", "X-Stoker-Job", "X-Request-Id", "Content-Range"]
 ALLOWED = [
     "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "Range",
-    "X-Conversation-Id", "X-Request-Id",
+    "X-Conversation-Id", "X-Request-Id", "traceparent", "tracestate",
 ]  # fmt: skip
 PREFLIGHT_S = 600
 

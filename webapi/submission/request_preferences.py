@@ -14,6 +14,7 @@ from webapi.description.parts import parameter
 from webapi.services.backend import Backend
 from webapi.services.follow import follow
 from webapi.services.system_threads import call_in_thread
+from webapi.tracing.request_trace import TRACE_HEADERS
 from worker.jobs.errors import InvalidInput
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.specs import JobSpec
@@ -32,8 +33,9 @@ MAX_KEY_LENGTH = 255
 #: Longest wait that a request can ask for, in seconds. Connections do not last longer reliably.
 MAX_WAIT_S = 600
 
-#: The descriptions of both headers. OpenAI's routes know the first one only.
+#: The descriptions of the headers. OpenAI's routes do not know `Prefer`.
 IDEMPOTENCY = (
+    *TRACE_HEADERS,
     parameter(
         "Idempotency-Key",
         "Requests with the same key and the same body create one job. "

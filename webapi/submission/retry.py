@@ -10,6 +10,7 @@ from worker.jobs.errors import JobConflict
 from worker.jobs.ids import new_job_id
 from worker.jobs.kinds import has_files
 from worker.jobs.records import Record
+from worker.jobs.trace_context import TraceContext
 
 __all__ = ["retry"]
 
@@ -24,7 +25,8 @@ def retry(backend: Backend, record: Record) -> str:
         raise JobConflict(f"the job is {record.state}; only a failed or canceled job can be repeated")
     job_id, key = new_job_id(), read_idempotency_key(record.spec)
     with _taken_inputs(backend, record, job_id) as file_bytes:
-        accepted = submit(backend, job_id, record.spec, key, file_bytes, record.id)
+        cause = TraceContext.parse(record.trace)
+        accepted = submit(backend, job_id, record.spec, key, file_bytes, record.id, cause=cause)
     if accepted != job_id and has_files(record.kind):
         backend.remove_files(job_id)  # an earlier request has made the new job, with files of its own
     return accepted

@@ -11,6 +11,7 @@ from webapi.http.problems import RETRY_AFTER_S
 from webapi.kinds.table import API_KINDS
 from webapi.services.backend import Backend
 from webapi.submission.model_choice import choose_model
+from webapi.tracing.request_trace import job_trace
 from webapi.webhooks.destination import check_url
 from worker.jobs.connection.refusals import Refusal
 from worker.jobs.errors import (
@@ -24,6 +25,7 @@ from worker.jobs.errors import (
 from worker.jobs.ledger.ledger import IdempotencyKey
 from worker.jobs.records import JobState, ModelCard
 from worker.jobs.specs import JobSpec
+from worker.jobs.trace_context import TraceContext
 
 __all__ = ["cancel", "check_room", "submit"]
 
@@ -38,12 +40,13 @@ def submit(
     file_bytes: int = 0,
     retry_of: str = "",
     background: bool = False,
+    cause: TraceContext | None = None,
 ) -> str:
     """Queue the caller's job, whose uploaded files have `file_bytes` bytes, and return its id.
 
     That is `job_id`, or the id of the earlier job if the caller's idempotency key has made one before.
     `retry_of` is the id of the ended job that this one repeats, if it does. A `background` job comes after
-    all other jobs of its queue.
+    all other jobs of its queue. `cause` is a span of another trace, to which the job's first span is linked.
 
     Raises `InvalidInput`, `NotReady`, `ModelUnavailable` or `QueueFull` if the job was not queued, and
     `SubmitOutcomeUnknown`, a `NotReady`, if Redis was lost meanwhile and the job may have been queued.
@@ -59,9 +62,8 @@ def submit(
         admit(backend, card, spec, partial(_check_room, backend, card, known=key is not None))
     try:
         named = spec.model_copy(update={"model": card.name})
-        accepted = backend.dispatcher.submit(
-            job_id, card.queue, named, owner, key, file_bytes, retry_of, background
-        )
+        more = file_bytes, retry_of, background, job_trace(cause)
+        accepted = backend.dispatcher.submit(job_id, card.queue, named, owner, key, *more)
     except NotReplicated as error:
         raise SubmitOutcomeUnknown(f"The job was accepted, but a failover could lose it. {error}") from error
     except RedisError as error:

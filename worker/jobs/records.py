@@ -60,6 +60,13 @@ class Record:
     length: int = 1
     #: The id of the ended job that this one repeats.
     retry_of: str | None = None
+    #: The span under which the job was submitted, or its own first span, as a header `traceparent`; None if
+    #: the job belongs to no trace.
+    trace: str | None = None
+    #: The header `tracestate` of the same span.
+    tracestate: str = ""
+    #: A span of another trace that caused the job, as a header `traceparent`.
+    trace_link: str | None = None
 
     @cached_property
     def spec(self) -> JobSpec:
@@ -142,6 +149,9 @@ class Record:
             claimed_at=number("claimed_at"),
             length=int(fields.get("length", 1)),
             retry_of=fields.get("retry_of"),
+            trace=fields.get("trace"),
+            tracestate=fields.get("tracestate", ""),
+            trace_link=fields.get("trace_link"),
         )
 
 

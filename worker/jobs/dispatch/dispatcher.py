@@ -19,6 +19,7 @@ from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import JobSpec
+from worker.jobs.trace_context import JobTrace
 
 __all__ = ["Dispatcher"]
 
@@ -53,13 +54,14 @@ class Dispatcher:
         file_bytes: int = 0,
         retry_of: str = "",
         background: bool = False,
+        trace: JobTrace | None = None,
     ) -> str:
         """Record a new job as `Ledger.submit` does, and return its id.
 
         That is `job_id`, or the id of the job that an earlier request with the same key made.
         """
         submitted = self.ledger.submit(
-            job_id, queue, spec, owner, idempotency_key, file_bytes, retry_of, background
+            job_id, queue, spec, owner, idempotency_key, file_bytes, retry_of, background, trace
         )
         _send(queue, submitted.dispatched)
         return submitted.job_id

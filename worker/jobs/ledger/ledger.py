@@ -24,6 +24,7 @@ from worker.jobs.ledger.reader import LedgerReader
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import JobSpec
 from worker.jobs.stored import ADAPTER_SCHEMA, SCHEMA
+from worker.jobs.trace_context import JobTrace
 
 __all__ = [
     "IdempotencyKey",
@@ -82,12 +83,14 @@ class Ledger(LedgerReader):
         file_bytes: int = 0,
         retry_of: str = "",
         background: bool = False,
+        trace: JobTrace | None = None,
     ) -> Submitted:
         """Record a new job and log its first event, or find the job of an earlier request with the same key.
 
         `file_bytes` are the bytes of its uploaded files. The owner's oldest ended jobs make room for it.
         `retry_of` is the id of the ended job that this one repeats, if it does. A `background` job comes
-        after all other jobs of the queue, whatever its priority.
+        after all other jobs of the queue, whatever its priority. `trace` is its place in a trace. A request
+        that is repeated does not change it.
 
         Raises `QueueFull`, `StorageFull`, or `IdempotencyConflict` if the key belongs to another request.
         """
@@ -98,7 +101,7 @@ class Ledger(LedgerReader):
         text, priority = spec.model_dump_json(exclude_defaults=True), -1 if background else spec.priority
         job = spec.kind, queue, text, owner, priority
         schema = SCHEMA if spec.model in (None, model_of(queue)) else ADAPTER_SCHEMA
-        rest = spec.webhook_host, file_bytes, schema, spec.length, retry_of
+        rest = spec.webhook_host, file_bytes, schema, spec.length, retry_of, *_trace_args(trace)
         args = *limits.caps, max_queue_s, timeout_s, *job, *known, *rest
         outcome, *ids = self._scripts.eval_replicated("submit", *self.store.common_args(job_id), *args)
         if outcome == "differs":
@@ -234,6 +237,13 @@ class Ledger(LedgerReader):
         calls = [self.store.common_args(job_id) for job_id in overdue]
         ended = self._scripts.eval_all("expire", calls) if calls else []
         return [job_id for job_id, done in zip(overdue, ended, strict=True) if done]
+
+
+def _trace_args(trace: JobTrace | None) -> tuple[str, str, str, str]:
+    if trace is None:
+        return "", "", "", ""
+    link = trace.link.traceparent if trace.link else ""
+    return trace.parent.traceparent, trace.parent.state, link, "1" if trace.exported else ""
 
 
 def raise_if_full(outcome: str | None, queue: str, max_waiting: int) -> None:
