@@ -1,21 +1,16 @@
 """The operational routes: health, queues, workers and metrics."""
 
 import logging
-from collections import Counter
-from collections.abc import Iterator
 from importlib.metadata import version
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from webapi.description.parts import TEXT
 from webapi.description.route import AnswerSpec, describe
 from webapi.documents.jobs import HealthDocument, QueuesDocument, VersionDocument, WorkersDocument
+from webapi.native.metrics import export
 from webapi.services.backend import Backend, current_backend
 from worker.jobs.errors import NotReady
 
@@ -103,52 +98,12 @@ def workers() -> ResponseReturnValue:
     "metrics",
     {
         200: AnswerSpec(
-            "The metrics in the exposition format that the client accepts.",
+            "The metrics in the exposition format that the client accepts: OpenMetrics, or Prometheus' text.",
             content={"text/plain": TEXT, "application/openmetrics-text": TEXT},
         )
     },
 )
 def metrics() -> ResponseReturnValue:
-    """Export the state of queues and workers as Prometheus metrics."""
-    registry = CollectorRegistry()
-    registry.register(LedgerCollector(current_backend()))
-    try:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    except (TypeError, ValueError):  # a version that is not a number
-        encode, content_type = choose_encoder("")
-    return Response(encode(registry), content_type=content_type)
-
-
-class LedgerCollector(Collector):
-    """A collector that reads the ledger at every scrape, so that all API processes report the same values."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of queues, finished jobs and workers."""
-        yield from self._queues()
-        finished = CounterMetricFamily("stoker_jobs_finished", "Jobs that ended.", labels=["queue", "state"])
-        for labels, count in self._backend.registry.totals().items():
-            finished.add_metric(labels, count)
-        yield finished
-        workers = GaugeMetricFamily("stoker_workers", "Workers alive.", labels=["kind", "state"])
-        found = Counter((worker.kind, worker.state) for worker in self._backend.registry.live())
-        for kind_and_state, number in sorted(found.items()):
-            workers.add_metric(kind_and_state, number)
-        yield workers
-
-    def _queues(self) -> Iterator[Metric]:
-        waiting = GaugeMetricFamily("stoker_jobs_waiting", "Jobs waiting.", labels=["queue"])
-        running = GaugeMetricFamily("stoker_jobs_running", "Jobs running.", labels=["queue"])
-        slots = GaugeMetricFamily("stoker_slots", "Slots of ready workers.", labels=["queue"])
-        wait = GaugeMetricFamily(
-            "stoker_estimated_wait_seconds", "Until a job sent now would start.", labels=["queue"]
-        )
-        for queue in self._backend.queues.all_info():
-            waiting.add_metric([queue.name], queue.waiting)
-            running.add_metric([queue.name], queue.running)
-            slots.add_metric([queue.name], queue.slots)
-            if queue.estimated_wait_s is not None:
-                wait.add_metric([queue.name], queue.estimated_wait_s)
-        yield from (waiting, running, slots, wait)
+    """Export the metrics of queues, jobs, chats and workers for Prometheus."""
+    page, content_type = export(current_backend(), request.headers.get("Accept", ""))
+    return Response(page, content_type=content_type)

@@ -16,6 +16,7 @@ from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.kinds import has_files
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.metrics_store import MetricsStore
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
@@ -42,6 +43,7 @@ class Backend:
     media: Media
     registry: Registry
     queues: Queues
+    metrics: MetricsStore
     feed: Feed
     token_counter: TokenCounter
     keys: Keys
@@ -66,6 +68,7 @@ class Backend:
             media=media,
             registry=registry,
             queues=Queues(store),
+            metrics=MetricsStore(store),
             feed=Feed(store),
             token_counter=TokenCounter(registry),
             keys=Keys(store),

@@ -2,13 +2,13 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from worker.jobs.events import Event, Failed
-from worker.jobs.ledger.appends import Append, Reply, json_fields
+from worker.jobs.ledger.appends import NO_INCREMENTS, Append, Reply, json_fields
 from worker.jobs.records import Record
 from worker.runs.outbox import Outbox
 
@@ -26,6 +26,15 @@ class RunState(Enum):
     OVER = auto()
     #: The ledger takes no more events of this attempt, or must not get them.
     ABANDONED = auto()
+
+
+class _Emitted(NamedTuple):
+    """The arguments of a call of `emit`, and the future that it has returned."""
+
+    events: tuple[Event, ...]
+    increments: Mapping[str, int]
+    fields: dict[str, Any]
+    reply: Future[Reply]
 
 
 class Run:
@@ -54,7 +63,7 @@ class Run:
         self._terminal: str | None = None
         self._lock = threading.Lock()
         self._outbox = outbox
-        self._emitted: deque[tuple[tuple[Event, ...], dict[str, Any], Future[Reply]]] = deque()
+        self._emitted: deque[_Emitted] = deque()
         #: The futures of the run's own appends that have no reply yet. Only the outbox's thread uses them.
         self._unanswered: deque[Future[Reply]] = deque()
         #: The number of the attempt's next event. Only the outbox's thread uses it.
@@ -66,9 +75,12 @@ class Run:
         """The type of the terminal event, or "abandoned"; None while the run goes on."""
         return "abandoned" if self.state is RunState.ABANDONED else self._terminal
 
-    def emit(self, *events: Event, **fields: Any) -> "Future[Reply]":
+    def emit(
+        self, *events: Event, increments: Mapping[str, int] = NO_INCREMENTS, **fields: Any
+    ) -> "Future[Reply]":
         """Have the outbox log the events at once. `fields` of the record change together with them.
 
+        The `increments` of metrics count together with the events, exactly once. They need an event.
         Return a future of the ledger's reply, which is "stale" if the run takes no more events. A call
         without events is useful, too: after its reply, `stopping` tells whether the client has canceled the
         job.
@@ -77,15 +89,19 @@ class Run:
         with self._lock:
             accepted = self._accepts(events)
             if accepted:
-                self._emitted.append((events, values, reply))
+                self._emitted.append(_Emitted(events, increments, values, reply))
         if accepted:
             self._outbox.put(urgent=[self])
         else:
             reply.set_result("stale")
         return reply
 
-    def next_append(self, *events: Event, **fields: Any) -> Append | None:
+    def next_append(
+        self, *events: Event, increments: Mapping[str, int] = NO_INCREMENTS, **fields: Any
+    ) -> Append | None:
         """Return the events, numbered, as the attempt's next append; None if the run takes no more events.
+
+        For the arguments see `emit`.
 
         Another producer of the attempt calls this in its `drain`, and so only in the outbox's thread. It must
         return every append that it gets here: a missing one would leave a gap in the numbers.
@@ -94,13 +110,13 @@ class Run:
         with self._lock:
             if not self._accepts(events):
                 return None
-        return self._number(events, values)
+        return self._number(events, increments, values)
 
     def drain(self) -> Sequence[Append]:
         """Return the appends of what was emitted since the last call (`EventProducer`)."""
         emitted = [self._emitted.popleft() for _ in range(len(self._emitted))]
-        self._unanswered.extend(reply for _, _, reply in emitted)
-        return [self._number(events, values) for events, values, _ in emitted]
+        self._unanswered.extend(each.reply for each in emitted)
+        return [self._number(each.events, each.increments, each.fields) for each in emitted]
 
     def on_reply(self, append: Append, reply: Reply) -> None:
         """Act on the ledger's reply to one of the run's own appends (`EventProducer`)."""
@@ -152,8 +168,10 @@ class Run:
             self.state, self._terminal = RunState.ENDING, events[-1].type
         return True
 
-    def _number(self, events: Sequence[Event], fields: dict[str, Any]) -> Append:
+    def _number(
+        self, events: Sequence[Event], increments: Mapping[str, int], fields: dict[str, Any]
+    ) -> Append:
         first = self._next_number
         self._next_number += len(events)
         claim, attempt = self.record.claim or "", self.record.attempt
-        return Append(self.record.id, claim, attempt, first, self._outbox.time(), events, fields)
+        return Append(self.record.id, claim, attempt, first, self._outbox.time(), events, fields, increments)

@@ -31,6 +31,7 @@ from webapi.openapi.document import build
 from webapi.openapi.webhooks import Notice
 from worker.assets.command import main as models
 from worker.jobs.errors import InvalidInput, JobFailed
+from worker.jobs.metrics.catalog import METRICS
 from worker.jobs.records import QueueInfo, WorkerCard
 from worker.jobs.settings import PREFIX, Settings, child_env
 from worker.jobs.specs import ChatJob, VideoJob, validate
@@ -322,7 +323,7 @@ def test_event_examples_cover_every_type() -> None:
     assert shown == schema["discriminator"]["mapping"].keys()
 
 
-def test_http_page_names_every_field_code_and_metric() -> None:
+def test_http_page_names_every_field_and_code() -> None:
     page = (ROOT / "docs" / "http-api.md").read_text()
     named = set(re.findall(r"`([\w./-]+)`", page))
     internal = {"options", "requested"}
@@ -331,10 +332,13 @@ def test_http_page_names_every_field_code_and_metric() -> None:
     assert {name for card in (WorkerCard, QueueInfo) for name in card.__dataclass_fields__} <= named
     codes = {kind.code for kind in (*STATUS, *JobFailed.__subclasses__())} - {"model_not_found"}
     assert codes | {"context_length_exceeded", "idempotency_key_reused", "internal_error"} <= named
-    ops = (ROOT / "webapi" / "native" / "ops.py").read_text()
-    metrics = {name.replace("finished", "finished_total") for name in re.findall(r'"(stoker_\w+)"', ops)}
-    assert metrics
-    assert metrics <= named
+
+
+def test_metrics_page_names_every_metric_with_its_labels() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(\w+:?\w+)` \| ([^|]*) \|", page, re.MULTILINE)
+    named = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    assert named == {name: {*metric.labels} - {"engine"} for name, metric in METRICS.items()}
 
 
 def test_http_page_names_every_native_route(document: Json) -> None:

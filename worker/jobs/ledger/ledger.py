@@ -19,7 +19,7 @@ from worker.jobs.errors import (
 )
 from worker.jobs.events import Reason
 from worker.jobs.kinds import model_of
-from worker.jobs.ledger.appends import Append, Appended
+from worker.jobs.ledger.appends import Append, Appended, script_args
 from worker.jobs.ledger.reader import LedgerReader
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import JobSpec
@@ -101,7 +101,8 @@ class Ledger(LedgerReader):
         text, priority = spec.model_dump_json(exclude_defaults=True), -1 if background else spec.priority
         job = spec.kind, queue, text, owner, priority
         schema = SCHEMA if spec.model in (None, model_of(queue)) else ADAPTER_SCHEMA
-        rest = spec.webhook_host, file_bytes, schema, spec.length, retry_of, *_trace_args(trace)
+        adapter = "" if schema == SCHEMA else spec.model
+        rest = spec.webhook_host, file_bytes, schema, spec.length, retry_of, adapter, *_trace_args(trace)
         args = *limits.caps, max_queue_s, timeout_s, *job, *known, *rest
         outcome, *ids = self._scripts.eval_replicated("submit", *self.store.common_args(job_id), *args)
         if outcome == "differs":
@@ -143,10 +144,11 @@ class Ledger(LedgerReader):
 
         The call may be repeated after an error: events that are in the log already are not logged again.
         """
-        common, calls = self.store.common_args(""), []
-        for start in range(0, len(appends), _JOBS_PER_APPEND):
-            jobs = (item.script_args() for item in appends[start : start + _JOBS_PER_APPEND])
-            calls.append((*common, *chain.from_iterable(jobs)))
+        common = self.store.common_args("")
+        calls = [
+            (*common, *script_args(appends[start : start + _JOBS_PER_APPEND]))
+            for start in range(0, len(appends), _JOBS_PER_APPEND)
+        ]
         return Appended.from_script(list(chain.from_iterable(self._scripts.eval_all("append", calls))))
 
     def cancel(self, job_id: str) -> JobState:

@@ -8,14 +8,15 @@ import redis
 from redis.exceptions import NoScriptError
 
 from worker.jobs.ledger.replicas import Replicas
+from worker.jobs.metrics.catalog import lua_boundaries
 
 __all__ = ["Scripts"]
 
 T = TypeVar("T")
 
-#: Files that precede every script, in this order: keys and events, the order of waiting jobs, accounts of
-#: owners, final states.
-SHARED = ("prelude", "queue", "account", "final")
+#: Files that precede every script, in this order: keys and events, metrics, the order of waiting jobs,
+#: accounts of owners, final states.
+SHARED = ("prelude", "metrics", "queue", "account", "final")
 
 
 class Scripts:
@@ -25,7 +26,8 @@ class Scripts:
         self.client = client
         self._replicas = replicas
         folder = resources.files(__package__).joinpath("lua")
-        self._shared = "".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in SHARED)
+        files = (folder.joinpath(f"{name}.lua").read_text("utf-8") for name in SHARED)
+        self._shared = "".join((lua_boundaries(), *files))
         self._folder = folder
         self._shas: dict[str, str] = {}
 

@@ -8,8 +8,8 @@
 -- job ever runs without a lease. A lost claim is made again only if its event gets the same number as before.
 local worker, device, claim, ttl, max_attempts, exclusive = unpack(ARGV, 6, 11)
 local lost_attempt, lost_event = unpack(ARGV, 12, 13)
-local state, queue, owner, lost, current, timeout, attempts, events =
-  unpack(redis.call('HMGET', RECORD, 'state', 'queue', 'owner', 'lost', 'claim', 'timeout_s', 'attempt', 'events'))
+local state, queue, owner, lost, current, timeout, attempts, events, created, waits_since = unpack(redis.call('HMGET',
+  RECORD, 'state', 'queue', 'owner', 'lost', 'claim', 'timeout_s', 'attempt', 'events', 'created_at', 'waits_since'))
 if state == 'running' and current == claim then return redis.call('HGETALL', RECORD) end
 if state ~= 'queued' then return nil end
 if lost_attempt then
@@ -39,5 +39,7 @@ remove_waiting(queue, owner)
 join(active(owner), ID)
 redis.call('SADD', running(queue), ID)
 join(worker_jobs(worker), ID)
+count('stoker_attempts_total', queue)
+observe('stoker_job_queue_seconds', NOW - (waits_since or created), queue)
 emit('started', attempt, '{"worker":' .. cjson.encode(worker) .. ',"device":' .. cjson.encode(device) .. '}')
 return redis.call('HGETALL', RECORD)

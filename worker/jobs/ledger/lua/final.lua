@@ -8,6 +8,17 @@ local function detach(queue)
   leave(active(owner), ID)
 end
 
+-- Raise the metrics of ended jobs for the job in hand. The worker of a chat that has succeeded raises those of vLLM
+-- together with this event.
+local function count_end(state, queue)
+  local kind, created, adapter = unpack(redis.call('HMGET', RECORD, 'kind', 'created_at', 'adapter'))
+  observe('stoker_job_seconds', NOW - created, kind, state)
+  if kind == 'chat' and state ~= 'succeeded' then
+    local model = adapter or string.match(queue, '^chat%.(.*)')
+    count('vllm:request_success_total', model, '0', state == 'canceled' and 'abort' or 'error')
+  end
+end
+
 -- End the job in hand: log the terminal event `kind`, which is also the job's final state.
 local function finish(kind, queue, attempt, fields)
   local now = clock() -- for deletions; NOW may be the time of an event that was logged late
@@ -29,6 +40,7 @@ local function finish(kind, queue, attempt, fields)
   end
   if redis.call('HEXISTS', RECORD, 'webhook') == 1 then redis.call('ZADD', WEBHOOKS, now, ID) end
   redis.call('HINCRBY', P .. ':totals', queue .. ' ' .. kind, 1)
+  count_end(kind, queue)
   local started = redis.call('HGET', RECORD, 'started_at')
   if started then -- a moving average of the run time, for estimated waits
     local took, average = math.max(0, NOW - started), redis.call('HGET', P .. ':service', queue)

@@ -64,6 +64,8 @@
 --                                          entries when they are 0
 --   service                        hash    queue -> moving average of run times (s); by `finish`; never
 --   totals                         hash    "<queue> <state>" -> number of ended jobs; by `finish`; never
+--   metrics                        hash    metric, part and labels -> value (worker/jobs/metrics); by `count`, `observe`,
+--                                          `append` and metrics_store.py; never
 --
 --   file, batch                    type    contents; written by; removed
 --   file:<id>                      hash    a file; by `create_file`; by `delete_file`
@@ -107,7 +109,9 @@
 -- Some stored names are older than the words in this code: `line` is a flow, `turns` the start tags, `fair` the
 -- scheduler state, `called` the dispatched jobs, `told` the last version that was broadcast. In a record, `apart`
 -- is the worker that waits to run the job in isolation, `place` the last position that was logged, and `told_at`
--- the time of that event. The stored names stay, so that the data of an older version remains readable.
+-- the time of that event. `silent` is the reason of the last requeue that followed a part of the result, and the time
+-- of that part; `waits_since` is the time of the last requeue. The stored names stay, so that the data of an older
+-- version remains readable.
 local P, TIME, NOW, RETENTION, ID = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] or ''
 local CHANNEL, RECORD, LOG -- keys of the job in hand, see `use_job`
 local WORKERS, DEADLINES, LENGTHS = P .. ':workers', P .. ':deadlines', P .. ':lengths'

@@ -1,7 +1,8 @@
 -- … the five caps of `refusal`, max_queue (s), timeout (s), kind, queue, spec, owner, priority (-1 for a background job), Redis key of the
 -- idempotency key (or ''), fingerprint, host of the webhook (or ''), bytes of the job's files,
--- schema number of the record, length of the job, id of the job that this one repeats (or ''), and its place in a
--- trace, of which any part may be '': traceparent, tracestate, traceparent of a linked span, '1' if its spans are made
+-- schema number of the record, length of the job, id of the job that this one repeats (or ''), adapter (or ''), and its
+-- place in a trace, of which any part may be '': traceparent, tracestate, traceparent of a linked span, '1' if its spans
+-- are made
 -- → 'ok', the job's id, and the ids of the jobs that are now dispatched; or what `refusal` returns; or 'differs' if
 --   the idempotency key belongs to another request
 --
@@ -9,8 +10,8 @@
 -- have fields that the caller does not know.
 local caps = { unpack(ARGV, 6, 10) }
 local max_queue, timeout, kind, queue, spec, owner, priority, idempotency_key, fingerprint, host, file_bytes,
-  schema, size, retry_of = unpack(ARGV, 11, 24)
-local trace = { trace = ARGV[25], tracestate = ARGV[26], trace_link = ARGV[27], traced = ARGV[28] }
+  schema, size, retry_of, adapter = unpack(ARGV, 11, 25)
+local trace = { trace = ARGV[26], tracestate = ARGV[27], trace_link = ARGV[28], traced = ARGV[29] }
 local function accepted() return { 'ok', ID, unpack(dispatch_all(queue)) } end
 if redis.call('EXISTS', RECORD) == 1 then return accepted() end -- a retry after a lost reply
 if idempotency_key ~= '' then
@@ -29,6 +30,7 @@ redis.call('HSET', RECORD, 'schema', schema, 'kind', kind, 'queue', queue, 'owne
   'seq', seq, 'created_at', NOW, 'attempt', 0, 'timeout_s', timeout)
 if size ~= '1' then redis.call('HSET', RECORD, 'length', size) end
 if retry_of ~= '' then redis.call('HSET', RECORD, 'retry_of', retry_of) end
+if adapter ~= '' then redis.call('HSET', RECORD, 'adapter', adapter) end -- the model's name in metrics
 for name, value in pairs(trace) do
   if value ~= '' then redis.call('HSET', RECORD, name, value) end
 end
@@ -51,4 +53,5 @@ if file_bytes ~= '0' then
   redis.call('HSET', RECORD, 'inputs', file_bytes) -- also marks a job that has files
   enter(owner, file_account(owner), tonumber(file_bytes))
 end
+count('stoker_jobs_submitted_total', queue)
 return accepted()

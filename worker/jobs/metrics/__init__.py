@@ -1,0 +1,1 @@
+"""The metrics: what Stoker counts and measures, and the names under which Redis holds the values."""
