@@ -9,6 +9,7 @@ from tests.support.chat.engines import LONG_QUESTION, MODEL_ENGINES, StartedEngi
 from tests.support.chat.prefix_hits import counted_prefix_hits
 from tests.support.chat.reference import NEW_TOKENS, QUESTIONS, assert_as_generated
 from tests.support.chat.requests import chat_request, with_sampling
+from tests.support.stack import eventually
 from worker.chat.engine import ChatRequest
 
 if TYPE_CHECKING:
@@ -103,3 +104,20 @@ def test_model_engine_shares_prefix_only_with_same_cache_salt(started: StartedEn
     assert (cold, bob, nobody, carol) == (0, 0, 0, 0)
     assert 128 <= alice < alice_continues == 256
     assert reported == hits[1:]
+
+
+def test_model_engine_stats_tell_use_of_cache(started: StartedEngine) -> None:
+    """The usage rises while a request runs, and falls when it is canceled. Prompts count as queries once."""
+    engine, before = started.engine, started.engine.stats()
+    prompt = encode(started, f"Figures of caches. {LONG_QUESTION * 18}")[:200]
+    long = chat_request("long", prompt, 300, temperature=0.0, ignore_eos=True, cache_salt="figures")
+    engine.submit(long)
+    eventually(lambda: engine.stats().kv_cache_usage > 0, "use of the cache")
+    engine.cancel(long.id)
+    eventually(lambda: engine.stats().kv_cache_usage == 0, "an empty cache")
+    again = started.run_requests(with_sampling(long, max_tokens=2))[long.id]
+    eventually(lambda: engine.stats().prefix_cache_queries >= before.prefix_cache_queries + 400, "counts")
+    after = engine.stats()
+    assert after.prefix_cache_queries - before.prefix_cache_queries == 2 * len(prompt)
+    assert after.prefix_cache_hits - before.prefix_cache_hits == again[0].cached_tokens >= 128
+    assert after.preemptions == before.preemptions

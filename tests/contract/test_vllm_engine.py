@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.assets import asset
-from tests.support.chat.engines import MODEL
+from tests.support.chat.engines import MODEL, SMALL_VLLM_ARGS, chat, start_vllm
+from tests.support.stack import eventually
 from worker.chat.vllm_engine.engine import VllmEngine
 from worker.jobs.errors import ConfigurationError, ModelMissing
 
@@ -97,6 +98,21 @@ def test_vllm_scheduler_moves_generated_tokens_to_output_with_runner_v2(model: P
     for request in requests:
         assert (request.num_tokens, list(request.all_token_ids)) == (4, [5, 6, 7, 8])
         assert request.num_prompt_tokens + request.num_output_tokens == 4
+
+
+@pytest.mark.long
+def test_vllm_engine_stats_count_preemptions(model: Path) -> None:
+    """Run three answers in a cache that has room for two of them."""
+    args = {**SMALL_VLLM_ARGS, "num_gpu_blocks_override": 5}
+    started = start_vllm(slots=3, context_length=512, args=args)
+    try:
+        requests = [chat(started, name, max_tokens=220, ignore_eos=True) for name in ("a", "b", "c")]
+        runs = started.run_requests(*requests)
+        assert {deltas[-1].finish_reason for deltas in runs.values()} == {"length"}
+        eventually(lambda: started.engine.stats().preemptions > 0, "a preemption")
+        eventually(lambda: started.engine.stats().kv_cache_usage == 0, "an empty cache")
+    finally:
+        started.engine.stop()
 
 
 @pytest.mark.parametrize("trusted", [False, True])

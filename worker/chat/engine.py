@@ -8,6 +8,7 @@ from worker.jobs.chat.logprobs import TokenLogprob
 from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.errors import JobFailed
 from worker.jobs.prompt.template import PromptTemplate
+from worker.jobs.readings import EngineStats
 
 FinishReason = Literal["stop", "length", "canceled", "error"]
 
@@ -132,6 +133,9 @@ class ChatEngine(Protocol):
 
         Unknown and finished ids are ignored.
         """
+
+    def stats(self) -> EngineStats:
+        """Return the use of the engine's cache. Any thread may call it at any time, also before `start`."""
 
     def stop(self) -> None:
         """End the running requests with "error", stop the thread and release the model.

@@ -15,6 +15,7 @@ from worker.jobs.chat.tool_schema import forced_calls
 from worker.jobs.errors import EngineDied, Unsupported
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.prompt.template import PROMPT_FEATURES
+from worker.jobs.readings import EngineStats
 from worker.jobs.specs import ChatJob
 from worker.runs.outbox import Outbox
 from worker.runs.run import Run
@@ -87,6 +88,11 @@ class ChatRunner:
         """The names of what the engine, the runner or its parsers support of a chat (`ChatJob.asked`)."""
         supports = self._engine.supports | self._parsers.supports | OWN_PARAMETERS
         return supports | {"tool_choice"} if "structured_outputs" in supports else supports
+
+    @property
+    def engine_stats(self) -> EngineStats:
+        """The use of the engine's cache."""
+        return self._engine.stats()
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up. `on_broken` is called when the engine dies or hangs."""

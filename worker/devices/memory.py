@@ -11,6 +11,7 @@ from typing import Literal
 import psutil
 
 from worker.devices.gpus import list_gpus
+from worker.jobs.readings import GpuMemory
 
 #: Parts of torch's messages about a lack of memory, in lower case. The last two appear if cuDNN has no room
 #: for the workspace of any algorithm, or for the kernels of its attention.
@@ -21,6 +22,10 @@ _SHORTAGE_TEXTS = (
     "unable to find an engine",
     "mha_graph.execute",
 )
+
+#: The most bytes that were allocated on each device since the process has started. torch has only one such
+#: count, and `measure` resets it.
+_highest: dict[str, int] = {}
 
 #: `cuda`: the memory that torch's allocator holds on the device or, if this process does not use the device
 #: itself, that all processes hold. `rss`: the resident set size of this process.
@@ -86,8 +91,8 @@ def measure(device: str) -> Iterator[Meter]:
     if _is_cuda(device):
         import torch
 
+        before = _sample(device)  # before the reset, because this notes the peak until now
         torch.cuda.reset_peak_memory_stats(device)
-        before = _sample(device)
         yield meter
         after, peaks = _device_samples(device)
         meter._reports.append(MemoryReport("cuda", before, after, peaks.allocated, peaks.reserved))
@@ -115,6 +120,22 @@ def snapshot(device: str) -> MemorySnapshot:
         return MemorySnapshot("cuda", sample.allocated, sample.reserved, total)
     sample = _sample(device)
     return MemorySnapshot("rss", sample.allocated, sample.reserved, psutil.virtual_memory().total)
+
+
+def read_gpus(device: str, label: str) -> tuple[GpuMemory, ...]:
+    """Return the use of each GPU of this worker at this moment; none on a CPU.
+
+    `device` is that of torch, and `label` that of the device lease: the UUID of the GPU that torch uses.
+    """
+    if not _is_cuda(device):
+        return ()
+    import torch
+
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # see `snapshot`
+        used = {gpu.uuid: gpu.total - gpu.free for gpu in list_gpus()}
+        return tuple(GpuMemory(uuid, held, held, _note_peak(uuid, held)) for uuid, held in used.items())
+    now, peaks = _device_samples(device)
+    return (GpuMemory(label, now.allocated, now.reserved, _note_peak(device, peaks.allocated)),)
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -164,4 +185,11 @@ def _device_samples(device: str) -> tuple[MemorySample, MemorySample]:
         MemorySample(*(stats.get(f"{kind}_bytes.all.{when}", 0) for kind in ("allocated", "reserved")))
         for when in ("current", "peak")
     )
+    _note_peak(device, peaks.allocated)
     return now, peaks
+
+
+def _note_peak(device: str, allocated: int) -> int:
+    """Return the most that was allocated on the device until now."""
+    _highest[device] = max(_highest.get(device, 0), allocated)
+    return _highest[device]

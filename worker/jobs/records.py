@@ -11,8 +11,9 @@ from worker.jobs.chat.sampling import COMMON_PARAMETERS
 from worker.jobs.errors import Unsupported
 from worker.jobs.kinds import KINDS, model_of
 from worker.jobs.options import MATTING_OPTIONS, Option, options_of
+from worker.jobs.readings import EngineStats, GpuMemory
 from worker.jobs.specs import JobSpec, VideoJob, read_spec
-from worker.jobs.stored import ADAPTER_SCHEMA, check_schema
+from worker.jobs.stored import ADAPTER_SCHEMA, check_schema, from_values
 
 __all__ = ["JobState", "ModelCard", "QueueInfo", "Record", "WorkerCard", "WorkerState", "rfc3339"]
 
@@ -171,6 +172,16 @@ class WorkerCard:
     running: int
     memory: dict[str, Any] = field(default_factory=dict)
     state: WorkerState = "warming"
+    #: Seconds that loading the model and the warm-up have taken; None before they are done.
+    warmup_s: float | None = None
+    #: The memory of each GPU; none on a CPU.
+    gpus: tuple[GpuMemory, ...] = ()
+    #: The use of the engine's cache; None if it has none, or if the worker is too old to say.
+    engine_stats: EngineStats | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gpus", tuple(_reading(GpuMemory, gpu) for gpu in self.gpus))
+        object.__setattr__(self, "engine_stats", _reading(EngineStats, self.engine_stats))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +245,11 @@ class QueueInfo:
     estimated_wait_s: float | None
     #: Whether an administrator has paused the queue: its jobs wait, and no worker takes one.
     paused: bool = False
+
+
+def _reading(cls: type[EngineStats] | type[GpuMemory], value: object) -> object:
+    """Return the reading, which is a dict if the card comes from JSON."""
+    return from_values(cls, value) if isinstance(value, dict) else value
 
 
 def rfc3339(epoch_s: float) -> str:

@@ -1,15 +1,16 @@
 """The form of stored data: its schema number, and JSON that another version of Stoker may have written."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from worker.jobs.errors import Unsupported
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["ADAPTER_SCHEMA", "SCHEMA", "check_schema", "from_json", "to_json"]
+__all__ = ["ADAPTER_SCHEMA", "SCHEMA", "check_schema", "from_json", "from_values", "to_json"]
 
 #: The number of the form in which job records, cards and prompt templates are stored: MAJOR or MAJOR.MINOR.
 #: Readers ignore unknown fields, so a new optional field needs no new number. A new MAJOR number is needed if
@@ -45,6 +46,11 @@ def from_json(cls: type[T], text: str) -> T:
     try:
         values = dict(json.loads(text))
         check_schema(values.get("schema", 1))
-        return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
+        return from_values(cls, values)
     except (TypeError, ValueError) as error:
         raise Unsupported(f"it is not a {cls.__name__}: {error}") from error
+
+
+def from_values(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Return the dataclass with those of the values that are its fields. Raises TypeError if one lacks."""
+    return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})

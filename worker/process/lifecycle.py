@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from worker.devices import memory
 from worker.jobs.connection.refusals import until_redis_answers
 from worker.jobs.home import protect_home
-from worker.jobs.records import ModelCard, WorkerState
+from worker.jobs.records import ModelCard, WorkerCard, WorkerState
 from worker.jobs.settings import Settings
 from worker.jobs.start_errors import EXPECTED, sentence
 from worker.lane.pool_check import require_solo_pool
@@ -102,7 +102,9 @@ class Lifecycle(bootsteps.StartStopStep):
     def _warm_up(self, worker: Any) -> None:
         until_redis_answers(self.heartbeat.start, "the worker waits", starting=True)
         self.parts.outbox.start()
+        began = time.monotonic()
         self.parts.runner.start(partial(self._on_engine_failure, worker))
+        self.card = replace(self.card, warmup_s=round(time.monotonic() - began, 3))
         try:
             until_redis_answers(self._publish_model, "the model is not published yet", starting=True)
         except RedisError:
@@ -181,14 +183,24 @@ class Lifecycle(bootsteps.StartStopStep):
         self.heartbeat.wake()
 
     def _heartbeat(self) -> None:
-        used = asdict(memory.snapshot(self.parts.device.torch_device))
-        renewed = self.parts.registry.renew(replace(self.card, running=self.parts.lane.running, memory=used))
+        renewed = self.parts.registry.renew(self._current_card())
         if renewed.drain and not self.drains:
             self.drains = True
             log.warning("%s drains, as an administrator has asked", self.card.name)
             os.kill(os.getpid(), signal.SIGTERM)
         self.failover.beat(renewed.server)
         self.parts.reconciler.reconcile(self.parts.registry.jobs_of(self.card.name))
+
+    def _current_card(self) -> WorkerCard:
+        """Return the card with the readings of this moment."""
+        device = self.parts.device
+        return replace(
+            self.card,
+            running=self.parts.lane.running,
+            memory=asdict(memory.snapshot(device.torch_device)),
+            gpus=memory.read_gpus(device.torch_device, device.label),
+            engine_stats=self.parts.runner.engine_stats,
+        )
 
     def _on_new_server(self) -> None:
         """Publish the model again, and make the hub connect again: a server that hangs never disconnects."""

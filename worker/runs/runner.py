@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
+from worker.jobs.readings import EngineStats
 from worker.runs.run import Run
 
 __all__ = ["Runner"]
@@ -45,6 +46,10 @@ class Runner(Protocol):
 
         The API shows them, and refuses jobs with others.
         """
+
+    @property
+    def engine_stats(self) -> EngineStats | None:
+        """The use of the engine's cache, or None for an engine without one; also before `start`."""
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up. The runner calls `on_broken` when its engine cannot go on."""

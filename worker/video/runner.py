@@ -57,6 +57,7 @@ class VideoRunner:
     context_length = None
     prompt = None
     sampling = None
+    engine_stats = None
 
     @property
     def parameters(self) -> Mapping[str, Any] | None:

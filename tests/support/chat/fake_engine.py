@@ -11,6 +11,7 @@ from worker.jobs.chat.logprobs import TokenLogprob
 from worker.jobs.chat.sampling import COMMON_PARAMETERS
 from worker.jobs.errors import EngineDied, EngineFailed
 from worker.jobs.prompt.template import PromptTemplate
+from worker.jobs.readings import EngineStats
 
 #: A tokenizer that splits text into words, for tests without model files.
 WORDS_JSON = (
@@ -98,6 +99,13 @@ class FakeEngine:
             if self._running.pop(request_id, None) is not None:
                 self._pending_finishes.append(Delta(request_id, "", (), "canceled"))
                 self._changed.notify_all()
+
+    def stats(self) -> EngineStats:
+        """Count the prompts as queries, and let each running request hold an equal part of the cache."""
+        with self._changed:
+            queries = sum(len([*each.prompt, *each.generated_ids]) for each in self.submitted)
+            usage = min(len(self._running) / self.slots, 1.0)
+            return EngineStats(usage, queries, self.cached_tokens * len(self.submitted))
 
     def break_down(self, error: BaseException) -> None:
         """Make the engine die at its next step, like an engine that lost its GPU."""

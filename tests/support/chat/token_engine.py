@@ -11,6 +11,7 @@ from worker.chat.request_tracker import AdmittedRequest, RequestTracker
 from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.errors import EngineDied
 from worker.jobs.prompt.template import PromptTemplate
+from worker.jobs.readings import EngineStats
 
 #: A chat template of a model that reasons and calls tools.
 TEMPLATE = (
@@ -48,6 +49,9 @@ class TokenEngine:
 
     def cancel(self, request_id: str) -> None:
         self._tracker.cancel_request(request_id)
+
+    def stats(self) -> EngineStats:
+        return EngineStats()
 
     def stop(self) -> None:
         self._tracker.close(EngineDied("the chat engine was stopped"))

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.options import MATTING_OPTIONS, options_of
 from worker.jobs.prompt.template import PromptTemplate
+from worker.jobs.readings import EngineStats, GpuMemory
 from worker.jobs.records import ModelCard, Record, WorkerCard
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, VideoJob, read_spec, validate
@@ -92,6 +94,15 @@ def test_unknown_field_of_a_client_is_refused(spec: Any) -> None:
 def test_stored_json_with_unknown_fields_is_read(value: Any) -> None:
     text = json.dumps({**json.loads(to_json(value)), **NEWER, "schema": f"{SCHEMA}.7"})
     assert from_json(type(value), text) == value
+
+
+def test_stored_worker_card_keeps_its_readings_beside_unknown_ones() -> None:
+    readings = (GpuMemory("GPU-a", 1, 2, 3), GpuMemory("GPU-b", 4, 5, 6)), EngineStats(0.5, 40, 30, 2)
+    full = replace(card("w1"), warmup_s=1.5, gpus=readings[0], engine_stats=readings[1])
+    values = json.loads(to_json(full))
+    assert from_json(WorkerCard, json.dumps({**grown(values), "schema": SCHEMA})) == replace(
+        full, memory=NEWER
+    )
 
 
 def test_stored_json_without_schema_number_is_read() -> None:

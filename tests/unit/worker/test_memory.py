@@ -10,7 +10,8 @@ import torch
 
 from worker.devices import memory
 from worker.devices.gpus import GIB, Gpu
-from worker.devices.memory import MemoryReport, MemorySample, MemorySnapshot, measure, snapshot
+from worker.devices.memory import MemoryReport, MemorySample, MemorySnapshot, measure, read_gpus, snapshot
+from worker.jobs.readings import GpuMemory
 
 
 def test_measure_reports_resident_set_on_cpu() -> None:
@@ -53,6 +54,40 @@ def test_measure_resets_peaks_and_reads_allocator_on_gpu(
         work()
     assert meter.report == MemoryReport("cuda", MemorySample(10, 20), MemorySample(11, 22), 15, 25)
     assert resets == ["cuda"]
+
+
+def test_read_gpus_keeps_peak_that_measure_resets(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{kind}_bytes.all" for kind in ("allocated", "reserved")]
+    stats = dict.fromkeys([f"{name}.{when}" for name in names for when in ("current", "peak")], 10)
+    monkeypatch.setattr(memory, "_highest", {})
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.memory_stats", lambda device: dict(stats))
+    reset = dict.fromkeys([f"{name}.peak" for name in names], 10)
+    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda device: stats.update(reset))
+    assert read_gpus("cuda", "GPU-a") == (GpuMemory("GPU-a", 10, 10, 10),)
+    stats.update({"allocated_bytes.all.peak": 90})  # before a batch, and reset by `measure`
+    with measure("cuda"):
+        stats.update({"allocated_bytes.all.current": 20, "reserved_bytes.all.current": 30})
+    assert read_gpus("cuda", "GPU-a") == (GpuMemory("GPU-a", 20, 30, 90),)
+
+
+def test_read_gpus_tells_each_gpu_of_an_engine_with_processes_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free = {"GPU-a": 3, "GPU-b": 4}
+    monkeypatch.setattr(memory, "_highest", {})
+    monkeypatch.setattr(memory, "list_gpus", lambda: [Gpu("0", uuid, free[uuid], 80) for uuid in free])
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: False)
+    assert read_gpus("cuda", "GPU-a,GPU-b") == (
+        GpuMemory("GPU-a", 77, 77, 77),
+        GpuMemory("GPU-b", 76, 76, 76),
+    )
+    free["GPU-a"] = 50
+    assert read_gpus("cuda", "GPU-a,GPU-b")[0] == GpuMemory("GPU-a", 30, 30, 77)
+
+
+def test_read_gpus_tells_nothing_on_cpu() -> None:
+    assert read_gpus("cpu", "cpu") == ()
 
 
 def test_snapshot_becomes_json() -> None:

@@ -15,6 +15,7 @@ from worker.jobs.chat.grammars import TOO_COMPLEX
 from worker.jobs.chat.sampling import STRUCTURE_PARAMETERS, SamplingParams
 from worker.jobs.errors import EngineDied, EngineFailed, InvalidStructure, OutOfMemory
 from worker.jobs.prompt.template import PromptTemplate
+from worker.jobs.readings import EngineStats
 
 if TYPE_CHECKING:
     from transformers.generation.continuous_batching.requests import GenerationOutput
@@ -97,6 +98,11 @@ class TransformersEngine:
         key = self._tracker.cancel_request(request_id)
         if key is not None:
             self._manager.cancel_request(key)
+
+    def stats(self) -> EngineStats:
+        """Return the use of transformers' cache now."""
+        manager = getattr(self, "_manager", None)
+        return manager.stats() if manager else EngineStats()
 
     def stop(self) -> None:
         """End the running requests with "error", stop the thread and release the model.

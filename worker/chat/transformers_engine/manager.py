@@ -30,6 +30,7 @@ from worker.chat.transformers_engine.salted_cache import SaltedCache
 from worker.chat.transformers_engine.sampling import sampling_options, sampling_processors
 from worker.devices import memory
 from worker.jobs.errors import EngineFailed
+from worker.jobs.readings import EngineStats
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class StepManager(ContinuousBatchingManager):
         self._listener = listener
         self._eos_tokens = sorted(files.eos_tokens)
         self._tokenizer = files.prompt_template.tokenizer
+        self._preemptions = 0
 
     @property
     def has_grammars(self) -> bool:
@@ -127,6 +129,13 @@ class StepManager(ContinuousBatchingManager):
     def take_grammar_failure(self, key: str) -> bool:
         """Return whether the last step has shown that the grammar of a request is too complex."""
         return self._grammar_mask.take_failure(key)
+
+    def stats(self) -> EngineStats:
+        """Return the use of the cache, and the counts since the start. Any thread may call this."""
+        if (processor := self.batch_processor) is None:  # the thread has not started yet
+            return EngineStats()
+        cache = cast(SaltedCache, processor.cache)
+        return EngineStats(cache.usage, cache.queries, cache.hits, self._preemptions)
 
     def wake(self) -> None:
         """Wake the thread if it waits for work."""
@@ -168,6 +177,7 @@ class StepManager(ContinuousBatchingManager):
         dropped = [key for key, state in running.items() if not state.generated_tokens] or list(running)
         processor.reset()
         processor.cache.reset()
+        self._preemptions += len(running) - len(dropped)
         for key, state in (running | waiting).items():
             if key not in dropped:
                 scheduler.add_waiting_request(state.create_equivalent_initial_request())

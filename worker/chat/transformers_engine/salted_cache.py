@@ -22,10 +22,24 @@ class SaltedCache(PagedAttentionCache):
 
     #: Called with the id of each request and the number of its tokens that were in the cache.
     on_search: Callable[[str, int], None]
+    #: The tokens that were searched for, and those of them that were in the cache. Attributes of the class,
+    #: because its instances are made as ones of its base.
+    queries = hits = 0
+
+    @property
+    def usage(self) -> float:
+        """The share of the cache that running requests hold, from 0 to 1. Another thread may ask for it."""
+        held = 0
+        for allocator in self.cache_allocators.values():
+            blocks = {block for table in list(allocator.block_table.values()) for block in table}
+            held += len(blocks) * allocator.bytes_per_block
+        return held / (self.num_sectors * self.bytes_per_sector)
 
     def search_prefix_match(self, request_id: str, prompt_ids: list[int]) -> int:
         """Share the blocks that are in the cache already, and return the number of their tokens."""
         found = super().search_prefix_match(request_id, _salted(request_id, prompt_ids))
+        self.queries += len(prompt_ids)
+        self.hits += found
         self.on_search(request_id, found)
         return found
 

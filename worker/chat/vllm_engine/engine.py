@@ -25,6 +25,7 @@ from worker.jobs.chat.grammars import check_grammar
 from worker.jobs.chat.sampling import STRUCTURE_PARAMETERS
 from worker.jobs.errors import ConfigurationError, EngineFailed, InvalidStructure
 from worker.jobs.prompt.template import PromptTemplate
+from worker.jobs.readings import EngineStats
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -162,6 +163,10 @@ class VllmEngine:
         key = self._tracker.cancel_request(request_id)
         if key is not None:
             self._enqueue([key])
+
+    def stats(self) -> EngineStats:
+        """Return the use of vLLM's cache, at most a second old."""
+        return self._reporter.stats
 
     def stop(self) -> None:
         """End the running requests with "error", stop the thread and release the model.

@@ -16,10 +16,12 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput
 from vllm.v1.executor import Executor
+from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.outputs import LogprobsLists
 
 from worker.chat.engine import Candidates
 from worker.jobs.errors import EngineFailed
+from worker.jobs.readings import EngineStats
 
 
 class StepOutput(NamedTuple):
@@ -43,6 +45,9 @@ class StepOutputListener(Protocol):
 
     def on_outputs(self, outputs: Sequence[StepOutput]) -> Iterable[str]:
         """Receive all outputs of one step and return the keys of the requests to abort."""
+
+    def on_stats(self, stats: EngineStats) -> None:
+        """Learn the use of the cache, and the counts since the last call."""
 
     def on_end(self, error: BaseException | None) -> None:
         """Learn that the engine has died."""
@@ -71,6 +76,13 @@ class StepOutputProcessor(OutputProcessor):  # type: ignore[misc]  # vLLM is not
         known = [self._step_output(key, output) for output in outputs if (key := keys.get(output.request_id))]
         to_abort = self._listener.on_outputs(known)
         return OutputProcessorOutput(request_outputs=[], reqs_to_abort=self.abort_requests(to_abort))
+
+    def update_scheduler_stats(self, scheduler_stats: SchedulerStats | None) -> None:
+        """Pass the statistics that `SampledStats` has sent with a step to the listener."""
+        if scheduler_stats is not None:
+            prefixes = scheduler_stats.prefix_cache_stats
+            counts = prefixes.queries, prefixes.hits, prefixes.preempted_requests
+            self._listener.on_stats(EngineStats(scheduler_stats.kv_cache_usage, *counts))
 
     def abort_requests(self, request_ids: Iterable[str], internal: bool = False) -> list[str]:
         """Forget requests by our keys, and return vLLM's ids of those that the engine still runs."""

@@ -7,6 +7,7 @@ from worker.chat.engine import Delta, OnBroken, OnStep
 from worker.chat.request_tracker import RequestTracker
 from worker.jobs.chat.grammars import TOO_COMPLEX
 from worker.jobs.errors import EngineDied, EngineFailed, InvalidStructure
+from worker.jobs.readings import EngineStats
 
 if TYPE_CHECKING:
     from worker.chat.vllm_engine.output import StepOutput
@@ -23,6 +24,8 @@ class StepReporter:
 
     def __init__(self, tracker: RequestTracker) -> None:
         self._tracker = tracker
+        #: The use of the cache at the last report, and the counts since the start.
+        self.stats = EngineStats()
 
     def on_outputs(self, outputs: "Sequence[StepOutput]") -> Iterable[str]:
         """Report the deltas of a step.
@@ -38,6 +41,16 @@ class StepReporter:
                 to_abort.append(output.key)
         self.report(deltas)
         return to_abort
+
+    def on_stats(self, stats: EngineStats) -> None:
+        """Add the counts of some steps."""
+        total = self.stats
+        self.stats = EngineStats(
+            stats.kv_cache_usage,
+            total.prefix_cache_queries + stats.prefix_cache_queries,
+            total.prefix_cache_hits + stats.prefix_cache_hits,
+            total.preemptions + stats.preemptions,
+        )
 
     def on_end(self, error: BaseException | None) -> None:
         """End all running requests, then report the error if there is one. A second call does nothing."""
