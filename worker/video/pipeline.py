@@ -141,23 +141,25 @@ class VideoPipeline:
                 raise PipelineCanceled
 
         with self._sandboxes.sandbox(self._limits, check) as sandbox:
-            reader = ClipReader(sandbox, request.source, options=request.reading)
+            reader = ClipReader(sandbox, request.source, options=request.reading, stages=request.stages)
             options = read_options(self._found.model.Options, request, sandbox)
-            model_pass, window = self._model_runner.prepare(reader.header.clip, options)
+            model_pass, window = self._model_runner.prepare(reader.header.clip, options, request.stages)
             run = SegmentRun(request, reader, model_pass, window, self._found.version, pad=self._pad)
             output = model_pass.output
             with run.folder.scratch() as tracks:
                 report = TracksReport()
                 if output.kind == "video":
-                    report = TracksReport.from_json(sandbox.call("tracks", target=tracks))
+                    with request.stages.busy("decode"):
+                        report = TracksReport.from_json(sandbox.call("tracks", target=tracks))
                 frames, end = run.process(
-                    partial(self._segment_writer, batches=self._segment_batches),
+                    partial(self._segment_writer, batches=self._segment_batches, stages=request.stages),
                     on_batch,
                     allocate=self._model_runner.buffer,
                     device=self._device,
                 )
                 target = request.target_of(output.kind)
-                size = join_segments(sandbox, run.folder, output, frames, end, request.publish, target)
+                publish, stages = request.publish, request.stages
+                size = join_segments(sandbox, run.folder, output, frames, end, publish, target, stages)
         return run.result(frames, end, size, report, time.perf_counter() - began)
 
 

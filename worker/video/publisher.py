@@ -15,6 +15,7 @@ from worker.jobs.errors import MediaUnavailable
 from worker.jobs.media.files import JobFiles
 from worker.runs.run import Run
 from worker.video.request import PipelineCanceled
+from worker.video.stages import Stages
 
 __all__ = ["RETRY", "Publisher", "StoreRetry", "retry_while_unavailable"]
 
@@ -57,13 +58,17 @@ class Publisher:
     """Publisher of a run's finished files, one after the other: it makes them available to all workers.
 
     With a remote media store, segments are uploaded in a thread, so the encoder does not wait. An error of
-    such an upload is raised by the next call. The result is published before its call returns.
+    such an upload is raised by the next call. The result is published before its call returns. `stages` gets
+    the seconds that it takes.
 
     It is a context manager. Leaving it waits for the thread.
     """
 
-    def __init__(self, run: Run, files: JobFiles, retry: StoreRetry = RETRY) -> None:
+    def __init__(
+        self, run: Run, files: JobFiles, retry: StoreRetry = RETRY, stages: Stages | None = None
+    ) -> None:
         self._run = run
+        self._stages = stages or Stages()
         self._files = files
         self._retry = retry
         self._thread = ThreadPoolExecutor(1, "publisher")
@@ -79,7 +84,8 @@ class Publisher:
             self._publish(partial, target)
 
     def _publish(self, partial: Path, target: Path) -> None:
-        retry_while_unavailable(self._run, lambda: self._files.publish(partial, target), self._retry)
+        with self._stages.busy("store"):
+            retry_while_unavailable(self._run, lambda: self._files.publish(partial, target), self._retry)
 
     def __enter__(self) -> Self:
         return self

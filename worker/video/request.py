@@ -12,6 +12,7 @@ from worker.devices.memory import MemoryReport
 from worker.jobs.media.durable import publish
 from worker.video.decoding.options import READ_DEFAULTS, ReadOptions
 from worker.video.inference.padding import Pad
+from worker.video.stages import Stages
 from worker.video.tracks.report import TracksReport
 
 __all__ = ["BatchDone", "PipelineCanceled", "VideoRequest", "VideoResult"]
@@ -31,7 +32,8 @@ class VideoRequest:
     - `done`: the number of frames that earlier runs have reported. Of these, frames in a finished segment are
       not processed again.
     - `publish`: a function that moves a finished file (of `work`, or the result) to its final name and makes
-      it available to other workers.
+      it available to other workers. It adds its seconds to the stage `store` itself.
+    - `stages`: gets the seconds of all other stages, and those in which segments are joined.
     """
 
     source: Path
@@ -43,6 +45,7 @@ class VideoRequest:
     reading: ReadOptions = READ_DEFAULTS
     done: int = 0
     publish: Callable[[Path, Path], None] = publish
+    stages: Stages = field(default_factory=Stages)
 
     def target_of(self, kind: Literal["video", "records"]) -> Path:
         """Return the path of a result of this kind."""

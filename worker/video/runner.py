@@ -28,6 +28,7 @@ from worker.video.decoding.options import ReadOptions
 from worker.video.pipeline import VideoPipeline
 from worker.video.publisher import RETRY, Publisher, StoreRetry, retry_while_unavailable
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
+from worker.video.stages import Stages
 
 __all__ = ["VideoRunner"]
 
@@ -96,15 +97,16 @@ class VideoRunner:
         The finished segments are removed only after the ledger has stored the final state. If this attempt
         loses the job before, the next attempt may already use them.
         """
-        files = self._media.files(run.record.id)
+        files, stages = self._media.files(run.record.id), Stages()
         try:
             with ExitStack() as stack:
-                retry_while_unavailable(
-                    run, lambda: stack.enter_context(files.checked_out()), self._store_retry
-                )
-                publisher = stack.enter_context(Publisher(run, files, self._store_retry))
+                with stages.busy("store"):
+                    retry_while_unavailable(
+                        run, lambda: stack.enter_context(files.checked_out()), self._store_retry
+                    )
+                publisher = stack.enter_context(Publisher(run, files, self._store_retry, stages))
                 with self._watched(run):
-                    self._device.call(lambda: self._attempt(run, files, publisher))
+                    self._device.call(lambda: self._attempt(run, files, publisher, stages))
         except PipelineCanceled:
             run.emit(Canceled())
         except EngineDied as error:
@@ -145,8 +147,8 @@ class VideoRunner:
         finally:
             watch.cancel()
 
-    def _attempt(self, run: Run, files: JobFiles, publisher: Publisher) -> None:
-        request = self._request(run, files, publisher)
+    def _attempt(self, run: Run, files: JobFiles, publisher: Publisher, stages: Stages) -> None:
+        request = self._request(run, files, publisher, stages)
         if not request.source.exists():
             raise MediaUnavailable("The clip is not in this worker's media store: is it the API's?")
 
@@ -162,7 +164,7 @@ class VideoRunner:
         self._model_failures = 0
         run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
 
-    def _request(self, run: Run, files: JobFiles, publisher: Publisher) -> VideoRequest:
+    def _request(self, run: Run, files: JobFiles, publisher: Publisher, stages: Stages) -> VideoRequest:
         spec = run.record.spec
         if not isinstance(spec, VideoJob):
             raise TypeError(f"{run.record.id} is not a video")
@@ -176,6 +178,7 @@ class VideoRunner:
             reading=ReadOptions(spec.deinterlace, spec.odd_size),
             done=run.record.done,
             publish=publisher,
+            stages=stages,
         )
 
 

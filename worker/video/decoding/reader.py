@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from worker.video.decoding.header import ClipEnd, ClipHeader
 from worker.video.decoding.options import READ_DEFAULTS, ReadOptions
 from worker.video.sandbox.sandbox import Sandbox
+from worker.video.stages import Stages
 
 __all__ = ["BUFFERS", "ClipReader", "FrameBatch", "Frames", "Window"]
 
@@ -70,6 +71,8 @@ class ClipReader:
     and undefined pictures. `allocate` receives a shape and returns a uint8 buffer, for example in pinned
     memory.
 
+    `stages` gets the seconds in which frames are decoded and received.
+
     The constructor and the iteration raise what `Sandbox.call` raises, above all `BadVideo` as `ClipDecoder`
     does. The iteration raises it in place of the batch that could not be filled.
     """
@@ -78,9 +81,18 @@ class ClipReader:
     #: It is there after the iteration.
     end: ClipEnd
 
-    def __init__(self, sandbox: Sandbox, path: Path, *, options: ReadOptions = READ_DEFAULTS) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        path: Path,
+        *,
+        options: ReadOptions = READ_DEFAULTS,
+        stages: Stages | None = None,
+    ) -> None:
         self.sandbox = sandbox
-        self.header = ClipHeader.from_json(sandbox.call("open", path=path, options=asdict(options)))
+        self._stages = stages or Stages()
+        with self._stages.busy("decode"):
+            self.header = ClipHeader.from_json(sandbox.call("open", path=path, options=asdict(options)))
         self._ended = False
 
     def batches(
@@ -136,6 +148,10 @@ class ClipReader:
 
     def _fill(self, buffer: Frames) -> tuple[Frames, tuple[int, ...]]:
         """Receive the next frames into `buffer`. Return it with one timestamp for each frame in it."""
+        with self._stages.busy("decode"):
+            return buffer, tuple(self._receive(buffer))
+
+    def _receive(self, buffer: Frames) -> list[int]:
         pts: list[int] = []
         for out in self._pictures(buffer):
             if self._ended:
@@ -149,4 +165,4 @@ class ClipReader:
             else:
                 self.sandbox.receive_pixels(out)
             pts.append(answer["pts"])
-        return buffer, tuple(pts)
+        return pts

@@ -12,6 +12,7 @@ from worker.video.encoding.segments import Segment, SegmentFolder
 from worker.video.encoding.write_errors import map_write_errors
 from worker.video.model import Output
 from worker.video.sandbox.sandbox import Sandbox
+from worker.video.stages import Stages
 
 __all__ = ["join_segments"]
 
@@ -24,25 +25,27 @@ def join_segments(
     end: ClipEnd,
     publish: Callable[[Path, Path], None],
     target: Path,
+    stages: Stages,
 ) -> int:
     """Join the segments of all `frames` of the clip, and `publish` the result as `target`.
 
-    A sandbox joins video, because it also reads the clip. Return the size of the result in bytes. Raises what
-    `Sandbox.call` and `publish` raise.
+    A sandbox joins video, because it also reads the clip. `stages` gets the seconds of the join. Return the
+    size of the result in bytes. Raises what `Sandbox.call` and `publish` raise.
     """
     with folder.scratch() as path:
         segments = folder.durable(frames)
-        if output.kind == "records":
-            _concatenate(segments, path)
-        else:
-            sandbox.call(
-                "join",
-                segments=[str(segment.path) for segment in segments],
-                frames=output.count(frames),
-                end=end.tick,
-                output=asdict(output),
-                target=path,
-            )
+        with stages.busy("store"):
+            if output.kind == "records":
+                _concatenate(segments, path)
+            else:
+                sandbox.call(
+                    "join",
+                    segments=[str(segment.path) for segment in segments],
+                    frames=output.count(frames),
+                    end=end.tick,
+                    output=asdict(output),
+                    target=path,
+                )
         with map_write_errors():
             size = path.stat().st_size
             sandbox.check()

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 from worker.video.decoding.header import ClipEnd
 from worker.video.encoding.segments import SegmentFolder
 from worker.video.encoding.write_errors import map_write_errors
+from worker.video.stages import Stages
 
 __all__ = ["SegmentEncoder", "SegmentWriter"]
 
@@ -36,9 +37,10 @@ class SegmentEncoder(Protocol):
 class SegmentWriter:
     """Writer of the results from frame number `first` on. It publishes a segment every `batches` batches.
 
-    `open_encoder` starts the file of a segment. The writer is a context manager. Leaving it deletes the
-    segment that is not yet published. An error in the encoder's thread is raised by the next `write` or by
-    `finish`, as `DiskFull`, `EngineFailed` or MemoryError. After an error the writer cannot be used any more.
+    `open_encoder` starts the file of a segment. `stages` gets the seconds of the encoder. The writer is a
+    context manager. Leaving it deletes the segment that is not published. An error in the encoder's thread
+    is raised by the next `write` or by `finish`, as `DiskFull`, `EngineFailed` or MemoryError. After an error
+    the writer cannot be used any more.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class SegmentWriter:
         *,
         first: int,
         batches: int,
+        stages: Stages | None = None,
     ) -> None:
         self._folder = folder
         self._open_encoder = open_encoder
         self._first = self._end = first
         self._limit = batches
+        self._stages = stages or Stages()
         self._batches = 0
         self._partial: Path | None = None
         self._encoder: SegmentEncoder | None = None
@@ -114,7 +118,7 @@ class SegmentWriter:
         This runs in the caller's thread. libav holds the GIL meanwhile, and in the encoder's thread it would
         delay the next batch for the GPU.
         """
-        with map_write_errors():
+        with map_write_errors(), self._stages.busy("encode"):
             self._partial = self._folder.partial()
             self._encoder = self._open_encoder(self._partial)
         return self._encoder
@@ -128,7 +132,8 @@ class SegmentWriter:
         state: Callable[[Path], None] | None,
     ) -> None:
         with map_write_errors():
-            encoder.encode(results, pts)
+            with self._stages.busy("encode"):
+                encoder.encode(results, pts)
             if publish:
                 self._publish(state)
 
@@ -136,7 +141,8 @@ class SegmentWriter:
         """Finish the current segment and publish it, so that another attempt can continue after it."""
         if self._encoder is None or self._partial is None:
             return
-        self._encoder.finish()
+        with self._stages.busy("encode"):
+            self._encoder.finish()
         state_file = self._folder.partial() if state else None
         if state and state_file:
             state(state_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from worker.jobs.errors import ModelFailed, StokerError
 from worker.video.decoding.reader import Frames, Window
+from worker.video.inference.copy_clock import CopyClock
 from worker.video.inference.torch_errors import classify_torch_error
 from worker.video.model import Clip, Output, Pass, StatefulPass
+from worker.video.stages import Stages
 
 __all__ = ["ModelPass", "Results", "call_model"]
 
@@ -46,7 +49,8 @@ class ModelPass:
     """One job's way through the model.
 
     `results` yields the host's buffers for the resulting frames, in turn, if the model runs on a GPU.
-    `sequential` is that of the model: no other worker can continue this job.
+    `sequential` is that of the model: no other worker can continue this job. `stages` gets the seconds of
+    copies and of the model.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class ModelPass:
         window: Window,
         device: torch.device,
         results: Iterator[Tensor],
+        stages: Stages,
         *,
         sequential: bool,
     ) -> None:
@@ -64,6 +69,7 @@ class ModelPass:
         self._window = window
         self._device = device
         self._results = results
+        self._stages = stages
         self._size = output.height or clip.height, output.width or clip.width
         self._last = torch.empty(0)
         self.output = output
@@ -91,12 +97,11 @@ class ModelPass:
         Frames are uint8 RGB on the host. On a GPU, resulting frames stay valid until the call after the next
         one. The caller may overwrite `window` as soon as this call returns. Raises what `call_model` raises.
         """
-        batch = torch.from_numpy(window).to(self._device, non_blocking=True, copy=self._copies)
-        results = call_model(self._pass, batch, valid)
-        if self.output.kind == "records":
-            return self._checked_records(results, valid)
-        frames = self._checked_frames(results, len(window) - self._window.before - self._window.after)
-        return call_model(self._to_host, frames, batch)
+        start, copies = time.perf_counter(), CopyClock(self._device)
+        results = self._results_of(window, valid, copies)
+        self._stages.add("copy", copies.seconds)
+        self._stages.add("model", time.perf_counter() - start - copies.seconds)
+        return results
 
     def save_state(self) -> Callable[[Path], None]:
         """Copy the model's state to the host. Return the function that writes it to a file."""
@@ -113,6 +118,15 @@ class ModelPass:
     def restore(self, path: Path) -> None:
         """Continue with the state in the file."""
         call_model(cast(StatefulPass, self._pass).restore, load_file(path))
+
+    def _results_of(self, window: Frames, valid: int, copies: CopyClock) -> Results:
+        with copies.copying():
+            batch = torch.from_numpy(window).to(self._device, non_blocking=True, copy=self._copies)
+        results = call_model(self._pass, batch, valid)
+        if self.output.kind == "records":
+            return self._checked_records(results, valid)
+        frames = self._checked_frames(results, len(window) - self._window.before - self._window.after)
+        return call_model(self._to_host, frames, batch, copies)
 
     def _checked_records(self, records: Any, valid: int) -> Sequence[Mapping[str, Any]]:
         if isinstance(records, Tensor) or not isinstance(records, Sequence):
@@ -131,11 +145,12 @@ class ModelPass:
         expected = f"uint8 {shape} RGB"
         raise ModelFailed(f"the model returned {_described(frames)} instead of frames of {expected}")
 
-    def _to_host(self, frames: Tensor, batch: Tensor) -> Frames:
+    def _to_host(self, frames: Tensor, batch: Tensor, copies: CopyClock) -> Frames:
         frames = frames.contiguous()
         if frames.is_cuda:
             host = next(self._results)[: len(frames)]
-            host.copy_(frames, non_blocking=True)
+            with copies.copying():
+                host.copy_(frames, non_blocking=True)
             # A blocking event sleeps instead of spinning: the encoder needs the CPU.
             copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch's stub
             copied.record()
@@ -144,7 +159,8 @@ class ModelPass:
         # The encoder still reads the results when the next batch arrives. So they must not share memory with
         # its frames, or with its results.
         if _memory(frames) in (_memory(batch), _memory(self._last)):
-            frames = frames.clone()
+            with copies.copying():
+                frames = frames.clone()
         self._last = frames
         return frames.numpy()
 

@@ -20,6 +20,7 @@ from worker.video.decoding.reader import Frames, Window
 from worker.video.inference.model_pass import ModelPass, call_model
 from worker.video.model import Clip, FrameModel, Options, Output
 from worker.video.models.find import FoundModel
+from worker.video.stages import Stages
 
 __all__ = ["RESULTS", "SMALL", "WARM_UP_BATCHES", "ModelRunner", "load_model_runner"]
 
@@ -119,8 +120,10 @@ class ModelRunner:
                 log.warning("cannot warm up for clips of %dx%d: %s", *size, _first_line(error))
         self.release_buffers()
 
-    def prepare(self, clip: Clip, options: Options) -> tuple[ModelPass, Window]:
+    def prepare(self, clip: Clip, options: Options, stages: Stages | None = None) -> tuple[ModelPass, Window]:
         """Begin a job: return its way through the model, and the frames that each of its batches has.
+
+        `stages` gets the seconds of its batches.
 
         Before the job, blank batches run through the same steps: three for new options or a new size, one
         for known ones, because the allocator may have given that memory to another size meanwhile.
@@ -130,7 +133,7 @@ class ModelRunner:
             self._run_blank(clip, options, 1 if key in self._warm else WARM_UP_BATCHES)
             self._warm.add(key)
             self.release_buffers()
-        return self._begin(clip, options)
+        return self._begin(clip, options, stages or Stages())
 
     def buffer(self, shape: tuple[int, ...]) -> Frames:
         """Allocate a uint8 buffer of this shape on the host, valid until `release_buffers`.
@@ -148,7 +151,7 @@ class ModelRunner:
         self._buffers.append(buffer)
         return buffer
 
-    def _begin(self, clip: Clip, options: Options) -> tuple[ModelPass, Window]:
+    def _begin(self, clip: Clip, options: Options, stages: Stages) -> tuple[ModelPass, Window]:
         output = self._output(clip, options)
         window = self._window(output)
         height, width = output.height or clip.height, output.width or clip.width
@@ -157,7 +160,8 @@ class ModelRunner:
         results: Iterator[Tensor] = cycle([self._allocate(shape) for _ in range(RESULTS if pinned else 0)])
         through = call_model(self.model.start, clip, options)
         sequential = getattr(self.model, "sequential", False)
-        model_pass = ModelPass(through, clip, output, window, self._device, results, sequential=sequential)
+        args = clip, output, window, self._device, results, stages
+        model_pass = ModelPass(through, *args, sequential=sequential)
         model_pass.check()
         return model_pass, window
 
@@ -186,7 +190,7 @@ class ModelRunner:
 
     def _run_blank(self, clip: Clip, options: Options, batches: int) -> None:
         """Run blank batches through a job of their own, so that they leave no traces in the next one."""
-        through, window = self._begin(clip, options)
+        through, window = self._begin(clip, options, Stages())
         blank = self.buffer((window.frames, clip.height, clip.width, 3))
         blank[:] = 0
         for _ in range(batches):

@@ -1,0 +1,50 @@
+"""The stages of a clip's pipeline, and the seconds that each of them was busy."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+__all__ = ["Stage", "Stages"]
+
+#: - `decode`: the clip is read, and its frames arrive in the worker.
+#: - `copy`: frames go to the device, and results come back.
+#: - `model`: the rest of the time from the frames on the host to the results there.
+#: - `encode`: results are encoded into segments.
+#: - `store`: the media store gives the clip and gets finished files, and segments are joined.
+Stage = Literal["decode", "copy", "model", "encode", "store"]
+
+
+class Stages:
+    """A clock of the stages of one clip. Any thread may call its methods.
+
+    Stages overlap, because each has a thread of its own except for `copy` and `model`. So the sum of their
+    seconds is longer than the job. A stage that waits for another one is not busy.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[Stage, float] = {}
+        self._lock = threading.Lock()
+
+    def add(self, stage: Stage, seconds: float) -> None:
+        """Add busy seconds of a stage."""
+        with self._lock:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+
+    @contextmanager
+    def busy(self, stage: Stage) -> Iterator[None]:
+        """Add the duration of the block to a stage, also if the block raises."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - start)
+
+    def take(self) -> Mapping[Stage, float]:
+        """Return the seconds of each stage since the last call."""
+        with self._lock:
+            taken, self._seconds = self._seconds, {}
+            return taken
