@@ -45,24 +45,31 @@ COMPOSE: Json = yaml.safe_load((ROOT / "compose.yaml").read_text())
 CONTAINERS = (ROOT / "compose.yaml").read_text() + (ROOT / "Dockerfile").read_text()
 #: Every variable that a page may name.
 VARIABLES = {PREFIX + name.upper() for name in Settings.model_fields}
+VARIABLES |= {
+    f"{PREFIX}{name.upper()}_FILE" for name, field in Settings.model_fields.items() if not field.repr
+}
 VARIABLES |= set(re.findall(r"\bSTOKER_[A-Z_]+", CONTAINERS))
 #: Programs that are not ours, whose arguments nothing here can judge.
 FOREIGN = {
     ".",
     "cat",
+    "chgrp",
+    "chmod",
     "cut",
     "echo",
     "git",
     "jq",
-    "kubectl",
+    "mkdir",
     "mkdocs",
     "mypy",
+    "openssl",
     "pre-commit",
     "pytest",
     "redis-cli",
     "ruff",
     "sed",
     "sh",
+    "systemctl",
     "tee",
 }
 
@@ -131,7 +138,24 @@ def check_pip(words: Words) -> None:
         assert set(names.split(",")) <= extras.keys(), words
 
 
+def check_files(words: Words) -> None:
+    """Judge the files of ours that the command names."""
+    for word in words:
+        assert not word.startswith("deploy/") or (ROOT / word).exists(), word
+
+
+def check_kubectl(words: Words) -> None:
+    check_files(words)
+    for word in words:
+        kind, _, name = word.partition("/")
+        if kind == "deployment":
+            assert (ROOT / "deploy/kubernetes/base" / f"{name}.yaml").is_file(), word
+
+
 def check_docker(words: Words) -> None:
+    if words[0] == "push":
+        assert words[1].partition(":")[2] in re.findall(r" AS (\S+)\n", CONTAINERS), words
+        return None
     services = COMPOSE["services"]
     profiles = {name for service in services.values() for name in service.get("profiles", [])}
     assert words[0] == "compose", words
@@ -195,10 +219,13 @@ def check_curl(words: Words, document: Json) -> None:
 REFUSALS = (AssertionError, ImportError, LookupError, ValueError, InvalidInput, click.UsageError)
 CHECKS: dict[str, Callable[[Words], None]] = {
     "celery": check_celery,
+    "cp": check_files,
     "docker": check_docker,
     "export": check_export,
+    "kubectl": check_kubectl,
     "make": check_make,
     "pip": check_pip,
+    "promtool": check_files,
     "python": check_python,
     "stoker": check_stoker,
 }
@@ -239,6 +266,10 @@ def test_command_blocks_show_what_exists(block: Block) -> None:
         "docker compose up -d coffee",
         "docker compose up -d --scale coffee=2",
         "docker compose exec web stoker fly",
+        "docker push registry.example/stoker:coffee",
+        "kubectl apply -k deploy/coffee",
+        "kubectl rollout status deployment/coffee",
+        "promtool check rules deploy/prometheus/coffee.yaml",
         "curl localhost:8000/v1/coffee",
         "curl -X DELETE localhost:8000/v1/jobs",
         "curl localhost:8000/v1/jobs/video -F film=@clip.mp4",
@@ -287,7 +318,7 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_name_only_files_that_exist(page: Path) -> None:
-    named = set(re.findall(r"`((?:worker|webapi|tests|docs|bench)/[\w/.-]*)`", page.read_text()))
+    named = set(re.findall(r"`((?:worker|webapi|tests|docs|bench|deploy)/[\w/.-]*)`", page.read_text()))
     assert {path for path in named if not (ROOT / path).exists()} == set()
 
 
