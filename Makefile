@@ -8,6 +8,8 @@ ENGINE_TESTS ?= tests/contract tests/integration/worker/test_vllm_stack.py
 ENGINE_FILTER ?= vllm
 RELEASE := tests/upgrade/release
 NODE := tests/clients/node_modules tests/browser/node_modules
+# The schemas and the plotting library for tests/deploy, which CI does not run.
+DEPLOY_NODE := tests/deploy/node_modules
 # One environment for each Python client of the table, and one for those from npm.
 PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/installed,\
     $(wildcard tests/clients/requirements/*.txt))
@@ -74,7 +76,8 @@ compose-test: $(INSTALLED)
 	$(BIN)/python -m tests.compose
 
 # The fault campaign, about twenty minutes: kills and outages under thousands of scripted jobs, then with real models.
-faults: $(INSTALLED)
+# The tests of deploy/ need Debian's packages prometheus, redis-server and redis-sentinel, and kubectl.
+faults: $(INSTALLED) $(DEPLOY_NODE)
 	$(BIN)/python -m tests.faults long
 	$(BIN)/python -m tests.faults real
 	$(BIN)/python -m tests.faults failover
@@ -134,7 +137,7 @@ release-wheel: $(INSTALLED)
 	git archive --format zip --output $(RELEASE)/stand_ins.zip HEAD tests/__init__.py tests/support
 
 clean:
-	rm -rf .venv $(CLIENTS) $(NODE) $(NPM_CLIENTS) demo build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(CLIENTS) $(NODE) $(DEPLOY_NODE) $(NPM_CLIENTS) demo build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # OpenAI's npm client, and an EventSource. Without npm their tests are skipped, and say so.
 tests/%/node_modules: tests/%/package.json
