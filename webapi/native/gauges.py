@@ -2,10 +2,11 @@
 
 from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from webapi.services.backend import Backend
 from worker.jobs.kinds import kind_of, model_of
-from worker.jobs.metrics import jobs, vllm
+from worker.jobs.metrics import jobs, vllm, workers
 from worker.jobs.metrics.metric import Gauge
 from worker.jobs.records import QueueInfo, WorkerCard
 from worker.jobs.specs import ChatJob
@@ -38,6 +39,17 @@ def _model(queue: QueueInfo) -> Sequence[str]:
     return [model_of(queue.name), vllm.ENGINE]
 
 
-def _worker_gauges(workers: Sequence[WorkerCard]) -> Iterator[tuple[Gauge, Sequence[Sample]]]:
-    numbers = Tally((worker.kind, worker.state) for worker in workers)
+def _worker_gauges(cards: Sequence[WorkerCard]) -> Iterator[tuple[Gauge, Sequence[Sample]]]:
+    numbers = Tally((card.kind, card.state) for card in cards)
     yield jobs.WORKERS, sorted(numbers.items())
+    warm = [(card, card.warmup_s) for card in cards]
+    yield workers.WARMUP_SECONDS, [([card.name, card.queue], s) for card, s in warm if s is not None]
+    used: dict[str, list[float]] = {}
+    for card in cards:
+        if card.engine_stats and card.state != "warming":
+            used.setdefault(card.model, []).append(card.engine_stats.kv_cache_usage)
+    yield vllm.KV_CACHE_USAGE, [([model, vllm.ENGINE], fmean(shares)) for model, shares in used.items()]
+    gpus = {(card.host, gpu.gpu): gpu for card in cards for gpu in card.gpus}
+    yield workers.GPU_ALLOCATED_BYTES, [(labels, gpu.allocated) for labels, gpu in gpus.items()]
+    yield workers.GPU_RESERVED_BYTES, [(labels, gpu.reserved) for labels, gpu in gpus.items()]
+    yield workers.GPU_PEAK_BYTES, [(labels, gpu.peak) for labels, gpu in gpus.items()]

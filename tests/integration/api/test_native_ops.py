@@ -1,13 +1,16 @@
 """The memory report of a job, and the operational routes."""
 
+from dataclasses import replace
 from importlib import metadata
 from xml.etree import ElementTree
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.stack import eventually
 from tests.support.web.webstack import CHAT, VIDEO, Web
 from worker.jobs.events import Batch
+from worker.jobs.readings import EngineStats, GpuMemory
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -98,6 +101,40 @@ def test_ops_queues_workers_readiness_and_metrics(web: Web) -> None:
     web.ledger.store.client.zadd(web.ledger.store.key("workers"), {chat.name: 1})  # its lease ended long ago
     eventually(lambda: web.http.get("/readyz").status_code == 503, "readyz to notice")
     assert [w["name"] for w in web.http.get("/v1/workers").json()["workers"]] == ["video1"]
+
+
+def test_metrics_tell_readings_of_workers_cards(web: Web) -> None:
+    """The usage of a model's cache is the mean of its workers. A worker on a CPU has no memory of a GPU."""
+    chat, video = web.ready_worker("chat"), web.ready_worker("video")
+    gpus = GpuMemory("GPU-a", 1, 2, 3), GpuMemory("GPU-b", 4, 5, 6)
+    first = replace(chat, warmup_s=2.5, gpus=gpus, engine_stats=EngineStats(0.25, 100, 40, 1))
+    second = replace(chat, name="chat2", engine_stats=EngineStats(0.75, 10, 5, 1))
+    warming = replace(chat, name="chat3", engine_stats=EngineStats(), state="warming")
+    for card in (first, second, warming, replace(video, warmup_s=1.5)):
+        web.registry.renew(card)
+    families = {
+        family.name: family for family in text_string_to_metric_families(web.http.get("/metrics").text)
+    }
+
+    def samples(name: str, *labels: str) -> dict[tuple[str, ...], float]:
+        found = families[name].samples
+        return {tuple(sample.labels[label] for label in labels): sample.value for sample in found}
+
+    assert samples("stoker_worker_warmup_seconds", "worker", "queue") == {
+        ("chat1", CHAT): 2.5,
+        ("video1", VIDEO): 1.5,
+    }
+    for number, kind in enumerate(("allocated", "reserved", "peak"), start=1):
+        found = samples(f"stoker_gpu_memory_{kind}_bytes", "host", "gpu")
+        assert found == {("host", "GPU-a"): number, ("host", "GPU-b"): number + 3}
+    vllm = {
+        "kv_cache_usage_perc": 0.5,
+        "prefix_cache_queries": 110,
+        "prefix_cache_hits": 45,
+        "num_preemptions": 2,
+    }
+    for name, value in vllm.items():
+        assert samples(f"vllm:{name}", "model_name", "engine") == {("tiny", "0"): value}
 
 
 def test_ops_version_is_that_of_the_package(web: Web) -> None:

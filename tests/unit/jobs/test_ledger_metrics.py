@@ -1,12 +1,15 @@
 """The metrics that the scripts of the ledger raise: once for each event, however often a call is repeated."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from tests.support.ledger import QUEUE, append_of, lapse, pass_deadline
+from tests.support.ledger import QUEUE, append_of, card, lapse, pass_deadline
 from worker.jobs.events import Canceled, Succeeded, Token
 from worker.jobs.ledger.appends import Append, LedgerReply
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.metrics_store import MetricsStore
+from worker.jobs.ledger.registry import Registry
+from worker.jobs.readings import EngineStats
 from worker.jobs.specs import ChatJob, validate
 
 CHAT = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
@@ -146,3 +149,26 @@ def test_requeue_notes_since_when_the_log_is_silent(ledger: Ledger) -> None:
     send(ledger, last)
     ledger.requeue("a", "w3", "drain")
     assert silence(ledger) == ("drain", times(ledger)[record.events + 1])
+
+
+def test_renew_adds_what_engine_has_counted_and_never_falls(ledger: Ledger) -> None:
+    """The worker's counts outlive its card: it may have been frozen. Its successor counts from 0."""
+    registry = Registry(ledger.store)
+
+    def renew(name: str, queries: int, hits: int = 0, preemptions: int = 0) -> None:
+        registry.renew(replace(card(name), engine_stats=EngineStats(0.5, queries, hits, preemptions)))
+
+    registry.renew(card("older"))
+    assert raised(ledger) == {}
+    for _ in range(2):
+        renew("w1", 100, 40)
+    renew("w1", 130, 40, 1)
+    registry.release("w1", None)
+    renew("w1", 150, 60, 1)
+    renew("w2", 7)
+    renew("w2", 0)  # its engine has stopped
+    assert raised(ledger) == {
+        "vllm:prefix_cache_queries_total test 0": 157,
+        "vllm:prefix_cache_hits_total test 0": 60,
+        "vllm:num_preemptions_total test 0": 1,
+    }

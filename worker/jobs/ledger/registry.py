@@ -1,12 +1,14 @@
 """The registry: workers with their leases, the models that they serve, and counts of ended jobs."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from worker.jobs.errors import Unsupported, WorkerNotFound
 from worker.jobs.ledger.store import RedisStore
+from worker.jobs.metrics.metric import Counter
+from worker.jobs.metrics.vllm import ENGINE, PREEMPTIONS, PREFIX_CACHE_HITS, PREFIX_CACHE_QUERIES
 from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.stored import from_json, to_json
 
@@ -44,10 +46,16 @@ class Registry:
         self._skipped: set[str] = set()
 
     def renew(self, card: WorkerCard) -> Renewed:
-        """Extend the worker's lease to `lease_ttl_s` from now, and store its card."""
+        """Extend the worker's lease to `lease_ttl_s` from now, and store its card.
+
+        What its engine has counted since the last call is added to the metrics.
+        """
         settings = self._store.settings
         args = settings.prefix, card.name, settings.lease_ttl_s, to_json(card)
-        server, drain = self._store.scripts.eval("renew", *args)
+        counts = [
+            part for counter, total in _counts(card) for part in (counter.field(card.model, ENGINE), total)
+        ]
+        server, drain = self._store.scripts.eval("renew", *args, *counts)
         return Renewed(server, bool(drain))
 
     def drain(self, name: str) -> WorkerCard:
@@ -150,3 +158,11 @@ class Registry:
             queue, _, state = name.rpartition(" ")
             found[queue, state] = int(count)
         return found
+
+
+def _counts(card: WorkerCard) -> Iterator[tuple[Counter, int]]:
+    """Yield the counts of the worker's engine since its start."""
+    if stats := card.engine_stats:
+        yield PREFIX_CACHE_QUERIES, stats.prefix_cache_queries
+        yield PREFIX_CACHE_HITS, stats.prefix_cache_hits
+        yield PREEMPTIONS, stats.preemptions

@@ -4,12 +4,19 @@ from collections.abc import Iterator, Mapping
 
 from worker.jobs.metrics.jobs import JOB_METRICS
 from worker.jobs.metrics.metric import Histogram, Metric
+from worker.jobs.metrics.video import VIDEO_METRICS
 from worker.jobs.metrics.vllm import VLLM_METRICS
+from worker.jobs.metrics.webhooks import WEBHOOK_METRICS
+from worker.jobs.metrics.workers import WORKER_METRICS
 
 __all__ = ["METRICS", "lua_boundaries"]
 
 #: All metrics by name, in the order of the page `/metrics`.
-METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*JOB_METRICS, *VLLM_METRICS)}
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for area in (JOB_METRICS, VLLM_METRICS, VIDEO_METRICS, WORKER_METRICS, WEBHOOK_METRICS)
+    for metric in area
+}
 
 
 def lua_boundaries() -> str:

@@ -11,8 +11,12 @@ __all__ = [
     "ENGINE",
     "GENERATION_TOKENS",
     "INTER_TOKEN_SECONDS",
+    "KV_CACHE_USAGE",
     "PARAMS_MAX_TOKENS",
+    "PREEMPTIONS",
     "PREFILL_SECONDS",
+    "PREFIX_CACHE_HITS",
+    "PREFIX_CACHE_QUERIES",
     "PROMPT_TOKENS",
     "QUEUE_SECONDS",
     "REQUESTS_RUNNING",
@@ -56,6 +60,20 @@ def _tokens(name: str, help_: str) -> Histogram:
 
 REQUESTS_RUNNING = Gauge("vllm:num_requests_running", "Number of chats that workers run.", MODEL)
 REQUESTS_WAITING = Gauge("vllm:num_requests_waiting", "Number of chats that wait in their queue.", MODEL)
+KV_CACHE_USAGE = Gauge(
+    "vllm:kv_cache_usage_perc",
+    "Share of the cache that running chats hold, the mean of the workers; 1 is all.",
+    MODEL,
+)
+PREFIX_CACHE_QUERIES = Counter(
+    "vllm:prefix_cache_queries_total", "Number of tokens that engines looked for in their caches.", MODEL
+)
+PREFIX_CACHE_HITS = Counter(
+    "vllm:prefix_cache_hits_total", "Number of these tokens that were in the cache.", MODEL
+)
+PREEMPTIONS = Counter(
+    "vllm:num_preemptions_total", "Number of preemptions of running chats, for want of cache.", MODEL
+)
 PROMPT_TOKENS = Counter("vllm:prompt_tokens_total", "Number of prompt tokens.", MODEL)
 GENERATION_TOKENS = Counter("vllm:generation_tokens_total", "Number of generated tokens.", MODEL)
 REQUEST_SUCCESS = Counter(
@@ -81,6 +99,10 @@ PARAMS_MAX_TOKENS = _tokens("request_params_max_tokens", "The max_tokens of a ch
 VLLM_METRICS = (
     REQUESTS_RUNNING,
     REQUESTS_WAITING,
+    KV_CACHE_USAGE,
+    PREFIX_CACHE_QUERIES,
+    PREFIX_CACHE_HITS,
+    PREEMPTIONS,
     PROMPT_TOKENS,
     GENERATION_TOKENS,
     REQUEST_SUCCESS,

@@ -87,6 +87,8 @@
 --   worker:cards                   hash    worker -> card (JSON); by `renew`; by `release`
 --   workers:draining               set     workers that an administrator drains; by registry.py; by `release`
 --   worker:<worker>:jobs           set     jobs that the worker has claimed; by `claim`; by `detach` and `requeue`
+--   worker:<worker>:counted        hash    metrics field -> count of the worker that the metrics contain; by `renew`; a
+--                                          day after the last renewal
 --   models                         hash    queue -> model card (JSON); by registry.py; never
 --   models:seen                    zset    queue -> time (s) at which a worker of the model was last seen; by `see_model`;
 --                                          never
