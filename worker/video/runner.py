@@ -25,6 +25,7 @@ from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
 from worker.runs.run import Run
 from worker.video.decoding.options import ReadOptions
+from worker.video.increments import batch_increments, stage_increments
 from worker.video.pipeline import VideoPipeline
 from worker.video.publisher import RETRY, Publisher, StoreRetry, retry_while_unavailable
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
@@ -154,7 +155,8 @@ class VideoRunner:
 
         def on_batch(batch: BatchDone) -> None:
             progress = Progress(batch.done, batch.total, "frames")
-            run.emit(_batch(batch), progress, done=batch.done, total=batch.total)
+            increments = batch_increments(run.record.queue, batch, stages.take())
+            run.emit(_batch(batch), progress, increments=increments, done=batch.done, total=batch.total)
 
         def canceled() -> bool:
             wait([run.emit()], LEDGER_WAIT_S)  # its reply sets `run.stopping` if the job was canceled or lost
@@ -162,7 +164,8 @@ class VideoRunner:
 
         succeeded = _succeeded(self._pipeline.run_clip(request, on_batch=on_batch, canceled=canceled))
         self._model_failures = 0
-        run.emit(succeeded, usage=succeeded.usage, result=succeeded.result)
+        rest = stage_increments(run.record.queue, stages.take())
+        run.emit(succeeded, increments=rest, usage=succeeded.usage, result=succeeded.result)
 
     def _request(self, run: Run, files: JobFiles, publisher: Publisher, stages: Stages) -> VideoRequest:
         spec = run.record.spec

@@ -18,7 +18,9 @@ from worker.devices.lease import DeviceLease
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import EngineDied
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.metrics_store import MetricsStore
 from worker.jobs.limits import ClipSize, Limits
+from worker.jobs.metrics.series import grouped
 from worker.runners import make_runner
 from worker.runs.outbox import Outbox
 from worker.video import runner_factory
@@ -59,6 +61,14 @@ def test_video_runner_next_attempt_continues_and_counts_each_batch_once(harness:
     assert harness.batches(A, 1) == [0, 1, 2, 3, 4, 5, 6]
     assert harness.batches(A, 2) == [6, 7, 8]
     assert harness.progress(A, 2) == [21, 24, 25]
+    stored = grouped(MetricsStore(harness.ledger.store).read())
+    work = [
+        sum(stored[f"stoker_video_{unit}_total"].values()) for unit in ("batches", "frames", "padded_frames")
+    ]
+    assert work == [10, 28, 2]  # batch 6 ran twice
+    stages = {stage: busy for (_, stage), busy in stored["stoker_video_seconds_total"].items()}
+    assert stages.keys() == {"decode", "copy", "model", "encode", "store"}
+    assert min(stages.values()) > 0
     job = harness.ledger.get(A)
     assert (job.state, job.done) == ("succeeded", 25)
     assert job.usage is not None
