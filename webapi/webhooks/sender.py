@@ -74,10 +74,10 @@ def _deliver(store: RedisStore, webhook_queue: WebhookQueue, record: Record, tri
     status, problem = _attempt(store, record)
     if problem is None:
         log.info("job %s: webhook delivered in attempt %d", record.id, tried + 1)
-        webhook_queue.remove(record)
+        webhook_queue.remove(record, "delivered")
     elif status == GONE or tried + 1 >= store.settings.webhook_attempts:
         log.error("job %s: webhook given up after %d attempts: %s", record.id, tried + 1, problem)
-        webhook_queue.remove(record)
+        webhook_queue.remove(record, "given_up")
     else:
         pause_s = wait_s(tried, store.settings.webhook_backoff_s)
         log.warning("job %s: webhook failed, next attempt in %.1f s: %s", record.id, pause_s, problem)

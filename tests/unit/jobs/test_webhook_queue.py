@@ -22,6 +22,8 @@ from worker.jobs.dispatch.webhook_queue import (
 )
 from worker.jobs.events import Canceled, Failed, Succeeded
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.metrics_store import MetricsStore
+from worker.jobs.metrics.series import grouped
 from worker.jobs.specs import ChatJob, validate
 
 CHAT, WORKER = "chat.test", "w1"
@@ -106,6 +108,12 @@ def due(ledger: Ledger, owner: str = "") -> dict[str, float]:
         entries: Any = ledger.store.client.zrange(key, 0, -1, withscores=True)
         found |= dict(entries)
     return found
+
+
+def outcomes(ledger: Ledger) -> dict[str, int]:
+    """Return the counted outcomes of webhooks."""
+    stored = grouped(MetricsStore(ledger.store).read())
+    return {outcome: value for (outcome,), value in stored["stoker_webhook_deliveries_total"].items()}
 
 
 def make_due(ledger: Ledger, owner: str = "") -> None:
@@ -195,7 +203,7 @@ def test_claim_try_succeeds_once(brokered: Ledger) -> None:
     webhook_queue.dispatch_due()
     claims = [webhook_queue.claim_try("a", number) for number in (1, 0, 0, 1, 0)]
     assert claims == [False, True, False, True, False]
-    webhook_queue.remove(brokered.get("a"))
+    webhook_queue.remove(brokered.get("a"), "delivered")
     assert not webhook_queue.claim_try("a", 2)
     webhook_queue.postpone(brokered.get("a"), 1)
     assert due(brokered) == {}  # a removed delivery stays removed
@@ -253,7 +261,7 @@ def test_dispatch_due_limits_tries_of_one_owner(brokered: Ledger) -> None:
     webhook_queue.dispatch_due()
     first = received(brokered)
     assert len(first) == OWNER_AT_ONCE
-    webhook_queue.remove(brokered.get(first[0][0]))  # its try is over
+    webhook_queue.remove(brokered.get(first[0][0]), "given_up")  # its try is over
     webhook_queue.dispatch_due()
     assert len(received(brokered)) == 1
 
@@ -281,7 +289,7 @@ def test_dispatch_due_gives_next_turn_to_owner_without_try(brokered: Ledger) -> 
     webhook_queue.dispatch_due()
     tries = received(brokered)
     assert len(owners(tries)) == len(tries) == AT_ONCE
-    webhook_queue.remove(brokered.get(tries[0][0]))  # this try is over
+    webhook_queue.remove(brokered.get(tries[0][0]), "given_up")  # this try is over
     webhook_queue.dispatch_due()
     assert owners(received(brokered)).keys().isdisjoint(owners(tries))
 
@@ -309,7 +317,27 @@ def test_dispatch_due_gives_up_webhooks_beyond_limit(brokered: Ledger) -> None:
         "key1-answers.example-0",
         "key1-answers.example-1",
     }
+    assert outcomes(brokered) == {"retried": 2, "dropped": 1}
     assert len(due(brokered, "key2")) == 3  # another key has a limit of its own
+
+
+def test_each_try_counts_its_outcome_once(brokered: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that is repeated after a lost reply has the same arguments."""
+    webhook_queue = WebhookQueue(brokered.store)
+    for job_id in ("a", "b"):
+        brokered.cancel(submit(brokered, job_id))
+    webhook_queue.dispatch_due()
+    a, b = brokered.get("a"), brokered.get("b")
+    at = brokered.store.clock.read()
+    monkeypatch.setattr(brokered.store.clock, "read", lambda: at)
+    for _ in range(2):
+        webhook_queue.postpone(a, 1)
+    assert outcomes(brokered) == {"retried": 1}
+    for _ in range(2):
+        webhook_queue.remove(a, "delivered")
+        webhook_queue.remove(b, "given_up")
+    webhook_queue.postpone(a, 2)  # a try that counted as lost has ended after all
+    assert outcomes(brokered) == {"retried": 1, "delivered": 1, "given_up": 1}
 
 
 def test_dispatch_due_keeps_time_of_older_versions(brokered: Ledger) -> None:

@@ -1,6 +1,7 @@
 """The webhook queue: deliveries that are due, kept in Redis until they are made or given up."""
 
 import logging
+from typing import Literal
 
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
@@ -31,7 +32,6 @@ class WebhookQueue:
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
-        self._redis = store.client
 
     def dispatch_due(self) -> None:
         """Send a message for each delivery that is due and that the limits allow now.
@@ -60,22 +60,13 @@ class WebhookQueue:
 
     def postpone(self, record: Record, seconds: float) -> None:
         """End a try that has failed. The next one is due in this many seconds."""
-        due = self._store.clock.read() + seconds
-        with self._redis.pipeline() as pipe:
-            pipe.zadd(self._undelivered(record.owner), {record.id: due}, xx=True)
-            pipe.hdel(self._active, record.id)
-            pipe.execute()
+        self._settle(record, "retried", self._store.clock.read() + seconds)
 
-    def remove(self, record: Record) -> None:
-        """End a try, and remove its delivery, which was made or given up."""
-        with self._redis.pipeline() as pipe:
-            pipe.zrem(self._undelivered(record.owner), record.id)
-            pipe.hdel(self._active, record.id)
-            pipe.execute()
+    def remove(self, record: Record, outcome: Literal["delivered", "given_up"]) -> None:
+        """End the last try, and remove its delivery."""
+        self._settle(record, outcome)
 
-    def _undelivered(self, owner: str) -> str:
-        return self._store.key("owner", owner, "webhooks")
-
-    @property
-    def _active(self) -> str:
-        return self._store.key("webhooks", "active")
+    def _settle(self, record: Record, outcome: str, due: float | None = None) -> None:
+        head = self._store.settings.prefix, "", "", "", record.id  # no times, because no event is logged
+        args = record.owner, outcome, "" if due is None else due
+        self._store.scripts.eval("settle_webhook_try", *head, *args)

@@ -11,10 +11,10 @@ local BATCH, AHEAD = 500, 100
 local at_once, owner_at_once, host_at_once, max_due, patience = unpack(ARGV, 2, 6)
 local messages, now = redis.call('LLEN', ARGV[7]), clock()
 at_once, owner_at_once, host_at_once = tonumber(at_once), tonumber(owner_at_once), tonumber(host_at_once)
-local held, owners, hosts, count = {}, {}, {}, 0 -- tries in flight: their jobs, and how many each owner and host has
+local held, owners, hosts, all = {}, {}, {}, 0 -- tries in flight: their jobs, and how many each owner and host has
 
 local function hold(id, owner, host)
-  held[id], count = true, count + 1
+  held[id], all = true, all + 1
   owners[owner], hosts[host] = (owners[owner] or 0) + 1, (hosts[host] or 0) + 1
 end
 
@@ -38,6 +38,7 @@ local function give_up_excess(owner, given_up)
   for _, id in ipairs(redis.call('ZREVRANGE', undelivered(owner), 0, at_once)) do
     if not held[id] then
       redis.call('ZREM', undelivered(owner), id)
+      count('stoker_webhook_deliveries_total', 'dropped')
       given_up[#given_up + 1] = id
       return
     end
@@ -80,7 +81,7 @@ end
 
 read_active()
 local given_up, tries, served = sort_new(), {}, true
-local room = at_once - math.max(count, messages)
+local room = at_once - math.max(all, messages)
 local turns = redis.call('ZRANGE', WEBHOOK_TURNS, 0, BATCH - 1)
 while served do
   served = false
