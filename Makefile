@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # `make lock UPGRADE=--upgrade` takes new versions, as far as constraints.txt allows them.
 UPGRADE ?=
-DEV := worker local s3 flower dev
+DEV := worker local s3 otel flower dev
 LOCK = $(BIN)/uv pip compile --quiet $(UPGRADE) --constraint constraints.txt
 AUDIT := build/audit.txt
 
@@ -171,5 +171,5 @@ $(INSTALLED): pyproject.toml constraints.txt requirements/dev.lock
 	        "install one, and name it as in \`make demo PYTHON=python3.11\`" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[worker,local,s3,flower,dev]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[worker,local,s3,otel,flower,dev]'
 	touch $@

@@ -22,6 +22,7 @@ from webapi.responses import routes as responses
 from webapi.services import log_limiter, request_ids
 from webapi.services.backend import Backend
 from webapi.services.warmup import ApiWarmUp
+from webapi.tracing import register as tracing
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.home import protect_home
 from worker.jobs.settings import Settings, set_env
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     for module in (*native, *foreign, openapi, page):
         app.register_blueprint(module.routes)
     require_descriptions(app)
+    tracing.register(app, backend)
     trusted_proxies.register(app, settings)
     request_ids.register(app)
     authenticate.register(app)

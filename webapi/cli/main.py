@@ -141,6 +141,8 @@ def web(host: str | None, port: int | None, no_auth: bool | None) -> None:
     settings = _settings().replace(host=host, port=port, no_auth=no_auth)
     public_bind.require_auth(settings)
     preflight.free_port(settings.host, settings.port)
+    if settings.otlp_endpoint:
+        preflight.require("opentelemetry", "otel")
     # Opened here so that this process, and not each of gunicorn's, reports a store that cannot work.
     open_media_store(settings)
     _exec(commands.web_argv(settings), settings)

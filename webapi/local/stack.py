@@ -71,6 +71,8 @@ def _check_settings(settings: Settings) -> None:
             reason = "STOKER_REDIS_PASSWORD is for a Redis of your own"
             raise ConfigurationError(f"{reason}: set STOKER_REDIS_URL too")
     preflight.require("torch", "worker")
+    if settings.otlp_endpoint:
+        preflight.require("opentelemetry", "otel")
     open_media_store(settings)
 
 

@@ -1,6 +1,7 @@
 """The objects that all routes of one app share. `create_app` makes them once."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -51,6 +52,8 @@ class Backend:
     redis_memory: RedisMemory
     #: The models that workers serve, by kind and name. The warm-up refreshes them every second.
     served_models: dict[tuple[str, str], ModelCard] = field(default_factory=dict)
+    #: Called with the id of each job that is deleted at a client's request, while its record is still there.
+    before_forget: list[Callable[[str], None]] = field(default_factory=list)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Backend":
@@ -100,6 +103,9 @@ class Backend:
         record = self.ledger.get(job_id)
         if record.terminal and has_files(record.kind):
             self.remove_files(job_id)
+        if record.terminal:
+            for handle in self.before_forget:
+                handle(job_id)
         self.ledger.forget(job_id)
 
 

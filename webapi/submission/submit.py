@@ -62,7 +62,7 @@ def submit(
         admit(backend, card, spec, partial(_check_room, backend, card, known=key is not None))
     try:
         named = spec.model_copy(update={"model": card.name})
-        more = file_bytes, retry_of, background, job_trace(cause)
+        more = file_bytes, retry_of, background, job_trace(backend.settings, job_id, cause)
         accepted = backend.dispatcher.submit(job_id, card.queue, named, owner, key, *more)
     except NotReplicated as error:
         raise SubmitOutcomeUnknown(f"The job was accepted, but a failover could lose it. {error}") from error

@@ -106,7 +106,7 @@ def test_compose_puts_only_outward_services_into_the_outer_network(compose: dict
 def test_compose_passes_secrets_only_as_files(services: dict[str, Any]) -> None:
     secrets = {PREFIX + name.upper() for name, field in Settings.model_fields.items() if not field.repr}
     secrets |= {"AWS_SECRET_ACCESS_KEY", "FLOWER_BASIC_AUTH", "REDISCLI_AUTH"}
-    usable_without_password = {"STOKER_REDIS_URL", "STOKER_MEDIA_URL"}
+    usable_without_password = {"STOKER_REDIS_URL", "STOKER_MEDIA_URL", "STOKER_OTLP_ENDPOINT"}
     for name, service in services.items():
         assert not service.get("environment", {}).keys() & (secrets - usable_without_password), name
     assert "@" not in services["web"]["environment"]["STOKER_REDIS_URL"]

@@ -17,7 +17,7 @@ LOCKS = {
     "web": [],
     "worker": ["worker"],
     "flower": ["flower"],
-    "dev": ["worker", "local", "s3", "flower", "dev"],
+    "dev": ["worker", "local", "s3", "otel", "flower", "dev"],
 }
 #: Each machine has another build of it, so no hash fits all of them.
 UNLOCKED = {"torch"}

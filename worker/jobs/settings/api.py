@@ -17,6 +17,9 @@ Origin = Annotated[
 PathPrefix = Annotated[
     str, matching(r"((/[A-Za-z0-9._~-]+)+)?", "a path such as /stoker, without a / at its end")
 ]
+OtlpUrl = Annotated[
+    str, matching(r"https?://[^/].*", "the URL of a collector, such as http://collector:4318", secret=True)
+]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(ip_network)]
 
 
@@ -64,6 +67,10 @@ class Api(Area):
     """The addresses and networks of proxies in front of the API, separated by commas. The API believes their
     `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Prefix`, and any number of clients may come from
     them. See [A proxy with TLS](deployment.md#a-proxy-with-tls)."""
+    otlp_endpoint: OtlpUrl | None = Field(None, repr=False)
+    """The URL of an OpenTelemetry collector that takes OTLP over HTTP, such as `http://collector:4318`. The
+    API sends it spans of requests and jobs. It needs the extra `otel`. If it is unset, no spans are made. See
+    [Tracing](tracing.md)."""
     path_prefix: PathPrefix = ""
     """The path under which a proxy offers the API, such as `/stoker`, if the proxy does not send it as
     `X-Forwarded-Prefix`. Links in webhooks begin with it, too. See [A path

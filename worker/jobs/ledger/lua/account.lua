@@ -57,7 +57,7 @@ local function erase()
     redis.call('SREM', evicted(each), ID)
     close_account(each)
   end
-  for _, key in ipairs({ P .. ':jobs', FINISHED, WEBHOOKS, INPUTS }) do redis.call('ZREM', key, ID) end
+  for _, key in ipairs({ P .. ':jobs', FINISHED, WEBHOOKS, INPUTS, TRACES }) do redis.call('ZREM', key, ID) end
   redis.call('HDEL', WEBHOOKS_ACTIVE, ID)
 end
 

@@ -1,5 +1,7 @@
 -- Final states: how a job leaves its worker and ends.
 
+local MAX_TRACES = 10000 -- jobs whose spans wait for their export; those of the oldest are lost
+
 -- Remove the running job in hand from its worker, its queue and its owner.
 local function detach(queue)
   local worker, owner = unpack(redis.call('HMGET', RECORD, 'worker', 'owner'))
@@ -39,6 +41,10 @@ local function finish(kind, queue, attempt, fields)
     enter_files(owner, kind, inputs, result)
   end
   if redis.call('HEXISTS', RECORD, 'webhook') == 1 then redis.call('ZADD', WEBHOOKS, now, ID) end
+  if redis.call('HEXISTS', RECORD, 'traced') == 1 then
+    redis.call('ZADD', TRACES, now, ID)
+    redis.call('ZREMRANGEBYRANK', TRACES, 0, -1 - MAX_TRACES)
+  end
   redis.call('HINCRBY', P .. ':totals', queue .. ' ' .. kind, 1)
   count_end(kind, queue)
   local started = redis.call('HGET', RECORD, 'started_at')

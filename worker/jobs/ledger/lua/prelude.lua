@@ -42,6 +42,9 @@
 --                                          tries in flight; by `dispatch_webhooks` and `claim_webhook_try`; by the
 --                                          sender, by `erase`, or when it counts as lost
 --
+--   traces                         zset    job id -> time (s) of the end: jobs whose spans are not exported yet; by
+--                                          `finish`; by the API, `erase`, or if there are too many
+--
 --   queue                          type    contents; written by; removed
 --   queues                         set     queues that have had a job; by `submit`; never
 --   queue:<queue>:waiting          zset    job id -> sequence number: waiting jobs, dispatched ones included;
@@ -118,6 +121,7 @@ local P, TIME, NOW, RETENTION, ID = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] 
 local CHANNEL, RECORD, LOG -- keys of the job in hand, see `use_job`
 local WORKERS, DEADLINES, LENGTHS = P .. ':workers', P .. ':deadlines', P .. ':lengths'
 local PAUSED, DRAINING = P .. ':queues:paused', P .. ':workers:draining'
+local TRACES = P .. ':traces'
 local WEBHOOKS, WEBHOOK_TURNS, WEBHOOKS_ACTIVE = P .. ':webhooks', P .. ':webhooks:turns', P .. ':webhooks:active'
 
 -- Make this job the one that the functions below act on.
