@@ -1,11 +1,13 @@
 """The page of the metrics. Every scrape reads it from Redis, so that all API processes report the same."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.exposition import ALLOWUTF8
 from prometheus_client.registry import Collector
 
 from webapi.native.gauges import Sample, read_gauges
@@ -26,7 +28,8 @@ def export(backend: Backend, accept: str) -> tuple[bytes, str]:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # a version that is not a number
         encode, content_type = choose_encoder("")
-    return encode(registry), content_type
+    # No name needs escaping. By default prometheus_client 0.26 writes vllm_ for vllm: before OpenMetrics' samples.
+    return cast("Callable[..., bytes]", encode)(registry, escaping=ALLOWUTF8), content_type
 
 
 class LedgerCollector(Collector):

@@ -148,6 +148,20 @@ def test_metrics_accept_any_version(web: Web, media: str, version: str) -> None:
     assert (response.status_code, "stoker_workers" in response.text) == (200, True)
 
 
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/plain",
+        "text/plain;version=1.0.0",
+        *(f"application/openmetrics-text{v}" for v in ("", ";version=1.0.0")),
+    ],
+)
+def test_metrics_keep_the_colon_of_vllms_names(web: Web, accept: str) -> None:
+    web.ready_worker("chat")
+    text = web.http.get("/metrics", headers={"Accept": accept}).text
+    assert 'vllm:num_requests_waiting{engine="0",model_name="tiny"} 0.0' in text.splitlines()
+
+
 def test_ops_readiness_needs_a_redis_that_takes_writes(web: Web) -> None:
     for kind in ("chat", "video"):
         web.ready_worker(kind)
