@@ -1,4 +1,4 @@
-"""Switches tracing on if the settings name a collector. Otherwise nothing of OpenTelemetry is imported."""
+"""Switches tracing on if the settings name a collector. Otherwise OpenTelemetry is not imported."""
 
 from flask import Flask
 
