@@ -10,7 +10,7 @@ from webapi.batches import routes as batches
 from webapi.batches.feeder import Feeder
 from webapi.description.route import require_descriptions
 from webapi.files import routes as files
-from webapi.http import open_files, problems, security_headers, trusted_proxies
+from webapi.http import open_files, problems, request_times, security_headers, trusted_proxies
 from webapi.kinds import served
 from webapi.native import events, jobs, operations, ops
 from webapi.openai import errors, streams, tokenizer, videos
@@ -50,8 +50,8 @@ class Stoker(Flask):
 def create_app(settings: Settings | None = None) -> Flask:
     """Create the app for these settings, by default those of the environment.
 
-    It starts the threads of recovery and of the warm-up, raises this process's limit of open files, and makes
-    the files that this process creates inaccessible to other users.
+    It starts the threads of recovery, of the warm-up, of batches and of the metrics of requests. It raises
+    this process's limit of open files, and makes the files that this process creates inaccessible to others.
     Raises `ConfigurationError` if the settings are wrong.
     """
     settings = settings or Settings.from_env()
@@ -67,6 +67,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Recovery(backend.dispatcher, backend.media).start()
     ApiWarmUp(backend).start()
     Feeder(app, backend).start()
+    backend.requests.start()
     native = jobs, events, stream_tokens, ops, operations
     foreign = openai, text_completions, tokenizer, streams, videos, responses, files, batches
     for module in (*native, *foreign, openapi, page):
@@ -75,6 +76,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     tracing.register(app, backend)
     trusted_proxies.register(app, settings)
     request_ids.register(app)
+    request_times.register(app, backend.requests)
     authenticate.register(app)
     served.register(app, settings)
     refusals.register(app)

@@ -32,6 +32,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._settings = settings = Settings.from_env()
         self._addresses = AddressCounts(settings.max_connections_per_address, settings.trusted_proxies)
 
+    def run(self) -> None:
+        """Serve until the process is told to end. Then add the last requests to the metrics."""
+        super().run()
+        # Without an import of `Backend`: gunicorn imports this module before gevent patches the libraries.
+        self.wsgi.extensions["stoker"].requests.close()
+
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve a connection until it ends."""
         host = addr[0] if isinstance(addr, tuple) else ""

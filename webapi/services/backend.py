@@ -12,6 +12,7 @@ from webapi.services.feed import Feed
 from webapi.services.gevent_media import open_media
 from webapi.services.open_streams import OpenStreams
 from webapi.services.redis_memory import RedisMemory
+from webapi.services.request_metrics import RequestMetrics
 from webapi.services.token_counter import TokenCounter
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import MediaUnavailable
@@ -45,6 +46,7 @@ class Backend:
     registry: Registry
     queues: Queues
     metrics: MetricsStore
+    requests: RequestMetrics
     feed: Feed
     token_counter: TokenCounter
     keys: Keys
@@ -62,7 +64,7 @@ class Backend:
         Raises `ConfigurationError` if the media store cannot be opened.
         """
         store, media = RedisStore(settings), open_media(settings)
-        registry = Registry(store)
+        registry, metrics = Registry(store), MetricsStore(store)
         return cls(
             settings=settings,
             store=store,
@@ -71,7 +73,8 @@ class Backend:
             media=media,
             registry=registry,
             queues=Queues(store),
-            metrics=MetricsStore(store),
+            metrics=metrics,
+            requests=RequestMetrics(metrics),
             feed=Feed(store),
             token_counter=TokenCounter(registry),
             keys=Keys(store),

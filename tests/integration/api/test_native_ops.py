@@ -137,6 +137,19 @@ def test_metrics_tell_readings_of_workers_cards(web: Web) -> None:
         assert samples(f"vllm:{name}", "model_name", "engine") == {("tiny", "0"): value}
 
 
+def test_metrics_tell_requests_by_route_method_and_status(web: Web) -> None:
+    for _ in range(3):
+        web.http.delete("/v1/jobs/nobody")
+
+    def requests() -> float:
+        families = text_string_to_metric_families(web.http.get("/metrics").text)
+        labels = {"route": "/v1/jobs/<job:job_id>", "method": "DELETE", "status": "404"}
+        counts = [s for f in families for s in f.samples if s.name == "stoker_http_request_seconds_count"]
+        return sum(sample.value for sample in counts if sample.labels == labels)
+
+    eventually(lambda: requests() >= 3, "the process to add its requests")
+
+
 def test_ops_version_is_that_of_the_package(web: Web) -> None:
     assert web.http.get("/version").json() == {"version": metadata.version("stoker")}
 

@@ -1,6 +1,7 @@
 """The metrics of all processes in Redis."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import cast
 
 from worker.jobs.ledger.store import RedisStore
@@ -15,16 +16,17 @@ class MetricsStore:
     """
 
     def __init__(self, store: RedisStore) -> None:
-        self._redis = store.client
+        self._store = store
         self._key = store.key("metrics")
 
-    def add(self, increments: Mapping[str, int]) -> None:
-        """Add the increments in one step. A repeat after an error may count them twice."""
-        with self._redis.pipeline() as pipe:
-            for field, amount in increments.items():
-                pipe.hincrby(self._key, field, amount)
-            pipe.execute()
+    def add(self, increments: Mapping[str, int], process: str, number: int) -> None:
+        """Add the increments of a process in one step. `number` counts its calls, from 1.
+
+        A call may be repeated after an error with the same number and increments. It counts once.
+        """
+        args = chain.from_iterable(increments.items())
+        self._store.scripts.eval("add_metrics", self._store.settings.prefix, process, number, *args)
 
     def read(self) -> dict[str, str]:
         """Return the values of all fields."""
-        return cast("dict[str, str]", self._redis.hgetall(self._key))
+        return cast("dict[str, str]", self._store.client.hgetall(self._key))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from worker.jobs.metrics.http import HTTP_METRICS
 from worker.jobs.metrics.jobs import JOB_METRICS
 from worker.jobs.metrics.metric import Histogram, Metric
 from worker.jobs.metrics.video import VIDEO_METRICS
@@ -14,7 +15,7 @@ __all__ = ["METRICS", "lua_boundaries"]
 #: All metrics by name, in the order of the page `/metrics`.
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
-    for area in (JOB_METRICS, VLLM_METRICS, VIDEO_METRICS, WORKER_METRICS, WEBHOOK_METRICS)
+    for area in (JOB_METRICS, VLLM_METRICS, VIDEO_METRICS, WORKER_METRICS, WEBHOOK_METRICS, HTTP_METRICS)
     for metric in area
 }
 

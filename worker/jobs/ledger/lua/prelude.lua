@@ -67,6 +67,7 @@
 --                                          entries when they are 0
 --   service                        hash    queue -> moving average of run times (s); by `finish`; never
 --   totals                         hash    "<queue> <state>" -> number of ended jobs; by `finish`; never
+--   metrics:calls:<process>        string  number of the last `add_metrics` of an API process; by the same; a day later
 --   metrics                        hash    metric, part and labels -> value (worker/jobs/metrics); by `count`, `observe`,
 --                                          `append` and metrics_store.py; never
 --
