@@ -28,7 +28,7 @@ def export(backend: Backend, accept: str) -> tuple[bytes, str]:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # a version that is not a number
         encode, content_type = choose_encoder("")
-    # No name needs escaping. By default prometheus_client 0.26 writes vllm_ for vllm: before OpenMetrics' samples.
+    # No name needs escaping. By default prometheus_client 0.26 writes vllm_ for vllm: in OpenMetrics.
     return cast("Callable[..., bytes]", encode)(registry, escaping=ALLOWUTF8), content_type
 
 

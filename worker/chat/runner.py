@@ -8,6 +8,7 @@ from typing import Any
 
 from worker.chat.engine import ChatEngine, ChatRequest, Delta
 from worker.chat.parsing.model_parsers import ModelParsers
+from worker.chat.transcript.chat_metrics import ChatMetrics
 from worker.chat.transcript.choices import resume_choices
 from worker.chat.transcript.transcript import Transcript
 from worker.jobs.chat.sampling import SamplingParams, unsupported
@@ -169,7 +170,9 @@ class ChatRunner:
             if not choice.finish_reason
         ]
         first = not any(choice.tokens for choice in choices.values())
-        return Transcript(run, prompt, choices, show_prompt=spec.return_token_ids and first), requests
+        metrics = ChatMetrics(run.record, spec, len(prompt), history, self._outbox.time() - time.monotonic())
+        show_prompt = spec.return_token_ids and first
+        return Transcript(run, prompt, choices, metrics, show_prompt=show_prompt), requests
 
     def _on_step(self, deltas: Sequence[Delta]) -> None:
         """Pass the deltas of one step to the transcripts, then notify the outbox once for all of them.
@@ -177,14 +180,15 @@ class ChatRunner:
         A chat that ends because its engine died gets no terminal event: the worker ends and hands it back, so
         that another worker continues it.
         """
+        now = time.monotonic()
         if any(delta.token_ids for delta in deltas):  # an engine that hangs can still report cancels
-            self._silent_since, self._silent_s = time.monotonic(), 0.0
+            self._silent_since, self._silent_s = now, 0.0
         deferred: list[Transcript] = []
         urgent: list[Transcript] = []
         for delta in deltas:
             transcript = self._transcripts.get(delta.id)
             if transcript and not isinstance(delta.error, EngineDied):
-                if transcript.add(delta):
+                if transcript.add(delta, now):
                     urgent.append(transcript)
                 elif transcript.newly_pending:
                     deferred.append(transcript)

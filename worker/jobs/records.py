@@ -15,7 +15,16 @@ from worker.jobs.readings import EngineStats, GpuMemory
 from worker.jobs.specs import JobSpec, VideoJob, read_spec
 from worker.jobs.stored import ADAPTER_SCHEMA, check_schema, from_values
 
-__all__ = ["JobState", "ModelCard", "QueueInfo", "Record", "WorkerCard", "WorkerState", "rfc3339"]
+__all__ = [
+    "JobState",
+    "ModelCard",
+    "QueueInfo",
+    "Record",
+    "WorkerCard",
+    "WorkerState",
+    "parse_rfc3339",
+    "rfc3339",
+]
 
 JobState = Literal["queued", "running", "succeeded", "failed", "canceled"]
 WorkerState = Literal["warming", "ready", "draining"]
@@ -61,6 +70,10 @@ class Record:
     length: int = 1
     #: The id of the ended job that this one repeats.
     retry_of: str | None = None
+    #: The tokens of a chat that metrics count already.
+    counted: int = 0
+    #: Why, and since when, an interrupted job has logged no new part of its result (s since the epoch).
+    silence: tuple[str, float] | None = None
     #: The span under which the job was submitted, or its own first span, as a header `traceparent`; None if
     #: the job belongs to no trace.
     trace: str | None = None
@@ -119,6 +132,10 @@ class Record:
         def number(name: str) -> float | None:
             return float(fields[name]) if name in fields else None
 
+        def silence() -> tuple[str, float] | None:
+            reason, _, time = fields.get("silent", "").partition(" ")
+            return (reason, parse_rfc3339(time)) if time else None
+
         def loaded(name: str) -> dict[str, Any] | None:
             return json.loads(fields[name]) if name in fields else None
 
@@ -150,6 +167,8 @@ class Record:
             claimed_at=number("claimed_at"),
             length=int(fields.get("length", 1)),
             retry_of=fields.get("retry_of"),
+            counted=int(fields.get("counted", 0)),
+            silence=silence(),
             trace=fields.get("trace"),
             tracestate=fields.get("tracestate", ""),
             trace_link=fields.get("trace_link"),
@@ -255,3 +274,8 @@ def _reading(cls: type[EngineStats] | type[GpuMemory], value: object) -> object:
 def rfc3339(epoch_s: float) -> str:
     """Format the time in UTC with milliseconds, as in RFC 3339: `2026-01-31T12:00:00.000Z`."""
     return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_rfc3339(text: str) -> float:
+    """Return the seconds since the epoch of a time as `rfc3339` formats it."""
+    return datetime.fromisoformat(text).timestamp()

@@ -7,8 +7,10 @@ from concurrent.futures import Future
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from worker.jobs.events import Event, Failed
+from worker.jobs.events import AnswerEvent, Batch, Event, Failed
 from worker.jobs.ledger.appends import NO_INCREMENTS, Append, Reply, json_fields
+from worker.jobs.metrics.jobs import RESUME_GAP_SECONDS
+from worker.jobs.metrics.metric import Increments
 from worker.jobs.records import Record
 from worker.runs.outbox import Outbox
 
@@ -66,6 +68,8 @@ class Run:
         self._emitted: deque[_Emitted] = deque()
         #: The futures of the run's own appends that have no reply yet. Only the outbox's thread uses them.
         self._unanswered: deque[Future[Reply]] = deque()
+        #: Why and since when the job's log has no new part of its result. Only the outbox's thread uses it.
+        self._silence = record.silence
         #: The number of the attempt's next event. Only the outbox's thread uses it.
         self._next_number = record.events + 1
         outbox.begin(record)
@@ -173,5 +177,14 @@ class Run:
     ) -> Append:
         first = self._next_number
         self._next_number += len(events)
+        if self._silence and any(isinstance(event, (AnswerEvent, Batch)) for event in events):
+            increments = self._add_silence(increments, *self._silence)
+            self._silence = None
         claim, attempt = self.record.claim or "", self.record.attempt
         return Append(self.record.id, claim, attempt, first, self._outbox.time(), events, fields, increments)
+
+    def _add_silence(self, increments: Mapping[str, int], reason: str, since: float) -> Mapping[str, int]:
+        """Return the increments with the time for which the job's log has been silent until now."""
+        found, gap_s = Increments(increments), self._outbox.time() - since
+        found.observe(RESUME_GAP_SECONDS, gap_s, self.record.queue, reason)
+        return found

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.chat.fake_engine import FakeEngine
 from tests.support.ledger import append_of
+from tests.support.metrics import raised
 from tests.support.newer_events import NewerToken, Remark
 from tests.support.stack import eventually
 from worker.chat.engine import ChatRequest, Delta, OnBroken, OnStep
@@ -298,6 +299,21 @@ def test_chat_runner_resumes_to_same_answer_after_any_step(ledger: Ledger, steps
     assert [index for index, _, _ in tokens] == [
         sum(n for _, n, _ in tokens[:at]) for at in range(len(tokens))
     ]
+    model = "fake 0"
+    chats = {"time_to_first_token_seconds", "e2e_request_latency_seconds", "request_queue_time_seconds"}
+    chats |= {"request_prefill_time_seconds", "request_decode_time_seconds", "request_generation_tokens"}
+    chats |= {"request_time_per_output_token_seconds", "request_prompt_tokens", "request_params_max_tokens"}
+    found = raised(ledger)
+    between = found.pop(f"vllm:inter_token_latency_seconds {model}")
+    assert 0 < between <= 8  # not between the attempts, nor those of the lost worker's last second
+    gaps = found.get("stoker_resume_gap_seconds chat.fake drain", 0)
+    assert gaps == any(event.data["attempt"] == 2 for event in ledger.events("a") if event.type == "token")
+    assert {name: n for name, n in found.items() if name.startswith("vllm:")} == {
+        f"vllm:prompt_tokens_total {model}": 3,
+        f"vllm:generation_tokens_total {model}": 10,
+        f"vllm:request_success_total {model} stop": 1,
+        **{f"vllm:{name} {model}": 1 for name in chats},
+    }
 
 
 class FullEngine(FakeEngine):

@@ -4,30 +4,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tests.support.ledger import QUEUE, append_of, card, lapse, pass_deadline
+from tests.support.metrics import raised
 from worker.jobs.events import Canceled, Succeeded, Token
 from worker.jobs.ledger.appends import Append, LedgerReply
 from worker.jobs.ledger.ledger import Ledger
-from worker.jobs.ledger.metrics_store import MetricsStore
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.readings import EngineStats
 from worker.jobs.specs import ChatJob, validate
 
 CHAT = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
 DONE = Succeeded({"text": "Hi"}, {})
-
-
-def raised(ledger: Ledger) -> dict[str, int]:
-    """Return the values of all series: of a histogram the number of its values."""
-    found: dict[str, int] = {}
-    for field, value in MetricsStore(ledger.store).read().items():
-        name, *labels = field.split(" ")
-        if name.endswith("_seconds"):
-            part, *labels = labels
-            if part == "sum":
-                continue
-        key = " ".join((name, *labels))
-        found[key] = found.get(key, 0) + int(value)
-    return found
 
 
 def with_increments(append: Append, **increments: int) -> Append:
@@ -78,6 +64,16 @@ def test_end_counts_once_when_repeated(ledger: Ledger) -> None:
     found = raised(ledger)
     assert (found["t"], found["stoker_job_seconds chat succeeded"]) == (1, 1)
     assert "vllm:request_success_total" not in str(found)  # its worker names the reason
+
+
+def test_end_without_its_worker_counts_the_tokens_that_no_append_has_counted(ledger: Ledger) -> None:
+    ledger.submit("a", QUEUE, CHAT)
+    ledger.claim("a", "w1", "cpu")
+    fields = {"done": 5, "counted": 2}
+    send(ledger, append_of(ledger, "a", 3, [Token("x", 0, 5)], fields))
+    ledger.requeue("a", "w1", "drain")
+    ledger.cancel("a")
+    assert raised(ledger)["vllm:generation_tokens_total test 0"] == 3
 
 
 def test_requeue_counts_once_and_the_next_attempt_waits_from_then(ledger: Ledger) -> None:

@@ -367,7 +367,7 @@ def test_http_page_names_every_field_and_code() -> None:
 
 def test_metrics_page_names_every_metric_with_its_labels() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
-    rows = re.findall(r"^\| `(\w+:?\w+)` \| ([^|]*) \|", page, re.MULTILINE)
+    rows = re.findall(r"^\| `((?:vllm:|stoker_)\w+)` \| ([^|]*) \|", page, re.MULTILINE)
     named = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     assert named == {name: {*metric.labels} - {"engine"} for name, metric in METRICS.items()}
 

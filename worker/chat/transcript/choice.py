@@ -43,7 +43,8 @@ class Choice:
         #: The number of tokens of reasoning.
         self.reasoning_tokens = 0
         self._reasons = False
-        self._logged_tokens = len(self.generated_ids)
+        #: The number of tokens that have an event.
+        self.logged_tokens = len(self.generated_ids)
         #: The tokens whose text the engine or the parser still holds back.
         self._held_back_ids: list[int] = []
         self._held_back_logprobs: list[TokenLogprob] = []
@@ -59,7 +60,7 @@ class Choice:
     @property
     def tokens(self) -> int:
         """The number of all tokens so far."""
-        return self._logged_tokens + self._answer.new_tokens + len(self._held_back_ids)
+        return self.logged_tokens + self._answer.new_tokens + len(self._held_back_ids)
 
     def add(self, delta: Delta) -> None:
         """Add the delta of a step. What the engine or the parser still holds back makes no event yet."""
@@ -78,8 +79,8 @@ class Choice:
 
     def take_events(self) -> Sequence[AnswerEvent]:
         """Return the events of the deltas since the last call."""
-        events = [*self._answer.take_events(self._logged_tokens)]
-        self._logged_tokens += sum(len(event.resume.split()) for event in events)
+        events = [*self._answer.take_events(self.logged_tokens)]
+        self.logged_tokens += sum(len(event.resume.split()) for event in events)
         if self._show_ids:
             events = [replace(event, token_ids=[*map(int, event.resume.split())]) for event in events]
         if events and isinstance(events[-1], Token) and self._logs_end:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from worker.chat.engine import Delta
+from worker.chat.transcript.chat_metrics import ChatMetrics
 from worker.chat.transcript.choice import Choice
 from worker.jobs.errors import EngineFailed
 from worker.jobs.events import AnswerEvent, Canceled, Event, Failed, Succeeded
-from worker.jobs.ledger.appends import Append, Reply
+from worker.jobs.ledger.appends import NO_INCREMENTS, Append, Reply
 from worker.runs.run import Run
 
 __all__ = ["Transcript"]
@@ -26,23 +27,30 @@ class Transcript:
     """
 
     def __init__(
-        self, run: Run, prompt: Sequence[int], choices: Mapping[str, Choice], show_prompt: bool = False
+        self,
+        run: Run,
+        prompt: Sequence[int],
+        choices: Mapping[str, Choice],
+        metrics: ChatMetrics,
+        show_prompt: bool = False,
     ) -> None:
         self.run = run
         self.choices = choices
+        self._metrics = metrics
         self._prompt = prompt
         self._show_prompt = show_prompt
         #: The ids of the requests that have text in each step.
         self._streaming: set[str] = set()
-        self._deltas: deque[Delta] = deque()
+        #: The deltas that are not logged yet, and when they have come, on the monotonic clock.
+        self._deltas: deque[tuple[Delta, float]] = deque()
         #: How many tokens of the prompt were in the engine's cache; None before the attempt's first delta.
         self._cached_tokens: int | None = None
         #: The first delta that ends the job early.
         self._early_end: Delta | None = None
 
-    def add(self, delta: Delta) -> bool:
+    def add(self, delta: Delta, now: float) -> bool:
         """Add the delta of a step. Return whether it is urgent: it brings the first text or an end."""
-        self._deltas.append(delta)
+        self._deltas.append((delta, now))
         if delta.id in self._streaming and not delta.finish_reason:
             return False
         if delta.text:
@@ -62,9 +70,12 @@ class Transcript:
     def drain(self) -> Sequence[Append]:
         """Return the append of all pending deltas, if there are any (`EventProducer`)."""
         changed: dict[Choice, None] = {}  # an ordered set
+        deltas = []
         # To the last delta: the outbox is not notified of a delta that joins others here (`newly_pending`).
         while self._deltas:
-            delta = self._deltas.popleft()
+            deltas.append(self._deltas.popleft())
+        self._metrics.add(deltas)
+        for delta, _ in deltas:
             choice = self.choices[delta.id]
             choice.add(delta)
             changed[choice] = None
@@ -78,11 +89,16 @@ class Transcript:
         if self._show_prompt:
             self._add_prompt(events)
         fields: dict[str, Any] = {"done": self._tokens}
-        if self._early_end or not self.unfinished:
+        ended = bool(self._early_end) or not self.unfinished
+        if ended:
             terminal, outcome = self._terminal_event()
             events.append(terminal)
             fields |= outcome
-        append = self.run.next_append(*events, **fields)
+        increments = NO_INCREMENTS
+        if events and (ended or self._metrics.due):
+            fields["counted"] = tokens = self._tokens if ended else self._logged_tokens
+            increments = self._metrics.take(tokens)
+        append = self.run.next_append(*events, increments=increments, **fields)
         return [] if append is None else [append]
 
     def on_reply(self, append: Append, reply: Reply) -> None:
@@ -92,6 +108,10 @@ class Transcript:
     @property
     def _tokens(self) -> int:
         return sum(choice.tokens for choice in self.choices.values())
+
+    @property
+    def _logged_tokens(self) -> int:
+        return sum(choice.logged_tokens for choice in self.choices.values())
 
     def _add_prompt(self, events: list[Event]) -> None:
         """Add the ids of the prompt to the first event of the answer, if there is one."""
@@ -119,6 +139,7 @@ class Transcript:
             failed = Failed(error.code, str(error))
             return failed, {"usage": usage, "error": {"code": failed.code, "message": failed.message}}
         result = self._result()
+        self._metrics.add_end(completion, len(self.choices), result["finish_reason"])
         return Succeeded(result, usage), {"usage": usage, "result": result}
 
     def _result(self) -> dict[str, Any]:

@@ -6,9 +6,11 @@ series share a field. A histogram has a field for each boundary and one for the 
 "sum", stands between name and labels. `lua/metrics.lua` writes the same fields.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from urllib.parse import unquote
 
 __all__ = ["MICROSECONDS", "Counter", "Gauge", "Histogram", "Increments", "Metric", "split_field"]
@@ -74,6 +76,18 @@ class Increments(dict[str, int]):
         fields, value = series_fields(histogram, labels), max(0.0, value)
         self._add(fields[bisect_left(histogram.buckets, value)], 1)
         self._add(fields[-1], round(value * histogram.scale))
+
+    def observe_all(self, histogram: Histogram, values: Sequence[float], *labels: str) -> None:
+        """Add values, none of which is negative, to the series of a histogram."""
+        fields, rest, place = series_fields(histogram, labels), sorted(values), 0
+        if rest:
+            self._add(fields[-1], round(sum(rest) * histogram.scale))
+        while rest:  # faster than to find the bucket of each value
+            boundary = histogram.buckets[place] if place < len(histogram.buckets) else inf
+            if number := bisect_right(rest, boundary):
+                self._add(fields[place], number)
+                rest = rest[number:]
+            place += 1
 
     def _add(self, field: str, amount: int) -> None:
         self[field] = self.get(field, 0) + amount

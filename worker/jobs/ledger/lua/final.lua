@@ -10,13 +10,16 @@ local function detach(queue)
   leave(active(owner), ID)
 end
 
--- Raise the metrics of ended jobs for the job in hand. The worker of a chat that has succeeded raises those of vLLM
--- together with this event.
+-- Raise the metrics of ended jobs for the job in hand. The worker of a chat raises those of vLLM together with this
+-- event, as far as it knows them: why the chat has succeeded, and tokens.
 local function count_end(state, queue)
-  local kind, created, adapter = unpack(redis.call('HMGET', RECORD, 'kind', 'created_at', 'adapter'))
+  local kind, created, adapter, tokens, counted =
+    unpack(redis.call('HMGET', RECORD, 'kind', 'created_at', 'adapter', 'done', 'counted'))
   observe('stoker_job_seconds', NOW - created, kind, state)
-  if kind == 'chat' and state ~= 'succeeded' then
-    local model = adapter or string.match(queue, '^chat%.(.*)')
+  if kind ~= 'chat' then return end
+  local model, new_tokens = adapter or string.match(queue, '^chat%.(.*)'), (tokens or 0) - (counted or 0)
+  if new_tokens > 0 then raise(new_tokens, 'vllm:generation_tokens_total', model, '0') end
+  if state ~= 'succeeded' then
     count('vllm:request_success_total', model, '0', state == 'canceled' and 'abort' or 'error')
   end
 end

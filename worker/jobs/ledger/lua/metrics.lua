@@ -5,12 +5,16 @@ local METRICS = P .. ':metrics'
 -- Return the field of these parts, as `Metric.field` does in Python.
 local function field(...)
   local parts = { ... }
-  for i, part in ipairs(parts) do parts[i] = string.gsub(string.gsub(part, '%%', '%%25'), ' ', '%%20') end
+  for i, part in ipairs(parts) do
+    if string.find(part, '[%% ]') then parts[i] = string.gsub(string.gsub(part, '%%', '%%25'), ' ', '%%20') end
+  end
   return table.concat(parts, ' ')
 end
 
+local function raise(by, ...) redis.call('HINCRBY', METRICS, field(...), by) end
+
 -- Add 1 to the series of a counter.
-local function count(counter, ...) redis.call('HINCRBY', METRICS, field(counter, ...), 1) end
+local function count(counter, ...) raise(1, counter, ...) end
 
 -- Add a time (s) to the series of a histogram. A negative one counts as 0: a clock was set back.
 local function observe(histogram, seconds, ...)
@@ -20,6 +24,6 @@ local function observe(histogram, seconds, ...)
     part = boundary
     if boundary == '+Inf' or seconds <= tonumber(boundary) then break end
   end
-  redis.call('HINCRBY', METRICS, field(histogram, part, ...), 1)
-  redis.call('HINCRBY', METRICS, field(histogram, 'sum', ...), string.format('%.0f', seconds * 1e6))
+  raise(1, histogram, part, ...)
+  raise(string.format('%.0f', seconds * 1e6), histogram, 'sum', ...)
 end
