@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.exposition import ALLOWUTF8
 from prometheus_client.registry import Collector
 
 from webapi.native.gauges import Sample, read_gauges
+from webapi.native.zero_series import zero_fields
 from webapi.services.backend import Backend
 from worker.jobs.metrics import jobs
 from worker.jobs.metrics.catalog import METRICS
@@ -39,14 +40,16 @@ class LedgerCollector(Collector):
         self._backend = backend
 
     def collect(self) -> Iterator[Family]:
-        """Yield the metrics that have a value."""
-        stored = grouped(self._backend.metrics.read())
+        """Yield all metrics, also those that have had no event yet."""
         gauges = dict(read_gauges(self._backend))
+        queues = [queue for [queue], _ in gauges[jobs.WAITING]]
+        stored = grouped({**zero_fields(queues), **self._backend.metrics.read()})
         for metric in METRICS.values():
             if isinstance(metric, Gauge):
                 yield _family(GaugeMetricFamily, metric, gauges.get(metric, ()))
             elif metric is jobs.FINISHED:
-                yield _family(CounterMetricFamily, metric, self._backend.registry.totals().items())
+                zeros, totals = stored.get(metric.name, {}), self._backend.registry.totals()
+                yield _family(CounterMetricFamily, metric, (zeros | dict(totals)).items())
             elif isinstance(metric, Counter):
                 yield _family(CounterMetricFamily, metric, counts(metric, stored.get(metric.name, {})))
             elif isinstance(metric, Histogram):

@@ -20,14 +20,17 @@ from tests.support.deploy import (
     read_all,
 )
 from tests.support.docs import ROOT
+from worker.jobs.metrics.catalog import METRICS
 
 #: The number of columns of Grafana's grid.
 COLUMNS = 24
 
 
-def test_queries_are_valid_promql_and_name_metrics() -> None:
+def test_queries_are_valid_promql_and_name_metrics_that_exist() -> None:
     for place, expression in queries().items():
-        assert metric_names(expression), place
+        names = metric_names(expression)
+        assert names, place
+        assert names <= METRICS.keys() | {"up"}, place
 
 
 def test_board_panels_have_own_ids_and_places() -> None:
