@@ -25,6 +25,7 @@ from webapi.openai.translate import ParsedRequest, failure, parse_request
 from webapi.services.backend import Backend, current_backend
 from webapi.submission.model_choice import choose_model
 from webapi.submission.submit import submit
+from webapi.tracing.request_trace import TRACE_HEADERS
 from worker.jobs.errors import InvalidInput, ModelNotFound
 from worker.jobs.events import ANSWER, LoggedEvent
 from worker.jobs.ids import new_job_id
@@ -75,7 +76,7 @@ class StreamBuilder(Protocol):
     },
     (*SUBMIT_ERRORS, 409, 504),
     Body(ChatCompletionBody),
-    parameters=CONVERSATION,
+    parameters=(*CONVERSATION, *TRACE_HEADERS),
     submits=ChatJob.kind,
 )
 def complete() -> ResponseReturnValue:

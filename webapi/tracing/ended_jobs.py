@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from webapi.tracing.exporter import Collector
 from webapi.tracing.job_spans import job_spans
-from worker.jobs.errors import JobNotFound, StokerError
+from worker.jobs.errors import JobNotFound
 from worker.jobs.ledger.ledger import Ledger
 
 __all__ = ["EndedJobs"]
@@ -83,8 +83,10 @@ class EndedJobs:
             self._collector.add(job_spans(record, self._ledger.events(job_id), self._collector.resource))
         except JobNotFound:
             log.debug("job %s: deleted before its spans were made", job_id)
-        except (StokerError, ValueError, KeyError) as error:
-            log.warning("job %s: its spans cannot be made: %s", job_id, type(error).__name__)
+        except RedisError:
+            raise
+        except Exception:  # the other jobs must not wait for this one
+            log.exception("job %s: its spans cannot be made", job_id)
 
     def _has_lease(self) -> bool:
         args = "traces", self._name, round(LEASE_S * 1000)

@@ -87,7 +87,9 @@ class ServerSpans:
         }
         name = method if method in _METHODS else "HTTP"
         span = self._tracer.start_span(name, parent, SpanKind.SERVER, attributes)
-        environ[SPAN], environ[_KEY] = trace_context(span.get_span_context()), span
+        environ[_KEY] = span
+        if (context := span.get_span_context()).is_valid:  # it is not if OTEL_SDK_DISABLED is true
+            environ[SPAN] = trace_context(context)
         return span
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from tests.support.web.webstack import HELLO, TIMEOUT_S, Web, upload
+from tests.support.web.answering_worker import answering
+from tests.support.web.webstack import HELLO, TIMEOUT_S, Web, take_raw_prompts, upload
 from worker.jobs.trace_context import TraceContext
 
 CLIENT = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", state="congo=t61")
@@ -19,11 +20,21 @@ def newest_trace(web: Web) -> TraceContext | None:
 
 @pytest.mark.parametrize(
     ("path", "body"),
-    [("/v1/jobs/chat", HELLO), ("/v1/responses", {"input": "Hi", "background": True})],
+    [
+        ("/v1/jobs/chat", HELLO),
+        ("/v1/chat/completions", HELLO),
+        ("/v1/chat/completions", HELLO | {"stream": True}),
+        ("/v1/completions", {"prompt": ["One", "Two"]}),
+        ("/v1/responses", {"input": "Hi"}),
+        ("/v1/responses", {"input": "Hi", "background": True}),
+    ],
 )
-def test_job_belongs_to_the_trace_of_its_client(web: Web, path: str, body: dict[str, object]) -> None:
-    web.http.post(path, json=body, headers=HEADERS).raise_for_status()
-    assert newest_trace(web) == CLIENT
+def test_jobs_belong_to_the_trace_of_their_client(web: Web, path: str, body: dict[str, object]) -> None:
+    take_raw_prompts(web)
+    with answering(web):
+        web.http.post(path, json=body, headers=HEADERS).raise_for_status()
+    traces = [TraceContext.parse(record.trace, record.tracestate) for record in web.ledger.page()]
+    assert traces == [CLIENT] * (2 if "prompt" in body else 1)
 
 
 def test_video_belongs_to_the_trace_of_its_client(web: Web, clip: bytes) -> None:

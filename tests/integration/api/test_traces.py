@@ -1,5 +1,6 @@
 """The traces that a collector gets: requests, and the jobs that they make."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.support.ledger import lapse
 from tests.support.otlp import ReceivedSpan, Receiver, receiving
 from tests.support.stack import eventually
+from tests.support.web.answering_worker import answering
 from tests.support.web.webstack import HELLO, Web, serve
 from webapi.keys.keys import Keys
 from worker.jobs.events import Failed, Succeeded, Token
@@ -104,53 +106,76 @@ def test_trace_of_a_chat_has_each_attempt_and_the_client_as_its_root(web: Web, c
     assert send.start <= lost.start <= cut.end <= lost.end <= last.start <= last.end
 
 
-def test_deleted_job_has_its_spans(web: Web, collector: Receiver) -> None:
-    trace = TraceContext("1" * 32, "2" * 16)
-    job_id = web.http.post("/v1/jobs/chat", json=HELLO, headers={"traceparent": trace.traceparent}).json()[
-        "id"
-    ]
+def cancel_and_delete(web: Web, trace: TraceContext) -> str:
+    """Submit a chat in this trace, cancel and delete it, and return the `traceparent` that was stored."""
+    headers = {"traceparent": trace.traceparent}
+    job_id = web.http.post("/v1/jobs/chat", json=HELLO, headers=headers).json()["id"]
+    stored = web.ledger.get(job_id).trace
     web.http.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()
     web.http.delete(f"/v1/jobs/{job_id}").raise_for_status()
+    return stored or ""
+
+
+def test_deleted_job_has_its_spans(web: Web, collector: Receiver) -> None:
+    trace = TraceContext("1" * 32, "2" * 16)
+    cancel_and_delete(web, trace)
     send = spans_of(collector, trace.trace_id, 2)["send chat.tiny"]
     assert (send.failed, send.attributes["stoker.job.state"]) == (False, "canceled")
 
 
 def test_trace_that_the_client_does_not_record_has_no_spans(web: Web, collector: Receiver) -> None:
     unrecorded, recorded = TraceContext("3" * 32, "4" * 16, sampled=False), TraceContext("5" * 32, "6" * 16)
-    for trace in (unrecorded, recorded):
-        job_id = web.http.post(
-            "/v1/jobs/chat", json=HELLO, headers={"traceparent": trace.traceparent}
-        ).json()["id"]
-        web.http.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()
+    stored = [cancel_and_delete(web, trace) for trace in (unrecorded, recorded)]
     spans_of(collector, recorded.trace_id, 2)
     assert collector.of_trace(unrecorded.trace_id) == []
-    assert (web.ledger.page()[1].trace or "").startswith(f"00-{unrecorded.trace_id}-")
+    assert [text[:35] for text in stored] == [t.traceparent[:35] for t in (unrecorded, recorded)]
 
 
 def test_spans_have_no_secret_and_no_content(web: Web, collector: Receiver) -> None:
-    prompt, stop, hook, answer, fault = (
-        f"planted-{name}" for name in ("prompt", "stop", "hook", "answer", "fault")
-    )
+    contents = [f"planted-{name}" for name in ("prompt", "stop", "hook", "answer", "fault")]
+    prompt, stop, hook, answer, fault = contents
     key = Keys(web.ledger.store).create("me").text
     body = {
         "messages": [{"role": "user", "content": prompt}],
         "stop": [stop],
         "webhook_url": f"https://example.com/{hook}?{hook}",
     }
-    headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": key}
-    tokens = []
-    for number, event in enumerate((Succeeded({"text": answer}, {}), Failed("engine_failed", fault))):
-        trace = TraceContext(f"{number + 7}" * 32, "8" * 16)
-        traced = headers | {"traceparent": trace.traceparent, "Idempotency-Key": f"{key}{number}"}
-        job_id = web.http.post("/v1/jobs/chat", json=body, headers=traced).json()["id"]
-        tokens.append(web.http.post(f"/v1/jobs/{job_id}/token", headers=traced).json()["token"])
+    traces, secrets = [TraceContext(digit * 32, "8" * 16) for digit in "78"], [*contents, key]
+    for trace, end in zip(
+        traces, (Succeeded({"text": answer}, {}), Failed("engine_failed", fault)), strict=True
+    ):
+        given = {"traceparent": trace.traceparent, "Idempotency-Key": f"{key}{trace.trace_id}"}
+        headers = given | {"Authorization": f"Bearer {key}"}
+        job_id = web.http.post("/v1/jobs/chat", json=body, headers=headers).json()["id"]
+        token = web.http.post(f"/v1/jobs/{job_id}/token", headers=headers).json()["token"]
+        secrets.append(token)
         web.worker.claim(job_id)
-        web.worker.append(job_id, Token(answer, 0, 1), event)
-        events = web.http.get(
-            f"/v1/jobs/{job_id}/events?token={tokens[-1]}", headers={"traceparent": trace.traceparent}
-        )
+        web.worker.append(job_id, Token(answer, 0, 1), end)
+        events = web.http.get(f"/v1/jobs/{job_id}/events?token={token}", headers=given)
         assert answer in events.text
+    for trace in traces:
         spans_of(collector, trace.trace_id, 6)
     sent = b"".join(collector.bodies)
     assert b"engine_failed" in sent
-    assert [text for text in (prompt, stop, hook, answer, fault, key, *tokens) if text.encode() in sent] == []
+    assert [text for text in secrets if text.encode() in sent] == []
+
+
+@pytest.mark.long
+def test_jobs_of_a_batch_have_traces_of_their_own_with_a_link_to_the_batch(
+    web: Web, collector: Receiver
+) -> None:
+    trace = TraceContext("9" * 32, "a" * 16)
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": HELLO}
+    file = {"file": ("in.jsonl", json.dumps(line))}
+    file_id = web.http.post("/v1/files", files=file, data={"purpose": "batch"}).json()["id"]
+    body = {"input_file_id": file_id, "endpoint": line["url"], "completion_window": "24h"}
+    with answering(web):
+        web.http.post("/v1/batches", json=body, headers={"traceparent": trace.traceparent}).raise_for_status()
+
+        def linked() -> list[ReceivedSpan]:
+            return [span for span in collector.spans if span.links and span.links[0][0] == trace.trace_id]
+
+        [send] = eventually(linked, "the span of a job")
+    [post] = spans_of(collector, trace.trace_id, 1).values()
+    assert (send.name, send.parent, send.links) == ("send chat.tiny", "", [(trace.trace_id, post.id)])
+    assert send.trace_id != trace.trace_id

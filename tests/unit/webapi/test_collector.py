@@ -71,6 +71,19 @@ def test_job_that_is_deleted_before_its_turn_is_left_out(ledger: Ledger) -> None
     assert [span.attributes["messaging.message.id"] for span in receiver.spans] == ["b"]
 
 
+def test_job_whose_spans_cannot_be_made_stops_no_others(ledger: Ledger) -> None:
+    with receiving() as receiver:
+        collector = Collector(receiver.url)
+        ended = EndedJobs(ledger, collector)
+        for job_id in ("a", "b"):
+            end_job(ledger, job_id)
+        ledger.store.client.hset(ledger.store.channel("a") + ":record", "spec", "not JSON")
+        ledger.store.client.hset(ledger.store.channel("a") + ":record", "created_at", "never")
+        ended.run_round()
+        collector.close()
+    assert [span.attributes["messaging.message.id"] for span in receiver.spans] == ["b"]
+
+
 def test_absent_collector_costs_the_spans_only(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

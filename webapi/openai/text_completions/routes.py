@@ -27,6 +27,7 @@ from webapi.openai.text_completions.request import ParsedCompletion, parse_compl
 from webapi.openai.text_completions.schema import TextCompletion
 from webapi.services.backend import Backend, current_backend
 from webapi.submission.submit import cancel
+from webapi.tracing.request_trace import TRACE_HEADERS
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ids import new_job_id
 from worker.jobs.records import ModelCard
@@ -52,6 +53,7 @@ routes = Blueprint("text_completions", __name__)
     },
     (*SUBMIT_ERRORS, 409, 504),
     Body(TextCompletionBody),
+    parameters=TRACE_HEADERS,
     submits=ChatJob.kind,
 )
 def complete() -> ResponseReturnValue:
