@@ -25,6 +25,7 @@ from worker.jobs.errors import OutOfMemory
 from worker.jobs.limits import ClipSize
 from worker.process.lifecycle import SWITCH_S
 from worker.video.request import BatchDone, VideoRequest
+from worker.video.stages import Stages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -254,8 +255,8 @@ def test_cuda_results_alternate_between_two_pinned_buffers() -> None:
 
     model = SelfieSegmentation.load(asset("selfie_segmentation.tflite"), torch.device("cuda"))
     runner = ModelRunner(model, "cuda", 2)
-    clip = Clip(64, 48, Fraction(25), None)
-    model_pass, _ = runner.prepare(clip, MattingOptions(background="#090909"))
+    clip, stages = Clip(64, 48, Fraction(25), None), Stages()
+    model_pass, _ = runner.prepare(clip, MattingOptions(background="#090909"), stages)
     frames = runner.buffer((2, 48, 64, 3))
     seen = []
     for shade in (0, 100, 200):
@@ -268,3 +269,6 @@ def test_cuda_results_alternate_between_two_pinned_buffers() -> None:
     assert not np.shares_memory(seen[0], seen[1])
     assert first.max() <= 9
     assert {int(frame.max()) for frame in seen[1]} <= set(range(9, 101))
+    seconds = stages.take()
+    assert seconds.keys() == {"copy", "model"}
+    assert min(seconds.values()) > 0  # the device has passed the events of all copies

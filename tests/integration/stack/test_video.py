@@ -1,12 +1,14 @@
 """Video jobs through the whole stack, with the real model and real clips."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.assets import asset
 from tests.support.stack import Stack, eventually
@@ -21,8 +23,15 @@ def frames_of(path: Path) -> list[Any]:
         return list(container.decode(video=0))
 
 
+def video_counts(stack: Stack) -> Counter[str]:
+    """Return the values of all counters of videos: by unit, and by stage in seconds."""
+    families = text_string_to_metric_families(stack.http.get("/metrics").text)
+    samples = [s for family in families for s in family.samples if s.name.startswith("stoker_video_")]
+    return Counter({sample.labels.get("stage", sample.name): sample.value for sample in samples})
+
+
 def test_video_job_replaces_background(stack: Stack, tmp_path: Path) -> None:
-    clip = asset("carphone_pristine.mp4")
+    clip, before_job = asset("carphone_pristine.mp4"), video_counts(stack)
     job, events = stack.finished(stack.video(clip, effect="background", background="#0000ff"))
     assert job["state"] == "succeeded", job["error"]
     assert job["progress"] == {"done": 120, "total": 120, "unit": "frames"}
@@ -32,6 +41,10 @@ def test_video_job_replaces_background(stack: Stack, tmp_path: Path) -> None:
         (7, 8, 8),
     ]
     assert job["usage"]["padded_frames"] == 8
+    counted = video_counts(stack) - before_job
+    units = {"frames": 120, "padded_frames": 8, "batches": 8}
+    assert {unit: counted.pop(f"stoker_video_{unit}_total") for unit in units} == units
+    assert counted.keys() == {"decode", "copy", "model", "encode", "store"}
 
     response = stack.http.get(job["links"]["result"])
     assert response.headers["content-type"] == "video/mp4"

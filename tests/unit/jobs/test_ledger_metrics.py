@@ -156,6 +156,8 @@ def test_renew_adds_what_engine_has_counted_and_never_falls(ledger: Ledger) -> N
 
     registry.renew(card("older"))
     assert raised(ledger) == {}
+    renew("w1", 0)
+    assert set(raised(ledger).values()) == {0}
     for _ in range(2):
         renew("w1", 100, 40)
     renew("w1", 130, 40, 1)

@@ -11,8 +11,9 @@ redis.call('HSET', P .. ':worker:cards', ARGV[2], ARGV[4])
 see_model(cjson.decode(ARGV[4]).queue)
 local counted = P .. ':worker:' .. ARGV[2] .. ':counted'
 for i = 5, #ARGV, 2 do
-  local more = ARGV[i + 1] - (redis.call('HGET', counted, ARGV[i]) or 0)
-  if more > 0 then
+  local before = redis.call('HGET', counted, ARGV[i])
+  local more = ARGV[i + 1] - (before or 0)
+  if more > 0 or not before then -- a count of 0 makes a series, too, as vLLM does
     redis.call('HINCRBY', METRICS, ARGV[i], string.format('%.0f', more))
     redis.call('HSET', counted, ARGV[i], ARGV[i + 1])
   end
