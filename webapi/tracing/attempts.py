@@ -16,7 +16,7 @@ class Attempt:
     """An attempt. `outcome` is the type of the event that ended it: `requeued` or a terminal one.
 
     `reason` says why a job was requeued, and `error` is the code of its failure. `last_time` is the time of
-    the last event of the attempt itself, as in the log. `seconds` is the sum of those of its batches.
+    the last event of the attempt itself, as in the log. The other numbers are the sums over its batches.
     """
 
     number: int
@@ -32,7 +32,6 @@ class Attempt:
     frames: int = 0
     padded: int = 0
     batches: int = 0
-    seconds: float = 0.0
 
     def add(self, event: LoggedEvent) -> None:
         """Note an event of the attempt."""
@@ -49,7 +48,6 @@ class Attempt:
             self.frames += int(data["frames"])
             self.padded += int(data["padded"])
             self.batches += 1
-            self.seconds += float(data["seconds"])
 
 
 def attempts_in(log: Iterable[LoggedEvent]) -> Sequence[Attempt]:

@@ -86,7 +86,9 @@ def _video(record: Record, attempt: Attempt, last: bool) -> tuple[str, Attribute
         names.STOKER_VIDEO_FRAMES: attempt.frames,
         names.STOKER_VIDEO_PADDED_FRAMES: attempt.padded,
         names.STOKER_VIDEO_BATCHES: attempt.batches,
-        names.STOKER_VIDEO_BATCH_SECONDS: attempt.seconds,
+    } | {
+        names.STOKER_VIDEO_STAGE_SECONDS.format(stage=stage): seconds
+        for stage, seconds in record.stages.get(str(attempt.number), {}).items()
     }
 
 

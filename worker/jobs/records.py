@@ -74,6 +74,8 @@ class Record:
     counted: int = 0
     #: Why, and since when, an interrupted job has logged no new part of its result (s since the epoch).
     silence: tuple[str, float] | None = None
+    #: The seconds that each stage of a video was busy, by the number of the attempt.
+    stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     #: The span under which the job was submitted, or its own first span, as a header `traceparent`; None if
     #: the job belongs to no trace.
     trace: str | None = None
@@ -169,6 +171,7 @@ class Record:
             retry_of=fields.get("retry_of"),
             counted=int(fields.get("counted", 0)),
             silence=silence(),
+            stages=loaded("stages") or {},
             trace=fields.get("trace"),
             tracestate=fields.get("tracestate", ""),
             trace_link=fields.get("trace_link"),

@@ -156,7 +156,8 @@ class VideoRunner:
         def on_batch(batch: BatchDone) -> None:
             progress = Progress(batch.done, batch.total, "frames")
             increments = batch_increments(run.record.queue, batch, stages.take())
-            run.emit(_batch(batch), progress, increments=increments, done=batch.done, total=batch.total)
+            fields = {"done": batch.done, "total": batch.total, "stages": _stages(run, stages)}
+            run.emit(_batch(batch), progress, increments=increments, **fields)
 
         def canceled() -> bool:
             wait([run.emit()], LEDGER_WAIT_S)  # its reply sets `run.stopping` if the job was canceled or lost
@@ -165,7 +166,8 @@ class VideoRunner:
         succeeded = _succeeded(self._pipeline.run_clip(request, on_batch=on_batch, canceled=canceled))
         self._model_failures = 0
         rest = stage_increments(run.record.queue, stages.take())
-        run.emit(succeeded, increments=rest, usage=succeeded.usage, result=succeeded.result)
+        fields = {"usage": succeeded.usage, "result": succeeded.result, "stages": _stages(run, stages)}
+        run.emit(succeeded, increments=rest, **fields)
 
     def _request(self, run: Run, files: JobFiles, publisher: Publisher, stages: Stages) -> VideoRequest:
         spec = run.record.spec
@@ -183,6 +185,11 @@ class VideoRunner:
             publish=publisher,
             stages=stages,
         )
+
+
+def _stages(run: Run, stages: Stages) -> dict[str, Any]:
+    """Return the busy seconds of the stages in each attempt so far, for the job's spans."""
+    return {**run.record.stages, str(run.record.attempt): stages.taken}
 
 
 def _batch(batch: BatchDone) -> Batch:

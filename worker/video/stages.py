@@ -27,6 +27,7 @@ class Stages:
 
     def __init__(self) -> None:
         self._seconds: dict[Stage, float] = {}
+        self._taken: dict[Stage, float] = {}
         self._lock = threading.Lock()
 
     def add(self, stage: Stage, seconds: float) -> None:
@@ -47,4 +48,12 @@ class Stages:
         """Return the seconds of each stage since the last call."""
         with self._lock:
             taken, self._seconds = self._seconds, {}
+            for stage, seconds in taken.items():
+                self._taken[stage] = self._taken.get(stage, 0.0) + seconds
             return taken
+
+    @property
+    def taken(self) -> dict[str, float]:
+        """The sums of what `take` has returned, in milliseconds' precision."""
+        with self._lock:
+            return {stage: round(seconds, 3) for stage, seconds in self._taken.items()}

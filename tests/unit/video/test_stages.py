@@ -23,6 +23,10 @@ def test_stages_add_up_until_they_are_taken() -> None:
     stages.add("model", 2.0)
     assert stages.take() == {"copy": 1.5, "model": 2.0}
     assert stages.take() == {}
+    stages.add("copy", 1.0)
+    assert stages.taken == {"copy": 1.5, "model": 2.0}
+    stages.take()
+    assert stages.taken == {"copy": 2.5, "model": 2.0}
 
 
 def test_stages_count_block_that_raises() -> None:

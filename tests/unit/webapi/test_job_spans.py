@@ -153,13 +153,15 @@ def test_raw_prompt_is_a_text_completion(ledger: Ledger) -> None:
 
 def test_video_has_the_sums_of_its_batches(ledger: Ledger) -> None:
     job = Job(ledger, VIDEO)
-    job.run(Batch(0, 16, 0, 0.25, {}), Batch(1, 9, 7, 0.5, {}), Succeeded({}, {}), result={}, usage={})
+    batches = Batch(0, 16, 0, 0.25, {}), Batch(1, 9, 7, 0.5, {})
+    job.run(*batches, Succeeded({}, {}), result={}, usage={}, stages={"1": {"decode": 0.5, "model": 0.75}})
     assert attributes(job.span("video test")) == {
         "stoker.video.model": "test",
         "stoker.video.frames": 25,
         "stoker.video.padded_frames": 7,
         "stoker.video.batches": 2,
-        "stoker.video.batch_seconds": 0.75,
+        "stoker.video.decode_seconds": 0.5,
+        "stoker.video.model_seconds": 0.75,
     }
 
 
