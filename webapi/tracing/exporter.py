@@ -19,7 +19,7 @@ __all__ = ["Collector", "WarnOnce"]
 log = logging.getLogger(__name__)
 
 #: How long an ending process waits for its last spans, in seconds. gunicorn kills it after five.
-FLUSH_S = 2.0
+FLUSH_S = 1.0
 
 
 class WarnOnce(SpanExporter):

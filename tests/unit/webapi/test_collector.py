@@ -1,18 +1,23 @@
 """The way of spans to a collector that may be away."""
 
 import logging
+import sys
 from collections.abc import Sequence
 
 import pytest
+from flask import Flask
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from tests.support.otlp import receiving
 from tests.support.stack import free_port
+from webapi.services.backend import Backend
 from webapi.tracing.ended_jobs import EndedJobs
 from webapi.tracing.exporter import Collector, WarnOnce
 from webapi.tracing.job_spans import job_spans
+from webapi.tracing.register import register
 from webapi.tracing.request_trace import job_trace
+from worker.jobs.errors import ConfigurationError
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, validate
@@ -117,3 +122,11 @@ def test_spans_have_the_name_of_the_service(ledger: Ledger, monkeypatch: pytest.
         collector.add(job_spans(ledger.get("a"), ledger.events("a"), collector.resource))
         collector.close()
     assert [span.resource["service.name"] for span in receiver.spans] == ["chats"]
+
+
+def test_endpoint_without_the_extra_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "webapi.tracing.exporter", None)
+    backend = Backend.from_settings(settings.replace(otlp_endpoint="http://127.0.0.1:4318"))
+    with pytest.raises(ConfigurationError, match="needs the extra otel"):
+        register(Flask("test"), backend)
+    backend.store.close()
