@@ -8,7 +8,8 @@ import psutil
 
 from tests.support.stack import eventually
 from webapi.local.commands import worker_argv
-from webapi.local.supervisor import spawn, tail
+from webapi.local.log_files import tail
+from webapi.local.supervisor import spawn
 from worker.devices.gpus import GIB, list_gpus
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore

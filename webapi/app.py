@@ -1,7 +1,5 @@
 """The Flask app of the HTTP API. Serve it with `gunicorn -k gevent 'webapi.app:create_app()'`."""
 
-import logging
-
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
@@ -25,6 +23,7 @@ from webapi.services.warmup import ApiWarmUp
 from webapi.tracing import register as tracing
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.home import protect_home
+from worker.jobs.logs.setup import configure
 from worker.jobs.settings import Settings, set_env
 
 __all__ = ["create_app"]
@@ -57,9 +56,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_env()
     protect_home(settings.home_dir)
     set_env(TOKENIZERS_PARALLELISM="false")  # threads tokenize several texts, but a prompt is one
-    logging.basicConfig(level=settings.log_level, format=request_ids.LOG_FORMAT)
+    configure(settings)  # under gunicorn, `webapi.server.logger` has done it already
     log_limiter.limit(*ANONYMOUS_LOGGERS)
-    audit.logger.setLevel(logging.INFO)  # whatever the level of other lines
+    audit.logger.setLevel("INFO")  # whatever the level of other lines
     open_files.raise_limit()
     app = Stoker(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes

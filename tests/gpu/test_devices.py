@@ -15,7 +15,8 @@ from tests.support.assets import asset
 from tests.support.chat.tiny_models import even_model
 from tests.support.stack import eventually
 from webapi.local.commands import worker_argv
-from webapi.local.supervisor import spawn, tail
+from webapi.local.log_files import tail
+from webapi.local.supervisor import spawn
 from worker.devices.gpus import GIB, Gpu, find, list_gpus
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore

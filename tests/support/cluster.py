@@ -15,7 +15,8 @@ from redis.exceptions import RedisError
 from tests.support.sentinel import SentinelGroup
 from tests.support.stack import eventually, free_port
 from webapi.local.commands import web_argv, worker_argv
-from webapi.local.supervisor import spawn, tail
+from webapi.local.log_files import tail
+from webapi.local.supervisor import spawn
 from webapi.local.valkey import valkey_argv, valkey_url
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry

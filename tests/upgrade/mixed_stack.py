@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from tests.support.stack import eventually
 from tests.upgrade.releases import Release
-from webapi.local.supervisor import tail
+from webapi.local.log_files import tail
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore

@@ -1,6 +1,5 @@
 """The audit log: one line of JSON for each submit, refused request and use of a key."""
 
-import json
 import logging
 import time
 
@@ -8,6 +7,7 @@ from flask import has_request_context, request
 
 from webapi.auth import access
 from webapi.services import request_ids
+from worker.jobs.logs.facts import Facts
 from worker.jobs.records import rfc3339
 
 __all__ = ["log", "logger"]
@@ -43,4 +43,4 @@ def log(action: str, **fields: object) -> None:
         **(_request() if has_request_context() else {}),
         **fields,
     }
-    logger.info(json.dumps({name: value for name, value in line.items() if value is not None}))
+    logger.info(Facts(action, {name: value for name, value in line.items() if value is not None}))

@@ -16,6 +16,7 @@ from webapi.openai.errors import error_document
 from webapi.openai.translate import failure
 from worker.jobs.errors import InvalidInput, ModelNotFound, StokerError
 from worker.jobs.ledger.reader import LedgerReader
+from worker.jobs.logs.facts import facts
 from worker.jobs.records import Record
 
 __all__ = ["Result", "ended", "guarded", "refused", "stopped"]
@@ -68,7 +69,7 @@ def guarded(results: Iterator[Result], number: int, job_id: str, request: Reques
     except (StokerError, RedisError, OperationalError, OSError):
         raise
     except Exception:  # a fault of this program
-        log.exception("job %s: a request of a batch cannot be answered", job_id)
+        log.exception("a request of a batch cannot be answered", extra=facts(job=job_id))
         body = error_document(500, StokerError.code, "The request cannot be answered here.").model_dump()
         yield Result(number, job_id, _line(job_id, request, 500, body))
 

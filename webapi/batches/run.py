@@ -97,7 +97,7 @@ class BatchRun:
             self._batches.change(batch, "in_progress", total=len(found.starts), model=model)
 
     def _fail(self, batch: Batch, errors: Sequence[LineError]) -> None:
-        log.warning("%s: failed: %s", batch.id, errors[0].message)
+        log.warning("%s: failed: %s in line %s", batch.id, errors[0].code, errors[0].line)
         data = {"object": "list", "data": [asdict(error) for error in errors]}
         self._batches.change(batch, "failed", errors=data)
 

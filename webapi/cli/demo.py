@@ -17,8 +17,9 @@ from webapi.client.timeline import Timeline
 from webapi.keys.keys import Keys
 from webapi.local import state_file
 from webapi.local.commands import models_argv
+from webapi.local.log_files import tail
 from webapi.local.preflight import wait_for_redis
-from webapi.local.supervisor import spawn, tail
+from webapi.local.supervisor import spawn
 from worker.jobs.errors import StokerError
 from worker.jobs.events import Token
 from worker.jobs.home import protect_home

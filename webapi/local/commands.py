@@ -20,6 +20,8 @@ __all__ = [
 
 #: gunicorn's name of the API's worker class.
 WORKER = "webapi.server.worker.Worker"
+#: gunicorn's name of the class that sets up its logs.
+LOGGER = "webapi.server.logger.Logger"
 
 
 def worker_argv(kind: str, settings: Settings) -> list[str]:
@@ -43,7 +45,7 @@ def _celery_argv(app: str, name: str, queue: str, pool: str, at_once: int, setti
     options = ["--pool", pool, "--concurrency", str(at_once), "--without-gossip", "--without-mingle"]
     # Leases show which workers are alive. Celery's own heartbeat would block the hub while waiting for Redis.
     options += ["--without-heartbeat"]
-    command = [sys.executable, "-m", "celery", "-A", app, "worker", *options]
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", app, "worker", *options]  # without a banner
     return [*command, "-Q", queue, "-n", node, "--loglevel", settings.log_level]
 
 
@@ -63,7 +65,8 @@ def web_argv(settings: Settings, bind: str | None = None) -> list[str]:
     headers = ["--forwarder-headers", "", "--forwarded-allow-ips", proxies]
     options = ["-b", bind, "--graceful-timeout", "5", "--no-control-socket", *connections, *headers]
     options.append("--no-sendfile")  # gevent sends files in the same blocks, past the limits of `PacedSocket`
-    return [*command, *options, "--log-level", settings.log_level.lower(), "webapi.app:create_app()"]
+    options += ["--logger-class", LOGGER, "--log-level", settings.log_level.lower()]
+    return [*command, *options, "webapi.app:create_app()"]
 
 
 def authority(host: str, port: int) -> str:

@@ -48,7 +48,7 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
     with _only_one(settings.home_dir):
         socket = socket_in(settings.home_dir / "valkey")
         settings = settings.replace(port=preflight.free_port(settings.host, settings.port))
-        supervisor = Supervisor()
+        supervisor = Supervisor(settings.log_max_bytes)
         for number in (signal.SIGINT, signal.SIGTERM):  # shells ignore SIGINT in background jobs
             signal.signal(number, signal.default_int_handler)
         try:
@@ -84,6 +84,8 @@ def _run(settings: Settings, supervisor: Supervisor, valkey_socket: Path, verbos
     if settings.redis_url is None:
         settings = settings.replace(redis_url=valkey_url(valkey_socket))
         argv = valkey_argv(valkey_socket, settings.home_dir / "valkey")
+        # The server opens the file for each line, so it finds the new one after a rotation.
+        argv += ["--logfile", str(_log(settings, "valkey"))]
         _start(supervisor, "valkey", argv, settings)
         click.echo(f"valkey: {settings.redis_url}")
     preflight.wait_for_redis(settings, supervisor.tick)
@@ -100,8 +102,12 @@ def _run(settings: Settings, supervisor: Supervisor, valkey_socket: Path, verbos
 
 
 def _start(supervisor: Supervisor, name: str, argv: Sequence[str], settings: Settings) -> None:
-    log = settings.home_dir / "logs" / f"{name}.log"
-    supervisor.start_child(Child(name, argv, child_env(settings), log))
+    log = _log(settings, name)
+    supervisor.start_child(Child(name, argv, child_env(settings.replace(log_file=log)), log))
+
+
+def _log(settings: Settings, name: str) -> Path:
+    return settings.home_dir / "logs" / f"{name}.log"
 
 
 def _supervise(settings: Settings, supervisor: Supervisor, verbose: bool) -> None:

@@ -9,15 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 import click
 
+from webapi.local.log_files import LineReader, rotate, tail
 from worker.jobs.errors import StokerError
+from worker.jobs.logs.formats import message_of
 
-__all__ = ["Child", "ChildFailed", "Supervisor", "spawn", "tail"]
+__all__ = ["Child", "ChildFailed", "Supervisor", "spawn"]
 
 #: Shortest and longest wait before a dead child is restarted, in seconds. The wait doubles at each death.
 BACKOFF_S = (1.0, 30.0)
@@ -53,11 +55,6 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], output: IO[bytes] | None)
     )
 
 
-def tail(log: Path, lines: int) -> str:
-    """Return the last `lines` lines of the log file."""
-    return "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-lines:])
-
-
 @dataclass(slots=True, eq=False)
 class Child:
     """A child process that the supervisor keeps alive, and its current state."""
@@ -73,12 +70,15 @@ class Child:
     backoff_s: float = BACKOFF_S[0]
     #: Whether it has been ready or has lived long, so that it can work.
     proved: bool = False
-    #: Its exit code and the last line of its log, without numbers, at its last end.
+    #: Its exit code and the last message in its log, without numbers, at its last end.
     failure: tuple[int, str] = (0, "")
     #: The number of ends in a row with this failure.
     failures: int = 0
-    #: Number of bytes of the log that were printed already.
-    printed: int = 0
+    #: Reads the lines of the log that were not printed yet.
+    reader: LineReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reader = LineReader(self.log)
 
     def start(self, now: float) -> None:
         """Start the process at the time `now`. Its output is appended to the log."""
@@ -86,8 +86,8 @@ class Child:
             self.process, self.at = spawn(self.argv, self.env, output), now
 
     def note_failure(self, code: int) -> str:
-        """Record that the process has ended with this code, and return the last line of its log."""
-        why = tail(self.log, 1)
+        """Record that the process has ended with this code, and return the last message in its log."""
+        why = message_of(tail(self.log, 1))
         failure = code, re.sub(r"[0-9]+", "", why)  # process ids and times differ
         self.failures = self.failures + 1 if failure == self.failure else 1
         self.failure = failure
@@ -95,11 +95,7 @@ class Child:
 
     def print_new_lines(self) -> None:
         """Print the lines of the log that are complete and were not printed yet."""
-        with self.log.open("rb") as log:
-            log.seek(self.printed)
-            new, newline, _ = log.read().rpartition(b"\n")
-        self.printed += len(new + newline)
-        for line in new.decode(errors="replace").splitlines():
+        for line in self.reader.new_lines():
             click.echo(f"{self.name} | {line}")
 
 
@@ -107,10 +103,11 @@ class Supervisor:
     """A supervisor of child processes: it restarts a child that dies, after a wait that grows at each death.
 
     It gives up if a child fails in the same way `SAME_FAILURES` times before it has ever been ready. `clock`
-    returns the time in seconds.
+    returns the time in seconds. A log of `max_log_bytes` is rotated.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, max_log_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.max_log_bytes = max_log_bytes
         self.clock = clock
         self.children: list[Child] = []
 
@@ -120,11 +117,13 @@ class Supervisor:
         self.children.append(child)
 
     def tick(self) -> None:
-        """Check all children once: schedule the restart of dead ones, and start the ones that are due.
+        """Check all children once: rotate their logs, and restart the dead ones when they are due.
 
         Raises `ChildFailed` for a child that cannot work.
         """
         for child in self.children:
+            child.reader.open()
+            rotate(child.log, self.max_log_bytes)
             now = self.clock()
             if child.process is None:
                 if now >= child.at:
@@ -153,7 +152,8 @@ class Supervisor:
         SIGTERM and `HAND_BACK_S` seconds; a worker then hands its jobs back at once. Finally SIGKILL ends all
         processes that remain in their process groups.
         """
-        running = [c.process for c in self.children if c.name in names and c.process]
+        stopped = [c for c in self.children if c.name in names]
+        running = [c.process for c in stopped if c.process]
         self.children = [c for c in self.children if c.name not in names]
         for patience_s in (wait_s, HAND_BACK_S):
             try:
@@ -167,6 +167,8 @@ class Supervisor:
         for process in running:
             _signal_group(process, signal.SIGKILL)
             process.wait()
+        for child in stopped:
+            child.reader.close()
 
     def _terminate(self, processes: "Sequence[subprocess.Popen[bytes]]", wait_s: float) -> None:
         for process in processes:

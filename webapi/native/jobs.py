@@ -31,6 +31,7 @@ from webapi.submission.submit import cancel as cancel_job
 from webapi.submission.submit import submit
 from worker.jobs.ids import new_job_id
 from worker.jobs.kinds import KINDS
+from worker.jobs.logs.facts import facts
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import ChatJob, VideoJob, validate
 
@@ -193,5 +194,5 @@ def forget(job_id: str) -> ResponseReturnValue:
     """Delete an ended job and its files."""
     access.job(job_id)
     current_backend().forget(job_id)
-    logger.info("job %s: forgotten", job_id)
+    logger.info("forgotten", extra=facts(job=job_id))
     return "", 204

@@ -13,6 +13,7 @@ from webapi.services.follow import follow
 from webapi.submission.submit import cancel
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import LoggedEvent
+from worker.jobs.logs.facts import facts
 
 __all__ = ["cancel_all_on_disconnect", "cancel_on_disconnect", "is_disconnected", "while_connected"]
 
@@ -99,11 +100,11 @@ def cancel_all_on_disconnect(
 
 def _cancel(backend: Backend, job_id: str) -> None:
     try:
-        logger.info("job %s: the client disconnected, canceling the job", job_id)
+        logger.info("the client disconnected, canceling the job", extra=facts(job=job_id))
         cancel(backend, job_id)
     except JobNotFound:
-        logger.info("job %s: the client disconnected, but the job was already deleted", job_id)
+        logger.info("the client disconnected, but the job was already deleted", extra=facts(job=job_id))
     except RedisError as error:
         logger.warning(
-            "job %s: the client disconnected, but the job could not be canceled: %s", job_id, error
+            "the client disconnected, but the job could not be canceled: %s", error, extra=facts(job=job_id)
         )

@@ -23,6 +23,7 @@ from webapi.submission.clips import submit_clip
 from webapi.submission.request_preferences import IDEMPOTENCY
 from webapi.submission.submit import cancel
 from worker.jobs.errors import InvalidInput, JobNotFound, ModelNotFound
+from worker.jobs.logs.facts import facts, of_job
 from worker.jobs.media.probe.clip_info import ClipInfo
 from worker.jobs.records import Record
 from worker.jobs.specs import Requested, VideoJob, validate
@@ -143,7 +144,7 @@ def delete(video_id: str) -> ResponseReturnValue:
         for _ in follow(backend, record.id, record.events):
             pass  # wait for the terminal event
     backend.forget(record.id)
-    logger.info("job %s: deleted", record.id)
+    logger.info("forgotten", extra=facts(**of_job(record)))
     return Deleted(id=video_id).model_dump()
 
 

@@ -16,6 +16,7 @@ from webapi.responses.fold import ResponseFold
 from webapi.services.backend import Backend
 from worker.jobs.errors import JobConflict, JobNotFound
 from worker.jobs.events import LoggedEvent
+from worker.jobs.logs.facts import facts
 
 __all__ = ["document_at_end", "forget", "stream"]
 
@@ -49,7 +50,9 @@ def forget(backend: Backend, job_id: str) -> None:
     try:
         backend.forget(job_id)
     except (JobConflict, JobNotFound, RedisError) as error:
-        logger.info("job %s: its response is not stored, but the job stays for now: %s", job_id, error)
+        logger.info(
+            "its response is not stored, but the job stays for now: %s", error, extra=facts(job=job_id)
+        )
 
 
 def _frames(fold: ResponseFold, items: Iterable[LoggedEvent | str], after: int) -> Iterator[str]:

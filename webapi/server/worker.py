@@ -1,17 +1,22 @@
 """gunicorn's gevent worker, with limits on what clients may hold open."""
 
+import logging
 import uuid
 from contextlib import suppress
 from typing import Any
 
+from gevent import get_hub
 from gunicorn.workers.ggevent import GeventWorker
 
 from webapi.server.address_counts import AddressCounts
 from webapi.server.paced_socket import PacedSocket
 from webapi.services import request_ids
+from worker.jobs.logs import context
 from worker.jobs.settings import Settings
 
 __all__ = ["Worker"]
+
+log = logging.getLogger(__name__)
 
 #: Bytes that are read at once and thrown away.
 _BLOCK_BYTES = 2**20
@@ -32,6 +37,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._settings = settings = Settings.from_env()
         self._addresses = AddressCounts(settings.max_connections_per_address, settings.trusted_proxies)
 
+    def init_process(self) -> None:
+        """Start to serve. From now on, an exception that ends a greenlet is logged."""
+        vars(get_hub())["print_exception"] = _log_exception
+        super().init_process()
+
     def run(self) -> None:
         """Serve until the process is told to end. Then add the last requests to the metrics."""
         super().run()
@@ -47,7 +57,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 super().handle(listener, paced, addr)
             else:
                 request_id = uuid.uuid4().hex
-                self.log.warning("Too many connections from %s (request %s)", host, request_id)
+                with context.about(request_id=request_id):
+                    self.log.warning("Too many connections from %s", host)
                 _refuse(client, request_id)
 
     def handle_request(self, listener_name: Any, req: Any, sock: PacedSocket, addr: Any) -> None:
@@ -64,7 +75,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:
         """Answer a request that gunicorn cannot read, or does not take, with an id of its own."""
-        super().handle_error(req, _Numbered(client, request_ids.begin()), addr, exc)
+        numbered = _Numbered(client, request_ids.begin())
+        with context.about(error=type(exc).__name__):
+            super().handle_error(req, numbered, addr, exc)
 
 
 class _Numbered:
@@ -80,6 +93,10 @@ class _Numbered:
     def sendall(self, data: bytes) -> None:
         """Send the answer, with the header behind its first line."""
         self._connection.sendall(data.replace(b"\r\n", self._header, 1))
+
+
+def _log_exception(_context: object, kind: Any, error: Any, trace: Any) -> None:
+    log.error("an exception ends a greenlet", exc_info=(kind, error, trace))
 
 
 def _refuse(client: Any, request_id: str) -> None:

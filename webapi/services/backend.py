@@ -22,6 +22,7 @@ from worker.jobs.ledger.metrics_store import MetricsStore
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
+from worker.jobs.logs.facts import facts
 from worker.jobs.media.files import JobFiles, Media
 from worker.jobs.records import ModelCard
 from worker.jobs.settings import Settings
@@ -94,7 +95,7 @@ class Backend:
         try:
             self.files(job_id).remove()
         except MediaUnavailable as error:
-            logger.warning("job %s: its files stay until the media store is back: %s", job_id, error)
+            logger.warning("its files stay until the media store is back: %s", error, extra=facts(job=job_id))
             return False
         return True
 

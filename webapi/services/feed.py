@@ -189,5 +189,5 @@ class Feed:
         try:
             return LoggedEvent.from_json(text)
         except (ValueError, KeyError, TypeError):
-            logger.warning("feed: a message is not an event: %.100r", text)
+            logger.warning("feed: a message of %d characters is not an event", len(text))
             return None

@@ -12,6 +12,7 @@ from webapi.tracing.exporter import Collector
 from webapi.tracing.job_spans import job_spans
 from worker.jobs.errors import JobNotFound
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.logs.facts import facts
 
 __all__ = ["EndedJobs"]
 
@@ -82,11 +83,11 @@ class EndedJobs:
             record = self._ledger.get(job_id)
             self._collector.add(job_spans(record, self._ledger.events(job_id), self._collector.resource))
         except JobNotFound:
-            log.debug("job %s: deleted before its spans were made", job_id)
+            log.debug("deleted before its spans were made", extra=facts(job=job_id))
         except RedisError:
             raise
         except Exception:  # the other jobs must not wait for this one
-            log.exception("job %s: its spans cannot be made", job_id)
+            log.exception("its spans cannot be made", extra=facts(job=job_id))
 
     def _has_lease(self) -> bool:
         args = "traces", self._name, round(LEASE_S * 1000)

@@ -29,6 +29,8 @@ from worker.jobs.dispatch.webhook_queue import TASK, WebhookQueue
 from worker.jobs.errors import DeliveryFailed, InvalidInput, JobNotFound, NotReplicated, Unsupported
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore
+from worker.jobs.logs.context import about
+from worker.jobs.logs.facts import of_job
 from worker.jobs.records import Record, rfc3339
 from worker.jobs.settings import Settings
 
@@ -66,21 +68,23 @@ def deliver(task: Any, job_id: str) -> None:
     # The job was deleted meanwhile, and its webhook with it. Or a failover could undo its end. Then this
     # attempt counts as lost, and another message follows.
     with suppress(JobNotFound, NotReplicated):
-        _deliver(store, webhook_queue, Ledger(store, replicated=True).get(job_id), tried)
+        record = Ledger(store, replicated=True).get(job_id)
+        with about(**of_job(record)):
+            _deliver(store, webhook_queue, record, tried)
     webhook_queue.dispatch_due()
 
 
 def _deliver(store: RedisStore, webhook_queue: WebhookQueue, record: Record, tried: int) -> None:
     status, problem = _attempt(store, record)
     if problem is None:
-        log.info("job %s: webhook delivered in attempt %d", record.id, tried + 1)
+        log.info("webhook delivered in attempt %d", tried + 1)
         webhook_queue.remove(record, "delivered")
     elif status == GONE or tried + 1 >= store.settings.webhook_attempts:
-        log.error("job %s: webhook given up after %d attempts: %s", record.id, tried + 1, problem)
+        log.error("webhook given up after %d attempts: %s", tried + 1, problem)
         webhook_queue.remove(record, "given_up")
     else:
         pause_s = wait_s(tried, store.settings.webhook_backoff_s)
-        log.warning("job %s: webhook failed, next attempt in %.1f s: %s", record.id, pause_s, problem)
+        log.warning("webhook failed, next attempt in %.1f s: %s", pause_s, problem)
         webhook_queue.postpone(record, pause_s)
 
 
@@ -133,7 +137,10 @@ def post(
             pool.stream("POST", target, headers=headers, content=body.encode()) as response,
         ):
             return int(response.status)
-    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+    except httpcore.ProtocolError as error:
+        reason = str(error).partition(": ")[0]  # the rest quotes the response
+        raise DeliveryFailed(f"{url.host}: {reason or type(error).__name__}") from error
+    except (httpcore.TimeoutException, httpcore.NetworkError) as error:
         raise DeliveryFailed(f"{url.host}: {str(error) or type(error).__name__}") from error
 
 

@@ -32,7 +32,7 @@ def grammar_tokenizer(
     try:
         known = LLTokenizer(template.tokenizer_json, vocabulary, sorted(eos_tokens))
     except ValueError as error:
-        log.warning("no structured answers, because llguidance cannot read the tokenizer: %s", error)
+        log.warning("no structured answers, because llguidance cannot read the tokenizer: %s", str(error))
         return None
     tokens = template.tokenizer.encode(SAMPLE, add_special_tokens=False).ids
     text, read = template.tokenizer.decode(tokens), known.decode_bytes(tokens).decode(errors="replace")

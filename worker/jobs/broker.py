@@ -13,6 +13,7 @@ from redis.connection import parse_url
 from worker.jobs.connection.sentinel_url import SentinelUrl
 from worker.jobs.connection.transport import BrokerConnection
 from worker.jobs.kinds import task_of
+from worker.jobs.logs import celery_setup
 from worker.jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class _Amqp(AMQP):
 
 app = Celery("stoker", set_as_current=False, amqp=_Amqp)
 app.add_defaults(_config)  # Celery calls it on first use, not at import
+celery_setup.install()
 
 
 def messages_key(settings: Settings, queue: str) -> str:

@@ -1,16 +1,21 @@
 """All errors that Stoker raises on purpose, under one root."""
 
+from typing import Self
+
 
 class StokerError(Exception):
     """Root of all errors that Stoker raises. `code` is the stable name that clients see."""
 
     code = "internal_error"
+    #: Whether the text may quote what a client has sent or what a model has said. Logs then leave it out.
+    quotes_client = False
 
 
 class InvalidInput(StokerError):
     """The request cannot be accepted. `field` names the part of the request at fault."""
 
     code = "invalid_input"
+    quotes_client = True
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -198,6 +203,7 @@ class JobFailed(StokerError):
     """Root of the errors that end a running job as `failed`. `code` goes into the terminal event."""
 
     code = "job_failed"
+    quotes_client = True
 
 
 class BadVideo(JobFailed):
@@ -214,6 +220,15 @@ class EngineFailed(JobFailed):
 
 class EngineDied(EngineFailed):
     """The engine has died and ended this attempt. Another worker continues the job."""
+
+    quotes_client = False
+
+    @classmethod
+    def because_of(cls, error: BaseException | None) -> Self:
+        """Return the end of a chat engine that this error has broken, or that was stopped."""
+        died = cls(f"the chat engine died: {error}" if error else "the chat engine was stopped")
+        died.quotes_client = error is not None
+        return died
 
 
 class ModelFailed(JobFailed):
@@ -238,18 +253,21 @@ class OutOfMemory(JobFailed):
     """The device or the machine has too little memory for this job. The worker continues."""
 
     code = "out_of_memory"
+    quotes_client = False
 
 
 class DiskFull(JobFailed):
     """The disk has no space for the job's files."""
 
     code = "disk_full"
+    quotes_client = False
 
 
 class MediaUnavailable(JobFailed):
     """The media store does not answer, or it refuses the request."""
 
     code = "media_unavailable"
+    quotes_client = False
 
 
 class Unsupported(JobFailed):

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from enum import Enum
@@ -12,6 +13,8 @@ from worker.jobs.connection.refusals import is_away
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import EngineDied, JobFailed, NeedsExclusiveWorker, OutOfMemory
 from worker.jobs.events import Reason
+from worker.jobs.logs.context import about
+from worker.jobs.logs.facts import facts, of_job
 from worker.jobs.records import Record
 from worker.lane.shared_lock import SharedLock
 from worker.runs.hooks import RunHooks
@@ -100,7 +103,7 @@ class Lane:
             with self._lock.shared():
                 return self._claim_and_run(job_id, exclusive=False)
         except NeedsExclusiveWorker as error:
-            log.warning("%s", error)
+            log.warning("%s", error, extra=facts(job=job_id))
         self._isolated.add(job_id)
         try:
             with self._lock.exclusive():
@@ -150,7 +153,8 @@ class Lane:
                 run.abandon()
                 self._requeue(run, "drain")
             else:
-                self._run_to_end(run)
+                with about(**of_job(record)):
+                    self._run_to_end(run)
         finally:
             with self._changed:
                 del self._runs[run.id]
@@ -170,13 +174,13 @@ class Lane:
             except RedisError as error:
                 if not is_away(error):
                     raise
-                log.warning("job %s is not claimed yet: %s", job_id, error)
+                log.warning("the job is not claimed yet: %s", error, extra=facts(job=job_id))
                 with self._changed:
                     self._changed.wait_for(lambda: self._state is not LaneState.OPEN, CLAIM_RETRY_S)
         try:
             self.dispatcher.send_again(job_id)
         except RedisError as error:
-            log.warning("job %s: recovery will send its message again: %s", job_id, error)
+            log.warning("recovery will send its message again: %s", error, extra=facts(job=job_id))
         return None
 
     def _run_to_end(self, run: Run) -> None:
@@ -185,30 +189,35 @@ class Lane:
         Two errors end no job: after `EngineDied` the worker ends and hands the job back. If Redis is away,
         the reconciler requeues the job later.
         """
+        began = time.monotonic()
+        log.info("started", extra=facts(queue=run.record.queue))
         self._hooks.before_run(run)
         try:
             self._runner.run_job(run)
         except EngineDied as error:
-            log.error("job %s will be handed back: %s", run.record.id, error)
+            log.error("the job will be handed back: %s", error)
         except JobFailed as error:
             run.fail(error.code, str(error))
         except MemoryError:
-            log.exception("job %s", run.record.id)
+            log.exception("the job has met an error")
             run.fail(OutOfMemory.code, "the worker ran out of memory")
         except Exception as error:
-            log.exception("job %s", run.record.id)
+            log.exception("the job has met an error")
             if isinstance(error, RedisError) and is_away(error):
                 run.abandon()
             else:
                 run.fail("internal_error", "the worker met an error of its own; its log says which")
         run.over.wait()
+        seconds = round(time.monotonic() - began, 3)
+        log.info("ended", extra=facts(state=run.outcome, seconds=seconds, **run.end_facts))
         self._hooks.after_run(run)
 
     def _requeue(self, run: Run, reason: Reason) -> bool:
         """Requeue the job of the abandoned run. Return whether Redis could be reached."""
-        try:
-            self.dispatcher.requeue(run.record.id, self.worker, reason, run.record.claim)
-        except RedisError as error:
-            log.warning("job %s will be requeued when the worker's lease expires: %s", run.record.id, error)
-            return False
+        with about(**of_job(run.record)):
+            try:
+                self.dispatcher.requeue(run.record.id, self.worker, reason, run.record.claim)
+            except RedisError as error:
+                log.warning("the job will be requeued when the worker's lease expires: %s", error)
+                return False
         return True

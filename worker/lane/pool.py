@@ -9,6 +9,7 @@ from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool, apply_target
 
 from worker.jobs.daemon_threads import DaemonThreads
+from worker.jobs.logs.facts import facts
 
 __all__ = ["LanePool"]
 
@@ -65,7 +66,7 @@ class LanePool(BasePool):
             try:
                 apply_target(target, args, kwargs, callback, accept_callback)
             except BaseException:  # Celery's trace missed it; the thread must serve other tasks
-                log.exception("task %s", correlation_id)
+                log.exception("the task has met an error", extra=facts(job=correlation_id))
                 if error_callback:
                     error_callback(ExceptionInfo())
             finally:

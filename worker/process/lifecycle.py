@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from worker.devices import memory
 from worker.jobs.connection.refusals import until_redis_answers
 from worker.jobs.home import protect_home
+from worker.jobs.logs import context
 from worker.jobs.records import ModelCard, WorkerCard, WorkerState
 from worker.jobs.settings import Settings
 from worker.jobs.start_errors import EXPECTED, sentence
@@ -69,10 +70,6 @@ class Lifecycle(bootsteps.StartStopStep):
     def create(self, worker: Any) -> None:
         """Pin the device, load the model and warm it up. Raises SystemExit with the reason if it cannot."""
         sys.setswitchinterval(SWITCH_S)
-        # Each of these lines would cost a third of a claim, and the ledger has their content.
-        if not log.isEnabledFor(logging.DEBUG):
-            for module in ("worker.strategy", "app.trace"):
-                logging.getLogger(f"celery.{module}").setLevel(logging.WARNING)
         self.reaper = Reaper()
         self.shutdown_signals = ShutdownSignals(before_exit=self.reaper.release)
         try:
@@ -92,6 +89,7 @@ class Lifecycle(bootsteps.StartStopStep):
         consume_only(worker, queue)
         self.parts = assemble(worker.app, settings, queue, self.reaper.environment)
         self.card = self.parts.card
+        context.set_worker(self.card.name)
         worker.hostname = self.card.name  # Celery's commands and monitors show the name that the API shows
         self.parts.task_events.install()
         self.failover = Failover(self.parts.store.replicas, self.parts.outbox, self._on_new_server)

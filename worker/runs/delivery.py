@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from worker.jobs.connection.refusals import until_redis_answers
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.ledger.appends import Append, Behind, LedgerReply, Reply
+from worker.jobs.logs.facts import facts
 from worker.runs.unconfirmed import Unconfirmed
 
 __all__ = ["Delivery"]
@@ -70,9 +71,9 @@ class Delivery:
         if logged is None and (record := self.unconfirmed.record_of(claim)):
             logged = until_redis_answers(lambda: self._dispatcher.ledger.claim_again(record), WAITING)
         if logged is None or appends[0].first > logged + 1:
-            log.warning("job %s: a failover of Redis has lost too much of this attempt", job_id)
+            log.warning("a failover of Redis has lost too much of this attempt", extra=facts(job=job_id))
             return ["stale"] * len(appends)
-        log.warning("job %s: a failover of Redis has lost events, which are sent again", job_id)
+        log.warning("a failover of Redis has lost events, which are sent again", extra=facts(job=job_id))
         replies: list[Reply] = [
             "stale" if isinstance(answer, Behind) else answer for answer in self._append(appends)
         ]

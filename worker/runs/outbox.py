@@ -8,6 +8,7 @@ from typing import Protocol
 
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.ledger.appends import Append, Reply
+from worker.jobs.logs.facts import facts
 from worker.jobs.records import Record
 from worker.runs.delivery import Delivery
 from worker.runs.unconfirmed import Unconfirmed
@@ -123,7 +124,10 @@ class Outbox:
             try:
                 producer.on_reply(append, reply)
             except Exception:  # all other jobs still need their replies
-                log.exception("job %s failed to handle the ledger's reply", append.job_id)
+                log.exception(
+                    "the job has failed to handle the ledger's reply",
+                    extra=facts(job=append.job_id, attempt=append.attempt),
+                )
 
     def _offer_again(self) -> None:
         self._offers_again = False  # first, so that no later request is lost

@@ -63,6 +63,8 @@ class Run:
         #: Set in the two final states.
         self.over = threading.Event()
         self._terminal: str | None = None
+        #: The fields of the record that change with the terminal event.
+        self._end: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._outbox = outbox
         self._emitted: deque[_Emitted] = deque()
@@ -79,6 +81,16 @@ class Run:
         """The type of the terminal event, or "abandoned"; None while the run goes on."""
         return "abandoned" if self.state is RunState.ABANDONED else self._terminal
 
+    @property
+    def end_facts(self) -> dict[str, object]:
+        """What the log says about the end: the tokens or frames of the answer, and the code of an error."""
+        usage, error = self._end.get("usage") or {}, self._end.get("error") or {}
+        return {
+            "tokens": usage.get("completion_tokens"),
+            "frames": usage.get("frames"),
+            "code": error.get("code"),
+        }
+
     def emit(
         self, *events: Event, increments: Mapping[str, int] = NO_INCREMENTS, **fields: Any
     ) -> "Future[Reply]":
@@ -91,7 +103,7 @@ class Run:
         """
         values, reply = json_fields(**fields), Future[Reply]()
         with self._lock:
-            accepted = self._accepts(events)
+            accepted = self._accepts(events, fields)
             if accepted:
                 self._emitted.append(_Emitted(events, increments, values, reply))
         if accepted:
@@ -112,7 +124,7 @@ class Run:
         """
         values = json_fields(**fields)
         with self._lock:
-            if not self._accepts(events):
+            if not self._accepts(events, fields):
                 return None
         return self._number(events, increments, values)
 
@@ -164,12 +176,12 @@ class Run:
             self.over.set()
             return True
 
-    def _accepts(self, events: Sequence[Event]) -> bool:
+    def _accepts(self, events: Sequence[Event], fields: dict[str, Any]) -> bool:
         """Return whether the events may still be logged; note a terminal event. Needs the lock."""
         if self.state is not RunState.RUNNING:
             return False
         if events and events[-1].terminal:
-            self.state, self._terminal = RunState.ENDING, events[-1].type
+            self.state, self._terminal, self._end = RunState.ENDING, events[-1].type, fields
         return True
 
     def _number(

@@ -116,7 +116,7 @@ class VideoPipeline:
             failure = _failure(error)
             if failure is None:
                 raise
-            log.warning("video job ends: %s", failure, exc_info=True)
+            log.warning("the video fails: %s", failure, exc_info=True)
         finally:
             if self._model_runner and not isinstance(failure, EngineDied):
                 self._model_runner.release_buffers()

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from worker.jobs.errors import MediaUnavailable
+from worker.jobs.logs.facts import facts, of_job
 from worker.jobs.media.files import JobFiles
 from worker.runs.run import Run
 from worker.video.request import PipelineCanceled
@@ -49,7 +50,7 @@ def retry_while_unavailable(run: Run, step: Callable[[], None], retry: StoreRetr
         except MediaUnavailable as error:
             if time.monotonic() > deadline:
                 raise
-            log.warning("job %s: %s", run.record.id, error)
+            log.warning("%s", error, extra=facts(**of_job(run.record)))
         if run.stopping.wait(retry.pause_s):
             raise PipelineCanceled
 

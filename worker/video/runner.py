@@ -19,6 +19,8 @@ from worker.jobs.errors import (
     ModelFailed,
 )
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
+from worker.jobs.logs.context import about
+from worker.jobs.logs.facts import of_job
 from worker.jobs.media.files import RECORDS, VIDEO, JobFiles, Media
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings
@@ -116,7 +118,7 @@ class VideoRunner:
             run.fail(error.code, str(error))
             self._model_failures += isinstance(error, ModelFailed)
         except Exception:
-            log.exception("job %s: unexpected error in the video engine", run.record.id)
+            log.exception("the video engine has met an error of its own")
             run.fail(
                 EngineFailed.code, "the video engine met an error of its own; the worker's log says which"
             )
@@ -127,7 +129,7 @@ class VideoRunner:
             if run.outcome in ("failed", "canceled"):
                 files.remove_result()  # an earlier attempt may have been killed just after it published one
         except MediaUnavailable:
-            log.warning("job %s: the media store is away; recovery removes the files later", run.record.id)
+            log.warning("the media store is away; recovery removes the files later")
         if self._model_failures >= MAX_MODEL_FAILURES:  # only now, because the worker stops all runs
             self._on_broken(EngineDied(f"the model has failed {self._model_failures} jobs in a row"))
 
@@ -149,6 +151,7 @@ class VideoRunner:
             watch.cancel()
 
     def _attempt(self, run: Run, files: JobFiles, publisher: Publisher, stages: Stages) -> None:
+        """Run the clip. The thread of the device calls this."""
         request = self._request(run, files, publisher, stages)
         if not request.source.exists():
             raise MediaUnavailable("The clip is not in this worker's media store: is it the API's?")
@@ -163,7 +166,9 @@ class VideoRunner:
             wait([run.emit()], LEDGER_WAIT_S)  # its reply sets `run.stopping` if the job was canceled or lost
             return run.stopping.is_set()
 
-        succeeded = _succeeded(self._pipeline.run_clip(request, on_batch=on_batch, canceled=canceled))
+        with about(**of_job(run.record)):
+            result = self._pipeline.run_clip(request, on_batch=on_batch, canceled=canceled)
+        succeeded = _succeeded(result)
         self._model_failures = 0
         rest = stage_increments(run.record.queue, stages.take())
         fields = {"usage": succeeded.usage, "result": succeeded.result, "stages": _stages(run, stages)}

@@ -19,7 +19,8 @@ from tests.support.clocks import StillClock
 from tests.support.stack import eventually
 from tests.support.web.webstack import TIMEOUT_S
 from webapi.cli.main import main
-from webapi.local.supervisor import LONG_LIFE_S, Child, ChildFailed, Supervisor, spawn, tail
+from webapi.local.log_files import KEPT, rotate, tail
+from webapi.local.supervisor import LONG_LIFE_S, Child, ChildFailed, Supervisor, spawn
 from worker.jobs.settings import Settings, child_env
 
 ENV = child_env(Settings.from_env())
@@ -32,7 +33,7 @@ def clock() -> StillClock:
 
 @pytest.fixture
 def supervisor(clock: StillClock) -> Iterator[Supervisor]:
-    supervisor = Supervisor(clock)
+    supervisor = Supervisor(2**20, clock)
     yield supervisor
     supervisor.stop_children([child.name for child in supervisor.children], 0.0)
 
@@ -129,6 +130,59 @@ def test_supervisor_resets_backoff_after_long_life(
     process.wait(TIMEOUT_S)
     supervisor.tick()
     assert "c ended (-9), restart in 1 s" in capsys.readouterr().out
+
+
+#: It writes ten lines, by Python's logging and past it, and waits until its log has been rotated. And so on.
+WRITES = """
+import logging, os, select
+from worker.jobs.logs.setup import take_process
+from worker.jobs.settings import Settings
+take_process(Settings.from_env())
+for number in range(30):
+    logging.info("%d", number)
+    os.write(1, b"raw %d\\n" % number)
+    if number % 10 == 9:
+        while os.path.exists(os.environ["STOKER_LOG_FILE"]):
+            select.select([], [], [], 0.01)
+logging.info("end")
+select.select([], [], [])
+"""
+
+
+def test_supervisor_rotates_logs_without_losing_a_line(
+    supervisor: Supervisor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, found = tmp_path / "c.log", ""
+    writer = Child("c", [sys.executable, "-c", WRITES], ENV | {"STOKER_LOG_FILE": str(log)}, log)
+    ten = [f"2026-01-31T12:00:00.000Z INFO root: {number}\nraw {number}\n" for number in range(10)]
+    supervisor.max_log_bytes = len("".join(ten))
+    supervisor.start_child(writer)
+
+    def ended() -> bool:
+        nonlocal found
+        supervisor.tick()
+        writer.print_new_lines()
+        found += capsys.readouterr().out
+        return "root: end" in found
+
+    eventually(ended, "all lines")
+    lines = [re.sub(r"^c \| (\S+Z INFO root: )?", "", line) for line in found.splitlines()]
+    assert lines == [f"{raw}{number}" for number in range(30) for raw in ("", "raw ")] + ["end"]
+    assert tail(log, 2).splitlines()[0] == "raw 29"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.log", "c.log.1", "c.log.2", "c.log.3"]
+
+
+def test_rotation_removes_the_oldest_file(tmp_path: Path) -> None:
+    log = tmp_path / "c.log"
+    for number in range(KEPT + 3):
+        log.write_text(f"{number}\n")
+        rotate(log, 3)
+        assert log.exists(), "it has less than three bytes"
+        rotate(log, 2)
+    rotate(log, 1)
+    files = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert files == {"c.log.1": "5\n", "c.log.2": "4\n", "c.log.3": "3\n"}
+    assert tail(log, 1) == "5"
 
 
 def test_stop_children_lets_child_finish(supervisor: Supervisor, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from tests.support.process_tree import SIZE, all_gone, tree_pids
 from tests.support.stack import eventually
 from tests.support.web.webstack import TIMEOUT_S
 from webapi.local.commands import worker_argv
-from webapi.local.supervisor import spawn, tail
+from webapi.local.log_files import tail
+from webapi.local.supervisor import spawn
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings, child_env

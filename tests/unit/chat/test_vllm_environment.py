@@ -1,8 +1,10 @@
 """Tests of the environment variables that a worker sets for vLLM, and of those that it leaves to the user."""
 
 import importlib.util
+import json
 import os
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch, *, flashinfer: bool, **user_enviro
 
 def test_vllm_environment_sets_spawn_and_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
     environ = prepared(monkeypatch, flashinfer=True, VLLM_WORKER_MULTIPROC_METHOD="fork")
+    assert json.loads(Path(environ.pop("VLLM_LOGGING_CONFIG_PATH")).read_text("utf-8"))["handlers"]
     assert environ == {
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_NO_USAGE_STATS": "1",

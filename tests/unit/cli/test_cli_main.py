@@ -41,7 +41,7 @@ class Runner:
 
 def test_worker_chat_executes_celery_with_solo_pool(run: Runner) -> None:
     argv, env = run("worker chat --devices cpu --model /models/My.gguf --slots 3 --engine transformers")
-    assert argv[:6] == [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
+    assert argv[:7] == [sys.executable, "-m", "celery", "--quiet", "-A", "worker.app", "worker"]
     options = dict(pairwise(argv))
     assert (options["--pool"], options["--concurrency"], options["-Q"]) == ("solo", "1", "chat.My")
     settings = {"WORKER": "chat", "DEVICES": "cpu", "CHAT_MODEL": "/models/My.gguf", "SLOTS": "3"}
@@ -76,7 +76,7 @@ def test_worker_of_a_kind_that_is_not_served_is_refused(run: Runner) -> None:
 
 def test_worker_webhooks_executes_celery_with_threads(run: Runner) -> None:
     argv, _ = run("worker webhooks")
-    assert argv[:6] == [sys.executable, "-m", "celery", "-A", "webapi.webhooks.sender", "worker"]
+    assert argv[:7] == [sys.executable, "-m", "celery", "--quiet", "-A", "webapi.webhooks.sender", "worker"]
     options = dict(pairwise(argv))
     assert (options["--pool"], options["-Q"]) == ("threads", "webhooks")
     assert options["-n"].startswith("webhooks-")

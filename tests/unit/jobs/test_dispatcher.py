@@ -13,6 +13,7 @@ from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.events import Canceled
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.logs.facts import facts_of
 from worker.jobs.specs import ChatJob, validate
 
 CHAT = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
@@ -102,4 +103,5 @@ def test_broker_error_is_only_logged(
     monkeypatch.setattr(module, "send_message", send)
     end(dispatcher)
     dispatcher.flush(WAIT_S)
-    assert "job b: the message was not sent" in caplog.text
+    [lost] = [record for record in caplog.records if "the message was not sent" in record.getMessage()]
+    assert facts_of(lost) == {"job": "b"}

@@ -16,6 +16,8 @@ from worker.jobs.settings import PREFIX, Settings
 ROOT = Path(__file__).parents[3]
 #: Settings that the images or a service's command set, or that only clients use.
 ELSEWHERE = {"home", "host", "port", "url", "api_key", "worker", "devices", "device_wait_s"}
+#: Settings of logs in files. A container logs to its standard error.
+ELSEWHERE |= {"log_file", "log_max_bytes"}
 #: Seconds that a worker needs to stop after STOKER_DRAIN_S.
 LETTING_GO_S = 20
 

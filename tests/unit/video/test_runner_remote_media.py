@@ -162,7 +162,7 @@ def test_video_runner_retries_while_store_is_unavailable(
     """Meanwhile the model and the encoder continue to the end of the next segment."""
     harness.submit(A)
     failed = threading.Event()
-    monkeypatch.setattr(logging.getLogger("worker.video.publisher"), "warning", lambda *_: failed.set())
+    monkeypatch.setattr(logging.getLogger("worker.video.publisher"), "warning", lambda *_, **__: failed.set())
     with ExitStack() as frozen:
 
         def on_call(call: int) -> None:

@@ -7,7 +7,8 @@ import pytest
 from flask import Flask
 
 from webapi.app import create_app
-from webapi.services import request_ids
+from worker.jobs.logs.formats import TextLines
+from worker.jobs.logs.redaction import Redactor
 from worker.jobs.settings import Settings
 
 
@@ -39,7 +40,19 @@ def test_request_id_of_the_client_is_kept_if_it_is_safe_to_log(app: Flask, given
     assert (response.headers["X-Request-Id"] == given) == kept
 
 
-def test_request_id_is_in_the_log_lines_of_the_request(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+class Lines(logging.Handler):
+    """A handler that formats lines in the thread that logs them, as the real one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.setFormatter(TextLines(Redactor()))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(self.format(record))
+
+
+def test_request_id_is_in_the_log_lines_of_the_request(app: Flask) -> None:
     def route() -> str:
         logging.getLogger("a").warning("one")
         other = threading.Thread(target=logging.getLogger("b").warning, args=["of another thread"])
@@ -49,9 +62,11 @@ def test_request_id_is_in_the_log_lines_of_the_request(app: Flask, caplog: pytes
         raise RuntimeError
 
     app.add_url_rule("/route", view_func=route)
+    lines = Lines()
+    logging.root.addHandler(lines)
     request_id = app.test_client().get("/route").headers["X-Request-Id"]
-    lines = [logging.Formatter(request_ids.LOG_FORMAT).format(record) for record in caplog.records]
-    marked = {line.partition("] ")[2].splitlines()[0] for line in lines if f" [{request_id}] " in line}
-    assert marked >= {"a: one", f"gunicorn.error: two (request {request_id})"}
-    assert any("unexpected error" in line for line in marked)
-    assert [line for line in lines if "of another thread" in line and " [-] " in line]
+    logging.root.removeHandler(lines)
+    marked = [line.partition(": ")[2] for line in lines.found if f" request_id={request_id}" in line]
+    assert [line.partition(" request_id=")[0] for line in marked] == ["one", "two", "unexpected error"]
+    [other] = [line for line in lines.found if "of another thread" in line]
+    assert "request_id" not in other

@@ -15,6 +15,7 @@ from webapi.services.warmup import ApiWarmUp
 from worker.jobs.dispatch import dispatcher
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.logs.facts import facts_of
 from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob
@@ -41,7 +42,8 @@ def test_submit_accepts_a_job_whose_message_is_lost(
     assert response.status_code == 202
     assert ledger.get(job_id).state == "queued"
     assert f'"job": "{job_id}", "queue": "{CHAT}"' in caplog.text
-    assert f"job {job_id}: the message was not sent" in caplog.text
+    [lost] = [record for record in caplog.records if "the message was not sent" in record.getMessage()]
+    assert facts_of(lost) == {"job": job_id}
 
 
 def test_submit_finds_a_named_model_without_redis(brokered: Ledger) -> None:

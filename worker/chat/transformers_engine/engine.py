@@ -137,9 +137,8 @@ class TransformersEngine:
 
     def on_end(self, error: BaseException | None) -> None:
         """End all running requests, then report the error if there is one (`GenerationListener`)."""
-        reason = f"the chat engine died: {error}" if error else "the chat engine was stopped"
         try:
-            if deltas := self._tracker.close(EngineDied(reason)):
+            if deltas := self._tracker.close(EngineDied.because_of(error)):
                 self._on_step(deltas)
         finally:
             if error is not None:

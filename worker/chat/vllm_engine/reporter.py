@@ -56,9 +56,8 @@ class StepReporter:
         """End all running requests, then report the error if there is one. A second call does nothing."""
         if not self._tracker.serving:
             return
-        reason = f"the chat engine died: {error}" if error else "the chat engine was stopped"
         try:
-            self.report(self._tracker.close(EngineDied(reason)))
+            self.report(self._tracker.close(EngineDied.because_of(error)))
         finally:
             if error is not None:
                 self.on_broken(error)

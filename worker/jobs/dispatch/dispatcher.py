@@ -5,18 +5,21 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import send_message
 from worker.jobs.daemon_threads import DaemonThreads
+from worker.jobs.errors import StokerError
 from worker.jobs.events import Reason
 from worker.jobs.kinds import kind_of
 from worker.jobs.ledger.appends import Append, LedgerReply
 from worker.jobs.ledger.ledger import IdempotencyKey, Ledger
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.store import RedisStore
+from worker.jobs.logs.facts import facts, of_job
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import JobSpec
 from worker.jobs.trace_context import JobTrace
@@ -63,6 +66,9 @@ class Dispatcher:
         submitted = self.ledger.submit(
             job_id, queue, spec, owner, idempotency_key, file_bytes, retry_of, background, trace
         )
+        if submitted.job_id == job_id:
+            trace_id = trace and trace.parent.trace_id
+            log.info("submitted", extra=facts(job=job_id, trace=trace_id, queue=queue))
         _send(queue, submitted.dispatched)
         return submitted.job_id
 
@@ -89,7 +95,7 @@ class Dispatcher:
     def cancel(self, job_id: str) -> JobState:
         """Cancel the job as `Ledger.cancel` does, and return its state afterwards. Raises `JobNotFound`."""
         state = self.ledger.cancel(job_id)
-        log.info("job %s: cancel requested, state %s", job_id, state)
+        log.info("cancel requested", extra=facts(job=job_id, state=state))
         if state == "canceled":
             self._dispatch_after(job_id)
         return state
@@ -104,11 +110,21 @@ class Dispatcher:
     ) -> None:
         """Take the job from the worker (and claim) as `Ledger.requeue` does, and dispatch the next one."""
         if queue := self.ledger.requeue(job_id, worker, reason, claim, lease_end):
-            log.warning("job %s: requeued in %s (worker %s, reason %s)", job_id, queue, worker, reason)
+            log.warning("requeued", extra=self.known_facts(job_id, worker=worker, reason=reason, queue=queue))
             self._on_requeue(job_id, reason)
             self.dispatch_next(queue)
         else:  # it may have ended
+            if lease_end is not None:
+                log.warning("its worker is lost", extra=self.known_facts(job_id, worker=worker))
             self._dispatch_after(job_id)
+
+    def known_facts(self, job_id: str, **more: object) -> dict[str, Any]:
+        """Return the argument `extra` of a log call about the job, with its state if Redis answers."""
+        known: dict[str, object] = {"job": job_id}
+        with suppress(RedisError, StokerError):
+            record = self.ledger.get(job_id)
+            known = of_job(record) | {"state": record.state}
+        return facts(**known | more)
 
     def dispatch_next(self, queue: str) -> None:
         """Dispatch as many jobs of the queue as its workers have free slots."""
@@ -138,4 +154,4 @@ def _send(queue: str, job_ids: Iterable[str]) -> None:
         try:
             send_message(kind_of(queue), job_id, queue)
         except (OperationalError, RedisError) as error:
-            log.warning("job %s: the message was not sent, recovery will send it: %s", job_id, error)
+            log.warning("the message was not sent, recovery will send it: %s", error, extra=facts(job=job_id))

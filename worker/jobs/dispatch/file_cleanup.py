@@ -14,6 +14,7 @@ from worker.jobs.connection.refusals import CommandRefused
 from worker.jobs.errors import InvalidJobId, MediaUnavailable
 from worker.jobs.kinds import has_files
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.logs.facts import facts
 from worker.jobs.media.files import JobFiles, Media
 
 __all__ = ["FileCleanup"]
@@ -69,7 +70,7 @@ class FileCleanup:
             for job_id in self._ledger.orphans(
                 [key for key, state in states.items() if state is None], age_s
             ):
-                log.info("files of %s: removed, there is no such job", job_id)
+                log.info("files are removed, because there is no such job", extra=facts(job=job_id))
                 found[job_id].remove()
 
     def _remove_files(self, job_ids: Sequence[str], remove: Callable[[JobFiles], None]) -> Sequence[str]:

@@ -20,6 +20,7 @@ from worker.jobs.dispatch.webhook_queue import WebhookQueue
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.logs.facts import facts
 from worker.jobs.media.files import Media
 from worker.jobs.media.open import open_media_store
 
@@ -89,7 +90,7 @@ class Recovery:
         if not first:
             return
         for job_id in self._ledger.end_overdue():
-            log.warning("job %s: ended, its deadline has passed", job_id)
+            log.warning("ended, because its deadline has passed", extra=self._dispatcher.known_facts(job_id))
         if self._first_within("places", BROADCAST_S):
             self.dispatch_waiting()
         self.take_from_lost_workers()
@@ -143,6 +144,6 @@ class Recovery:
             jobs = self._queues.dispatched_before(queue, now - self._lease_s, now)
             known = queued_messages(self._store.settings, self._store.client, queue) if jobs else set()
             for job_id in (job_id for job_id in jobs if job_id not in known):
-                log.info("job %s: its message is sent again", job_id)
+                log.info("its message is sent again", extra=facts(job=job_id))
                 if not self._dispatcher.send_again(job_id):  # this Redis has lost the job
                     self._queues.drop_dispatched(queue, job_id)

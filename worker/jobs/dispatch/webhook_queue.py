@@ -6,6 +6,7 @@ from typing import Literal
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
 from worker.jobs.ledger.store import RedisStore
+from worker.jobs.logs.facts import facts
 from worker.jobs.records import Record
 
 __all__ = ["AT_ONCE", "HOST_AT_ONCE", "OWNER_AT_ONCE", "QUEUE", "TASK", "WebhookQueue"]
@@ -45,7 +46,8 @@ class WebhookQueue:
         args = settings.prefix, *limits, messages_key(settings, QUEUE)
         tries, given_up = self._store.scripts.eval("dispatch_webhooks", *args)
         for job_id in given_up:
-            log.error("job %s: webhook given up, its key has %d others", job_id, settings.webhook_max_due)
+            most = settings.webhook_max_due
+            log.error("webhook given up, its key has %d others", most, extra=facts(job=job_id))
         for job_id, tried in zip(tries[::2], tries[1::2], strict=True):
             # This message is the retry number `tried`. A second message for the same try claims nothing.
             broker.app.send_task(TASK, args=[job_id], retries=int(tried), queue=QUEUE, retry=False)

@@ -142,7 +142,7 @@ class Registry:
                 found.append(from_json(kind, text))
             except Unsupported as error:
                 if name not in self._skipped:
-                    log.warning("the card of %s is skipped: %s", name, error)
+                    log.warning("the card of %s is skipped: %s", name, str(error))
                     self._skipped.add(name)
         return found
 

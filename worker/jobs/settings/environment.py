@@ -5,7 +5,7 @@ import os
 from worker.jobs.loopback import without_proxy
 from worker.jobs.settings.settings import Settings
 
-__all__ = ["child_env", "set_env", "set_env_default", "visible_devices"]
+__all__ = ["child_env", "set_env", "set_env_default", "visible_devices", "vllm_log_level"]
 
 
 def child_env(settings: Settings) -> dict[str, str]:
@@ -29,3 +29,8 @@ def set_env_default(**variables: str) -> None:
 def visible_devices() -> str | None:
     """Return the user's `CUDA_VISIBLE_DEVICES`, the set of GPUs to choose from; None if it is unset."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def vllm_log_level() -> str:
+    """Return the lowest level at which vLLM logs."""
+    return os.environ.get("VLLM_LOGGING_LEVEL", "WARNING").upper()

@@ -92,7 +92,17 @@ class General(Area):
     """The kinds of job that this installation serves, separated by commas. The API refuses jobs of other
     kinds, and is ready without workers for them. See [Kinds](deployment.md#kinds)."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """The lowest level that is logged: `DEBUG` (two lines for each job), `INFO`, `WARNING` or `ERROR`."""
+    """The lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`. `DEBUG` applies to Stoker's own
+    lines; libraries stay at `INFO`. See [Logs](logging.md)."""
+    log_format: Literal["text", "json"] = "text"
+    """The form of log lines: `text`, or `json` with one JSON object a line. See [Logs](logging.md)."""
+    log_file: Path | None = None
+    """The file that a process logs to instead of its standard error. When the file has been renamed, the
+    process opens a new one. `stoker up` sets it for each of its processes. See
+    [Rotation](logging.md#rotation)."""
+    log_max_bytes: int = Field(50 * 2**20, ge=1)
+    """The size in bytes at which `stoker up` rotates a log file. It keeps three older files of each process.
+    See [Rotation](logging.md#rotation)."""
 
     @property
     def home_dir(self) -> Path:

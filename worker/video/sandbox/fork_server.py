@@ -13,13 +13,13 @@ import resource
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from worker.jobs.errors import EngineFailed, JobFailed, OutOfMemory
 from worker.jobs.limits import Limits
+from worker.jobs.logs.errors import compact
 from worker.jobs.media.probe.confinement import limit_resources
 from worker.video.sandbox.channel import Channel
 
@@ -87,8 +87,8 @@ def _fork(control: socket.socket, connection_fd: int, limits: Limits, make_tasks
         _perform(channel, make_tasks(channel, limits))
     except ConnectionError:
         pass  # the worker needs this sandbox no more
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        _report(error)
     finally:
         os._exit(0)
 
@@ -112,7 +112,13 @@ def _perform(channel: Channel, tasks: Mapping[str, Callable[..., None]]) -> None
             failure = error
         except ConnectionError:
             raise
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            _report(error)
             failure = EngineFailed("the sandbox met an error of its own; the worker's log says which")
         channel.send({"error": failure.code, "message": str(failure)})
+
+
+def _report(error: BaseException) -> None:
+    """Print an error of this program. The worker logs the line."""
+    sys.stderr.write(f"{compact(error)}\n")
+    sys.stderr.flush()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from threading import Lock
+from threading import Lock, Thread
+from typing import IO
 
 from worker.jobs.errors import EngineDied
 from worker.jobs.limits import Limits
@@ -18,6 +20,11 @@ from worker.video.sandbox.channel import Channel
 from worker.video.sandbox.sandbox import Sandbox
 
 __all__ = ["Sandboxes"]
+
+log = logging.getLogger(__name__)
+
+#: The longest line of a sandbox. A longer one is logged in parts.
+_MAX_LINE_BYTES = 4096
 
 
 class Sandboxes:
@@ -43,11 +50,13 @@ class Sandboxes:
                 [sys.executable, "-m", self._program, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
                 # numpy would start a thread for each core, and a process with threads must not fork.
                 env=bare_environment() | {"OPENBLAS_NUM_THREADS": "1"},
                 start_new_session=True,
             )
+        Thread(target=_log_lines, args=[self._server.stderr], name="sandbox-log", daemon=True).start()
 
     @contextmanager
     def sandbox(self, limits: Limits, check: Callable[[], None]) -> Iterator[Sandbox]:
@@ -84,3 +93,10 @@ class Sandboxes:
         if not answer:
             raise EngineDied("the process that starts the readers of clips has ended")
         return answer
+
+
+def _log_lines(stderr: IO[bytes]) -> None:
+    """Log what the sandboxes print, until the last one has ended."""
+    with stderr:
+        while line := stderr.readline(_MAX_LINE_BYTES):
+            log.warning("%s", line.decode(errors="replace").rstrip())
