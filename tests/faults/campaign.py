@@ -86,6 +86,7 @@ def run_campaign(plan: Plan, seed: int, home: Path) -> Report:
         cleanup.remove_inputs(0)
         cleanup.drop_unneeded(0)
         audit.check_jobs(reference_jobs, load)
+        audit.check_metrics()
     return Report(
         audit, injector, load, cluster.unexpected_exits, cluster.stop_errors, plan.settings.lease_ttl_s
     )

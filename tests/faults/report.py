@@ -83,6 +83,7 @@ class Report:
             ("wrong streams among those followed", f"{flaws['follower']} of {len(self.load.seen)}"),
             ("files or keys left over", flaws["leftover"]),
             ("wrong accounts of owners", flaws["account"]),
+            ("metrics that differ from the logs", flaws["metric"]),
             ("responses that no client should get", len(self.load.errors)),
             ("processes that did not stop cleanly", len(self.stop_errors)),
         ]

@@ -27,9 +27,11 @@ class Flaw:
     - `result`: the outcome is not the expected one.
     - `follower`: a client received other events than those in the log.
     - `leftover`: a file or a key has not been removed.
+    - `account`: the account of the job's owner does not have its bytes.
+    - `metric`: a metric is not what the logs of all jobs say.
     """
 
-    kind: Literal["lost", "terminal", "gap", "stale", "result", "follower", "leftover", "account"]
+    kind: Literal["lost", "terminal", "gap", "stale", "result", "follower", "leftover", "account", "metric"]
     detail: str
 
 

@@ -47,7 +47,7 @@ def distributions(
         total = parts.pop(SUM, 0) / histogram.scale
         numbers = dict.fromkeys(histogram.boundaries, 0)
         for part, number in parts.items():
-            numbers[_boundary(histogram, part)] += number
+            numbers[part if part in numbers else _boundary(histogram, part)] += number
         yield values, Distribution([*zip(numbers, accumulate(numbers.values()), strict=True)], total)
 
 

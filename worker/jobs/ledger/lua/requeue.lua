@@ -9,7 +9,7 @@
 -- attempt. If the lost attempt has added none, the silence began with an earlier one.
 local function note_silence(reason)
   local last = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
-  local kind, time = string.match(last and last[2][2] or '', '"type":"(%w+)".-"time":"([^"]+)"')
+  local kind, time = string.match(last and last[2][2] or '', '"type":"([^"]+)".-"time":"([^"]+)"')
   if not time or kind == 'started' and redis.call('HEXISTS', RECORD, 'silent') == 1 then return end
   redis.call('HSET', RECORD, 'silent', reason .. ' ' .. time)
 end
