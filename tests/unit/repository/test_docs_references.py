@@ -150,6 +150,8 @@ def check_kubectl(words: Words) -> None:
         kind, _, name = word.partition("/")
         if kind == "deployment":
             assert (ROOT / "deploy/kubernetes/base" / f"{name}.yaml").is_file(), word
+    if "--" in words:
+        check(words[words.index("--") + 1 :])
 
 
 def check_docker(words: Words) -> None:
@@ -269,6 +271,7 @@ def test_command_blocks_show_what_exists(block: Block) -> None:
         "docker push registry.example/stoker:coffee",
         "kubectl apply -k deploy/coffee",
         "kubectl rollout status deployment/coffee",
+        "kubectl exec deployment/web -- stoker fly",
         "promtool check rules deploy/prometheus/coffee.yaml",
         "curl localhost:8000/v1/coffee",
         "curl -X DELETE localhost:8000/v1/jobs",
