@@ -29,7 +29,7 @@ DEV := worker local s3 otel flower dev
 LOCK = $(BIN)/uv pip compile --quiet $(UPGRADE) --constraint constraints.txt
 AUDIT := build/audit.txt
 
-.PHONY: demo check test unit fuzz test-vllm gpu-test browser-test screenshots compose-test faults clients client-features client-benchmarks
+.PHONY: demo check test unit fuzz test-vllm gpu-test browser-test screenshots compose-test board-picture faults clients client-features client-benchmarks
 .PHONY: lint docs lock audit sbom release-wheel clean
 
 demo: $(INSTALLED)
@@ -70,6 +70,10 @@ browser-test: $(INSTALLED) $(NODE)
 # The pictures of the page in the README and in docs/page.md. Look at each of them.
 screenshots: $(INSTALLED)
 	$(BIN)/python -m tests.browser.screenshots
+
+# The picture of the Grafana board in docs/monitoring.md, from a real Prometheus (Debian's package). Look at it.
+board-picture: $(INSTALLED) $(DEPLOY_NODE)
+	$(BIN)/python -m tests.deploy.board_picture
 
 # The images and compose.yaml under a real Docker engine. As root, with dockerd and debootstrap, no registry is needed.
 compose-test: $(INSTALLED)

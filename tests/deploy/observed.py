@@ -85,4 +85,4 @@ def observed_stack(folder: Path) -> Iterator[Observed]:
         cluster.wait_for_workers()
         with running_prometheus(folder / "prometheus", address, metrics) as prometheus:
             yield Observed(cluster, prometheus, key)
-    assert not cluster.stop_errors
+    assert not cluster.stop_errors, cluster.stop_errors

@@ -22,11 +22,8 @@ VARIABLES = {"$__rate_interval": f"{4 * SCRAPE_S}s", "$model": ".*"}
 
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    """A stack after two chats, two videos, and a worker that was killed in the middle of a chat."""
+    """A stack that a Prometheus watches."""
     with observed_stack(tmp_path_factory.mktemp("observed")) as observed:
-        assert observed.chat(20) == "succeeded"
-        assert observed.video() == "succeeded"
-        observed.kill_busy_worker()
         yield observed
 
 
@@ -40,16 +37,20 @@ def missing(observed: Observed) -> dict[str, str]:
     }
 
 
-def test_board_has_a_value_for_every_expression(observed: Observed) -> None:
+def test_board_has_a_value_for_every_expression_after_the_first_chat_and_video(observed: Observed) -> None:
+    """This is what `make demo` runs."""
+    assert observed.chat(20) == "succeeded"
+    assert observed.video() == "succeeded"
     with suppress(TimeoutError):  # the second line names what is missing
         eventually(lambda: not missing(observed), "values", 30)
     assert missing(observed) == {}
 
 
-def test_resume_gap_contains_the_lease_that_lapsed(observed: Observed) -> None:
+def test_resume_gap_contains_the_lease_of_a_killed_worker(observed: Observed) -> None:
+    observed.kill_busy_worker()
     mean = "sum(stoker_resume_gap_seconds_sum) / sum(stoker_resume_gap_seconds_count)"
-    [series] = eventually(lambda: observed.prometheus.series(mean), "a gap")
-    assert list(series.values.values())[-1] > observed.cluster.settings.lease_ttl_s / 2
+    found = eventually(lambda: [each for each in observed.prometheus.series(mean) if each.values], "a gap")
+    assert list(found[0].values.values())[-1] > observed.cluster.settings.lease_ttl_s / 2
 
 
 def test_alerts_and_keda_queries_are_evaluated(observed: Observed) -> None:
