@@ -2,7 +2,9 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -88,6 +90,22 @@ def test_kustomizations_build_resources_that_fit_the_schemas_of_a_new_kubernetes
     worker = "worker-cuda" if folder == "base" else "worker-cpu"
     ours = {f"registry.example/stoker:{target}" for target in ("web", worker)}
     assert images == {*ours, "redis:8-bookworm"}
+
+
+@needs_kubectl
+def test_kustomization_of_the_documentation_changes_images_and_settings(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    shown = re.search(r"^\$ cat production/kustomization.yaml\n(.*?)^\$", page, re.M | re.S)
+    assert shown
+    (tmp_path / "stoker").symlink_to(ROOT)
+    (tmp_path / "production").mkdir()
+    (tmp_path / "production" / "kustomization.yaml").write_text(shown[1])
+    text = subprocess.check_output(["kubectl", "kustomize", str(tmp_path / "production")], text=True)
+    found = list(yaml.safe_load_all(text))
+    images = {container["image"] for pod in pods(found).values() for container in containers(pod)}
+    assert "registry.mycompany.example/stoker:worker-cuda" in images
+    [settings] = [each for each in found if each["metadata"]["name"].startswith("settings")]
+    assert settings["data"].items() > {"STOKER_SLOTS": "256", "STOKER_REDIS_REPLICAS": "1"}.items()
 
 
 def test_deploy_names_only_variables_that_exist() -> None:
