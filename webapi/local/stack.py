@@ -22,6 +22,7 @@ from worker.jobs.errors import ConfigurationError
 from worker.jobs.home import protect_home
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
+from worker.jobs.logs.setup import take_process
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings, child_env
 
@@ -44,6 +45,8 @@ def up(settings: Settings, *, verbose: bool = False) -> None:
     """
     _check_settings(settings)
     protect_home(settings.home_dir)
+    if settings.log_format == "json":
+        take_process(settings)  # what is printed becomes lines of JSON
     (settings.home_dir / "logs").mkdir(parents=True, exist_ok=True)
     with _only_one(settings.home_dir):
         socket = socket_in(settings.home_dir / "valkey")

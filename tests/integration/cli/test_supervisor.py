@@ -342,7 +342,8 @@ def test_up_starts_restarts_refuses_second_and_stops(tmp_path: Path, monkeypatch
 @pytest.mark.long
 def test_up_starts_only_workers_of_served_kinds_in_any_surroundings(tmp_path: Path) -> None:
     """A company's proxy, which cannot reach this machine, and a locale in which no file of Stoker is text."""
-    env = stoker_env(tmp_path, STOKER_KINDS="video", STOKER_DEVICES="0", **PROXIES, **ASCII)
+    own = {"STOKER_KINDS": "video", "STOKER_DEVICES": "0", "STOKER_LOG_FORMAT": "json"}
+    env = stoker_env(tmp_path, **own, **PROXIES, **ASCII)
     output = tmp_path / "output"
     with output.open("wb") as file:
         stack = spawn([sys.executable, "-c", UP, "up", "--port", "0"], env, file)
@@ -356,6 +357,10 @@ def test_up_starts_only_workers_of_served_kinds_in_any_surroundings(tmp_path: Pa
         stack.kill()
         stack.wait()
     assert tail(tmp_path / "logs" / "video.log", 1) == "drained"
+    for log in (output, tmp_path / "logs" / "web.log", tmp_path / "logs" / "webhooks.log"):
+        lines = list(map(json.loads, log.read_text().splitlines()))
+        assert lines
+        assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
 
 
 def up_once(home: Path, patch: str, **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -48,10 +48,14 @@ def planted(settings: Settings, shared_redis: "redis.Redis", log_format: str) ->
 
 @contextmanager
 def running(
-    settings: Settings, name: str, argv: list[str], **options: Any
+    settings: Settings,
+    name: str,
+    argv: list[str],
+    env: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> "Iterator[subprocess.Popen[bytes]]":
     """Run a process whose output goes to a log. At the end it gets SIGTERM."""
-    env = child_env(settings) | {"GUNICORN_CMD_ARGS": "--access-logfile -"}
+    env = child_env(settings) | {"GUNICORN_CMD_ARGS": "--access-logfile -"} | dict(env or {})
     with (settings.home_dir / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(argv, env=env, stdout=log, stderr=log, **options)
     try:
@@ -146,9 +150,16 @@ def refuse_redis(admin: "redis.Redis", url: str, http: httpx.Client) -> None:
     eventually(lambda: http.get("/v1/queues").status_code == 200, "an API with Redis")
 
 
-@pytest.mark.parametrize("log_format", ["json", pytest.param("text", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("log_format", "outage"),
+    [
+        ("json", False),
+        pytest.param("json", True, marks=pytest.mark.long),
+        pytest.param("text", True, marks=pytest.mark.long),
+    ],
+)
 def test_logs_tell_the_life_of_jobs_and_no_secret(
-    planted: Settings, shared_redis: "redis.Redis", log_format: str
+    planted: Settings, shared_redis: "redis.Redis", log_format: str, outage: bool
 ) -> None:
     app = "tests.support.workers.telltale"
     worker = [app if word == "worker.app" else word for word in worker_argv("chat", planted)]
@@ -172,7 +183,8 @@ def test_logs_tell_the_life_of_jobs_and_no_secret(
             assert [ledger.get(job).state for job in jobs.values()] == list(jobs)
             token = clients.misbehave(jobs["succeeded"])
             clients.batch()
-            refuse_redis(shared_redis, str(planted.redis_url), http)
+            if outage:
+                refuse_redis(shared_redis, str(planted.redis_url), http)
             http.post("/v1/jobs/chat", json={"messages": [{"role": "user", "content": f"break {PROMPT}"}]})
             chat_worker.wait(90)
     ledger.store.close()
@@ -205,3 +217,26 @@ def check_lives(logs: dict[str, list[dict[str, Any]]], jobs: dict[str, str]) -> 
     messages = {line["message"] for line in logs["chat"]}
     assert {"the job has met an error", "the engine is broken, the worker ends"} <= messages
     assert "ValueError (its text is left out)" in str([line.get("exception") for line in logs["chat"]])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_logs_have_no_keys_of_a_media_store_that_is_away(planted: Settings) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": f"{HEADER}-id", "AWS_SECRET_ACCESS_KEY": HEADER, "AWS_MAX_ATTEMPTS": "1"}
+    away = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_DEFAULT_REGION": "us-east-1"}
+    settings = planted.replace(media_url="s3://media/p")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        web, fd = web_argv(settings, f"fd://{listener.fileno()}"), listener.fileno()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with running(settings, "web", web, keys | away, pass_fds=[fd]), httpx.Client(timeout=90) as http:
+            file = {"file": (FILE_NAME, json.dumps({"custom_id": PROMPT}))}
+            answer = http.post(f"{url}/v1/files", files=file, data={"purpose": "batch"})
+    log = (planted.home_dir / "web.log").read_text()
+    assert answer.status_code == 503, answer.text
+    assert "s3" in log
+    assert [
+        line
+        for line in log.splitlines()
+        for secret in (HEADER, FILE_NAME, PROMPT, PASSWORD)
+        if secret in line
+    ] == []

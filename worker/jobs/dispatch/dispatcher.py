@@ -114,9 +114,17 @@ class Dispatcher:
             self._on_requeue(job_id, reason)
             self.dispatch_next(queue)
         else:  # it may have ended
-            if lease_end is not None:
-                log.warning("its worker is lost", extra=self.known_facts(job_id, worker=worker))
+            if reason == "worker_lost":
+                self._log_end(job_id)
             self._dispatch_after(job_id)
+
+    def _log_end(self, job_id: str) -> None:
+        """Log the end of a job that has lost too many workers. The worker may be back instead."""
+        with suppress(RedisError, StokerError):
+            record = self.ledger.get(job_id)
+            if record.terminal:
+                known = facts(**of_job(record), state=record.state)
+                log.warning("ended, because its worker is lost", extra=known)
 
     def known_facts(self, job_id: str, **more: object) -> dict[str, Any]:
         """Return the argument `extra` of a log call about the job, with its state if Redis answers."""

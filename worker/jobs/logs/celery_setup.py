@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Have a worker's logs set up before Celery writes its first line, and not by Celery."""
-    signals.celeryd_init.connect(_take_process, weak=False)
-    signals.setup_logging.connect(_leave_as_it_is, weak=False)
+    """Have the logs of Celery's programs set up by `take_process`, of workers before their first line."""
+    for signal in (signals.celeryd_init, signals.setup_logging):
+        signal.connect(_take_process, weak=False)
 
 
 def _take_process(**_: Any) -> None:
@@ -28,10 +28,6 @@ def _take_process(**_: Any) -> None:
     vars(worker)["safe_say"] = _say
     for name in _SAYS_IT_AGAIN:
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _leave_as_it_is(**_: Any) -> None:
-    """Do nothing. Because this function is connected, Celery sets up no logs."""
 
 
 def _say(message: str, *_: object) -> None:
