@@ -3,7 +3,8 @@
     python -m bench.scrape [--jobs 100000] [--keys 1000] [--models 4] [--workers 20] [--scrapes 50]
 
 The jobs wait in the queues of the models. Each key owns one of them, and the first key all others. Every
-metric in Redis has a series for each model, and each histogram a value in each of its buckets.
+metric in Redis has a series for each model, and each histogram a value in each of its buckets. The CPU time
+is that of the API per scrape, whatever else it does meanwhile.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import urllib.request
 import uuid
 from contextlib import ExitStack
 
+from bench.cost import cpu_s
 from bench.processes import running_process, scripted_settings
 from bench.streams import median_ms
 from tests.support.stack import eventually
@@ -46,13 +48,16 @@ def main() -> None:
         settings = stack.enter_context(scripted_settings(lease_ttl_s=3600, **limits))
         models = [f"model-{number}" for number in range(args.models)]
         fill(settings, models, args.jobs, args.keys, args.workers)
-        stack.enter_context(running_process(web_argv(settings), settings, settings.home_dir / "web.log"))
+        log = settings.home_dir / "web.log"
+        api = {"API": stack.enter_context(running_process(web_argv(settings), settings, log))}
         eventually(lambda: answers(settings.url), "the API")
-        print(f"{'format':>12} {'kB':>6} {'median':>9} {'longest':>9}")
+        print(f"{'format':>12} {'kB':>6} {'median':>9} {'longest':>9} {'CPU':>9}")
         for name, accept in FORMATS.items():
+            before = cpu_s(api)["API"]
             sizes, times = zip(*(scrape(settings.url, accept) for _ in range(args.scrapes)), strict=True)
-            median, longest = median_ms(times), 1000 * max(times)
-            print(f"{name:>12} {sizes[-1] / 1000:>6.0f} {median:>6.1f} ms {longest:>6.1f} ms", flush=True)
+            figures = median_ms(times), 1000 * max(times), 1000 * (cpu_s(api)["API"] - before) / len(times)
+            row = "".join(f" {ms:>6.1f} ms" for ms in figures)
+            print(f"{name:>12} {sizes[-1] / 1000:>6.0f}{row}", flush=True)
 
 
 def fill(settings: Settings, models: list[str], jobs: int, keys: int, workers: int) -> None:

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -12,6 +12,7 @@ import redis
 from tests.support.assets import asset
 from tests.support.cluster import RESTART_DELAY_S, Cluster, ManagedProcess
 from tests.support.event_checks import check_log
+from tests.support.metric_checks import metric_flaws
 from tests.support.stack import eventually, main_event_types
 from tests.support.stand_ins import LONG
 from worker.jobs.settings import Settings
@@ -80,6 +81,14 @@ def assert_complete(cluster: Cluster, job_id: str) -> None:
     assert counts == [1, LONG + 1, LONG + 2]
 
 
+def assert_metrics_fit_logs(cluster: Cluster) -> None:
+    """Assert that the metrics are what the logs of all jobs say. All of them must have ended."""
+    ledger = cluster.ledger
+    job_ids = cast("list[str]", ledger.store.client.zrange(ledger.store.key("jobs"), 0, -1))
+    logs = {job_id: [event.data for event in ledger.events(job_id)] for job_id in job_ids}
+    assert metric_flaws(ledger, logs) == []
+
+
 def test_frozen_worker_drops_lost_jobs_and_serves_again(cluster: Cluster) -> None:
     job_id = submit(cluster, "long")
     wait_for(cluster, job_id, "token")
@@ -98,6 +107,7 @@ def test_frozen_worker_drops_lost_jobs_and_serves_again(cluster: Cluster) -> Non
     for job_id in jobs:
         wait_for(cluster, job_id, "succeeded")
         assert_complete(cluster, job_id)
+    assert_metrics_fit_logs(cluster)
 
 
 def test_job_that_kills_workers_fails_alone(cluster: Cluster) -> None:
@@ -109,6 +119,7 @@ def test_job_that_kills_workers_fails_alone(cluster: Cluster) -> None:
     for job_id in others:
         wait_for(cluster, job_id, "succeeded")
         assert_complete(cluster, job_id)
+    assert_metrics_fit_logs(cluster)
 
 
 @pytest.mark.long
@@ -152,6 +163,7 @@ def test_max_queue_s_fails_waiting_job(cluster: Cluster) -> None:
         cluster.ledger.cancel(job_id)
     for job_id in jobs:
         wait_for(cluster, job_id, "canceled")
+    assert_metrics_fit_logs(cluster)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])

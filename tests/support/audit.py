@@ -7,8 +7,7 @@ from typing import Any, Protocol, cast
 
 from tests.support.event_checks import Expected, Flaw, check_chat, check_log, check_video
 from tests.support.ledger import account_flaws
-from tests.support.metric_checks import UNLOGGED, expected_metrics
-from tests.support.metrics import raised
+from tests.support.metric_checks import metric_flaws
 from tests.support.video.pictures import read_pictures, same_pictures
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.media.files import JobFiles
@@ -59,15 +58,8 @@ class Audit:
 
     def check_metrics(self) -> None:
         """Check the metrics in Redis against the logs of all jobs. Call `check_jobs` before."""
-        jobs = {job_id: (self._ledger.get(job_id), log) for job_id, log in self.logs.items() if log}
-        expected, found = expected_metrics(jobs), raised(self._ledger)
-        wrong = [
-            Flaw("metric", f"{name} is {found.get(name, 0)}, the logs say {expected[name]}")
-            for name in sorted({*expected, *found})
-            if not name.startswith(UNLOGGED) and found.get(name, 0) != expected[name]
-        ]
-        if wrong:
-            self.flaws["metrics"] = wrong
+        flaws = [Flaw("metric", text) for text in metric_flaws(self._ledger, self.logs)]
+        self.flaws |= {"metrics": flaws} if flaws else {}
 
     def flaw_counts(self) -> Mapping[str, int]:
         """Count the flaws of each kind."""

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tests.support.metrics import raised
 from worker.jobs.events import ANSWER, TERMINAL
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.metrics.vllm import ENGINE
 from worker.jobs.records import Record
 
-__all__ = ["UNLOGGED", "expected_metrics"]
+__all__ = ["metric_flaws"]
 
 Json = dict[str, Any]
 
@@ -36,11 +38,19 @@ CHAT_HISTOGRAMS = (
 )
 
 
-def expected_metrics(jobs: Mapping[str, tuple[Record, Sequence[Json]]]) -> Counter[str]:
-    """Return the values of all series that follow from the records and logs of all jobs, as `raised` does.
+def metric_flaws(ledger: Ledger, logs: Mapping[str, Sequence[Json]]) -> Sequence[str]:
+    """Return the series that differ from what the logs of all jobs in the ledger say."""
+    found = raised(ledger)
+    expected = _expected({job_id: (ledger.get(job_id), log) for job_id, log in logs.items() if log})
+    return [
+        f"{name} is {found.get(name, 0)}, the logs say {expected[name]}"
+        for name in sorted({*expected, *found})
+        if not name.startswith(UNLOGGED) and found.get(name, 0) != expected[name]
+    ]
 
-    Those in `UNLOGGED` do not.
-    """
+
+def _expected(jobs: Mapping[str, tuple[Record, Sequence[Json]]]) -> Counter[str]:
+    """Return the values of all series that follow from the records and logs of all jobs, as `raised` does."""
     found: Counter[str] = Counter()
     for record, log in jobs.values():
         queue, kinds = record.queue, Counter(event["type"] for event in log)

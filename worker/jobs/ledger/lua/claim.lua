@@ -32,7 +32,7 @@ redis.call('HSET', RECORD, 'state', 'running', 'worker', worker, 'device', devic
 if redis.call('HSETNX', RECORD, 'started_at', NOW) == 1 then
   redis.call('ZADD', DEADLINES, clock() + (timeout or 3600), ID)
 end
-redis.call('HDEL', RECORD, 'apart')
+redis.call('HDEL', RECORD, 'apart', 'waits_since')
 -- The job is still in its flow if an extra message brought it here before it was dispatched.
 if redis.call('ZSCORE', flow(queue, owner), ID) then charge(queue, owner, ID) end
 remove_waiting(queue, owner)

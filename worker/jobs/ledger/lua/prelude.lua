@@ -116,8 +116,8 @@
 -- scheduler state, `called` the dispatched jobs, `told` the last version that was broadcast. In a record, `apart`
 -- is the worker that waits to run the job in isolation, `place` the last position that was logged, and `told_at`
 -- the time of that event. `silent` is the reason of the last requeue that followed a part of the result, and the time
--- of that part; `waits_since` is the time of the last requeue. The stored names stay, so that the data of an older
--- version remains readable.
+-- of that part; `waits_since` is the time of the last requeue, and `counted` the tokens that metrics contain. The
+-- stored names stay, so that the data of an older version remains readable.
 local P, TIME, NOW, RETENTION, ID = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] or ''
 local CHANNEL, RECORD, LOG -- keys of the job in hand, see `use_job`
 local WORKERS, DEADLINES, LENGTHS = P .. ':workers', P .. ':deadlines', P .. ':lengths'
