@@ -93,7 +93,7 @@ class General(Area):
     kinds, and is ready without workers for them. See [Kinds](deployment.md#kinds)."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`. `DEBUG` applies to Stoker's own
-    lines; libraries stay at `INFO`. See [Logs](logging.md)."""
+    lines and gunicorn's. Other libraries stay at `INFO`. See [Logs](logging.md)."""
     log_format: Literal["text", "json"] = "text"
     """The form of log lines: `text`, or `json` with one JSON object a line. See [Logs](logging.md)."""
     log_file: Path | None = None
