@@ -11,9 +11,9 @@ from webapi.local.commands import worker_argv
 from webapi.local.log_files import tail
 from webapi.local.supervisor import spawn
 from worker.devices.gpus import GIB, list_gpus
+from worker.jobs.cards import WorkerCard
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.records import WorkerCard
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["Fleet", "check_devices"]

@@ -19,13 +19,13 @@ from bench.processes import running_process, scripted_settings
 from bench.streams import median_ms
 from tests.support.stack import eventually
 from webapi.local.commands import web_argv
+from worker.jobs.cards import ModelCard, WorkerCard
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.metrics_store import MetricsStore
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.metrics.catalog import METRICS
 from worker.jobs.metrics.metric import Counter, Histogram, Increments
-from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, validate
 

@@ -10,7 +10,7 @@ from tests.browser.conftest import open_page, playwright
 from tests.support.stack import eventually
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import Web, serve, token_events
-from worker.jobs.records import ModelCard
+from worker.jobs.cards import ModelCard
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

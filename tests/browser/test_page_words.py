@@ -10,8 +10,8 @@ from tests.browser.conftest import open_page, playwright
 from tests.support.stack import eventually
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import Web, serve
+from worker.jobs.cards import ModelCard
 from worker.jobs.events import Failed
-from worker.jobs.records import ModelCard
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

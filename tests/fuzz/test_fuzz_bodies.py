@@ -14,10 +14,10 @@ from tests.support.web.webstack import tiny_template
 from tests.unit.jobs.test_option_texts import Everything
 from webapi.app import create_app
 from webapi.openai.translate import parse_request
+from worker.jobs.cards import ModelCard
 from worker.jobs.errors import InvalidInput
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob
 
 #: Values of every type, some of which fields accept.

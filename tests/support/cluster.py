@@ -18,10 +18,10 @@ from webapi.local.commands import web_argv, worker_argv
 from webapi.local.log_files import tail
 from webapi.local.supervisor import spawn
 from webapi.local.valkey import valkey_argv, valkey_url
+from worker.jobs.cards import WorkerCard
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.records import WorkerCard
 from worker.jobs.settings import Settings, child_env
 
 __all__ = ["RESTART_DELAY_S", "Cluster", "ManagedProcess"]

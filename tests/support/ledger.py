@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from webapi.documents.events import EventDocument
+from worker.jobs.cards import WorkerCard
 from worker.jobs.events import Event, LoggedEvent
 from worker.jobs.ledger.appends import Append
 from worker.jobs.ledger.ledger import Ledger
-from worker.jobs.records import WorkerCard
 
 __all__ = [
     "QUEUE",

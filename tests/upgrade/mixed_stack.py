@@ -16,10 +16,10 @@ from redis.exceptions import RedisError
 from tests.support.stack import eventually
 from tests.upgrade.releases import Release
 from webapi.local.log_files import tail
+from worker.jobs.cards import WorkerCard
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.records import WorkerCard
 from worker.jobs.settings import Settings
 
 __all__ = ["MixedStack", "Part"]

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from webapi.description.parts import Json
 from webapi.keys.key import Scope
-from worker.jobs.records import ModelCard
+from worker.jobs.cards import ModelCard
 
 __all__ = ["AnswerSpec", "Body", "Route", "describe", "require_descriptions", "route_of"]
 

@@ -4,8 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from worker.jobs.cards import WorkerCard
 from worker.jobs.events import Time
-from worker.jobs.records import JobState, QueueInfo, Record, WorkerCard, rfc3339
+from worker.jobs.records import JobState, QueueInfo, Record, rfc3339
 
 __all__ = [
     "HealthDocument",

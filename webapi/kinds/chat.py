@@ -8,12 +8,13 @@ from webapi.documents.chat import ChatResultDocument
 from webapi.http.result_file import check_succeeded
 from webapi.services.backend import Backend
 from webapi.services.system_threads import call_in_thread
+from worker.jobs.cards import ModelCard
 from worker.jobs.chat.grammars import check_grammar
 from worker.jobs.chat.sampling import unsupported
 from worker.jobs.chat.structured_outputs import StructuredOutputs
 from worker.jobs.chat.tool_schema import forced_calls
 from worker.jobs.errors import InvalidInput, InvalidStructure, PromptTooLong
-from worker.jobs.records import ModelCard, Record
+from worker.jobs.records import Record
 from worker.jobs.specs import ChatJob
 
 __all__ = ["admit", "check_bound", "prompt_tokens", "result"]

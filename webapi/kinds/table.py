@@ -9,8 +9,9 @@ from flask.typing import ResponseReturnValue
 from webapi.http.result_file import result_file
 from webapi.kinds import chat
 from webapi.services.backend import Backend
+from worker.jobs.cards import ModelCard
 from worker.jobs.errors import Unsupported
-from worker.jobs.records import ModelCard, Record
+from worker.jobs.records import Record
 from worker.jobs.specs import ChatJob, VideoJob
 
 __all__ = ["API_KINDS", "ApiKind", "find_api_kind"]

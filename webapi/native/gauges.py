@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from webapi.services.backend import Backend
+from worker.jobs.cards import WorkerCard
 from worker.jobs.kinds import kind_of, model_of
 from worker.jobs.metrics import jobs, vllm, workers
 from worker.jobs.metrics.metric import Gauge
-from worker.jobs.records import QueueInfo, WorkerCard
+from worker.jobs.records import QueueInfo
 from worker.jobs.specs import ChatJob
 
 __all__ = ["Sample", "read_gauges"]

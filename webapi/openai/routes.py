@@ -26,12 +26,12 @@ from webapi.services.backend import Backend, current_backend
 from webapi.submission.model_choice import choose_model
 from webapi.submission.submit import submit
 from webapi.tracing.request_trace import TRACE_HEADERS
+from worker.jobs.cards import ModelCard
 from worker.jobs.errors import InvalidInput, ModelNotFound
 from worker.jobs.events import ANSWER, LoggedEvent
 from worker.jobs.ids import new_job_id
 from worker.jobs.kinds import KINDS
 from worker.jobs.ledger.ledger import IdempotencyKey
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob, JobSpec
 
 __all__ = [

@@ -42,7 +42,7 @@ from webapi.openai.errors import ErrorDocument, handles
 from webapi.openapi.encoding import encoding_of
 from webapi.openapi.schemas import schemas_of
 from webapi.openapi.webhooks import WEBHOOKS
-from worker.jobs.records import ModelCard
+from worker.jobs.cards import ModelCard
 
 __all__ = ["EXAMPLES", "build"]
 

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from webapi.description.route import describe
 from webapi.openapi.document import build
 from webapi.services.backend import current_backend
-from worker.jobs.records import ModelCard
+from worker.jobs.cards import ModelCard
 
 __all__ = ["routes"]
 

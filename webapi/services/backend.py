@@ -14,6 +14,7 @@ from webapi.services.open_streams import OpenStreams
 from webapi.services.redis_memory import RedisMemory
 from webapi.services.request_metrics import RequestMetrics
 from webapi.services.token_counter import TokenCounter
+from worker.jobs.cards import ModelCard
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.kinds import has_files
@@ -24,7 +25,6 @@ from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.logs.facts import facts
 from worker.jobs.media.files import JobFiles, Media
-from worker.jobs.records import ModelCard
 from worker.jobs.settings import Settings
 
 __all__ = ["Backend", "current_backend"]

@@ -8,10 +8,10 @@ from weakref import WeakValueDictionary
 from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 
+from worker.jobs.cards import ModelCard
 from worker.jobs.errors import NotReady
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.prompt.template import PromptTemplate
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob
 
 __all__ = ["TokenCounter"]

@@ -9,8 +9,8 @@ from redis.exceptions import RedisError
 
 from webapi.services.backend import Backend
 from worker.jobs.broker import configure, connect
+from worker.jobs.cards import ModelCard
 from worker.jobs.errors import NotReady
-from worker.jobs.records import ModelCard
 
 __all__ = ["ApiWarmUp"]
 

@@ -10,10 +10,10 @@ from webapi.description.parts import Json, without_null
 from webapi.services.backend import Backend
 from webapi.submission.model_choice import choose_model
 from webapi.submission.multipart import MAX_PARTS, Parts
+from worker.jobs.cards import ModelCard
 from worker.jobs.errors import InvalidInput
 from worker.jobs.option_texts import read_options, require_options
 from worker.jobs.options import Option
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import VideoJob, validate
 
 __all__ = ["ClipForm", "VideoRequest"]

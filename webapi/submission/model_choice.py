@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from webapi.auth import access
 from webapi.services.backend import Backend
+from worker.jobs.cards import ModelCard
 from worker.jobs.errors import InvalidInput, ModelUnavailable, NotReady
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import JobSpec
 
 __all__ = ["choose_model"]

@@ -13,6 +13,7 @@ from webapi.services.backend import Backend
 from webapi.submission.model_choice import choose_model
 from webapi.tracing.request_trace import job_trace
 from webapi.webhooks.destination import check_url
+from worker.jobs.cards import ModelCard
 from worker.jobs.connection.refusals import Refusal
 from worker.jobs.errors import (
     InvalidInput,
@@ -23,7 +24,7 @@ from worker.jobs.errors import (
     SubmitOutcomeUnknown,
 )
 from worker.jobs.ledger.ledger import IdempotencyKey
-from worker.jobs.records import JobState, ModelCard
+from worker.jobs.records import JobState
 from worker.jobs.specs import JobSpec
 from worker.jobs.trace_context import TraceContext
 

@@ -1,4 +1,4 @@
-"""What the spans of a model's runs tell: their names and attributes, without any content of the client."""
+"""The names and attributes of the spans of a model's runs. They have no content of the client."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress

@@ -8,6 +8,7 @@ from typing import Any
 
 from worker import runners
 from worker.devices.lease import DeviceLease, lease
+from worker.jobs.cards import WorkerCard
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import ConfigurationError
@@ -15,7 +16,6 @@ from worker.jobs.kinds import kind_of, queue_of
 from worker.jobs.ledger.reader import LedgerReader
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.records import WorkerCard
 from worker.jobs.settings import Settings, set_env
 from worker.lane.lane import Lane
 from worker.lane.pool import LanePool

@@ -19,10 +19,10 @@ from celery.worker import state
 from redis.exceptions import RedisError
 
 from worker.devices import memory
+from worker.jobs.cards import ModelCard, WorkerCard, WorkerState
 from worker.jobs.connection.refusals import until_redis_answers
 from worker.jobs.home import protect_home
 from worker.jobs.logs import context
-from worker.jobs.records import ModelCard, WorkerCard, WorkerState
 from worker.jobs.settings import Settings
 from worker.jobs.start_errors import EXPECTED, sentence
 from worker.lane.pool_check import require_solo_pool

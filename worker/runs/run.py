@@ -83,7 +83,7 @@ class Run:
 
     @property
     def end_facts(self) -> dict[str, object]:
-        """What the log says about the end: the tokens or frames of the answer, and the code of an error."""
+        """The facts of the end for the log: the tokens or frames of the answer, and the code of an error."""
         usage, error = self._end.get("usage") or {}, self._end.get("error") or {}
         return {
             "tokens": usage.get("completion_tokens"),

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.stack import eventually
 from tests.support.web.webstack import CHAT, HELLO, VIDEO, Web, upload
-from worker.jobs.records import ModelCard
+from worker.jobs.cards import ModelCard
 
 #: Settings of this module's server.
 SETTINGS = {"stream_silence_s": 0.1, "heartbeat_s": 3600.0}

@@ -15,9 +15,9 @@ from webapi.app import create_app
 from webapi.auth import audit
 from webapi.keys.keys import Keys
 from webapi.services.log_limiter import BURST
+from worker.jobs.cards import ModelCard
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.records import ModelCard
 from worker.jobs.settings import Settings
 
 Lines = Callable[[], list[dict[str, Any]]]

@@ -6,9 +6,9 @@ import pytest
 
 from tests.support.web.openai_clients import answer, pending_completion
 from tests.support.web.webstack import HELLO, Web, assert_refused, tiny_template
+from worker.jobs.cards import ModelCard
 from worker.jobs.chat.sampling import COMMON_PARAMETERS
 from worker.jobs.prompt.template import PROMPT_FEATURES
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob
 
 USER = {"role": "user", "content": "Hi"}

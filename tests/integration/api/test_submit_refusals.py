@@ -19,9 +19,9 @@ from tests.support.web.webstack import (
 )
 from webapi.http.json_structure import MAX_KEYS
 from webapi.keys.keys import Keys
+from worker.jobs.cards import ModelCard
 from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.events import Succeeded
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob
 
 USER = {"role": "user", "content": "Hi"}

@@ -16,9 +16,9 @@ from pydantic import Field
 from tests.support.stack import eventually
 from tests.support.web.uploads import write_image
 from tests.support.web.webstack import TIMEOUT_S, Web, assert_refused, upload
+from worker.jobs.cards import ModelCard
 from worker.jobs.events import Batch, Succeeded
 from worker.jobs.media.files import JobFiles
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import VideoJob
 from worker.video.model import Options, Picture, Upload
 

@@ -13,9 +13,9 @@ from tests.support.web.uploads import write_clip, write_image
 from tests.support.web.webstack import Web
 from webapi.cli.main import main
 from webapi.client import ApiError, Client
+from worker.jobs.cards import ModelCard
 from worker.jobs.events import Progress, Succeeded
 from worker.jobs.media.files import JobFiles
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import VideoJob
 from worker.video.model import Options, Picture
 

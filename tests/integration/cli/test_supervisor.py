@@ -259,7 +259,7 @@ from webapi.local import commands, stack
 from webapi.cli.main import main
 WORKER = '''
 import os, signal, sys
-from worker.jobs.records import WorkerCard
+from worker.jobs.cards import WorkerCard
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings

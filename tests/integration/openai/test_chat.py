@@ -22,10 +22,10 @@ from tests.support.web.openai_clients import (
     url_of,
 )
 from tests.support.web.webstack import CHAT, CONTEXT_LENGTH, TIMEOUT_S, Web, publish_able_model
+from worker.jobs.cards import ModelCard
 from worker.jobs.chat.logprobs import TokenLogprob, TopLogprob
 from worker.jobs.chat.sampling import TO_CONTEXT_END
 from worker.jobs.events import Failed, Succeeded, Token
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob
 
 

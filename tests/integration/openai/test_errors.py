@@ -18,8 +18,8 @@ from tests.support.web.openai_clients import (
     request_completion,
 )
 from tests.support.web.webstack import CHAT, CONTEXT_LENGTH, TIMEOUT_S, Web
+from worker.jobs.cards import ModelCard
 from worker.jobs.events import Canceled, Failed
-from worker.jobs.records import ModelCard
 
 #: Settings of this module's server.
 SETTINGS = {"max_waiting": 1}

@@ -16,9 +16,9 @@ from tests.support.stack import eventually
 from tests.support.web.openai_clients import answer, answer_tokens, client_of, new_job, success_event
 from tests.support.web.webstack import TIMEOUT_S, Web, tiny_template
 from webapi.keys.keys import Keys
+from worker.jobs.cards import ModelCard
 from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.events import Canceled, Event, Failed, Reasoning, Succeeded, Token, ToolCall
-from worker.jobs.records import ModelCard
 
 HELLO = "Hello\u2028 žluť 🎉"
 USAGE = {"prompt_tokens": 8, "completion_tokens": 3, "total_tokens": 11}

@@ -7,8 +7,8 @@ import pytest
 from tests.support.web.openai_clients import HI
 from tests.support.web.webstack import CONTEXT_LENGTH, Web
 from webapi.keys.keys import Keys
+from worker.jobs.cards import ModelCard
 from worker.jobs.prompt.template import PromptTemplate
-from worker.jobs.records import ModelCard
 
 
 def refusal(web: Web, path: str, **body: Any) -> tuple[int, str, str]:

@@ -7,9 +7,9 @@ import pytest
 
 from tests.support.web.openai_clients import HI, pending_completion
 from tests.support.web.webstack import TIMEOUT_S, Web, assert_refused, tiny_template
+from worker.jobs.cards import ModelCard
 from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.events import Event, Reasoning, Succeeded, Token, ToolCall
-from worker.jobs.records import ModelCard
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS: list[Any] = [{"type": "function", "function": {"name": "weather", "parameters": CITY}}]

@@ -23,9 +23,10 @@ from tests.support.web.uploads import write_image
 from tests.support.web.webstack import HELLO, TIMEOUT_S, Web, take_raw_prompts, token_events, upload
 from webapi.keys.key import ALL_SCOPES
 from webapi.keys.keys import Keys
+from worker.jobs.cards import ModelCard
 from worker.jobs.errors import JobNotFound
 from worker.jobs.events import Batch, Canceled, Event, Failed, Succeeded
-from worker.jobs.records import ModelCard, Record
+from worker.jobs.records import Record
 from worker.video.model import Colour, Options, Picture, Upload
 
 HERE = Path(__file__).parent

@@ -20,12 +20,12 @@ from tests.support.workers.process import scripted_settings, submit_scripted, wo
 from webapi.keys.keys import Keys
 from webapi.keys.signing_keys import SigningKeys
 from webapi.webhooks.sender import post
+from worker.jobs.cards import ModelCard
 from worker.jobs.chat.sampling import SamplingParams
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Progress, Succeeded, Token
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.prompt.template import PROMPT_FEATURES
-from worker.jobs.records import ModelCard
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import ChatJob, validate
 from worker.runs.hooks import GROUP

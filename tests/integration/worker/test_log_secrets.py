@@ -19,10 +19,10 @@ from tests.support.stack import eventually
 from tests.support.workers.telltale import ANSWER, PROMPT
 from webapi.keys.keys import Keys
 from webapi.local.commands import web_argv, webhooks_argv, worker_argv
+from worker.jobs.cards import ModelCard
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.records import ModelCard
 from worker.jobs.settings import Settings, child_env
 
 PASSWORD, FILE_NAME, HOOK, HEADER = "planted-password", "planted-name", "planted-hook", "planted-header"

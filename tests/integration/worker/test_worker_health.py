@@ -7,9 +7,9 @@ from click.testing import CliRunner, Result
 
 from tests.support.ledger import lapse
 from webapi.cli.main import main
+from worker.jobs.cards import WorkerCard, WorkerState
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.records import WorkerCard, WorkerState
 from worker.jobs.settings import Settings
 
 

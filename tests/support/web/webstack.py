@@ -18,6 +18,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from tests.support.web.scripted_worker import ScriptedWorker
 from webapi.local.commands import web_argv
+from worker.jobs.cards import ModelCard, WorkerCard
 from worker.jobs.chat.sampling import COMMON_PARAMETERS, SamplingParams
 from worker.jobs.events import Event, Token
 from worker.jobs.kinds import model_of
@@ -25,7 +26,6 @@ from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.prompt.template import PromptTemplate
-from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.settings import Settings, child_env
 
 CHAT, VIDEO = "chat.tiny", "video.matte"

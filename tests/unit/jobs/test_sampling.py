@@ -3,9 +3,9 @@
 import pytest
 
 from tests.support.ledger import QUEUE
+from worker.jobs.cards import ModelCard
 from worker.jobs.chat.sampling import COMMON_PARAMETERS, SamplingParams, unsupported
 from worker.jobs.errors import InvalidInput
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob, validate
 from worker.jobs.stored import from_json, to_json
 

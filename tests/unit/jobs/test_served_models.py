@@ -2,10 +2,10 @@
 
 import pytest
 
+from worker.jobs.cards import ModelCard, WorkerCard
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.records import ModelCard, WorkerCard
 
 QUEUE = "chat.tiny"
 WORKER = WorkerCard("w1", "chat", "host", 1, "cpu", "tiny", "fake", QUEUE, 1, 0)

@@ -21,6 +21,7 @@ from webapi.openai.completion import CompletionBuilder
 from webapi.openai.translate import parse_request
 from webapi.openai.video_schema import Video
 from webapi.webhooks.sender import payload
+from worker.jobs.cards import ModelCard, WorkerCard
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import InvalidInput, Unsupported
@@ -33,7 +34,7 @@ from worker.jobs.ledger.registry import Registry
 from worker.jobs.options import MATTING_OPTIONS, options_of
 from worker.jobs.prompt.template import PromptTemplate
 from worker.jobs.readings import EngineStats, GpuMemory
-from worker.jobs.records import ModelCard, Record, WorkerCard
+from worker.jobs.records import Record
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, VideoJob, read_spec, validate
 from worker.jobs.stored import SCHEMA, check_schema, from_json, to_json

@@ -13,7 +13,7 @@ from bench.dummy_model import make_dummy_model
 from bench.fleet import check_devices
 from bench.scale import groups_that_fit, split
 from bench.streams import Timing
-from worker.jobs.records import WorkerCard
+from worker.jobs.cards import WorkerCard
 
 
 def answer(began: float, ended: float, tokens: int = 11) -> Answer:

@@ -30,9 +30,10 @@ from webapi.openai.errors import ErrorDocument
 from webapi.openapi.document import build
 from webapi.openapi.webhooks import Notice
 from worker.assets.command import main as models
+from worker.jobs.cards import WorkerCard
 from worker.jobs.errors import InvalidInput, JobFailed
 from worker.jobs.metrics.catalog import METRICS
-from worker.jobs.records import QueueInfo, WorkerCard
+from worker.jobs.records import QueueInfo
 from worker.jobs.settings import PREFIX, Settings, child_env
 from worker.jobs.specs import ChatJob, VideoJob, validate
 from worker.video.check.command import main as frame_model_check

@@ -12,9 +12,9 @@ from tests.support.web.webstack import CHAT, tiny_template
 from webapi.services.backend import Backend
 from webapi.services.warmup import ApiWarmUp
 from worker.jobs import broker
+from worker.jobs.cards import ModelCard
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob, validate
 
 

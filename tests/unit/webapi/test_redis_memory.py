@@ -9,11 +9,11 @@ from tests.support.web.webstack import CHAT, HELLO, tiny_template
 from webapi.app import create_app
 from webapi.services import redis_memory
 from webapi.services.redis_memory import RedisMemory
+from worker.jobs.cards import ModelCard
 from worker.jobs.errors import NotReady
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.records import ModelCard
 from worker.jobs.settings import Settings
 
 

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from tests.support.web.webstack import CHAT, HELLO, tiny_template
 from webapi.app import create_app
 from webapi.services.warmup import ApiWarmUp
+from worker.jobs.cards import ModelCard, WorkerCard
 from worker.jobs.dispatch import dispatcher
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.logs.facts import facts_of
-from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob
 

@@ -8,10 +8,10 @@ import pytest
 
 from tests.support.web.webstack import CHAT, tiny_template
 from webapi.services.token_counter import LONG_COUNTS, TokenCounter
+from worker.jobs.cards import ModelCard
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.prompt.template import PromptTemplate
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob, validate
 
 

@@ -10,9 +10,9 @@ from tests.support.web.webstack import CHAT, HELLO, tiny_template
 from webapi.app import create_app
 from webapi.keys.keys import Keys
 from webapi.webhooks.sender import payload
+from worker.jobs.cards import ModelCard
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.records import ModelCard
 
 FORWARDED = {
     "X-Forwarded-Prefix": "/stoker",

@@ -7,12 +7,12 @@ import pytest
 from tests.support.ledger import QUEUE
 from tests.support.stack import eventually
 from tests.support.valkey import Pair, valkey_pair
+from worker.jobs.cards import WorkerCard
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.events import Event, Succeeded, Token
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.records import WorkerCard
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, validate
 from worker.process.failover import Failover

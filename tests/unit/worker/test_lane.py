@@ -13,10 +13,10 @@ from tests.support.stack import eventually
 from worker.chat.engine import ChatRequest
 from worker.chat.runner import ChatRunner
 from worker.jobs import broker
+from worker.jobs.cards import WorkerCard
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.records import WorkerCard
 from worker.jobs.specs import ChatJob, validate
 from worker.lane.lane import Lane
 from worker.lane.pool import LanePool

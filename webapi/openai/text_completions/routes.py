@@ -28,9 +28,9 @@ from webapi.openai.text_completions.schema import TextCompletion
 from webapi.services.backend import Backend, current_backend
 from webapi.submission.submit import cancel
 from webapi.tracing.request_trace import TRACE_HEADERS
+from worker.jobs.cards import ModelCard
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ids import new_job_id
-from worker.jobs.records import ModelCard
 from worker.jobs.specs import ChatJob
 
 __all__ = ["routes"]

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
+from worker.jobs.cards import ModelCard, WorkerCard
 from worker.jobs.errors import Unsupported, WorkerNotFound
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.metrics.metric import Counter
 from worker.jobs.metrics.vllm import ENGINE, PREEMPTIONS, PREFIX_CACHE_HITS, PREFIX_CACHE_QUERIES
-from worker.jobs.records import ModelCard, WorkerCard
 from worker.jobs.stored import from_json, to_json
 
 __all__ = ["Registry", "Renewed"]

@@ -1,4 +1,4 @@
-"""What the log lines of a thread are about: a request, or a job with its attempt and worker."""
+"""The subject of the log lines of a thread: a request, or a job with its attempt and worker."""
 
 import threading
 from collections.abc import Iterator, Mapping

@@ -14,7 +14,7 @@ _ATTRIBUTE = "stoker_facts"
 
 
 class Attempt(Protocol):
-    """What is known of an attempt at a job: a part of `worker.jobs.records.Record`."""
+    """The known facts of an attempt at a job: a part of `worker.jobs.records.Record`."""
 
     @property
     def id(self) -> str:

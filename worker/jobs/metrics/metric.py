@@ -1,4 +1,4 @@
-"""What a metric is: its name, help and labels, and the fields of Redis that hold the values of its series.
+"""The form of metrics: name, help and labels, and the fields of Redis that hold the values of their series.
 
 All counters and histograms are fields of one hash with integer values. The field of a counter is its name and
 the values of its labels, separated by spaces. Spaces and percent signs in labels are escaped, so that no two
