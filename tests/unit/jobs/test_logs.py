@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import gevent
+import gevent.local
 import pytest
 from pydantic import BaseModel
 from redis.exceptions import AuthenticationError
@@ -194,6 +196,22 @@ def test_context_belongs_to_its_block_and_its_thread(lines: Lines) -> None:
         ("after", "r1", None),
         ("next", "r2", None),
     ]
+
+
+def test_context_belongs_to_its_greenlet_if_gevent_patches_after_the_import(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "local", gevent.local.local)
+
+    def serve(request_id: str) -> None:
+        context.begin(request_id=request_id)
+        gevent.sleep(0)  # the other one begins
+        log.info(request_id)
+
+    gevent.joinall([gevent.spawn(serve, "r1"), gevent.spawn(serve, "r2")], raise_error=True)
+    log.info("outside")
+    found = [(line["message"], line.get("request_id")) for line in lines.objects]
+    assert found == [("r1", "r1"), ("r2", "r2"), ("outside", None)]
 
 
 @pytest.mark.parametrize(
