@@ -31,7 +31,7 @@ local function append(claim, attempt, first, increments, fields, events, stop)
   if ahead < 0 then return tonumber(logged) end
   if ahead > 0 then return cancel and 'cancel' or 'ok' end
   if stop > events then
-    for number, amount in string.gmatch(increments, '(%d+) (%d+)') do sums[number] = (sums[number] or 0) + amount end
+    for number, amount in string.gmatch(increments, '(%S+) (%S+)') do sums[number] = (sums[number] or 0) + amount end
   end
   for i = fields, events - 1, 2 do redis.call('HSET', RECORD, ARGV[i], ARGV[i + 1]) end
   for i = events, stop - 1, 3 do
