@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import math
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -128,6 +129,40 @@ def test_lines_have_an_exception_as_one_field(lines: Lines) -> None:
         r'because of KeyError \(its text is left out\) at no place"',
         shown,
     )
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError(PROMPT)
+
+
+def test_lines_have_the_places_of_an_error_that_has_no_text(lines: Lines) -> None:
+    try:
+        failing(Mute())
+    except Mute as error:
+        info = Mute, error, error.__traceback__
+        lines.handle(log.makeRecord(log.name, logging.ERROR, __file__, 1, "it fails: %s", (error,), info))
+    assert lines.objects[0]["message"] == "it fails: Mute (its text is left out)"
+    assert "in failing\nMute (its text is left out)" in lines.objects[0]["exception"]
+
+
+def test_a_value_that_has_no_text_does_not_stop_the_caller(lines: Lines) -> None:
+    log.info("the disk is full", extra=facts(path=Mute()))
+    assert lines.objects[0]["message"] == "this line cannot be written"
+    assert re.fullmatch(r"test_logs\.py:\d+", lines.objects[0]["place"])
+
+
+def test_json_lines_have_no_numbers_that_json_does_not_have() -> None:
+    record = log.makeRecord(log.name, logging.INFO, __file__, 1, "x", (), None, extra=facts(share=math.nan))
+    json.loads(JsonLines(Redactor()).format(record), parse_constant=pytest.fail)
+
+
+def test_lines_keep_the_words_that_a_short_private_text_is_part_of(lines: Lines) -> None:
+    try:
+        failing(ValueError(1))
+    except ValueError:
+        log.exception("try 1 of 10")
+    assert lines.objects[0]["message"] == "try 1 of 10"
 
 
 class Body(BaseModel):

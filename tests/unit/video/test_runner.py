@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from worker.jobs.errors import EngineDied
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.metrics_store import MetricsStore
 from worker.jobs.limits import ClipSize, Limits
+from worker.jobs.logs.formats import TextLines
+from worker.jobs.logs.redaction import Redactor
 from worker.jobs.metrics.series import grouped
 from worker.runners import make_runner
 from worker.runs.outbox import Outbox
@@ -225,7 +228,9 @@ class UnexpectedError(Exception):
 
 
 @pytest.mark.parametrize("error", [UnexpectedError("x"), RuntimeError("shapes cannot be multiplied")])
-def test_video_runner_fails_job_on_unexpected_error(harness: VideoHarness, error: Exception) -> None:
+def test_video_runner_fails_job_on_unexpected_error(
+    harness: VideoHarness, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     files = harness.submit(A)
 
     def on_call(call: int) -> None:
@@ -239,6 +244,8 @@ def test_video_runner_fails_job_on_unexpected_error(harness: VideoHarness, error
     assert (job.error["code"], harness.model.calls) == ("model_failed", 5)
     assert job.error["message"].endswith(f"{type(error).__name__}: {error}")
     assert os.listdir(files.folder) == ["clip"]
+    [record] = [record for record in caplog.records if record.name == "worker.video.pipeline"]
+    assert re.search(r" at test_runner\.py:\d+ on_call < ", TextLines(Redactor()).format(record))
 
 
 def test_video_runner_three_jobs_in_a_row_that_the_model_fails_end_the_worker(harness: VideoHarness) -> None:

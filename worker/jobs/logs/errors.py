@@ -6,11 +6,11 @@ quotes the answer that it cannot parse. So a text is shown only for a class whos
 
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from worker.jobs.errors import StokerError
 
-__all__ = ["chain", "compact", "describe", "is_private", "multiline"]
+__all__ = ["chain", "compact", "describe", "is_private", "multiline", "quotes"]
 
 #: Classes whose texts quote no values, but names, numbers, addresses and paths.
 _SAFE = (
@@ -38,6 +38,8 @@ _SAFE_NAMES = frozenset(
 )
 #: Classes below those whose texts quote a reply of the server.
 _UNSAFE_NAMES = frozenset(("redis.exceptions.InvalidResponse",))
+#: The shortest text of an error that is removed from messages. One such as 1 may stand for something else.
+_MIN_QUOTE = 4
 #: The innermost frames that `compact` shows.
 _FRAMES = 12
 
@@ -54,7 +56,12 @@ def is_private(error: BaseException) -> bool:
 def describe(error: BaseException) -> str:
     """Return the text of the error, or only the name of its class if the text may quote a client."""
     name = type(error).__name__
-    return f"{name} (its text is left out)" if is_private(error) else str(error) or name
+    return f"{name} (its text is left out)" if is_private(error) else _text(str, error) or name
+
+
+def quotes(error: BaseException) -> Sequence[str]:
+    """Return the texts by which a message may quote the error. Short ones are left out: they hide nothing."""
+    return [text for text in (_text(repr, error), _text(str, error)) if len(text) >= _MIN_QUOTE]
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -84,6 +91,14 @@ def multiline(error: BaseException) -> str:
 def _named(error: BaseException) -> str:
     text, name = describe(error), type(error).__name__
     return text if text.startswith(name) else f"{name}: {text}"
+
+
+def _text(form: Callable[[object], str], error: BaseException) -> str:
+    """Return the text of the error, or "" if its class cannot make one."""
+    try:
+        return form(error)
+    except Exception:
+        return ""
 
 
 def _places(error: BaseException) -> str:

@@ -32,10 +32,14 @@ class _Lines(logging.Formatter):
         self._redact = redact
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of the record, without a line break."""
+        """Return the line of the record, without a line break. A value without a text costs only the line."""
         fields = {**context.current(), **facts_of(record)}
         error = record.exc_info[1] if record.exc_info else None
-        return self._line(record, self._message(record, error), fields, error)
+        try:
+            return self._line(record, self._message(record, error), fields, error)
+        except Exception as failure:  # the caller may have a job to end
+            place = {"place": f"{record.filename}:{record.lineno}", **context.current()}
+            return self._line(record, "this line cannot be written", place, failure)
 
     def _line(
         self, record: logging.LogRecord, message: str, fields: dict[str, object], error: BaseException | None
@@ -56,8 +60,8 @@ class _Lines(logging.Formatter):
             text = f"{text} (its arguments do not fit)"
         for each in errors.chain(error) if error else ():
             if errors.is_private(each):
-                for quoted in (repr(each), str(each)):
-                    text = text.replace(quoted, type(each).__name__) if quoted else text
+                for quoted in errors.quotes(each):
+                    text = text.replace(quoted, type(each).__name__)
         return self._redact(_PRINTED_ERROR.sub(r"\1", text) if record.name in LOGGERS else text)
 
 
@@ -88,7 +92,7 @@ class JsonLines(_Lines):
             line["message"] = message
         if error:
             fields["exception"] = self._redact(errors.multiline(error))
-        return json.dumps(line | fields, default=str)
+        return json.dumps(line | fields, default=str, allow_nan=False)
 
 
 def _described(value: object) -> object:
