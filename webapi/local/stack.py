@@ -93,8 +93,7 @@ def _run(settings: Settings, supervisor: Supervisor, valkey_socket: Path, verbos
         click.echo(f"valkey: {settings.redis_url}")
     preflight.wait_for_redis(settings, supervisor.tick)
     public_bind.require_auth(settings)
-    if code := subprocess.call(models_argv(), env=child_env(settings)):  # noqa: S603
-        raise SystemExit(code)
+    _fetch_models(settings)
     _start(supervisor, "web", web_argv(settings), settings)
     _start(supervisor, "webhooks", webhooks_argv(settings), settings)
     for n, kind in enumerate(settings.kinds):
@@ -102,6 +101,17 @@ def _run(settings: Settings, supervisor: Supervisor, valkey_socket: Path, verbos
         own = settings.replace(worker=kind, devices=devices)
         _start(supervisor, kind, worker_argv(kind, settings), own)
     _supervise(settings, supervisor, verbose)
+
+
+def _fetch_models(settings: Settings) -> None:
+    """Fetch the models. If this process logs JSON, what is printed meanwhile becomes lines of JSON, too."""
+    out, errors = (subprocess.PIPE, subprocess.STDOUT) if settings.log_format == "json" else (None, None)
+    env = child_env(settings)
+    with subprocess.Popen(models_argv(), env=env, stdout=out, stderr=errors, text=True) as fetch:  # noqa: S603
+        for line in fetch.stdout or ():
+            click.echo(line.rstrip("\n"))
+    if fetch.returncode:
+        raise SystemExit(fetch.returncode)
 
 
 def _start(supervisor: Supervisor, name: str, argv: Sequence[str], settings: Settings) -> None:
