@@ -5,9 +5,12 @@ import json
 import logging
 import math
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -22,6 +25,7 @@ from worker.jobs.logs.facts import Facts, facts, of_job
 from worker.jobs.logs.formats import JsonLines, TextLines, message_of
 from worker.jobs.logs.printed import Printed
 from worker.jobs.logs.redaction import Redactor, secrets_of
+from worker.jobs.logs.setup import configure
 from worker.jobs.settings import Settings
 
 PROMPT = "my PIN is 1234"
@@ -163,6 +167,33 @@ def test_lines_keep_the_words_that_a_short_private_text_is_part_of(lines: Lines)
     except ValueError:
         log.exception("try 1 of 10")
     assert lines.objects[0]["message"] == "try 1 of 10"
+
+
+#: Its folder goes away, so that no new file can be opened.
+MOVED = """
+import logging, sys
+from pathlib import Path
+from worker.jobs.logs.handler import LineHandler
+folder = Path(sys.argv[1])
+handler = LineHandler(folder / "x.log")
+handler.emit(logging.makeLogRecord({"msg": "one"}))
+folder.rename(folder.with_name("moved"))
+handler.emit(logging.makeLogRecord({"msg": "two"}))
+"""
+
+
+def test_lines_stay_in_the_renamed_file_if_no_new_one_can_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    subprocess.run([sys.executable, "-c", MOVED, str(tmp_path / "logs")], check=True)
+    assert (tmp_path / "moved" / "x.log").read_text() == "one\ntwo\n"
+
+
+def test_a_log_file_that_cannot_be_opened_ends_the_process_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with pytest.raises(SystemExit, match=r"^stoker: STOKER_LOG_FILE: /.*/no/x\.log: No such file or directory"):
+        configure(Settings(log_file=tmp_path / "no" / "x.log"))
 
 
 class Body(BaseModel):

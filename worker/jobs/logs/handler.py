@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["LineHandler"]
@@ -18,17 +19,22 @@ class LineHandler(logging.Handler):
     """
 
     def __init__(self, file: Path | None = None) -> None:
+        """Open the file, if there is one. Raises `OSError`."""
         super().__init__()
         self._file = file
         if file:
             self._follow(file)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the line of the record. If the disk is full, the line is lost."""
+        """Write the line of the record. If the disk is full, the line is lost.
+
+        If no new file can be opened, the process goes on in the renamed one.
+        """
         line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
-        try:
-            if self._file:
+        if self._file:
+            with suppress(OSError):
                 self._follow(self._file)
+        try:
             while line:
                 line = line[os.write(_STDERR, line) :]
         except OSError:

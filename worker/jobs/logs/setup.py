@@ -7,6 +7,7 @@ from worker.jobs.logs.handler import LineHandler
 from worker.jobs.logs.printed import log_uncaught
 from worker.jobs.logs.redaction import Redactor, secrets_of
 from worker.jobs.settings import Settings
+from worker.jobs.system_errors import sentence
 
 __all__ = ["configure", "line_format", "take_process"]
 
@@ -23,8 +24,14 @@ def line_format(settings: Settings) -> logging.Formatter:
 
 
 def configure(settings: Settings) -> None:
-    """Log to the standard error of this process, unless the root logger has handlers already."""
-    handler = LineHandler(settings.log_file) if not logging.root.handlers else logging.NullHandler()
+    """Log to the standard error of this process, unless the root logger has handlers already.
+
+    Raises `SystemExit` with the reason if the log file cannot be opened.
+    """
+    try:
+        handler = LineHandler(settings.log_file) if not logging.root.handlers else logging.NullHandler()
+    except OSError as error:
+        raise SystemExit(f"stoker: STOKER_LOG_FILE: {sentence(error)}") from error
     handler.setFormatter(line_format(settings))
     own = logging.getLevelNamesMapping()[settings.log_level]
     logging.basicConfig(level=max(own, logging.INFO), handlers=[handler])
