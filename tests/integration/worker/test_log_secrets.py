@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from tests.support.stack import eventually
-from tests.support.workers.telltale import ANSWER, PROMPT
+from tests.support.workers.planted import ANSWER, PROMPT
 from webapi.keys.keys import Keys
 from webapi.local.commands import web_argv, webhooks_argv, worker_argv
 from worker.jobs.cards import ModelCard

@@ -13,13 +13,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests.support.chat.fake_engine import FakeEngine
 from tests.support.stand_ins import serve_chats_with
+from tests.support.workers.planted import ANSWER, PROMPT
 from worker.app import app
 from worker.chat.engine import ChatRequest
 from worker.jobs.prompt.template import PromptTemplate
 
-__all__ = ["ANSWER", "PROMPT", "app"]
+__all__ = ["app"]
 
-PROMPT, ANSWER = "planted-prompt", "planted-answer"
 #: Each message begins with one of these words, which the tokenizer turns into one token.
 WORDS = ("?", "fail", "break")
 

@@ -54,3 +54,15 @@ def test_imports_of_the_api_load_neither_torch_nor_pyav_and_start_no_thread(modu
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
+
+
+def test_imports_of_tests_leave_the_kinds_of_their_process_alone() -> None:
+    """A program of a worker replaces the engine of the process that imports it."""
+    folder = ROOT / "tests" / "support" / "workers"
+    programs = {
+        f"tests.support.workers.{path.stem}"
+        for path in folder.glob("*.py")
+        if "tests.support.stand_ins.serve_chats_with" in imported(path)
+    }
+    assert len(programs) > 3
+    assert not {(file, module) for file, module in ours("tests") if allowed(module, *programs)}
