@@ -192,7 +192,7 @@ def test_a_log_file_that_cannot_be_opened_ends_the_process_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.root, "handlers", [])
-    with pytest.raises(SystemExit, match=r"^stoker: STOKER_LOG_FILE: /.*/no/x\.log: No such file or directory"):
+    with pytest.raises(SystemExit, match=r"^stoker: STOKER_LOG_FILE: /.*/x\.log: No such file"):
         configure(Settings(log_file=tmp_path / "no" / "x.log"))
 
 
