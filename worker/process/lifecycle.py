@@ -68,7 +68,7 @@ class Lifecycle(bootsteps.StartStopStep):
     requires = ("celery.worker.components:Pool",)
 
     def create(self, worker: Any) -> None:
-        """Pin the device, load the model and warm it up. Raises SystemExit with the reason if it cannot."""
+        """Pin the device, load the model and warm it up. If it cannot, log why and raise SystemExit."""
         sys.setswitchinterval(SWITCH_S)
         self.reaper = Reaper()
         self.shutdown_signals = ShutdownSignals(before_exit=self.reaper.release)
@@ -78,7 +78,8 @@ class Lifecycle(bootsteps.StartStopStep):
             self.reaper.release()
             if isinstance(error, EXPECTED):
                 log.debug("the worker cannot start", exc_info=error)
-                raise SystemExit(f"stoker: {sentence(error)}") from error
+                log.critical("stoker: %s", sentence(error))
+                raise SystemExit(1) from error
             raise
 
     def _create(self, worker: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.support.cli import run_stoker
 from tests.support.docs import ROOT
 from tests.support.web.webstack import TIMEOUT_S
+from worker.jobs.logs.formats import message_of
 
 HOME = "STOKER_HOME is the folder of Stoker's own files"
 
@@ -75,10 +76,9 @@ def test_worker_reports_an_unusable_model_without_a_traceback(tmp_path: Path, re
     variables = {"STOKER_REDIS_URL": redis_url, "STOKER_PREFIX": tmp_path.name}
     failed = run_stoker(tmp_path, "worker", "chat", "--devices", "cpu", "--model", model, **variables)
     *_, last = failed.stderr.decode().splitlines()
-    assert (failed.returncode, last.partition(": a chat model is")[0]) == (
-        1,
-        f"stoker: {model} has no config.json",
-    )
+    assert failed.returncode == 1
+    assert " CRITICAL worker.process.lifecycle: " in last
+    assert message_of(last).startswith(f"stoker: {model} has no config.json: a chat model is")
     assert b"Traceback" not in failed.stderr
 
 
