@@ -297,6 +297,10 @@ def test_context_belongs_to_its_greenlet_if_gevent_patches_after_the_import(
         ("{'Authorization': 'AWS4-HMAC-SHA256 Credential=AK, Signature=ff'}", "{'Authorization': '***'}"),
         ("[(b'Set-Cookie', b'id=1234')]", "[(b'Set-Cookie', b'***')]"),
         ("the token is Bearer abcdefghijkl", "the token is Bearer ***"),
+        (  # OpenTelemetry, about OTEL_EXPORTER_OTLP_HEADERS
+            "Header format invalid! … a comma separated list of name=value occurrences: api-key abcdefghijkl",
+            "Header format invalid! … a comma separated list of name=value occurrences: ***",
+        ),
         (
             "unknown command 'X', with args beginning with: 'a' 'b'",
             "unknown command 'X', with args beginning with: ***",

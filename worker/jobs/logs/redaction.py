@@ -30,12 +30,13 @@ _FORMS = tuple(
         (r"(?i)\b(bearer|basic)( +)[A-Za-z0-9._~+/=-]{8,}", rf"\1\2{_MASK}"),
         (rf"(?i)\b({_NAMES}['\"]?\s*[:=,]\s*b?(['\"]))(?:(?!\2).)*", rf"\1{_MASK}"),
         (rf"(?i)\b({_NAMES}\s*[:=]\s*)(?!b?['\"])[^\n'\"]+", rf"\1{_MASK}"),
-        (r"(with args beginning with: ).*", rf"\1{_MASK}"),
+        (r"(with args beginning with: |name=value occurrences: ).*", rf"\1{_MASK}"),
     )
 )
 #: One of these is in each text that a form can match. A search for them is faster than the forms.
 _HINT = re.compile(
     r"(?i)://|sk-|whsec_|[?&][^\s=]+=|bearer|basic|authori|api-key|cookie|signature|password|with args"
+    "|occurrences: "
 )
 
 
