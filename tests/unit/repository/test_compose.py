@@ -43,6 +43,12 @@ def test_compose_passes_every_setting(services: dict[str, Any], service: str) ->
     assert passed >= Settings.model_fields.keys() - ELSEWHERE
 
 
+def test_compose_passes_the_variables_of_opentelemetry_to_the_api(services: dict[str, Any]) -> None:
+    named = set(re.findall(r"`(OTEL_\w+)`", (ROOT / "docs/tracing.md").read_text("utf-8")))
+    assert len(named) > 5
+    assert services["web"]["environment"].keys() >= named
+
+
 @pytest.mark.parametrize("service", ["chat-worker", "video-worker", "chat-worker-gpu", "video-worker-gpu"])
 def test_compose_grace_period_covers_drain(services: dict[str, Any], service: str) -> None:
     grace = services[service]["stop_grace_period"].removeprefix("${STOKER_STOP_GRACE:-").removesuffix("s}")
