@@ -135,6 +135,19 @@ def test_lines_have_an_exception_as_one_field(lines: Lines) -> None:
     )
 
 
+def test_lines_have_the_members_of_a_group_of_errors(lines: Lines) -> None:
+    full = [OSError(28, "No space left on device"), KeyError(PROMPT)]
+    try:
+        failing(ExceptionGroup(PROMPT, full))
+    except ExceptionGroup:
+        log.exception("it fails")
+    shown = lines.texts[0].partition("it fails ")[2]
+    members = (
+        r"\[Errno 28\] No space left on device at no place; because of KeyError \(its text is left out\)"
+    )
+    assert re.search(rf"ExceptionGroup \(its text is left out\) at .*; because of OSError: {members}", shown)
+
+
 class Mute(Exception):
     def __str__(self) -> str:
         raise RuntimeError(PROMPT)

@@ -42,6 +42,8 @@ _UNSAFE_NAMES = frozenset(("redis.exceptions.InvalidResponse",))
 _MIN_QUOTE = 4
 #: The innermost frames that `compact` shows.
 _FRAMES = 12
+#: The members of a group of errors that are shown.
+_MEMBERS = 3
 
 
 def is_private(error: BaseException) -> bool:
@@ -65,13 +67,17 @@ def quotes(error: BaseException) -> Sequence[str]:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, its cause, the cause of that, and so on."""
+    """Yield the error, its cause, the cause of that, and so on; of a group also the first members."""
     seen: set[int] = set()
-    each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        yield each
-        seen.add(id(each))
-        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    waiting = [error]
+    while waiting:
+        each, *waiting = waiting
+        if id(each) not in seen:
+            yield each
+            seen.add(id(each))
+            members = each.exceptions[:_MEMBERS] if isinstance(each, BaseExceptionGroup) else ()
+            cause = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+            waiting = [*members, *([cause] if cause else ()), *waiting]
 
 
 def compact(error: BaseException) -> str:
