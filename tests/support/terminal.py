@@ -23,9 +23,30 @@ class Terminal:
 
     def until(self, text: str) -> str:
         """Wait until the program writes the text, after what this waited for before. Return all before it."""
-        while (at := self.shown.find(text, self._seen)) < 0:
-            assert select([self._fd], [], [], START_S)[0], f"there is no {text!r} in {self.shown!r}"
+        assert self._reads(text, START_S), f"there is no {text!r} in {self.shown!r}"
+        return self._take(text)
+
+    def interrupt_until(self, text: str) -> str:
+        """Press Ctrl-C until the program writes the text. Return as `until` does.
+
+        readline overlooks a signal that comes just before it waits for a key.
+        """
+        for _ in range(int(START_S)):
+            self.type("\x03")
+            if self._reads(text, 1.0):
+                return self._take(text)
+        raise AssertionError(f"there is no {text!r} in {self.shown!r}")
+
+    def _reads(self, text: str, silence_s: float) -> bool:
+        """Read until the text is there, or until the program was silent for so many seconds."""
+        while self.shown.find(text, self._seen) < 0:
+            if not select([self._fd], [], [], silence_s)[0]:
+                return False
             self.shown += os.read(self._fd, 4096).decode(errors="replace")
+        return True
+
+    def _take(self, text: str) -> str:
+        at = self.shown.find(text, self._seen)
         start, self._seen = self._seen, at + len(text)
         return self.shown[start:at]
 

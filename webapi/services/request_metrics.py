@@ -72,3 +72,5 @@ class RequestMetrics:
             self.flush()
         except RedisError as error:
             log.debug("the metrics of requests wait for Redis: %s", error)
+        except Exception:  # the next flush may succeed
+            log.exception("the metrics of requests: this flush failed, the next one follows")

@@ -47,8 +47,8 @@ def test_conversation_goes_on_after_ctrl_c_and_an_error(web: Web, tmp_path: Path
             terminal.type(f"{line}\n")
             terminal.until(answer)
         terminal.until("> ")
-        terminal.type("dropped\x03")
-        terminal.until("> ")
+        terminal.type("dropped")
+        terminal.interrupt_until("> ")
         terminal.type("\x04")
         assert terminal.ends() == 0
     messages = [("user", "Hi"), ("assistant", "one")]

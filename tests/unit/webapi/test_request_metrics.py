@@ -165,3 +165,14 @@ def test_request_time_of_stream_without_chunk_ends_with_it(
     app.test_client().open("/stream", method=method).close()
     assert recorder.seen == [("/stream", method, 200)]
     assert closed == [True]
+
+
+def test_request_metrics_outlive_an_error_of_a_flush(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MetricsStore(ledger.store)
+    metrics = RequestMetrics(store)
+    metrics.observe("/livez", "GET", 200, 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsStore, "add", lambda *_: 1 / 0)
+        metrics.close()
+    metrics.close()
+    assert counted(store) == {("/livez", "GET", "200"): 1}
