@@ -91,11 +91,6 @@ class BatchStore:
         """Forget what only the run of the batch needs."""
         self._eval("close_batch", batch.id, self._store.settings.file_retention_s)
 
-    def take_lease(self, holder: str, seconds: float) -> bool:
-        """Take or renew the lease of the process that runs batches. Return whether the holder has it now."""
-        args = "batches", holder, round(seconds * 1000)
-        return bool(self._store.scripts.eval("take_lease", self._store.settings.prefix, *args))
-
     def _eval(self, script: str, *args: Any) -> Any:
         return self._store.scripts.eval_replicated(script, self._store.settings.prefix, *args)
 

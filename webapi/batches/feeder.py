@@ -83,7 +83,7 @@ class Feeder:
         """Return whether this process has the lease. It is renewed after a third of its time."""
         lease_s, now = self._backend.settings.lease_ttl_s, time.monotonic()
         if now >= self._renew_at:
-            has_it = self._batches.take_lease(self._name, lease_s)
+            has_it = self._backend.store.take_lease("batches", self._name, lease_s)
             self._renew_at = now + lease_s / 3 if has_it else 0.0
         return self._renew_at > 0
 

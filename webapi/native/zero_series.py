@@ -12,7 +12,7 @@ from worker.jobs.events import TERMINAL, Reason
 from worker.jobs.kinds import KINDS, kind_of, model_of
 from worker.jobs.metrics.catalog import METRICS
 from worker.jobs.metrics.metric import SUM, Counter, Histogram, Metric
-from worker.jobs.metrics.video import VIDEO_METRICS
+from worker.jobs.metrics.video import VIDEO_METRICS, Stage
 from worker.jobs.metrics.vllm import ENGINE
 from worker.jobs.specs import ChatJob, VideoJob
 
@@ -26,7 +26,7 @@ KNOWN: dict[str, Sequence[str]] = {
     "kind": tuple(KINDS),
     "reason": get_args(Reason),
     "finished_reason": ("stop", "length", "abort", "error"),
-    "stage": ("decode", "copy", "model", "encode", "store"),
+    "stage": get_args(Stage),
     "outcome": ("delivered", "retried", "given_up", "dropped"),
 }
 

@@ -1,14 +1,13 @@
 """The fold of a job's log: each event of the log becomes events of the response."""
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 from webapi.responses.document import ResponseDocument, Status, usage_of
 from webapi.responses.job import ResponseJob
 from webapi.responses.output_items import End, ItemEvent, OutputItem, key_of, new_item
 from worker.jobs.events import ANSWER, LoggedEvent
-from worker.jobs.records import Record
+from worker.jobs.records import Record, parse_rfc3339
 
 __all__ = ["ResponseFold"]
 
@@ -109,4 +108,4 @@ def _outcome(event: LoggedEvent) -> tuple[Status, dict[str, Any]]:
     changes: dict[str, Any] = {"usage": usage_of(data["usage"])}
     if data["result"]["finish_reason"] == "length":
         return "incomplete", changes | {"incomplete_details": {"reason": "max_output_tokens"}}
-    return "completed", changes | {"completed_at": int(datetime.fromisoformat(data["time"]).timestamp())}
+    return "completed", changes | {"completed_at": int(parse_rfc3339(data["time"]))}

@@ -63,7 +63,7 @@ class EndedJobs:
 
         Return whether there may be more. Raises `RedisError`.
         """
-        if not self._has_lease():
+        if not self._store.take_lease("traces", self._name, LEASE_S):
             return False
         job_ids = cast("Sequence[str]", self._store.client.zrange(self._set, 0, PAGE - 1))
         for job_id in job_ids:
@@ -88,7 +88,3 @@ class EndedJobs:
             raise
         except Exception:  # the other jobs must not wait for this one
             log.exception("its spans cannot be made", extra=facts(job=job_id))
-
-    def _has_lease(self) -> bool:
-        args = "traces", self._name, round(LEASE_S * 1000)
-        return bool(self._store.scripts.eval("take_lease", self._store.settings.prefix, *args))

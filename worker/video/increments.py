@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from worker.jobs.metrics.metric import Increments
-from worker.jobs.metrics.video import BATCHES, FRAMES, PADDED_FRAMES, STAGE_SECONDS
+from worker.jobs.metrics.video import BATCHES, FRAMES, PADDED_FRAMES, STAGE_SECONDS, Stage
 from worker.video.request import BatchDone
-from worker.video.stages import Stage
 
 __all__ = ["batch_increments", "stage_increments"]
 

@@ -6,16 +6,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
 
-__all__ = ["Stage", "Stages"]
+from worker.jobs.metrics.video import Stage
 
-#: - `decode`: the clip is read, and its frames arrive in the worker.
-#: - `copy`: frames go to the device, and results come back.
-#: - `model`: the rest of the time from the frames on the host to the results there.
-#: - `encode`: results are encoded into segments.
-#: - `store`: the media store gives the clip and gets finished files, and segments are joined.
-Stage = Literal["decode", "copy", "model", "encode", "store"]
+__all__ = ["Stages"]
 
 
 class Stages:

@@ -11,9 +11,10 @@ import torch
 from tests.support.video.alpha_models import StubVideoModel
 from tests.support.video.clips import gradient, make_clip
 from tests.support.video.pipeline import stub_pipeline
+from worker.jobs.metrics.video import Stage
 from worker.video.inference.copy_clock import CopyClock
 from worker.video.request import VideoRequest
-from worker.video.stages import Stage, Stages
+from worker.video.stages import Stages
 
 
 def test_stages_add_up_until_they_are_taken() -> None:

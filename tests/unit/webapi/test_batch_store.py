@@ -83,12 +83,12 @@ def test_unfinished_batches_are_limited_and_old_ended_ones_deleted(
     assert [batch.id for batch in batches.unfinished()] == ["b4", "b5"]
 
 
-def test_lease_belongs_to_one_process(batches: BatchStore, store: RedisStore) -> None:
-    assert batches.take_lease("p", 60)
-    assert not batches.take_lease("q", 60)
-    assert batches.take_lease("p", 60)
+def test_lease_belongs_to_one_process(store: RedisStore) -> None:
+    assert store.take_lease("batches", "p", 60)
+    assert not store.take_lease("batches", "q", 60)
+    assert store.take_lease("batches", "p", 60)
     store.client.delete(store.key("lease", "batches"))
-    assert batches.take_lease("q", 60)
+    assert store.take_lease("batches", "q", 60)
 
 
 def test_job_ids_are_those_of_jobs_and_differ(batches: BatchStore) -> None:

@@ -53,6 +53,11 @@ class RedisStore:
         interval_ms = max(1, int(seconds * 1000))
         return bool(self.scripts.eval("take_round", self.settings.prefix, task, interval_ms))
 
+    def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take or renew the lease of this name. Return whether the holder has it now."""
+        args = self.settings.prefix, name, holder, round(seconds * 1000)
+        return bool(self.scripts.eval("take_lease", *args))
+
     def check_writes(self) -> None:
         """Write to Redis. Raises `RedisError` or `NotReplicated` if it takes no writes."""
         self.replicas.run(lambda pipe: pipe.set(self.key("writable"), ""))
