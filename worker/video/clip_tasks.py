@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from worker.jobs.limits import Limits
-from worker.video.decoding.decoder import ClipDecoder
 from worker.video.decoding.image import decode_image
 from worker.video.decoding.options import ReadOptions
+from worker.video.decoding.part_decoder import PartDecoder
 from worker.video.encoding.joiner import Parts, join
 from worker.video.encoding.write_errors import map_write_errors
 from worker.video.model import Output
@@ -46,28 +46,27 @@ class ClipTasks:
     def open(self, path: str, options: Mapping[str, Any]) -> None:
         """Open the clip to read it with these `ReadOptions`, and answer with its header."""
         self._source = Path(path)
-        self._decoder = ClipDecoder(self._source, self._limits, ReadOptions(**options))
-        self._channel.send(asdict(self._decoder.header))
+        self._clip = PartDecoder(self._source, self._limits, ReadOptions(**options))
+        self._channel.send(asdict(self._clip.header))
 
     def tracks(self, target: str) -> None:
         """Write the clip's sound and subtitles into `target`, and answer with a `TracksReport`."""
         self._tracks = Path(target)
         with map_write_errors():
-            report = write_tracks(self._source, self._tracks, self._limits, self._decoder.header.lead)
+            report = write_tracks(self._source, self._tracks, self._limits, self._clip.header.lead)
         self._sound_start = report.start
         self._channel.send(asdict(report))
 
-    def frames(self, skip: int) -> None:
-        """Answer for each frame with its `pts`, followed by its upright pixels. The last answer is the `end`.
+    def frames(self, first: int, until: int | None) -> None:
+        """Answer for each frame from `first` to before `until` with its `pts`, and its upright pixels.
 
-        The first `skip` frames are decoded, because later frames depend on them, but have no pixels.
+        The last answer is the `end`: the facts about the clip's end if the part reaches it, or else None.
         """
-        for number, frame in enumerate(self._decoder.frames):
+        for frame in self._clip.part(first, until):
             self._channel.send({"pts": frame.pts})
-            if number >= skip:
-                self._channel.send_pixels(self._decoder.upright(frame))
-        self._decoder.close()
-        self._channel.send({"end": asdict(self._decoder.end)})
+            self._channel.send_pixels(self._clip.upright(frame))
+        end = self._clip.end
+        self._channel.send({"end": asdict(end) if end else None})
 
     def join(
         self, segments: Sequence[str], frames: int, end: int, output: Mapping[str, Any], target: str
@@ -78,7 +77,7 @@ class ClipTasks:
         clip's end in its own ticks.
         """
         form = Output(**{**output, "per": tuple(output["per"])})
-        header = self._decoder.header.of_result(form)
+        header = self._clip.header.of_result(form)
         parts = Parts(
             [Path(segment) for segment in segments],
             frames,

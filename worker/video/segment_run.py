@@ -76,12 +76,10 @@ class SegmentRun:
             return done, end
         if segments and self._pass.stateful:
             self._pass.restore(segments[-1].state)
-        batches = reader.batches(window, skip=done, allocate=allocate)
+        batches = reader.batches(window, first=done, allocate=allocate)
         with open_writer(self.folder, self._open_encoder, first=done) as writer:
             for batch in batches:
                 reader.sandbox.check()
-                if batch.index * window.size < done:
-                    continue
                 filled = self._fill(batch)
                 with measure(device) as meter:
                     start = time.perf_counter()

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
-from itertools import count
+from itertools import chain, count, repeat
 from pathlib import Path
 
 import numpy as np
@@ -64,12 +64,7 @@ class FrameBatch:
 
 
 class ClipReader:
-    """Iterable over the batches of one clip, usable once. The sandbox begins to decode when `iter` is called.
-
-    At the clip's ends, its first or last frame stands for the neighbours that do not exist. The first `skip`
-    frames get no pictures, except for neighbours of the first frame after them: their batches have timestamps
-    and undefined pictures. `allocate` receives a shape and returns a uint8 buffer, for example in pinned
-    memory.
+    """Reader of the batches of one clip, part by part. The sandbox decodes a part when `batches` is called.
 
     `stages` gets the seconds in which frames are decoded and received.
 
@@ -78,7 +73,7 @@ class ClipReader:
     """
 
     header: ClipHeader
-    #: It is there after the iteration.
+    #: It is there after the iteration of a part at the clip's end.
     end: ClipEnd
 
     def __init__(
@@ -93,30 +88,46 @@ class ClipReader:
         self._stages = stages or Stages()
         with self._stages.busy("decode"):
             self.header = ClipHeader.from_json(sandbox.call("open", path=path, options=asdict(options)))
-        self._ended = False
+        self._buffers: dict[Window, list[Frames]] = {}
 
     def batches(
         self,
         window: Window,
         *,
-        skip: int = 0,
+        first: int = 0,
+        until: int | None = None,
         allocate: Callable[[tuple[int, ...]], Frames] = lambda shape: np.empty(shape, np.uint8),
     ) -> Iterator[FrameBatch]:
-        """Start to read, and return the batches."""
-        self._window = window
-        self._skip = max(0, skip - window.before)
-        self.sandbox.submit(lambda: self.sandbox.send("frames", skip=self._skip))
-        shape = (window.frames, self.header.height, self.header.width, 3)
-        buffers = [allocate(shape) for _ in range(BUFFERS + window.ahead)]
-        return self._batches(deque(self.sandbox.submit(self._fill, buffer) for buffer in buffers))
+        """Start to read the part from frame `first` to before frame `until`, and return its batches.
 
-    def _batches(self, fills: deque[Fill]) -> Iterator[FrameBatch]:
+        Both are multiples of `window.size`, or the clip's number of frames. None stands for the clip's end.
+        The neighbours outside of the part are real frames. At the clip's ends, its first or last frame
+        stands for the neighbours that do not exist. Another part can be read when all batches of this one
+        have been.
+
+        `allocate` receives a shape and returns a uint8 buffer, for example in pinned memory. All parts that
+        are read with this window share the buffers.
+        """
+        self._window = window
+        self._ended = False
+        self._lead = lead = min(first, window.before)
+        behind = max(window.after, 1) if window.ahead else 0
+        part = {"first": first - lead, "until": None if until is None else until + behind}
+        self.sandbox.submit(lambda: self.sandbox.send("frames", **part))
+        if window not in self._buffers:
+            shape = (window.frames, self.header.height, self.header.width, 3)
+            self._buffers[window] = [allocate(shape) for _ in range(BUFFERS + window.ahead)]
+        leads = chain([lead], repeat(0))
+        fills = deque(map(self.sandbox.submit, repeat(self._fill), self._buffers[window], leads))
+        return self._batches(fills, first // window.size, until)
+
+    def _batches(self, fills: deque[Fill], start: int, until: int | None) -> Iterator[FrameBatch]:
         window, before = self._window, None
         current: tuple[Frames, tuple[int, ...]] | None = None
-        for index in count():
+        for index in count(start):
             frames, pts = current or self.sandbox.wait(fills.popleft())
-            if not pts:
-                return
+            if not pts or index * window.size == until:
+                break
             full = len(pts) == window.size
             current = self.sandbox.wait(fills.popleft()) if full and window.ahead else None
             following, following_pts = current or (frames, ())
@@ -124,8 +135,10 @@ class ClipReader:
             before = frames[window.size : window.size + window.before].copy()
             yield FrameBatch(index, frames, len(pts), pts, self._next_time(following_pts))
             if not full:
-                return
+                break
             fills.append(self.sandbox.submit(self._fill, frames))
+        for fill in fills:  # the sandbox takes its next task when the answers to this one are received
+            self.sandbox.wait(fill)
 
     def _next_time(self, following: tuple[int, ...]) -> int | None:
         """Return the time of the next frame, or the end, if the batch has waited for the next one."""
@@ -138,31 +151,40 @@ class ClipReader:
         return buffer[self._window.before : self._window.before + self._window.size]
 
     def _add_neighbours(self, buffer: Frames, valid: int, before: Frames | None, behind: Frames) -> None:
-        """Add the frames before and behind the `valid` ones. `before` is None at the clip's start."""
+        """Add the frames before and behind the `valid` ones.
+
+        `before` is None for the first batch of a part, which holds the frames before it that exist.
+        """
         first = self._window.before
         end = first + valid
-        buffer[:first] = buffer[first] if before is None else before
+        if before is None:
+            missing = first - self._lead
+            buffer[:missing] = buffer[missing]
+        else:
+            buffer[:first] = before
         near = behind[: self._window.after]
         buffer[end : end + len(near)] = near
         buffer[end + len(near) : end + self._window.after] = buffer[end + len(near) - 1]
 
-    def _fill(self, buffer: Frames) -> tuple[Frames, tuple[int, ...]]:
-        """Receive the next frames into `buffer`. Return it with one timestamp for each frame in it."""
-        with self._stages.busy("decode"):
-            return buffer, tuple(self._receive(buffer))
+    def _fill(self, buffer: Frames, lead: int = 0) -> tuple[Frames, tuple[int, ...]]:
+        """Receive `lead` neighbours and the next frames into `buffer`.
 
-    def _receive(self, buffer: Frames) -> list[int]:
-        pts: list[int] = []
-        for out in self._pictures(buffer):
+        Return it with one timestamp for each frame that is no neighbour.
+        """
+        first = self._window.before
+        with self._stages.busy("decode"):
+            return buffer, tuple(self._receive(buffer[first - lead : first + self._window.size]))[lead:]
+
+    def _receive(self, pictures: Frames) -> Iterator[int]:
+        """Receive frames into `pictures` until the part ends, and yield their timestamps."""
+        for out in pictures:
             if self._ended:
-                break
+                return
             answer = self.sandbox.receive()
             if "end" in answer:
-                self._ended, self.end = True, ClipEnd(**answer["end"])
-                break
-            if self._skip:
-                self._skip -= 1
-            else:
-                self.sandbox.receive_pixels(out)
-            pts.append(answer["pts"])
-        return pts
+                self._ended = True
+                if answer["end"]:
+                    self.end = ClipEnd(**answer["end"])
+                return
+            self.sandbox.receive_pixels(out)
+            yield answer["pts"]
