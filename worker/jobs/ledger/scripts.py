@@ -15,8 +15,8 @@ __all__ = ["Scripts"]
 T = TypeVar("T")
 
 #: Files that precede every script, in this order: keys and events, metrics, the order of waiting jobs,
-#: accounts of owners, final states.
-SHARED = ("prelude", "metrics", "queue", "account", "final")
+#: accounts of owners, segments of videos, final states.
+SHARED = ("prelude", "metrics", "queue", "account", "segments", "final")
 
 
 class Scripts:

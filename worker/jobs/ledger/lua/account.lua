@@ -49,7 +49,7 @@ end
 -- Delete the job in hand, which has ended. The caller has removed its files.
 local function erase()
   local owner, idempotency_key = unpack(redis.call('HMGET', RECORD, 'owner', 'once'))
-  redis.call('DEL', RECORD, LOG)
+  redis.call('DEL', RECORD, LOG, CHANNEL .. ':segments')
   if idempotency_key and redis.call('HGET', idempotency_key, 'job') == ID then redis.call('DEL', idempotency_key) end
   for _, each in ipairs(owner and { owner } or all_owners()) do
     redis.call('ZREM', P .. ':owner:' .. each .. ':jobs', ID)

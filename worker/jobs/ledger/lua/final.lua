@@ -8,6 +8,7 @@ local function detach(queue)
   redis.call('SREM', running(queue), ID)
   leave(worker_jobs(worker), ID)
   leave(active(owner), ID)
+  withdraw_segments(queue)
 end
 
 -- Raise the metrics of ended jobs for the job in hand. The worker of a chat raises those of vLLM together with this

@@ -12,6 +12,8 @@
 --   job                            type    contents; written by; removed
 --   job:{<id>}:record              hash    the job; by every script about it; by `erase`, and by its expiry
 --   job:{<id>}:events              stream  entry <n>-0: event (JSON), resume; by `emit`; with the record
+--   job:{<id>}:segments            hash    the segments of a running video, see segments.lua; by `take_segment`, `help`,
+--                                          `finish_segment`, `release_segment`; by `detach`
 --   job:{<id>}                     channel every event (JSON) when it is logged; by `emit`
 --   once:<owner>:<sha256>          hash    job, fingerprint: an idempotency key, or the name of a conversation; by
 --                                          `submit`; with the record
@@ -58,6 +60,8 @@
 --   queue:<queue>:called           zset    dispatched jobs: job id -> time (s) of the dispatch; by `dispatch`;
 --                                          by `remove_waiting` or `undispatch`
 --   queue:<queue>:running          set     running jobs; by `claim`; by `detach`
+--   queue:<queue>:offered          set     running videos whose segments idle workers may compute; by `take_segment`; by
+--                                          `detach`, or by `help` if the attempt is over
 --   queues:paused                  set     names of the queues that are paused; by queues.py; by queues.py
 --   owner:<owner>:waiting          set     the owner's waiting jobs, for its limit max_waiting; as `waiting` above
 --   owner:<owner>:active           set     the owner's dispatched and running jobs, for its limit max_running;
