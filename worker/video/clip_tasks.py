@@ -34,7 +34,7 @@ class ClipTasks:
 
     def by_name(self) -> Mapping[str, Callable[..., None]]:
         """Return the tasks by the names that a worker uses."""
-        tasks = (self.image, self.open, self.tracks, self.frames, self.join)
+        tasks = (self.image, self.open, self.tracks, self.frames, self.stop, self.join)
         return {task.__name__: task for task in tasks}
 
     def image(self, path: str) -> None:
@@ -61,12 +61,18 @@ class ClipTasks:
         """Answer for each frame from `first` to before `until` with its `pts`, and its upright pixels.
 
         The last answer is the `end`: the facts about the clip's end if the part reaches it, or else None.
+        The next task ends this one early. It is `stop` then.
         """
         for frame in self._clip.part(first, until):
+            if self._channel.has_message():
+                break
             self._channel.send({"pts": frame.pts})
             self._channel.send_pixels(self._clip.upright(frame))
         end = self._clip.end
         self._channel.send({"end": asdict(end) if end else None})
+
+    def stop(self) -> None:
+        """Do nothing: the task `frames` has ended."""
 
     def join(
         self, segments: Sequence[str], frames: int, end: int, output: Mapping[str, Any], target: str

@@ -27,7 +27,7 @@ from tests.support.video.sandboxes import open_clip
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import Limits
 from worker.video.decoding.decoder import ClipDecoder
-from worker.video.decoding.reader import BUFFERS
+from worker.video.decoding.reader import BUFFERS, Window
 
 CARPHONE = "carphone_pristine.mp4"
 
@@ -175,3 +175,25 @@ def test_reader_accepts_edit_list_that_skips_frames(tmp_path: Path) -> None:
     with av.open(clip) as container:
         assert container.streams.video[0].frames == 50
     assert 20 < read_all(clip) < 50
+
+
+def test_reader_stops_a_part_early_and_reads_another(tmp_path: Path) -> None:
+    """A part that is stopped has not been decoded to its end, so the clip's end is not known."""
+    pictures = [gradient(i) for i in range(200)]
+    clip = make_clip(tmp_path / "clip.mp4", pictures)
+    with open_clip(clip, 4) as reader:
+        part = reader.batches(Window(4))
+        assert [next(part).index for _ in range(2)] == [0, 1]
+        reader.stop()
+        assert not hasattr(reader, "end")
+        times = [batch.pts for batch in reader.batches(Window(4), first=4, until=12)]
+    with open_clip(clip, 4) as reader:
+        assert times == [batch.pts for batch in reader][1:3]
+
+
+def test_reader_stops_a_part_that_has_ended(tmp_path: Path) -> None:
+    with open_clip(make_clip(tmp_path / "clip.mp4", [gradient(i) for i in range(6)]), 4) as reader:
+        part = reader.batches(Window(4))
+        next(part)
+        reader.stop()
+        assert [batch.valid for batch in reader.batches(Window(4))] == [4, 2]

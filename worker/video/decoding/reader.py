@@ -103,7 +103,7 @@ class ClipReader:
         Both are multiples of `window.size`, or the clip's number of frames. None stands for the clip's end.
         The neighbours outside of the part are real frames. At the clip's ends, its first or last frame
         stands for the neighbours that do not exist. Another part can be read when all batches of this one
-        have been.
+        have been, or after `stop`.
 
         `allocate` receives a shape and returns a uint8 buffer, for example in pinned memory. All parts that
         are read with this window share the buffers.
@@ -118,8 +118,15 @@ class ClipReader:
             shape = (window.frames, self.header.height, self.header.width, 3)
             self._buffers[window] = [allocate(shape) for _ in range(BUFFERS + window.ahead)]
         leads = chain([lead], repeat(0))
-        fills = deque(map(self.sandbox.submit, repeat(self._fill), self._buffers[window], leads))
-        return self._batches(fills, first // window.size, until)
+        self._fills = deque(map(self.sandbox.submit, repeat(self._fill), self._buffers[window], leads))
+        return self._batches(self._fills, first // window.size, until)
+
+    def stop(self) -> None:
+        """Stop to read the current part. Its batches must not be used any more."""
+        self.sandbox.send("stop")
+        for fill in self._fills:
+            self.sandbox.wait(fill)
+        self.sandbox.wait(self.sandbox.submit(self._drain))
 
     def _batches(self, fills: deque[Fill], start: int, until: int | None) -> Iterator[FrameBatch]:
         window, before = self._window, None
@@ -174,6 +181,12 @@ class ClipReader:
         first = self._window.before
         with self._stages.busy("decode"):
             return buffer, tuple(self._receive(buffer[first - lead : first + self._window.size]))[lead:]
+
+    def _drain(self) -> None:
+        """Receive the rest of the part."""
+        frames = np.empty_like(self._buffers[self._window][0])
+        while not self._ended:
+            list(self._receive(frames))
 
     def _receive(self, pictures: Frames) -> Iterator[int]:
         """Receive frames into `pictures` until the part ends, and yield their timestamps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -42,6 +43,10 @@ class Channel:
         if not line.endswith(b"\n"):
             raise ConnectionError("the connection ends before a message does")
         return dict(json.loads(line))
+
+    def has_message(self) -> bool:
+        """Return whether a message has come after the last one that was received. Do not wait for it."""
+        return bool(select.select([self._connection], [], [], 0)[0])
 
     def receive_pixels(self, buffer: NDArray[np.uint8]) -> None:
         """Wait for the bytes of an array, and fill `buffer` with them."""
