@@ -1,6 +1,5 @@
 """The segments of a running video: who may compute which one, whatever gets lost."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -44,8 +43,8 @@ class Video:
 
 
 @pytest.fixture
-def video(ledger: Ledger) -> Iterator[Video]:
-    yield Video(ledger)
+def video(ledger: Ledger) -> Video:
+    return Video(ledger)
 
 
 def test_segments_go_to_owner_and_helpers_in_order(video: Video) -> None:

@@ -2,14 +2,15 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from worker.jobs.ledger.store import RedisStore
 
 __all__ = ["HelpWanted", "SegmentPlan", "Segments", "Taken"]
 
 
-class SegmentPlan(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SegmentPlan:
     """What the owner of a job offers: `count` segments, numbered from 0, and a `text` that explains them."""
 
     text: str
@@ -26,7 +27,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class HelpWanted:
-    """The reply to an idle worker: a segment of another worker's job. `plan` is the text of the owner's plan."""
+    """The reply to an idle worker: a segment of another worker's job. `plan` is the owner's text."""
 
     job_id: str
     claim: str
