@@ -9,7 +9,7 @@ from typing import Self
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorTrc
 
-__all__ = ["HD_HEIGHT", "HD_WIDTH", "ColourTags", "Matrix", "assumed_matrix"]
+__all__ = ["BRIGHTNESS_WEIGHTS", "HD_HEIGHT", "HD_WIDTH", "ColourTags", "Matrix", "assumed_matrix"]
 
 #: From this width or this height on, players take an untagged picture for BT.709, and below for BT.601.
 HD_WIDTH, HD_HEIGHT = 1280, 720
@@ -37,9 +37,11 @@ class Matrix(IntEnum):
     YCGCO_RO = 17
 
 
-#: The matrices that H.264 allows in 4:2:0, and that libav converts in both directions.
-_WRITABLE = {
-    Matrix.BT709, Matrix.FCC, Matrix.BT470BG, Matrix.BT601, Matrix.SMPTE240M, Matrix.BT2020_NCL,
+#: The weights of red and of blue in the brightness, for the matrices that H.264 allows in 4:2:0, and that
+#: libav converts in both directions.
+BRIGHTNESS_WEIGHTS = {
+    Matrix.BT709: (0.2126, 0.0722), Matrix.FCC: (0.30, 0.11), Matrix.BT470BG: (0.299, 0.114),
+    Matrix.BT601: (0.299, 0.114), Matrix.SMPTE240M: (0.212, 0.087), Matrix.BT2020_NCL: (0.2627, 0.0593),
 }  # fmt: skip
 #: The primaries of television sets (NTSC, PAL) and of BT.709 are close. Their codes are used alike, as most
 #: players do.
@@ -95,7 +97,7 @@ class ColourTags:
         if not self.is_standard:
             return ColourTags(Matrix.BT709, ColorPrimaries.BT709, ColorTrc.BT709)
         return ColourTags(
-            self.matrix if self.matrix in _WRITABLE else assumed_matrix(width, height),
+            self.matrix if self.matrix in BRIGHTNESS_WEIGHTS else assumed_matrix(width, height),
             ColorPrimaries.BT709 if self.primaries == ColorPrimaries.UNSPECIFIED else self.primaries,
             ColorTrc.BT709 if self.transfer == ColorTrc.UNSPECIFIED else self.transfer,
         )
