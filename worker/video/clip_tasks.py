@@ -58,7 +58,7 @@ class ClipTasks:
         self._channel.send(asdict(report))
 
     def frames(self, first: int, until: int | None) -> None:
-        """Answer for each frame from `first` to before `until` with its `pts`, and its upright pixels.
+        """Answer for each frame from `first` to before `until` with its `pts`, and its pixels.
 
         The last answer is the `end`: the facts about the clip's end if the part reaches it, or else None.
         The next task ends this one early. It is `stop` then.
@@ -67,7 +67,7 @@ class ClipTasks:
             if self._channel.has_message():
                 break
             self._channel.send({"pts": frame.pts})
-            self._channel.send_pixels(self._clip.upright(frame))
+            self._channel.send_pixels(self._clip.pixels(frame))
         end = self._clip.end
         self._channel.send({"end": asdict(end) if end else None})
 

@@ -89,7 +89,8 @@ class RgbConverter:
         return lambda frame: scaler.reformat(colours.apply(to_rgb(frame)), *self._size)
 
     def _scale(self, frame: VideoFrame, pixels: str, matrix: int | None) -> VideoFrame:
-        return self._reformatter.reformat(frame, *self._size, format=pixels, src_colorspace=matrix)
+        # More threads would take more time in all, and the decoder needs the cores.
+        return self._reformatter.reformat(frame, *self._size, format=pixels, src_colorspace=matrix, threads=1)
 
 
 def _check_supported(frame: VideoFrame, tags: ColourTags) -> None:

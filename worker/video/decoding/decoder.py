@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import DEFAULTS, Limits
 from worker.jobs.media.probe.probe import CLIPS
+from worker.video.colour.pixel_form import PixelForm
+from worker.video.colour.plane_reader import PlaneReader, form_of
 from worker.video.colour.rgb_converter import RgbConverter
 from worker.video.decoding.clip_file import open_clip_file
 from worker.video.decoding.continuity import continuous_packets
@@ -65,8 +67,11 @@ class ClipDecoder:
             raise
         self._orientation = Orientation.from_frame(first)
         scale = options.odd_size == "scale"
+        is_upright = self._orientation == Orientation()
+        form = form_of(first) if options.planes and is_upright else PixelForm.RGB
+        self._planes = PlaneReader(first, form) if form is not PixelForm.RGB else None
         self._to_rgb = RgbConverter(*(side + side % 2 * scale for side in (first.width, first.height)))
-        self.header = ClipHeader.from_first_frame(self._stream, first, self._orientation)
+        self.header = ClipHeader.from_first_frame(self._stream, first, self._orientation, form)
         self.frames = chain([first], frames)
 
     @property
@@ -77,6 +82,17 @@ class ClipDecoder:
     def close(self) -> None:
         """Close the file. `frames` must not be used after this."""
         self._container.close()
+
+    def pixels(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Return the frame's upright pixels in the form that the header states, valid until the next call.
+
+        Raises `BadVideo` if the frame's colours cannot be converted.
+        """
+        if self._planes is None:
+            return self.upright(frame)
+        if (planes := self._planes.read(frame)) is not None:
+            return planes
+        return self._planes.convert(self.upright(frame))
 
     def upright(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """Return an upright view (H,W,3) uint8 RGB of the frame, in the size that the header states.

@@ -10,6 +10,7 @@ from typing import Any, Self
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from worker.video.colour.pixel_form import PixelForm
 from worker.video.colour.tags import ColourTags
 from worker.video.decoding.orientation import Orientation
 from worker.video.model import Clip, Output
@@ -25,7 +26,8 @@ class ClipHeader:
     describe the upright picture. `rate` is in frames per second, `time_base` in seconds per tick, `start` in
     ticks.
     `colours` are those of the result, so they say how the encoder converts RGB to YUV. `frames` is the number
-    that the container states, or None. It may be wrong.
+    that the container states, or None. It may be wrong. `form` is that of the frames' pixels. If they are
+    planes, their matrix is that of `colours`.
     """
 
     width: int
@@ -36,6 +38,12 @@ class ClipHeader:
     start: int
     colours: ColourTags
     frames: int | None
+    form: PixelForm = PixelForm.RGB
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array of one frame."""
+        return self.form.shape(self.width, self.height)
 
     @property
     def lead(self) -> Fraction:
@@ -43,8 +51,10 @@ class ClipHeader:
         return max(Fraction(0), -self.start * self.time_base)
 
     @classmethod
-    def from_first_frame(cls, stream: VideoStream, first: VideoFrame, orientation: Orientation) -> Self:
-        """Describe the clip from its stream, its first decoded frame, and the orientation of its frames."""
+    def from_first_frame(
+        cls, stream: VideoStream, first: VideoFrame, orientation: Orientation, form: PixelForm
+    ) -> Self:
+        """Describe the clip from its stream, its first decoded frame, and how its frames lie and are sent."""
         width, height, aspect = first.width, first.height, stream.sample_aspect_ratio
         if orientation.turns % 2:
             width, height, aspect = height, width, 1 / aspect if aspect else None
@@ -57,6 +67,7 @@ class ClipHeader:
             start=first.pts or 0,
             colours=ColourTags.from_frame(first).of_result(width, height),
             frames=stream.frames or None,
+            form=form,
         )
 
     @classmethod
@@ -64,7 +75,8 @@ class ClipHeader:
         """Return the header with these values, of which fractions are strings such as "30000/1001"."""
         aspect, rate, time_base = values["aspect"], Fraction(values["rate"]), Fraction(values["time_base"])
         fractions = {"aspect": aspect and Fraction(aspect), "rate": rate, "time_base": time_base}
-        return cls(**{**values, **fractions, "colours": ColourTags(**values["colours"])})
+        colours, form = ColourTags(**values["colours"]), PixelForm(values["form"])
+        return cls(**{**values, **fractions, "colours": colours, "form": form})
 
     @property
     def clip(self) -> Clip:

@@ -1,4 +1,4 @@
-"""The choices that a client has about the reading of its clip."""
+"""The choices about the reading of a clip."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ class ReadOptions:
     - `deinterlace`: whether frames that are marked as interlaced become progressive ones.
     - `odd_size`: whether an odd side gets one more pixel, a copy of the last one (`pad`), or the picture is
       scaled to the next even size (`scale`).
+    - `planes`: whether frames that are stored as planes of 8-bit 4:2:0 are sent as such, and not as RGB. The
+      client has no choice about this.
     """
 
     deinterlace: bool = True
     odd_size: OddSize = "pad"
+    planes: bool = False
 
 
 READ_DEFAULTS = ReadOptions()

@@ -41,9 +41,9 @@ class PartDecoder:
                 yield self._next
             self._advance()
 
-    def upright(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Return the frame as `ClipDecoder.upright` does."""
-        return self._decoder.upright(frame)
+    def pixels(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Return the frame's pixels as `ClipDecoder.pixels` does."""
+        return self._decoder.pixels(frame)
 
     def _open(self) -> None:
         self._decoder = ClipDecoder(*self._source)

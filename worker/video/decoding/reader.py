@@ -50,10 +50,10 @@ class Window:
 class FrameBatch:
     """A batch of consecutive frames of a clip.
 
-    `window` is (before+B+after,H,W,3) uint8 RGB: the B frames of the batch between their neighbours. The
-    first `valid` of the B are real, and `pts` holds their timestamps in ticks. With `Window.ahead`, the next
-    frame is displayed at `next_pts`, which is the clip's end after the last frame. The reader reuses the
-    buffer: it holds these frames only until the next batch is requested.
+    `window` is uint8 (before+B+after, ...): the B frames of the batch between their neighbours, in the form
+    that the header states. The first `valid` of the B are real, and `pts` holds their timestamps in ticks.
+    With `Window.ahead`, the next frame is displayed at `next_pts`, which is the clip's end after the last
+    frame. The reader reuses the buffer: it holds these frames only until the next batch is requested.
     """
 
     index: int
@@ -115,7 +115,7 @@ class ClipReader:
         part = {"first": first - lead, "until": None if until is None else until + behind}
         self.sandbox.submit(lambda: self.sandbox.send("frames", **part))
         if window not in self._buffers:
-            shape = (window.frames, self.header.height, self.header.width, 3)
+            shape = (window.frames, *self.header.shape)
             self._buffers[window] = [allocate(shape) for _ in range(BUFFERS + window.ahead)]
         leads = chain([lead], repeat(0))
         self._fills = deque(map(self.sandbox.submit, repeat(self._fill), self._buffers[window], leads))

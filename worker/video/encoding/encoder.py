@@ -10,9 +10,11 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from worker.video.colour.planes import frame_of_planes
 from worker.video.decoding.header import ClipHeader
 
 __all__ = ["RECIPE", "Encoder"]
@@ -44,6 +46,7 @@ class Encoder:
 
     def __init__(self, path: Path, clip: ClipHeader) -> None:
         self._clip = clip
+        self._reformatter = VideoReformatter()
         self._output = av.open(path, "w", format="nut", options=_CONTAINER)
         try:
             self._video = self._add_video()
@@ -52,16 +55,14 @@ class Encoder:
             raise
 
     def encode(self, frames: NDArray[np.uint8], pts: Sequence[int]) -> None:
-        """Encode the next `frames` (N,H,W,3) uint8 RGB, displayed at `pts` in ticks of the clip.
+        """Encode the next `frames`, displayed at `pts` in ticks of the clip.
 
-        The array must be contiguous.
+        They are uint8 and contiguous: (N,H,W,3) RGB, or planes (N,H*3/2,W) in the limited range, which need
+        no conversion. x264 has copied them when this method returns.
         """
-        for picture, ticks in zip(frames, pts, strict=True):
-            frame = VideoFrame.from_numpy_buffer(picture).reformat(
-                format="yuv420p",
-                dst_colorspace=self._clip.colours.scaler_matrix,
-                dst_color_range=_LIMITED_RANGE,
-            )
+        read = frame_of_planes if frames.ndim == 3 else self._convert
+        for pixels, ticks in zip(frames, pts, strict=True):
+            frame = read(pixels)
             frame.pts, frame.time_base = ticks - self._clip.start, self._clip.time_base
             self._output.mux(self._video.encode(frame))
 
@@ -74,6 +75,16 @@ class Encoder:
         """Close the file without completing it. Does nothing after `finish`."""
         with suppress(av.FFmpegError, OSError):  # the file is about to be deleted
             self._output.close()
+
+    def _convert(self, picture: NDArray[np.uint8]) -> VideoFrame:
+        """Return a frame of planes with the pixels of a picture (H,W,3) in RGB."""
+        return self._reformatter.reformat(
+            VideoFrame.from_numpy_buffer(picture),
+            format="yuv420p",
+            dst_colorspace=self._clip.colours.scaler_matrix,
+            dst_color_range=_LIMITED_RANGE,
+            threads=1,  # more of them take more time in all, and x264 needs the cores
+        )
 
     def _add_video(self) -> VideoStream:
         clip = self._clip
