@@ -20,7 +20,6 @@ from tests.gpu.ballast import fill_device
 from tests.support.assets import asset
 from tests.support.video.pipeline import selfie_pipeline
 from worker.devices.gpus import list_gpus
-from worker.jobs.daemon_threads import DaemonThreads
 from worker.jobs.errors import OutOfMemory
 from worker.jobs.limits import ClipSize
 from worker.process.lifecycle import SWITCH_S
@@ -77,7 +76,7 @@ Worker = Callable[..., Processed]
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
-    """Return a function that starts a pipeline in a new thread, for which cuDNN has made no trials yet."""
+    """Return a function that starts a pipeline, for whose thread cuDNN has made no trials yet."""
     with ExitStack() as stack:
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_S)
@@ -87,11 +86,9 @@ def worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
 def video_worker(
     stack: ExitStack, numbers: Iterator[int], folder: Path, device: str = "cuda", **how: Any
 ) -> Worker:
-    thread = DaemonThreads("video", limit=1)
-    stack.callback(thread.stop)
     pipeline = selfie_pipeline(device=device, **how)
-    thread.call(pipeline.load)
-    stack.callback(thread.call, pipeline.close)
+    pipeline.load()
+    stack.callback(pipeline.close)
 
     def make(
         clip: str, effect: "Effect", on_batch: Callable[[BatchDone], None] = lambda batch: None
@@ -105,7 +102,7 @@ def video_worker(
             on_batch(batch)
 
         request = VideoRequest(asset(clip), place / "out.mp4", place / "work", {"effect": effect})
-        thread.call(partial(pipeline.run_clip, request, on_batch=report, canceled=lambda: False))
+        pipeline.run_clip(request, on_batch=report, canceled=lambda: False)
         return Processed(batches, request.target)
 
     return make
@@ -256,8 +253,9 @@ def test_cuda_results_alternate_between_two_pinned_buffers() -> None:
     model = SelfieSegmentation.load(asset("selfie_segmentation.tflite"), torch.device("cuda"))
     runner = ModelRunner(model, "cuda", 2)
     clip, stages = Clip(64, 48, Fraction(25), None), Stages()
-    model_pass, _ = runner.prepare(clip, MattingOptions(background="#090909"), stages)
-    frames = runner.buffer((2, 48, 64, 3))
+    buffers = runner.buffers()
+    model_pass, _ = runner.prepare(clip, MattingOptions(background="#090909"), buffers, stages)
+    frames = buffers.allocate((2, 48, 64, 3)).numpy()
     seen = []
     for shade in (0, 100, 200):
         frames[:] = shade

@@ -30,7 +30,8 @@ class DaemonThreads:
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Run `function` in a thread, and return the future of its result.
 
-        Raises RuntimeError if the process cannot have the new thread that it needs.
+        A call whose future is canceled before it has begun is skipped. Raises RuntimeError if the process
+        cannot have the new thread that it needs.
         """
         future: Future[T] = Future()
         with self._lock:
@@ -57,6 +58,9 @@ class DaemonThreads:
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
             function, future = call
+            if not future.set_running_or_notify_cancel():
+                self._end_call()
+                continue
             try:
                 result = function()
             except BaseException as error:

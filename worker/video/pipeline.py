@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from worker.video.clip_tasks import ClipTasks
 from worker.video.decoding.reader import ClipReader
 from worker.video.encoding.result_file import join_segments
 from worker.video.encoding.writer import SegmentWriter
+from worker.video.inference.device_job import DeviceJob
+from worker.video.inference.device_thread import DeviceThread
 from worker.video.inference.torch_errors import classify_torch_error
 from worker.video.model_options import read_options
 from worker.video.models.find import FoundModel
@@ -34,7 +37,9 @@ log = logging.getLogger(__name__)
 class VideoPipeline:
     """A frame model that stays loaded, and the steps around it from clip to result.
 
-    Call `load` before `run_clip`, both in the same thread.
+    Call `load` before `run_clip`. Several threads may call `run_clip` at once, each for a clip of its own.
+    One thread uses the device. It takes a batch of each clip in turn, while the other clips decode and
+    encode.
 
     - `find_model`: finds the model. `load` calls it, because it imports torch, after the device is pinned.
     - `batch_size`: frames per batch. With `pad`, the last batch is filled up to it, so the device sees one
@@ -82,18 +87,8 @@ class VideoPipeline:
         Raises `ConfigurationError` if there is no such model, it breaks its contract or cannot be compiled.
         Raises `ModelMissing` if the weights are not this model's.
         """
-        from worker.video.inference.model_runner import load_model_runner
-
-        self._found = self._find_model()
-        self._model_runner = load_model_runner(
-            self._found,
-            self._device,
-            self._batch_size,
-            limits=self._limits,
-            sizes=self._sizes,
-            compiled=self._compiled,
-            warm_up_per_clip=self._warm_up_per_clip,
-        )
+        self._thread = DeviceThread()
+        self._thread.call(self._load)
         self.parameters = self._found.model.Options.model_json_schema()
         self._sandboxes.start()
 
@@ -109,7 +104,6 @@ class VideoPipeline:
         Raises `PipelineCanceled` if `canceled` returns True. Raises a `JobFailed` (`BadVideo`, `DiskFull`,
         `EngineFailed`, `OutOfMemory`) if this clip fails, and `EngineDied` if no clip can run any more.
         """
-        failure = None
         try:
             return self._run_clip(request, on_batch, canceled)
         except Exception as error:
@@ -117,17 +111,35 @@ class VideoPipeline:
             if failure is None:
                 raise
             log.warning("the video fails: %s", failure, exc_info=True)
-        finally:
-            if self._model_runner and not isinstance(failure, EngineDied):
-                self._model_runner.release_buffers()
-        free(self._device)  # here, because `error` and its traceback, which refer to tensors, are gone now
+        if not isinstance(failure, EngineDied):
+            # Here, because `error` and its traceback, which refer to tensors, are gone now.
+            self._thread.call(partial(free, self._device))
         raise failure
 
     def close(self) -> None:
-        """Release the model and its device memory, and end the process that reads clips."""
+        """End the process that reads clips, and release the model and its device memory."""
+        self._sandboxes.stop()
+        with suppress(EngineDied):  # a lost device has no memory to return
+            self._thread.call(self._unload)
+        self._thread.stop()
+
+    def _load(self) -> None:
+        from worker.video.inference.model_runner import load_model_runner
+
+        self._found = self._find_model()
+        self._model_runner = load_model_runner(
+            self._found,
+            self._device,
+            self._batch_size,
+            limits=self._limits,
+            sizes=self._sizes,
+            compiled=self._compiled,
+            warm_up_per_clip=self._warm_up_per_clip,
+        )
+
+    def _unload(self) -> None:
         self._model_runner = None
         free(self._device)
-        self._sandboxes.stop()
 
     def _run_clip(
         self, request: VideoRequest, on_batch: Callable[[BatchDone], None], canceled: Callable[[], bool]
@@ -140,23 +152,22 @@ class VideoPipeline:
             if canceled():
                 raise PipelineCanceled
 
-        with self._sandboxes.sandbox(self._limits, check) as sandbox:
+        with (
+            DeviceJob(self._thread, self._model_runner, check, request.stages) as job,
+            self._sandboxes.sandbox(self._limits, check) as sandbox,
+        ):
             reader = ClipReader(sandbox, request.source, options=request.reading, stages=request.stages)
             options = read_options(self._found.model.Options, request, sandbox)
-            model_pass, window = self._model_runner.prepare(reader.header.clip, options, request.stages)
-            run = SegmentRun(request, reader, model_pass, window, self._found.version, pad=self._pad)
-            output = model_pass.output
+            job.begin(reader.header.clip, options)
+            run = SegmentRun(request, reader, job, self._found.version, pad=self._pad)
+            output = job.output
             with run.folder.scratch() as tracks:
                 report = TracksReport()
                 if output.kind == "video":
                     with request.stages.busy("decode"):
                         report = TracksReport.from_json(sandbox.call("tracks", target=tracks))
-                frames, end = run.process(
-                    partial(self._segment_writer, batches=self._segment_batches, stages=request.stages),
-                    on_batch,
-                    allocate=self._model_runner.buffer,
-                    device=self._device,
-                )
+                writer = partial(self._segment_writer, batches=self._segment_batches, stages=request.stages)
+                frames, end = run.process(writer, on_batch)
                 target = request.target_of(output.kind)
                 publish, stages = request.publish, request.stages
                 size = join_segments(sandbox, run.folder, output, frames, end, publish, target, stages)

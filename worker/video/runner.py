@@ -10,7 +10,6 @@ from fractions import Fraction
 from threading import Timer
 from typing import Any
 
-from worker.jobs.daemon_threads import DaemonThreads
 from worker.jobs.errors import (
     EngineDied,
     EngineFailed,
@@ -19,8 +18,6 @@ from worker.jobs.errors import (
     ModelFailed,
 )
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
-from worker.jobs.logs.context import about
-from worker.jobs.logs.facts import of_job
 from worker.jobs.media.files import RECORDS, VIDEO, JobFiles, Media
 from worker.jobs.media.open import open_media_store
 from worker.jobs.settings import Settings
@@ -82,17 +79,15 @@ class VideoRunner:
         self._store_retry = store_retry
         self._hang_s = hang_s
         self._media = media or open_media_store(settings)
-        # One thread, because CUDA graphs and cuDNN's tuning belong to a thread.
-        self._device = DaemonThreads("video", limit=1)
         self._model_failures = 0
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
-        """Load the model and warm it up, in the thread that then runs all clips.
+        """Load the model and warm it up.
 
         `on_broken` is called, from any thread, with the `EngineDied` after which no clip can run.
         """
         self._on_broken = on_broken
-        self._device.call(self._pipeline.load)
+        self._pipeline.load()
 
     def run_job(self, run: Run) -> None:
         """Run the clip until the job has a final state or the attempt has lost the job.
@@ -109,7 +104,7 @@ class VideoRunner:
                     )
                 publisher = stack.enter_context(Publisher(run, files, self._store_retry, stages))
                 with self._watched(run):
-                    self._device.call(lambda: self._attempt(run, files, publisher, stages))
+                    self._attempt(run, files, publisher, stages)
         except PipelineCanceled:
             run.emit(Canceled())
         except EngineDied as error:
@@ -136,7 +131,6 @@ class VideoRunner:
     def stop(self) -> None:
         """Release the model and end its thread."""
         self._pipeline.close()
-        self._device.stop()
 
     @contextmanager
     def _watched(self, run: Run) -> Iterator[None]:
@@ -151,7 +145,7 @@ class VideoRunner:
             watch.cancel()
 
     def _attempt(self, run: Run, files: JobFiles, publisher: Publisher, stages: Stages) -> None:
-        """Run the clip. The thread of the device calls this."""
+        """Run the clip."""
         request = self._request(run, files, publisher, stages)
         if not request.source.exists():
             raise MediaUnavailable("The clip is not in this worker's media store: is it the API's?")
@@ -166,8 +160,7 @@ class VideoRunner:
             wait([run.emit()], LEDGER_WAIT_S)  # its reply sets `run.stopping` if the job was canceled or lost
             return run.stopping.is_set()
 
-        with about(**of_job(run.record)):
-            result = self._pipeline.run_clip(request, on_batch=on_batch, canceled=canceled)
+        result = self._pipeline.run_clip(request, on_batch=on_batch, canceled=canceled)
         succeeded = _succeeded(result)
         self._model_failures = 0
         rest = stage_increments(run.record.queue, stages.take())

@@ -4,94 +4,76 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
-from worker.devices.memory import measure
 from worker.video.decoding.header import ClipEnd
-from worker.video.decoding.reader import ClipReader, FrameBatch, Frames, Window
+from worker.video.decoding.reader import ClipReader, FrameBatch, Frames
 from worker.video.encoding.encoder import RECIPE, Encoder
 from worker.video.encoding.records import RecordEncoder, complete_records, to_lines
 from worker.video.encoding.result_times import result_times
 from worker.video.encoding.segments import SegmentFolder
 from worker.video.encoding.write_errors import map_write_errors
 from worker.video.encoding.writer import SegmentEncoder, SegmentWriter
+from worker.video.inference.device_job import DeviceJob
 from worker.video.inference.padding import cut, fill
 from worker.video.request import BatchDone, VideoRequest, VideoResult
 from worker.video.tracks.report import TracksReport
 
 if TYPE_CHECKING:  # torch is imported after the device is pinned
-    from worker.video.inference.model_pass import ModelPass, Results
+    from worker.video.inference.model_pass import Results
 
 __all__ = ["SegmentRun"]
 
 
 class SegmentRun:
-    """The work on one clip, segment by segment.
+    """The work on one clip, segment by segment. The job on the device has begun.
 
     `version` identifies the model's code and weights. Segments of another version, other options, another
     encoder or another batch size are never continued.
     """
 
     def __init__(
-        self,
-        request: VideoRequest,
-        reader: ClipReader,
-        model_pass: ModelPass,
-        window: Window,
-        version: str,
-        *,
-        pad: bool,
+        self, request: VideoRequest, reader: ClipReader, job: DeviceJob, version: str, *, pad: bool
     ) -> None:
         self._request = request
         self._reader = reader
-        self._pass = model_pass
-        self._window = window
+        self._job = job
+        self._window = job.window
         self._pad = pad
-        work = [version, *map(str, (window, model_pass.output)), request.pad, dict(request.options)]
-        work += [uuid4().hex] if model_pass.sequential else []
+        work = [version, *map(str, (job.window, job.output)), request.pad, dict(request.options)]
+        work += [uuid4().hex] if job.sequential else []
         digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
         with map_write_errors():
             self.folder = SegmentFolder(
-                request.work / f"{RECIPE}-batch{window.size}-{digest}", request.publish
+                request.work / f"{RECIPE}-batch{job.window.size}-{digest}", request.publish
             )
 
     def process(
-        self,
-        open_writer: Callable[..., SegmentWriter],
-        on_batch: Callable[[BatchDone], None],
-        *,
-        allocate: Callable[[tuple[int, ...]], Frames],
-        device: str,
+        self, open_writer: Callable[..., SegmentWriter], on_batch: Callable[[BatchDone], None]
     ) -> tuple[int, ClipEnd]:
         """Process the frames that no durable segment has. Return the number of frames, and the clip's end."""
         reader, window = self._reader, self._window
-        segments = self.folder.durable(self._request.done, with_state=self._pass.stateful)
+        segments = self.folder.durable(self._request.done, with_state=self._job.stateful)
         done = segments[-1].end if segments else 0
         if (end := self.folder.end(done)) is not None:
             return done, end
-        if segments and self._pass.stateful:
-            self._pass.restore(segments[-1].state)
-        batches = reader.batches(window, first=done, allocate=allocate)
+        if segments and self._job.stateful:
+            self._job.restore(segments[-1].state)
+        batches = reader.batches(window, first=done, allocate=self._job.buffer)
         with open_writer(self.folder, self._open_encoder, first=done) as writer:
             for batch in batches:
                 reader.sandbox.check()
                 filled = self._fill(batch)
-                with measure(device) as meter:
-                    start = time.perf_counter()
-                    frames = batch.window[: window.before + batch.valid + filled + window.after]
-                    results = self._pass(frames, batch.valid)
-                    seconds = time.perf_counter() - start
+                frames = batch.window[: window.before + batch.valid + filled + window.after]
+                results, seconds, memory = self._job.run(frames, batch.valid)
                 records = self._write(writer, batch, results, done)
                 done += batch.valid
                 total = reader.header.frames
-                on_batch(
-                    BatchDone(batch.index, batch.valid, filled, done, total, seconds, meter.report, records)
-                )
+                on_batch(BatchDone(batch.index, batch.valid, filled, done, total, seconds, memory, records))
             writer.finish(reader.end)
         return done, reader.end
 
@@ -99,7 +81,7 @@ class SegmentRun:
         self, frames: int, end: ClipEnd, size: int, tracks: TracksReport, seconds: float
     ) -> VideoResult:
         """Return the properties of the result of `frames` frames, which is a file of `size` bytes."""
-        clip, output = self._reader.header, self._pass.output
+        clip, output = self._reader.header, self._job.output
         header, batches = clip.of_result(output), ceil(frames / self._window.size)
         return VideoResult(
             kind=output.kind,
@@ -129,8 +111,8 @@ class SegmentRun:
         self, writer: SegmentWriter, batch: FrameBatch, results: Results, first: int
     ) -> list[dict[str, Any]] | None:
         """Have the results of a batch written, which begins with frame number `first`. Return its records."""
-        state = self._pass.save_state() if self._pass.stateful and writer.segment_ends else None
-        output = self._pass.output
+        state = self._job.save_state() if self._job.stateful and writer.segment_ends else None
+        output = self._job.output
         if output.kind == "records":
             facts = cast(Sequence[Mapping[str, Any]], results)
             records = complete_records(facts, first, batch.pts, self._reader.header)
@@ -141,6 +123,6 @@ class SegmentRun:
         return None
 
     def _open_encoder(self, path: Path) -> SegmentEncoder:
-        if self._pass.output.kind == "records":
+        if self._job.output.kind == "records":
             return RecordEncoder(path)
-        return Encoder(path, self._reader.header.of_result(self._pass.output))
+        return Encoder(path, self._reader.header.of_result(self._job.output))

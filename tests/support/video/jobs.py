@@ -1,7 +1,7 @@
 """Video jobs on a real ledger, with workers that run a stub model in this process."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.video.alpha_models import StubVideoModel
 from tests.support.video.clips import make_clip_with_sound
-from tests.support.video.pipeline import stub_pipeline
+from tests.support.video.pipeline import make_stub_pipeline
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.events import LoggedEvent
 from worker.jobs.ledger.ledger import Ledger
@@ -39,7 +39,7 @@ class Hold:
 
 
 class VideoHarness:
-    """A ledger with video jobs of 25 frames, and workers for them.
+    """A ledger with video jobs of 25 frames, and workers for them. `pipeline` makes that of each worker.
 
     The tests use batches of 3 frames and segments of 2 batches, so a job has 9 batches.
     """
@@ -47,7 +47,7 @@ class VideoHarness:
     def __init__(
         self,
         ledger: Ledger,
-        video: VideoPipeline,
+        pipeline: Callable[[], VideoPipeline],
         model: StubVideoModel,
         store_retry: StoreRetry = RETRY,
     ) -> None:
@@ -56,7 +56,8 @@ class VideoHarness:
         self.store_retry = store_retry
         self.outbox = Outbox(Dispatcher(ledger.store))
         self.outbox.start()
-        self.video = video
+        self._pipeline = pipeline
+        self._runners: list[VideoRunner] = []
         self.broken: list[BaseException] = []
         self.runner = self.worker()
 
@@ -68,16 +69,23 @@ class VideoHarness:
         store_retry: StoreRetry | None = None,
         **settings: object,
     ) -> VideoRunner:
-        """Return the started runner of another worker. It has one thread, so it runs one clip at a time."""
+        """Return the started runner of another worker."""
         runner = VideoRunner(
-            self.video,
+            self._pipeline(),
             self.ledger.store.settings.replace(**settings),
             media=media,
             store_retry=store_retry or self.store_retry,
             hang_s=hang_s,
         )
         runner.start(self.broken.append)
+        self._runners.append(runner)
         return runner
+
+    def stop(self) -> None:
+        """Stop the outbox and all workers."""
+        self.outbox.stop(WAIT_S)
+        for runner in self._runners:
+            runner.stop()
 
     def submit(self, job_id: str, **fields: object) -> JobFiles:
         files = JobFiles.at(self.ledger.store.settings.media_dir, job_id)
@@ -125,12 +133,11 @@ class VideoHarness:
 
 @contextmanager
 def video_harness(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Iterator[VideoHarness]:
-    """Yield a harness with batches of 3 frames and segments of 2 batches. Stop its outbox at the end.
+    """Yield a harness with batches of 3 frames and segments of 2 batches. Stop it at the end.
 
-    `options` go to the pipeline.
+    `options` go to the pipelines.
     """
     model = StubVideoModel()
-    with stub_pipeline(model, 3, 2, **options) as video:
-        harness = VideoHarness(ledger, video, model)
-        yield harness
-        harness.outbox.stop(WAIT_S)
+    harness = VideoHarness(ledger, lambda: make_stub_pipeline(model, 3, 2, **options), model)
+    yield harness
+    harness.stop()

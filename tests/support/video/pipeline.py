@@ -13,14 +13,21 @@ from worker.video.models.find import find_model
 from worker.video.pipeline import VideoPipeline
 
 
+def make_stub_pipeline(
+    model: StubVideoModel, batch_size: int, segment_batches: int, **options: Any
+) -> VideoPipeline:
+    """Return a pipeline with the model, which is not loaded yet."""
+    return VideoPipeline(
+        lambda: model.found, batch_size=batch_size, segment_batches=segment_batches, **options
+    )
+
+
 @contextmanager
 def stub_pipeline(
     model: StubVideoModel, batch_size: int, segment_batches: int, **options: Any
 ) -> Iterator[VideoPipeline]:
     """Yield a loaded pipeline with the model."""
-    video = VideoPipeline(
-        lambda: model.found, batch_size=batch_size, segment_batches=segment_batches, **options
-    )
+    video = make_stub_pipeline(model, batch_size, segment_batches, **options)
     video.load()
     yield video
     video.close()

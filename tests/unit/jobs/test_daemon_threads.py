@@ -44,6 +44,16 @@ def test_submit_queues_calls_beyond_the_limit() -> None:
     assert second.result(WAIT_S) == threads.call(threading.get_ident)
 
 
+def test_submit_skips_call_whose_future_is_canceled() -> None:
+    threads, release, called = DaemonThreads("device", limit=1), threading.Event(), threading.Event()
+    first, second = threads.submit(lambda: release.wait(WAIT_S)), threads.submit(called.set)
+    assert second.cancel()
+    release.set()
+    assert first.result(WAIT_S)
+    assert threads.call(lambda: "still there") == "still there"
+    assert not called.is_set()
+
+
 def test_stop_ends_threads_which_are_daemons() -> None:
     threads = DaemonThreads("device", limit=1)
     inside = threads.call(threading.current_thread)

@@ -88,8 +88,8 @@ def test_exported_model_of_fixed_size_refuses_other_clips_and_can_be_served(tmp_
     found = find_model(str(export(tmp_path / "net.pt2", Invert(), (0,))), "net")
     runner = load_model_runner(found, "cpu", 4)
     with pytest.raises(InvalidOptions, match=f"^the model takes frames of {WIDTH}x{HEIGHT} pixels only$"):
-        runner.prepare(clip(HEIGHT, WIDTH), Options())
-    model_pass, window = runner.prepare(clip(WIDTH, HEIGHT), Options())
+        runner.prepare(clip(HEIGHT, WIDTH), Options(), runner.buffers())
+    model_pass, window = runner.prepare(clip(WIDTH, HEIGHT), Options(), runner.buffers())
     assert (model_pass.output.width, window.size) == (2 * WIDTH, 4)
 
 

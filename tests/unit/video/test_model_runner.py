@@ -23,7 +23,8 @@ def runner_for(model: StubVideoModel, warm_up_per_clip: bool | None = None) -> M
 
 
 def prepare(runner: ModelRunner, effect: Effect, height: int, width: int) -> None:
-    runner.prepare(Clip(width, height, Fraction(25), None), MattingOptions(effect=effect))
+    clip = Clip(width, height, Fraction(25), None)
+    runner.prepare(clip, MattingOptions(effect=effect), runner.buffers())
 
 
 def blank(height: int, width: int, count: int) -> list[tuple[tuple[int, ...], int]]:

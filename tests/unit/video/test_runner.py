@@ -295,7 +295,7 @@ def test_video_runner_lost_device_ends_worker_and_keeps_job(harness: VideoHarnes
     harness.ledger.requeue(A, "w", "drain")
     thread.join(WAIT_S)
     harness.model.on_call = lambda call: None
-    harness.runner.run_job(harness.claim(A))
+    harness.worker().run_job(harness.claim(A))
     assert harness.batches(A, 2) == [6, 7, 8]
     assert harness.ledger.get(A).state == "succeeded"
     assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]

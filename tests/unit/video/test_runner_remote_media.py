@@ -17,7 +17,7 @@ from tests.support.video import frame_models
 from tests.support.video.alpha_models import StubVideoModel
 from tests.support.video.clips import is_same_clip, read_clip
 from tests.support.video.jobs import WAIT_S, VideoHarness
-from tests.support.video.pipeline import stub_pipeline
+from tests.support.video.pipeline import make_stub_pipeline
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import RECORDS, VIDEO, JobFiles
@@ -66,14 +66,12 @@ def harness(
     s3: S3Server, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[RemoteVideoHarness]:
     model = StubVideoModel()
-    with stub_pipeline(model, 3, 2) as video:
-        harness = RemoteVideoHarness(
-            Ledger(RedisStore(settings.replace(media_url="s3://media"))), video, model, RETRY
-        )
-        yield harness
-        harness.outbox.stop(WAIT_S)
-        harness.ledger.store.close()
-        assert not [path for home in tmp_path.rglob("staging") for path in home.rglob("*.lock")]
+    ledger = Ledger(RedisStore(settings.replace(media_url="s3://media")))
+    harness = RemoteVideoHarness(ledger, lambda: make_stub_pipeline(model, 3, 2), model, RETRY)
+    yield harness
+    harness.stop()
+    ledger.store.close()
+    assert not [path for home in tmp_path.rglob("staging") for path in home.rglob("*.lock")]
 
 
 def download(files: JobFiles, path: Path) -> Path:
@@ -120,14 +118,15 @@ class HeldPass(frame_models.TrailPass):
 @contextmanager
 def serving(model: str, settings: Settings) -> Iterator[RemoteVideoHarness]:
     """Yield a harness with the model of this class."""
-    pipeline = VideoPipeline(lambda: find_model(model, "stub"), batch_size=3, segment_batches=2)
-    pipeline.load()
+
+    def pipeline() -> VideoPipeline:
+        return VideoPipeline(lambda: find_model(model, "stub"), batch_size=3, segment_batches=2)
+
     ledger = Ledger(RedisStore(settings.replace(media_url="s3://media")))
     harness = RemoteVideoHarness(ledger, pipeline, cast(Any, HeldTrail), RETRY)
     yield harness
-    harness.outbox.stop(WAIT_S)
+    harness.stop()
     ledger.store.close()
-    pipeline.close()
 
 
 def test_video_runner_has_published_records_when_job_succeeds(s3: S3Server, settings: Settings) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor
 from worker.devices import memory
 from worker.jobs.errors import BadVideo, ConfigurationError, InvalidOptions, ModelFailed, OutOfMemory
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
-from worker.video.decoding.reader import Frames, Window
+from worker.video.decoding.reader import Window
+from worker.video.inference.buffers import Buffers
 from worker.video.inference.model_pass import ModelPass, call_model
 from worker.video.model import Clip, FrameModel, Options, Output
 from worker.video.models.find import FoundModel
@@ -68,10 +69,10 @@ def load_model_runner(
 
 
 class ModelRunner:
-    """A model on its device, with buffers for batches of `batch_size` frames.
+    """A model on its device, for batches of `batch_size` frames.
 
-    On a GPU all methods must be called from one thread: cuDNN keeps the results of its trials for the thread
-    that made them, and a CUDA graph belongs to the thread that recorded it.
+    On a GPU all methods but `buffers` must be called from one thread: cuDNN keeps the results of its trials
+    for the thread that made them, and a CUDA graph belongs to the thread that recorded it.
 
     `warm_up_per_clip` says whether `prepare` runs blank batches. By default it does on a GPU only.
     """
@@ -92,11 +93,27 @@ class ModelRunner:
         self._on_gpu = self._device.type == "cuda"
         self._warm_up_per_clip = self._on_gpu if warm_up_per_clip is None else warm_up_per_clip
         self._warm: set[tuple[object, ...]] = set()
-        #: The buffers of the running job. They must stay allocated if the device is lost: torch would abort
+        #: The buffers of the running jobs. They must stay allocated if the device is lost: torch would abort
         #: the process if it had to free pinned memory then.
-        self._buffers: list[Tensor] = []
+        self._buffers: set[Buffers] = set()
         if self._on_gpu:
             torch.backends.cudnn.benchmark = True
+
+    @property
+    def device(self) -> str:
+        """The torch device."""
+        return str(self._device)
+
+    def buffers(self) -> Buffers:
+        """Return the buffers of a new job, which has none yet. They stay until `release`."""
+        buffers = Buffers(pinned=self._on_gpu)
+        self._buffers.add(buffers)
+        return buffers
+
+    def release(self, buffers: Buffers) -> None:
+        """Release the buffers of a job that has ended, and the results that lie in them."""
+        buffers.release()
+        self._buffers.discard(buffers)
 
     def warm_up(self, sizes: Iterable[ClipSize]) -> None:
         """Run a small blank batch, which compiles the model if that is requested, and warm up for `sizes`.
@@ -105,59 +122,47 @@ class ModelRunner:
         only. The runner skips a size that the model refuses, or for which the memory does not suffice. If
         options have no default values, the model cannot be warmed up before its first job.
         """
-        variants = list(_variants(self.model.Options))
+        variants, buffers = list(_variants(self.model.Options)), self.buffers()
         if variants:
             with suppress(InvalidOptions):  # the model refuses clips of this size
-                self._run_blank(_blank_clip(SMALL, SMALL), variants[0], 1)
+                self._run_blank(_blank_clip(SMALL, SMALL), variants[0], buffers, 1)
         for size in sizes if self._warm_up_per_clip else ():
             try:
                 for options in variants:
-                    self.release_buffers()
-                    self.prepare(_blank_clip(size.width, size.height), options)
+                    buffers.release()
+                    self.prepare(_blank_clip(size.width, size.height), options, buffers)
             except Exception as error:
                 if not isinstance(error, InvalidOptions | OutOfMemory) and not memory.is_shortage(error):
                     raise
                 log.warning("cannot warm up for clips of %dx%d: %s", *size, _first_line(error))
-        self.release_buffers()
+        self.release(buffers)
 
-    def prepare(self, clip: Clip, options: Options, stages: Stages | None = None) -> tuple[ModelPass, Window]:
+    def prepare(
+        self, clip: Clip, options: Options, buffers: Buffers, stages: Stages | None = None
+    ) -> tuple[ModelPass, Window]:
         """Begin a job: return its way through the model, and the frames that each of its batches has.
 
-        `stages` gets the seconds of its batches.
+        Its results lie in `buffers`. `stages` gets the seconds of its batches.
 
         Before the job, blank batches run through the same steps: three for new options or a new size, one
         for known ones, because the allocator may have given that memory to another size meanwhile.
         """
         if self._warm_up_per_clip:
             key = clip.width, clip.height, *_choices(options)
-            self._run_blank(clip, options, 1 if key in self._warm else WARM_UP_BATCHES)
+            self._run_blank(clip, options, buffers, 1 if key in self._warm else WARM_UP_BATCHES)
             self._warm.add(key)
-            self.release_buffers()
-        return self._begin(clip, options, stages or Stages())
+            buffers.release()
+        return self._begin(clip, options, buffers, stages or Stages())
 
-    def buffer(self, shape: tuple[int, ...]) -> Frames:
-        """Allocate a uint8 buffer of this shape on the host, valid until `release_buffers`.
-
-        For a GPU it lies in pinned memory: the device copies to and from it without the CPU.
-        """
-        return self._allocate(shape).numpy()
-
-    def release_buffers(self) -> None:
-        """Release all buffers and the results that lie in them."""
-        self._buffers.clear()
-
-    def _allocate(self, shape: tuple[int, ...]) -> Tensor:
-        buffer = torch.empty(shape, dtype=torch.uint8, pin_memory=self._on_gpu)
-        self._buffers.append(buffer)
-        return buffer
-
-    def _begin(self, clip: Clip, options: Options, stages: Stages) -> tuple[ModelPass, Window]:
+    def _begin(
+        self, clip: Clip, options: Options, buffers: Buffers, stages: Stages
+    ) -> tuple[ModelPass, Window]:
         output = self._output(clip, options)
         window = self._window(output)
         height, width = output.height or clip.height, output.width or clip.width
         shape = (output.count(window.size), height, width, 3)
         pinned = self._on_gpu and output.kind == "video"
-        results: Iterator[Tensor] = cycle([self._allocate(shape) for _ in range(RESULTS if pinned else 0)])
+        results: Iterator[Tensor] = cycle([buffers.allocate(shape) for _ in range(RESULTS if pinned else 0)])
         through = call_model(self.model.start, clip, options)
         sequential = getattr(self.model, "sequential", False)
         args = clip, output, window, self._device, results, stages
@@ -188,10 +193,10 @@ class ModelRunner:
         groups = -(-max(self._batch_size, before, after) // output.per[1])
         return Window(groups * output.per[1], before, after, ahead=after > 0 or output.per[0] > 1)
 
-    def _run_blank(self, clip: Clip, options: Options, batches: int) -> None:
+    def _run_blank(self, clip: Clip, options: Options, buffers: Buffers, batches: int) -> None:
         """Run blank batches through a job of their own, so that they leave no traces in the next one."""
-        through, window = self._begin(clip, options, Stages())
-        blank = self.buffer((window.frames, clip.height, clip.width, 3))
+        through, window = self._begin(clip, options, buffers, Stages())
+        blank = buffers.allocate((window.frames, clip.height, clip.width, 3)).numpy()
         blank[:] = 0
         for _ in range(batches):
             through(blank, 0)
