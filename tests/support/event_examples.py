@@ -27,7 +27,7 @@ STEPS: list[Event] = [
     ToolCall(0, '{"a', 1, "call_1", "add", "8"),
     ToolCall(0, '": 1}', 1, resume="9", token_ids=[9]),
     Batch(0, 15, 1, 0.5, {"source": "rss"}),
-    Batch(1, 1, 15, 0.5, {"source": "rss"}, [{"frame": 15, "time": 0.5, "faces": []}]),
+    Batch(1, 1, 15, 0.5, {"source": "rss"}, [{"frame": 15, "time": 0.5, "faces": []}], "w1", "cpu"),
     Progress(15, None, "frames"),
 ]
 #: What a worker logs at the end.

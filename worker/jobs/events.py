@@ -177,6 +177,7 @@ class Batch(Event):
 
     The batch had `frames` frames of the clip and `padded` frames of padding. `memory` is in bytes. `records`
     are the lines that the batch adds to a result of records. The event omits them if they are not small.
+    `worker` has run the batch on `device`. Events of older versions do not have these two.
     """
 
     type: ClassVar[str] = "batch"
@@ -186,6 +187,8 @@ class Batch(Event):
     seconds: float
     memory: dict[str, Any]
     records: Annotated[list[dict[str, Any]] | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
+    worker: Annotated[str | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
+    device: Annotated[str | SkipJsonSchema[None], Field(exclude_if=_is_none)] = None
 
 
 @dataclass(frozen=True, slots=True)

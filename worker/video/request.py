@@ -58,7 +58,8 @@ class BatchDone:
 
     `done` frames of the clip are finished after it, including those of earlier runs. `total` is the number of
     frames that the clip's container states, or None. `seconds` is the time from the frames on the host to the
-    results on the host. `records` are the results, unless they are frames.
+    results on the host. `records` are the results, unless they are frames. `worker` has run the batch on
+    `device`. They are None for a batch of this worker.
     """
 
     index: int
@@ -69,6 +70,8 @@ class BatchDone:
     seconds: float
     memory: MemoryReport
     records: Sequence[Mapping[str, Any]] | None = None
+    worker: str | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

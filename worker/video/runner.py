@@ -20,6 +20,7 @@ from worker.jobs.errors import (
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
 from worker.jobs.media.files import RECORDS, VIDEO, JobFiles, Media
 from worker.jobs.media.open import open_media_store
+from worker.jobs.records import Record
 from worker.jobs.settings import Settings
 from worker.jobs.specs import VideoJob
 from worker.runs.run import Run
@@ -154,7 +155,7 @@ class VideoRunner:
             progress = Progress(batch.done, batch.total, "frames")
             increments = batch_increments(run.record.queue, batch, stages.take())
             fields = {"done": batch.done, "total": batch.total, "stages": _stages(run, stages)}
-            run.emit(_batch(batch), progress, increments=increments, **fields)
+            run.emit(_batch(batch, run.record), progress, increments=increments, **fields)
 
         def canceled() -> bool:
             wait([run.emit()], LEDGER_WAIT_S)  # its reply sets `run.stopping` if the job was canceled or lost
@@ -190,13 +191,14 @@ def _stages(run: Run, stages: Stages) -> dict[str, Any]:
     return {**run.record.stages, str(run.record.attempt): stages.taken}
 
 
-def _batch(batch: BatchDone) -> Batch:
+def _batch(batch: BatchDone, record: Record) -> Batch:
     """Return the event of the batch. It has the records if they are small."""
     records = None if batch.records is None else [dict(record) for record in batch.records]
     if records and len(json.dumps(records)) > MAX_RECORDS_CHARS:
         records = None
     memory = asdict(batch.memory)
-    return Batch(batch.index, batch.frames, batch.padded, batch.seconds, memory, records)
+    worker, device = (batch.worker, batch.device) if batch.worker else (record.worker, record.device)
+    return Batch(batch.index, batch.frames, batch.padded, batch.seconds, memory, records, worker, device)
 
 
 def _succeeded(result: VideoResult) -> Succeeded:

@@ -63,6 +63,8 @@ def test_video_runner_next_attempt_continues_and_counts_each_batch_once(harness:
     harness.runner.run_job(harness.claim(A))
     assert harness.batches(A, 1) == [0, 1, 2, 3, 4, 5, 6]
     assert harness.batches(A, 2) == [6, 7, 8]
+    batches = [event.data for event in harness.ledger.events(A) if event.type == "batch"]
+    assert {(batch["worker"], batch["device"]) for batch in batches} == {("w", "cpu")}
     assert harness.progress(A, 2) == [21, 24, 25]
     stored = grouped(MetricsStore(harness.ledger.store).read())
     work = [
