@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class VideoPipeline:
       options before the first batch of such a clip.
     - `compiled`: whether torch compiles the model.
     - `warm_up_per_clip`: whether blank batches run before a clip; by default on a GPU only.
+    - `planes`: whether the device converts between planes and RGB; by default on a GPU only. Else libav does.
     - `segment_writer`: the class that receives the results of each batch.
     """
 
@@ -64,6 +66,7 @@ class VideoPipeline:
         compiled: bool = False,
         pad: bool = True,
         warm_up_per_clip: bool | None = None,
+        planes: bool | None = None,
         segment_writer: type[SegmentWriter] = SegmentWriter,
     ) -> None:
         self._find_model = find_model
@@ -75,6 +78,7 @@ class VideoPipeline:
         self._compiled = compiled
         self._pad = pad
         self._warm_up_per_clip = warm_up_per_clip
+        self._planes = planes
         self._segment_writer = segment_writer
         self._sandboxes = Sandboxes(ClipTasks.__module__)
         self._model_runner: ModelRunner | None = None
@@ -135,6 +139,7 @@ class VideoPipeline:
             sizes=self._sizes,
             compiled=self._compiled,
             warm_up_per_clip=self._warm_up_per_clip,
+            planes=self._planes,
         )
 
     def _unload(self) -> None:
@@ -156,9 +161,10 @@ class VideoPipeline:
             DeviceJob(self._thread, self._model_runner, check, request.stages) as job,
             self._sandboxes.sandbox(self._limits, check) as sandbox,
         ):
-            reader = ClipReader(sandbox, request.source, options=request.reading, stages=request.stages)
+            reading = replace(request.reading, planes=self._model_runner.planes)
+            reader = ClipReader(sandbox, request.source, options=reading, stages=request.stages)
             options = read_options(self._found.model.Options, request, sandbox)
-            job.begin(reader.header.clip, options)
+            job.begin(reader.header, options)
             run = SegmentRun(request, reader, job, self._found.version, pad=self._pad)
             output = job.output
             with run.folder.scratch() as tracks:
