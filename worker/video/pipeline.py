@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from worker.jobs.errors import EngineDied, EngineFailed, JobFailed, ModelFailed,
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
 from worker.video.clip_tasks import ClipTasks
 from worker.video.decoding.reader import ClipReader
+from worker.video.encoding.encoder_pool import EncoderPool
 from worker.video.encoding.result_file import join_segments
 from worker.video.encoding.writer import SegmentWriter
 from worker.video.inference.device_job import DeviceJob
@@ -50,7 +50,7 @@ class VideoPipeline:
       options before the first batch of such a clip.
     - `compiled`: whether torch compiles the model.
     - `warm_up_per_clip`: whether blank batches run before a clip; by default on a GPU only.
-    - `planes`: whether the device converts between planes and RGB; by default on a GPU only. Else libav does.
+    - `encoders`: segments that are encoded at the same time, by default half as many as there are cores.
     - `segment_writer`: the class that receives the results of each batch.
     """
 
@@ -66,7 +66,7 @@ class VideoPipeline:
         compiled: bool = False,
         pad: bool = True,
         warm_up_per_clip: bool | None = None,
-        planes: bool | None = None,
+        encoders: int | None = None,
         segment_writer: type[SegmentWriter] = SegmentWriter,
     ) -> None:
         self._find_model = find_model
@@ -78,7 +78,7 @@ class VideoPipeline:
         self._compiled = compiled
         self._pad = pad
         self._warm_up_per_clip = warm_up_per_clip
-        self._planes = planes
+        self._encoder_limit = encoders
         self._segment_writer = segment_writer
         self._sandboxes = Sandboxes(ClipTasks.__module__)
         self._model_runner: ModelRunner | None = None
@@ -91,7 +91,7 @@ class VideoPipeline:
         Raises `ConfigurationError` if there is no such model, it breaks its contract or cannot be compiled.
         Raises `ModelMissing` if the weights are not this model's.
         """
-        self._thread = DeviceThread()
+        self._thread, self._encoders = DeviceThread(), EncoderPool(self._encoder_limit)
         self._thread.call(self._load)
         self.parameters = self._found.model.Options.model_json_schema()
         self._sandboxes.start()
@@ -123,6 +123,7 @@ class VideoPipeline:
     def close(self) -> None:
         """End the process that reads clips, and release the model and its device memory."""
         self._sandboxes.stop()
+        self._encoders.close()
         with suppress(EngineDied):  # a lost device has no memory to return
             self._thread.call(self._unload)
         self._thread.stop()
@@ -139,7 +140,6 @@ class VideoPipeline:
             sizes=self._sizes,
             compiled=self._compiled,
             warm_up_per_clip=self._warm_up_per_clip,
-            planes=self._planes,
         )
 
     def _unload(self) -> None:
@@ -161,10 +161,9 @@ class VideoPipeline:
             DeviceJob(self._thread, self._model_runner, check, request.stages) as job,
             self._sandboxes.sandbox(self._limits, check) as sandbox,
         ):
-            reading = replace(request.reading, planes=self._model_runner.planes)
-            reader = ClipReader(sandbox, request.source, options=reading, stages=request.stages)
+            reader = ClipReader(sandbox, request.source, options=request.reading, stages=request.stages)
             options = read_options(self._found.model.Options, request, sandbox)
-            job.begin(reader.header, options)
+            job.begin(reader.header.clip, options)
             run = SegmentRun(request, reader, job, self._found.version, pad=self._pad)
             output = job.output
             with run.folder.scratch() as tracks:
@@ -172,7 +171,12 @@ class VideoPipeline:
                 if output.kind == "video":
                     with request.stages.busy("decode"):
                         report = TracksReport.from_json(sandbox.call("tracks", target=tracks))
-                writer = partial(self._segment_writer, batches=self._segment_batches, stages=request.stages)
+                writer = partial(
+                    self._segment_writer,
+                    batches=self._segment_batches,
+                    encoders=self._encoders,
+                    stages=request.stages,
+                )
                 frames, end = run.process(writer, on_batch)
                 target = request.target_of(output.kind)
                 publish, stages = request.publish, request.stages

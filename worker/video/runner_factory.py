@@ -28,6 +28,7 @@ def make_runner(settings: Settings, device: DeviceLease, *_: object) -> VideoRun
             limits=settings.limits,
             sizes=settings.video_sizes,
             compiled=settings.compile,
+            encoders=settings.encoders,
         ),
         settings,
     )

@@ -13,11 +13,12 @@ from uuid import uuid4
 from worker.video.decoding.header import ClipEnd
 from worker.video.decoding.reader import ClipReader, FrameBatch, Frames
 from worker.video.encoding.encoder import RECIPE, Encoder
+from worker.video.encoding.open_segment import SegmentEncoder
 from worker.video.encoding.records import RecordEncoder, complete_records, to_lines
 from worker.video.encoding.result_times import result_times
 from worker.video.encoding.segments import SegmentFolder
 from worker.video.encoding.write_errors import map_write_errors
-from worker.video.encoding.writer import SegmentEncoder, SegmentWriter
+from worker.video.encoding.writer import SegmentWriter
 from worker.video.inference.device_job import DeviceJob
 from worker.video.inference.padding import cut, fill
 from worker.video.request import BatchDone, VideoRequest, VideoResult
@@ -33,7 +34,7 @@ class SegmentRun:
     """The work on one clip, segment by segment. The job on the device has begun.
 
     `version` identifies the model's code and weights. Segments of another version, other options, another
-    encoder, another batch size or another conversion of colours are never continued.
+    encoder or another batch size are never continued.
     """
 
     def __init__(
@@ -45,7 +46,6 @@ class SegmentRun:
         self._window = job.window
         self._pad = pad
         work = [version, *map(str, (job.window, job.output)), request.pad, dict(request.options)]
-        work += [reader.header.form, job.form]
         work += [uuid4().hex] if job.sequential else []
         digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
         with map_write_errors():
@@ -105,8 +105,7 @@ class SegmentRun:
         if not self._pad:
             return 0
         window = self._window
-        real = window.before + batch.valid + window.after
-        fill(batch.window, real, self._request.pad, self._reader.header.form)
+        fill(batch.window, window.before + batch.valid + window.after, self._request.pad)
         return window.size - batch.valid
 
     def _write(
@@ -124,7 +123,7 @@ class SegmentRun:
         writer.write(cut(cast(Frames, results), len(pts)), pts, batch.valid, state)
         return None
 
-    def _open_encoder(self, path: Path) -> SegmentEncoder:
+    def _open_encoder(self, path: Path, threads: int) -> SegmentEncoder:
         if self._job.output.kind == "records":
             return RecordEncoder(path)
-        return Encoder(path, self._reader.header.of_result(self._job.output))
+        return Encoder(path, self._reader.header.of_result(self._job.output), threads)

@@ -32,6 +32,8 @@ from worker.video.sandbox.sandbox import Sandbox
 
 #: 25 frames make 9 batches. The last one has one frame.
 BATCH, BATCHES = 3, 9
+#: Segments that two encoders can leave unfinished: one each, and the one that is being filled.
+OPEN = 3
 
 
 class Killed(BaseException):
@@ -299,7 +301,7 @@ from worker.video.request import VideoRequest
 from worker.video.sandbox.sandbox import Sandbox
 
 source, target, work, done, mode = sys.argv[1:]
-video = VideoPipeline(lambda: StubVideoModel().found, batch_size=3, segment_batches=2)
+video = VideoPipeline(lambda: StubVideoModel().found, batch_size=3, segment_batches=2, encoders=2)
 video.load()
 checks = 0
 
@@ -339,7 +341,7 @@ def run_and_kill(request: VideoRequest, mode: str, lines: int) -> Sequence[str]:
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2, 3))])
-def test_pipeline_resume_after_kill_repeats_at_most_one_segment(
+def test_pipeline_resume_after_kill_repeats_only_open_segments(
     job: Job, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -349,7 +351,7 @@ def test_pipeline_resume_after_kill_repeats_at_most_one_segment(
         job.request = replace(job.request, done=int(output[-1]))
     before = job.request.done // BATCH
     _, again = job.run(monkeypatch)
-    assert again[0] >= before - job.segment_batches
+    assert again[0] >= before - OPEN * job.segment_batches
     assert is_same_clip(job.result, expected)
 
 

@@ -1,6 +1,6 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.assets import asset
+from tests.support.stack import eventually
 from tests.support.video.clips import (
     capture_libav_warnings,
     gradient,
@@ -25,6 +26,7 @@ from worker.jobs.errors import EngineFailed
 from worker.jobs.limits import DEFAULTS
 from worker.video.decoding.header import ClipEnd
 from worker.video.encoding.encoder import Encoder
+from worker.video.encoding.encoder_pool import EncoderPool
 from worker.video.encoding.joiner import Parts, join
 from worker.video.encoding.segments import SegmentFolder
 from worker.video.encoding.writer import SegmentWriter
@@ -36,7 +38,7 @@ def copy(source: Path, target: Path, batch_size: int = 8, segment_batches: int =
     """Write and join the clip with its own pictures."""
     with writer(source, target.parent / "work", batch_size, segment_batches) as (reader, segments):
         for batch in reader:
-            segments.write(batch.window[: batch.valid].copy(), batch.pts, batch.valid)
+            segments.write(batch.window[: batch.valid], batch.pts, batch.valid)
         segments.finish(reader.end)
     tracks = target.parent / "tracks"
     with capture_libav_warnings() as found:
@@ -54,9 +56,14 @@ def writer(
     source: Path, work: Path, batch_size: int = 8, segment_batches: int = 2
 ) -> Iterator[tuple[BatchReader, SegmentWriter]]:
     with (
+        closing(EncoderPool(2)) as encoders,
         open_clip(source, batch_size) as reader,
         SegmentWriter(
-            SegmentFolder(work), lambda path: Encoder(path, reader.header), first=0, batches=segment_batches
+            SegmentFolder(work),
+            lambda path, threads: Encoder(path, reader.header, threads),
+            first=0,
+            batches=segment_batches,
+            encoders=encoders,
         ) as segments,
     ):
         yield reader, segments
@@ -188,7 +195,8 @@ def test_writer_failure_is_raised_and_leaves_no_file_or_thread(
 def test_writer_left_early_keeps_published_segments_only(tmp_path: Path) -> None:
     with writer(asset("carphone_pristine.mp4"), tmp_path, 8, 2) as (reader, segments):
         for batch in islice(reader, 5):
-            segments.write(batch.window.copy(), batch.pts, batch.valid)
+            segments.write(batch.window, batch.pts, batch.valid)
+        eventually(lambda: len(SegmentFolder(tmp_path).durable()) == 2, "two segments")
     assert [(s.first, s.end) for s in SegmentFolder(tmp_path).durable()] == [(0, 16), (16, 32)]
     assert len(os.listdir(tmp_path)) == 2
 

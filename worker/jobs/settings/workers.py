@@ -136,8 +136,11 @@ class Workers(Area):
     """`True` (`--compile`) lets torch compile the video model. This needs a C++ compiler and makes the start
     half a minute longer."""
     segment_batches: int = Field(4, ge=1)
-    """The number of batches in a segment of a video. After the loss of a worker, at most this many batches
-    are computed again."""
+    """The number of batches in a segment of a video. After the loss of a worker, the segments that it had not
+    completely encoded are computed again."""
+    encoders: int | None = Field(None, ge=1)
+    """The number of segments that a video worker encodes at the same time. By default this is half of the
+    number of CPU cores that the worker may use. See [Encoders](workers.md#encoders)."""
     drain_s: float = Field(30.0, ge=0)
     """The seconds that a stopping worker may continue its jobs before it hands them over. See [Signals and
     draining](workers.md#signals-and-draining)."""

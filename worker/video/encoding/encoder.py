@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,9 +24,6 @@ CRF, PRESET = 18, "veryfast"
 #: when the number, colours or sizes of the frames of some clips do.
 RECIPE = f"av{av.__version__}-{PRESET}-crf{CRF}-2"
 
-#: Half of the cores. With all of them, x264 would starve the thread that feeds the GPU at each segment's end.
-THREADS = max(2, (os.cpu_count() or 2) // 2)
-
 #: libav's number for the limited colour range (16-235) that video players expect.
 _LIMITED_RANGE = 1
 #: The container is NUT, which keeps any time base and needs no index. By default libav would shift the
@@ -38,18 +34,19 @@ _CONTAINER = {"avoid_negative_ts": "disabled"}
 class Encoder:
     """Encoder of one segment into the NUT file `path`, with the size and colours of the clip.
 
-    Timestamps in the file count from the clip's start. The constructor, `encode` and `finish` raise OSError
-    or `av.FFmpegError`. Call `close` at the end in any case.
+    Timestamps in the file count from the clip's start. Files of encoders with other numbers of `threads` can
+    be joined. The constructor, `encode` and `finish` raise OSError or `av.FFmpegError`. Call `close` at the
+    end in any case.
     """
 
     suffix = ".nut"
 
-    def __init__(self, path: Path, clip: ClipHeader) -> None:
+    def __init__(self, path: Path, clip: ClipHeader, threads: int = 2) -> None:
         self._clip = clip
         self._reformatter = VideoReformatter()
         self._output = av.open(path, "w", format="nut", options=_CONTAINER)
         try:
-            self._video = self._add_video()
+            self._video = self._add_video(threads)
         except BaseException:
             self.close()
             raise
@@ -86,14 +83,14 @@ class Encoder:
             threads=1,  # more of them take more time in all, and x264 needs the cores
         )
 
-    def _add_video(self) -> VideoStream:
+    def _add_video(self, threads: int) -> VideoStream:
         clip = self._clip
         options = {"crf": str(CRF), "preset": PRESET}
         stream = self._output.add_stream("libx264", rate=clip.rate, options=options)
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = clip.time_base
         context = stream.codec_context
-        context.thread_count = THREADS
+        context.thread_count = threads
         context.colorspace, context.color_range = clip.colours.matrix, _LIMITED_RANGE
         context.color_primaries, context.color_trc = clip.colours.primaries, clip.colours.transfer
         if clip.aspect:

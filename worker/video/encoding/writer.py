@@ -1,67 +1,68 @@
-"""Writes the results of a clip segment by segment in its own thread, so that this overlaps with inference."""
+"""Writes the results of a clip as segments, which are encoded at the same time and published in order."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from worker.video.decoding.header import ClipEnd
+from worker.video.encoding.encoder_pool import EncoderPlan, EncoderPool
+from worker.video.encoding.open_segment import OpenSegment, SegmentEncoder
 from worker.video.encoding.segments import SegmentFolder
+from worker.video.encoding.steps import Steps
 from worker.video.encoding.write_errors import map_write_errors
 from worker.video.stages import Stages
 
-__all__ = ["SegmentEncoder", "SegmentWriter"]
-
-
-class SegmentEncoder(Protocol):
-    """Encoder of one segment's results into a file. `suffix` is that of the segment's name.
-
-    All methods but `close` may raise OSError or `av.FFmpegError`.
-    """
-
-    suffix: str
-
-    def encode(self, results: Any, pts: Sequence[int]) -> None:
-        """Encode the results of one batch, which belong to the times `pts`."""
-
-    def finish(self) -> None:
-        """Complete the file."""
-
-    def close(self) -> None:
-        """Close the file without completing it. Does nothing after `finish`."""
+__all__ = ["SegmentWriter"]
 
 
 class SegmentWriter:
-    """Writer of the results from frame number `first` on. It publishes a segment every `batches` batches.
+    """Writer of the results from frame number `first` on. A segment has the results of `batches` batches.
 
-    `open_encoder` starts the file of a segment. `stages` gets the seconds of the encoder. The writer is a
-    context manager. Leaving it deletes the segment that is not published. An error in the encoder's thread
-    is raised by the next `write` or by `finish`, as `DiskFull`, `EngineFailed` or MemoryError. After an error
-    the writer cannot be used any more.
+    - `open_encoder`: starts the file of a segment with so many threads.
+    - `encoders`: the threads that encode. Several segments are encoded at the same time.
+    - `stages`: gets the busy seconds of all encoders together.
+
+    Segments are published strictly in order. So the durable ones have no gap, whenever the process ends.
+
+    An error of an encoder or of publishing is raised by the next `write`, `flush` or `finish`, as `DiskFull`,
+    `EngineFailed`, MemoryError, or what the folder's `publish` raises. After an error the writer cannot be
+    used any more. It is a context manager. Leaving it publishes the segments that have all of their batches,
+    unless there was such an error, and deletes the files of the others.
     """
 
     def __init__(
         self,
         folder: SegmentFolder,
-        open_encoder: Callable[[Path], SegmentEncoder],
+        open_encoder: Callable[[Path, int], SegmentEncoder],
         *,
         first: int,
         batches: int,
+        encoders: EncoderPool,
         stages: Stages | None = None,
     ) -> None:
         self._folder = folder
         self._open_encoder = open_encoder
-        self._first = self._end = first
+        self._end = first
         self._limit = batches
+        self._encoders = encoders
         self._stages = stages or Stages()
-        self._batches = 0
-        self._partial: Path | None = None
-        self._encoder: SegmentEncoder | None = None
-        self._running: Future[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "clip-writer")
+        self._plan: EncoderPlan | None = None
+        self._filling: OpenSegment | None = None
+        self._unpublished: deque[OpenSegment] = deque()
+        self._waiting = 0  # batches
+        self._free: list[NDArray[Any]] = []
+        self._steps = Steps()
+        self._publisher = ThreadPoolExecutor(1, "clip-writer")
 
     def __enter__(self) -> Self:
         return self
@@ -69,16 +70,19 @@ class SegmentWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._thread.shutdown()
-        if self._encoder:
-            self._encoder.close()
-        if self._partial:
-            self._partial.unlink(missing_ok=True)
+        if self._filling:
+            self._unpublished.remove(self._filling)
+            self._filling.discard()
+        with suppress(Exception):  # the caller has it, or has one of its own
+            self._steps.wait_for(lambda: not self._unpublished)
+        self._publisher.shutdown()
+        for segment in self._unpublished:
+            segment.discard()
 
     @property
     def segment_ends(self) -> bool:
         """Whether the next batch is the last one of its segment."""
-        return self._batches + 1 == self._limit
+        return (self._filling.batches if self._filling else 0) + 1 == self._limit
 
     def write(
         self,
@@ -87,69 +91,93 @@ class SegmentWriter:
         frames: int,
         state: Callable[[Path], None] | None = None,
     ) -> None:
-        """Start to encode the results of a batch of `frames` frames, which belong to the times `pts`.
+        """Have the results of a batch of `frames` frames encoded, which belong to the times `pts`.
 
-        The caller must not change the results until they are encoded. If the batch ends a segment, `state`
-        writes the model's state after it to a path. The call waits for the batch before it: when it returns,
-        only this batch is still to be encoded.
+        Frames are copied, so the caller may overwrite them after the call. If the batch ends a segment,
+        `state` writes the model's state after it to a path. The call waits while as many batches wait for
+        their encoders, or as many segments to be published, as the plan of the encoders allows.
         """
-        self._wait()
-        encoder = self._encoder or self._begin_segment()
-        self._batches += 1
-        self._end += frames
-        publish = self._batches == self._limit
-        self._running = self._thread.submit(self._encode, encoder, results, pts, publish, state)
-        if publish:
-            self._batches = 0
+        size = results.nbytes if isinstance(results, np.ndarray) else sum(map(len, results))
+        plan = self._plan = self._plan or self._encoders.plan(size, self._limit)
+        self._steps.wait_for(lambda: self._waiting < plan.waiting)
+        segment = self._filling = self._filling or self._begin_segment(plan)
+        with self._steps.changing():
+            self._waiting += 1
+        self._add_step(segment, partial(self._encode, segment.encoder, self._copy(results), pts))
+        segment.batches += 1
+        segment.end = self._end = segment.end + frames
+        if segment.batches == self._limit:
+            self._end_segment(state)
+
+    def flush(self) -> None:
+        """Publish the last segment also if it is short, and wait until all segments are published."""
+        self._end_segment()
+        self._steps.wait_for(lambda: not self._unpublished)
 
     def finish(self, end: ClipEnd) -> None:
         """Publish the last segment, and record that the clip ends with it, and how."""
-        self._wait()
-        self._running = self._thread.submit(self._complete, end)
-        self._wait()
+        self.flush()
+        with map_write_errors():
+            self._folder.complete(self._end, end)
 
-    def _wait(self) -> None:
-        if self._running:
-            self._running.result()
-
-    def _begin_segment(self) -> SegmentEncoder:
+    def _begin_segment(self, plan: EncoderPlan) -> OpenSegment:
         """Open the encoder of the next segment.
 
-        This runs in the caller's thread. libav holds the GIL meanwhile, and in the encoder's thread it would
+        This runs in the caller's thread. libav holds the GIL meanwhile, and in an encoder's thread it could
         delay the next batch for the GPU.
         """
+        self._steps.wait_for(lambda: len(self._unpublished) <= plan.segments)
+        path = self._folder.partial()
         with map_write_errors(), self._stages.busy("encode"):
-            self._partial = self._folder.partial()
-            self._encoder = self._open_encoder(self._partial)
-        return self._encoder
+            try:
+                encoder = self._open_encoder(path, plan.threads)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+        segment = OpenSegment(self._end, self._end, path, encoder, self._encoders.strand())
+        self._unpublished.append(segment)
+        return segment
 
-    def _encode(
-        self,
-        encoder: SegmentEncoder,
-        results: Any,
-        pts: Sequence[int],
-        publish: bool,
-        state: Callable[[Path], None] | None,
-    ) -> None:
-        with map_write_errors():
-            with self._stages.busy("encode"):
-                encoder.encode(results, pts)
-            if publish:
-                self._publish(state)
+    def _end_segment(self, state: Callable[[Path], None] | None = None) -> None:
+        if segment := self._filling:
+            self._filling = None
+            self._add_step(segment, partial(self._finish_encoder, segment))
+            self._publisher.submit(self._steps.run, partial(self._publish, segment, state))
 
-    def _publish(self, state: Callable[[Path], None] | None = None) -> None:
-        """Finish the current segment and publish it, so that another attempt can continue after it."""
-        if self._encoder is None or self._partial is None:
-            return
+    def _add_step(self, segment: OpenSegment, step: Callable[[], None]) -> None:
+        """Have the step run in a thread of the pool, after those of the segment before it."""
+        segment.calls.submit(partial(self._steps.run, step))
+
+    def _copy(self, results: Any) -> Any:
+        """Copy frames into the memory of an encoded batch, because new memory is slow."""
+        if not isinstance(results, np.ndarray):
+            return results
+        with self._steps.changing():
+            memory = self._free.pop() if self._free else np.empty(results.shape, results.dtype)
+        copy = memory[: len(results)]
+        np.copyto(copy, results)
+        return copy
+
+    def _encode(self, encoder: SegmentEncoder, results: Any, pts: Sequence[int]) -> None:
         with self._stages.busy("encode"):
-            self._encoder.finish()
-        state_file = self._folder.partial() if state else None
-        if state and state_file:
-            state(state_file)
-        self._folder.add(self._partial, self._first, self._end, self._encoder.suffix, state_file)
-        self._first, self._encoder, self._partial = self._end, None, None
+            encoder.encode(results, pts)
+        with self._steps.changing():
+            self._waiting -= 1
+            if isinstance(results, np.ndarray):
+                self._free.append(cast(NDArray[Any], results.base))
 
-    def _complete(self, end: ClipEnd) -> None:
-        with map_write_errors():
-            self._publish()
-            self._folder.complete(self._first, end)
+    def _finish_encoder(self, segment: OpenSegment) -> None:
+        with self._stages.busy("encode"):
+            segment.encoder.finish()
+        with self._steps.changing():
+            segment.is_encoded = True
+
+    def _publish(self, segment: OpenSegment, state: Callable[[Path], None] | None) -> None:
+        """Publish the segment after those before it, so that another attempt can continue after it."""
+        self._steps.wait_for(lambda: segment.is_encoded)
+        if state:
+            segment.state = self._folder.partial()
+            state(segment.state)
+        self._folder.add(segment.path, segment.first, segment.end, segment.encoder.suffix, segment.state)
+        with self._steps.changing():
+            self._unpublished.popleft()
