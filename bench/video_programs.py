@@ -12,20 +12,29 @@ from typing import Any, cast
 import av
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 
 from bench.processes import running_process, scripted_settings
 from tests.support.stack import eventually
 from webapi.client import Client
 from webapi.local.commands import web_argv, worker_argv
+from worker.video.colour.tags import ColourTags
+from worker.video.decoding.header import ClipHeader
+from worker.video.encoding.encoder import Encoder
+from worker.video.encoding.encoder_pool import EncoderPool
+from worker.video.encoding.segments import SegmentFolder
+from worker.video.encoding.writer import SegmentWriter
 from worker.video.model import Clip
 from worker.video.models.find import FoundModel
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, VideoRequest
 
-__all__ = ["BareModel", "VideoTask", "run_pipeline", "run_through_stack", "running_stack"]
+__all__ = ["BareModel", "EncodersAlone", "VideoTask", "run_pipeline", "run_through_stack", "running_stack"]
 
 #: Time limit of a start, in which a GPU's libraries are loaded and the model may be compiled.
 START_S = 300.0
+#: Batches in a segment, as in a pipeline.
+SEGMENT_BATCHES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,42 @@ class BareModel:
                 for result in cast(torch.Tensor, model_pass(rgb, len(rgb))).cpu().numpy():
                     output.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(result))))
             output.mux(stream.encode(None))
+
+
+class EncodersAlone:
+    """The encoders of the pipeline with nothing around them: their frames are in memory, as planes.
+
+    The frames are the clip's own, in the size of the task's results. `encoders` are by default those of this
+    machine's default settings.
+    """
+
+    def __init__(self, task: VideoTask, size: tuple[int, int], encoders: EncoderPool | None = None) -> None:
+        self.task = task
+        self.encoders = encoders or EncoderPool()
+        width, height = size
+        with av.open(task.clip) as source:
+            stream, scaler = source.streams.video[0], VideoReformatter()
+            frames = [scaler.reformat(frame, width, height, "yuv420p") for frame in source.decode(stream)]
+            rate = stream.average_rate or Fraction(25)
+        self.planes = np.stack([frame.to_ndarray() for frame in frames])
+        colours = ColourTags.from_frame(frames[0]).of_result(width, height)
+        self.header = ClipHeader(width, height, None, rate, 1 / rate, 0, colours, len(frames))
+
+    def run(self, work: Path) -> None:
+        """Encode all frames into segments in the folder `work`, and remove it."""
+        batch = self.task.batch
+        with SegmentWriter(
+            SegmentFolder(work),
+            lambda path, threads: Encoder(path, self.header, threads),
+            first=0,
+            batches=SEGMENT_BATCHES,
+            encoders=self.encoders,
+        ) as writer:
+            for start in range(0, len(self.planes), batch):
+                frames = self.planes[start : start + batch]
+                writer.write(frames, range(start, start + len(frames)), len(frames))
+            writer.flush()
+        shutil.rmtree(work)
 
 
 def run_pipeline(pipeline: VideoPipeline, request: VideoRequest) -> list[BatchDone]:
