@@ -57,19 +57,20 @@ class ClipTasks:
         self._sound_start = report.start
         self._channel.send(asdict(report))
 
-    def frames(self, first: int, until: int | None) -> None:
+    def frames(self, first: int, until: int | None, seek: bool) -> None:
         """Answer for each frame from `first` to before `until` with its `pts`, and its pixels.
 
         The last answer is the `end`: the facts about the clip's end if the part reaches it, or else None.
+        All answers say whether the clip is still `seekable`. Without `seek`, it no longer is.
         The next task ends this one early. It is `stop` then.
         """
-        for frame in self._clip.part(first, until):
+        clip = self._clip
+        for frame in clip.part(first, until, seek=seek):
             if self._channel.has_message():
                 break
-            self._channel.send({"pts": frame.pts})
-            self._channel.send_pixels(self._clip.pixels(frame))
-        end = self._clip.end
-        self._channel.send({"end": asdict(end) if end else None})
+            self._channel.send({"pts": frame.pts, "seekable": clip.seekable})
+            self._channel.send_pixels(clip.pixels(frame))
+        self._channel.send({"end": asdict(clip.end) if clip.end else None, "seekable": clip.seekable})
 
     def stop(self) -> None:
         """Do nothing: the task `frames` has ended."""

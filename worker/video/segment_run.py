@@ -64,10 +64,12 @@ class SegmentRun:
             return done, end
         if segments and self._job.stateful:
             self._job.restore(segments[-1].state)
+        reader.seekable &= not self.folder.without_index
         batches = reader.batches(window, first=done, allocate=self._job.buffer)
         with open_writer(self.folder, self._open_encoder, first=done) as writer:
             for batch in batches:
                 reader.sandbox.check()
+                self._check_index()
                 filled = self._fill(batch)
                 frames = batch.window[: window.before + batch.valid + filled + window.after]
                 results, seconds, memory = self._job.run(frames, batch.valid)
@@ -99,6 +101,13 @@ class SegmentRun:
             seconds=seconds,
             tracks=tracks,
         )
+
+    def _check_index(self) -> None:
+        """Let later attempts know if frames differ from the clip's index."""
+        reader = self._reader
+        if reader.header.seekable and not reader.seekable and not self.folder.without_index:
+            with map_write_errors():
+                self.folder.ignore_index()
 
     def _fill(self, batch: FrameBatch) -> int:
         """Pad the batch if it is short. Return the number of padded frames."""

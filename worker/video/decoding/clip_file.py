@@ -13,8 +13,9 @@ from worker.jobs.errors import BadVideo
 from worker.jobs.limits import Limits
 from worker.jobs.media.probe.codecs import is_accepted
 from worker.jobs.media.probe.probe import WAY_OUT, count_streams, open_media
+from worker.video.decoding.damage import KEEP_REST
 
-__all__ = ["open_clip_file", "video_stream"]
+__all__ = ["check_complete", "is_mp4", "open_clip_file", "video_stream"]
 
 
 def open_clip_file(path: Path, limits: Limits, formats: str) -> tuple[InputContainer, VideoStream]:
@@ -48,3 +49,23 @@ def video_stream(container: InputContainer) -> VideoStream:
                 raise BadVideo(f"The clip's video codec is not supported. {WAY_OUT}")
             return stream
     raise BadVideo("The clip has no video stream.")
+
+
+def is_mp4(container: InputContainer) -> bool:
+    """Return whether the file is an MP4, or of a format like it."""
+    return "mp4" in container.format.name
+
+
+def check_complete(container: InputContainer, path: Path) -> None:
+    """Raise `BadVideo` if the index of an MP4 names data past the end of the file.
+
+    The index is a better check than the header's number of frames, because it leaves out frames that an edit
+    list skips. It also reveals a cut between two samples, which libav takes for the end of the clip. The
+    index of a fragmented MP4 grows while it is read, so the check should also run after the last frame.
+    """
+    if not is_mp4(container):
+        return
+    size = path.stat().st_size
+    for stream in container.streams:
+        if any(entry.pos + entry.size > size for entry in stream.index_entries):
+            raise BadVideo(f"The clip is cut off: its index names data past the end of the file. {KEEP_REST}")

@@ -18,7 +18,7 @@ from worker.jobs.media.probe.probe import CLIPS
 from worker.video.colour.pixel_form import PixelForm
 from worker.video.colour.plane_reader import PlaneReader, form_of
 from worker.video.colour.rgb_converter import RgbConverter
-from worker.video.decoding.clip_file import open_clip_file
+from worker.video.decoding.clip_file import check_complete, is_mp4, open_clip_file
 from worker.video.decoding.continuity import continuous_packets
 from worker.video.decoding.damage import KEEP_REST, DamageFound, TolerantDecoder
 from worker.video.decoding.deinterlacer import deinterlace
@@ -44,6 +44,8 @@ class ClipDecoder:
 
     header: ClipHeader
     frames: Iterator[VideoFrame]
+    #: Whether no frame so far is marked as interlaced.
+    progressive: bool = True
 
     def __init__(
         self,
@@ -77,7 +79,12 @@ class ClipDecoder:
     @property
     def end(self) -> ClipEnd:
         """The facts about the clip's end, if the last frame was decoded."""
-        return ClipEnd(self._times.end, self._decoder.concealed)
+        return ClipEnd(self._times.end, self.concealed)
+
+    @property
+    def concealed(self) -> int:
+        """The number of frames so far that were damaged or lost."""
+        return self._decoder.concealed
 
     def close(self) -> None:
         """Close the file. `frames` must not be used after this."""
@@ -109,7 +116,7 @@ class ClipDecoder:
         """Open the file to read it from its beginning."""
         self._container, self._stream = open_clip_file(self._path, self._limits, self._formats)
         try:
-            self._check_complete()
+            check_complete(self._container, self._path)
             self._decoder = TolerantDecoder(self._stream, self._limits.max_pixels, threaded=threaded)
             self._times = FrameTimes(self._stream)
         except BaseException:
@@ -134,13 +141,14 @@ class ClipDecoder:
             for packet in continuous_packets(self._container, self._stream):
                 if packet.stream.index != self._stream.index:
                     continue
-                if packet.is_corrupt and self._is_mp4:  # libav could not read all of it
+                if packet.is_corrupt and is_mp4(self._container):  # libav could not read all of it
                     raise BadVideo(f"The clip is cut off. {KEEP_REST}")
                 frames = self._decoder.decode(packet)
                 if frames is None:
                     continue
                 self._times.add(packet)
                 for frame in frames:
+                    self.progressive &= not frame.interlaced_frame
                     frame.pts = self._times.place(frame)
                     bounds.check_frame(frame.pts, self._times.end)
                     yield frame
@@ -149,27 +157,7 @@ class ClipDecoder:
         except av.FFmpegError as error:
             raise BadVideo(f"The clip cannot be read to its end ({error.strerror}).") from error
         self._decoder.check_end()
-        self._check_complete()
-
-    @property
-    def _is_mp4(self) -> bool:
-        return "mp4" in self._container.format.name
-
-    def _check_complete(self) -> None:
-        """Raise `BadVideo` if the index of an MP4 names data past the end of the file.
-
-        The index is a better check than the header's number of frames, because it leaves out frames that an
-        edit list skips. It also reveals a cut between two samples, which libav takes for the end of the clip.
-        The index of a fragmented MP4 grows while it is read, so the check also runs after the last frame.
-        """
-        if not self._is_mp4:
-            return
-        size = self._path.stat().st_size
-        for stream in self._container.streams:
-            if any(entry.pos + entry.size > size for entry in stream.index_entries):
-                raise BadVideo(
-                    f"The clip is cut off: its index names data past the end of the file. {KEEP_REST}"
-                )
+        check_complete(self._container, self._path)
 
 
 class _Bounds:

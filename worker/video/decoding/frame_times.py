@@ -47,6 +47,13 @@ class FrameTimes:
         end = first + self._sum if first + self._sum > last else self._end
         return min(end, first + self._duration) if first + self._duration > last else end
 
+    def skip(self, first: int, last: int, ticks: int) -> None:
+        """Begin behind frames whose times are not placed here, from the `first` to the `last` one.
+
+        `ticks` is the sum of the durations of the packets before the next one.
+        """
+        self._first, self._last, self._sum = first, last, ticks
+
     def add(self, packet: Packet[Stream]) -> None:
         """Note the decoding time of a packet that is about to be decoded.
 

@@ -26,8 +26,9 @@ class ClipHeader:
     describe the upright picture. `rate` is in frames per second, `time_base` in seconds per tick, `start` in
     ticks.
     `colours` are those of the result, so they say how the encoder converts RGB to YUV. `frames` is the number
-    that the container states, or None. It may be wrong. `form` is that of the frames' pixels. If they are
-    planes, their matrix is that of `colours`.
+    that the container states, or None. It may be wrong, unless the clip is `seekable`: its index then tells
+    the number and the times of all frames. `form` is that of the frames' pixels. If they are planes, their
+    matrix is that of `colours`.
     """
 
     width: int
@@ -39,6 +40,7 @@ class ClipHeader:
     colours: ColourTags
     frames: int | None
     form: PixelForm = PixelForm.RGB
+    seekable: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,6 +96,7 @@ class ClipHeader:
             time_base=self.time_base / out,
             start=self.start * out,
             frames=None,
+            seekable=False,
         )
 
 

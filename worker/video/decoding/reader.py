@@ -73,6 +73,9 @@ class ClipReader:
     """
 
     header: ClipHeader
+    #: Whether the clip has an index, and all frames so far were what it says. If it has not, all parts are
+    #: decoded from the clip's start. A caller that knows this of another reader may set it to False.
+    seekable: bool
     #: It is there after the iteration of a part at the clip's end.
     end: ClipEnd
 
@@ -88,6 +91,7 @@ class ClipReader:
         self._stages = stages or Stages()
         with self._stages.busy("decode"):
             self.header = ClipHeader.from_json(sandbox.call("open", path=path, options=asdict(options)))
+        self.seekable = self.header.seekable
         self._buffers: dict[Window, list[Frames]] = {}
 
     def batches(
@@ -112,7 +116,8 @@ class ClipReader:
         self._ended = False
         self._lead = lead = min(first, window.before)
         behind = max(window.after, 1) if window.ahead else 0
-        part = {"first": first - lead, "until": None if until is None else until + behind}
+        stop = None if until is None else until + behind
+        part = {"first": first - lead, "until": stop, "seek": self.seekable}
         self.sandbox.submit(lambda: self.sandbox.send("frames", **part))
         if window not in self._buffers:
             shape = (window.frames, *self.header.shape)
@@ -194,6 +199,7 @@ class ClipReader:
             if self._ended:
                 return
             answer = self.sandbox.receive()
+            self.seekable = self.seekable and answer["seekable"]
             if "end" in answer:
                 self._ended = True
                 if answer["end"]:

@@ -17,6 +17,7 @@ __all__ = ["Segment", "SegmentFolder"]
 
 _NAME = re.compile(r"(\d+)-(\d+)\.[0-9a-f]+\.(nut|jsonl)")
 _COMPLETE = ".complete"
+_WITHOUT_INDEX = "without-index"
 STATE = ".safetensors"
 
 
@@ -90,6 +91,20 @@ class SegmentFolder:
         path = self._path / f"{frames:08}{_COMPLETE}"
         text = path.read_text("utf-8") if path.exists() else ""
         return ClipEnd(**json.loads(text)) if text else None
+
+    @property
+    def without_index(self) -> bool:
+        """Whether frames of the clip differ from its index, so that it does not tell their numbers."""
+        return (self._path / _WITHOUT_INDEX).exists()
+
+    def ignore_index(self) -> None:
+        """Record that frames of the clip differ from its index. Raises OSError.
+
+        No segment with such a frame, or one behind it, may be added before.
+        """
+        partial = self.partial()
+        partial.touch()
+        self._publish(partial, self._path / _WITHOUT_INDEX)
 
     def durable(self, limit: int | None = None, *, with_state: bool = False) -> tuple[Segment, ...]:
         """Return the longest sequence of segments that starts at frame 0 and has no gap.
