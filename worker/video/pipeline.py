@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ class VideoPipeline:
     - `compiled`: whether torch compiles the model.
     - `warm_up_per_clip`: whether blank batches run before a clip; by default on a GPU only.
     - `encoders`: segments that are encoded at the same time, by default half as many as there are cores.
+    - `planes`: whether the device converts between planes and RGB; by default on a GPU only. Else libav does.
     - `segment_writer`: the class that receives the results of each batch.
     """
 
@@ -67,6 +69,7 @@ class VideoPipeline:
         pad: bool = True,
         warm_up_per_clip: bool | None = None,
         encoders: int | None = None,
+        planes: bool | None = None,
         segment_writer: type[SegmentWriter] = SegmentWriter,
     ) -> None:
         self._find_model = find_model
@@ -79,6 +82,7 @@ class VideoPipeline:
         self._pad = pad
         self._warm_up_per_clip = warm_up_per_clip
         self._encoder_limit = encoders
+        self._planes = planes
         self._segment_writer = segment_writer
         self._sandboxes = Sandboxes(ClipTasks.__module__)
         self._model_runner: ModelRunner | None = None
@@ -140,6 +144,7 @@ class VideoPipeline:
             sizes=self._sizes,
             compiled=self._compiled,
             warm_up_per_clip=self._warm_up_per_clip,
+            planes=self._planes,
         )
 
     def _unload(self) -> None:
@@ -161,9 +166,10 @@ class VideoPipeline:
             DeviceJob(self._thread, self._model_runner, check, request.stages) as job,
             self._sandboxes.sandbox(self._limits, check) as sandbox,
         ):
-            reader = ClipReader(sandbox, request.source, options=request.reading, stages=request.stages)
+            reading = replace(request.reading, planes=self._model_runner.planes)
+            reader = ClipReader(sandbox, request.source, options=reading, stages=request.stages)
             options = read_options(self._found.model.Options, request, sandbox)
-            job.begin(reader.header.clip, options)
+            job.begin(reader.header, options)
             run = SegmentRun(request, reader, job, self._found.version, pad=self._pad)
             output = job.output
             with run.folder.scratch() as tracks:

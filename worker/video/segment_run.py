@@ -34,7 +34,7 @@ class SegmentRun:
     """The work on one clip, segment by segment. The job on the device has begun.
 
     `version` identifies the model's code and weights. Segments of another version, other options, another
-    encoder or another batch size are never continued.
+    encoder, another batch size or another conversion of colours are never continued.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class SegmentRun:
         self._window = job.window
         self._pad = pad
         work = [version, *map(str, (job.window, job.output)), request.pad, dict(request.options)]
+        work += [reader.header.form, job.form]
         work += [uuid4().hex] if job.sequential else []
         digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
         with map_write_errors():
@@ -114,7 +115,8 @@ class SegmentRun:
         if not self._pad:
             return 0
         window = self._window
-        fill(batch.window, window.before + batch.valid + window.after, self._request.pad)
+        real = window.before + batch.valid + window.after
+        fill(batch.window, real, self._request.pad, self._reader.header.form)
         return window.size - batch.valid
 
     def _write(

@@ -16,6 +16,7 @@ from tests.support.video import frame_models
 from tests.support.video.clips import gradient, is_same_clip, libav_warnings, make_clip, read_clip
 from tests.support.video.pipeline import recording_writer
 from tests.support.video.sandboxes import open_clip
+from tests.support.video.scaler import largest_difference, scaled_to_planes
 from worker.jobs.errors import ConfigurationError, InvalidOptions, ModelFailed
 from worker.video.inference.padding import Pad
 from worker.video.model import FrameModel
@@ -164,6 +165,28 @@ def test_frame_model_job_continues_after_kill_with_same_result(
         assert is_same_clip(read_clip(made.target), whole)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_frame_model_results_are_the_same_by_way_of_planes(clip: Path, model: str) -> None:
+    request = replace(request_for(clip), pad="zeros")
+    rgb = np.concatenate(run(model, request).written)
+    made = run(model, request, kill_after=3, planes=True, warm_up_per_clip=True)
+    planes = np.concatenate(made.written)
+    assert largest_difference(planes, np.stack([scaled_to_planes(picture, 6) for picture in rgb])) <= 1
+    assert len(read_clip(made.target).times) == len(rgb)
+
+
+def test_frame_model_records_are_the_same_by_way_of_planes(clip: Path) -> None:
+    made = [run("Brightness", request_for(clip), planes=planes) for planes in (False, True)]
+    assert made[0].written == made[1].written
+
+
+def test_frame_model_gets_rgb_of_a_clip_that_has_no_planes(tmp_path: Path) -> None:
+    pictures = [gradient(number) for number in range(BATCH)]
+    clip = make_clip(tmp_path / "in.mkv", pictures, codec="ffv1", pix_fmt="yuv444p")
+    rgb, planes = (run("Identity", request_for(clip), planes=planes).written[0] for planes in (False, True))
+    assert largest_difference(planes, np.stack([scaled_to_planes(picture, 6) for picture in rgb])) <= 1
+
+
 def test_frame_model_results_between_frames_have_exact_times(clip: Path) -> None:
     made = run("Interpolation", request_for(clip))
     ticks = [*PTS, PTS[-1] + 43]
@@ -196,13 +219,20 @@ def test_frame_model_repeats_only_what_no_segment_has(clip: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"options": {"keep": 0.25}}, {"pad": "zeros"}, {"model": "SequentialTrail"}, {"batch_size": 2}]
+    "change",
+    [
+        {"options": {"keep": 0.25}},
+        {"pad": "zeros"},
+        {"model": "SequentialTrail"},
+        {"batch_size": 2},
+        {"planes": True},
+    ],
 )
 def test_frame_model_never_continues_other_work(clip: Path, change: dict[str, Any]) -> None:
     request = request_for(clip)
     run("Trail", request)
     fields = {name: value for name, value in change.items() if name in ("options", "pad")}
-    how = {name: value for name, value in change.items() if name == "batch_size"}
+    how = {name: value for name, value in change.items() if name in ("batch_size", "planes")}
     batches = run(change.get("model", "Trail"), replace(request, done=FRAMES, **fields), **how).batches
     assert batches[0].index == 0
     assert run("Trail", replace(request, done=FRAMES)).batches == [], "its own work is complete"

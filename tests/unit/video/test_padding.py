@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.video.colour.pixel_form import PixelForm
 from worker.video.inference.padding import Pad, cut, fill
 
 BATCH = 16
@@ -20,6 +21,14 @@ def test_padding_fills_in_place_and_cuts_to_real_frames(valid: int, pad: Pad) ->
     assert (frames[:valid] == numbered(BATCH)[:valid]).all()
     assert (frames[valid:] == (valid if pad == "last" else 0)).all()
     assert cut(frames, valid).tolist() == numbered(valid).tolist()
+
+
+def test_padding_of_planes_is_black() -> None:
+    frames = np.full((3, 6, 4), 77, np.uint8)
+    assert fill(frames, 1, "zeros", PixelForm.PLANES) == 2
+    assert (frames[0] == 77).all()
+    assert (frames[1:, :4] == 16).all()
+    assert (frames[1:, 4:] == 128).all()
 
 
 @given(valid=st.integers(1, BATCH))

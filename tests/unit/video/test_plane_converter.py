@@ -6,10 +6,10 @@ import av
 import numpy as np
 import pytest
 import torch
-from av.video.frame import VideoFrame
 
 from tests.support.assets import asset
 from tests.support.video.clips import Picture, gradient
+from tests.support.video.scaler import largest_difference, scaled_to_planes, scaled_to_rgb
 from worker.video.colour.pixel_form import PixelForm
 from worker.video.inference import plane_converter
 from worker.video.inference.plane_converter import PlaneConverter
@@ -23,36 +23,12 @@ def noise(*shape: int) -> Picture:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def scaled_to_rgb(planes: Picture, form: PixelForm, matrix: int) -> Picture:
-    """Return the RGB (H,W,3) that libav makes of planes (H*3/2,W)."""
-    height, width = planes.shape[0] * 2 // 3, planes.shape[1]
-    frame = VideoFrame(width, height, form)
-    y, chroma = planes[:height], planes[height:].reshape(2, height // 2, width // 2)
-    for plane, codes in zip(frame.planes, (y, *chroma), strict=True):
-        np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width] = codes
-    frame.colorspace, frame.color_range = matrix, 1 if form is PixelForm.PLANES else 2
-    return frame.to_ndarray(format="rgb24").astype(np.uint8)
-
-
-def scaled_to_planes(rgb: Picture, matrix: int) -> Picture:
-    """Return the planes (H*3/2,W) that libav makes of RGB (H,W,3), as `Encoder` has them made."""
-    number = 5 if matrix == 6 else matrix
-    frame = VideoFrame.from_numpy_buffer(rgb).reformat(
-        format="yuv420p", dst_colorspace=number, dst_color_range=1
-    )
-    return frame.to_ndarray().astype(np.uint8)
-
-
-def largest_difference(one: Picture, other: Picture) -> int:
-    return int(np.abs(one.astype(int) - other).max())
-
-
 @pytest.mark.parametrize("form", [PixelForm.PLANES, PixelForm.FULL_PLANES])
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_rgb_of_planes_is_that_of_libav(height: int, width: int, matrix: int, form: PixelForm) -> None:
     planes = noise(3, *form.shape(width, height))
-    rgb = PlaneConverter(matrix).to_rgb(torch.from_numpy(planes), form).numpy()
+    rgb = PlaneConverter(matrix, form).to_rgb(torch.from_numpy(planes)).numpy()
     expected = np.stack([scaled_to_rgb(frame, form, matrix) for frame in planes])
     # libav rounds one of its factors for this rare matrix of 1953 in another way.
     assert largest_difference(rgb, expected) <= (matrix == 4)
@@ -65,7 +41,7 @@ def test_planes_of_rgb_differ_from_those_of_libav_by_one_at_most(
 ) -> None:
     white = np.full((height, width, 3), 255, np.uint8)
     rgb = np.stack([noise(height, width, 3), gradient(3, width, height), white])
-    planes = PlaneConverter(matrix).to_planes(torch.from_numpy(rgb)).numpy()
+    planes = PlaneConverter(matrix, PixelForm.RGB).to_planes(torch.from_numpy(rgb)).numpy()
     expected = np.stack([scaled_to_planes(picture, matrix) for picture in rgb])
     assert largest_difference(planes, expected) <= 1
     assert (planes != expected).mean() < 0.1
@@ -75,8 +51,8 @@ def test_both_ways_keep_the_frames_of_a_clip() -> None:
     with av.open(asset("carphone_pristine.mp4")) as container:
         frames = [frame.to_ndarray() for frame in islice(container.decode(video=0), 4)]
     planes = torch.from_numpy(np.stack(frames).astype(np.uint8))
-    converter = PlaneConverter(6)
-    rgb = converter.to_rgb(planes, PixelForm.PLANES)
+    converter = PlaneConverter(6, PixelForm.PLANES)
+    rgb = converter.to_rgb(planes)
     expected = np.stack([scaled_to_rgb(frame, PixelForm.PLANES, 6) for frame in planes.numpy()])
     assert largest_difference(rgb.numpy(), expected) == 0
     expected = np.stack([scaled_to_planes(picture, 6) for picture in expected])
@@ -85,11 +61,11 @@ def test_both_ways_keep_the_frames_of_a_clip() -> None:
 
 def test_frames_are_converted_alike_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     planes = torch.from_numpy(noise(5, 36, 32))
-    converter = PlaneConverter(1)
-    rgb = converter.to_rgb(planes, PixelForm.PLANES)
+    converter = PlaneConverter(1, PixelForm.PLANES)
+    rgb = converter.to_rgb(planes)
     again = converter.to_planes(rgb)
     monkeypatch.setattr(plane_converter, "MAX_PIXELS", 2 * 36 * 32)
-    assert converter.to_rgb(planes, PixelForm.PLANES).equal(rgb)
+    assert converter.to_rgb(planes).equal(rgb)
     assert converter.to_planes(rgb).equal(again)
 
 
@@ -97,7 +73,6 @@ def test_frames_are_converted_alike_in_parts(monkeypatch: pytest.MonkeyPatch) ->
 def test_black_frames_are_black_in_every_form(form: PixelForm) -> None:
     frames = noise(2, *form.shape(32, 16))
     form.blacken(frames)
-    if form is not PixelForm.RGB:
-        frames = PlaneConverter(1).to_rgb(torch.from_numpy(frames), form).numpy()
+    frames = PlaneConverter(1, form).to_rgb(torch.from_numpy(frames)).numpy()
     assert frames.shape == (2, 16, 32, 3)
     assert not frames.any()

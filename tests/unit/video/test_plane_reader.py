@@ -34,10 +34,8 @@ def decode(clip: Path) -> tuple[PixelForm, Picture, Picture]:
             pictures.append(decoder.upright(frame).copy())
     frames = np.stack(pixels)
     assert frames.shape[1:] == header.shape
-    if header.form is not RGB:
-        converter = PlaneConverter(header.colours.matrix)
-        frames = converter.to_rgb(torch.from_numpy(frames), header.form).numpy()
-    return header.form, frames, np.stack(pictures)
+    rgb = PlaneConverter(header.colours.matrix, header.form).to_rgb(torch.from_numpy(frames))
+    return header.form, rgb.numpy(), np.stack(pictures)
 
 
 @pytest.mark.parametrize(("full", "form"), [(False, LIMITED), (True, FULL)])

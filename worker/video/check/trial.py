@@ -87,6 +87,7 @@ class LoadedModel:
             segment_batches=trial.segment_batches,
             limits=trial.limits,
             warm_up_per_clip=warm_up,
+            planes=False,  # results are compared as the model returns them
             segment_writer=recording_writer(lambda results: self._results.update(results)),
         )
 

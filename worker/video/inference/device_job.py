@@ -10,9 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from worker.devices.memory import MemoryReport, measure
+from worker.video.colour.pixel_form import PixelForm
+from worker.video.decoding.header import ClipHeader
 from worker.video.decoding.reader import Frames, Window
 from worker.video.inference.device_thread import DeviceThread
-from worker.video.model import Clip, Options, Output
+from worker.video.model import Options, Output
 from worker.video.stages import Stages
 
 if TYPE_CHECKING:  # torch is imported after the device is pinned
@@ -40,6 +42,8 @@ class DeviceJob:
     output: Output
     sequential: bool
     stateful: bool
+    #: The form of the results' pixels.
+    form: PixelForm
 
     def __init__(
         self, thread: DeviceThread, runner: ModelRunner, check: Callable[[], None], stages: Stages
@@ -50,12 +54,14 @@ class DeviceJob:
         self._stages = stages
         self._buffers = runner.buffers()
 
-    def begin(self, clip: Clip, options: Options) -> None:
+    def begin(self, header: ClipHeader, options: Options) -> None:
         """Start the model on the clip, after blank batches: see `ModelRunner.prepare`."""
-        prepare = partial(self._runner.prepare, clip, options, self._buffers, self._stages)
+        converter = self._runner.converter(header.form, header.colours.matrix)
+        prepare = partial(self._runner.prepare, header.clip, options, self._buffers, self._stages, converter)
         self._pass, self.window = self._call(prepare)
         self.output, self.sequential = self._pass.output, self._pass.sequential
         self.stateful = self._pass.stateful
+        self.form = PixelForm.PLANES if converter else PixelForm.RGB
 
     def buffer(self, shape: tuple[int, ...]) -> Frames:
         """Allocate a uint8 buffer of this shape on the host, for frames of the clip."""

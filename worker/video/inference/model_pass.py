@@ -14,6 +14,7 @@ from torch import Tensor
 from worker.jobs.errors import ModelFailed, StokerError
 from worker.video.decoding.reader import Frames, Window
 from worker.video.inference.copy_clock import CopyClock
+from worker.video.inference.plane_converter import PlaneConverter
 from worker.video.inference.torch_errors import classify_torch_error
 from worker.video.model import Clip, Output, Pass, StatefulPass
 from worker.video.stages import Stages
@@ -22,7 +23,7 @@ __all__ = ["ModelPass", "Results", "call_model"]
 
 T = TypeVar("T")
 
-#: The frames (N,H,W,3) uint8 RGB on the host, or the records, of a batch.
+#: The frames (N, ...) uint8 on the host, or the records, of a batch.
 Results = Frames | Sequence[Mapping[str, Any]]
 
 
@@ -50,7 +51,8 @@ class ModelPass:
 
     `results` yields the host's buffers for the resulting frames, in turn, if the model runs on a GPU.
     `sequential` is that of the model: no other worker can continue this job. `stages` gets the seconds of
-    copies and of the model.
+    copies and of the model. With a `converter`, the frames have its form and the results are planes. Else
+    both are RGB.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class ModelPass:
         device: torch.device,
         results: Iterator[Tensor],
         stages: Stages,
+        converter: PlaneConverter | None,
         *,
         sequential: bool,
     ) -> None:
@@ -70,6 +73,7 @@ class ModelPass:
         self._device = device
         self._results = results
         self._stages = stages
+        self._converter = converter
         self._size = output.height or clip.height, output.width or clip.width
         self._last = torch.empty(0)
         self.output = output
@@ -94,7 +98,7 @@ class ModelPass:
     def __call__(self, window: Frames, valid: int) -> Results:
         """Return the results of the frames in `window`. Between the neighbours, the first `valid` are real.
 
-        Frames are uint8 RGB on the host. On a GPU, resulting frames stay valid until the call after the next
+        Frames are uint8 on the host. On a GPU, resulting frames stay valid until the call after the next
         one. The caller may overwrite `window` as soon as this call returns. Raises what `call_model` raises.
         """
         start, copies = time.perf_counter(), CopyClock(self._device)
@@ -122,10 +126,14 @@ class ModelPass:
     def _results_of(self, window: Frames, valid: int, copies: CopyClock) -> Results:
         with copies.copying():
             batch = torch.from_numpy(window).to(self._device, non_blocking=True, copy=self._copies)
+        if self._converter:
+            batch = call_model(self._converter.to_rgb, batch)
         results = call_model(self._pass, batch, valid)
         if self.output.kind == "records":
             return self._checked_records(results, valid)
         frames = self._checked_frames(results, len(window) - self._window.before - self._window.after)
+        if self._converter:
+            frames = call_model(self._converter.to_planes, frames)
         return call_model(self._to_host, frames, batch, copies)
 
     def _checked_records(self, records: Any, valid: int) -> Sequence[Mapping[str, Any]]:

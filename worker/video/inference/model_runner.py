@@ -16,9 +16,12 @@ from torch import Tensor
 from worker.devices import memory
 from worker.jobs.errors import BadVideo, ConfigurationError, InvalidOptions, ModelFailed, OutOfMemory
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
+from worker.video.colour.pixel_form import PixelForm
+from worker.video.colour.tags import Matrix
 from worker.video.decoding.reader import Window
 from worker.video.inference.buffers import Buffers
 from worker.video.inference.model_pass import ModelPass, call_model
+from worker.video.inference.plane_converter import PlaneConverter
 from worker.video.model import Clip, FrameModel, Options, Output
 from worker.video.models.find import FoundModel
 from worker.video.stages import Stages
@@ -45,6 +48,7 @@ def load_model_runner(
     sizes: Iterable[ClipSize] = (),
     compiled: bool = False,
     warm_up_per_clip: bool | None = None,
+    planes: bool | None = None,
 ) -> ModelRunner:
     """Load the model, compile it if `compiled`, and warm it up for clips of `sizes`.
 
@@ -57,7 +61,8 @@ def load_model_runner(
             raise ModelFailed(f"load returned a {type(model).__name__} instead of the model")
         if compiled:
             _compile(model)
-        runner = ModelRunner(model, device, batch_size, limits=limits, warm_up_per_clip=warm_up_per_clip)
+        how = {"warm_up_per_clip": warm_up_per_clip, "planes": planes}
+        runner = ModelRunner(model, device, batch_size, limits=limits, **how)
         runner.warm_up(sizes)
     except ModelFailed as error:
         if compiled and isinstance(error.__cause__, RuntimeError):  # torch's compiler misses some tool
@@ -74,7 +79,8 @@ class ModelRunner:
     On a GPU all methods but `buffers` must be called from one thread: cuDNN keeps the results of its trials
     for the thread that made them, and a CUDA graph belongs to the thread that recorded it.
 
-    `warm_up_per_clip` says whether `prepare` runs blank batches. By default it does on a GPU only.
+    `warm_up_per_clip` says whether `prepare` runs blank batches. `planes` says whether the device converts
+    between planes and RGB, and not the sandbox and the encoder. By default both happen on a GPU only.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class ModelRunner:
         *,
         limits: Limits = DEFAULTS,
         warm_up_per_clip: bool | None = None,
+        planes: bool | None = None,
     ) -> None:
         self.model = model
         self._device = torch.device(device)
@@ -92,6 +99,7 @@ class ModelRunner:
         self._limits = limits
         self._on_gpu = self._device.type == "cuda"
         self._warm_up_per_clip = self._on_gpu if warm_up_per_clip is None else warm_up_per_clip
+        self.planes = self._on_gpu if planes is None else planes
         self._warm: set[tuple[object, ...]] = set()
         #: The buffers of the running jobs. They must stay allocated if the device is lost: torch would abort
         #: the process if it had to free pinned memory then.
@@ -103,6 +111,12 @@ class ModelRunner:
     def device(self) -> str:
         """The torch device."""
         return str(self._device)
+
+    def converter(
+        self, form: PixelForm = PixelForm.PLANES, matrix: int = Matrix.BT709
+    ) -> PlaneConverter | None:
+        """Return the converter for a clip of this form and matrix, or None if the device converts nothing."""
+        return PlaneConverter(matrix, form) if self.planes else None
 
     def buffers(self) -> Buffers:
         """Return the buffers of a new job, which has none yet. They stay until `release`."""
@@ -125,12 +139,13 @@ class ModelRunner:
         variants, buffers = list(_variants(self.model.Options)), self.buffers()
         if variants:
             with suppress(InvalidOptions):  # the model refuses clips of this size
-                self._run_blank(_blank_clip(SMALL, SMALL), variants[0], buffers, 1)
+                self._run_blank(_blank_clip(SMALL, SMALL), variants[0], buffers, self.converter(), 1)
         for size in sizes if self._warm_up_per_clip else ():
             try:
                 for options in variants:
                     buffers.release()
-                    self.prepare(_blank_clip(size.width, size.height), options, buffers)
+                    clip = _blank_clip(size.width, size.height)
+                    self.prepare(clip, options, buffers, converter=self.converter())
             except Exception as error:
                 if not isinstance(error, InvalidOptions | OutOfMemory) and not memory.is_shortage(error):
                     raise
@@ -138,34 +153,47 @@ class ModelRunner:
         self.release(buffers)
 
     def prepare(
-        self, clip: Clip, options: Options, buffers: Buffers, stages: Stages | None = None
+        self,
+        clip: Clip,
+        options: Options,
+        buffers: Buffers,
+        stages: Stages | None = None,
+        converter: PlaneConverter | None = None,
     ) -> tuple[ModelPass, Window]:
         """Begin a job: return its way through the model, and the frames that each of its batches has.
 
-        Its results lie in `buffers`. `stages` gets the seconds of its batches.
+        Its results lie in `buffers`. `stages` gets the seconds of its batches. `converter` is the one for the
+        clip's frames.
 
         Before the job, blank batches run through the same steps: three for new options or a new size, one
         for known ones, because the allocator may have given that memory to another size meanwhile.
         """
         if self._warm_up_per_clip:
-            key = clip.width, clip.height, *_choices(options)
-            self._run_blank(clip, options, buffers, 1 if key in self._warm else WARM_UP_BATCHES)
+            key = clip.width, clip.height, _form(converter), *_choices(options)
+            batches = 1 if key in self._warm else WARM_UP_BATCHES
+            self._run_blank(clip, options, buffers, converter, batches)
             self._warm.add(key)
             buffers.release()
-        return self._begin(clip, options, buffers, stages or Stages())
+        return self._begin(clip, options, buffers, stages or Stages(), converter)
 
     def _begin(
-        self, clip: Clip, options: Options, buffers: Buffers, stages: Stages
+        self,
+        clip: Clip,
+        options: Options,
+        buffers: Buffers,
+        stages: Stages,
+        converter: PlaneConverter | None,
     ) -> tuple[ModelPass, Window]:
         output = self._output(clip, options)
         window = self._window(output)
         height, width = output.height or clip.height, output.width or clip.width
-        shape = (output.count(window.size), height, width, 3)
+        form = PixelForm.PLANES if converter else PixelForm.RGB
+        shape = (output.count(window.size), *form.shape(width, height))
         pinned = self._on_gpu and output.kind == "video"
         results: Iterator[Tensor] = cycle([buffers.allocate(shape) for _ in range(RESULTS if pinned else 0)])
         through = call_model(self.model.start, clip, options)
         sequential = getattr(self.model, "sequential", False)
-        args = clip, output, window, self._device, results, stages
+        args = clip, output, window, self._device, results, stages, converter
         model_pass = ModelPass(through, *args, sequential=sequential)
         model_pass.check()
         return model_pass, window
@@ -193,11 +221,19 @@ class ModelRunner:
         groups = -(-max(self._batch_size, before, after) // output.per[1])
         return Window(groups * output.per[1], before, after, ahead=after > 0 or output.per[0] > 1)
 
-    def _run_blank(self, clip: Clip, options: Options, buffers: Buffers, batches: int) -> None:
+    def _run_blank(
+        self,
+        clip: Clip,
+        options: Options,
+        buffers: Buffers,
+        converter: PlaneConverter | None,
+        batches: int,
+    ) -> None:
         """Run blank batches through a job of their own, so that they leave no traces in the next one."""
-        through, window = self._begin(clip, options, buffers, Stages())
-        blank = buffers.allocate((window.frames, clip.height, clip.width, 3)).numpy()
-        blank[:] = 0
+        through, window = self._begin(clip, options, buffers, Stages(), converter)
+        form = _form(converter)
+        blank = buffers.allocate((window.frames, *form.shape(clip.width, clip.height))).numpy()
+        form.blacken(blank)
         for _ in range(batches):
             through(blank, 0)
 
@@ -206,6 +242,11 @@ def _compile(model: FrameModel) -> None:
     if not (compile_ := getattr(model, "compile", None)):
         raise ConfigurationError("this video model cannot be compiled: leave --compile out")
     call_model(compile_)
+
+
+def _form(converter: PlaneConverter | None) -> PixelForm:
+    """Return the form of a clip's frames."""
+    return converter.form if converter else PixelForm.RGB
 
 
 def _blank_clip(width: int, height: int) -> Clip:

@@ -5,9 +5,11 @@ from typing import Literal, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.video.colour.pixel_form import PixelForm
+
 __all__ = ["Pad", "cut", "fill"]
 
-#: Content of the padding in a short batch: copies of its last frame, or zeros (black).
+#: Content of the padding in a short batch: copies of its last frame, or black, which is zeros in RGB.
 Pad = Literal["last", "zeros"]
 
 
@@ -18,14 +20,17 @@ class _Sliceable(Protocol):
 Results = TypeVar("Results", bound=_Sliceable)
 
 
-def fill(frames: NDArray[np.uint8], real: int, pad: Pad) -> int:
-    """Overwrite all frames after the first `real` of `frames` (B,H,W,3), in place.
+def fill(frames: NDArray[np.uint8], real: int, pad: Pad, form: PixelForm = PixelForm.RGB) -> int:
+    """Overwrite all frames after the first `real` of `frames` (B, ...) of this form, in place.
 
     Return the number of overwritten frames. Raises ValueError unless 1 <= real <= B.
     """
     if not 1 <= real <= len(frames):
         raise ValueError(f"a batch of {len(frames)} cannot hold {real} real frames")
-    frames[real:] = frames[real - 1] if pad == "last" else 0
+    if pad == "last":
+        frames[real:] = frames[real - 1]
+    else:
+        form.blacken(frames[real:])
     return len(frames) - real
 
 

@@ -17,26 +17,25 @@ SHIFT = 13
 
 
 class PlaneConverter:
-    """Converter for the colours of one clip, whose planes have this matrix.
+    """Converter of the frames of one clip, which have the form `form`, and of the planes of its results.
 
-    It calculates as libav's scaler does, with which a CPU's frames are converted. Each pixel gets the nearest
-    sample of a colour difference. A sample is the mean of 2 pixels in a row, and of 4 rows of which those in
-    the middle weigh three times as much.
+    `matrix` is that of all planes. The converter calculates as libav's scaler does, which converts the frames
+    of a CPU. Each pixel gets the nearest sample of a colour difference. A sample is the mean of 2 pixels in a
+    row, and of 4 rows of which those in the middle weigh three times as much.
     """
 
-    def __init__(self, matrix: int) -> None:
+    def __init__(self, matrix: int, form: PixelForm) -> None:
+        self.form = form
         self._red, self._blue = BRIGHTNESS_WEIGHTS[Matrix(matrix)]
 
-    def to_rgb(self, planes: Tensor, form: PixelForm) -> Tensor:
-        """Return the RGB (N,H,W,3) of `planes` (N,H*3/2,W), both uint8. The codes are those of libav.
-
-        `form` is that of the planes.
-        """
-        count, rows, width = planes.shape
-        height = rows * 2 // 3
-        rgb = planes.new_empty((count, height, width, 3))
-        for source, target in _parts(planes, rgb):
-            self._fill_rgb(source, target, form)
+    def to_rgb(self, frames: Tensor) -> Tensor:
+        """Return the RGB (N,H,W,3) of the frames, both uint8. The codes are those of libav."""
+        if self.form is PixelForm.RGB:
+            return frames
+        count, rows, width = frames.shape
+        rgb = frames.new_empty((count, rows * 2 // 3, width, 3))
+        for source, target in _parts(frames, rgb):
+            self._fill_rgb(source, target)
         return rgb
 
     def to_planes(self, rgb: Tensor) -> Tensor:
@@ -50,9 +49,9 @@ class PlaneConverter:
             self._fill_planes(source, target)
         return planes
 
-    def _fill_rgb(self, planes: Tensor, rgb: Tensor, form: PixelForm) -> None:
+    def _fill_rgb(self, planes: Tensor, rgb: Tensor) -> None:
         y, chroma = _split(planes)
-        limited = form is PixelForm.PLANES
+        limited = self.form is PixelForm.PLANES
         brightness = y.int().sub_(16 if limited else 0)
         brightness.mul_(_factor(255 / 219 if limited else 1)).bitwise_right_shift_(SHIFT)
         blue, red = (chroma.int() - 128).unbind(1)
