@@ -79,6 +79,7 @@ _WORKER_OPTIONS: Mapping[str, Sequence[click.Option]] = {
             help="File of the model's weights.",
         ),
         click.Option(["--name", "video_name"], help="Name by which requests ask for the model."),
+        click.Option(["--slots", "video_slots"], type=int, help="Number of videos that run at once."),
         click.Option(["--batch-size"], type=int, help="Number of frames in a batch."),
         click.Option(["--compile"], is_flag=True, default=None, help="Compile the model with torch."),
     ],

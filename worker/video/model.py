@@ -145,7 +145,10 @@ class StatefulPass(Pass, Protocol):
 
 
 class FrameModel(Protocol):
-    """A model that stays loaded and processes one job after the other. All calls come from one thread."""
+    """A model that stays loaded for many jobs. All calls come from one thread.
+
+    The batches of several jobs may take turns. So what belongs to a job belongs into its pass.
+    """
 
     #: The class of the options: a subclass of `Options`.
     Options: type[Any]

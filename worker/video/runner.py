@@ -7,7 +7,7 @@ from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from fractions import Fraction
-from threading import Timer
+from threading import Lock, Timer
 from typing import Any
 
 from worker.jobs.errors import (
@@ -47,13 +47,12 @@ MAX_MODEL_FAILURES = 3
 
 
 class VideoRunner:
-    """Runner of video jobs, one clip at a time.
+    """Runner of video jobs, `slots` clips at once. Each has a thread of the lane.
 
     `media` is by default the media store of the settings. `store_retry` applies when it is not available.
     `hang_s` is the time in seconds after which a clip that was told to stop counts as hanging.
     """
 
-    slots = 1
     engine_name = "torch"
     adapters = ()
     context_length = None
@@ -71,16 +70,19 @@ class VideoRunner:
         pipeline: VideoPipeline,
         settings: Settings,
         *,
+        slots: int = 1,
         media: Media | None = None,
         store_retry: StoreRetry = RETRY,
         hang_s: float = HANG_S,
     ) -> None:
+        self.slots = slots
         self._pipeline = pipeline
         self._settings = settings
         self._store_retry = store_retry
         self._hang_s = hang_s
         self._media = media or open_media_store(settings)
-        self._model_failures = 0
+        #: The number of jobs in a row that the model has failed. The lock guards it.
+        self._model_failures, self._lock = 0, Lock()
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up.
@@ -112,7 +114,8 @@ class VideoRunner:
             self._on_broken(error)  # the worker requeues the job and exits
         except JobFailed as error:
             run.fail(error.code, str(error))
-            self._model_failures += isinstance(error, ModelFailed)
+            with self._lock:
+                self._model_failures += isinstance(error, ModelFailed)
         except Exception:
             log.exception("the video engine has met an error of its own")
             run.fail(
@@ -163,7 +166,8 @@ class VideoRunner:
 
         result = self._pipeline.run_clip(request, on_batch=on_batch, canceled=canceled)
         succeeded = _succeeded(result)
-        self._model_failures = 0
+        with self._lock:
+            self._model_failures = 0
         rest = stage_increments(run.record.queue, stages.take())
         fields = {"usage": succeeded.usage, "result": succeeded.result, "stages": _stages(run, stages)}
         run.emit(succeeded, increments=rest, **fields)

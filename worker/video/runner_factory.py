@@ -14,6 +14,10 @@ from worker.video.runner import VideoRunner
 
 __all__ = ["configured_model", "make_runner"]
 
+#: The clips that a worker on a GPU runs at once, if the settings do not tell: the model waits for the
+#: decoder and the encoder of a single clip. On a CPU all three share the cores.
+GPU_SLOTS = 2
+
 
 def make_runner(settings: Settings, device: DeviceLease, *_: object) -> VideoRunner:
     """Return the runner for videos on the device. Raises `ConfigurationError` or `ModelMissing`."""
@@ -31,6 +35,7 @@ def make_runner(settings: Settings, device: DeviceLease, *_: object) -> VideoRun
             encoders=settings.encoders,
         ),
         settings,
+        slots=settings.video_slots or (GPU_SLOTS if device.gpus else 1),
     )
 
 

@@ -57,13 +57,14 @@ class VideoHarness:
         self.outbox = Outbox(Dispatcher(ledger.store))
         self.outbox.start()
         self._pipeline = pipeline
-        self._runners: list[VideoRunner] = []
+        self.runners: list[VideoRunner] = []
         self.broken: list[BaseException] = []
         self.runner = self.worker()
 
     def worker(
         self,
         *,
+        slots: int = 1,
         hang_s: float = HANG_S,
         media: Media | None = None,
         store_retry: StoreRetry | None = None,
@@ -73,18 +74,19 @@ class VideoHarness:
         runner = VideoRunner(
             self._pipeline(),
             self.ledger.store.settings.replace(**settings),
+            slots=slots,
             media=media,
             store_retry=store_retry or self.store_retry,
             hang_s=hang_s,
         )
         runner.start(self.broken.append)
-        self._runners.append(runner)
+        self.runners.append(runner)
         return runner
 
     def stop(self) -> None:
         """Stop the outbox and all workers."""
         self.outbox.stop(WAIT_S)
-        for runner in self._runners:
+        for runner in self.runners:
             runner.stop()
 
     def submit(self, job_id: str, **fields: object) -> JobFiles:

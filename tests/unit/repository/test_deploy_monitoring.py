@@ -21,6 +21,7 @@ from tests.support.deploy import (
 )
 from tests.support.docs import ROOT
 from worker.jobs.metrics.catalog import METRICS
+from worker.video.runner_factory import GPU_SLOTS
 
 #: The number of columns of Grafana's grid.
 COLUMNS = 24
@@ -89,7 +90,7 @@ def test_keda_scales_existing_workers_by_their_slots() -> None:
     assert scaled.keys() == {"chat-worker", "video-worker"}
     [chat], [video] = (scaled[name]["triggers"] for name in ("chat-worker", "video-worker"))
     assert f"STOKER_SLOTS={chat['metadata']['threshold']}\n" in (KUBERNETES / "base/settings.env").read_text()
-    assert video["metadata"]["threshold"] == "1"
+    assert video["metadata"]["threshold"] == str(GPU_SLOTS)
     for name in scaled:
         [deployment] = read_all(KUBERNETES / "base" / f"{name}.yaml")
         assert deployment["metadata"]["name"] == name

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -40,6 +41,16 @@ def test_device_thread_skips_call_of_waiting_caller_that_gives_up(thread: Device
     assert busy.result(WAIT_S)
     assert thread.call(lambda: "next") == "next"
     assert not called.is_set()
+
+
+def test_device_thread_takes_calls_of_several_clips_in_their_order(thread: DeviceThread) -> None:
+    release, order = threading.Event(), list[str]()
+    thread.submit(lambda: release.wait(WAIT_S))
+    calls = [thread.submit(partial(order.append, clip)) for clip in "abcabc"]
+    release.set()
+    for call in calls:
+        call.result(WAIT_S)
+    assert order == list("abcabc")
 
 
 def test_device_thread_waits_for_call_that_has_begun(thread: DeviceThread) -> None:

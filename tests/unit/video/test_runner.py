@@ -5,7 +5,8 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from worker.jobs.logs.redaction import Redactor
 from worker.jobs.metrics.series import grouped
 from worker.runners import make_runner
 from worker.runs.outbox import Outbox
+from worker.runs.runner import Runner
 from worker.video import runner_factory
 
 
@@ -317,6 +319,24 @@ def test_video_runner_reports_hanging_device(harness: VideoHarness) -> None:
     thread.join(WAIT_S)
 
 
+def make_test_runner(ledger: Ledger, gpus: Sequence[str], **changes: object) -> Runner:
+    """Return the runner of a video worker that has leased so many GPUs."""
+    return make_runner(
+        "video",
+        ledger.store.settings.replace(**changes),
+        DeviceLease(",".join(gpus) or "cpu", "cuda" if gpus else "cpu", [StringIO() for _ in gpus]),
+        ledger,
+        Outbox(Dispatcher(ledger.store)),
+    )
+
+
+@pytest.mark.parametrize(("gpus", "video_slots", "slots"), [(0, None, 1), (1, None, 2), (0, 3, 3), (1, 1, 1)])
+def test_make_runner_has_two_slots_on_gpu_unless_settings_tell(
+    ledger: Ledger, gpus: int, video_slots: int | None, slots: int
+) -> None:
+    assert make_test_runner(ledger, ["GPU-a"] * gpus, video_slots=video_slots).slots == slots
+
+
 def test_make_runner_passes_settings_to_video_pipeline(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,13 +348,7 @@ def test_make_runner_passes_settings_to_video_pipeline(
         "batch_size": 3,
         "video_model": str(tmp_path),
     }
-    make_runner(
-        "video",
-        ledger.store.settings.replace(**changes),
-        DeviceLease("GPU-a", "cuda", []),
-        ledger,
-        Outbox(Dispatcher(ledger.store)),
-    )
+    make_test_runner(ledger, ["GPU-a"], **changes)
     assert (seen["compiled"], seen["sizes"]) == (True, (ClipSize(64, 48),))
     assert (seen["batch_size"], seen["device"]) == (3, "cuda")
 

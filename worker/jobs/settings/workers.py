@@ -123,6 +123,10 @@ class Workers(Area):
     reasoning_parser: str | None = Field(None, pattern=NAME)
     """The parser that finds the reasoning in the answers of the chat model. By default this is the format
     that the model's chat template uses, and `none` turns it off. See [Parsers](tools.md#parsers)."""
+    video_slots: int | None = Field(None, ge=1)
+    """The number of videos that run at once in one worker: while the model has a batch of one, the others are
+    decoded and encoded. The default is 2 on a GPU and 1 on a CPU. See [Several videos at
+    once](workers.md#several-videos-at-once)."""
     batch_size: int = Field(16, ge=1)
     """The number of frames in a batch of a video. The last, short batch of a clip is padded to it."""
     video_sizes: CommaSeparated[Annotated[ClipSize, BeforeValidator(_size)]] = (
