@@ -76,7 +76,12 @@ class Publisher:
         self._last: Future[None] | None = None
 
     def __call__(self, partial: Path, target: Path) -> None:
-        """Publish the file `partial` as `target`. Raises `MediaUnavailable`, `PipelineCanceled`, OSError."""
+        """Publish the file `partial` as `target`. Raises `MediaUnavailable`, `PipelineCanceled`, OSError.
+
+        Nothing of a canceled job is published. If the job goes on elsewhere, its segments are useful there.
+        """
+        if self._run.stopping.is_set() and self._run.outcome != "abandoned":
+            raise PipelineCanceled
         if self._last:
             self._last.result()
         if self._files.remote and target.is_relative_to(self._files.work):

@@ -29,6 +29,8 @@ from worker.runners import make_runner
 from worker.runs.outbox import Outbox
 from worker.runs.runner import Runner
 from worker.video import runner_factory
+from worker.video.publisher import Publisher
+from worker.video.request import PipelineCanceled
 
 
 @pytest.fixture
@@ -128,6 +130,24 @@ def test_video_runner_stale_attempt_leaves_files_of_running_attempt(harness: Vid
     threads[1].join(WAIT_S)
     assert harness.ledger.get(A).state == "succeeded"
     assert sorted(os.listdir(files.folder)) == ["clip", "result.mp4"]
+
+
+def test_publisher_publishes_segments_of_a_job_that_goes_on_elsewhere(harness: VideoHarness) -> None:
+    """And nothing of a canceled job, whose encoders would finish their segments for that."""
+    files, run = harness.submit(A), harness.claim(A)
+    files.work.mkdir()
+    partial = files.work / "segment.partial"
+    partial.write_bytes(b"a segment")
+    with Publisher(run, files) as publisher:
+        run.abandon()
+        publisher(partial, files.work / "segment")
+    assert (files.work / "segment").read_bytes() == b"a segment"
+    harness.ledger.requeue(A, "w", "drain")
+    run = harness.claim(A)
+    with Publisher(run, files) as publisher:
+        run.stop()
+        with pytest.raises(PipelineCanceled):
+            publisher(partial, files.work / "another")
 
 
 def test_video_runner_canceled_job_leaves_clip_only(harness: VideoHarness) -> None:
