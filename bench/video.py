@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 
 from bench.video_programs import BareModel, VideoTask, run_pipeline, run_through_stack, running_stack
-from webapi.documents.plot import Line, Panel, draw
+from webapi.documents.plot import Column, Line, Panel, draw
 from worker.assets import fetch
 from worker.devices.memory import free
 from worker.jobs.daemon_threads import DaemonThreads
@@ -103,7 +103,7 @@ def plot(title: str, runs: dict[str, list[BatchDone]]) -> str:
     ]
     if source == "cuda":
         panels.append(Panel("reserved memory, MiB", lines(lambda batch: _mib(batch.memory.after.reserved))))
-    return draw(title, "batch", panels)
+    return draw(title, "batch", [Column([], panels)])
 
 
 def _mib(size: int) -> float:

@@ -157,12 +157,18 @@ def _show_memory(client: Client, chat_worker: str, video_id: str) -> None:
     for card in client.workers():
         if card["name"] == chat_worker:
             click.echo(f"  chat worker     now {_mib(card['memory'])} ({card['memory']['source']})")
-    for batch in client.memory(video_id)["batches"]:
+    report = client.memory(video_id)
+    for batch in report["batches"]:
         if batch["first"] or batch["last"]:
-            peak = {"allocated": batch["peak_allocated"], "reserved": batch["peak_reserved"]}
-            figures = f"before {_mib(batch['before'])}, after {_mib(batch['after'])}, peak {_mib(peak)}"
+            figures = f"before {_mib(batch['before'])}, after {_mib(batch['after'])}, peak {_peak(batch)}"
             size = f"{batch['frames']} real and {batch['padded']} padded frames"
             click.echo(f"  video batch {batch['index']:<3} {figures} ({batch['source']}), {size}")
+    for used in report["devices"]:
+        click.echo(f"  video worker    peak {_peak(used)} ({used['source']}) on {used['device']}")
+
+
+def _peak(found: Json) -> str:
+    return _mib({"allocated": found["peak_allocated"], "reserved": found["peak_reserved"]})
 
 
 def _mib(sample: Json) -> str:

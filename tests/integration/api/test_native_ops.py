@@ -24,11 +24,12 @@ def test_memory_report_marks_first_last_and_grown_batches(web: Web) -> None:
         return Batch(index, 16 - padded, padded, 0.5, {"source": "cuda"} | samples | peaks)
 
     job_id = web.submit()
-    assert web.http.get(f"/v1/jobs/{job_id}/memory").json() == {"id": job_id, "batches": []}
+    assert web.http.get(f"/v1/jobs/{job_id}/memory").json() == {"id": job_id, "batches": [], "devices": []}
     assert "0 batches" in web.http.get(f"/v1/jobs/{job_id}/memory.svg").text
     web.worker.claim(job_id)
     web.worker.append(job_id, batch(0, 10, 20), batch(1, 20, 30), batch(2, 30, 30))
-    batches = web.http.get(f"/v1/jobs/{job_id}/memory").json()["batches"]
+    report = web.http.get(f"/v1/jobs/{job_id}/memory").json()
+    batches = report["batches"]
     assert [(b["first"], b["last"], b["grew"]) for b in batches] == [
         (True, False, False),
         (False, False, True),
@@ -42,6 +43,8 @@ def test_memory_report_marks_first_last_and_grown_batches(web: Web) -> None:
     assert batches[2] == {
         "attempt": 1,
         "index": 2,
+        "worker": "scripted",
+        "device": "cpu",
         "frames": 8,
         "padded": 8,
         "size": 16,
@@ -55,6 +58,20 @@ def test_memory_report_marks_first_last_and_grown_batches(web: Web) -> None:
         "last": True,
         "grew": False,
     }
+    assert report["devices"] == [
+        {
+            "worker": "scripted",
+            "device": "cpu",
+            "source": "cuda",
+            "batches": 3,
+            "frames": 40,
+            "allocated": 1,
+            "reserved": 30,
+            "peak_allocated": 5,
+            "peak_reserved": 30,
+            "grew": True,
+        }
+    ]
 
 
 def test_ops_queues_workers_readiness_and_metrics(web: Web) -> None:

@@ -1,9 +1,11 @@
 // Time and memory of each batch. The first and the last one are marked, and the padded share is lighter.
+// If several workers take part, the memory of each is a line of its own.
 
 import { svg } from "../dom.js";
-import { bytes, plural, seconds } from "../format.js";
+import { bytes, device, plural, seconds, workerName } from "../format.js";
 
-const HEIGHT = 132, LEFT = 76, TOP = 12, MIDDLE = 52, BOTTOM = 110;
+const HEIGHT = 132, LEFT = 76, TOP = 12, MIDDLE = 52, BOTTOM = 110, NAME = 16;
+const DASHES = ["", "6 4", "2 3", "9 3 2 3"];
 
 export class Chart {
   node = svg("svg", { class: "chart", role: "img", height: HEIGHT });
@@ -30,19 +32,42 @@ export class Chart {
     const size = batches[0].frames + batches[0].padded;
     const places = Math.max(batches.length, Math.ceil(this.#total / size));
     const step = Math.min((width - LEFT) / places, 110);
-    this.node.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    const workers = byWorker(batches), height = HEIGHT + (workers.length > 1 ? NAME * workers.length : 0);
+    this.node.setAttribute("height", height);
+    this.node.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.node.setAttribute("aria-label", summary(batches, slowest, most));
-    const points = batches.map((batch, n) => `${LEFT + (n + 0.45) * step},${MIDDLE - 8 - ((MIDDLE - 8 - TOP) * memory(batch)) / most}`);
+    const point = (batch, n) => `${LEFT + (n + 0.45) * step},${MIDDLE - 8 - ((MIDDLE - 8 - TOP) * memory(batch)) / most}`;
     this.node.replaceChildren(
       ...pending(batches.length, places, step),
       ...batches.flatMap((batch, n) => bar(batch, LEFT + n * step, step * 0.9, slowest)),
-      svg("polyline", { class: "memory", fill: "none", points: points.join(" ") }),
+      ...workers.map((own, n) => svg("polyline", {
+        class: "memory", fill: "none", "stroke-dasharray": dash(n), points: own.map(([batch, place]) => point(batch, place)).join(" "),
+      })),
+      ...(workers.length > 1 ? workers.flatMap(name) : []),
       label(0, TOP + 10, bytes(most)), label(0, (MIDDLE + BOTTOM) / 2 + 4, seconds(slowest)),
       ...marks(batches, step, places));
   }
 }
 
 const memory = (batch) => batch.memory?.peak_allocated ?? 0;
+const dash = (n) => DASHES[n % DASHES.length];
+
+// The batches of each worker, each with its place in the chart.
+function byWorker(batches) {
+  const found = new Map();
+  batches.forEach((batch, place) => {
+    if (!found.has(batch.worker)) found.set(batch.worker, []);
+    found.get(batch.worker).push([batch, place]);
+  });
+  return [...found.values()];
+}
+
+// The name of a worker beside its kind of line, and the most memory that it has used.
+function name(own, n) {
+  const y = HEIGHT + NAME * n + 8, [batch] = own[0], most = Math.max(...own.map(([one]) => memory(one)));
+  const text = `${workerName(batch.worker ?? "")} on ${device(batch.device)}: ${plural(own.length, "batch", "batches")}, at most ${bytes(most)}`;
+  return [svg("path", { class: "memory", d: `M${LEFT} ${y - 4}h32`, "stroke-dasharray": dash(n) }), label(LEFT + 40, y, text)];
+}
 const label = (x, y, text, anchor = "start") => {
   const node = svg("text", { x, y, "text-anchor": anchor });
   node.textContent = text;

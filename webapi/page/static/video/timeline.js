@@ -5,7 +5,7 @@ import { clock, count, plural } from "../format.js";
 export class VideoTimeline {
   constructor() {
     Object.assign(this, {
-      batches: new Map(), state: "queued", position: null, attempt: 0, worker: null, done: 0, total: null,
+      batches: new Map(), state: "queued", position: null, attempt: 0, worker: null, device: null, done: 0, total: null,
       seams: [], error: null, result: null, usage: null, startedAt: null, startedWith: 0, at: null,
     });
   }
@@ -31,13 +31,13 @@ export class VideoTimeline {
   }
 
   _started(event, time) {
-    Object.assign(this, { state: "running", position: null, worker: event.worker, startedAt: time, at: time, startedWith: this.done });
+    Object.assign(this, { state: "running", position: null, worker: event.worker, device: event.device, startedAt: time, at: time, startedWith: this.done });
     const seam = this.seams.at(-1);
     if (seam && !seam.to) Object.assign(seam, { to: event.worker, gap: time - seam.at });
   }
 
   _batch(event) {
-    this.batches.set(event.index, event);
+    this.batches.set(event.index, { worker: this.worker, device: this.device, ...event });
   }
 
   _progress(event, time) {
