@@ -119,7 +119,7 @@ ENV TRITON_HOME=/var/lib/stoker/.cache \
     TORCHINDUCTOR_CACHE_DIR=/var/lib/stoker/.cache/inductor \
     CUDA_CACHE_PATH=/var/lib/stoker/.cache/nv
 # For NVIDIA's container runtime. `utility` provides NVML, with which a worker chooses its GPU.
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility,video
 HEALTHCHECK --interval=30s --timeout=15s --start-period=600s CMD ["stoker", "worker", "health"]
 CMD ["stoker", "worker", "chat"]
 ARG REVISION=

@@ -13,8 +13,9 @@ from typing import Any
 
 from worker.jobs.limits import Limits
 from worker.video.decoding.image import decode_image
+from worker.video.decoding.nvdec_decoder import NvdecDecoder
 from worker.video.decoding.options import ReadOptions
-from worker.video.decoding.part_decoder import PartDecoder
+from worker.video.decoding.part_decoder import OpenHardware, PartDecoder
 from worker.video.encoding.joiner import Parts, join
 from worker.video.encoding.write_errors import map_write_errors
 from worker.video.model import Output
@@ -28,9 +29,10 @@ __all__ = ["ClipTasks"]
 class ClipTasks:
     """The tasks of one sandbox. `open` comes before `tracks`, and this before `frames` and `join`."""
 
-    def __init__(self, channel: Channel, limits: Limits) -> None:
+    def __init__(self, channel: Channel, limits: Limits, hardware: OpenHardware | None) -> None:
         self._channel = channel
         self._limits = limits
+        self._hardware = hardware
 
     def by_name(self) -> Mapping[str, Callable[..., None]]:
         """Return the tasks by the names that a worker uses."""
@@ -46,7 +48,7 @@ class ClipTasks:
     def open(self, path: str, options: Mapping[str, Any]) -> None:
         """Open the clip to read it with these `ReadOptions`, and answer with its header."""
         self._source = Path(path)
-        self._clip = PartDecoder(self._source, self._limits, ReadOptions(**options))
+        self._clip = PartDecoder(self._source, self._limits, ReadOptions(**options), self._hardware)
         self._channel.send(asdict(self._clip.header))
 
     def tracks(self, target: str) -> None:
@@ -61,16 +63,19 @@ class ClipTasks:
         """Answer for each frame from `first` to before `until` with its `pts`, and its pixels.
 
         The last answer is the `end`: the facts about the clip's end if the part reaches it, or else None.
-        All answers say whether the clip is still `seekable`. Without `seek`, it no longer is.
-        The next task ends this one early. It is `stop` then.
+        All answers say whether the clip is still `seekable`, and name its `decoder`. Without `seek`, it no
+        longer is. The next task ends this one early. It is `stop` then.
         """
-        clip = self._clip
-        for frame in clip.part(first, until, seek=seek):
+        for frame in self._clip.part(first, until, seek=seek):
             if self._channel.has_message():
                 break
-            self._channel.send({"pts": frame.pts, "seekable": clip.seekable})
-            self._channel.send_pixels(clip.pixels(frame))
-        self._channel.send({"end": asdict(clip.end) if clip.end else None, "seekable": clip.seekable})
+            self._answer(pts=frame.pts)
+            self._channel.send_pixels(self._clip.pixels(frame))
+        end = self._clip.end
+        self._answer(end=asdict(end) if end else None)
+
+    def _answer(self, **facts: object) -> None:
+        self._channel.send({**facts, "seekable": self._clip.seekable, "decoder": self._clip.decoder})
 
     def stop(self) -> None:
         """Do nothing: the task `frames` has ended."""
@@ -97,5 +102,15 @@ class ClipTasks:
         self._channel.send({})
 
 
+def main() -> None:
+    """Serve sandboxes that decode on a GPU if the worker says so."""
+    on_gpu = "gpu" in sys.argv
+
+    def make_tasks(channel: Channel, limits: Limits) -> Mapping[str, Callable[..., None]]:
+        return ClipTasks(channel, limits, NvdecDecoder if on_gpu else None).by_name()
+
+    serve(int(sys.argv[1]), make_tasks, on_gpu=on_gpu)
+
+
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), lambda channel, limits: ClipTasks(channel, limits).by_name())
+    main()

@@ -53,6 +53,7 @@ class VideoPipeline:
     - `warm_up_per_clip`: whether blank batches run before a clip; by default on a GPU only.
     - `encoders`: segments that are encoded at the same time, by default half as many as there are cores.
     - `planes`: whether the device converts between planes and RGB; by default on a GPU only. Else libav does.
+    - `nvdec`: the variables of the environment with which sandboxes find the GPU, if it may decode clips.
     - `segment_writer`: the class that receives the results of each batch.
     """
 
@@ -69,6 +70,7 @@ class VideoPipeline:
         pad: bool = True,
         warm_up_per_clip: bool | None = None,
         encoders: int | None = None,
+        nvdec: Mapping[str, str] | None = None,
         planes: bool | None = None,
         segment_writer: type[SegmentWriter] = SegmentWriter,
     ) -> None:
@@ -84,7 +86,7 @@ class VideoPipeline:
         self._encoder_limit = encoders
         self._planes = planes
         self._segment_writer = segment_writer
-        self._sandboxes = Sandboxes(ClipTasks.__module__)
+        self._sandboxes = Sandboxes(ClipTasks.__module__, nvdec)
         self._model_runner: ModelRunner | None = None
         #: The JSON schema of the model's options, after `load`.
         self.parameters: Mapping[str, Any] | None = None

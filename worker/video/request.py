@@ -82,8 +82,8 @@ class VideoResult:
     are records, of the clip. The frames are shown for `duration_s` seconds; `bytes` is the size of the file.
     `results` frames or records are in it. `frames` of the clip and `batches` count each one once, whichever
     run processed it. `padded` frames went through the model but have no results. `concealed` frames of the
-    clip were damaged or lost. `seconds` is the duration of this run. `tracks` says what happened to the
-    clip's sound and subtitles.
+    clip were damaged or lost. `seconds` is the duration of this run. `decoder` has decoded the clip: "nvdec"
+    or "libav". `tracks` says what happened to the clip's sound and subtitles.
     """
 
     kind: Literal["video", "records"]
@@ -98,6 +98,7 @@ class VideoResult:
     concealed: int
     bytes: int
     seconds: float
+    decoder: str = "libav"
     tracks: TracksReport = field(default_factory=TracksReport)
 
 

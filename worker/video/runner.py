@@ -225,5 +225,6 @@ def _succeeded(result: VideoResult) -> Succeeded:
             "batches": result.batches,
             "padded_frames": result.padded,
             "seconds": round(result.seconds, 3),
+            "decoder": result.decoder,
         },
     )

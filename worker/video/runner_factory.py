@@ -6,7 +6,7 @@ from pathlib import Path
 from worker import assets
 from worker.devices.lease import DeviceLease
 from worker.jobs.errors import ConfigurationError
-from worker.jobs.settings import Settings
+from worker.jobs.settings import Settings, gpu_env
 from worker.jobs.specs import VideoJob
 from worker.video.models.find import MODELS, FoundModel, find_model
 from worker.video.pipeline import VideoPipeline
@@ -33,6 +33,7 @@ def make_runner(settings: Settings, device: DeviceLease, *_: object) -> VideoRun
             sizes=settings.video_sizes,
             compiled=settings.compile,
             encoders=settings.encoders,
+            nvdec=gpu_env() if device.gpus and settings.video_decoder == "nvdec" else None,
         ),
         settings,
         slots=settings.video_slots or (GPU_SLOTS if device.gpus else 1),

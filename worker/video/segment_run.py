@@ -51,7 +51,8 @@ class SegmentRun:
         digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
         with map_write_errors():
             self.folder = SegmentFolder(
-                request.work / f"{RECIPE}-batch{job.window.size}-{digest}", request.publish
+                request.work / f"{RECIPE}-{reader.header.decoder}-batch{job.window.size}-{digest}",
+                request.publish,
             )
 
     def process(
@@ -100,6 +101,7 @@ class SegmentRun:
             concealed=end.concealed,
             bytes=size,
             seconds=seconds,
+            decoder=self._reader.decoder,
             tracks=tracks,
         )
 

@@ -29,8 +29,8 @@ class SharedSandboxes(Sandboxes):
         pass
 
 
-def shared_sandboxes(program: str = ClipTasks.__module__) -> SharedSandboxes:
-    """Return the sandboxes of this process with that program."""
+def shared_sandboxes(program: str = ClipTasks.__module__, _gpu: None = None) -> SharedSandboxes:
+    """Return the sandboxes of this process with that program. They use no GPU."""
     return _start(program)
 
 

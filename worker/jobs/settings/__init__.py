@@ -2,6 +2,7 @@
 
 from worker.jobs.settings.environment import (
     child_env,
+    gpu_env,
     set_env,
     set_env_default,
     visible_devices,
@@ -15,6 +16,7 @@ __all__ = [
     "Setting",
     "Settings",
     "child_env",
+    "gpu_env",
     "set_env",
     "set_env_default",
     "visible_devices",

@@ -5,7 +5,7 @@ import os
 from worker.jobs.loopback import without_proxy
 from worker.jobs.settings.settings import Settings
 
-__all__ = ["child_env", "set_env", "set_env_default", "visible_devices", "vllm_log_level"]
+__all__ = ["child_env", "gpu_env", "set_env", "set_env_default", "visible_devices", "vllm_log_level"]
 
 
 def child_env(settings: Settings) -> dict[str, str]:
@@ -29,6 +29,12 @@ def set_env_default(**variables: str) -> None:
 def visible_devices() -> str | None:
     """Return the user's `CUDA_VISIBLE_DEVICES`, the set of GPUs to choose from; None if it is unset."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def gpu_env() -> dict[str, str]:
+    """Return the variables with which a child process finds CUDA and the GPU of this process."""
+    names = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def vllm_log_level() -> str:

@@ -142,6 +142,9 @@ class Workers(Area):
     segment_batches: int = Field(4, ge=1)
     """The number of batches in a segment of a video. After the loss of a worker, the segments that it had not
     completely encoded are computed again."""
+    video_decoder: Literal["libav", "nvdec"] = "libav"
+    """What decodes clips. `nvdec` lets the GPU of a video worker decode clips that are long enough. It does
+    not notice damage inside frames, which `libav` does. See [Decoding](workers.md#decoding)."""
     encoders: int | None = Field(None, ge=1)
     """The number of segments that a video worker encodes at the same time. By default this is half of the
     number of CPU cores that the worker may use. See [Encoders](workers.md#encoders)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -18,10 +19,15 @@ from worker.video.decoding.damage import KEEP_REST
 __all__ = ["check_complete", "is_mp4", "open_clip_file", "video_stream"]
 
 
-def open_clip_file(path: Path, limits: Limits, formats: str) -> tuple[InputContainer, VideoStream]:
-    """Open the file, and return it with the stream of its pictures. Raises `BadVideo`."""
+def open_clip_file(
+    path: Path, limits: Limits, formats: str, hwaccel: HWAccel | None = None
+) -> tuple[InputContainer, VideoStream]:
+    """Open the file, and return it with the stream of its pictures. Raises `BadVideo`.
+
+    With `hwaccel`, a device decodes the pictures. Raises RuntimeError if it does not know their codec.
+    """
     try:
-        container = open_media(path, formats, limits)
+        container = open_media(path, formats, limits, hwaccel)
     except MemoryError:
         raise
     except av.FFmpegError as error:

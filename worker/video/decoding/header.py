@@ -28,7 +28,7 @@ class ClipHeader:
     `colours` are those of the result, so they say how the encoder converts RGB to YUV. `frames` is the number
     that the container states, or None. It may be wrong, unless the clip is `seekable`: its index then tells
     the number and the times of all frames. `form` is that of the frames' pixels. If they are planes, their
-    matrix is that of `colours`.
+    matrix is that of `colours`. `decoder` is "nvdec" if a GPU decodes them, or else "libav".
     """
 
     width: int
@@ -41,6 +41,7 @@ class ClipHeader:
     frames: int | None
     form: PixelForm = PixelForm.RGB
     seekable: bool = False
+    decoder: str = "libav"
 
     @property
     def shape(self) -> tuple[int, ...]:

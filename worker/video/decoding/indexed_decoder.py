@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import VideoFrame
@@ -34,11 +35,14 @@ class IndexedDecoder:
     raises `NotIndexed` if what it finds is not what the index says, or is damaged.
     """
 
+    #: The decoder, as results name it.
+    name = "libav"
+
     def __init__(self, path: Path, limits: Limits, *, progressive: bool) -> None:
         """Open the clip and read its index. If it must be `progressive`, interlaced frames have no index."""
-        self._container, self._stream = open_clip_file(path, limits, CLIPS)
+        self._open(path, limits)
         try:
-            index = read_index(self._container, self._stream, limits)
+            index = read_index(self._container, self.stream, limits)
             if index is None:
                 raise NotIndexed
             check_complete(self._container, path)
@@ -48,9 +52,11 @@ class IndexedDecoder:
         except BaseException:
             self.close()
             raise
-        self._decoder = TolerantDecoder(self._stream, limits.max_pixels, threaded=True)
-        self._progressive = progressive
-        self.index = index
+        self.index, self.progressive = index, progressive
+
+    def _open(self, path: Path, limits: Limits, hwaccel: HWAccel | None = None) -> None:
+        self._container, self.stream = open_clip_file(path, limits, CLIPS, hwaccel)
+        self._decoder = TolerantDecoder(self.stream, limits.max_pixels, threaded=True)
 
     @property
     def end(self) -> ClipEnd:
@@ -63,7 +69,7 @@ class IndexedDecoder:
 
     def frames(self, point: AccessPoint) -> Iterator[VideoFrame]:
         """Yield the frames from the access point on."""
-        self._times = FrameTimes(self._stream)
+        self._times = FrameTimes(self.stream)
         times = self.index.times
         number = point.number
         if number:
@@ -87,8 +93,8 @@ class IndexedDecoder:
 
     def _packets(self, point: AccessPoint) -> Iterator[Packet[Stream]]:
         """Yield the packets from the access point on. The container may begin to read at one before it."""
-        self._container.seek(point.dts, stream=self._stream)  # MP4 has an index of decoding times
-        found, stream = False, cast(Stream, self._stream)
+        self._container.seek(point.dts, stream=self.stream)  # MP4 has an index of decoding times
+        found, stream = False, cast(Stream, self.stream)
         for packet in self._container.demux(stream):
             found = found or packet.pts == point.pts
             if found:
@@ -97,6 +103,6 @@ class IndexedDecoder:
     def _check(self, frame: VideoFrame, number: int) -> None:
         if number >= len(self.index.times) or self._times.place(frame) != self.index.times[number]:
             raise NotIndexed
-        if self._progressive and frame.interlaced_frame:
+        if self.progressive and frame.interlaced_frame:
             raise NotIndexed
         frame.pts = self.index.times[number]

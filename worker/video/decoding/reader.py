@@ -76,6 +76,8 @@ class ClipReader:
     #: Whether the clip has an index, and all frames so far were what it says. If it has not, all parts are
     #: decoded from the clip's start. A caller that knows this of another reader may set it to False.
     seekable: bool
+    #: The decoder of the frames so far, as in the header, or "libav" if it has failed at one of them.
+    decoder: str
     #: It is there after the iteration of a part at the clip's end.
     end: ClipEnd
 
@@ -91,7 +93,7 @@ class ClipReader:
         self._stages = stages or Stages()
         with self._stages.busy("decode"):
             self.header = ClipHeader.from_json(sandbox.call("open", path=path, options=asdict(options)))
-        self.seekable = self.header.seekable
+        self.seekable, self.decoder = self.header.seekable, self.header.decoder
         self._buffers: dict[Window, list[Frames]] = {}
 
     def batches(
@@ -200,6 +202,7 @@ class ClipReader:
                 return
             answer = self.sandbox.receive()
             self.seekable = self.seekable and answer["seekable"]
+            self.decoder = answer["decoder"]
             if "end" in answer:
                 self._ended = True
                 if answer["end"]:

@@ -28,16 +28,18 @@ __all__ = ["MakeTasks", "serve"]
 #: A function that returns the tasks of a new sandbox, by name. A task sends its answer to the channel.
 MakeTasks = Callable[[Channel, Limits], Mapping[str, Callable[..., None]]]
 
-#: The address space of a sandbox: a part for code and threads, and room for some dozens of decoded frames. At
-#: the default limits the sum is 4 GiB.
+#: The address space of a sandbox, or only its data if it uses a GPU: a part for code and threads, and room
+#: for some dozens of decoded frames. At the default limits the sum is 4 GiB.
 BASE_BYTES = 2 * 2**30
 BYTES_PER_PIXEL = 256
 #: The number of `linux/prctl.h` with which a process chooses the signal that it gets when its parent dies.
 PR_SET_PDEATHSIG = 1
 
 
-def serve(control_fd: int, make_tasks: MakeTasks) -> None:
+def serve(control_fd: int, make_tasks: MakeTasks, *, on_gpu: bool = False) -> None:
     """Start and end sandboxes until the worker closes its end of the control socket, or dies.
+
+    `on_gpu` says whether the sandboxes may use a GPU.
 
     A request that brings a connection is the limits of a clip, as JSON: it starts a sandbox, and the answer
     is its process id. Any other request is the id of a sandbox: it ends this sandbox.
@@ -52,7 +54,9 @@ def serve(control_fd: int, make_tasks: MakeTasks) -> None:
             if not request:
                 break
             if connections:
-                pid = _fork(control, connections[0], Limits(**json.loads(request)), make_tasks)
+                # CUDA reserves much more address space than it uses.
+                kind = resource.RLIMIT_DATA if on_gpu else resource.RLIMIT_AS
+                pid = _fork(control, connections[0], Limits(**json.loads(request)), make_tasks, kind)
                 running.add(pid)
             else:
                 pid = int(request)
@@ -72,8 +76,10 @@ def _end(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def _fork(control: socket.socket, connection_fd: int, limits: Limits, make_tasks: MakeTasks) -> int:
-    """Return the process id of a new sandbox."""
+def _fork(
+    control: socket.socket, connection_fd: int, limits: Limits, make_tasks: MakeTasks, memory_limit: int
+) -> int:
+    """Return the process id of a new sandbox, whose memory has a limit of this kind (`resource.RLIMIT_…`)."""
     connection = socket.socket(fileno=connection_fd)
     if pid := os.fork():
         connection.close()
@@ -82,7 +88,7 @@ def _fork(control: socket.socket, connection_fd: int, limits: Limits, make_tasks
         control.close()
         if sys.platform == "linux":  # otherwise a stuck sandbox would outlive a fork server that is killed
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        _limit_process(limits)
+        _limit_process(limits, memory_limit)
         channel = Channel(connection)
         _perform(channel, make_tasks(channel, limits))
     except ConnectionError:
@@ -93,8 +99,8 @@ def _fork(control: socket.socket, connection_fd: int, limits: Limits, make_tasks
         os._exit(0)
 
 
-def _limit_process(limits: Limits) -> None:
-    limit_resources({resource.RLIMIT_AS: BASE_BYTES + BYTES_PER_PIXEL * limits.max_pixels})
+def _limit_process(limits: Limits, memory_limit: int) -> None:
+    limit_resources({memory_limit: BASE_BYTES + BYTES_PER_PIXEL * limits.max_pixels})
     with suppress(OSError):  # if memory gets short, Linux then kills the sandbox before the worker
         Path("/proc/self/oom_score_adj").write_text("1000", "utf-8")
 

@@ -7,7 +7,7 @@ import logging
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from threading import Lock, Thread
@@ -33,27 +33,37 @@ class Sandboxes:
     `program` is the module that the fork server runs. It is called with the number of a file: the server's
     end of the control socket. When this process ends in any way, even by SIGKILL, the kernel closes the other
     end. Then the server kills its sandboxes and ends.
+
+    `gpu` are the variables of the environment with which sandboxes find a GPU, if they may use one. The
+    program then has a second argument, `gpu`.
     """
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, gpu: Mapping[str, str] | None = None) -> None:
         self._program = program
+        self._gpu = gpu
         self._lock = Lock()
 
     def start(self) -> None:
         """Start the fork server, and do not wait until it is ready.
 
-        It gets none of this process's environment, which holds secrets.
+        It gets nothing else of this process's environment, which holds secrets.
         """
         self._control, theirs = socket.socketpair()
         with theirs:
             self._server = subprocess.Popen(  # noqa: S603  # its arguments are our own
-                [sys.executable, "-m", self._program, str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-m",
+                    self._program,
+                    str(theirs.fileno()),
+                    *(["gpu"] if self._gpu is not None else []),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
                 # numpy would start a thread for each core, and a process with threads must not fork.
-                env=bare_environment() | {"OPENBLAS_NUM_THREADS": "1"},
+                env=bare_environment() | {"OPENBLAS_NUM_THREADS": "1"} | dict(self._gpu or {}),
                 start_new_session=True,
             )
         Thread(target=_log_lines, args=[self._server.stderr], name="sandbox-log", daemon=True).start()

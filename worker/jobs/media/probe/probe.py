@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -104,7 +105,9 @@ def probe_image(path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
     return width, height
 
 
-def open_media(path: Path, formats: str, limits: Limits | None = None) -> InputContainer:
+def open_media(
+    path: Path, formats: str, limits: Limits | None = None, hwaccel: HWAccel | None = None
+) -> InputContainer:
     """Open the file as one of `formats`, but no other file that it refers to. Raises `av.FFmpegError`.
 
     To describe the streams, libav uses decoders of `DECODERS` only. A caller that decodes must check the
@@ -112,13 +115,15 @@ def open_media(path: Path, formats: str, limits: Limits | None = None) -> InputC
 
     A file may have one stream more than `limits` allow, so that the caller can report it, and
     `MAX_OTHER_STREAMS` others. A file with still more streams cannot be opened.
+
+    `hwaccel` is the device that decodes, if it is not the CPU.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": formats, "codec_whitelist": DECODERS}
     if limits:
         options["max_streams"] = str(limits.max_streams + 1 + MAX_OTHER_STREAMS)
         # libav decodes frames to learn about the streams. This limits their size.
         options["max_pixels"] = str(limits.max_pixels)
-    container: InputContainer = av.open(path, options=options, **_ANY_TITLE)
+    container: InputContainer = av.open(path, options=options, hwaccel=hwaccel, **_ANY_TITLE)
     return container
 
 
