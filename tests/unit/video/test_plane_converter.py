@@ -64,7 +64,7 @@ def test_frames_are_converted_alike_in_parts(monkeypatch: pytest.MonkeyPatch) ->
     converter = PlaneConverter(1, PixelForm.PLANES)
     rgb = converter.to_rgb(planes)
     again = converter.to_planes(rgb)
-    monkeypatch.setattr(plane_converter, "MAX_PIXELS", 2 * 36 * 32)
+    monkeypatch.setattr(plane_converter, "MAX_PIXELS", 2 * 24 * 32)
     assert converter.to_rgb(planes).equal(rgb)
     assert converter.to_planes(rgb).equal(again)
 

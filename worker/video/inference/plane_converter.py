@@ -10,8 +10,9 @@ from worker.video.colour.tags import BRIGHTNESS_WEIGHTS, Matrix
 
 __all__ = ["PlaneConverter"]
 
-#: The most pixels that are converted at once. A pixel takes about 10 bytes of temporary memory.
-MAX_PIXELS = 2**22
+#: The most pixels that are converted at once: a batch of 16 frames of 1280x720. With fewer, a GPU waits for
+#: the host, which issues the operations. A pixel takes up to 16 bytes of temporary memory.
+MAX_PIXELS = 2**24
 #: The steps of libav's scaler between two codes: its factors are whole multiples of 1 / 2**SHIFT.
 SHIFT = 13
 
@@ -27,14 +28,16 @@ class PlaneConverter:
     def __init__(self, matrix: int, form: PixelForm) -> None:
         self.form = form
         self._red, self._blue = BRIGHTNESS_WEIGHTS[Matrix(matrix)]
+        self._green = 1 - self._red - self._blue
 
     def to_rgb(self, frames: Tensor) -> Tensor:
         """Return the RGB (N,H,W,3) of the frames, both uint8. The codes are those of libav."""
         if self.form is PixelForm.RGB:
             return frames
         count, rows, width = frames.shape
-        rgb = frames.new_empty((count, rows * 2 // 3, width, 3))
-        for source, target in _parts(frames, rgb):
+        height = rows * 2 // 3
+        rgb = frames.new_empty((count, height, width, 3))
+        for source, target in _parts(frames, rgb, height * width):
             self._fill_rgb(source, target)
         return rgb
 
@@ -45,34 +48,29 @@ class PlaneConverter:
         """
         count, height, width, _ = rgb.shape
         planes = rgb.new_empty((count, height * 3 // 2, width))
-        for source, target in _parts(rgb, planes):
+        for source, target in _parts(rgb, planes, height * width):
             self._fill_planes(source, target)
         return planes
 
     def _fill_rgb(self, planes: Tensor, rgb: Tensor) -> None:
         y, chroma = _split(planes)
-        limited = self.form is PixelForm.PLANES
-        brightness = y.int().sub_(16 if limited else 0)
-        brightness.mul_(_factor(255 / 219 if limited else 1)).bitwise_right_shift_(SHIFT)
-        blue, red = (chroma.int() - 128).unbind(1)
-        unit = 255 / 224 if limited else 1
-        to_red, to_blue = 2 * (1 - self._red) * unit, 2 * (1 - self._blue) * unit
-        green = 1 - self._red - self._blue
-        differences = (
-            _scaled(red, to_red),
-            _scaled(red, -to_red * self._red / green) + _scaled(blue, -to_blue * self._blue / green),
-            _scaled(blue, to_blue),
-        )
-        blocks = brightness.view(*_blocks(brightness))
-        for channel, difference in enumerate(differences):
-            codes = blocks + difference[:, :, None, :, None]
-            rgb[..., channel] = codes.clamp_(0, 255).view(brightness.shape)
+        black, white, most = (0, 255, 255) if self.form is PixelForm.FULL_PLANES else (16, 219, 224)
+        brightness = _scaled(y.int().sub_(black), 255 / white)
+        blue, red = chroma.int().sub_(128).unbind(1)
+        to_blue, to_red = (2 * (1 - weight) * 255 / most for weight in (self._blue, self._red))
+        of_blue = _scaled(blue, -to_blue * self._blue / self._green)
+        of_red = _scaled(red, -to_red * self._red / self._green)
+        differences = torch.stack([_scaled(red, to_red), of_blue + of_red, _scaled(blue, to_blue)], dim=-1)
+        # Each block of 2x2 pixels has the axes 2 and 4.
+        count, height, width = y.shape
+        blocks = brightness.view(count, height // 2, 2, width // 2, 2, 1)
+        rgb.copy_((blocks + differences[:, :, None, :, None]).clamp_(0, 255).view(rgb.shape))
 
     def _fill_planes(self, rgb: Tensor, planes: Tensor) -> None:
         y, chroma = _split(planes)
         red, green, blue = rgb.unbind(-1)
         brightness = red * self._red
-        brightness.add_(green, alpha=1 - self._red - self._blue).add_(blue, alpha=self._blue)
+        brightness.add_(green, alpha=self._green).add_(blue, alpha=self._blue)
         pairs = brightness[..., ::2] + brightness[..., 1::2]
         y.copy_(brightness.mul_(219 / 255).add_(16.5))
         weighted = ((blue, 1 - self._blue), (red, 1 - self._red))
@@ -92,9 +90,9 @@ class PlaneConverter:
         chroma.copy_(samples)
 
 
-def _parts(source: Tensor, target: Tensor) -> zip[tuple[Tensor, Tensor]]:
-    """Return the parts of both that are converted at once."""
-    size = max(1, MAX_PIXELS // (source.shape[1] * source.shape[2]))
+def _parts(source: Tensor, target: Tensor, pixels: int) -> zip[tuple[Tensor, Tensor]]:
+    """Return the parts of both that are converted at once. Each frame has so many pixels."""
+    size = max(1, MAX_PIXELS // pixels)
     return zip(torch.split(source, size), torch.split(target, size), strict=True)
 
 
@@ -105,16 +103,6 @@ def _split(planes: Tensor) -> tuple[Tensor, Tensor]:
     return planes[:, :height], planes[:, height:].view(count, 2, height // 2, width // 2)
 
 
-def _blocks(brightness: Tensor) -> tuple[int, ...]:
-    """Return the shape in which each block of 2x2 pixels has the axes 2 and 4."""
-    count, height, width = brightness.shape
-    return count, height // 2, 2, width // 2, 2
-
-
-def _factor(value: float) -> int:
-    return round(value * (1 << SHIFT))
-
-
-def _scaled(difference: Tensor, factor: float) -> Tensor:
-    """Return the whole part of difference * factor, rounded down."""
-    return (difference * _factor(factor)).bitwise_right_shift_(SHIFT)
+def _scaled(codes: Tensor, factor: float) -> Tensor:
+    """Return codes * factor, rounded down. The codes are int32 and the result is int16."""
+    return (codes * round(factor * (1 << SHIFT))).bitwise_right_shift_(SHIFT).short()
