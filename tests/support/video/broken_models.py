@@ -84,6 +84,14 @@ class LeavesTraces(Plain):
         return frames // 2 + 5 * self.jobs
 
 
+class KeepsJobInModel(Trail):
+    """Has the state of the last job that was begun, which the model itself keeps."""
+
+    def start(self, clip: Clip, options: TrailOptions) -> Pass:
+        self.job = TrailPass(options.keep)
+        return lambda frames, valid: self.job(frames, valid)
+
+
 class RemembersWarmUp(Plain):
     """Makes all frames as bright as the last blank ones were high."""
 

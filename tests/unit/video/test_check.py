@@ -30,6 +30,7 @@ ALL = [
     "runs a clip",
     "leaves its frames and the next job alone",
     "ignores padding of 2 frames",
+    "takes turns with another job",
     "keeps no trace of a warm-up",
     "gives the same results in batches of 2",
     "continues after an interruption at frame 6",
@@ -123,12 +124,13 @@ FAULTS = {
     "LeavesTraces": (2, rf"a job, or its warm-up, leaves traces in the model: result 0 {OTHER} in a second"),
     "Random": (2, rf"results depend on chance: result 0 {OTHER} in another run \(call `eval"),
     "MixesFrames": (3, f"padding changes the results of real frames: result 8 {OTHER} if it is black$"),
-    "RemembersWarmUp": (4, f"a warm-up leaves traces in the model: result 0 {OTHER} in a job without it"),
-    "DependsOnBatchSize": (5, f"{SIZE}result 0 differs by up to 2 of 255 in batches of 2, not 4$"),
-    "PlaceInBatch": (5, rf"{SIZE}result 2 has 0 instead of 2 as faces\[0\].place in batches of 2, not 4$"),
-    "HidesItsState": (6, rf"{RESUMED}result 6 {OTHER} \(the pass needs `state` and `restore`, or the class"),
-    "LacksState": (6, rf"{RESUMED}result 6 {OTHER} \(`state` must return all"),
-    "IgnoresState": (6, "after `restore`, `state` returns another value of last$"),
+    "KeepsJobInModel": (4, f"jobs whose batches take turns disturb each other: result 4 {OTHER} beside"),
+    "RemembersWarmUp": (5, f"a warm-up leaves traces in the model: result 0 {OTHER} in a job without it"),
+    "DependsOnBatchSize": (6, f"{SIZE}result 0 differs by up to 2 of 255 in batches of 2, not 4$"),
+    "PlaceInBatch": (6, rf"{SIZE}result 2 has 0 instead of 2 as faces\[0\].place in batches of 2, not 4$"),
+    "HidesItsState": (7, rf"{RESUMED}result 6 {OTHER} \(the pass needs `state` and `restore`, or the class"),
+    "LacksState": (7, rf"{RESUMED}result 6 {OTHER} \(`state` must return all"),
+    "IgnoresState": (7, "after `restore`, `state` returns another value of last$"),
 }
 
 

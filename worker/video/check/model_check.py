@@ -40,6 +40,7 @@ class ModelCheck:
             yield Step("runs a clip", first.summary)
             yield self._repeat(first, loaded)
             yield self._pad_with_zeros(first, loaded)
+            yield self._share(first, loaded)
         yield self._omit_warm_up(first)
         yield from self._change_batch_size(first)
 
@@ -58,6 +59,11 @@ class ModelCheck:
         # The jobs before have waited for the sandbox to start, or have copied frames.
         self.report.figures = Figures.of_job(job, loaded.watch.seconds)
         return Step(f"ignores padding of {sum(batch.padded for batch in job.batches)} frames", agreement)
+
+    def _share(self, first: Job, loaded: LoadedModel) -> Step:
+        job = loaded.run("a job beside another one", shares=True)
+        broken = f"jobs whose batches take turns disturb each other: {{}} beside another job ({KEEP})"
+        return Step("takes turns with another job", self._agreement(first, job, broken))
 
     def _omit_warm_up(self, first: Job) -> Step:
         with LoadedModel(self.trial, warm_up=False) as loaded:

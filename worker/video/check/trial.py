@@ -108,16 +108,18 @@ class LoadedModel:
         *,
         pad: Pad = "last",
         writes: bool = False,
+        shares: bool = False,
         stop_after: int | None = None,
         resume: Job | None = None,
     ) -> Job:
         """Run a job. `name` stands for it in messages.
 
         `stop_after` interrupts it after so many batches, and `resume` continues an interrupted one. `writes`
-        watches whether the model writes into its frames. Raises `ContractBroken` if the job fails, and
+        watches whether the model writes into its frames. `shares` has batches of another job take turns with
+        those of this one. Raises `ContractBroken` if the job fails, and
         `ConfigurationError` if the model refuses its clip or options.
         """
-        self.watch.reset(writes=writes)
+        self.watch.reset(writes=writes, shares=shares)
         self._results, batches = {}, list[BatchDone]()
         trial, number = self._trial, next(self._numbers)
         work = resume.work if resume else trial.folder / f"work-{number}"

@@ -23,6 +23,7 @@ class WatchedModel:
     """A `FrameModel` that hands all calls on to the model under test. The object also stands for its class.
 
     - `writes`: whether to find out if a pass writes into its frames. This copies them.
+    - `shares`: whether another job, whose frames are inverted, runs a batch after each batch of the job.
     - `seconds`: the time of each batch with real frames, from the frames on the device to the results there.
     - `written`: the number of the first batch whose frames a pass has written into, or None.
     - `unrestored`: the name of a tensor that `state` returns differently after `restore`, or None.
@@ -37,9 +38,10 @@ class WatchedModel:
         self.stateful = False
         self.failure: Exception | None = None
 
-    def reset(self, *, writes: bool = False) -> None:
+    def reset(self, *, writes: bool = False, shares: bool = False) -> None:
         """Forget what was observed, before the next job."""
         self.writes = writes
+        self.shares = shares
         self.seconds: list[float] = []
         self.written: int | None = None
         self.unrestored: str | None = None
@@ -69,7 +71,8 @@ class WatchedModel:
         self.stateful = hasattr(through, "state")
         if not callable(through) or self.stateful != hasattr(through, "restore"):
             return through  # Stoker refuses it
-        return (StatefulWatchedPass if self.stateful else WatchedPass)(through, self)
+        other = self.call(self._model.start, clip, options) if self.shares else None
+        return (StatefulWatchedPass if self.stateful else WatchedPass)(through, self, other)
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call the author's code. Keep its exception, because the pipeline raises another one."""
@@ -92,11 +95,12 @@ class WatchedModel:
 
 
 class WatchedPass:
-    """A pass of the model under test that needs no state."""
+    """A pass of the model under test that needs no state. `other` is that of another job, if one runs."""
 
-    def __init__(self, through: Any, watch: WatchedModel) -> None:
+    def __init__(self, through: Any, watch: WatchedModel, other: Any) -> None:
         self._pass = through
         self._watch = watch
+        self._other = other
 
     def __call__(self, frames: Tensor, valid: int) -> Any:
         """Return what the pass returns for the batch."""
@@ -110,6 +114,8 @@ class WatchedPass:
             watch.seconds.append(time.perf_counter() - began)
             if watch.written is None and not torch.equal(before, frames):
                 watch.written = len(watch.seconds)
+        if self._other:
+            watch.call(self._other, 255 - frames, valid)
         return results
 
 
