@@ -36,9 +36,13 @@ BT709 = ColourTags(1, 1, 1)
 
 
 class Encoders:
-    """Makes encoders that write the first value of each frame into a text file. `allow` lets them do it."""
+    """Makes encoders that write the first value of each frame into a text file. `allow` lets them do it.
 
-    def __init__(self, fail_at: int | None = None) -> None:
+    The number of an encoder is that of its segment of `batches` batches.
+    """
+
+    def __init__(self, batches: int = 1, fail_at: int | None = None) -> None:
+        self.batches = batches
         self._fail_at = fail_at
         self._turns: dict[int, threading.Semaphore] = {}
         self.opened = 0
@@ -46,8 +50,8 @@ class Encoders:
         self.finished: list[int] = []
 
     def open(self, path: Path, threads: int) -> ScriptedEncoder:
-        number, self.opened = self.opened, self.opened + 1
-        return ScriptedEncoder(self, number, path)
+        self.opened += 1
+        return ScriptedEncoder(self, path)
 
     def allow(self, number: int, batches: int = 1) -> None:
         """Let an encoder encode so many more batches."""
@@ -69,11 +73,12 @@ class Encoders:
 class ScriptedEncoder:
     suffix = ".nut"
 
-    def __init__(self, encoders: Encoders, number: int, path: Path) -> None:
-        self._encoders, self._number = encoders, number
+    def __init__(self, encoders: Encoders, path: Path) -> None:
+        self._encoders = encoders
         self._file = path.open("w", encoding="utf-8")
 
     def encode(self, results: Any, pts: Sequence[int]) -> None:
+        self._number = pts[0] // self._encoders.batches
         self._encoders.begin(self._number)
         self._file.writelines(f"{frame[0, 0, 0]}\n" for frame in results)
 
@@ -149,7 +154,7 @@ def test_write_waits_while_frames_take_too_much_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoder_pool, "WAITING_BYTES", 4 * FRAME.nbytes)
-    folder, encoders, written = SegmentFolder(tmp_path), Encoders(), 0
+    folder, encoders, written = SegmentFolder(tmp_path), Encoders(20), 0
 
     def produce(segments: SegmentWriter) -> None:
         nonlocal written
@@ -197,7 +202,7 @@ def test_error_of_an_encoder_ends_the_wait_of_write(tmp_path: Path) -> None:
     with writer(folder, encoders.open) as open_writer, open_writer as segments:
         with ThreadPoolExecutor(1) as producer:
             production = producer.submit(write, segments, range(9))
-            eventually(lambda: encoders.opened == 4 and len(encoders.encoding) == 3, "three busy encoders")
+            eventually(lambda: len(encoders.encoding) == 3, "three busy encoders")
             encoders.allow(1)
             with pytest.raises(DiskFull):
                 production.result(WAIT_S)
@@ -229,14 +234,15 @@ def test_error_of_opening_an_encoder_is_raised_and_leaves_no_file(tmp_path: Path
         raise OSError(28, "No space left on device")
 
     with writer(SegmentFolder(tmp_path), fail) as open_writer, open_writer as segments:
+        write(segments, [0])
         with pytest.raises(DiskFull):
-            write(segments, [0])
-        assert list(tmp_path.iterdir()) == []
+            segments.flush()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_writer_that_is_left_drops_the_segment_that_lacks_batches(tmp_path: Path) -> None:
     """It has one of two batches, which is being encoded. The segment before it has all of its batches."""
-    folder, encoders = SegmentFolder(tmp_path), Encoders()
+    folder, encoders = SegmentFolder(tmp_path), Encoders(2)
     with (
         writer(folder, encoders.open, encoders=2, batches=2) as segments,
         ThreadPoolExecutor(1) as leaver,
@@ -267,8 +273,8 @@ def test_writer_stores_state_before_the_segment_and_in_order(tmp_path: Path) -> 
 
 
 def test_writer_makes_one_segment_in_the_middle_of_a_clip(tmp_path: Path) -> None:
-    folder, encoders = SegmentFolder(tmp_path), Encoders()
-    encoders.allow(0, 2)
+    folder, encoders = SegmentFolder(tmp_path), Encoders(4)
+    encoders.allow(24, 2)
     with writer(folder, encoders.open, batches=4, first=96) as open_writer, open_writer as segments:
         write(segments, range(96, 98))
         segments.flush()
@@ -278,7 +284,7 @@ def test_writer_makes_one_segment_in_the_middle_of_a_clip(tmp_path: Path) -> Non
 def test_writer_writes_records_in_order(tmp_path: Path) -> None:
     folder = SegmentFolder(tmp_path)
     with (
-        writer(folder, lambda path, _: RecordEncoder(path), batches=2) as open_writer,
+        writer(folder, lambda path, threads: RecordEncoder(path), batches=2) as open_writer,
         open_writer as segments,
     ):
         for number in range(7):
@@ -290,7 +296,7 @@ def test_writer_writes_records_in_order(tmp_path: Path) -> None:
 
 
 def test_writer_copies_frames_that_the_caller_overwrites(tmp_path: Path) -> None:
-    folder, encoders, frame = SegmentFolder(tmp_path), Encoders(), FRAME.copy()
+    folder, encoders, frame = SegmentFolder(tmp_path), Encoders(8), FRAME.copy()
     with writer(folder, encoders.open, batches=8) as open_writer, open_writer as segments:
         for number in range(4):
             frame[:] = number
@@ -302,15 +308,14 @@ def test_writer_copies_frames_that_the_caller_overwrites(tmp_path: Path) -> None
 
 def test_clips_share_one_encoder(tmp_path: Path) -> None:
     """The clip that was first has no frames for the encoder, and does not keep it from the other one."""
-    folders, encoders = [SegmentFolder(tmp_path / name) for name in "ab"], Encoders()
+    folders, encoders = [SegmentFolder(tmp_path / name) for name in "ab"], Encoders(2)
     with closing(EncoderPool(1)) as pool:
         options: dict[str, Any] = {"first": 0, "batches": 2, "encoders": pool}
         with (
             SegmentWriter(folders[0], encoders.open, **options) as one,
             SegmentWriter(folders[1], encoders.open, **options) as other,
         ):
-            encoders.allow(0, 2)
-            encoders.allow(1, 2)
+            encoders.allow(0, 4)
             write(one, [0])
             write(other, range(2))
             other.finish(ClipEnd(2))
@@ -323,11 +328,12 @@ def test_clips_share_one_encoder(tmp_path: Path) -> None:
     ("encoders", "cores", "height", "plan"),
     [
         (None, 1, 720, EncoderPlan(1, 2, 3)),
-        (None, 2, 720, EncoderPlan(1, 4, 3)),
+        (None, 2, 720, EncoderPlan(1, 2, 3)),
+        (None, 4, 720, EncoderPlan(2, 3, 6)),
         (None, 16, 720, EncoderPlan(8, 4, 21)),
         (None, 16, 1080, EncoderPlan(4, 8, 10)),
         (None, 16, 2160, EncoderPlan(1, 16, 2)),
-        (2, 16, 720, EncoderPlan(2, 16, 6)),
+        (2, 16, 720, EncoderPlan(2, 15, 6)),
     ],
 )
 def test_plan_goes_by_cores_and_memory(

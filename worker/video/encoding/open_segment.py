@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,25 +31,32 @@ class SegmentEncoder(Protocol):
         """Close the file without completing it. Does nothing after `finish`."""
 
 
-@dataclass(slots=True)
+@dataclass
 class OpenSegment:
-    """The results of the frames `first` to `end` - 1 of a clip, which `encoder` writes to the file `path`.
+    """The results of the frames `first` to `end` - 1 of a clip, for the file `path`.
 
-    `calls` are those of the encoder, for `batches` batches so far. `state` is the file of the model's state.
+    `calls` are those of the encoder, for `batches` batches so far, and `open_encoder` starts it. `state` is
+    the file of the model's state.
     """
 
     first: int
     end: int
     path: Path
-    encoder: SegmentEncoder
     calls: Strand
+    open_encoder: Callable[[Path], SegmentEncoder]
     batches: int = 0
     is_encoded: bool = False
     state: Path | None = None
 
+    @cached_property
+    def encoder(self) -> SegmentEncoder:
+        """The encoder, which the first use opens. Raises OSError or `av.FFmpegError`."""
+        return self.open_encoder(self.path)
+
     def discard(self) -> None:
         """End the encoder, without the calls that wait, and delete the files."""
         self.calls.close()
-        self.encoder.close()
+        if "encoder" in vars(self):
+            self.encoder.close()
         for path in filter(None, (self.path, self.state)):
             path.unlink(missing_ok=True)

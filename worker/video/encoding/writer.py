@@ -28,7 +28,7 @@ __all__ = ["SegmentWriter"]
 class SegmentWriter:
     """Writer of the results from frame number `first` on. A segment has the results of `batches` batches.
 
-    - `open_encoder`: starts the file of a segment with so many threads.
+    - `open_encoder`: starts the file of a segment, a path, with a number of `threads`.
     - `encoders`: the threads that encode. Several segments are encoded at the same time.
     - `stages`: gets the busy seconds of all encoders together.
 
@@ -43,7 +43,7 @@ class SegmentWriter:
     def __init__(
         self,
         folder: SegmentFolder,
-        open_encoder: Callable[[Path, int], SegmentEncoder],
+        open_encoder: Callable[..., SegmentEncoder],
         *,
         first: int,
         batches: int,
@@ -103,7 +103,7 @@ class SegmentWriter:
         segment = self._filling = self._filling or self._begin_segment(plan)
         with self._steps.changing():
             self._waiting += 1
-        self._add_step(segment, partial(self._encode, segment.encoder, self._copy(results), pts))
+        self._add_step(segment, partial(self._encode, segment, self._copy(results), pts))
         segment.batches += 1
         segment.end = self._end = segment.end + frames
         if segment.batches == self._limit:
@@ -121,20 +121,11 @@ class SegmentWriter:
             self._folder.complete(self._end, end)
 
     def _begin_segment(self, plan: EncoderPlan) -> OpenSegment:
-        """Open the encoder of the next segment.
-
-        This runs in the caller's thread. libav holds the GIL meanwhile, and in an encoder's thread it could
-        delay the next batch for the GPU.
-        """
+        """Add a segment. Its first step opens the encoder, in a thread of the pool for its priority."""
         self._steps.wait_for(lambda: len(self._unpublished) <= plan.segments)
-        path = self._folder.partial()
-        with map_write_errors(), self._stages.busy("encode"):
-            try:
-                encoder = self._open_encoder(path, plan.threads)
-            except BaseException:
-                path.unlink(missing_ok=True)
-                raise
-        segment = OpenSegment(self._end, self._end, path, encoder, self._encoders.strand())
+        open_encoder = partial(self._open_encoder, threads=plan.threads)
+        strand = self._encoders.strand()
+        segment = OpenSegment(self._end, self._end, self._folder.partial(), strand, open_encoder)
         self._unpublished.append(segment)
         return segment
 
@@ -158,9 +149,9 @@ class SegmentWriter:
         np.copyto(copy, results)
         return copy
 
-    def _encode(self, encoder: SegmentEncoder, results: Any, pts: Sequence[int]) -> None:
+    def _encode(self, segment: OpenSegment, results: Any, pts: Sequence[int]) -> None:
         with self._stages.busy("encode"):
-            encoder.encode(results, pts)
+            segment.encoder.encode(results, pts)
         with self._steps.changing():
             self._waiting -= 1
             if isinstance(results, np.ndarray):
