@@ -6,7 +6,7 @@ from pathlib import Path
 from worker import assets
 from worker.devices.lease import DeviceLease
 from worker.jobs.errors import ConfigurationError
-from worker.jobs.settings import Settings, gpu_env
+from worker.jobs.settings import Settings, gpu_env, set_env_default
 from worker.jobs.specs import VideoJob
 from worker.video.models.find import MODELS, FoundModel, find_model
 from worker.video.pipeline import VideoPipeline
@@ -23,6 +23,9 @@ def make_runner(settings: Settings, device: DeviceLease, *_: object) -> VideoRun
     """Return the runner for videos on the device. Raises `ConfigurationError` or `ModelMissing`."""
     if device.gpus > 1:
         raise ConfigurationError(f"a video worker runs on one GPU, not on {device.gpus}: start one for each")
+    # Before torch is imported: its threads on the CPU would spin while they wait for each other, and so take
+    # the cores from the processes and threads that decode and encode.
+    set_env_default(OMP_WAIT_POLICY="PASSIVE")
     return VideoRunner(
         VideoPipeline(
             partial(configured_model, settings),

@@ -26,6 +26,18 @@ def test_compositor_blends_half_alpha_evenly() -> None:
     assert (compositor("background", (201, 201, 201), HEIGHT, WIDTH, CPU)(grey, half) == 151).all()
 
 
+@pytest.mark.parametrize("size", [(2, 2), (48, 64), (100, 1000)])
+def test_compositor_blends_as_one_formula_does(size: tuple[int, int]) -> None:
+    """A CPU blends in bands of rows. The last one may be short."""
+    frames = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
+    alpha = torch.rand((2, 1, *size))
+    shares = alpha.permute(0, 2, 3, 1)
+    expected = shares * frames + (1 - shares) * torch.tensor([7, 130, 250]) + 0.5
+    result = compositor("background", (7, 130, 250), *size, CPU)(frames, alpha)
+    assert (result.float() - expected.floor()).abs().max() <= 1
+    assert (result.float() - expected + 0.5).abs().max() < 0.51
+
+
 def test_compositor_matte_is_alpha_in_grey() -> None:
     result = compositor("matte", (0, 0, 0), HEIGHT, WIDTH, CPU)(FRAMES, ALPHA)
     assert (result[:, :, LEFT] == 0).all()

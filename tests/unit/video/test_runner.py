@@ -385,3 +385,12 @@ def test_video_runner_runs_all_clips_in_thread_that_loaded_model(harness: VideoH
         assert harness.ledger.get(job_id).state == "succeeded"
     assert len(threads) == 1 + 9 + 9
     assert len(set(threads)) == 1
+
+
+@pytest.mark.parametrize(("user", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_make_runner_lets_waiting_threads_of_torch_sleep(
+    monkeypatch: pytest.MonkeyPatch, ledger: Ledger, user: str | None, expected: str
+) -> None:
+    monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": user} if user else {})
+    make_test_runner(ledger, [])
+    assert os.environ["OMP_WAIT_POLICY"] == expected

@@ -50,7 +50,14 @@ def test_selfie_ignores_padding(model: SelfieSegmentation, fill: int) -> None:
     torch.testing.assert_close(model.alpha(batch)[0], model.alpha(frame[None])[0], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("size", [(16, 16), (720, 1280), (1280, 720)])
+def test_selfie_alpha_of_a_batch_equals_that_of_its_frames(model: SelfieSegmentation) -> None:
+    """A CPU takes a batch in parts. The last one may be short."""
+    frames = torch.randint(0, 256, (5, 40, 60, 3), dtype=torch.uint8)
+    alone = torch.cat([model.alpha(frame[None]) for frame in frames])
+    torch.testing.assert_close(model.alpha(frames), alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (16, 16), (720, 1280), (1280, 720)])
 def test_selfie_alpha_has_frame_size(model: SelfieSegmentation, size: tuple[int, int]) -> None:
     alpha = model.alpha(torch.zeros((2, *size, 3), dtype=torch.uint8))
     assert alpha.shape == (2, 1, *size)

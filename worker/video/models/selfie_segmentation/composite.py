@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ BLUR = 1 / 40
 #: A picture is shrunk before the blur, by a factor that leaves this sigma in pixels. The difference is
 #: invisible.
 _SMALL_SIGMA = 3.0
+#: Pixels that a CPU blends at once.
+BAND = 2**15
 
 
 def compositor(
@@ -43,7 +46,8 @@ def compositor(
     if effect == "blur":
         return lambda frames, alpha: _blend(frames, alpha, blur(frames))
     if isinstance(background, tuple):
-        behind = torch.tensor(background, dtype=torch.float32, device=device)
+        colour = torch.tensor(background, dtype=torch.float32, device=device)
+        behind = colour.expand(height, width, 3).contiguous()
     else:
         behind = cover(torch.tensor(background, device=device), height, width)
     return lambda frames, alpha: _blend(frames, alpha, behind)
@@ -93,10 +97,24 @@ def _gaussian(sigma: float, device: torch.device) -> Tensor:
 def _blend(frames: Tensor, alpha: Tensor, behind: Tensor) -> Tensor:
     """Return alpha · frames + (1 - alpha) · behind, rounded to uint8.
 
-    `frames` is (B,H,W,3) uint8, `alpha` (B,1,H,W) float. `behind` is broadcast to (B,H,W,3) float.
+    `frames` is (B,H,W,3) uint8, `alpha` (B,1,H,W) float. `behind` is float, (H,W,3) or (B,H,W,3).
     """
-    mixed = torch.lerp(behind.expand(frames.shape), frames.float(), alpha.permute(0, 2, 3, 1))
-    return mixed.add_(0.5).to(torch.uint8)
+    if frames.is_cuda:
+        return torch.lerp(behind, frames.float(), alpha.permute(0, 2, 3, 1)).add_(0.5).to(torch.uint8)
+    blended = torch.empty_like(frames)
+    colours = torch.arange(frames.shape[2]).repeat_interleave(3)  # one weight for each colour of a pixel
+    bands = map(_bands, (blended, frames, alpha[:, 0], behind.expand(frames.shape)))
+    for out, pixels, weight, back in zip(*bands, strict=True):
+        weights = weight.index_select(1, colours).view(pixels.shape)
+        # By way of int16: torch has no vector instructions from float to uint8.
+        out.copy_(torch.lerp(back, pixels.float(), weights).add_(0.5).short())
+    return blended
+
+
+def _bands(frames: Tensor) -> Iterator[Tensor]:
+    """Yield the rows of `frames` (B,H,W,…) in pieces (rows,W,…) that a core of the CPU keeps in its cache."""
+    rows = max(1, BAND // frames.shape[2])
+    return chain.from_iterable(frame.split(rows) for frame in frames)
 
 
 def _matte(frames: Tensor, alpha: Tensor) -> Tensor:

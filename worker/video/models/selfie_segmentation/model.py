@@ -23,6 +23,10 @@ from worker.video.models.tflite_weights import read_weights
 
 __all__ = ["MattingOptions", "SelfieSegmentation"]
 
+#: Frames for each thread of a CPU that go through the net at once. The layers of more frames write more than
+#: fits the cache of a core.
+AT_ONCE = 2
+
 
 class MattingOptions(Options):
     """The options of a model that finds people and replaces what is behind them."""
@@ -48,6 +52,7 @@ class SelfieSegmentation:
     def __init__(self, net: SelfieNet, device: torch.device) -> None:
         self._net = net
         self._device = device
+        self._by_parts = device.type == "cpu"
 
     @classmethod
     def load(cls, weights: Path | None, device: torch.device) -> Self:
@@ -67,6 +72,7 @@ class SelfieSegmentation:
 
     def compile(self) -> None:
         """Compile the net for its one input size, 256x256. On a GPU torch also records a CUDA graph."""
+        self._by_parts = False  # the last part of a batch may have another size
         self._net.compile(dynamic=False, mode="reduce-overhead")
 
     def output(self, clip: Clip, options: MattingOptions) -> Output:
@@ -86,6 +92,15 @@ class SelfieSegmentation:
 
         Each frame's result is independent of the others, so padding needs no special treatment.
         """
+        if not self._by_parts:
+            return self._alpha(frames)
+        alpha = torch.empty((len(frames), 1, *frames.shape[1:3]))
+        size = AT_ONCE * torch.get_num_threads()
+        for out, part in zip(torch.split(alpha, size), torch.split(frames, size), strict=True):
+            out.copy_(self._alpha(part))
+        return alpha
+
+    def _alpha(self, frames: Tensor) -> Tensor:
         # The permuted tensor is channels-last in memory, as is the net: 1.5 times as fast on a CPU.
         squares = _squares(frames).permute(0, 3, 1, 2) / 255
         return F.interpolate(self._net(squares), frames.shape[1:3], mode="bilinear")
@@ -146,20 +161,24 @@ def _squares(frames: Tensor) -> Tensor:
     pixels, not their centres; it is black beyond the last row and column; and it rounds to integers. An
     error of half a pixel here moves the alpha at the edges of a small clip by up to 0.5.
     """
-    top, bottom, above, below = _taps(frames.shape[1], frames.device)
-    left, right, before, behind = _taps(frames.shape[2], frames.device)
-    rows = frames[:, top] * above[:, None, None] + frames[:, bottom] * below[:, None, None]
-    return (rows[:, :, left] * before[:, None] + rows[:, :, right] * behind[:, None] + 0.5).floor_()
+    rows, above = _taps(frames.shape[1], frames.device)
+    columns, beside = _taps(frames.shape[2], frames.device)
+    # Between rows in whole 1/32, whose sums fit into 16 bits. A CPU adds these faster than floats.
+    lines = frames.index_select(1, rows).view(-1, 2, SIDE, frames.shape[2] * 3).short().mul_(above[..., None])
+    pixels = lines[:, 0].add_(lines[:, 1]).view(-1, SIDE, frames.shape[2], 3).index_select(2, columns)
+    weights = (beside / 1024).repeat_interleave(3, 1)
+    sums = pixels.view(-1, SIDE, 2, SIDE * 3).float().mul_(weights)
+    return sums[:, :, 0].add_(sums[:, :, 1]).add_(0.5).floor_().view(-1, SIDE, SIDE, 3)
 
 
-def _taps(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the two source pixels (of `size`) of each of the 256 output pixels, and their two weights.
+def _taps(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the two source pixels (of `size`) of each of the 256 output pixels, and their weights in 1/32.
 
-    The order is: first pixel, second pixel, first weight, second weight, each of shape (256,).
+    The pixels are (512,): the first ones of all output pixels, then the second ones. The weights are int16
+    (2,256). Pixels beyond the last one are black, so their weights are 0.
     """
     # OpenCV rounds positions to 5 binary places.
-    position = (torch.arange(SIDE, device=device) * (size / SIDE) * 32).round() / 32
-    first = position.long()
-    second = (first + 1).clamp(max=size - 1)
-    weight = position - first
-    return first, second, 1 - weight, weight * (first + 1 < size)
+    position = (torch.arange(SIDE, device=device) * (size / SIDE) * 32).round().long()
+    taps = torch.stack((position // 32, position // 32 + 1))
+    weights = torch.stack((32 - position % 32, position % 32)) * (taps < size)
+    return taps.clamp(max=size - 1).flatten(), weights.short()
