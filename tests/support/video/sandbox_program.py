@@ -18,8 +18,9 @@ class UnrulyTasks:
     def describe(self) -> None:
         """Answer with what the process has."""
         environment = dict(os.environ)
-        core = resource.getrlimit(resource.RLIMIT_CORE)
-        self._channel.send({"pid": os.getpid(), "environment": environment, "core": core})
+        kinds = {"core": resource.RLIMIT_CORE, "space": resource.RLIMIT_AS, "data": resource.RLIMIT_DATA}
+        limits = {name: resource.getrlimit(kind)[0] for name, kind in kinds.items()}
+        self._channel.send({"pid": os.getpid(), "environment": environment, "limits": limits})
 
     def crash(self) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -42,4 +43,4 @@ def make_tasks(channel: Channel, _: object) -> dict[str, Callable[..., None]]:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), make_tasks)
+    serve(int(sys.argv[1]), make_tasks, on_gpu="gpu" in sys.argv)

@@ -1,5 +1,6 @@
 """Sandboxes: whatever happens in one of them, the worker goes on, and no process remains."""
 
+import resource
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ from worker.jobs.limits import DEFAULTS
 from worker.video.sandbox import sandbox as sandbox_module
 from worker.video.sandbox.sandboxes import Sandboxes
 
+#: The limit with the default size of frames.
+MEMORY_BYTES = 2 * 2**30 + 256 * DEFAULTS.max_pixels
 PROGRAM = "tests.support.video.sandbox_program"
 
 
@@ -39,7 +42,18 @@ def test_sandbox_has_no_secrets_and_leaves_no_core_dump(sandboxes: Sandboxes) ->
     with sandboxes.sandbox(DEFAULTS, no_check) as sandbox:
         answer = sandbox.call("describe")
     assert answer["environment"].keys() <= {"PYTHONPATH", "OPENBLAS_NUM_THREADS", "LC_CTYPE"}
-    assert answer["core"] == [0, 0]
+    assert answer["limits"] == {"core": 0, "space": MEMORY_BYTES, "data": resource.RLIM_INFINITY}
+
+
+def test_sandbox_on_gpu_has_gpu_in_environment_and_limit_without_address_space() -> None:
+    """CUDA reserves 14 GiB of address space."""
+    sandboxes = Sandboxes(PROGRAM, {"CUDA_VISIBLE_DEVICES": "GPU-1"})
+    sandboxes.start()
+    with sandboxes.sandbox(DEFAULTS, no_check) as sandbox:
+        answer = sandbox.call("describe")
+    sandboxes.stop()
+    assert answer["environment"]["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+    assert answer["limits"] == {"core": 0, "space": resource.RLIM_INFINITY, "data": MEMORY_BYTES}
 
 
 @pytest.mark.parametrize(

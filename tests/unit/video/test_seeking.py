@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from av.packet import Packet
 from av.stream import Stream
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 
 from tests.support.assets import asset
 from tests.support.video.broken_clips import damaged
@@ -49,12 +49,16 @@ def write(
     pix_fmt: str = "yuv420p",
     *,
     gop: int = GOP,
+    keys: Sequence[int] = (),
     first: int = 0,
     pts: Sequence[int] | None = None,
     muxer: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Path:
-    """Write a clip whose times begin `first` frames after time 0. `options` go to the encoder."""
+    """Write a clip with key frames at least every `gop` frames, and at `keys`.
+
+    Its times begin `first` frames after time 0. `options` go to the encoder.
+    """
     tick = {".avi": Fraction(1, 25), ".mkv": MS, ".webm": MS, ".flv": MS}.get(path.suffix, TICK)
     with av.open(path, "w", options=dict(muxer or {})) as output:
         video = output.add_stream(codec, rate=25, options=options)
@@ -67,6 +71,7 @@ def write(
         for index in range(FRAMES):
             frame = VideoFrame.from_ndarray(picture(index))
             frame.time_base = tick
+            frame.pict_type = PictureType.I if index in keys else PictureType.NONE
             frame.pts = pts[index] if pts else round((index + first) / 25 / tick)
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
@@ -75,7 +80,8 @@ def write(
 
 OPEN_GOP: dict[str, Any] = {"x264-params": "open-gop=1:b-adapt=0:scenecut=0"}
 INTERLACED: dict[str, Any] = {"x264-params": "interlaced=1"}
-HIDDEN = {"auto-alt-ref": "1", "lag-in-frames": "10", "deadline": "realtime"}
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov"}
+REALTIME = {"deadline": "realtime"}
 
 #: Clips that have an index: name, arguments of `write`, and the most packets to decode for any 4 frames.
 SEEKABLE: dict[str, tuple[Sequence[str], Mapping[str, Any], int]] = {
@@ -90,11 +96,12 @@ SEEKABLE: dict[str, tuple[Sequence[str], Mapping[str, Any], int]] = {
     "variable-rate": (["in.mp4"], {"pts": [index * index * 90 + index for index in range(FRAMES)]}, 20),
     "edit-list": (["in.mp4"], {"first": -11}, 24),
     "late": (["in.mp4"], {"first": 11}, 20),
-    "fragmented": (["in.mp4"], {"muxer": {"movflags": "frag_keyframe+empty_moov"}}, 20),
+    "fragmented": (["in.mp4"], {"muxer": FRAGMENTED}, 20),
+    "close-key-frames": (["in.mp4"], {"keys": (20, 22), "forced-idr": "1", "muxer": FRAGMENTED}, 20),
     "hevc": (["in.mp4", "libx265"], {"x265-params": f"{QUIET}:open-gop=0"}, 20),
     "hevc-open-gop": (["in.mkv", "libx265"], {"x265-params": QUIET}, 24),
-    "vp8": (["in.webm", "libvpx"], HIDDEN, 20),
-    "vp9": (["in.webm", "libvpx-vp9"], HIDDEN, 20),
+    "vp8": (["in.webm", "libvpx"], REALTIME, 20),
+    "vp9": (["in.webm", "libvpx-vp9"], REALTIME, 20),
     "av1": (["in.mp4", "libsvtav1"], {"preset": "12"}, 24),
     "mjpeg": (["in.mov", "mjpeg", "yuvj420p"], {}, 8),
 }

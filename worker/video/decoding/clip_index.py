@@ -87,7 +87,7 @@ class _Packets:
         pts, dts = packet.pts, packet.dts
         if not self._read or pts is None or packet.is_corrupt or not packet.size:
             return False
-        if dts is not None and dts <= self._last_dts:
+        if (dts is not None and dts <= self._last_dts) or packet.has_sidedata("new_extradata"):
             return False
         content = self._read(memoryview(packet), packet.is_keyframe)
         if not content or not self._begins_well(content):
@@ -99,7 +99,7 @@ class _Packets:
         if not packet.is_discard:  # an edit list leaves out the others
             self._ticks += packet.duration or 0
             self._longest = max(self._longest, packet.duration or 0)
-            self._times += [pts] * content.shown
+            self._times.append(pts)
         return len(self._times) <= self._limits.max_frames
 
     def _begins_well(self, content: PacketContent) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from av.video.stream import VideoStream
 
@@ -18,24 +19,25 @@ _HEVC_PICTURES, _HEVC_RANDOM_ACCESS, _HEVC_PARAMETERS = range(32), {19, 20, 21},
 _HEVC_CUTS = {16, 17, 18, 36, 37}
 #: The type of a message (SEI) of H.264, and types of units of AV1.
 _RECOVERY_POINT, _AV1_SEQUENCE, _AV1_DELIMITER = 6, 1, 2
+#: The most units of a packet, and bytes of a message, that are looked at. A hostile file may have millions.
+_MAX_UNITS, _MAX_MESSAGE_BYTES = 2000, 4096
 
 
 @dataclass(frozen=True, slots=True)
 class PacketContent:
     """What a packet contains.
 
-    It is a frame, which the decoder shows or not. If the packet is an `access_point`, a decoder that begins
-    here shows all frames whose times are not before the packet's, as if it had begun earlier. It needs the
-    parameter sets of the packet for it, besides those of the stream.
+    It is one frame that is shown. If the packet is an `access_point`, a decoder that begins here shows all
+    frames whose times are not before the packet's, as if it had begun earlier. It needs the parameter sets of
+    the packet for it, besides those of the stream.
     """
 
     access_point: bool
-    shown: bool = True
     parameters: frozenset[bytes] = frozenset()
 
 
 #: A function of a packet's bytes, and of whether the file marks the packet as a key frame. It returns None if
-#: the packet is not one frame, or may be none.
+#: the packet is not one frame that is shown, or may be another number of frames.
 ReadContent = Callable[[memoryview, bool], PacketContent | None]
 
 
@@ -54,27 +56,26 @@ def content_reader(stream: VideoStream) -> ReadContent | None:
 
 
 def _h264(length_size: int, extradata: bytes, data: memoryview, is_key: bool) -> PacketContent | None:
-    units = [(unit[0] & 31, unit) for unit in _units(data, length_size)]
+    units = [(unit[0] & 31, unit) for unit in islice(_units(data, length_size), _MAX_UNITS)]
     kinds = {kind for kind, _ in units}
-    if kinds.isdisjoint(_H264_PICTURES):
+    if kinds.isdisjoint(_H264_PICTURES) or len(units) == _MAX_UNITS:
         return None
-    begins = _H264_IDR in kinds or any(_is_recovery_point(unit) for kind, unit in units if kind == _H264_SEI)
+    messages = (unit for kind, unit in units if kind == _H264_SEI)
+    begins = _H264_IDR in kinds or (is_key and any(map(_is_recovery_point, messages)))
     parameters = (bytes(unit) for kind, unit in units if kind in _H264_PARAMETERS)
-    return PacketContent(
-        is_key and begins, parameters=frozenset(one for one in parameters if one not in extradata)
-    )
+    return PacketContent(is_key and begins, _unknown(parameters, extradata))
 
 
 def _hevc(length_size: int, extradata: bytes, data: memoryview, is_key: bool) -> PacketContent | None:
-    units = [((unit[0] >> 1) & 63, unit) for unit in _units(data, length_size) if not _layer(unit)]
+    found = list(islice(_units(data, length_size), _MAX_UNITS))
+    units = [((unit[0] >> 1) & 63, unit) for unit in found if not _layer(unit)]
     kinds = {kind for kind, _ in units}
-    if kinds.isdisjoint(_HEVC_PICTURES) or not kinds.isdisjoint(_HEVC_CUTS):
+    is_picture = not kinds.isdisjoint(_HEVC_PICTURES) and kinds.isdisjoint(_HEVC_CUTS)
+    if not is_picture or len(found) == _MAX_UNITS:
         return None
     begins = not kinds.isdisjoint(_HEVC_RANDOM_ACCESS)
     parameters = (bytes(unit) for kind, unit in units if kind in _HEVC_PARAMETERS)
-    return PacketContent(
-        is_key and begins, parameters=frozenset(one for one in parameters if one not in extradata)
-    )
+    return PacketContent(is_key and begins, _unknown(parameters, extradata))
 
 
 def _unknown(parameters: Iterable[bytes], extradata: bytes) -> frozenset[bytes]:
@@ -103,7 +104,7 @@ def _is_recovery_point(unit: memoryview) -> bool:
 
     x264 also marks where an intra refresh begins (`--intra-refresh`), which takes some frames to be exact.
     """
-    message = bytes(unit[1:]).replace(b"\0\0\3", b"\0\0")
+    message = bytes(unit[1:_MAX_MESSAGE_BYTES]).replace(b"\0\0\3", b"\0\0")
     place = 0
     while place + 2 < len(message):
         kind, place = _read_number(message, place)
@@ -126,14 +127,15 @@ def _read_number(message: bytes, place: int) -> tuple[int, int]:
     return number, place
 
 
-def _vp8(data: memoryview, is_key: bool) -> PacketContent:
-    return PacketContent(is_key and not data[0] & 1, bool(data[0] & 0b1_0000))
+def _vp8(data: memoryview, is_key: bool) -> PacketContent | None:
+    is_shown = data[0] & 0b1_0000
+    return PacketContent(is_key and not data[0] & 1) if is_shown else None
 
 
 def _vp9(data: memoryview, is_key: bool) -> PacketContent | None:
     frames = [_vp9_flags(frame) for frame in _vp9_frames(data)]
     shown = sum(is_shown for _, is_shown in frames)
-    return PacketContent(is_key and frames[0][0], bool(shown)) if frames and shown <= 1 else None
+    return PacketContent(is_key and frames[0][0]) if shown == 1 else None
 
 
 def _vp9_frames(data: memoryview) -> Iterator[memoryview]:
