@@ -121,9 +121,9 @@ class VideoPipeline:
             if failure is None:
                 raise
             log.warning("the video fails: %s", failure, exc_info=True)
-        if not isinstance(failure, EngineDied):
-            # Here, because `error` and its traceback, which refer to tensors, are gone now.
-            self._thread.call(partial(free, self._device))
+        # Here, because `error` and its traceback, which refer to tensors, are gone now. Later calls of other
+        # clips find the memory free, so nobody need wait for it: a batch of another clip may hang.
+        self._thread.submit(partial(free, self._device))
         raise failure
 
     def close(self) -> None:

@@ -215,6 +215,30 @@ def test_video_runner_cancels_clip_that_waits_for_a_batch_that_hangs(harness: Vi
     assert files[0].result.exists()
 
 
+def test_video_runner_fails_clip_while_a_batch_of_another_hangs(harness: VideoHarness) -> None:
+    worker, hold = harness.worker(slots=2), Hold(2)
+
+    def on_call(call: int) -> None:
+        hold(call)
+        if call == 1:
+            raise ValueError("x")
+
+    harness.model.on_call = on_call
+    for job_id in (A, B):
+        harness.submit(job_id)
+    threads = [harness.start(harness.claim(job_id), worker) for job_id in (A, B)]
+    assert hold.reached.wait(WAIT_S)
+
+    def states() -> list[str]:
+        return sorted(harness.ledger.get(job_id).state for job_id in (A, B))
+
+    eventually(lambda: states() == ["failed", "running"], "a failed job", WAIT_S)
+    hold.go_on.set()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert states() == ["failed", "succeeded"]
+
+
 def test_video_runner_lost_device_keeps_jobs_and_buffers_of_both_clips(harness: VideoHarness) -> None:
     """torch would abort the process if it had to free the pinned memory of a lost device."""
     worker = harness.worker(slots=2)
