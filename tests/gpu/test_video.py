@@ -256,8 +256,8 @@ def test_cuda_out_of_memory_fails_one_video_only(
     assert not made.grew()
 
 
-def test_cuda_results_alternate_between_two_pinned_buffers() -> None:
-    """The encoder reads one buffer while the device fills the other."""
+def test_cuda_results_lie_in_one_pinned_buffer() -> None:
+    """The writer copies them before the next batch."""
     import torch
 
     from worker.video.inference.model_runner import ModelRunner
@@ -270,17 +270,15 @@ def test_cuda_results_alternate_between_two_pinned_buffers() -> None:
     buffers = runner.buffers()
     model_pass, _ = runner.prepare(clip, MattingOptions(background="#090909"), buffers, stages)
     frames = buffers.allocate((2, 48, 64, 3)).numpy()
-    seen = []
-    for shade in (0, 100, 200):
+    seen, copies = [], []
+    for shade in (0, 100):
         frames[:] = shade
         seen.append(cast(np.ndarray, model_pass(frames, 2)))
-        if shade == 100:
-            first = seen[0].copy()
+        copies.append(seen[-1].copy())
     assert all(torch.from_numpy(buffer).is_pinned() for buffer in (frames, *seen))
-    assert np.shares_memory(seen[0], seen[2])
-    assert not np.shares_memory(seen[0], seen[1])
-    assert first.max() <= 9
-    assert {int(frame.max()) for frame in seen[1]} <= set(range(9, 101))
+    assert np.shares_memory(seen[0], seen[1])
+    assert copies[0].max() <= 9
+    assert {int(frame.max()) for frame in copies[1]} <= set(range(9, 101))
     seconds = stages.take()
     assert seconds.keys() == {"copy", "model"}
     assert min(seconds.values()) > 0  # the device has passed the events of all copies

@@ -50,7 +50,7 @@ def one_fork_server(sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch) -> No
     """Let all pipelines use the same fork server, because each takes a third of a second to start."""
 
     class Shared(Sandboxes):
-        def __init__(self, program: str) -> None:
+        def __init__(self, program: str, nvdec: object = None) -> None:
             self.sandbox = sandboxes.sandbox  # type: ignore[method-assign]
 
         def start(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -49,7 +49,7 @@ def call_model(function: Callable[..., T], *arguments: Any) -> T:
 class ModelPass:
     """One job's way through the model.
 
-    `results` yields the host's buffers for the resulting frames, in turn, if the model runs on a GPU.
+    `host` is the host's buffer for the resulting frames, if the model runs on a GPU.
     `sequential` is that of the model: no other worker can continue this job. `stages` gets the seconds of
     copies and of the model. With a `converter`, the frames have its form and the results are planes. Else
     both are RGB.
@@ -62,7 +62,7 @@ class ModelPass:
         output: Output,
         window: Window,
         device: torch.device,
-        results: Iterator[Tensor],
+        host: Tensor | None,
         stages: Stages,
         converter: PlaneConverter | None,
         *,
@@ -71,11 +71,10 @@ class ModelPass:
         self._pass = through
         self._window = window
         self._device = device
-        self._results = results
+        self._host = host
         self._stages = stages
         self._converter = converter
         self._size = output.height or clip.height, output.width or clip.width
-        self._last = torch.empty(0)
         self.output = output
         self.sequential = sequential
         #: Such a pass may keep frames for the next batch, and the caller overwrites its own.
@@ -98,8 +97,8 @@ class ModelPass:
     def __call__(self, window: Frames, valid: int) -> Results:
         """Return the results of the frames in `window`. Between the neighbours, the first `valid` are real.
 
-        Frames are uint8 on the host. On a GPU, resulting frames stay valid until the call after the next
-        one. The caller may overwrite `window` as soon as this call returns. Raises what `call_model` raises.
+        Frames are uint8 on the host. Resulting frames are valid until the next call, or until `window` is
+        overwritten, which may be as soon as this call returns. Raises what `call_model` raises.
         """
         start, copies = time.perf_counter(), CopyClock(self._device)
         results = self._results_of(window, valid, copies)
@@ -134,7 +133,7 @@ class ModelPass:
         frames = self._checked_frames(results, len(window) - self._window.before - self._window.after)
         if self._converter:
             frames = call_model(self._converter.to_planes, frames)
-        return call_model(self._to_host, frames, batch, copies)
+        return call_model(self._to_host, frames, copies)
 
     def _checked_records(self, records: Any, valid: int) -> Sequence[Mapping[str, Any]]:
         if isinstance(records, Tensor) or not isinstance(records, Sequence):
@@ -153,28 +152,17 @@ class ModelPass:
         expected = f"uint8 {shape} RGB"
         raise ModelFailed(f"the model returned {_described(frames)} instead of frames of {expected}")
 
-    def _to_host(self, frames: Tensor, batch: Tensor, copies: CopyClock) -> Frames:
-        frames = frames.contiguous()
-        if frames.is_cuda:
-            host = next(self._results)[: len(frames)]
-            with copies.copying():
-                host.copy_(frames, non_blocking=True)
-            # A blocking event sleeps instead of spinning: the encoder needs the CPU.
-            copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch's stub
-            copied.record()
-            copied.synchronize()
-            return host.numpy()
-        # The encoder still reads the results when the next batch arrives. So they must not share memory with
-        # its frames, or with its results.
-        if _memory(frames) in (_memory(batch), _memory(self._last)):
-            with copies.copying():
-                frames = frames.clone()
-        self._last = frames
-        return frames.numpy()
-
-
-def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    def _to_host(self, frames: Tensor, copies: CopyClock) -> Frames:
+        if self._host is None:
+            return frames.numpy()
+        host = self._host[: len(frames)]
+        with copies.copying():
+            host.copy_(frames.contiguous(), non_blocking=True)
+        # A blocking event sleeps instead of spinning: the encoders need the CPU.
+        copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch's stub
+        copied.record()
+        copied.synchronize()
+        return host.numpy()
 
 
 def _described(value: object) -> str:

@@ -6,12 +6,10 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
-from itertools import cycle
 from typing import Any, Literal, get_args, get_origin
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from worker.devices import memory
 from worker.jobs.errors import BadVideo, ConfigurationError, InvalidOptions, ModelFailed, OutOfMemory
@@ -26,7 +24,7 @@ from worker.video.model import Clip, FrameModel, Options, Output
 from worker.video.models.find import FoundModel
 from worker.video.stages import Stages
 
-__all__ = ["RESULTS", "SMALL", "WARM_UP_BATCHES", "ModelRunner", "load_model_runner"]
+__all__ = ["SMALL", "WARM_UP_BATCHES", "ModelRunner", "load_model_runner"]
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +33,6 @@ log = logging.getLogger(__name__)
 WARM_UP_BATCHES = 3
 #: Height and width of the first blank frames after loading, in pixels.
 SMALL = 64
-#: Result buffers on the host: the encoder reads one while the device copies into the other.
-RESULTS = 2
 
 
 def load_model_runner(
@@ -189,11 +185,10 @@ class ModelRunner:
         height, width = output.height or clip.height, output.width or clip.width
         form = PixelForm.PLANES if converter else PixelForm.RGB
         shape = (output.count(window.size), *form.shape(width, height))
-        pinned = self._on_gpu and output.kind == "video"
-        results: Iterator[Tensor] = cycle([buffers.allocate(shape) for _ in range(RESULTS if pinned else 0)])
+        host = buffers.allocate(shape) if self._on_gpu and output.kind == "video" else None
         through = call_model(self.model.start, clip, options)
         sequential = getattr(self.model, "sequential", False)
-        args = clip, output, window, self._device, results, stages, converter
+        args = clip, output, window, self._device, host, stages, converter
         model_pass = ModelPass(through, *args, sequential=sequential)
         model_pass.check()
         return model_pass, window
