@@ -211,6 +211,17 @@ def test_part_decoder_enforces_limits_of_whole_clip_on_each_part(tmp_path: Path,
         read(clip, FRAMES - 3)
 
 
+def test_part_decoder_goes_on_without_index_if_told_so(tmp_path: Path) -> None:
+    """Another reader may have found that the index is not right."""
+    path = write(tmp_path / "in.mp4")
+    whole, end = read_plainly(path)
+    clip = open_clip(path)
+    assert read(clip, 20, 24) == whole[20:24]
+    assert read(clip, 30, seek=False) == whole[30:]
+    assert (clip.seekable, clip.end) == (False, end)
+    assert read(clip, 8, 12) == whole[8:12]
+
+
 def damage_frame(path: Path, number: int, begin: int) -> Path:
     """Overwrite 40 bytes of the packet of this number, from its byte `begin` on."""
     with av.open(path) as container:
