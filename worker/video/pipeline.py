@@ -135,7 +135,7 @@ class VideoPipeline:
         self._thread.stop()
 
     def _load(self) -> None:
-        from worker.video.inference.model_runner import load_model_runner
+        from worker.video.inference.model_loader import load_model_runner
 
         self._found = self._find_model()
         self._model_runner = load_model_runner(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.jobs.errors import ConfigurationError, InvalidOptions, ModelMissing
-from worker.video.inference.model_runner import load_model_runner
+from worker.video.inference.model_loader import load_model_runner
 from worker.video.model import Clip, Options
 from worker.video.models.exported_program import ExportedModel
 from worker.video.models.find import find_model

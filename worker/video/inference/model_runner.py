@@ -1,30 +1,28 @@
-"""Runs a model on its device: loads it, warms it up, and begins its jobs."""
+"""Runs a model on its device: warms it up, and begins its jobs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any, Literal, get_args, get_origin
 
 import torch
-from pydantic import ValidationError
 
 from worker.devices import memory
-from worker.jobs.errors import BadVideo, ConfigurationError, InvalidOptions, ModelFailed, OutOfMemory
+from worker.jobs.errors import BadVideo, InvalidOptions, ModelFailed, OutOfMemory
 from worker.jobs.limits import DEFAULTS, ClipSize, Limits
 from worker.video.colour.pixel_form import PixelForm
 from worker.video.colour.tags import Matrix
 from worker.video.decoding.reader import Window
 from worker.video.inference.buffers import Buffers
 from worker.video.inference.model_pass import ModelPass, call_model
+from worker.video.inference.option_variants import choices, variants
 from worker.video.inference.plane_converter import PlaneConverter
 from worker.video.model import Clip, FrameModel, Options, Output
-from worker.video.models.find import FoundModel
 from worker.video.stages import Stages
 
-__all__ = ["SMALL", "WARM_UP_BATCHES", "ModelRunner", "load_model_runner"]
+__all__ = ["SMALL", "WARM_UP_BATCHES", "ModelRunner", "first_line"]
 
 log = logging.getLogger(__name__)
 
@@ -33,40 +31,6 @@ log = logging.getLogger(__name__)
 WARM_UP_BATCHES = 3
 #: Height and width of the first blank frames after loading, in pixels.
 SMALL = 64
-
-
-def load_model_runner(
-    found: FoundModel,
-    device: str,
-    batch_size: int,
-    *,
-    limits: Limits = DEFAULTS,
-    sizes: Iterable[ClipSize] = (),
-    compiled: bool = False,
-    warm_up_per_clip: bool | None = None,
-    planes: bool | None = None,
-) -> ModelRunner:
-    """Load the model, compile it if `compiled`, and warm it up for clips of `sizes`.
-
-    Raises `ConfigurationError` if the model breaks its contract or torch cannot compile it, and
-    `ModelMissing` if the weights are not this model's.
-    """
-    try:
-        model = call_model(found.model.load, found.weights, torch.device(device))
-        if not hasattr(model, "start"):
-            raise ModelFailed(f"load returned a {type(model).__name__} instead of the model")
-        if compiled:
-            _compile(model)
-        how = {"warm_up_per_clip": warm_up_per_clip, "planes": planes}
-        runner = ModelRunner(model, device, batch_size, limits=limits, **how)
-        runner.warm_up(sizes)
-    except ModelFailed as error:
-        if compiled and isinstance(error.__cause__, RuntimeError):  # torch's compiler misses some tool
-            raise ConfigurationError(
-                f"torch cannot compile the video model ({_first_line(error)})"
-            ) from error
-        raise ConfigurationError(f"the video model {found.name} cannot be used: {error}") from error
-    return runner
 
 
 class ModelRunner:
@@ -132,20 +96,20 @@ class ModelRunner:
         only. The runner skips a size that the model refuses, or for which the memory does not suffice. If
         options have no default values, the model cannot be warmed up before its first job.
         """
-        variants, buffers = list(_variants(self.model.Options)), self.buffers()
-        if variants:
+        every, buffers = list(variants(self.model.Options)), self.buffers()
+        if every:
             with suppress(InvalidOptions):  # the model refuses clips of this size
-                self._run_blank(_blank_clip(SMALL, SMALL), variants[0], buffers, self.converter(), 1)
+                self._run_blank(_blank_clip(SMALL, SMALL), every[0], buffers, self.converter(), 1)
         for size in sizes if self._warm_up_per_clip else ():
             try:
-                for options in variants:
+                for options in every:
                     buffers.release()
                     clip = _blank_clip(size.width, size.height)
                     self.prepare(clip, options, buffers, converter=self.converter())
             except Exception as error:
                 if not isinstance(error, InvalidOptions | OutOfMemory) and not memory.is_shortage(error):
                     raise
-                log.warning("cannot warm up for clips of %dx%d: %s", *size, _first_line(error))
+                log.warning("cannot warm up for clips of %dx%d: %s", *size, first_line(error))
         self.release(buffers)
 
     def prepare(
@@ -165,7 +129,7 @@ class ModelRunner:
         for known ones, because the allocator may have given that memory to another size meanwhile.
         """
         if self._warm_up_per_clip:
-            key = clip.width, clip.height, _form(converter), *_choices(options)
+            key = clip.width, clip.height, _form(converter), *choices(options)
             batches = 1 if key in self._warm else WARM_UP_BATCHES
             self._run_blank(clip, options, buffers, converter, batches)
             self._warm.add(key)
@@ -233,12 +197,6 @@ class ModelRunner:
             through(blank, 0)
 
 
-def _compile(model: FrameModel) -> None:
-    if not (compile_ := getattr(model, "compile", None)):
-        raise ConfigurationError("this video model cannot be compiled: leave --compile out")
-    call_model(compile_)
-
-
 def _form(converter: PlaneConverter | None) -> PixelForm:
     """Return the form of a clip's frames."""
     return converter.form if converter else PixelForm.RGB
@@ -248,26 +206,6 @@ def _blank_clip(width: int, height: int) -> Clip:
     return Clip(width, height, Fraction(25), None)
 
 
-def _variants(kind: type[Options]) -> Iterator[Options]:
-    """Yield the default options, and one variant for each other value of each option with fixed values."""
-    try:
-        yield (default := kind())
-    except ValidationError:
-        return
-    for name, field in kind.model_fields.items():
-        if get_origin(field.annotation) is Literal:
-            for value in get_args(field.annotation):
-                if value != getattr(default, name):
-                    yield kind(**{name: value})
-
-
-def _choices(options: Options) -> Iterator[Any]:
-    """Yield the values of the options that can change which operations a model performs."""
-    for name, field in type(options).model_fields.items():
-        if get_origin(field.annotation) is Literal or field.annotation is bool:
-            yield getattr(options, name)
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of the error, or of the one that caused it."""
     return str(error.__cause__ or error).partition("\n")[0]
