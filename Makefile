@@ -164,6 +164,12 @@ $(CLIENTS)/%/installed: tests/clients/requirements/%.txt
 	$(@D)/bin/pip install --quiet --requirement $<
 	touch $@
 
+# MediaPipe, for `bench.video`. It needs an older NumPy than Stoker.
+$(CLIENTS)/mediapipe/installed: bench/mediapipe.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --requirement $<
+	touch $@
+
 $(CLIENTS)/aiperf/installed:
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet aiperf==0.13.0
