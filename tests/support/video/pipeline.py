@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 from tests.support.assets import asset
@@ -41,11 +42,11 @@ def selfie_pipeline(**options: Any) -> VideoPipeline:
 
 
 def recording_writer(written: list[Picture]) -> type[SegmentWriter]:
-    """Return a SegmentWriter class that also appends each batch to `written`, before the encoder's losses."""
+    """Return a SegmentWriter class that copies each batch to `written`, before the encoder's losses."""
 
     class RecordingWriter(SegmentWriter):
         def write(self, results: Picture, *arguments: Any) -> None:
-            written.append(results)
+            written.append(copy(results))
             super().write(results, *arguments)
 
     return RecordingWriter
