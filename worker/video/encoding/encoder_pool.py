@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 
@@ -16,9 +13,6 @@ __all__ = ["WAITING_BYTES", "EncoderPlan", "EncoderPool"]
 
 #: The most bytes of one clip's results that wait for their encoders. Two batches may wait in any case.
 WAITING_BYTES = 2**30
-#: The threads of encoders get less of the cores than others by so many steps of `nice`(1). Else the threads
-#: that feed the device, which need little, would wait for them.
-NICE = 5
 #: Threads of one encoder. With more than the largest number, x264 gains nothing.
 MIN_THREADS, MAX_THREADS = 2, 16
 
@@ -42,7 +36,7 @@ class EncoderPool:
     def __init__(self, encoders: int | None = None, cores: int | None = None) -> None:
         self._cores = cores or usable_cores()
         self._encoders = encoders or max(1, self._cores // 2)
-        self._threads = ThreadPoolExecutor(self._encoders, "encoder", _give_way)
+        self._threads = ThreadPoolExecutor(self._encoders, "encoder")
 
     def plan(self, batch_bytes: int, batches: int) -> EncoderPlan:
         """Return how to encode a clip whose segments have `batches` batches of `batch_bytes` bytes each.
@@ -62,9 +56,3 @@ class EncoderPool:
     def close(self) -> None:
         """End the threads. All strands must be closed."""
         self._threads.shutdown()
-
-
-def _give_way() -> None:
-    """Lower the priority of this thread, and of those that x264 starts in it."""
-    with suppress(OSError):  # the system knows no priorities of threads
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

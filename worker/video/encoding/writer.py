@@ -121,7 +121,7 @@ class SegmentWriter:
             self._folder.complete(self._end, end)
 
     def _begin_segment(self, plan: EncoderPlan) -> OpenSegment:
-        """Add a segment. Its first step opens the encoder, in a thread of the pool for its priority."""
+        """Add a segment. Its first step opens the encoder, so no more are open than the pool has threads."""
         self._steps.wait_for(lambda: len(self._unpublished) <= plan.segments)
         open_encoder = partial(self._open_encoder, threads=plan.threads)
         strand = self._encoders.strand()
