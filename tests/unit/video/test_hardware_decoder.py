@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.support.assets import asset
 from tests.support.video.broken_clips import damaged
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import Limits
+from worker.video.decoding.ahead import decode_ahead
 from worker.video.decoding.clip_index import AccessPoint
 from worker.video.decoding.indexed_decoder import IndexedDecoder, NotIndexed
 from worker.video.decoding.nvdec_decoder import NvdecDecoder
@@ -39,6 +41,18 @@ class StandIn(IndexedDecoder):
                 raise NotIndexed
             self.left -= 1
             yield frame
+
+
+def test_decode_ahead_yields_frames_and_then_error_of_other_thread() -> None:
+    def decode() -> Iterator[VideoFrame]:
+        for _ in range(9):
+            yield VideoFrame(16, 16)
+        raise NotIndexed
+
+    found = list[VideoFrame]()
+    with ThreadPoolExecutor(1) as thread, pytest.raises(NotIndexed):
+        found.extend(decode_ahead(decode(), thread))
+    assert len(found) == 9
 
 
 def open_clip(path: Path, fails_after: int) -> PartDecoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 
 from worker.jobs.errors import BadVideo
 from worker.jobs.limits import Limits
+from worker.video.decoding.ahead import decode_ahead
 from worker.video.decoding.clip_index import AccessPoint
 from worker.video.decoding.indexed_decoder import IndexedDecoder, NotIndexed
 
@@ -46,11 +48,18 @@ class NvdecDecoder(IndexedDecoder):
         self.stream.codec_context.thread_count = 1
         self.index, self.progressive = indexed.index, indexed.progressive
         self._reformatter = VideoReformatter()
+        # libav waits for the GPU without using the CPU.
+        self._thread = ThreadPoolExecutor(1, "nvdec")
+
+    def close(self) -> None:
+        """Wait for the frame that is being decoded, and close the file."""
+        self._thread.shutdown(cancel_futures=True)
+        super().close()
 
     def frames(self, point: AccessPoint) -> Iterator[VideoFrame]:
         """Yield the frames from the access point on, in the host's memory."""
         try:
-            yield from map(self._to_planes, super().frames(point))
+            yield from map(self._to_planes, decode_ahead(super().frames(point), self._thread))
         except MemoryError as error:  # the GPU's
             raise NotIndexed from error
 
