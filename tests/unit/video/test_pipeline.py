@@ -17,7 +17,7 @@ from tests.support.video.pipeline import recording_writer, selfie_pipeline, stub
 from worker.jobs.errors import BadVideo, ConfigurationError, EngineFailed
 from worker.video.inference.model_runner import WARM_UP_BATCHES
 from worker.video.inference.padding import Pad
-from worker.video.models.find import find_model
+from worker.video.models.find import FoundModel, find_model
 from worker.video.pipeline import VideoPipeline
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
 
@@ -212,9 +212,14 @@ def test_pipeline_import_does_not_import_torch() -> None:
 def test_pipeline_names_missing_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch._inductor.config as inductor
 
-    monkeypatch.setattr(inductor.cpp, "cxx", (None, "no-such-compiler"))
-    monkeypatch.setattr(inductor, "force_disable_caches", True)
-    video = selfie_pipeline(batch_size=1, compiled=True)
+    def find() -> FoundModel:
+        # Here, in the thread of the device, because torch keeps these settings for each thread.
+        monkeypatch.setattr(inductor.cpp, "cxx", (None, "no-such-compiler"))
+        monkeypatch.setattr(inductor, "force_disable_caches", True)
+        return find_model(name, name, asset(f"{name}.tflite"))
+
+    name = "selfie_segmentation"
+    video = VideoPipeline(find, batch_size=1, compiled=True)
     with pytest.raises(
         ConfigurationError, match=r"^torch cannot compile the video model \(.*no-such-compiler'\)\)$"
     ):
