@@ -79,6 +79,8 @@ class JobDocument(BaseModel):
     worker: str | None
     device: str | None
     progress: ProgressDocument
+    #: Of a chat: counts of tokens. Of a video: `frames`, `batches`, `padded_frames`, `seconds`, and the
+    #: `decoder` of the clip, which is `libav` or `nvdec`.
     usage: dict[str, Any] | None
     result: dict[str, Any] | None = Field(description=_RESULT)
     error: JobErrorDocument | None

@@ -40,7 +40,7 @@ def test_video_job_replaces_background(stack: Stack, tmp_path: Path) -> None:
         *((i, 16, 0) for i in range(7)),
         (7, 8, 8),
     ]
-    assert job["usage"]["padded_frames"] == 8
+    assert (job["usage"]["padded_frames"], job["usage"]["decoder"]) == (8, "libav")
     counted = video_counts(stack) - before_job
     units = {"frames": 120, "padded_frames": 8, "batches": 8}
     assert {unit: counted.pop(f"stoker_video_{unit}_total") for unit in units} == units
