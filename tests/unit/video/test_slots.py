@@ -33,7 +33,7 @@ FRAMES, BATCH, BATCHES = 11, 2, 6
 
 
 class WatchedTrail(Trail):
-    """A model with state that calls `see` with the width of each batch."""
+    """A model with state that calls `see` with the width of each batch, except for blank ones."""
 
     see: Callable[[int], None] = staticmethod(lambda width: None)
 
@@ -45,12 +45,13 @@ class WatchedPass(TrailPass):
     """A pass of `WatchedTrail`."""
 
     def __call__(self, frames: Tensor, valid: int) -> Tensor:
-        WatchedTrail.see(frames.shape[2])
+        if valid:
+            WatchedTrail.see(frames.shape[2])
         return super().__call__(frames, valid)
 
 
 class TwoClips:
-    """A pipeline and two clips. `written` has what it makes of them, before the encoder's losses, by name."""
+    """A pipeline, which runs blank batches before each clip, and two clips for it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -67,7 +68,11 @@ class TwoClips:
 
         model = FoundModel("stub", cast(Any, WatchedTrail), None, "1")
         self.pipeline = VideoPipeline(
-            lambda: model, batch_size=BATCH, segment_batches=2, segment_writer=RecordingWriter
+            lambda: model,
+            batch_size=BATCH,
+            segment_batches=2,
+            warm_up_per_clip=True,
+            segment_writer=RecordingWriter,
         )
         self.pipeline.load()
         self._threads = ThreadPoolExecutor(2)
@@ -90,6 +95,7 @@ class TwoClips:
         return self._threads.submit(run)
 
     def pictures(self, name: str) -> Picture:
+        """Return what the pipeline has made of a clip, before the encoder's losses."""
         return np.concatenate(self._written[name])
 
     def close(self) -> None:
