@@ -18,7 +18,6 @@ Without a GPU: `--engine transformers --model SmolLM2-135M-Instruct --at-once 2 
 """
 
 import argparse
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from bench.crowd import Load
 from bench.fleet import check_devices
 from bench.rig import Rig, running_rig
 from tests.support.stack import eventually
+from worker.devices.cores import usable_cores
 from worker.devices.gpus import list_gpus
 
 
@@ -109,7 +109,7 @@ def groups_that_fit(sizes: Sequence[int], gpus: int) -> list[list[int]]:
 
 
 def main() -> None:
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
