@@ -71,8 +71,7 @@ class SegmentWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._filling:
-            self._unpublished.remove(self._filling)
-            self._filling.discard()
+            self._unpublished.pop().discard()  # it is the last one
         with suppress(Exception):  # the caller has it, or has one of its own
             self._steps.wait_for(lambda: not self._unpublished)
         self._publisher.shutdown()
