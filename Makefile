@@ -86,6 +86,7 @@ faults: $(INSTALLED) $(DEPLOY_NODE)
 	$(BIN)/python -m tests.faults long
 	$(BIN)/python -m tests.faults real
 	$(BIN)/python -m tests.faults failover
+	$(BIN)/python -m tests.faults shared
 	$(BIN)/python -m pytest -m long tests
 
 # Clients of other projects against a real stack, each in an environment of its own.

@@ -9,7 +9,14 @@ import click
 from tests.faults import plans
 from tests.faults.campaign import run_campaign
 
-PLANS = {"long": plans.long, "short": plans.short, "real": plans.real, "failover": plans.failover}
+PLANS = {
+    "long": plans.long,
+    "short": plans.short,
+    "real": plans.real,
+    "failover": plans.failover,
+    "shared": plans.shared,
+    "shared-short": plans.shared_short,
+}
 
 
 @click.command(help=__doc__)

@@ -57,11 +57,15 @@ class Plan:
     pause_s: tuple[float, float]
     #: Whether Redis is a primary with replicas and Sentinels.
     sentinels: bool = False
+    video_workers: int = 1
+    #: The most videos that run at once. Other workers then help with them. None: some always wait.
+    max_videos: int | None = None
 
 
 def run_campaign(plan: Plan, seed: int, home: Path) -> Report:
     """Run the campaign. The logs of its processes are in `home`."""
-    with Cluster(plan.settings.replace(home=home), plan.app, sentinels=plan.sentinels) as cluster:
+    settings = plan.settings.replace(home=home)
+    with Cluster(settings, plan.app, sentinels=plan.sentinels, video_workers=plan.video_workers) as cluster:
         with Client(cluster.settings.url) as client:
             expected = plan.reference(client)
             video = client.submit_video(plan.clip)["id"]
@@ -75,6 +79,7 @@ def run_campaign(plan: Plan, seed: int, home: Path) -> Report:
             plan.clip,
             submitters=plan.submitters,
             followers=plan.followers,
+            max_videos=plan.max_videos,
         )
         injector = FaultInjector(cluster, plan.faults, plan.pause_s, random.Random(seed))
         load.start()

@@ -33,7 +33,8 @@ class Load:
     """Clients that submit at least `minimum` jobs of each kind, and continue until `finish`.
 
     The `submitters` keep some chats waiting. Each of the `followers` submits one chat at a time and follows
-    it to its end. `chat_body` makes the body of chat number n.
+    it to its end. `chat_body` makes the body of chat number n. With `max_videos`, that many videos wait or
+    run at most.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Load:
         *,
         submitters: int,
         followers: int,
+        max_videos: int | None = None,
     ) -> None:
         #: The ids of the jobs that the API has accepted.
         self.accepted: list[str] = []
@@ -60,6 +62,7 @@ class Load:
         self._minimum = minimum
         self._chat_body = chat_body
         self._clip = clip.read_bytes()
+        self._max_videos = max_videos
         self._counters = {kind: itertools.count(1) for kind in minimum}
         self._finishing = threading.Event()
         self._stuck = threading.Event()
@@ -141,11 +144,14 @@ class Load:
             events.append(event)
 
     def _wait_for_room(self, http: httpx.Client, kind: str) -> None:
-        """Wait until fewer than `MAX_WAITING` jobs of this kind wait."""
+        """Wait until fewer than `MAX_WAITING` jobs of this kind wait, or fewer than `max_videos` exist."""
+        limit, states = MAX_WAITING[kind], ["waiting"]
+        if kind == "video" and self._max_videos is not None:
+            limit, states = self._max_videos, ["waiting", "running"]
         for _ in self._attempts(f"wait for room in the {kind} queue"):
             with suppress(httpx.HTTPError):
                 queues = http.get("/v1/queues").raise_for_status().json()["queues"]
-                if sum(q["waiting"] for q in queues if q["name"].startswith(kind)) < MAX_WAITING[kind]:
+                if sum(q[state] for q in queues if q["name"].startswith(kind) for state in states) < limit:
                     return
 
     def _submit(self, http: httpx.Client, kind: str, **body: Any) -> str | None:

@@ -16,12 +16,14 @@ from tests.support.video.pictures import numbered_picture
 from webapi.client import Client
 from worker.jobs.specs import ChatJob
 
-__all__ = ["digits_chat", "failover", "long", "real", "short"]
+__all__ = ["digits_chat", "failover", "long", "real", "shared", "shared_short", "short"]
 
 Json = dict[str, Any]
 
 TOKENS = 60
 FRAMES = 38
+#: The frames of a clip that several workers share: 32 segments, for each of which a worker needs 0.2 s.
+LONG_FRAMES = 254
 
 
 def short(home: Path) -> Plan:
@@ -65,6 +67,38 @@ def failover(home: Path) -> Plan:
     }
     plan = _scripted_plan(home, 2_000, 40, faults, (0.5, 4.0))
     return replace(plan, settings=plan.settings.replace(redis_replicas=1), sentinels=True)
+
+
+def shared(home: Path) -> Plan:
+    """Return a plan in which idle workers help with long videos and are killed, in about four minutes."""
+    faults = {
+        FaultKind.KILL_WORKER: 30,
+        FaultKind.FREEZE_WORKER: 4,
+        FaultKind.DRAIN_WORKER: 4,
+        FaultKind.SIGNAL_WORKER_TWICE: 2,
+        FaultKind.CUT_CONNECTIONS: 3,
+        FaultKind.RESTART_REDIS: 3,
+        FaultKind.STALL_REDIS: 2,
+    }
+    return _shared_plan(home, 30, faults, (1.0, 5.0))
+
+
+def shared_short(home: Path) -> Plan:
+    """Return the same with a few faults."""
+    faults = {FaultKind.KILL_WORKER: 4, FaultKind.FREEZE_WORKER: 1, FaultKind.RESTART_REDIS: 1}
+    return _shared_plan(home, 4, faults, (1.0, 4.0))
+
+
+def _shared_plan(
+    home: Path, videos: int, faults: Mapping[FaultKind, int], pause_s: tuple[float, float]
+) -> Plan:
+    """Return a plan with four video workers and at most two videos, so that two workers can help."""
+    plan = _scripted_plan(home, 0, videos, faults, pause_s)
+    clip = make_clip(home / "clip.mp4", [numbered_picture(index) for index in range(LONG_FRAMES)])
+    settings = plan.settings.replace(kinds="video")
+    return replace(
+        plan, settings=settings, clip=clip, submitters=0, followers=0, video_workers=4, max_videos=2
+    )
 
 
 def real(home: Path) -> Plan:

@@ -61,6 +61,7 @@ class Report:
             ("jobs", f"{counts['chat']} chats, {counts['video']} videos; {counts['events']} events"),
             ("run more than once", f"{repeated}; at most {counts['most attempts']} times"),
             ("canceled by their client", counts["canceled"]),
+            ("batches of workers that have helped", counts["batches of helpers"]),
             ("worker SIGKILLs", faults[FaultKind.KILL_WORKER]),
             ("Redis faults", f"{sum(redis.values())}: {_list_counts(redis)}"),
             ("other faults", _list_counts(others)),

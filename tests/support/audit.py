@@ -19,6 +19,10 @@ __all__ = ["Audit"]
 Json = dict[str, Any]
 
 
+#: The sets of a queue that must be empty after a campaign.
+PARTS = ("waiting", "running", "offered")
+
+
 class Load(Protocol):
     """What the clients of a load have seen: see `tests.faults.load.Load`."""
 
@@ -75,6 +79,7 @@ class Audit:
         record = self._ledger.get(job_id)
         self.counts["events"] += len(log)
         self._count(record)
+        self.counts["batches of helpers"] += _batches_of_helpers(log)
         if (record.state, record.events) != (log[-1]["type"], len(log)):
             yield Flaw("terminal", f"the record is {record}")
         canceled = job_id in load.canceled
@@ -110,8 +115,14 @@ class Audit:
     def _check_queues(self) -> Iterator[Flaw]:
         """Yield a flaw for each set that still has waiting or running jobs."""
         key, redis = self._ledger.store.key, self._ledger.store.client
-        for pattern in ("queue:*:waiting", "queue:*:running", "worker:*:jobs"):
+        for pattern in (*(f"queue:*:{part}" for part in PARTS), "worker:*:jobs", "job:*:segments"):
             for name in redis.scan_iter(key(pattern), count=10_000):
                 yield Flaw("leftover", f"{name} is not empty")
         for flaw in account_flaws(self._ledger):
             yield Flaw("account", flaw)
+
+
+def _batches_of_helpers(log: Sequence[Json]) -> int:
+    """Return how many batches other workers have run than the one whose attempt has logged them."""
+    owners = {event["attempt"]: event["worker"] for event in log if event["type"] == "started"}
+    return sum(event["type"] == "batch" and event["worker"] != owners[event["attempt"]] for event in log)

@@ -112,7 +112,7 @@ class ManagedProcess:
 
 
 class Cluster:
-    """Redis, API, two chat workers and a video worker, or those of the settings' kinds.
+    """Redis, API, two chat workers and `video_workers`, or those of the settings' kinds.
 
     The end of the context waits until all workers are ready, and drains all processes.
 
@@ -126,7 +126,9 @@ class Cluster:
     second.
     """
 
-    def __init__(self, settings: Settings, app: str, *, sentinels: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, app: str, *, sentinels: bool = False, video_workers: int = 1
+    ) -> None:
         settings.home_dir.mkdir(parents=True, exist_ok=True)
         port, data = free_port(), settings.home_dir / "valkey"
         socket = data / "valkey.sock"
@@ -134,6 +136,7 @@ class Cluster:
         url = self.group.url if self.group else valkey_url(socket)
         self.settings = settings.replace(port=port, url=f"http://127.0.0.1:{port}", redis_url=url)
         self._app = app
+        self._video_workers = video_workers
         one_server = {"redis": [*valkey_argv(socket, data), "--appendfsync", "always"]}
         self._redis_argv = {str(p): a for p, a in self.group.argv.items()} if self.group else one_server
 
@@ -148,7 +151,8 @@ class Cluster:
         if self.group:
             eventually(self.group.is_healthy, "a primary with two replicas")
         self.web = ManagedProcess("web", lambda: web_argv(settings), settings)
-        kinds = {"chat-1": "chat", "chat-2": "chat", "video-1": "video"}
+        kinds = {"chat-1": "chat", "chat-2": "chat"}
+        kinds |= {f"video-{number + 1}": "video" for number in range(self._video_workers)}
         self.workers = {
             name: self._start_worker(name, kind) for name, kind in kinds.items() if kind in settings.kinds
         }
