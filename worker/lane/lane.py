@@ -78,6 +78,11 @@ class Lane:
         """The number of current runs."""
         return len(self._runs)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the lane claims jobs and has none."""
+        return self._state is LaneState.OPEN and not self._runs
+
     def runs_by_job(self) -> dict[str, Run]:
         """Return the current runs by job id."""
         with self._changed:

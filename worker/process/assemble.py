@@ -17,6 +17,7 @@ from worker.jobs.ledger.reader import LedgerReader
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings, set_env
+from worker.lane.helping import Helping
 from worker.lane.lane import Lane
 from worker.lane.pool import LanePool
 from worker.lane.reconciler import Reconciler
@@ -44,6 +45,7 @@ class WorkerParts:
     pool: LanePool
     reconciler: Reconciler
     recovery: Recovery
+    helping: Helping
     task_events: TaskEvents
 
 
@@ -88,6 +90,7 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
         pool=LanePool(app, runner.slots),
         reconciler=Reconciler(lane),
         recovery=Recovery(dispatcher),
+        helping=Helping(lane, queue, runner),
         task_events=task_events,
     )
 

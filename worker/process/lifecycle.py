@@ -132,6 +132,7 @@ class Lifecycle(bootsteps.StartStopStep):
         self.shutdown_signals.install()
         self._set_state("ready")
         self.parts.recovery.start()
+        self.parts.helping.start()
 
     def stop(self, worker: Any) -> None:
         """Drain, then release everything.
@@ -141,6 +142,7 @@ class Lifecycle(bootsteps.StartStopStep):
         """
         self._set_state("draining")
         self.parts.lane.drain()
+        self.parts.helping.stop(0)
         try:
             end = time.monotonic() + self.settings.drain_s
             while time.monotonic() < end and not self.shutdown_signals.forced and not self.broken:
@@ -162,6 +164,7 @@ class Lifecycle(bootsteps.StartStopStep):
             last.callback(self.parts.dispatcher.flush, self.messages_flush_s)
             last.callback(self.parts.outbox.stop, self.outbox_flush_s)
             last.callback(self._stop_runner, worker)
+            self.parts.helping.stop(self.threads_stop_s)
             self.parts.recovery.stop()
             # Unlike a drain, a lost engine counts against its jobs, because one of them may have broken it.
             self.parts.lane.hand_back("engine_lost" if self.broken else "drain")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from worker.devices.memory import free
 from worker.jobs.errors import EngineDied, EngineFailed, JobFailed, ModelFailed, OutOfMemory
@@ -26,12 +26,16 @@ from worker.video.models.find import FoundModel
 from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
 from worker.video.sandbox.sandboxes import Sandboxes
 from worker.video.segment_run import SegmentRun
+from worker.video.share_plan import ClipPlan, HelpBoard
+from worker.video.shared.open_clip import OpenClip
 from worker.video.tracks.report import TracksReport
 
 if TYPE_CHECKING:  # `load` imports torch, after the device is pinned
     from worker.video.inference.model_runner import ModelRunner
 
 __all__ = ["VideoPipeline"]
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +118,22 @@ class VideoPipeline:
         Raises `PipelineCanceled` if `canceled` returns True. Raises a `JobFailed` (`BadVideo`, `DiskFull`,
         `EngineFailed`, `OutOfMemory`) if this clip fails, and `EngineDied` if no clip can run any more.
         """
+        return self._with_clear_errors(lambda: self._run_clip(request, on_batch, canceled))
+
+    def help_clip(
+        self, request: VideoRequest, plan: ClipPlan, board: HelpBoard, number: int, check: Callable[[], None]
+    ) -> None:
+        """Compute this segment of another worker's clip, and others that `board` gives.
+
+        `check` is called before each batch, and raises an error to end early. Raises `CannotHelp` if this
+        worker's segments would differ from the owner's, and errors as `run_clip` does.
+        """
+        self._with_clear_errors(lambda: self._help_clip(request, plan, board, number, check))
+
+    def _with_clear_errors(self, work: Callable[[], T]) -> T:
+        """Do the work. Raise an error of the device as a new one, after its memory is free."""
         try:
-            return self._run_clip(request, on_batch, canceled)
+            return work()
         except Exception as error:
             failure = _failure(error)
             if failure is None:
@@ -156,40 +174,50 @@ class VideoPipeline:
     def _run_clip(
         self, request: VideoRequest, on_batch: Callable[[BatchDone], None], canceled: Callable[[], bool]
     ) -> VideoResult:
-        if self._model_runner is None:
-            raise EngineFailed("the video pipeline has not been loaded")
         began = time.perf_counter()
 
         def check() -> None:
             if canceled():
                 raise PipelineCanceled
 
-        with (
-            DeviceJob(self._thread, self._model_runner, check, request.stages) as job,
-            self._sandboxes.sandbox(self._limits, check) as sandbox,
-        ):
-            reading = replace(request.reading, planes=self._model_runner.planes)
-            reader = ClipReader(sandbox, request.source, options=reading, stages=request.stages)
-            options = read_options(self._found.model.Options, request, sandbox)
-            job.begin(reader.header, options)
-            run = SegmentRun(request, reader, job, self._found.version, pad=self._pad)
-            output = job.output
+        with self._opened(request, check) as clip:
+            run, output, sandbox = clip.run, clip.job.output, clip.reader.sandbox
             with run.folder.scratch() as tracks:
                 report = TracksReport()
                 if output.kind == "video":
                     with request.stages.busy("decode"):
                         report = TracksReport.from_json(sandbox.call("tracks", target=tracks))
-                writer = partial(
-                    self._segment_writer,
-                    batches=self._segment_batches,
-                    encoders=self._encoders,
-                    stages=request.stages,
-                )
-                frames, end = run.process(writer, on_batch)
+                frames, end = clip.process(self._segment_batches, on_batch)
                 target = request.target_of(output.kind)
                 publish, stages = request.publish, request.stages
                 size = join_segments(sandbox, run.folder, output, frames, end, publish, target, stages)
         return run.result(frames, end, size, report, time.perf_counter() - began)
+
+    def _help_clip(
+        self, request: VideoRequest, plan: ClipPlan, board: HelpBoard, number: int, check: Callable[[], None]
+    ) -> None:
+        with self._opened(request, check) as clip:
+            clip.help(plan, board, number)
+
+    @contextmanager
+    def _opened(self, request: VideoRequest, check: Callable[[], None]) -> Iterator[OpenClip]:
+        """Open the clip, and begin its job on the device."""
+        if self._model_runner is None:
+            raise EngineFailed("the video pipeline has not been loaded")
+        with ExitStack() as stack:
+            job = stack.enter_context(DeviceJob(self._thread, self._model_runner, check, request.stages))
+            reading = replace(request.reading, planes=self._model_runner.planes)
+
+            def open_reader() -> ClipReader:
+                sandbox = stack.enter_context(self._sandboxes.sandbox(self._limits, check))
+                return ClipReader(sandbox, request.source, options=reading, stages=request.stages)
+
+            reader = open_reader()
+            options = read_options(self._found.model.Options, request, reader.sandbox)
+            job.begin(reader.header, options)
+            run = SegmentRun(request, reader, job, self._found.version, pad=self._pad)
+            open_writer = partial(self._segment_writer, encoders=self._encoders, stages=request.stages)
+            yield OpenClip(request, reader, job, run, open_reader, open_writer)
 
 
 def _failure(error: Exception) -> JobFailed | None:

@@ -12,6 +12,7 @@ from worker.devices.memory import MemoryReport
 from worker.jobs.media.durable import publish
 from worker.video.decoding.options import READ_DEFAULTS, ReadOptions
 from worker.video.inference.padding import Pad
+from worker.video.share_plan import ShareBoard
 from worker.video.stages import Stages
 from worker.video.tracks.report import TracksReport
 
@@ -34,6 +35,7 @@ class VideoRequest:
     - `publish`: a function that moves a finished file (of `work`, or the result) to its final name and makes
       it available to other workers. It adds its seconds to the stage `store` itself.
     - `stages`: gets the seconds of all other stages, and those in which segments are joined.
+    - `board`: who computes which segment, if other workers may help.
     """
 
     source: Path
@@ -46,6 +48,7 @@ class VideoRequest:
     done: int = 0
     publish: Callable[[Path, Path], None] = publish
     stages: Stages = field(default_factory=Stages)
+    board: ShareBoard | None = None
 
     def target_of(self, kind: Literal["video", "records"]) -> Path:
         """Return the path of a result of this kind."""

@@ -7,7 +7,7 @@ from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from fractions import Fraction
-from threading import Lock, Timer
+from threading import Event, Lock, Timer
 from typing import Any
 
 from worker.jobs.errors import (
@@ -18,18 +18,21 @@ from worker.jobs.errors import (
     ModelFailed,
 )
 from worker.jobs.events import Batch, Canceled, Progress, Succeeded
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.segments import Segments
 from worker.jobs.media.files import RECORDS, VIDEO, JobFiles, Media
 from worker.jobs.media.open import open_media_store
 from worker.jobs.records import Record
 from worker.jobs.settings import Settings
-from worker.jobs.specs import VideoJob
 from worker.runs.run import Run
-from worker.video.decoding.options import ReadOptions
+from worker.video.boards import OwnerBoard
 from worker.video.increments import batch_increments, stage_increments
+from worker.video.job_request import job_request
 from worker.video.pipeline import VideoPipeline
 from worker.video.publisher import RETRY, Publisher, StoreRetry, retry_while_unavailable
-from worker.video.request import BatchDone, PipelineCanceled, VideoRequest, VideoResult
+from worker.video.request import BatchDone, PipelineCanceled, VideoResult
 from worker.video.stages import Stages
+from worker.video.video_helper import VideoHelper
 
 __all__ = ["VideoRunner"]
 
@@ -50,7 +53,8 @@ class VideoRunner:
     """Runner of video jobs, `slots` clips at once. Each has a thread of the lane.
 
     `media` is by default the media store of the settings. `store_retry` applies when it is not available.
-    `hang_s` is the time in seconds after which a clip that was told to stop counts as hanging.
+    `hang_s` is the time in seconds after which a clip that was told to stop counts as hanging. Workers with a
+    `ledger` share clips, unless the settings turn it off.
     """
 
     engine_name = "torch"
@@ -74,6 +78,7 @@ class VideoRunner:
         media: Media | None = None,
         store_retry: StoreRetry = RETRY,
         hang_s: float = HANG_S,
+        ledger: Ledger | None = None,
     ) -> None:
         self.slots = slots
         self._pipeline = pipeline
@@ -83,6 +88,8 @@ class VideoRunner:
         self._media = media or open_media_store(settings)
         #: The number of jobs in a row that the model has failed. The lock guards it.
         self._model_failures, self._lock = 0, Lock()
+        self._ledger = ledger if settings.video_help else None
+        self._helper = VideoHelper(pipeline, self._ledger, self._media) if self._ledger else None
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up.
@@ -132,6 +139,14 @@ class VideoRunner:
         if self._model_failures >= MAX_MODEL_FAILURES:  # only now, because the worker stops all runs
             self._on_broken(EngineDied(f"the model has failed {self._model_failures} jobs in a row"))
 
+    def help(self, queue: str, worker: str, device: str, go_on: Callable[[], bool], stopping: Event) -> bool:
+        """Help with another worker's job, as `worker.lane.helping.Helper` says."""
+        try:
+            return self._helper is not None and self._helper.help(queue, worker, device, go_on, stopping)
+        except EngineDied as error:
+            self._on_broken(error)
+            return False
+
     def stop(self) -> None:
         """Release the model and end its thread."""
         self._pipeline.close()
@@ -150,7 +165,7 @@ class VideoRunner:
 
     def _attempt(self, run: Run, files: JobFiles, publisher: Publisher, stages: Stages) -> None:
         """Run the clip."""
-        request = self._request(run, files, publisher, stages)
+        request = job_request(run.record, files, publisher, stages, self._board(run, files))
         if not request.source.exists():
             raise MediaUnavailable("The clip is not in this worker's media store: is it the API's?")
 
@@ -172,22 +187,8 @@ class VideoRunner:
         fields = {"usage": succeeded.usage, "result": succeeded.result, "stages": _stages(run, stages)}
         run.emit(succeeded, increments=rest, **fields)
 
-    def _request(self, run: Run, files: JobFiles, publisher: Publisher, stages: Stages) -> VideoRequest:
-        spec = run.record.spec
-        if not isinstance(spec, VideoJob):
-            raise TypeError(f"{run.record.id} is not a video")
-        return VideoRequest(
-            source=files.clip,
-            target=files.result,
-            work=files.work,
-            options=spec.options,
-            uploads={name: files.upload(name) for name in spec.uploads},
-            pad=spec.pad,
-            reading=ReadOptions(spec.deinterlace, spec.odd_size),
-            done=run.record.done,
-            publish=publisher,
-            stages=stages,
-        )
+    def _board(self, run: Run, files: JobFiles) -> OwnerBoard | None:
+        return OwnerBoard(Segments(self._ledger.store), run.record, files) if self._ledger else None
 
 
 def _stages(run: Run, stages: Stages) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from worker import assets
 from worker.devices.lease import DeviceLease
 from worker.jobs.errors import ConfigurationError
+from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.settings import Settings, gpu_env, set_env_default
 from worker.jobs.specs import VideoJob
 from worker.video.models.find import MODELS, FoundModel, find_model
@@ -19,7 +20,7 @@ __all__ = ["configured_model", "make_runner"]
 GPU_SLOTS = 2
 
 
-def make_runner(settings: Settings, device: DeviceLease, *_: object) -> VideoRunner:
+def make_runner(settings: Settings, device: DeviceLease, ledger: Ledger, *_: object) -> VideoRunner:
     """Return the runner for videos on the device. Raises `ConfigurationError` or `ModelMissing`."""
     if device.gpus > 1:
         raise ConfigurationError(f"a video worker runs on one GPU, not on {device.gpus}: start one for each")
@@ -40,6 +41,7 @@ def make_runner(settings: Settings, device: DeviceLease, *_: object) -> VideoRun
         ),
         settings,
         slots=settings.video_slots or (GPU_SLOTS if device.gpus else 1),
+        ledger=ledger,
     )
 
 

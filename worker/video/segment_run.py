@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,18 +16,23 @@ from worker.video.encoding.encoder import RECIPE, Encoder
 from worker.video.encoding.open_segment import SegmentEncoder
 from worker.video.encoding.records import RecordEncoder, complete_records, to_lines
 from worker.video.encoding.result_times import result_times
-from worker.video.encoding.segments import SegmentFolder
+from worker.video.encoding.segments import Segment, SegmentFolder
 from worker.video.encoding.write_errors import map_write_errors
 from worker.video.encoding.writer import SegmentWriter
 from worker.video.inference.device_job import DeviceJob
 from worker.video.inference.padding import cut, fill
 from worker.video.request import BatchDone, VideoRequest, VideoResult
+from worker.video.segment_facts import read_facts
 from worker.video.tracks.report import TracksReport
 
 if TYPE_CHECKING:  # torch is imported after the device is pinned
     from worker.video.inference.model_pass import Results
 
-__all__ = ["SegmentRun"]
+__all__ = ["IndexDiffers", "SegmentRun"]
+
+
+class IndexDiffers(Exception):
+    """Frames that are read are not what the clip's index says, or not those of other workers."""
 
 
 class SegmentRun:
@@ -56,31 +61,73 @@ class SegmentRun:
             )
 
     def process(
-        self, open_writer: Callable[..., SegmentWriter], on_batch: Callable[[BatchDone], None]
+        self,
+        segments: Sequence[Segment],
+        open_writer: Callable[..., SegmentWriter],
+        on_batch: Callable[[BatchDone], None],
     ) -> tuple[int, ClipEnd]:
-        """Process the frames that no durable segment has. Return the number of frames, and the clip's end."""
-        reader, window = self._reader, self._window
-        segments = self.folder.durable(self._request.done, with_state=self._job.stateful)
+        """Process the frames behind these finished segments. Return the number of frames, and the end."""
+        reader = self._reader
         done = segments[-1].end if segments else 0
         if (end := self.folder.end(done)) is not None:
             return done, end
         if segments and self._job.stateful:
             self._job.restore(segments[-1].state)
         reader.seekable &= not self.folder.without_index
-        batches = reader.batches(window, first=done, allocate=self._job.buffer)
-        with open_writer(self.folder, self._open_encoder, first=done) as writer:
-            for batch in batches:
-                reader.sandbox.check()
-                self._check_index()
-                filled = self._fill(batch)
-                frames = batch.window[: window.before + batch.valid + filled + window.after]
-                results, seconds, memory = self._job.run(frames, batch.valid)
-                records = self._write(writer, batch, results, done)
-                done += batch.valid
-                total = reader.header.frames
-                on_batch(BatchDone(batch.index, batch.valid, filled, done, total, seconds, memory, records))
+        batches = reader.batches(self._window, first=done, allocate=self._job.buffer)
+        with open_writer(self.folder, self.open_encoder, first=done) as writer:
+            done += self.compute(reader, batches, writer, on_batch)
             writer.finish(reader.end)
         return done, reader.end
+
+    def durable(self, on_batch: Callable[[BatchDone], None]) -> Sequence[Segment]:
+        """Return the finished segments from the clip's first frame on.
+
+        Report those of their batches that are not reported yet. A segment without facts about them does not
+        count, nor do those behind it.
+        """
+        request, found = self._request, []
+        for segment in self.folder.durable(request.done, with_state=self._job.stateful):
+            if segment.end > request.done:
+                facts = read_facts(segment.facts)
+                if facts is None:
+                    break
+                facts.report(request, on_batch)
+            found.append(segment)
+        return found
+
+    def compute(
+        self,
+        reader: ClipReader,
+        batches: Iterable[FrameBatch],
+        writer: SegmentWriter,
+        on_batch: Callable[[BatchDone], None],
+        *,
+        note: Callable[[BatchDone], None] | None = None,
+    ) -> int:
+        """Run batches that follow each other through the model, and have their results written.
+
+        Return the number of frames. If several workers share the clip, `note` gets the report of each batch
+        before its results are written. Raises `IndexDiffers` then if the clip cannot be shared any more.
+        """
+        window, total, frames = self._window, reader.header.frames, 0
+        for batch in batches:
+            reader.sandbox.check()
+            if note and not reader.seekable:
+                raise IndexDiffers
+            self._check_index()
+            filled = self._fill(batch)
+            pictures = batch.window[: window.before + batch.valid + filled + window.after]
+            results, seconds, memory = self._job.run(pictures, batch.valid)
+            records = self._records(batch, results)
+            done = batch.index * window.size + batch.valid
+            report = BatchDone(batch.index, batch.valid, filled, done, total, seconds, memory, records)
+            if note:
+                note(report)
+            self._write(writer, batch, results, records)
+            on_batch(report)
+            frames += batch.valid
+        return frames
 
     def result(
         self, frames: int, end: ClipEnd, size: int, tracks: TracksReport, seconds: float
@@ -121,22 +168,30 @@ class SegmentRun:
         fill(batch.window, real, self._request.pad, self._reader.header.form)
         return window.size - batch.valid
 
-    def _write(
-        self, writer: SegmentWriter, batch: FrameBatch, results: Results, first: int
-    ) -> list[dict[str, Any]] | None:
-        """Have the results of a batch written, which begins with frame number `first`. Return its records."""
-        state = self._job.save_state() if self._job.stateful and writer.segment_ends else None
-        output = self._job.output
-        if output.kind == "records":
-            facts = cast(Sequence[Mapping[str, Any]], results)
-            records = complete_records(facts, first, batch.pts, self._reader.header)
-            writer.write(to_lines(records), batch.pts, batch.valid, state)
-            return records
-        pts = result_times(batch.pts, batch.next_pts, output)
-        writer.write(cut(cast(Frames, results), len(pts)), pts, batch.valid, state)
-        return None
+    def _records(self, batch: FrameBatch, results: Results) -> list[dict[str, Any]] | None:
+        """Return the records of a batch, or None if the results are frames."""
+        if self._job.output.kind == "video":
+            return None
+        facts = cast(Sequence[Mapping[str, Any]], results)
+        return complete_records(facts, batch.index * self._window.size, batch.pts, self._reader.header)
 
-    def _open_encoder(self, path: Path, threads: int) -> SegmentEncoder:
+    def _write(
+        self,
+        writer: SegmentWriter,
+        batch: FrameBatch,
+        results: Results,
+        records: list[dict[str, Any]] | None,
+    ) -> None:
+        """Have the results of a batch written."""
+        state = self._job.save_state() if self._job.stateful and writer.segment_ends else None
+        if records is not None:
+            writer.write(to_lines(records), batch.pts, batch.valid, state)
+        else:
+            pts = result_times(batch.pts, batch.next_pts, self._job.output)
+            writer.write(cut(cast(Frames, results), len(pts)), pts, batch.valid, state)
+
+    def open_encoder(self, path: Path, threads: int) -> SegmentEncoder:
+        """Open the encoder of a segment."""
         if self._job.output.kind == "records":
             return RecordEncoder(path)
         return Encoder(path, self._reader.header.of_result(self._job.output), threads)

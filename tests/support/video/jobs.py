@@ -68,6 +68,7 @@ class VideoHarness:
         hang_s: float = HANG_S,
         media: Media | None = None,
         store_retry: StoreRetry | None = None,
+        ledger: Ledger | None = None,
         **settings: object,
     ) -> VideoRunner:
         """Return the started runner of another worker."""
@@ -78,6 +79,7 @@ class VideoHarness:
             media=media,
             store_retry=store_retry or self.store_retry,
             hang_s=hang_s,
+            ledger=ledger,
         )
         runner.start(self.broken.append)
         self.runners.append(runner)

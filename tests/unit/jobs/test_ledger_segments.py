@@ -62,6 +62,13 @@ def test_segments_go_to_owner_and_helpers_in_order(video: Video) -> None:
     assert video.take(3, first=2) == Taken(None, [])
 
 
+def test_owner_does_not_get_reported_segment_again(video: Video) -> None:
+    video.take()
+    assert video.take(0) == Taken(1, [])
+    assert video.take(first=2) == video.take(first=2) == Taken(2, [])
+    assert video.take(2, first=2) == Taken(3, [])
+
+
 def test_repeated_requests_change_nothing(video: Video) -> None:
     assert video.take() == video.take() == Taken(0, [])
     assert video.help("h1") == video.help("h1") == 1
@@ -101,16 +108,11 @@ def test_released_segment_is_free_again(video: Video) -> None:
     assert video.take(0) == Taken(1, [])
 
 
-def test_first_call_says_which_segments_are_done(video: Video) -> None:
-    assert video.segments.take("v", CLAIM, "owner", PLAN, first=1, done=[2]) == Taken(1, [2])
-    assert video.help("h1") == 3
-
-
 def test_offer_that_redis_has_lost_is_made_again(video: Video) -> None:
     video.take()
     video.help("h1")
     video.ledger.store.client.delete(*video.keys())
-    assert video.segments.take("v", CLAIM, "owner", PLAN, held=[0], done=[1]) == Taken(2, [1])
+    assert video.segments.take("v", CLAIM, "owner", PLAN, held=[0, 1]) == Taken(2, [])
     assert video.help("h1") == 3
 
 

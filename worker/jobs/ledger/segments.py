@@ -58,26 +58,29 @@ class Segments:
         *,
         first: int = 0,
         held: Collection[int] = (),
-        done: Collection[int] = (),
         steal: bool = False,
     ) -> Taken | None:
         """Give the owner the lowest free segment. Return None if its attempt is over.
 
         The first call offers the segments to other workers. `first` is the first segment whose events are not
-        logged, `held` are those that the owner computes, and `done` those that are computed. A segment is
-        free again when the lease of its worker has ended. With `steal` the owner also gets one whose worker
-        holds its lease but may hang, if no other is free.
+        logged, and `held` are those from there on that the owner computes or has. A segment is free again
+        when the lease of its worker has ended. With `steal` the owner also gets one whose worker holds its
+        lease but may hang, if no other is free.
         """
-        args = claim, worker, plan.text, plan.count, first, "1" if steal else "", len(held), *held, *done
+        args = claim, worker, plan.text, plan.count, first, "1" if steal else "", *held
         reply = self._scripts.eval("take_segment", *self._store.common_args(job_id), *args)
         if reply is None:
             return None
         number, *finished = cast("list[int]", reply)
-        return Taken(None if number < 0 else number, finished)
+        return Taken(None if number < 0 else number, sorted(finished))
 
     def are_offered(self, queue: str) -> bool:
         """Return whether a job of the queue offers segments. This is cheaper than `help`."""
         return bool(self._store.client.exists(self._store.key("queue", queue, "offered")))
+
+    def is_offered(self, job_id: str, claim: str) -> bool:
+        """Return whether this attempt runs and offers segments."""
+        return self._store.client.hget(f"{self._store.channel(job_id)}:segments", "claim") == claim
 
     def help(
         self,

@@ -114,12 +114,16 @@ class JobFiles:
         yield
 
     @contextmanager
-    def checked_out(self) -> Iterator[None]:
+    def checked_out(self, *, work: bool = True) -> Iterator[None]:
         """Make all files of the job available in `folder` while the block runs. The block may write there.
 
-        Raises `MediaUnavailable`, after which the caller may try again, and `DiskFull`.
+        Without `work`, the files of other attempts and workers are not needed. Raises `MediaUnavailable`,
+        after which the caller may try again, and `DiskFull`.
         """
         yield
+
+    def fetch_work(self) -> None:
+        """Make the files that other workers have published in `work` available. Raises `MediaUnavailable`."""
 
     def publish(self, partial: Path, target: Path) -> None:
         """Rename the finished file to `target`, and make it available to the API and to all workers.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,16 +91,16 @@ class RemoteFiles(JobFiles):
             yield
 
     @contextmanager
-    def checked_out(self) -> Iterator[None]:
+    def checked_out(self, *, work: bool = True) -> Iterator[None]:
         """Download all files of the job but its result into the staging folder, and remove it afterwards."""
         with staging_folder(self.folder):
-            try:
-                self._fetch()
-            except OSError as error:
-                if error.errno in NO_ROOM:
-                    raise DiskFull("There is no room for the job's files.") from error
-                raise
+            self._fetch(self.store.list(self.job_id), work=work)
             yield
+
+    def fetch_work(self) -> None:
+        """Download the files in `work` that are not staged."""
+        found = self.store.list(self._key(self.work))
+        self._fetch({f"{self.work.name}/{name}": size for name, size in found.items()})
 
     def publish(self, partial: Path, target: Path) -> None:
         """Upload the finished file, and rename the staged copy to `target`.
@@ -139,14 +139,26 @@ class RemoteFiles(JobFiles):
     def _key(self, path: Path) -> str:
         return f"{self.job_id}/{path.relative_to(self.folder).as_posix()}"
 
-    def _fetch(self) -> None:
-        """Download the files, block by block, because the store's time limit applies to each block."""
-        for name, size in self.store.list(self.job_id).items():
-            if target := self._staged_path(name, size):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("wb") as file:
-                    for block in self.store.file(f"{self.job_id}/{name}", size).blocks():
-                        file.write(block)
+    def _fetch(self, found: Mapping[str, int], *, work: bool = True) -> None:
+        """Download the files with these names and sizes, except for those that are staged already."""
+        try:
+            for name, size in found.items():
+                target = self._staged_path(name, size)
+                if target and not target.exists() and (work or not target.is_relative_to(self.work)):
+                    self._download(name, size, target)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise DiskFull("There is no room for the job's files.") from error
+            raise
+
+    def _download(self, name: str, size: int, target: Path) -> None:
+        """Download a file, block by block, because the store's time limit applies to each block."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{target.name}.partial")
+        with partial.open("wb") as file:
+            for block in self.store.file(f"{self.job_id}/{name}", size).blocks():
+                file.write(block)
+        partial.rename(target)
 
     def _staged_path(self, name: str, size: int) -> Path | None:
         """Return the staging path of a stored file, or None if the file is not to be downloaded.

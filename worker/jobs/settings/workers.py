@@ -148,6 +148,9 @@ class Workers(Area):
     encoders: int | None = Field(None, ge=1)
     """The number of segments that a video worker encodes at the same time. By default this is half of the
     number of CPU cores that the worker may use. See [Encoders](workers.md#encoders)."""
+    video_help: bool = True
+    """`False` keeps a video worker from helping with the clips of others, and from accepting help. See [One
+    clip over several workers](workers.md#one-clip-over-several-workers)."""
     drain_s: float = Field(30.0, ge=0)
     """The seconds that a stopping worker may continue its jobs before it hands them over. See [Signals and
     draining](workers.md#signals-and-draining)."""

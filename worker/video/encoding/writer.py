@@ -32,7 +32,8 @@ class SegmentWriter:
     - `encoders`: the threads that encode. Several segments are encoded at the same time.
     - `stages`: gets the busy seconds of all encoders together.
 
-    Segments are published strictly in order. So the durable ones have no gap, whenever the process ends.
+    Segments are published strictly in order. So the durable ones have no gap, whenever the process ends,
+    unless the writer has left one out (`jump`).
 
     An error of an encoder or of publishing is raised by the next `write`, `flush` or `finish`, as `DiskFull`,
     `EngineFailed`, MemoryError, or what the folder's `publish` raises. After an error the writer cannot be
@@ -112,6 +113,10 @@ class SegmentWriter:
         """Publish the last segment also if it is short, and wait until all segments are published."""
         self._end_segment()
         self._steps.wait_for(lambda: not self._unpublished)
+
+    def jump(self, first: int) -> None:
+        """Go on with frame `first`, for which a segment must have ended."""
+        self._end = first
 
     def finish(self, end: ClipEnd) -> None:
         """Publish the last segment, and record that the clip ends with it, and how."""

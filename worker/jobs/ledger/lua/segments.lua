@@ -19,25 +19,37 @@ local function withdraw_segments(queue)
   redis.call('SREM', offered(queue), ID)
 end
 
+-- Return who computes each segment that is not free, by its number.
+local function assignments()
+  local found, fields = {}, redis.call('HGETALL', segments())
+  for i = 1, #fields, 2 do
+    local number = tonumber(fields[i])
+    if number then found[number] = fields[i + 1] end
+  end
+  return found
+end
+
 -- Give the worker a segment, and return its number, or nil if none is free. A segment is free if its worker has lost
 -- its lease. `held` are the numbers that the worker has. One more that it has here is the answer to the same request
 -- before, whose reply was lost. With `steal` the worker may also get a segment that another live one computes.
 local function take_segment(worker, held, steal)
-  local key, free, other = segments(), nil, nil
-  local first, count = unpack(redis.call('HMGET', key, 'first', 'count'))
-  for number = tonumber(first), tonumber(count) - 1 do
-    local by = redis.call('HGET', key, number)
-    if by == worker then
-      if not held[number] then return number end
-    elseif not by or by ~= DONE and not holds_lease(by) then
-      free = free or number
-    elseif steal and by ~= DONE then
-      other = other or number
-    end
+  local first, count = unpack(redis.call('HMGET', segments(), 'first', 'count'))
+  local by, stolen = assignments(), nil
+  for number, name in pairs(by) do
+    if name == worker and not held[number] and number >= tonumber(first) then return number end
   end
-  free = free or other
-  if free then redis.call('HSET', key, free, worker) end
-  return free
+  for number = tonumber(first), tonumber(count) - 1 do
+    local name = by[number]
+    if not name or name ~= DONE and name ~= worker and not holds_lease(name) then
+      redis.call('HSET', segments(), number, worker)
+      return number
+    end
+    if name ~= DONE and name ~= worker then stolen = stolen or number end
+  end
+  if steal and stolen then
+    redis.call('HSET', segments(), stolen, worker)
+    return stolen
+  end
 end
 
 -- Return the set of `count` numbers among the arguments, from the one at this index on.

@@ -1,0 +1,229 @@
+"""One clip over several workers: the result and the log are those of one worker, whatever helpers do."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.job_ids import A, B
+from tests.support.ledger import card, lapse
+from tests.support.video.alpha_models import StubVideoModel
+from tests.support.video.clips import is_same_clip, read_clip
+from tests.support.video.jobs import WAIT_S, Hold, VideoHarness, video_harness
+from tests.support.video.pipeline import stub_pipeline
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
+from worker.jobs.media.files import JobFiles
+from worker.runs.run import Run
+from worker.video.runner import VideoRunner
+
+QUEUE = "video.stub"
+#: The clip has 25 frames in 9 batches, and 5 segments.
+SEGMENTS = 5
+ALONE, JOB = A, B
+
+
+class Helper:
+    """A worker that helps with videos in a thread of its own."""
+
+    def __init__(self, name: str, harness: VideoHarness, runner: VideoRunner, model: StubVideoModel) -> None:
+        self.name, self.runner, self.model = name, runner, model
+        self.idle, self.stopping = True, threading.Event()
+        self._harness = harness
+        self.renew()
+
+    def renew(self) -> None:
+        registry = Registry(self._harness.ledger.store)
+        registry.renew(replace(card(self.name, slots=1), kind="video", queue=QUEUE))
+
+    def help(self) -> bool:
+        return self.runner.help(QUEUE, self.name, f"gpu of {self.name}", lambda: self.idle, self.stopping)
+
+    def start(self) -> threading.Thread:
+        thread = threading.Thread(target=self.help)
+        thread.start()
+        return thread
+
+
+class Sharing:
+    """The owner of a video, and its helpers."""
+
+    def __init__(self, harness: VideoHarness) -> None:
+        self.harness, self.ledger, self.model = harness, harness.ledger, harness.model
+        self._pipelines: list[Any] = []
+
+    def helper(self, name: str = "h") -> Helper:
+        model = StubVideoModel()
+        context = stub_pipeline(model, 3, 2)
+        video = context.__enter__()
+        self._pipelines.append(context)
+        runner = VideoRunner(video, self.ledger.store.settings, ledger=self.ledger)
+        runner.start(self.harness.broken.append)
+        return Helper(name, self.harness, runner, model)
+
+    def owner(self, job_id: str, worker: str = "w") -> tuple[Run, threading.Thread]:
+        Registry(self.ledger.store).renew(replace(card(worker, slots=1), kind="video", queue=QUEUE))
+        run = self.harness.claim(job_id, worker)
+        return run, self.harness.start(run, self.harness.worker(ledger=self.ledger))
+
+    def close(self) -> None:
+        for context in self._pipelines:
+            context.__exit__(None, None, None)
+
+    def workers(self, job_id: str) -> list[str]:
+        """Return the worker of each batch, which must be in order."""
+        batches = [event.data for event in self.ledger.events(job_id) if event.type == "batch"]
+        assert [batch["index"] for batch in batches] == list(range(9))
+        return [batch["worker"] for batch in batches]
+
+    def segments(self, files: JobFiles) -> list[int]:
+        """Return the first frames of the segments that are published."""
+        return sorted(int(path.name.partition("-")[0]) for path in files.work.glob("*/*.nut"))
+
+
+@pytest.fixture
+def sharing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sharing]:
+    with video_harness(ledger, monkeypatch) as harness:
+        sharing = Sharing(harness)
+        yield sharing
+        sharing.close()
+
+
+@pytest.fixture
+def alone(sharing: Sharing, tmp_path: Path) -> Path:
+    """The result of one worker."""
+    files = sharing.harness.submit(ALONE)
+    sharing.harness.start(sharing.harness.claim(ALONE)).join(WAIT_S)
+    return files.result
+
+
+def assert_same(result: Path, alone: Path) -> None:
+    assert is_same_clip(read_clip(result), read_clip(alone))
+
+
+def test_helper_computes_segments_beside_owner(sharing: Sharing, alone: Path) -> None:
+    hold, helper = Hold(1), sharing.helper()
+    files = sharing.harness.submit(JOB)
+    sharing.model.calls, sharing.model.on_call = 0, hold
+    _, thread = sharing.owner(JOB)
+    assert hold.reached.wait(WAIT_S)
+    assert helper.help()
+    assert sharing.segments(files) == [12, 18, 24]
+    hold.go_on.set()
+    thread.join(WAIT_S)
+    assert sharing.ledger.get(JOB).error is None
+    assert sharing.workers(JOB) == ["w"] * 4 + ["h"] * 5
+    assert sharing.harness.progress(JOB, 1) == [3, 6, 9, 12, 15, 18, 21, 24, 25]
+    assert_same(files.result, alone)
+    assert not files.work.exists()
+
+
+def test_owner_takes_over_from_helper_whose_lease_has_ended(sharing: Sharing, alone: Path) -> None:
+    hold, helper, helper_holds = Hold(1), sharing.helper(), Hold(0)
+    files = sharing.harness.submit(JOB)
+    sharing.model.calls, sharing.model.on_call, helper.model.on_call = 0, hold, helper_holds
+    _, thread = sharing.owner(JOB)
+    assert hold.reached.wait(WAIT_S)
+    helping = helper.start()
+    assert helper_holds.reached.wait(WAIT_S)
+    lapse(sharing.ledger, "h")
+    hold.go_on.set()
+    thread.join(WAIT_S)
+    assert sharing.workers(JOB) == ["w"] * 9
+    assert_same(files.result, alone)
+    helper_holds.go_on.set()
+    helping.join(WAIT_S)
+    assert not files.work.exists()
+
+
+def test_owner_computes_what_helper_fails(sharing: Sharing, alone: Path) -> None:
+    """The helper does not try again to help with the job."""
+    hold, helper = Hold(1), sharing.helper()
+
+    def fail(call: int) -> None:
+        raise ValueError
+
+    files = sharing.harness.submit(JOB)
+    sharing.model.calls, sharing.model.on_call, helper.model.on_call = 0, hold, fail
+    _, thread = sharing.owner(JOB)
+    assert hold.reached.wait(WAIT_S)
+    assert helper.help()
+    assert not helper.help()
+    hold.go_on.set()
+    thread.join(WAIT_S)
+    assert sharing.workers(JOB) == ["w"] * 9
+    assert_same(files.result, alone)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_helper_ends_with_its_segment_or_at_once(sharing: Sharing, alone: Path, at_once: bool) -> None:
+    """A job that arrives lets the helper finish its segment. A worker that drains gives it back."""
+    hold, helper = Hold(1), sharing.helper()
+
+    def end(call: int) -> None:
+        helper.idle = False
+        if at_once:
+            helper.stopping.set()
+
+    files = sharing.harness.submit(JOB)
+    sharing.model.calls, sharing.model.on_call, helper.model.on_call = 0, hold, end
+    _, thread = sharing.owner(JOB)
+    assert hold.reached.wait(WAIT_S)
+    assert helper.help()
+    assert sharing.segments(files) == ([] if at_once else [12])
+    hold.go_on.set()
+    thread.join(WAIT_S)
+    by_helper = 0 if at_once else 2
+    assert sharing.workers(JOB) == [*["w"] * 4, *["h"] * by_helper, *["w"] * (5 - by_helper)]
+    assert_same(files.result, alone)
+
+
+def test_next_attempt_reports_segments_of_helpers_and_computes_others(sharing: Sharing, alone: Path) -> None:
+    hold, helper = Hold(1), sharing.helper()
+    files = sharing.harness.submit(JOB)
+    sharing.model.calls, sharing.model.on_call = 0, hold
+    run, thread = sharing.owner(JOB)
+    assert hold.reached.wait(WAIT_S)
+    assert helper.help()
+    run.abandon()
+    sharing.ledger.requeue(JOB, "w", "drain")
+    hold.go_on.set()
+    thread.join(WAIT_S)
+    calls = sharing.model.calls
+    _, thread = sharing.owner(JOB, "other")
+    thread.join(WAIT_S)
+    assert sharing.model.calls - calls == 4
+    assert sharing.harness.batches(JOB, 2) == list(range(1, 9))
+    assert sharing.workers(JOB) == ["w", *["other"] * 3, *["h"] * 5]
+    assert_same(files.result, alone)
+
+
+def test_worker_alone_takes_one_segment_after_the_other(sharing: Sharing, alone: Path) -> None:
+    """It leaves no facts beside segments whose batches are reported."""
+    files, facts = sharing.harness.submit(JOB), set[Path]()
+    sharing.model.on_call = lambda call: facts.update(files.work.glob("*/*.json"))
+    _, thread = sharing.owner(JOB)
+    thread.join(WAIT_S)
+    assert sharing.workers(JOB) == ["w"] * 9
+    assert not facts
+    assert_same(files.result, alone)
+
+
+@pytest.mark.parametrize("alone_because", ["sequential", "setting"])
+def test_video_is_not_offered(sharing: Sharing, monkeypatch: pytest.MonkeyPatch, alone_because: str) -> None:
+    hold, helper = Hold(4), sharing.helper()
+    if alone_because == "sequential":
+        monkeypatch.setattr(sharing.model, "sequential", True)
+    files = sharing.harness.submit(JOB)
+    sharing.model.on_call = hold
+    runner = sharing.harness.worker(ledger=sharing.ledger, video_help=alone_because != "setting")
+    thread = sharing.harness.start(sharing.harness.claim(JOB), runner)
+    assert hold.reached.wait(WAIT_S)
+    assert not helper.help()
+    hold.go_on.set()
+    thread.join(WAIT_S)
+    assert sharing.workers(JOB) == ["w"] * 9
+    assert files.result.exists()

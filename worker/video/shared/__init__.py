@@ -1,0 +1,1 @@
+"""One clip over several workers: its segments, who computes them, and their reports."""

@@ -1,0 +1,90 @@
+"""Helps with the running videos of other workers."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Event
+
+from redis.exceptions import RedisError
+
+from worker.jobs.errors import EngineDied
+from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.segments import HelpWanted, Segments
+from worker.jobs.logs.context import about
+from worker.jobs.media.files import Media
+from worker.jobs.stored import from_json
+from worker.video.boards import HelperBoard
+from worker.video.job_request import job_request
+from worker.video.pipeline import VideoPipeline
+from worker.video.request import PipelineCanceled
+from worker.video.share_plan import ClipPlan
+from worker.video.shared.open_clip import CannotHelp
+from worker.video.stages import Stages
+
+__all__ = ["VideoHelper"]
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks whether the owner still runs the job.
+LOOK_S = 1.0
+#: The number of jobs that this worker remembers because it cannot help with them.
+MAX_REFUSED = 100
+
+
+class VideoHelper:
+    """A worker's help with the videos of others: it computes segments of them with its own pipeline.
+
+    After any error it does not help with that job any more. The owner then computes the segment itself, and
+    fails the job if it meets the same error.
+    """
+
+    def __init__(self, pipeline: VideoPipeline, ledger: Ledger, media: Media) -> None:
+        self._pipeline = pipeline
+        self._ledger = ledger
+        self._media = media
+        self._segments = Segments(ledger.store)
+        self._refused: deque[str] = deque(maxlen=MAX_REFUSED)
+
+    def help(self, queue: str, worker: str, device: str, go_on: Callable[[], bool], stopping: Event) -> bool:
+        """Help as `worker.lane.helping.Helper` says. Raises `RedisError`, and `EngineDied`."""
+        if not self._segments.are_offered(queue):
+            return False
+        wanted = self._segments.help(queue, worker, refused=self._refused)
+        if wanted is None:
+            return False
+        board = HelperBoard(self._segments, wanted, queue, worker, device, go_on)
+        with about(job=wanted.job_id):
+            try:
+                self._compute(wanted, board, stopping)
+            except (EngineDied, RedisError):
+                raise
+            except PipelineCanceled:
+                pass
+            except Exception as error:
+                log.warning("this worker does not help with the job any more: %r", error)
+                self._refused.append(wanted.job_id)
+            finally:
+                with suppress(RedisError):  # the owner waits for the segments, and then computes them itself
+                    board.release()
+        return True
+
+    def _compute(self, wanted: HelpWanted, board: HelperBoard, stopping: Event) -> None:
+        record, files = self._ledger.get(wanted.job_id), self._media.files(wanted.job_id)
+        plan, looked_at = from_json(ClipPlan, wanted.plan), time.monotonic()
+
+        def check() -> None:
+            nonlocal looked_at
+            if stopping.is_set():
+                raise PipelineCanceled
+            if time.monotonic() - looked_at > LOOK_S:
+                looked_at = time.monotonic()
+                if not self._segments.is_offered(wanted.job_id, wanted.claim):
+                    raise PipelineCanceled
+
+        with files.checked_out(work=False):
+            if not files.remote and not (files.work / plan.folder).exists():
+                raise CannotHelp("the job's files are not here, or its segments are of another kind")
+            request = job_request(record, files, files.publish, Stages())
+            self._pipeline.help_clip(request, plan, board, wanted.number, check)
