@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.video.decoding.header import ClipEnd, ClipHeader
+from worker.video.decoding.neighbours import add_neighbours
 from worker.video.decoding.options import READ_DEFAULTS, ReadOptions
 from worker.video.sandbox.sandbox import Sandbox
 from worker.video.stages import Stages
@@ -118,8 +119,7 @@ class ClipReader:
         self._ended = False
         self._lead = lead = min(first, window.before)
         behind = max(window.after, 1) if window.ahead else 0
-        stop = None if until is None else until + behind
-        part = {"first": first - lead, "until": stop, "seek": self.seekable}
+        part = {"first": first - lead, "until": until and until + behind, "seek": self.seekable}
         self.sandbox.submit(lambda: self.sandbox.send("frames", **part))
         if window not in self._buffers:
             shape = (window.frames, *self.header.shape)
@@ -145,7 +145,10 @@ class ClipReader:
             full = len(pts) == window.size
             current = self.sandbox.wait(fills.popleft()) if full and window.ahead else None
             following, following_pts = current or (frames, ())
-            self._add_neighbours(frames, len(pts), before, self._pictures(following)[: len(following_pts)])
+            before = frames[window.before - self._lead : window.before] if before is None else before
+            batch = frames[: window.before + len(pts) + window.after]
+            behind = self._pictures(following)[: min(len(following_pts), window.after)]
+            add_neighbours(batch, (window.before, window.after), before, behind)
             before = frames[window.size : window.size + window.before].copy()
             yield FrameBatch(index, frames, len(pts), pts, self._next_time(following_pts))
             if not full:
@@ -163,22 +166,6 @@ class ClipReader:
     def _pictures(self, buffer: Frames) -> Frames:
         """Return the part of the buffer between the neighbours."""
         return buffer[self._window.before : self._window.before + self._window.size]
-
-    def _add_neighbours(self, buffer: Frames, valid: int, before: Frames | None, behind: Frames) -> None:
-        """Add the frames before and behind the `valid` ones.
-
-        `before` is None for the first batch of a part, which holds the frames before it that exist.
-        """
-        first = self._window.before
-        end = first + valid
-        if before is None:
-            missing = first - self._lead
-            buffer[:missing] = buffer[missing]
-        else:
-            buffer[:first] = before
-        near = behind[: self._window.after]
-        buffer[end : end + len(near)] = near
-        buffer[end + len(near) : end + self._window.after] = buffer[end + len(near) - 1]
 
     def _fill(self, buffer: Frames, lead: int = 0) -> tuple[Frames, tuple[int, ...]]:
         """Receive `lead` neighbours and the next frames into `buffer`.
