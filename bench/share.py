@@ -3,9 +3,9 @@
     python -m bench.share [--workers 1 2 4] [--rounds 3] [--model MODEL] [--clip CLIP] [--repeat 10]
                           [--device cuda]
 
-By default the model takes 50 ms for a batch and no CPU, so the workers do not compete for cores. The clip has
-4000 small frames. `--model` takes another model, such as esrgan-slim-x2, and `--clip` another clip, which
-is played `--repeat` times. With `--device cuda` each worker leases a GPU.
+By default the model takes 50 ms for a batch of 4 frames and no CPU, so the workers do not compete for
+cores. The clip has 4000 small frames. `--model` takes another model, such as esrgan-slim-x2, and `--clip`
+another clip, which is played `--repeat` times. With `--device cuda` each worker leases a GPU.
 
 In each round all workers start, and then workers stop until the next number is left. The rate of a round
 is that from the job's start to its end. The table has the median of the rounds. After it come, for each
@@ -150,12 +150,21 @@ def main() -> None:
     parser.add_argument("--model", default="bench.paced_model:PacedModel")
     parser.add_argument("--clip", type=Path)
     parser.add_argument("--repeat", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, help="frames in a batch; by default 4 without --model")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     args = parser.parse_args()
     user = Settings.from_env()
     devices = "auto" if args.device == "cuda" else "cpu"
-    changes = {"worker": "video", "devices": devices, "kinds": "video", "video_model": args.model}
+    changes: dict[str, object] = {
+        "worker": "video",
+        "devices": devices,
+        "kinds": "video",
+        "video_model": args.model,
+    }
     with scripted_settings() as base:
+        paced = args.model == parser.get_default("model")
+        if size := args.batch_size or (4 if paced else None):
+            changes["batch_size"] = size
         settings, home = base.replace(**changes), base.home_dir
         (home / "models").symlink_to(user.models_dir)
         if args.clip:
