@@ -12,13 +12,15 @@ import pytest
 from torch import Tensor
 
 from tests.support.job_ids import A, B
+from tests.support.ledger import card
 from tests.support.s3 import S3Server
 from tests.support.video import frame_models
 from tests.support.video.alpha_models import StubVideoModel
 from tests.support.video.clips import is_same_clip, read_clip
-from tests.support.video.jobs import WAIT_S, VideoHarness
+from tests.support.video.jobs import WAIT_S, Hold, VideoHarness
 from tests.support.video.pipeline import make_stub_pipeline
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import RECORDS, VIDEO, JobFiles
 from worker.jobs.media.object_store import TIMEOUT_S, ObjectStore
@@ -90,6 +92,30 @@ def test_video_runner_continues_job_on_another_disk(harness: RemoteVideoHarness,
     assert harness.batches(A, 1) == [0, 1, 2, 3, 4, 5, 6]
     assert harness.batches(A, 2) == [6, 7, 8]
     assert harness.ledger.get(A).state == "succeeded"
+    assert harness.stored() == {f"{A}/clip", f"{A}/result.mp4"}
+    assert len(read_clip(download(files, tmp_path / "out.mp4")).times) == 25
+
+
+def test_video_runner_joins_segments_that_a_helper_has_made_on_another_disk(
+    harness: RemoteVideoHarness, tmp_path: Path
+) -> None:
+    ledger, hold, helper_model = harness.ledger, Hold(1), StubVideoModel()
+    for worker in ("w", "h"):
+        Registry(ledger.store).renew(replace(card(worker, slots=1), kind="video", queue="video.stub"))
+    files = harness.submit(A)
+    harness.model.on_call = hold
+    thread = harness.start(harness.claim(A), harness.worker(ledger=ledger))
+    assert hold.reached.wait(WAIT_S)
+    elsewhere = ledger.store.settings.replace(home=tmp_path / "elsewhere")
+    helper = VideoRunner(make_stub_pipeline(helper_model, 3, 2), elsewhere, ledger=ledger)
+    helper.start(harness.broken.append)
+    assert helper.help("video.stub", "h", "gpu", lambda: True, threading.Event())
+    helper.stop()
+    hold.go_on.set()
+    thread.join(WAIT_S)
+    workers = [event.data["worker"] for event in ledger.events(A) if event.type == "batch"]
+    assert ledger.get(A).error is None
+    assert workers == ["w"] * 4 + ["h"] * 5
     assert harness.stored() == {f"{A}/clip", f"{A}/result.mp4"}
     assert len(read_clip(download(files, tmp_path / "out.mp4")).times) == 25
 

@@ -16,9 +16,15 @@ from tests.support.video.jobs import WAIT_S, Hold, VideoHarness, video_harness
 from tests.support.video.pipeline import stub_pipeline
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.segments import Segments
+from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import JobFiles
+from worker.jobs.records import Record
+from worker.jobs.specs import VideoJob, validate
 from worker.runs.run import Run
+from worker.video.boards import OwnerBoard
 from worker.video.runner import VideoRunner
+from worker.video.share_plan import ClipPlan, Taken
 
 QUEUE = "video.stub"
 #: The clip has 25 frames in 9 batches, and 5 segments.
@@ -227,3 +233,21 @@ def test_video_is_not_offered(sharing: Sharing, monkeypatch: pytest.MonkeyPatch,
     thread.join(WAIT_S)
     assert sharing.workers(JOB) == ["w"] * 9
     assert files.result.exists()
+
+
+def test_owner_without_redis_takes_the_next_segment_that_it_does_not_have(ledger: Ledger) -> None:
+    """A ledger that knows no such attempt is one that has lost the claim in a failover."""
+    plan, record = ClipPlan("folder", 6, 0, 25), replace(a_record(ledger), claim="unknown")
+    files = JobFiles.at(ledger.store.settings.media_dir, JOB)
+    away = RedisStore(ledger.store.settings.replace(redis_url="redis://127.0.0.1:1/0", redis_timeout_s=0.1))
+    for store in (ledger.store, away):
+        board = OwnerBoard(Segments(store), record, files)
+        assert board.take(plan, first=1, held={1, 2}, steal=False) == Taken(3)
+        assert board.take(plan, first=3, held={3, 4}, steal=False) == Taken(None)
+
+
+def a_record(ledger: Ledger) -> Record:
+    ledger.submit(JOB, QUEUE, validate(VideoJob, {}))
+    record = ledger.claim(JOB, "w", "cpu")
+    assert record is not None
+    return record

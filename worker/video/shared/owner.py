@@ -8,6 +8,7 @@ from threading import Event
 
 from worker.jobs.errors import EngineFailed
 from worker.video.decoding.header import ClipEnd
+from worker.video.encoding.write_errors import map_write_errors
 from worker.video.encoding.writer import SegmentWriter
 from worker.video.request import BatchDone, VideoRequest
 from worker.video.segment_facts import SegmentFacts, read_facts
@@ -139,6 +140,8 @@ class ClipOwner:
         writer.flush()
         if (end := self._end()) is None:
             raise EngineFailed("the clip's end is not known, although all of its frames are done")
+        with map_write_errors():  # publishing waits until the segments before are published
+            self._run.folder.complete(self._plan.frames, end)
         return end
 
     def _end(self) -> ClipEnd | None:

@@ -1,0 +1,105 @@
+"""An idle worker helps others. It stops when it has a job or ends."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import pytest
+from redis.exceptions import RedisError
+
+from tests.support.stack import eventually
+from worker.lane.helping import Helping
+from worker.lane.lane import Lane
+
+PAUSE_S = 0.001
+
+
+class FakeLane:
+    worker, device, is_idle = "w", "cpu", True
+
+
+class FakeRunner:
+    """A runner that notes each call of `help`, and does what `act` says."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, str]] = []
+        self.act: Callable[[Callable[[], bool], threading.Event], bool] = lambda go_on, stopping: False
+
+    def help(
+        self, queue: str, worker: str, device: str, go_on: Callable[[], bool], stopping: threading.Event
+    ) -> bool:
+        self.calls.append((queue, worker, device))
+        return self.act(go_on, stopping)
+
+
+@pytest.fixture
+def lane() -> FakeLane:
+    return FakeLane()
+
+
+@pytest.fixture
+def runner() -> FakeRunner:
+    return FakeRunner()
+
+
+@pytest.fixture
+def helping(lane: FakeLane, runner: FakeRunner) -> Iterator[Helping]:
+    helping = Helping(cast(Lane, lane), "video.m", runner, PAUSE_S)
+    yield helping
+    helping.stop(10)
+
+
+def test_idle_worker_asks_again_and_again(helping: Helping, runner: FakeRunner) -> None:
+    helping.start()
+    eventually(lambda: len(runner.calls) > 2, "calls")
+    assert {*runner.calls} == {("video.m", "w", "cpu")}
+
+
+def test_helping_survives_errors(helping: Helping, runner: FakeRunner) -> None:
+    errors = iter([RedisError(), ValueError()])
+
+    def fail(go_on: Callable[[], bool], stopping: threading.Event) -> bool:
+        for error in errors:
+            raise error
+        return False
+
+    runner.act = fail
+    helping.start()
+    eventually(lambda: len(runner.calls) > 3, "calls after the errors")
+
+
+def test_busy_worker_does_not_help(helping: Helping, lane: FakeLane, runner: FakeRunner) -> None:
+    seen: list[bool] = []
+
+    def get_a_job(go_on: Callable[[], bool], stopping: threading.Event) -> bool:
+        seen.append(go_on())
+        lane.is_idle = False
+        seen.append(go_on())
+        return True
+
+    runner.act = get_a_job
+    helping.start()
+    eventually(lambda: len(seen) == 2, "a job")
+    assert seen == [True, False]
+    helping.stop(10)
+    assert len(runner.calls) == 1
+
+
+def test_stop_ends_the_help(helping: Helping, runner: FakeRunner) -> None:
+    began = threading.Event()
+
+    def help_until_stopped(go_on: Callable[[], bool], stopping: threading.Event) -> bool:
+        began.set()
+        return stopping.wait(90)
+
+    runner.act = help_until_stopped
+    helping.start()
+    assert began.wait(90)
+    helping.stop(90)
+    assert len(runner.calls) == 1
+
+
+def test_runner_that_cannot_help_is_left_alone(lane: FakeLane) -> None:
+    helping = Helping(cast(Lane, lane), "chat.m", object(), PAUSE_S)
+    helping.start()
+    helping.stop(0)
