@@ -13,7 +13,7 @@
 --   job:{<id>}:record              hash    the job; by every script about it; by `erase`, and by its expiry
 --   job:{<id>}:events              stream  entry <n>-0: event (JSON), resume; by `emit`; with the record
 --   job:{<id>}:segments            hash    the segments of a running video, see segments.lua; by `take_segment`, `help`,
---                                          `finish_segment`, `release_segment`; by `detach`
+--                                          `finish_segment`, `release_segment`; by `detach`, or by its expiry
 --   job:{<id>}                     channel every event (JSON) when it is logged; by `emit`
 --   once:<owner>:<sha256>          hash    job, fingerprint: an idempotency key, or the name of a conversation; by
 --                                          `submit`; with the record

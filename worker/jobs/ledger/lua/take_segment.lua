@@ -3,6 +3,7 @@
 -- → for the owner: the number of a segment to compute, or -1, and those that are done; nothing if the attempt is over
 --
 -- The first call offers the segments. So does one after a failover of Redis that has lost the offer.
+local EXPIRY_S = 86400 -- an older version of Stoker ends jobs without their segments
 local claim, worker, plan, count, first, steal = unpack(ARGV, 6, 11)
 local held = numbers(12, #ARGV - 11)
 local state, current, queue = unpack(redis.call('HMGET', RECORD, 'state', 'claim', 'queue'))
@@ -14,6 +15,7 @@ if redis.call('HGET', segments(), 'claim') ~= claim then
   redis.call('SADD', offered(queue), ID)
 end
 redis.call('HSET', segments(), 'first', first)
+redis.call('EXPIRE', segments(), EXPIRY_S)
 local reply = { take_segment(worker, held, steal == '1') or -1 }
 for number, by in pairs(assignments()) do
   if number < tonumber(first) then
