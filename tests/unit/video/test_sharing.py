@@ -1,5 +1,6 @@
 """One clip over several workers: the result and the log are those of one worker, whatever helpers do."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from tests.support.job_ids import A, B
 from tests.support.ledger import card, lapse
 from tests.support.video.alpha_models import StubVideoModel
-from tests.support.video.clips import is_same_clip, read_clip
+from tests.support.video.clips import is_same_clip, make_clip_with_sound, read_clip
 from tests.support.video.jobs import WAIT_S, Hold, VideoHarness, video_harness
 from tests.support.video.pipeline import stub_pipeline
 from worker.jobs.ledger.ledger import Ledger
@@ -91,8 +92,11 @@ class Sharing:
 
 
 @pytest.fixture
-def sharing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sharing]:
+def sharing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sharing]:
+    """All jobs have the very same clip, because x264 does not make the same one each time under load."""
+    clip = make_clip_with_sound(tmp_path / "clip.mp4", "aac")
     with video_harness(ledger, monkeypatch) as harness:
+        monkeypatch.setattr(harness, "write_clip", lambda files: shutil.copy(clip, files.clip))
         sharing = Sharing(harness)
         yield sharing
         sharing.close()

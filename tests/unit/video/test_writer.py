@@ -209,3 +209,15 @@ def test_joiner_refuses_missing_frames(tmp_path: Path, segments: slice) -> None:
     parts = Parts(segments_done[segments], 120, 120_000, tmp_path / "none", None)
     with open_clip(source, 8) as reader, pytest.raises(EngineFailed, match="do not hold all"):
         join(source, reader.header, parts, tmp_path / "again.mp4")
+
+
+def test_writer_takes_segments_in_any_order_and_a_short_one_first(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", [gradient(i) for i in range(10)])
+    with writer(source, tmp_path / "work", 4, 1) as (reader, segments):
+        batches = [(batch.index, batch.window[: batch.valid].copy(), batch.pts) for batch in reader]
+        for index, pictures, pts in reversed(batches):
+            segments.jump(4 * index)
+            segments.write(pictures, pts, len(pictures))
+            segments.flush()
+    done = SegmentFolder(tmp_path / "work").durable()
+    assert [(segment.first, segment.end) for segment in done] == [(0, 4), (4, 8), (8, 10)]

@@ -148,7 +148,9 @@ class SegmentWriter:
         if not isinstance(results, np.ndarray):
             return results
         with self._steps.changing():
-            memory = self._free.pop() if self._free else np.empty(results.shape, results.dtype)
+            memory = self._free.pop() if self._free else None
+        if memory is None or len(memory) < len(results):  # the first batch of all was a short one
+            memory = np.empty(results.shape, results.dtype)
         copy = memory[: len(results)]
         np.copyto(copy, results)
         return copy
