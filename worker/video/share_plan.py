@@ -15,13 +15,15 @@ class ClipPlan:
 
     They have `size` frames each, from frame `start` to before frame `frames`. The last one may be shorter.
     `folder` is the name of the folder of segments. It is another one for other code, weights, options or
-    batch sizes, so only workers that make the same frames share a clip.
+    batch sizes, so only workers that make the same frames share a clip. `device` is the kind of their
+    devices, which round differently.
     """
 
     folder: str
     size: int
     start: int
     frames: int
+    device: str = ""
 
     @property
     def count(self) -> int:

@@ -54,6 +54,11 @@ class DeviceJob:
         self._stages = stages
         self._buffers = runner.buffers()
 
+    @property
+    def device(self) -> str:
+        """The kind of the device: "cuda" or "cpu"."""
+        return self._runner.device.partition(":")[0]
+
     def begin(self, header: ClipHeader, options: Options) -> None:
         """Start the model on the clip, after blank batches: see `ModelRunner.prepare`."""
         converter = self._runner.converter(header.form, header.colours.matrix)

@@ -65,7 +65,7 @@ class OpenClip:
         """Compute segments for the clip's owner, from this one on. Raises `CannotHelp`, `IndexDiffers`."""
         mine = self._plan(plan.start, plan.size // self.job.window.size)
         if plan != mine or not self._can_be_shared():
-            raise CannotHelp("this worker has another model, batch size or version")
+            raise CannotHelp("this worker has another model, batch size, version or kind of device")
         helper = ClipHelper(self.request, self.run, plan, board, self._read_ahead(plan))
         with self._writer(plan) as writer:
             helper.process(number, writer)
@@ -91,7 +91,8 @@ class OpenClip:
 
     def _plan(self, start: int, segment_batches: int) -> ClipPlan:
         size = self.job.window.size * segment_batches
-        return ClipPlan(self.run.folder.name, size, start, self.reader.header.frames or 0)
+        frames = self.reader.header.frames or 0
+        return ClipPlan(self.run.folder.name, size, start, frames, self.job.device)
 
     def _writer(self, plan: ClipPlan) -> SegmentWriter:
         batches = plan.size // self.job.window.size
