@@ -1,4 +1,4 @@
-"""Who computes which segment of a clip, as the ledger knows it."""
+"""The boards of a clip: they tell who computes which segment, as the ledger knows it."""
 
 import logging
 from collections.abc import Callable, Collection

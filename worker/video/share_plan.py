@@ -52,7 +52,7 @@ class Taken(NamedTuple):
 
 
 class ShareBoard(Protocol):
-    """What says who computes which segment of the clip of a running job, as its owner sees it.
+    """The board of a running job's clip, as its owner sees it. It says who computes which segment.
 
     `worker` and `device` are those of this process.
     """

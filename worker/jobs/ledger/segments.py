@@ -11,7 +11,7 @@ __all__ = ["HelpWanted", "SegmentPlan", "Segments", "Taken"]
 
 @dataclass(frozen=True, slots=True)
 class SegmentPlan:
-    """What the owner of a job offers: `count` segments, numbered from 0, and a `text` that explains them."""
+    """The offer of a job's owner: `count` segments, numbered from 0, and a `text` that explains them."""
 
     text: str
     count: int

@@ -25,11 +25,11 @@ _MAX_UNITS, _MAX_MESSAGE_BYTES = 2000, 4096
 
 @dataclass(frozen=True, slots=True)
 class PacketContent:
-    """What a packet contains.
+    """The content of a packet, which is one frame that is shown.
 
-    It is one frame that is shown. If the packet is an `access_point`, a decoder that begins here shows all
-    frames whose times are not before the packet's, as if it had begun earlier. It needs the parameter sets of
-    the packet for it, besides those of the stream.
+    If the packet is an `access_point`, a decoder that begins here shows all frames whose times are not before
+    the packet's, as if it had begun earlier. It needs the parameter sets of the packet, besides those of
+    the stream.
     """
 
     access_point: bool
