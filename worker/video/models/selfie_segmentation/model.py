@@ -6,7 +6,7 @@ Licence of the model and its weights: Apache-2.0. `net` holds the network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -17,15 +17,13 @@ from torch import Tensor
 
 from worker.jobs.errors import ModelMissing
 from worker.video.model import Clip, Colour, Options, Output, Picture
+from worker.video.models.frame_threads import FrameThreads
 from worker.video.models.selfie_segmentation.composite import Background, Compositor, Effect, compositor
 from worker.video.models.selfie_segmentation.net import SIDE, SelfieNet
+from worker.video.models.selfie_segmentation.openvino_net import load_openvino
 from worker.video.models.tflite_weights import read_weights
 
 __all__ = ["MattingOptions", "SelfieSegmentation"]
-
-#: Frames for each thread of a CPU that go through the net at once. The layers of more frames write more than
-#: fits the cache of a core.
-AT_ONCE = 2
 
 
 class MattingOptions(Options):
@@ -49,10 +47,13 @@ class SelfieSegmentation:
     before = after = 0
     sequential = False
 
-    def __init__(self, net: SelfieNet, device: torch.device) -> None:
+    def __init__(
+        self, net: SelfieNet, device: torch.device, run: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         self._net = net
         self._device = device
-        self._by_parts = device.type == "cpu"
+        self._run = run or net
+        self._threads = FrameThreads() if device.type == "cpu" else None
 
     @classmethod
     def load(cls, weights: Path | None, device: torch.device) -> Self:
@@ -68,11 +69,11 @@ class SelfieSegmentation:
         if device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False
         net.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
-        return cls(net, device)
+        return cls(net, device, load_openvino(weights) if device.type == "cpu" else None)
 
     def compile(self) -> None:
         """Compile the net for its one input size, 256x256. On a GPU torch also records a CUDA graph."""
-        self._by_parts = False  # the last part of a batch may have another size
+        self._run, self._threads = self._net, None
         self._net.compile(dynamic=False, mode="reduce-overhead")
 
     def output(self, clip: Clip, options: MattingOptions) -> Output:
@@ -92,18 +93,20 @@ class SelfieSegmentation:
 
         Each frame's result is independent of the others, so padding needs no special treatment.
         """
-        if not self._by_parts:
+        if self._threads is None:
             return self._alpha(frames)
-        alpha = torch.empty((len(frames), 1, *frames.shape[1:3]))
-        size = AT_ONCE * torch.get_num_threads()
-        for out, part in zip(torch.split(alpha, size), torch.split(frames, size), strict=True):
-            out.copy_(self._alpha(part))
-        return alpha
+        return self._threads.fill(torch.empty((len(frames), 1, *frames.shape[1:3])), self._alpha, frames)
+
+    def composite(self, compose: Compositor, frames: Tensor, alpha: Tensor) -> Tensor:
+        """Return the `frames` (B,H,W,3) uint8 RGB composited by `alpha` (B,1,H,W) float."""
+        if self._threads is None:
+            return compose(frames, alpha)
+        return self._threads.fill(torch.empty_like(frames), compose, frames, alpha)
 
     def _alpha(self, frames: Tensor) -> Tensor:
         # The permuted tensor is channels-last in memory, as is the net: 1.5 times as fast on a CPU.
         squares = _squares(frames).permute(0, 3, 1, 2) / 255
-        return F.interpolate(self._net(squares), frames.shape[1:3], mode="bilinear")
+        return F.interpolate(self._run(squares), frames.shape[1:3], mode="bilinear")
 
 
 class MattingPass:
@@ -115,7 +118,7 @@ class MattingPass:
 
     def __call__(self, frames: Tensor, valid: int) -> Tensor:
         """Return the composited `frames` (B,H,W,3) uint8 RGB."""
-        return self._compose(frames, self._matte(self._model.alpha(frames), valid))
+        return self._model.composite(self._compose, frames, self._matte(self._model.alpha(frames), valid))
 
     def _matte(self, alpha: Tensor, valid: int) -> Tensor:
         return alpha
