@@ -176,7 +176,8 @@ def main() -> None:
             try:
                 measure(settings, clip, args.workers, args.rounds)
             except BaseException:
-                print((home / "video.log").read_text()[-4000:] if (home / "video.log").exists() else "")
+                log = home / "video.log"
+                print(log.read_text("utf-8")[-4000:] if log.exists() else "")
                 raise
 
 
