@@ -60,9 +60,11 @@ def test_pipeline_fails_at_file_size_limit(tmp_path: Path, limit: int) -> None:
     assert len(read_clip(tmp_path / "out.mp4").times) == 25
 
 
-#: The limit applies to a whole process and to those that it starts. So the pipeline runs in a child.
+#: The limit applies to a whole process and to those that it starts. So the pipeline runs in a child. It must
+#: not write byte code: Python 3.11 leaves a file that the limit has cut off, and later imports fail.
 CHILD = """
 import sys
+sys.dont_write_bytecode = True
 from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_FSIZE, setrlimit
 from tests.support.video.alpha_models import StubVideoModel
@@ -84,6 +86,7 @@ video.close()
 video.load()
 assert not request.target.exists()
 print(video.run_clip(request, on_batch=lambda _: None, canceled=lambda: False).frames, "frames")
+video.close()
 """
 
 
