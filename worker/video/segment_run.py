@@ -127,6 +127,8 @@ class SegmentRun:
             self._write(writer, batch, results, records)
             on_batch(report)
             frames += batch.valid
+        if note and not reader.seekable:  # the clip may have ended before its index says so
+            raise IndexDiffers
         return frames
 
     def result(

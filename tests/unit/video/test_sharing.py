@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.support.video.alpha_models import StubVideoModel
 from tests.support.video.clips import is_same_clip, make_clip_with_sound, read_clip
 from tests.support.video.jobs import WAIT_S, Hold, VideoHarness, video_harness
 from tests.support.video.pipeline import stub_pipeline
+from tests.unit.video.test_seeking import FRAMES, QUIET, damage_frame, write
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.segments import Segments
@@ -24,6 +26,7 @@ from worker.jobs.records import Record
 from worker.jobs.specs import VideoJob, validate
 from worker.runs.run import Run
 from worker.video.boards import OwnerBoard
+from worker.video.decoding.reader import ClipReader
 from worker.video.runner import VideoRunner
 from worker.video.share_plan import ClipPlan, Taken
 
@@ -31,6 +34,8 @@ QUEUE = "video.stub"
 #: The clip has 25 frames in 9 batches, and 5 segments.
 SEGMENTS = 5
 ALONE, JOB = A, B
+#: The packets, of the 40 of a clip, that the owner reads first and that a helper reads first.
+DAMAGED = {"owner": 9, "helper": 30}
 
 
 class Helper:
@@ -255,3 +260,52 @@ def a_record(ledger: Ledger) -> Record:
     record = ledger.claim(JOB, "w", "cpu")
     assert record is not None
     return record
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.05], ids=["fast", "slow"])
+def test_clip_that_has_fewer_frames_than_its_index(
+    sharing: Sharing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pause_s: float
+) -> None:
+    """The frame before the lost one ends a batch. A slow decoder finds the end after this batch has run."""
+    clip = damage_frame(write(tmp_path / "short.mp4", "libx265", **{"x265-params": QUIET}), FRAMES - 1, 5)
+    monkeypatch.setattr(sharing.harness, "write_clip", lambda files: shutil.copy(clip, files.clip))
+    fill = ClipReader._fill
+
+    def fill_slowly(reader: ClipReader, *args: Any) -> Any:
+        time.sleep(pause_s)
+        return fill(reader, *args)
+
+    monkeypatch.setattr(ClipReader, "_fill", fill_slowly)
+    files = sharing.harness.submit(JOB)
+    _, thread = sharing.owner(JOB)
+    thread.join(WAIT_S)
+    assert sharing.harness.progress(JOB, 1) == [*range(3, FRAMES, 3)]
+    assert len(read_clip(files.result).times) == FRAMES - 1
+
+
+@pytest.mark.parametrize("who", ["owner", "helper"])
+def test_damaged_frame_in_shared_clip_ends_the_help(
+    sharing: Sharing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, who: str
+) -> None:
+    """The result is that of one worker, and no batch is reported again."""
+    keys: dict[str, Any] = {"keys": (9, 12, 30), "forced-idr": "1"}
+    clip = damage_frame(write(tmp_path / "damaged.mp4", **keys), DAMAGED[who], 400)
+    monkeypatch.setattr(sharing.harness, "write_clip", lambda files: shutil.copy(clip, files.clip))
+    single, files = sharing.harness.submit(ALONE), sharing.harness.submit(JOB)
+    sharing.harness.start(sharing.harness.claim(ALONE)).join(WAIT_S)
+    hold, helper = Hold(0), sharing.helper()
+    sharing.model.calls, sharing.model.on_call = 0, hold
+    _, thread = sharing.owner(JOB)
+    assert hold.reached.wait(WAIT_S)
+    assert helper.help()
+    assert sharing.segments(files)[0] == 12
+    hold.go_on.set()
+    thread.join(WAIT_S)
+    assert sharing.harness.progress(JOB, 1) == [*range(3, FRAMES, 3), FRAMES]
+    events = {job_id: sharing.ledger.events(job_id) for job_id in (ALONE, JOB)}
+    indices = [event.data["index"] for event in events[JOB] if event.type == "batch"]
+    assert indices == list(range(14))
+    concealed = [found[-1].data["result"]["concealed"] for found in events.values()]
+    assert concealed == [1, 1]
+    assert_same(files.result, single.result)
+    assert not files.work.exists()

@@ -13,7 +13,7 @@ from uuid import uuid4
 from worker.jobs.media.durable import publish
 from worker.video.decoding.header import ClipEnd
 
-__all__ = ["Segment", "SegmentFolder"]
+__all__ = ["Segment", "SegmentFolder", "no_facts"]
 
 _NAME = re.compile(r"(\d+)-(\d+)\.[0-9a-f]+\.(nut|jsonl)")
 _COMPLETE = ".complete"
@@ -41,6 +41,10 @@ class Segment:
         return self.path.with_suffix(FACTS)
 
 
+def no_facts(first: int, end: int) -> None:
+    """Return no facts about the segment of the frames `first` to `end` - 1."""
+
+
 class SegmentFolder:
     """The segments of one clip that were made with the same model, options, encoder and batch size.
 
@@ -57,7 +61,7 @@ class SegmentFolder:
         self._publish = publish
         path.mkdir(parents=True, exist_ok=True)
         #: Returns the text of the facts about a segment before it is published, or None if there is no need.
-        self.facts: Callable[[int, int], str | None] = lambda first, end: None
+        self.facts: Callable[[int, int], str | None] = no_facts
         #: Called after a segment is published, with its first frame and the one after its last frame.
         self.on_added: Callable[[int, int], None] = lambda first, end: None
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from worker.video.decoding.header import ClipEnd
 from worker.video.decoding.reader import ClipReader
+from worker.video.encoding.segments import no_facts
 from worker.video.encoding.write_errors import map_write_errors
 from worker.video.encoding.writer import SegmentWriter
 from worker.video.inference.device_job import DeviceJob
@@ -80,6 +81,7 @@ class OpenClip:
                 done = owner.process(writer, self.reader.sandbox.check)
         except IndexDiffers:
             reading.close()
+            self.run.folder.facts = no_facts  # the owner knows nothing of the segments that follow
             raise
         reading.close()
         return done
