@@ -61,9 +61,10 @@ class Helping:
     def _help(self) -> bool:
         lane = self._lane
         try:
-            return self._helper is not None and self._helper.help(
-                self._queue, lane.worker, lane.device, lambda: lane.is_idle, self._stopping
-            )
+            with lane.not_beside_exclusive_job():
+                return self._helper is not None and self._helper.help(
+                    self._queue, lane.worker, lane.device, lambda: lane.is_idle, self._stopping
+                )
         except RedisError as error:
             log.warning("no help for others: %s", error)
         except Exception:

@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from enum import Enum
 
 from redis.exceptions import RedisError
@@ -80,8 +81,12 @@ class Lane:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the lane claims jobs and has none."""
-        return self._state is LaneState.OPEN and not self._runs
+        """Whether the lane claims jobs and has none, nor one that waits to run exclusively."""
+        return self._state is LaneState.OPEN and not self._runs and not self._isolated
+
+    def not_beside_exclusive_job(self) -> AbstractContextManager[None]:
+        """Return a context in which no job runs exclusively. Entering it waits until none does."""
+        return self._lock.shared()
 
     def runs_by_job(self) -> dict[str, Run]:
         """Return the current runs by job id."""

@@ -10,12 +10,17 @@ from redis.exceptions import RedisError
 from tests.support.stack import eventually
 from worker.lane.helping import Helping
 from worker.lane.lane import Lane
+from worker.lane.shared_lock import SharedLock
 
 PAUSE_S = 0.001
 
 
 class FakeLane:
     worker, device, is_idle = "w", "cpu", True
+
+    def __init__(self) -> None:
+        self.lock = SharedLock()
+        self.not_beside_exclusive_job = self.lock.shared
 
 
 class FakeRunner:
@@ -103,3 +108,30 @@ def test_runner_that_cannot_help_is_left_alone(lane: FakeLane) -> None:
     helping = Helping(cast(Lane, lane), "chat.m", object(), PAUSE_S)
     helping.start()
     helping.stop(0)
+
+
+def test_job_that_must_run_alone_waits_for_the_help_to_end(
+    helping: Helping, lane: FakeLane, runner: FakeRunner
+) -> None:
+    began, ended, order = threading.Event(), threading.Event(), list[str]()
+
+    def compute_a_segment(go_on: Callable[[], bool], stopping: threading.Event) -> bool:
+        began.set()
+        ended.wait(90)
+        order.append("helped")
+        return True
+
+    def run_alone() -> None:
+        with lane.lock.exclusive():
+            order.append("alone")
+
+    runner.act = compute_a_segment
+    helping.start()
+    assert began.wait(90)
+    job = threading.Thread(target=run_alone)
+    job.start()
+    job.join(0.05)
+    lane.is_idle = False
+    ended.set()
+    job.join(90)
+    assert order == ["helped", "alone"]

@@ -188,6 +188,21 @@ def test_lane_runs_last_attempt_exclusively(lane: Lane) -> None:
     assert {lane.dispatcher.ledger.get(i).state for i in ("innocent", "suspect", "later")} == {"canceled"}
 
 
+def test_lane_with_job_that_waits_to_run_exclusively_is_not_idle(lane: Lane) -> None:
+    lose_twice(lane.dispatcher.ledger, "suspect")
+    suspect = threading.Thread(target=lane.run_job, args=("suspect",))
+    with lane.not_beside_exclusive_job():
+        assert lane.is_idle
+        suspect.start()
+        while not lane.is_isolated("suspect"):
+            assert suspect.is_alive()
+        assert (lane.is_idle, lane.running) == (False, 0)
+    wait_for(lane, "suspect", "token")
+    lane.dispatcher.ledger.cancel("suspect")
+    suspect.join(WAIT_S)
+    assert lane.is_idle
+
+
 def test_reconciler_abandons_stale_run(lane: Lane) -> None:
     reconciler = Reconciler(lane)
     thread = start(lane, "a")
