@@ -89,7 +89,11 @@ class VideoRunner:
         #: The number of jobs in a row that the model has failed. The lock guards it.
         self._model_failures, self._lock = 0, Lock()
         self._ledger = ledger if settings.video_help else None
-        self._helper = VideoHelper(pipeline, self._ledger, self._media) if self._ledger else None
+        self._helper = (
+            VideoHelper(pipeline, self._ledger, self._media, hang_s, lambda error: self._on_broken(error))
+            if self._ledger
+            else None
+        )
 
     def start(self, on_broken: Callable[[BaseException], None]) -> None:
         """Load the model and warm it up.

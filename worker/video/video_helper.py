@@ -3,9 +3,9 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
-from threading import Event
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Timer
 
 from redis.exceptions import RedisError
 
@@ -38,12 +38,24 @@ class VideoHelper:
 
     After any error it does not help with that job any more. The owner then computes the segment itself, and
     fails the job if it meets the same error.
+
+    `on_broken` is called, from another thread, with an `EngineDied` if a batch still runs `hang_s` seconds
+    after the help had to end.
     """
 
-    def __init__(self, pipeline: VideoPipeline, ledger: Ledger, media: Media) -> None:
+    def __init__(
+        self,
+        pipeline: VideoPipeline,
+        ledger: Ledger,
+        media: Media,
+        hang_s: float,
+        on_broken: Callable[[BaseException], None],
+    ) -> None:
         self._pipeline = pipeline
         self._ledger = ledger
         self._media = media
+        self._hang_s = hang_s
+        self._on_broken = on_broken
         self._segments = Segments(ledger.store)
         self._refused: deque[str] = deque(maxlen=MAX_REFUSED)
 
@@ -74,17 +86,38 @@ class VideoHelper:
         record, files = self._ledger.get(wanted.job_id), self._media.files(wanted.job_id)
         plan, looked_at = from_json(ClipPlan, wanted.plan), time.monotonic()
 
-        def check() -> None:
+        def must_end() -> bool:
             nonlocal looked_at
-            if stopping.is_set():
-                raise PipelineCanceled
-            if time.monotonic() - looked_at > LOOK_S:
-                looked_at = time.monotonic()
-                if not self._segments.is_offered(wanted.job_id, wanted.claim):
-                    raise PipelineCanceled
+            if stopping.is_set() or time.monotonic() - looked_at <= LOOK_S:
+                return stopping.is_set()
+            looked_at = time.monotonic()
+            return not self._segments.is_offered(wanted.job_id, wanted.claim)
 
-        with files.checked_out(work=False):
+        with files.checked_out(work=False), self._watched(must_end) as check:
             if not files.remote and not (files.work / plan.folder).exists():
                 raise CannotHelp("the job's files are not here, or its segments are of another kind")
             request = job_request(record, files, files.publish, Stages())
             self._pipeline.help_clip(request, plan, board, wanted.number, check)
+
+    @contextmanager
+    def _watched(self, must_end: Callable[[], bool]) -> Iterator[Callable[[], None]]:
+        """Yield a function that raises `PipelineCanceled` if `must_end()`.
+
+        Report a broken engine if the block still runs `hang_s` seconds after that.
+        """
+        hangs = EngineDied(
+            f"the device still runs a clip of another worker {self._hang_s:.0f} s after its end"
+        )
+        watch = Timer(self._hang_s, self._on_broken, [hangs])
+        watch.daemon = True
+
+        def check() -> None:
+            if must_end():
+                if watch.ident is None:
+                    watch.start()
+                raise PipelineCanceled
+
+        try:
+            yield check
+        finally:
+            watch.cancel()

@@ -12,11 +12,13 @@ import pytest
 
 from tests.support.job_ids import A, B
 from tests.support.ledger import card, lapse
+from tests.support.stack import eventually
 from tests.support.video.alpha_models import StubVideoModel
 from tests.support.video.clips import is_same_clip, make_clip_with_sound, read_clip
 from tests.support.video.jobs import WAIT_S, Hold, VideoHarness, video_harness
 from tests.support.video.pipeline import stub_pipeline
 from tests.unit.video.test_seeking import FRAMES, QUIET, damage_frame, write
+from worker.jobs.errors import EngineDied
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.segments import Segments
@@ -25,9 +27,11 @@ from worker.jobs.media.files import JobFiles
 from worker.jobs.records import Record
 from worker.jobs.specs import VideoJob, validate
 from worker.runs.run import Run
+from worker.video import video_helper
 from worker.video.boards import OwnerBoard
 from worker.video.decoding.reader import ClipReader
-from worker.video.runner import VideoRunner
+from worker.video.inference import device_thread
+from worker.video.runner import HANG_S, VideoRunner
 from worker.video.share_plan import ClipPlan, Taken
 
 QUEUE = "video.stub"
@@ -67,12 +71,12 @@ class Sharing:
         self.harness, self.ledger, self.model = harness, harness.ledger, harness.model
         self._pipelines: list[Any] = []
 
-    def helper(self, name: str = "h") -> Helper:
+    def helper(self, name: str = "h", hang_s: float = HANG_S) -> Helper:
         model = StubVideoModel()
         context = stub_pipeline(model, 3, 2)
         video = context.__enter__()
         self._pipelines.append(context)
-        runner = VideoRunner(video, self.ledger.store.settings, ledger=self.ledger)
+        runner = VideoRunner(video, self.ledger.store.settings, hang_s=hang_s, ledger=self.ledger)
         runner.start(self.harness.broken.append)
         return Helper(name, self.harness, runner, model)
 
@@ -267,7 +271,8 @@ def test_clip_that_has_fewer_frames_than_its_index(
     sharing: Sharing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pause_s: float
 ) -> None:
     """The frame before the lost one ends a batch. A slow decoder finds the end after this batch has run."""
-    clip = damage_frame(write(tmp_path / "short.mp4", "libx265", **{"x265-params": QUIET}), FRAMES - 1, 5)
+    options: dict[str, Any] = {"x265-params": QUIET}
+    clip = damage_frame(write(tmp_path / "short.mp4", "libx265", **options), FRAMES - 1, 5)
     monkeypatch.setattr(sharing.harness, "write_clip", lambda files: shutil.copy(clip, files.clip))
     fill = ClipReader._fill
 
@@ -309,3 +314,33 @@ def test_damaged_frame_in_shared_clip_ends_the_help(
     assert concealed == [1, 1]
     assert_same(files.result, single.result)
     assert not files.work.exists()
+
+
+@pytest.mark.parametrize("told_by", ["stopping", "owner"])
+def test_batch_of_helper_that_hangs_ends_the_worker(
+    sharing: Sharing, monkeypatch: pytest.MonkeyPatch, told_by: str
+) -> None:
+    """It does so some time after the worker was told to stop, or after the job has ended."""
+    monkeypatch.setattr(video_helper, "LOOK_S", 0.1)
+    monkeypatch.setattr(device_thread, "WAIT_S", 0.1)
+    hold, helper, hangs = Hold(1), sharing.helper(hang_s=0.3), Hold(0)
+    sharing.harness.submit(JOB)
+    sharing.model.calls, sharing.model.on_call, helper.model.on_call = 0, hold, hangs
+    run, thread = sharing.owner(JOB)
+    assert hold.reached.wait(WAIT_S)
+    helping = helper.start()
+    assert hangs.reached.wait(WAIT_S)
+    helping.join(0.5)
+    assert not sharing.harness.broken
+    if told_by == "stopping":
+        helper.stopping.set()
+    else:
+        run.abandon()
+        sharing.ledger.requeue(JOB, "w", "drain")
+    eventually(lambda: sharing.harness.broken, "a broken engine")
+    assert [type(error) for error in sharing.harness.broken] == [EngineDied]
+    run.abandon()
+    hangs.go_on.set()
+    hold.go_on.set()
+    helping.join(WAIT_S)
+    thread.join(WAIT_S)
