@@ -66,7 +66,10 @@ class SegmentRun:
         open_writer: Callable[..., SegmentWriter],
         on_batch: Callable[[BatchDone], None],
     ) -> tuple[int, ClipEnd]:
-        """Process the frames behind these finished segments. Return the number of frames, and the end."""
+        """Process the frames behind these finished segments. Return the number of frames, and the end.
+
+        Raises `IndexDiffers` if the clip is not what its index says, and one of the segments rests on it.
+        """
         reader = self._reader
         done = segments[-1].end if segments else 0
         if (end := self.folder.end(done)) is not None:
@@ -75,9 +78,14 @@ class SegmentRun:
             self._job.restore(segments[-1].state)
         reader.seekable &= not self.folder.without_index
         batches = reader.batches(self._window, first=done, allocate=self._job.buffer)
-        with open_writer(self.folder, self.open_encoder, first=done) as writer:
-            done += self.compute(reader, batches, writer, on_batch)
-            writer.finish(reader.end)
+        by_index = any(segment.facts.exists() for segment in segments)
+        try:
+            with open_writer(self.folder, self.open_encoder, first=done) as writer:
+                done += self.compute(reader, batches, writer, on_batch, by_index=by_index)
+                writer.finish(reader.end)
+        except IndexDiffers:
+            reader.stop()
+            raise
         return done, reader.end
 
     def durable(self, on_batch: Callable[[BatchDone], None]) -> Sequence[Segment]:
@@ -103,17 +111,18 @@ class SegmentRun:
         writer: SegmentWriter,
         on_batch: Callable[[BatchDone], None],
         *,
-        note: Callable[[BatchDone], None] | None = None,
+        note: Callable[[BatchDone], None] = lambda batch: None,
+        by_index: bool = True,
     ) -> int:
         """Run batches that follow each other through the model, and have their results written.
 
-        Return the number of frames. If several workers share the clip, `note` gets the report of each batch
-        before its results are written. Raises `IndexDiffers` then if the clip cannot be shared any more.
+        Return the number of frames. `note` gets the report of each batch before its results are written.
+        Raises `IndexDiffers` if the clip is not what its index says, and the work is done `by_index`.
         """
         window, total, frames = self._window, reader.header.frames, 0
         for batch in batches:
             reader.sandbox.check()
-            if note and not reader.seekable:
+            if by_index and not reader.seekable:
                 raise IndexDiffers
             self._check_index()
             filled = self._fill(batch)
@@ -122,12 +131,11 @@ class SegmentRun:
             records = self._records(batch, results)
             done = batch.index * window.size + batch.valid
             report = BatchDone(batch.index, batch.valid, filled, done, total, seconds, memory, records)
-            if note:
-                note(report)
+            note(report)
             self._write(writer, batch, results, records)
             on_batch(report)
             frames += batch.valid
-        if note and not reader.seekable:  # the clip may have ended before its index says so
+        if by_index and not reader.seekable:  # the clip may have ended before its index says so
             raise IndexDiffers
         return frames
 

@@ -30,7 +30,9 @@ from worker.runs.run import Run
 from worker.video import video_helper
 from worker.video.boards import OwnerBoard
 from worker.video.decoding.reader import ClipReader
+from worker.video.encoding.segments import SegmentFolder
 from worker.video.inference import device_thread
+from worker.video.request import PipelineCanceled
 from worker.video.runner import HANG_S, VideoRunner
 from worker.video.share_plan import ClipPlan, Taken
 
@@ -344,3 +346,37 @@ def test_batch_of_helper_that_hangs_ends_the_worker(
     hold.go_on.set()
     helping.join(WAIT_S)
     thread.join(WAIT_S)
+
+
+def test_attempt_that_goes_on_alone_makes_segments_with_facts_again_if_index_is_wrong(
+    sharing: Sharing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The attempt before ends just as it finds the damaged frame. Too little is left then for a helper."""
+    options: dict[str, Any] = {"keys": (36,), "forced-idr": "1"}
+    clip = damage_frame(write(tmp_path / "damaged.mp4", **options), 36, 400)
+    monkeypatch.setattr(sharing.harness, "write_clip", lambda files: shutil.copy(clip, files.clip))
+    files, helper = sharing.harness.submit(JOB), sharing.helper()
+
+    def let_help(call: int) -> None:
+        if call == 3:
+            helper.help()
+
+    sharing.model.on_call = let_help
+    run, thread = sharing.owner(JOB)
+
+    def end(folder: SegmentFolder) -> None:
+        run.emit().result(WAIT_S)
+        run.abandon()
+        sharing.ledger.requeue(JOB, "w", "drain")
+        raise PipelineCanceled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentFolder, "ignore_index", end)
+        thread.join(WAIT_S)
+    assert sharing.harness.progress(JOB, 1) == list(range(3, 37, 3))
+    _, thread = sharing.owner(JOB, "other")
+    thread.join(WAIT_S)
+    assert sharing.ledger.get(JOB).error is None
+    assert sharing.harness.progress(JOB, 2) == [39, FRAMES]
+    assert sharing.ledger.events(JOB)[-1].data["result"]["concealed"] == 1
+    assert len(read_clip(files.result).times) == FRAMES

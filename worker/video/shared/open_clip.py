@@ -51,16 +51,17 @@ class OpenClip:
         run, board, on_new = self.run, self.request.board, _once(on_batch)
         segments = run.durable(on_new)
         plan = self._plan(segments[-1].end if segments else 0, segment_batches)
-        if board and plan.count >= MIN_SEGMENTS and self._can_be_shared():
-            try:
+        open_writer = partial(self.open_writer, batches=segment_batches)
+        try:
+            if board and plan.count >= MIN_SEGMENTS and self._can_be_shared():
                 return self._share(plan, board, on_new)
-            except IndexDiffers:
-                log.warning("the clip goes on without help: it is not what its index says")
-            board.take(plan, first=plan.count, held=(), steal=False)  # so that nobody helps any more
-            with map_write_errors():
-                run.folder.ignore_index()
-            segments = run.durable(on_new)
-        return run.process(segments, partial(self.open_writer, batches=segment_batches), on_new)
+            return run.process(segments, open_writer, on_new)
+        except IndexDiffers:
+            log.warning("the clip goes on without help: it is not what its index says")
+        with map_write_errors():
+            run.folder.ignore_index()
+        on_new = _once(on_new, self.request.done)
+        return run.process(run.durable(on_new), open_writer, on_new)
 
     def help(self, plan: ClipPlan, board: HelpBoard, number: int) -> None:
         """Compute segments for the clip's owner, from this one on. Raises `CannotHelp`, `IndexDiffers`."""
@@ -82,6 +83,7 @@ class OpenClip:
         except IndexDiffers:
             reading.close()
             self.run.folder.facts = no_facts  # the owner knows nothing of the segments that follow
+            board.take(plan, first=plan.count, held=(), steal=False)  # so that nobody helps any more
             raise
         reading.close()
         return done
@@ -104,9 +106,11 @@ class OpenClip:
         return ReadAhead(plan, self.job.window, self.reader, self.open_reader, self.job.buffer)
 
 
-def _once(on_batch: Callable[[BatchDone], None]) -> Callable[[BatchDone], None]:
-    """Return a function that passes each batch on once, if it gets some of them again."""
-    reported = 0
+def _once(on_batch: Callable[[BatchDone], None], reported: int = 0) -> Callable[[BatchDone], None]:
+    """Return a function that passes each batch on once, if it gets some of them again.
+
+    Those of the first `reported` frames are not passed on.
+    """
 
     def on_new(batch: BatchDone) -> None:
         nonlocal reported
