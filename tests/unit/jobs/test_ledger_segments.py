@@ -168,3 +168,13 @@ def test_job_that_redis_has_lost_is_not_offered_any_more(video: Video) -> None:
     video.ledger.store.client.delete(f"{video.ledger.store.channel('v')}:record")
     assert video.help("h1") is None
     assert not video.keys()
+
+
+def test_job_on_its_last_attempt_gets_no_help(video: Video) -> None:
+    """It may kill the helper, and a job that the helper has claimed meanwhile."""
+    for claim in ("claim-2", "claim-3"):
+        assert video.ledger.requeue("v", "owner", "worker_lost")
+        video.ledger.claim("v", "owner", "cpu", claim=claim, exclusive=True)
+        assert video.take(claim=claim) == Taken(0, [])
+        assert video.help("h1") == (1 if claim == "claim-2" else None)
+    assert video.take(0, claim="claim-3") == Taken(1, [])

@@ -92,11 +92,13 @@ class Segments:
     ) -> HelpWanted | None:
         """Give an idle worker a segment of a job in the queue, or of this job.
 
-        Return None if there is none, if a job waits in the queue, or if the queue is paused. `held` are the
-        segments of the job that the worker computes, and `refused` the jobs that it cannot help with.
+        Return None if there is none, if a job waits in the queue, or if the queue is paused. A job on its
+        last attempt gives none. `held` are the segments of the job that the worker computes, and `refused`
+        the jobs that it cannot help with.
         """
-        args = queue, worker, job_id, len(held), *held, *refused
-        reply = self._scripts.eval("help", self._store.settings.prefix, *args)
+        settings = self._store.settings
+        args = queue, worker, settings.max_attempts, job_id, len(held), *held, *refused
+        reply = self._scripts.eval("help", settings.prefix, *args)
         return HelpWanted(*reply) if reply else None
 
     def finish(self, job_id: str, claim: str, worker: str, number: int) -> bool:
