@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.web import open_streams
 from tests.support.web.webstack import serve
 
 FILES, STREAMS = 64, 100
 
 
+@pytest.mark.long
 def test_open_files_streams_exceed_the_initial_limit(redis_url: str, tmp_path: Path) -> None:
     with serve(redis_url, tmp_path, {resource.RLIMIT_NOFILE: FILES}) as web:
         jobs = [web.job(web.submit()) for _ in range(STREAMS)]

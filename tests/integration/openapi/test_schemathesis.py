@@ -124,7 +124,7 @@ def make_batch(web: Web, file_id: str) -> str:
 @pytest.mark.parametrize(
     ("phases", "examples", "requests"),
     [
-        ("examples,fuzzing,stateful", 4, 150),
+        ("examples,fuzzing,stateful", 2, 100),
         pytest.param("examples,coverage,fuzzing,stateful", 15, 1500, marks=pytest.mark.long),
     ],
 )

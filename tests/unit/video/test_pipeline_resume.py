@@ -111,7 +111,9 @@ def kill_at_join(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sandbox, "call", call)
 
 
-@pytest.mark.parametrize("segment_batches", [1, 2, 4, 9, 100])
+@pytest.mark.parametrize(
+    "segment_batches", [1, 4, *(pytest.param(batches, marks=pytest.mark.long) for batches in (2, 9, 100))]
+)
 def test_pipeline_resume_repeats_at_most_one_segment(
     job: Job, monkeypatch: pytest.MonkeyPatch, segment_batches: int, tmp_path: Path
 ) -> None:
