@@ -1,4 +1,4 @@
-"""Chat workers that a benchmark starts, stops and kills. Each leases its own devices."""
+"""Workers that a benchmark starts, stops and kills. Each leases its own devices."""
 
 import subprocess
 import time
@@ -27,13 +27,14 @@ Process = subprocess.Popen[bytes]
 
 
 class Fleet:
-    """The chat workers of one API. It is a context manager that kills those that are left."""
+    """The workers of one API and one kind. It is a context manager that kills those that are left."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, kind: str = "chat") -> None:
         self.settings = settings
+        self._kind = kind
         self.processes: list[Process] = []
         self._registry = Registry(RedisStore(settings))
-        self._log = settings.home_dir / "chat.log"
+        self._log = settings.home_dir / f"{kind}.log"
 
     def __enter__(self) -> "Fleet":
         return self
@@ -50,7 +51,7 @@ class Fleet:
         new = []
         for settings in all_settings:
             with self._log.open("ab") as log:
-                new.append(spawn(worker_argv("chat", settings), child_env(settings), log))
+                new.append(spawn(worker_argv(self._kind, settings), child_env(settings), log))
         self.processes += new
 
         def all_ready() -> list[WorkerCard] | None:

@@ -1,13 +1,10 @@
 """A frame model that takes the same time for each batch and no CPU, as a GPU would."""
 
-from pathlib import Path
 from threading import Event
-from typing import Any, Self
 
-import torch
 from torch import Tensor
 
-from worker.video.model import Clip, FrameModel, Options, Output
+from tests.support.video.frame_models import Identity
 
 __all__ = ["BATCH_S", "PacedModel"]
 
@@ -15,21 +12,9 @@ __all__ = ["BATCH_S", "PacedModel"]
 BATCH_S = 0.05
 
 
-class PacedModel(FrameModel):
+class PacedModel(Identity):
     """Returns the frames as they are."""
 
-    Options = Options
-
-    @classmethod
-    def load(cls, weights: Path | None, device: torch.device) -> Self:
-        return cls()
-
-    def output(self, clip: Clip, options: Any) -> Output:
-        return Output()
-
-    def start(self, clip: Clip, options: Any) -> Any:
-        def call(frames: Tensor, valid: int) -> Tensor:
-            Event().wait(BATCH_S)
-            return frames
-
-        return call
+    def __call__(self, frames: Tensor, valid: int) -> Tensor:
+        Event().wait(BATCH_S)
+        return super().__call__(frames, valid)

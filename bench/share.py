@@ -15,29 +15,26 @@ the first batch.
 
 import argparse
 import statistics
-import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import av
 
+from bench.fleet import Fleet
 from bench.processes import running_process, scripted_settings
 from tests.support.stack import eventually
 from tests.support.video.clips import gradient, make_clip
 from webapi.client import Client
-from webapi.local.commands import web_argv, worker_argv
-from webapi.local.supervisor import spawn
+from webapi.local.commands import web_argv
 from worker.jobs.ledger.ledger import Ledger
-from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.settings import Settings, child_env
+from worker.jobs.settings import Settings
 
 FRAMES = 4000
 MIB = 2**20
-#: Time limits for the start of all workers, and for a clip.
-START_S, CLIP_S = 300.0, 900.0
+#: Time limit for a clip.
+CLIP_S = 900.0
 
 
 def repeat(clip: Path, times: int, target: Path) -> Path:
@@ -55,41 +52,6 @@ def repeat(clip: Path, times: int, target: Path) -> Path:
                 output.mux(packet)
             offset = max((packet.pts or 0) + (packet.duration or 0) for packet in packets)
     return target
-
-
-class Workers:
-    """Video workers that start together."""
-
-    def __init__(self, settings: Settings, count: int) -> None:
-        self._registry = Registry(RedisStore(settings))
-        self._processes: list[subprocess.Popen[bytes]] = []
-        with (settings.home_dir / "video.log").open("ab") as log:
-            for _ in range(count):
-                self._processes.append(spawn(worker_argv("video", settings), child_env(settings), log))
-        eventually(lambda: self._ready() == count, "ready workers", START_S)
-
-    def keep(self, count: int) -> None:
-        """Stop workers until so many are left."""
-        stopped, self._processes = self._processes[count:], self._processes[:count]
-        for process in stopped:
-            process.terminate()
-        for process in stopped:
-            process.wait()
-
-    def _ready(self) -> int:
-        assert all(process.poll() is None for process in self._processes), "a worker has ended"
-        pids = {process.pid for process in self._processes}
-        return sum(card.pid in pids and card.state == "ready" for card in self._registry.workers())
-
-
-@contextmanager
-def started(settings: Settings, count: int) -> Iterator[Workers]:
-    """Yield so many workers, which stop at the end."""
-    workers = Workers(settings, count)
-    try:
-        yield workers
-    finally:
-        workers.keep(0)
 
 
 def rate(client: Client, ledger: Ledger, clip: Path) -> tuple[float, str]:
@@ -126,9 +88,10 @@ def measure(settings: Settings, clip: Path, counts: Sequence[int], rounds: int) 
     ledger, rates, shared = Ledger(RedisStore(settings)), dict[int, list[float]](), ""
     with Client(settings.url) as client:
         for _ in range(rounds):
-            with started(settings, max(counts)) as workers:
+            with Fleet(settings, "video") as fleet:
+                fleet.start([settings] * max(counts))
                 for count in sorted(counts, reverse=True):
-                    workers.keep(count)
+                    fleet.keep(count)
                     fps, job_id = rate(client, ledger, clip)
                     rates.setdefault(count, []).append(fps)
                     shared = job_id if count == max(counts) else shared
@@ -173,12 +136,7 @@ def main() -> None:
             clip = make_clip(home / "clip.mp4", [gradient(i) for i in range(FRAMES)])
         with running_process(web_argv(settings), settings, home / "web.log"), Client(settings.url) as client:
             eventually(client.alive, "the API")
-            try:
-                measure(settings, clip, args.workers, args.rounds)
-            except BaseException:
-                log = home / "video.log"
-                print(log.read_text("utf-8")[-4000:] if log.exists() else "")
-                raise
+            measure(settings, clip, args.workers, args.rounds)
 
 
 if __name__ == "__main__":
