@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from worker.jobs.specs import VideoJob, validate
 from worker.runs.run import Run
 from worker.video import video_helper
 from worker.video.boards import OwnerBoard
+from worker.video.decoding import reader
 from worker.video.decoding.reader import ClipReader
 from worker.video.encoding.segments import SegmentFolder
 from worker.video.inference import device_thread
@@ -278,9 +278,9 @@ def test_clip_that_has_fewer_frames_than_its_index(
     monkeypatch.setattr(sharing.harness, "write_clip", lambda files: shutil.copy(clip, files.clip))
     fill = ClipReader._fill
 
-    def fill_slowly(reader: ClipReader, *args: Any) -> Any:
-        time.sleep(pause_s)
-        return fill(reader, *args)
+    def fill_slowly(self: ClipReader, *args: Any) -> Any:
+        threading.Event().wait(pause_s)
+        return fill(self, *args)
 
     monkeypatch.setattr(ClipReader, "_fill", fill_slowly)
     files = sharing.harness.submit(JOB)
@@ -352,6 +352,7 @@ def test_attempt_that_goes_on_alone_makes_segments_with_facts_again_if_index_is_
     sharing: Sharing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The attempt before ends just as it finds the damaged frame. Too little is left then for a helper."""
+    monkeypatch.setattr(reader, "BUFFERS", 1)  # otherwise the frame is found before earlier batches have run
     options: dict[str, Any] = {"keys": (36,), "forced-idr": "1"}
     clip = damage_frame(write(tmp_path / "damaged.mp4", **options), 36, 400)
     monkeypatch.setattr(sharing.harness, "write_clip", lambda files: shutil.copy(clip, files.clip))
