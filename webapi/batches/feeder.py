@@ -17,6 +17,7 @@ from webapi.files.file_store import FileStore
 from webapi.keys.key import Key
 from webapi.services.backend import Backend
 from worker.jobs.errors import MediaUnavailable, NotReplicated
+from worker.jobs.ledger.rounds import Rounds
 
 __all__ = ["Feeder"]
 
@@ -43,6 +44,7 @@ class Feeder:
         self._batches = BatchStore(backend.store)
         self._files = FileStore(backend.store, backend.media)
         self._jobs = CollectedJobs(backend.ledger)
+        self._rounds = Rounds(backend.store)
         self._runs: dict[str, BatchRun] = {}
         self._pause = threading.Event()
         #: When the lease must be renewed, by the monotonic clock; 0 without the lease.
@@ -67,7 +69,7 @@ class Feeder:
         """Take a step of each batch if this process has the lease. Return whether there are batches."""
         if not self._has_lease():
             return False
-        if self._backend.store.take_round("file-expiry", FILES_CHECK_S):
+        if self._rounds.take("file-expiry", FILES_CHECK_S):
             self._delete_expired_files()
         batches, rooms = self._batches.unfinished(), dict[str, Room]()
         for batch in batches:

@@ -40,8 +40,8 @@ def _config() -> dict[str, Any]:
             "global_keyprefix": f"{settings.prefix}:celery:",
             "fanout_patterns": False,  # see `_PubSub` of the transport
             "socket_keepalive": True,
-            # kombu drops a connection whose server has vanished after 1 s plus at most twice this interval.
-            # It then has time to connect again within a lease.
+            # kombu drops a connection whose server has vanished after the wait for a message (see
+            # `FETCH_PART`) plus at most twice this interval. It then connects again within a lease.
             "health_check_interval": settings.redis_timeout_s,
             "socket_timeout": settings.redis_timeout_s,  # so that the hub does not hang when Redis hangs
             "socket_connect_timeout": settings.redis_timeout_s,

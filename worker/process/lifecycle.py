@@ -191,7 +191,7 @@ class Lifecycle(bootsteps.StartStopStep):
             log.warning("%s drains, as an administrator has asked", self.card.name)
             os.kill(os.getpid(), signal.SIGTERM)
         self.failover.beat(renewed.server)
-        self.parts.reconciler.reconcile(self.parts.registry.jobs_of(self.card.name))
+        self.parts.reconciler.reconcile(renewed.jobs)
 
     def _current_card(self) -> WorkerCard:
         """Return the card with the readings of this moment."""

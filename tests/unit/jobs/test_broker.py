@@ -1,10 +1,12 @@
 """Celery's connection to Redis."""
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from kombu import Connection
+from kombu import Connection, Queue
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -12,6 +14,7 @@ from tests.support.stack import eventually
 from webapi.local.valkey import valkey_argv, valkey_url
 from worker.jobs.broker import celery_url
 from worker.jobs.connection.transport import RedisTransport
+from worker.jobs.settings import Settings
 
 
 def answers(client: Redis) -> bool:
@@ -38,6 +41,42 @@ def test_celery_uses_socket_database_and_password_of_redis_url(
             assert client.llen("letters") == 1
         finally:
             valkey.terminate()
+
+
+@contextmanager
+def fetching(url: str, name: str) -> Iterator[Connection]:
+    """Yield a connection on which a command waits for a message, for almost an hour."""
+    options = {"health_check_interval": 3600}
+    with Connection(celery_url(url), transport_options=options) as connection, Redis.from_url(url) as client:
+        consumer = connection.Consumer(Queue(name, no_ack=True), callbacks=[lambda *_: None])
+        consumer.consume()
+        connection.transport.cycle.on_poll_start()  # type: ignore[attr-defined]
+        eventually(lambda: waiting(client), "a command that waits")
+        consumer.cancel()
+        yield connection
+
+
+def waiting(client: Redis) -> bool:
+    return any("b" in each["flags"] for each in client.client_list())  # b: blocked
+
+
+def test_close_ends_the_wait_for_a_message(settings: Settings) -> None:
+    with fetching(settings.broker_url, settings.prefix) as connection:
+        connection.close()
+    with Redis.from_url(settings.broker_url) as client:
+        eventually(lambda: not waiting(client), "the end of the wait")
+
+
+def test_close_puts_back_the_message_that_has_come(settings: Settings) -> None:
+    with (
+        Redis.from_url(settings.broker_url) as client,
+        fetching(settings.broker_url, settings.prefix) as connection,
+        Connection(celery_url(settings.broker_url)) as other,
+    ):
+        other.SimpleQueue(settings.prefix).put("hello")
+        eventually(lambda: not waiting(client), "a server that has sent the message")
+        connection.close()
+        assert client.llen(settings.prefix) == 1
 
 
 def test_celery_gets_other_urls_unchanged() -> None:

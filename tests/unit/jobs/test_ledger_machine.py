@@ -318,7 +318,7 @@ class Machine(RuleBasedStateMachine):
     def lose_worker(self, worker: str) -> None:
         """Do what recovery does. A worker that renews its lease in between keeps its jobs."""
         for job_id in self.registry.jobs_of(worker):
-            end, _ = self.registry.leases()[worker]
+            end, _ = self.registry.look(1.0).leases[worker]
             self.renew(worker)
             assert self.ledger.requeue(job_id, worker, "worker_lost", lease_end=end) is None
         lapse(self.ledger, worker)

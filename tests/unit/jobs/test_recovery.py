@@ -4,7 +4,7 @@ from pathlib import Path
 from tests.support.job_ids import A
 from tests.support.ledger import QUEUE, card, lapse
 from tests.support.refusing import refusing
-from tests.support.stack import WAIT_S
+from tests.support.stack import WAIT_S, eventually
 from tests.support.valkey import restartable_valkey
 from worker.jobs import broker
 from worker.jobs.broker import messages_key
@@ -14,6 +14,7 @@ from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.rounds import Rounds
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.media.files import JobFiles
 from worker.jobs.media.local import LocalMedia
@@ -60,6 +61,50 @@ def test_recovery_requeues_jobs_of_lost_worker(brokered: Ledger) -> None:
     assert brokered.events("a")[-1].data["reason"] == "worker_lost"
     assert message_count(brokered) == 1
     assert [worker.name for worker in registry.workers()] == ["w2"]
+
+
+def test_recovery_takes_no_round_while_nothing_is_undone(ledger: Ledger) -> None:
+    registry = Registry(ledger.store)
+    registry.renew(card("w1"))
+    look = registry.look(60)
+    assert (list(look.leases), look.undone, look.first) == (["w1"], False, False)
+    submit(ledger, "a")
+    looks = [registry.look(60) for _ in range(2)]
+    assert [(look.undone, look.first) for look in looks] == [(True, True), (True, False)]
+    ledger.cancel("a")
+    assert not registry.look(60).undone
+
+
+def test_recovery_has_work_while_a_webhook_is_due(ledger: Ledger) -> None:
+    spec = {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": "https://example.org/"}
+    ledger.submit("a", QUEUE, validate(ChatJob, spec))
+    ledger.cancel("a")
+    registry = Registry(ledger.store)
+    assert registry.look(60).undone
+    ledger.forget("a")
+    assert not registry.look(60).undone
+
+
+def test_recovery_looks_often_from_the_submit_on(brokered: Ledger) -> None:
+    store = RedisStore(brokered.store.settings.replace(lease_ttl_s=3600))  # rounds come once in 20 minutes
+    dispatcher = Dispatcher(store)
+    recovery = Recovery(dispatcher)
+    recovery.run_jobs_round()
+    recovery.start()
+    spec = {"messages": [{"role": "user", "content": "Hi"}], "max_queue_s": 0.001}
+    dispatcher.submit("a", QUEUE, validate(ChatJob, spec))
+    eventually(lambda: brokered.get("a").state == "failed", "the end of a job whose deadline has passed")
+    recovery.stop()
+    store.close()
+
+
+def test_rounds_are_taken_once_in_an_interval(ledger: Ledger) -> None:
+    one, other = Rounds(ledger.store), Rounds(ledger.store)
+    assert [one.take("sweep", 60), one.take("sweep", 60), other.take("sweep", 60)] == [True, False, False]
+    assert other.take("files", 60)
+    ledger.store.client.delete(ledger.store.key("recovery", "sweep"))
+    assert not other.take("sweep", 60), "a process asks again before the round that Redis has told it"
+    assert Rounds(ledger.store).take("sweep", 60)
 
 
 def test_recovery_leaves_jobs_of_live_worker(ledger: Ledger) -> None:
@@ -125,7 +170,7 @@ def test_recovery_requeues_jobs_of_released_worker(brokered: Ledger) -> None:
 def test_registry_release_keeps_worker_that_has_renewed_its_lease(ledger: Ledger) -> None:
     registry = Registry(ledger.store)
     registry.renew(card("w1"))
-    end, _ = registry.leases()["w1"]
+    end, _ = registry.look(1.0).leases["w1"]
     registry.renew(card("w1"))
     registry.release("w1", end)
     assert [worker.name for worker in registry.workers()] == ["w1"]

@@ -1,6 +1,9 @@
 """Celery's way to Redis: kombu's transports, on connections that raise refusals."""
 
+import socket
+from contextlib import suppress
 from functools import partial
+from queue import Empty
 from typing import Any
 
 from kombu import Connection
@@ -20,6 +23,8 @@ TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelTransport"
 #: The longest pause between two tries to connect, in seconds. With kombu's own of 30 s, workers would do
 #: nothing for so long after Redis has come back.
 RETRY_MAX_S = 2.0
+#: The wait for a message, as a part of the interval of health checks.
+FETCH_PART = 0.9
 #: kombu's errors of a connection. After one of them, Celery's consumer connects again. After others it ends.
 CONNECTION_ERRORS = (*redis.Transport.connection_errors, Refusal, NoPermissionError)
 
@@ -63,6 +68,29 @@ class _Client(redis.PrefixedStrictRedis):
 
 class _StokerChannel(redis.Channel):
     """The common part of the channels of both transports."""
+
+    _in_poll: Any  # the stubs lack it
+    _brpop_read: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        #: How long one command waits for a message, in seconds. kombu's own second would be a command a
+        #: second of each idle worker. It is shorter than the interval of health checks: a connection that
+        #: has been silent for that long is checked before its next command.
+        self.brpop_timeout = FETCH_PART * self.health_check_interval  # type: ignore[assignment]
+
+    def close(self) -> None:
+        """Close the channel at once. kombu would wait until the command that fetches a message ends.
+
+        The server ends the command when this side of its connection is closed. A message that it has sent
+        before still arrives, and kombu puts it back into its queue.
+        """
+        if self._in_poll and self._in_poll._sock:
+            with suppress(OSError):
+                socket.socket.shutdown(self._in_poll._sock, socket.SHUT_WR)
+            with suppress(Empty, *CONNECTION_ERRORS):
+                self._brpop_read()
+        super().close()
 
     def _get_client(self) -> Any:
         return partial(_Client, global_keyprefix=self.global_keyprefix)

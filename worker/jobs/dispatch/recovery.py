@@ -7,6 +7,7 @@ and deletes expired jobs and files that no job needs.
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -20,6 +21,7 @@ from worker.jobs.dispatch.webhook_queue import WebhookQueue
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.rounds import Rounds
 from worker.jobs.logs.facts import facts
 from worker.jobs.media.files import Media
 from worker.jobs.media.open import open_media_store
@@ -29,8 +31,9 @@ __all__ = ["Recovery"]
 log = logging.getLogger(__name__)
 
 #: Leases and deadlines are checked TICKS times per lease, and at least every TICK_MAX_S seconds. Lost
-#: messages are looked for twice per lease.
-TICKS, TICK_MAX_S = 10, 1.0
+#: messages are looked for twice per lease. While no job waits or runs, only leases are checked, IDLE_TICKS
+#: times per lease.
+TICKS, TICK_MAX_S, IDLE_TICKS = 10, 1.0, 3
 #: Seconds between two broadcasts of positions.
 BROADCAST_S = 1.0
 #: Seconds between two searches for files that no job needs, and the age in seconds at which such files are
@@ -41,7 +44,9 @@ FILES_CHECK_S, FILES_AGE_S = 600.0, 86_400.0
 class Recovery:
     """The background repairs of one process, worker or API.
 
-    The first process of an interval takes the round (a key in Redis marks it), and the others skip it.
+    The first process of an interval takes the round (a key in Redis marks it), and the others skip it. While
+    there is nothing to do, rounds are rare. The submit of a job makes them frequent again: at once in the
+    process that has submitted it, and with the next round in all others.
     """
 
     def __init__(self, dispatcher: Dispatcher, media: Media | None = None) -> None:
@@ -51,51 +56,71 @@ class Recovery:
         self._cleanup = FileCleanup(self._ledger, media or open_media_store(store.settings))
         self._registry = Registry(store)
         self._queues = Queues(store)
+        self._rounds = Rounds(store)
         self._webhook_queue = WebhookQueue(store)
         self._lease_s = store.settings.lease_ttl_s
         self._interval_s = min(self._lease_s / TICKS, TICK_MAX_S)
-        self._lease_watch = LeaseWatch(self._lease_s, max(self._lease_s / 3, 2 * self._interval_s))
+        self._idle_s = self._lease_s / IDLE_TICKS
+        self._lease_watch = LeaseWatch(self._lease_s, max(1.5 * self._idle_s, 2 * self._interval_s))
         self._stopped = threading.Event()
+        #: Set while there is, or may be, a job or a webhook that is not done yet.
+        self._has_work = threading.Event()
 
     def start(self) -> None:
         """Start two threads: one for jobs, and one for files, which a slow file store may delay."""
+        self._dispatcher.on_submit = self._note_work
         for name, *loop in (
-            ("recovery", self.run_jobs_round, self._interval_s),
-            ("recovery-files", self.run_files_round, self._lease_s / 2),
+            ("recovery", self.run_jobs_round, self._pause),
+            ("recovery-files", self.run_files_round, partial(self._stopped.wait, self._lease_s / 2)),
         ):
             threading.Thread(target=self._loop, args=loop, name=name, daemon=True).start()
 
     def stop(self) -> None:
         """Stop the threads after their current rounds."""
         self._stopped.set()
+        self._has_work.set()
 
-    def _loop(self, run_round: Callable[[], None], interval_s: float) -> None:
-        while not self._stopped.wait(interval_s):
+    def _note_work(self) -> None:
+        if not self._has_work.is_set():  # every submit comes here
+            self._has_work.set()
+
+    def _pause(self) -> bool:
+        """Wait until the next round is due. Return whether the thread must stop instead."""
+        return self._stopped.wait(self._interval_s if self._has_work.wait(self._idle_s) else 0)
+
+    def _loop(self, run_round: Callable[[], None], pause: Callable[[], bool]) -> None:
+        while not pause():
             try:
                 run_round()
             except MediaUnavailable as error:
                 log.warning("recovery: files will be removed later: %s", error)
             except (RedisError, OperationalError) as error:
                 self._lease_watch.note_failure()
+                self._has_work.set()  # there may be some when Redis is back
                 log.warning("recovery: Redis cannot be reached: %s", error)
             except Exception:
                 log.exception("recovery: this round failed, the next one follows")
 
     def run_jobs_round(self) -> None:
         """Do the repairs of jobs and webhooks that are due, unless another process does them now."""
-        first = self._first_within("tick", 0.9 * self._interval_s)
-        self._lease_watch.note(
-            self._registry.leases()
-        )  # each process does this, to know which leases stay the same
-        if not first:
-            return
+        self._has_work.clear()  # first, because a job may be submitted now
+        look = self._registry.look(0.9 * self._interval_s)
+        self._lease_watch.note(look.leases)  # each process does this, to know which leases stay the same
+        if look.undone:
+            self._has_work.set()
+        if look.first:
+            self._repair_jobs()
+        elif not look.undone:  # a worker may be lost that has no job
+            self.take_from_lost_workers()
+
+    def _repair_jobs(self) -> None:
         for job_id in self._ledger.end_overdue():
             log.warning("ended, because its deadline has passed", extra=self._dispatcher.known_facts(job_id))
-        if self._first_within("places", BROADCAST_S):
+        if self._rounds.take("places", BROADCAST_S):
             self.dispatch_waiting()
         self.take_from_lost_workers()
         self._webhook_queue.dispatch_due()
-        if self._first_within("sweep", self._lease_s / 2):
+        if self._rounds.take("sweep", self._lease_s / 2):
             self.resend_lost_messages()
 
     def run_files_round(self) -> None:
@@ -106,16 +131,13 @@ class Recovery:
         if self._first_for_files("files", FILES_CHECK_S):
             self._cleanup.drop_unneeded(FILES_AGE_S)
 
-    def _first_within(self, name: str, seconds: float) -> bool:
-        return self._store.take_round(name, seconds)
-
     def _first_for_files(self, name: str, seconds: float) -> bool:
-        """Return what `_first_within` does, but True to every process while Redis refuses writes.
+        """Return what `Rounds.take` does, but True to every process while Redis refuses writes.
 
         A full disk may be the reason for that, and a cleanup makes room.
         """
         try:
-            return self._first_within(name, seconds)
+            return self._rounds.take(name, seconds)
         except RedisError as error:
             if isinstance(error, CommandRefused):
                 return True

@@ -1,7 +1,7 @@
 """The registry: workers with their leases, the models that they serve, and counts of ended jobs."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -12,7 +12,7 @@ from worker.jobs.metrics.metric import Counter
 from worker.jobs.metrics.vllm import ENGINE, PREEMPTIONS, PREFIX_CACHE_HITS, PREFIX_CACHE_QUERIES
 from worker.jobs.stored import from_json, to_json
 
-__all__ = ["Registry", "Renewed"]
+__all__ = ["Look", "Registry", "Renewed"]
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,26 @@ class Renewed:
 
     `server` is the replication id of Redis. Another id means that the server was restarted, or that it is
     another server now, after a failover. An empty id tells nothing. `drain` is true if an administrator wants
-    the worker to drain and end.
+    the worker to drain and end. `jobs` are those that the worker has claimed and not ended.
     """
 
     server: str
     drain: bool
+    jobs: Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What recovery finds at the begin of a round.
+
+    `leases` has for each worker the end of its lease (0 if the worker gave it up), and the seconds until
+    then. `undone` says whether there is a job or a webhook that is not done yet. `first` says whether the
+    caller may do what one process does for all.
+    """
+
+    leases: Mapping[str, tuple[float, float]]
+    undone: bool
+    first: bool
 
 
 class Registry:
@@ -55,8 +70,8 @@ class Registry:
         counts = [
             part for counter, total in _counts(card) for part in (counter.field(card.model, ENGINE), total)
         ]
-        server, drain = self._store.scripts.eval("renew", *args, *counts)
-        return Renewed(server, bool(drain))
+        server, drain, jobs = self._store.scripts.eval("renew", *args, *counts)
+        return Renewed(server, bool(drain), jobs)
 
     def drain(self, name: str) -> WorkerCard:
         """Ask the worker to drain and end, which it does after its next heartbeat. Return its card.
@@ -77,13 +92,15 @@ class Registry:
         ended = "" if lease_end is None else lease_end
         self._store.scripts.eval("release", self._store.settings.prefix, name, ended)
 
-    def leases(self) -> dict[str, tuple[float, float]]:
-        """Return the end of each worker's lease (0 if the worker gave it up), and the seconds until then."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.zrange(self._key("workers"), 0, -1, withscores=True)
-            pipe.time()
-            leases, (seconds, microseconds) = pipe.execute()
-        return {worker: (end, end - seconds - microseconds / 1e6) for worker, end in leases}
+    def look(self, interval_s: float) -> Look:
+        """Look at the leases of all workers, and whether there is work for recovery.
+
+        Only one process in `interval_s` seconds is the first one.
+        """
+        args = self._store.settings.prefix, max(1, round(1000 * interval_s))
+        now, undone, first, *leases = self._store.scripts.eval("look", *args)
+        ends = zip(leases[::2], map(float, leases[1::2]), strict=True)
+        return Look({name: (end, end - float(now)) for name, end in ends}, bool(undone), bool(first))
 
     def workers(self) -> Sequence[WorkerCard]:
         """Return the cards of all workers, by name.

@@ -48,11 +48,6 @@ class RedisStore:
         now = self.clock.now() if now is None else now
         return self.settings.prefix, rfc3339(now), now, self.settings.retention_s, job_id
 
-    def take_round(self, task: str, seconds: float) -> bool:
-        """Return True to only one process in this many seconds, and False to all others."""
-        interval_ms = max(1, int(seconds * 1000))
-        return bool(self.scripts.eval("take_round", self.settings.prefix, task, interval_ms))
-
     def take_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or renew the lease of this name. Return whether the holder has it now."""
         args = self.settings.prefix, name, holder, round(seconds * 1000)

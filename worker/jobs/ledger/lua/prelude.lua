@@ -179,9 +179,26 @@ end
 
 -- Return the time of the Redis server (s). Leases, deadlines and deletions use it, because the clocks of hosts can
 -- differ. NOW is the same time as the caller knows it, for records and events.
+-- It is the same in the whole script, as Redis stops its own clock meanwhile.
+local script_time
 local function clock()
-  local time = redis.call('TIME')
-  return time[1] + time[2] / 1e6
+  if not script_time then
+    local time = redis.call('TIME')
+    script_time = time[1] + time[2] / 1e6
+  end
+  return script_time
+end
+
+-- Take a round of a background task for the caller, unless one was taken in the interval (ms). Return -1 if the caller
+-- has it, else the time until the next one (ms).
+--
+-- A key that expires later than that was written before the clock of Redis was set back.
+local function take_round(task, interval)
+  local key = P .. ':recovery:' .. task
+  local left = redis.call('PTTL', key)
+  if left >= 0 and left <= tonumber(interval) then return left end
+  redis.call('SET', key, '1', 'PX', interval)
+  return -1
 end
 
 local function lease(worker, ttl_s) redis.call('ZADD', WORKERS, clock() + ttl_s, worker) end
