@@ -43,6 +43,7 @@ class ChatRunner:
     """
 
     parameters = None
+    starts_unclaimed = True
 
     def __init__(
         self,
@@ -114,6 +115,7 @@ class ChatRunner:
         try:
             for request in requests:
                 self._engine.submit(request)
+            run.begin()  # the claim of the job has been on its way until now
             if run.stopping.is_set():  # perhaps set before the engine had a request to cancel
                 run.on_stop()
             self._wait(run)

@@ -9,10 +9,25 @@ from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
 
 from worker.jobs.errors import JobNotFound, NotReplicated
+from worker.jobs.records import Record
 from worker.lane.lane import Lane
 from worker.lane.pool import LanePool
 
-__all__ = ["LaneTask"]
+__all__ = ["LaneTask", "sent_record"]
+
+
+def sent_record(job_id: str, request: Any) -> Record | None:
+    """Return the record in the header `record` of the job's message, or None if there is none.
+
+    The message of an older version has none, and so has that of a long job.
+    """
+    fields = getattr(request, "record", None)
+    if not isinstance(fields, dict):
+        return None
+    try:
+        return Record.from_hash(job_id, fields)
+    except (KeyError, ValueError, TypeError):  # a newer version may write others
+        return None
 
 
 class LaneRequest(Request):

@@ -3,10 +3,10 @@
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from enum import Enum
+from functools import partial
 
 from redis.exceptions import RedisError
 
@@ -17,6 +17,7 @@ from worker.jobs.events import Reason
 from worker.jobs.logs.context import about
 from worker.jobs.logs.facts import facts, of_job
 from worker.jobs.records import Record
+from worker.lane.claim import Claim, ClaimDiffers
 from worker.lane.shared_lock import SharedLock
 from worker.runs.hooks import RunHooks
 from worker.runs.outbox import Outbox
@@ -26,9 +27,6 @@ from worker.runs.runner import Runner
 __all__ = ["Lane"]
 
 log = logging.getLogger(__name__)
-
-#: Pause before the lane repeats a claim that Redis has not answered, in seconds.
-CLAIM_RETRY_S = 0.5
 
 
 class LaneState(Enum):
@@ -97,8 +95,10 @@ class Lane:
         """Return whether the job waits for all others to end, to run exclusively, or already runs so."""
         return job_id in self._isolated
 
-    def run_job(self, job_id: str) -> str:
+    def run_job(self, job_id: str, sent: Record | None = None) -> str:
         """Claim the job and run it until its run is over. A thread of the pool calls this for each message.
+
+        `sent` is the job's record as the message has it.
 
         Return the type of the job's terminal event, "abandoned" if another worker continues the job, or
         "not waiting" if this worker could not claim it.
@@ -111,7 +111,7 @@ class Lane:
             return "not waiting"
         try:
             with self._lock.shared():
-                return self._claim_and_run(job_id, exclusive=False)
+                return self._claim_and_run(job_id, exclusive=False, sent=self._startable(sent))
         except NeedsExclusiveWorker as error:
             log.warning("%s", error, extra=facts(job=job_id))
         self._isolated.add(job_id)
@@ -120,6 +120,10 @@ class Lane:
                 return self._claim_and_run(job_id, exclusive=True)
         finally:
             self._isolated.discard(job_id)
+
+    def _startable(self, sent: Record | None) -> Record | None:
+        """Return the record if the runner may begin with it: nothing of the job is in its log."""
+        return sent if sent and sent.attempt == 0 and self._runner.starts_unclaimed else None
 
     def drain(self) -> None:
         """Claim no more jobs."""
@@ -148,23 +152,41 @@ class Lane:
                 self._state = state
                 self._changed.notify_all()
 
-    def _claim_and_run(self, job_id: str, exclusive: bool) -> str:
-        record = self._claim(job_id, exclusive)
-        if record is None:
-            return "not waiting"
-        run, more_slots = Run(record, self.outbox), record.length - 1
+    def _claim_and_run(self, job_id: str, exclusive: bool, sent: Record | None = None) -> str:
+        """Claim the job and run it. If it is `sent`, the run begins while the claim is on its way."""
+        claim = Claim(
+            self.dispatcher, job_id, self.worker, self.device, self._wait_if_open, exclusive=exclusive
+        )
+        if sent and claim.send():
+            run = Run(claim.expected(sent, self.outbox.time()), self.outbox, claimed=False)
+            try:
+                return self._run(run, claim)
+            except ClaimDiffers:
+                log.info("this worker began in vain", extra=facts(job=job_id))
+            finally:
+                claim.drop()
+                run.abandon()  # does nothing if the run is over
+        record = claim.outcome()
+        return "not waiting" if record is None else self._run(Run(record, self.outbox), claim)
+
+    def _wait_if_open(self, wait_s: float) -> bool:
+        """Wait for so long, or until the lane claims no more jobs. Return whether it claims jobs."""
+        if wait_s:
+            with self._changed:
+                self._changed.wait_for(lambda: self._state is not LaneState.OPEN, wait_s)
+        return self._state is LaneState.OPEN
+
+    def _run(self, run: Run, claim: Claim) -> str:
+        """Run the job to its end, or until its run is abandoned. Raises as `Claim.check` does."""
+        more_slots = run.record.length - 1
+        run.on_begin = partial(self._begin, run, claim)
         with self._changed:
             self._runs[run.id] = run
-            state = self._state
         if more_slots:
             self.take_slots(more_slots)
         try:
-            if state is LaneState.CLOSED:  # the claim succeeded while `hand_back` dealt with the other runs
-                run.abandon()
-                self._requeue(run, "drain")
-            else:
-                with about(**of_job(record)):
-                    self._run_to_end(run)
+            with about(**of_job(run.record)):
+                self._run_to_end(run)
         finally:
             with self._changed:
                 del self._runs[run.id]
@@ -173,25 +195,16 @@ class Lane:
                 self.take_slots(-more_slots)
         return run.outcome or "abandoned"
 
-    def _claim(self, job_id: str, exclusive: bool) -> Record | None:
-        """Claim the job as soon as Redis answers. Return None if it is not waiting, or if the lane drains."""
-        claim = uuid.uuid4().hex
-        while self._state is LaneState.OPEN:
-            try:
-                return self.dispatcher.claim(
-                    job_id, self.worker, self.device, claim=claim, exclusive=exclusive
-                )
-            except RedisError as error:
-                if not is_away(error):
-                    raise
-                log.warning("the job is not claimed yet: %s", error, extra=facts(job=job_id))
-                with self._changed:
-                    self._changed.wait_for(lambda: self._state is not LaneState.OPEN, CLAIM_RETRY_S)
-        try:
-            self.dispatcher.send_again(job_id)
-        except RedisError as error:
-            log.warning("recovery will send its message again: %s", error, extra=facts(job=job_id))
-        return None
+    def _begin(self, run: Run, claim: Claim) -> None:
+        """Let the events of a run go, once its job is claimed. Raises as `Claim.check` does."""
+        if not run.is_claimed:
+            run.confirm(claim.check(run.record))
+        log.info("started", extra=facts(queue=run.record.queue))
+        self._hooks.before_run(run)
+        if self._state is LaneState.CLOSED or run.over.is_set():  # perhaps before the claim
+            run.abandon()
+            self._requeue(run, "drain")
+        run.release()
 
     def _run_to_end(self, run: Run) -> None:
         """Have the runner run the job. Give the job a terminal event for every error, then wait for it.
@@ -200,10 +213,13 @@ class Lane:
         the reconciler requeues the job later.
         """
         began = time.monotonic()
-        log.info("started", extra=facts(queue=run.record.queue))
-        self._hooks.before_run(run)
         try:
-            self._runner.run_job(run)
+            if run.is_claimed:
+                run.begin()
+            if not run.over.is_set():
+                self._runner.run_job(run)
+        except (ClaimDiffers, NeedsExclusiveWorker):
+            raise
         except EngineDied as error:
             log.error("the job will be handed back: %s", error)
         except JobFailed as error:
@@ -217,6 +233,7 @@ class Lane:
                 run.abandon()
             else:
                 run.fail("internal_error", "the worker met an error of its own; its log says which")
+        run.begin()  # the runner may have met the error before
         run.over.wait()
         seconds = round(time.monotonic() - began, 3)
         log.info("ended", extra=facts(state=run.outcome, seconds=seconds, **run.end_facts))

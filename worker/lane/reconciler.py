@@ -32,7 +32,8 @@ class Reconciler:
         lane = self._lane
         ended = lane.outbox.unconfirmed.ended_jobs()
         runs = lane.runs_by_job()
-        orphaned, stale = set(claimed) - runs.keys(), runs.keys() - set(claimed)
+        orphaned = set(claimed) - runs.keys()
+        stale = {job_id for job_id, run in runs.items() if run.is_claimed} - set(claimed)
         seen_twice = orphaned & self._orphaned
         if seen_twice & ended:
             lane.outbox.offer_again()

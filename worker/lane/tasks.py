@@ -2,14 +2,14 @@
 
 from worker.jobs.broker import app
 from worker.jobs.kinds import KINDS, task_of
-from worker.lane.celery_task import LaneTask
+from worker.lane.celery_task import LaneTask, sent_record
 
 __all__ = ["run_job"]
 
 
 def run_job(self: LaneTask, job_id: str) -> str:
     """Run a job. Return the outcome for Celery's log."""
-    return self.lane.run_job(job_id)
+    return self.lane.run_job(job_id, sent_record(job_id, self.request))
 
 
 for name in KINDS:

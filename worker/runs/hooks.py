@@ -25,7 +25,10 @@ class RunHook(Protocol):
     """
 
     def before_run(self, run: Run) -> None:
-        """Handle the start of a run. Its job's thread calls this between the claim and the runner."""
+        """Handle the start of a run. Its job's thread calls this after the claim and before the first event.
+
+        The runner may compute already.
+        """
         return
 
     def after_event(self, run: Run, event: Event) -> None:

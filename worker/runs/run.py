@@ -12,7 +12,7 @@ from worker.jobs.ledger.appends import NO_INCREMENTS, Append, Reply, json_fields
 from worker.jobs.metrics.jobs import RESUME_GAP_SECONDS
 from worker.jobs.metrics.metric import Increments
 from worker.jobs.records import Record
-from worker.runs.outbox import Outbox
+from worker.runs.outbox import EventProducer, Outbox
 
 __all__ = ["Run", "RunState"]
 
@@ -49,12 +49,20 @@ class Run:
     `on_stop` is called once, from any thread, when the run must stop early: the client has canceled the job,
     another attempt owns it, or the worker hands it back. `on_event`, if there is one, is called in the
     outbox's thread for each event that the ledger has logged.
+
+    A run with `claimed` False computes while its claim is on its way. `record` is then what the claim should
+    return, and all events wait until `confirm` and `release`.
     """
 
-    def __init__(self, record: Record, outbox: Outbox) -> None:
+    def __init__(self, record: Record, outbox: Outbox, *, claimed: bool = True) -> None:
         self.record = record
-        #: Unique to the attempt, so that an engine never mixes up two attempts at one job.
-        self.id = f"{record.id}.{record.claim}"
+        #: Unique to the attempt, so that an engine never mixes up two attempts at one job. A run whose claim
+        #: turns out otherwise is followed by another one of the same claim.
+        self.id = f"{record.id}.{record.claim}" + ("" if claimed else ".unclaimed")
+        #: Whether the ledger has given the job to this attempt.
+        self.is_claimed = claimed
+        #: Called by `begin`.
+        self.on_begin: Callable[[], None] = lambda: None
         self.on_stop: Callable[[], None] = lambda: None
         self.on_event: Callable[[Event], None] | None = None
         self.state = RunState.RUNNING
@@ -74,7 +82,13 @@ class Run:
         self._silence = record.silence
         #: The number of the attempt's next event. Only the outbox's thread uses it.
         self._next_number = record.events + 1
-        outbox.begin(record)
+        #: The producers whose events wait until `release`; None after it.
+        self._held: dict[EventProducer, None] | None = None
+        self._begun = False
+        if claimed:
+            outbox.begin(record)
+        else:
+            self._held = {}
 
     @property
     def outcome(self) -> str | None:
@@ -90,6 +104,40 @@ class Run:
             "frames": usage.get("frames"),
             "code": error.get("code"),
         }
+
+    def begin(self) -> None:
+        """Make sure that the job belongs to this run, by `on_begin`, whose errors are raised.
+
+        The lane calls this before the runner. If the run is not claimed yet, the runner calls it instead, as
+        soon as it has nothing else to do.
+        """
+        if not self._begun:
+            self.on_begin()
+            self._begun = True
+
+    def confirm(self, record: Record) -> None:
+        """Note that the ledger has given the job to this attempt, with this record."""
+        self.record, self.is_claimed = record, True
+        self._silence, self._next_number = record.silence, record.events + 1
+        self._outbox.begin(record)
+        if self.over.is_set():  # abandoned meanwhile
+            self._outbox.unconfirmed.forget(record.claim or "")
+
+    def release(self) -> None:
+        """Let the events go that have waited."""
+        with self._lock:
+            held, self._held = self._held, None
+        if held:
+            self._outbox.put(urgent=held)
+
+    def holds_back(self, producer: EventProducer) -> bool:
+        """Return whether the producer's events must wait. `release` then puts it into the outbox."""
+        if self._held is None:
+            return False
+        with self._lock:
+            if self._held is not None:
+                self._held[producer] = None
+            return self._held is not None
 
     def emit(
         self, *events: Event, increments: Mapping[str, int] = NO_INCREMENTS, **fields: Any
@@ -130,6 +178,8 @@ class Run:
 
     def drain(self) -> Sequence[Append]:
         """Return the appends of what was emitted since the last call (`EventProducer`)."""
+        if self.holds_back(self):
+            return []
         emitted = [self._emitted.popleft() for _ in range(len(self._emitted))]
         self._unanswered.extend(each.reply for each in emitted)
         return [self._number(each.events, each.increments, each.fields) for each in emitted]
@@ -165,6 +215,8 @@ class Run:
         """Log no more events, and stop: the job no longer belongs to this attempt."""
         if self._finish(RunState.ABANDONED):
             self._outbox.unconfirmed.forget(self.record.claim or "")
+            while self._emitted and not self.is_claimed:
+                self._emitted.popleft().reply.set_result("stale")
             self.stop()
 
     def _finish(self, state: RunState) -> bool:

@@ -18,6 +18,8 @@ class Runner(Protocol):
     engine_name: str
     #: The names of the model's adapters, which are models of their own for requests.
     adapters: Collection[str]
+    #: Whether it may get a run that is not claimed yet, at which it begins to compute before `Run.begin`.
+    starts_unclaimed: bool
 
     @property
     def context_length(self) -> int | None:

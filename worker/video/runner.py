@@ -58,6 +58,7 @@ class VideoRunner:
     """
 
     engine_name = "torch"
+    starts_unclaimed = False
     adapters = ()
     context_length = None
     prompt = None

@@ -8,22 +8,17 @@ import pytest
 import redis
 
 from tests.support.chat.fake_engine import FakeEngine
+from tests.support.lanes import WAIT_S, event_types, lane_of, messages, start, submit, wait_for
 from tests.support.ledger import lapse
 from tests.support.stack import eventually
 from worker.chat.engine import ChatRequest
-from worker.chat.runner import ChatRunner
 from worker.jobs import broker
 from worker.jobs.cards import WorkerCard
-from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
-from worker.jobs.specs import ChatJob, validate
 from worker.lane.lane import Lane
 from worker.lane.pool import LanePool
 from worker.lane.reconciler import Reconciler
-from worker.runs.outbox import Outbox
-
-WAIT_S = 20.0
 
 
 @pytest.fixture
@@ -33,48 +28,8 @@ def engine() -> FakeEngine:
 
 @pytest.fixture
 def lane(brokered: Ledger, engine: FakeEngine) -> Iterator[Lane]:
-    dispatcher = Dispatcher(brokered.store)
-    outbox = Outbox(dispatcher)
-    runner = ChatRunner(engine, "fake", brokered, outbox)
-    runner.start(lambda error: None)
-    outbox.start()
-    yield Lane(dispatcher, outbox, runner, "w1", "cpu")
-    runner.stop()
-    outbox.stop(WAIT_S)
-
-
-def submit(ledger: Ledger, job_id: str, **options: int) -> None:
-    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100_000, **options}
-    ledger.submit(job_id, "chat.fake", validate(ChatJob, body))
-
-
-def start(lane: Lane, job_id: str) -> threading.Thread:
-    """Run the job in a thread. Return the thread once the job has logged its first token."""
-    submit(lane.dispatcher.ledger, job_id)
-    thread = threading.Thread(target=lane.run_job, args=(job_id,))
-    thread.start()
-    wait_for(lane, job_id, "token")
-    return thread
-
-
-def wait_for(lane: Lane, job_id: str, kind: str) -> None:
-    """Wait until the job has logged an event of this type."""
-    listener = lane.dispatcher.ledger.store.client.pubsub()  # type: ignore[no-untyped-call]
-    listener.subscribe(lane.dispatcher.ledger.store.channel(job_id))
-    while kind not in [event.type for event in lane.dispatcher.ledger.events(job_id)]:
-        assert listener.get_message(timeout=WAIT_S), f"{job_id} had no {kind}"
-    listener.close()
-
-
-def messages(lane: Lane) -> set[str]:
-    """Return the jobs that have a message."""
-    lane.dispatcher.flush(WAIT_S)
-    store = lane.dispatcher.ledger.store
-    return broker.queued_messages(store.settings, store.client, "chat.fake")
-
-
-def event_types(lane: Lane, job_id: str) -> list[str]:
-    return [event.type for event in lane.dispatcher.ledger.events(job_id)]
+    with lane_of(brokered, engine) as lane:
+        yield lane
 
 
 def test_lane_counts_running_jobs(lane: Lane) -> None:

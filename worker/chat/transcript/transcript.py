@@ -69,6 +69,8 @@ class Transcript:
 
     def drain(self) -> Sequence[Append]:
         """Return the append of all pending deltas, if there are any (`EventProducer`)."""
+        if self.run.holds_back(self):
+            return []
         changed: dict[Choice, None] = {}  # an ordered set
         deltas = []
         # To the last delta: the outbox is not notified of a delta that joins others here (`newly_pending`).

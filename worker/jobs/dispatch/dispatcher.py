@@ -17,6 +17,7 @@ from worker.jobs.events import Reason
 from worker.jobs.kinds import kind_of
 from worker.jobs.ledger.appends import Append, LedgerReply
 from worker.jobs.ledger.ledger import IdempotencyKey, Ledger
+from worker.jobs.ledger.pending_reply import PendingReply
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.logs.facts import facts, of_job
@@ -76,10 +77,23 @@ class Dispatcher:
         return submitted.job_id
 
     def claim(
-        self, job_id: str, worker: str, device: str, *, claim: str | None = None, exclusive: bool = False
+        self, job_id: str, worker: str, device: str, claim: str | None = None, *, exclusive: bool = False
     ) -> Record | None:
         """Claim the job as `Ledger.claim` does. If it does not wait, its slot goes to the next job."""
         record = self.ledger.claim(job_id, worker, device, claim=claim, exclusive=exclusive)
+        if record is None:
+            self._dispatch_after(job_id)
+        return record
+
+    def send_claim(
+        self, job_id: str, worker: str, device: str, claim: str, exclusive: bool = False
+    ) -> PendingReply:
+        """Send a claim as `Ledger.send_claim` does. `read_claim` takes the reply."""
+        return self.ledger.send_claim(job_id, worker, device, claim, exclusive)
+
+    def read_claim(self, job_id: str, reply: PendingReply) -> Record | None:
+        """Return the outcome of a claim that was sent. It is that of `claim`."""
+        record = self.ledger.read_claim(job_id, reply)
         if record is None:
             self._dispatch_after(job_id)
         return record

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import cast
+from typing import Any, cast
 
 from redis.exceptions import RedisError
 
@@ -20,6 +20,7 @@ from worker.jobs.errors import (
 from worker.jobs.events import Reason
 from worker.jobs.kinds import model_of
 from worker.jobs.ledger.appends import Append, Appended, script_args
+from worker.jobs.ledger.pending_reply import PendingReply
 from worker.jobs.ledger.reader import LedgerReader
 from worker.jobs.records import JobState, Record
 from worker.jobs.specs import JobSpec
@@ -111,7 +112,7 @@ class Ledger(LedgerReader):
         return Submitted(ids[0], ids[1:])
 
     def claim(
-        self, job_id: str, worker: str, device: str, *, claim: str | None = None, exclusive: bool = False
+        self, job_id: str, worker: str, device: str, claim: str | None = None, *, exclusive: bool = False
     ) -> Record | None:
         """Claim a waiting job for the worker, and renew the worker's lease. Return None if it does not wait.
 
@@ -120,9 +121,31 @@ class Ledger(LedgerReader):
         this is the job's last attempt: the job may have killed its earlier workers, and must not take other
         jobs with it.
         """
-        settings, name = self.store.settings, claim or uuid.uuid4().hex
-        args = worker, device, name, settings.lease_ttl_s, settings.max_attempts, "1" if exclusive else ""
-        reply = self._scripts.eval("claim", *self.store.common_args(job_id), *args)
+        args = self._claim_args(job_id, worker, device, claim or uuid.uuid4().hex, exclusive)
+        return self._claimed(job_id, self._scripts.eval("claim", *args))
+
+    def send_claim(
+        self, job_id: str, worker: str, device: str, claim: str, exclusive: bool = False
+    ) -> PendingReply:
+        """Send a claim under this name to Redis. `read_claim` takes the reply."""
+        return self._scripts.send("claim", *self._claim_args(job_id, worker, device, claim, exclusive))
+
+    def read_claim(self, job_id: str, reply: PendingReply) -> Record | None:
+        """Wait for the outcome of a claim that was sent. Return it, or raise, as `claim` does.
+
+        After a `RedisError` the claim may hold nevertheless, so it must be repeated under the same name.
+        """
+        return self._claimed(job_id, reply.read())
+
+    def _claim_args(
+        self, job_id: str, worker: str, device: str, claim: str, exclusive: bool
+    ) -> tuple[Any, ...]:
+        settings, common = self.store.settings, self.store.common_args(job_id)
+        own = worker, device, claim, settings.lease_ttl_s, settings.max_attempts, "1" if exclusive else ""
+        return *common, *own
+
+    @staticmethod
+    def _claimed(job_id: str, reply: Any) -> Record | None:
         if reply == _NEEDS_EXCLUSIVE:
             raise NeedsExclusiveWorker(f"{job_id} has lost too many workers to run beside other jobs")
         return Record.from_hash(job_id, dict(zip(reply[::2], reply[1::2], strict=True))) if reply else None

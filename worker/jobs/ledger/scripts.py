@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import redis
 from redis.exceptions import NoScriptError
 
+from worker.jobs.ledger.pending_reply import PendingReply
 from worker.jobs.ledger.replicas import Replicas
 from worker.jobs.metrics.catalog import lua_boundaries
 
@@ -41,6 +42,10 @@ class Scripts:
     def eval(self, name: str, *args: Any) -> Any:
         """Run one script and return its reply."""
         return self._retry_unloaded(lambda: self.client.evalsha(self.sha(name), 0, *args))
+
+    def send(self, name: str, *args: Any) -> PendingReply:
+        """Send one script to Redis. Its reply is read later, and may be a `NoScriptError`."""
+        return PendingReply(self.client, "EVALSHA", self.sha(name), 0, *args)
 
     def eval_replicated(self, name: str, *args: Any) -> Any:
         """Run one script and return its reply when the replicas have its writes. Raises `NotReplicated`."""
