@@ -1,6 +1,8 @@
 """Helpers that write to the ledger's keys directly, so that tests need not wait for leases and deadlines."""
 
+import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,12 +20,15 @@ __all__ = [
     "card",
     "check_accounts",
     "check_vocabulary",
+    "index_flaws",
     "lapse",
     "pass_deadline",
 ]
 
 #: The queue of the jobs in the ledger's own tests.
 QUEUE = "chat.test"
+#: The constants `BACKGROUND` and `BACKGROUND_LAST` of `queue.lua`.
+BACKGROUND_RANK, BACKGROUND_LAST = 10 * 2**40, 2**50
 
 
 def card(name: str, slots: int = 4) -> WorkerCard:
@@ -88,6 +93,46 @@ def account_flaws(ledger: Ledger) -> Iterator[str]:
 def check_accounts(ledger: Ledger) -> None:
     """Assert that the owners' accounts agree with a recount."""
     assert not list(account_flaws(ledger))
+
+
+def index_flaws(ledger: Ledger, queue: str = QUEUE) -> Iterator[str]:
+    """Yield what is wrong with the indexes of a queue and of its workers, compared with a recount.
+
+    No owner may be at its cap of running jobs, because the flow of such a one is not ready.
+    """
+    key = ledger.store.key
+    redis: Any = ledger.store.client
+    ready, lengths = {}, {}
+    for owner, tag in redis.zrange(key("queue", queue, "turns"), 0, -1, withscores=True):
+        ranks = [rank for _, rank in redis.zrange(key("queue", queue, "line", owner), 0, -1, withscores=True)]
+        lengths[owner] = sum(rank < BACKGROUND_RANK for rank in ranks)
+        ready[owner] = tag + (0 if lengths[owner] else BACKGROUND_LAST)
+    for name, counted in (("ready", ready), ("lengths", lengths)):
+        noted = dict(redis.zrange(key("queue", queue, name), 0, -1, withscores=True))
+        if noted != counted:
+            yield f"{name} is {noted} and not {counted}"
+    yield from _room_flaws(ledger)
+
+
+def _room_flaws(ledger: Ledger) -> Iterator[str]:
+    """Yield what is wrong with the noted slots of workers."""
+    key = ledger.store.key
+    redis: Any = ledger.store.client
+    room, sums = {}, Counter[str]()
+    for name, text in redis.hgetall(key("worker", "cards")).items():
+        card = json.loads(text)
+        slots = card["slots"] if card["state"] == "ready" else 0
+        jobs = redis.scard(key("worker", name, "jobs"))
+        free = max(0, slots - jobs - int(redis.hget(key("lengths"), key("worker", name, "jobs")) or 0))
+        room[name] = f"{slots} {free} {card['queue']}"
+        sums.update({f"{card['queue']} slots": slots, f"{card['queue']} free": free})
+    if (noted := redis.hgetall(key("worker", "room"))) != room:
+        yield f"the room of the workers is {noted} and not {room}"
+    noted = {
+        name: int(number) for name, number in redis.hgetall(key("queues", "room")).items() if name[0] != ":"
+    }
+    if +Counter(noted) != +sums:
+        yield f"the sums of the room are {noted} and not {dict(sums)}"
 
 
 def check_vocabulary(event: LoggedEvent) -> None:

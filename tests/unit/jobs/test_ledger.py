@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,9 +9,12 @@ from tests.support.ledger import QUEUE, append_of, lapse
 from tests.support.stack import WAIT_S
 from worker.jobs.errors import JobConflict, JobNotFound, NeedsExclusiveWorker, QueueFull
 from worker.jobs.events import Event, Failed, LoggedEvent, Succeeded, Token
+from worker.jobs.ledger import owner_jobs
 from worker.jobs.ledger.appends import Behind, LedgerReply, json_fields
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.scripts import Scripts
 from worker.jobs.ledger.store import RedisStore
+from worker.jobs.records import JobState
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, VideoJob, validate
 
@@ -299,6 +303,47 @@ def test_forget_requires_terminal_job(ledger: Ledger) -> None:
     assert ledger.page() == []
     with pytest.raises(JobNotFound):
         ledger.forget("a")
+
+
+@pytest.mark.parametrize("few", [0, 1000])
+def test_page_of_a_state_with_few_or_many_jobs(
+    ledger: Ledger, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner_jobs, "SORTED", few)
+    monkeypatch.setattr(owner_jobs, "WALKED", 2)
+    for number in range(6):
+        ledger.submit(f"job{number}", QUEUE, CHAT)
+    ledger.claim("job1", "w1", "cpu")
+    for job_id in ("job2", "job4"):
+        ledger.cancel(job_id)
+
+    def found(state: JobState, limit: int = 20, after: str | None = None) -> list[str]:
+        return [record.id for record in ledger.page(state=state, limit=limit, after=after)]
+
+    assert found("queued") == ["job5", "job3", "job0"]
+    assert found("queued", 2, "job5") == ["job3", "job0"]
+    assert found("running") == ["job1"]
+    assert found("running", after="job1") == []
+    assert found("canceled", 1) == ["job4"]
+    assert found("canceled", 1, "job4") == ["job2"]
+    assert found("failed") == []
+
+
+@pytest.mark.parametrize("state", [None, "queued"])
+def test_page_asks_only_for_the_positions_of_its_jobs(
+    ledger: Ledger, state: JobState | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(ledger, *(f"job{number}" for number in range(30)))
+    asked: list[int] = []
+    eval_all = Scripts.eval_all
+
+    def counting(scripts: Scripts, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        asked.append(len(calls))
+        return eval_all(scripts, name, calls)
+
+    monkeypatch.setattr(Scripts, "eval_all", counting)
+    assert len(ledger.page(state=state, limit=5)) == 5
+    assert asked == [5]
 
 
 def test_scripts_are_loaded_again_after_flush(ledger: Ledger) -> None:

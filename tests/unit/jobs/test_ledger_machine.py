@@ -20,7 +20,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.support.ledger import QUEUE, account_flaws, card, check_vocabulary, lapse, pass_deadline
+from tests.support.ledger import (
+    QUEUE,
+    account_flaws,
+    card,
+    check_vocabulary,
+    index_flaws,
+    lapse,
+    pass_deadline,
+)
 from worker.jobs.errors import NeedsExclusiveWorker
 from worker.jobs.events import TERMINAL, Canceled, Event, Failed, LoggedEvent, Reason, Succeeded, Token
 from worker.jobs.ledger.appends import Append, json_fields
@@ -413,6 +421,10 @@ class Machine(RuleBasedStateMachine):
                 more[key("worker", job.owner, "jobs")] += job.length - 1
         stored = self.ledger.store.client.hgetall(key("lengths"))
         assert stored == {name: str(number) for name, number in more.items() if number}
+
+    @invariant()
+    def indexes_agree_with_flows_and_workers(self) -> None:
+        assert not list(index_flaws(self.ledger))
 
     @invariant()
     def accounts_agree_with_records(self) -> None:

@@ -1,12 +1,13 @@
 """The order of waiting jobs: fair between owners, by priority within an owner, with exact positions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
-from tests.support.ledger import QUEUE, a_second_later, append_of, card
+from tests.support.ledger import QUEUE, a_second_later, append_of, card, index_flaws
 from worker.jobs.errors import (
     IdempotencyConflict,
     NeedsExclusiveWorker,
@@ -21,6 +22,7 @@ from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.specs import ChatJob, validate
+from worker.jobs.stored import to_json
 
 
 def submit(
@@ -223,6 +225,7 @@ def test_dispatch_gives_no_credit_at_cap(ledger: Ledger) -> None:
     Registry(ledger.store).renew(card("w1", slots=6))
     assert Queues(ledger.store).dispatch_jobs(QUEUE) == ["b0", "b1", "b2", "b3", "b4"]
     ledger.store.client.hdel(ledger.store.key("key", "a"), "max_running")
+    broadcast(ledger)  # recovery finds out that the cap is gone
     assert order(ledger) == ["a1", "a2", "b5", "a3", "b6", "a4", "b7", "a5", "b8", "b9"]
 
 
@@ -431,3 +434,96 @@ def test_owner_of_background_jobs_saves_no_turns(ledger: Ledger) -> None:
     for job_id in ("a1", "a2", "b5", "b6"):
         submit(ledger, job_id)
     assert positions(ledger, "a1", "a2", "b5", "b6", "a0") == [6, 7, 8, 9, 10]
+
+
+def test_dispatch_finds_flows_that_an_older_version_has_filled(ledger: Ledger) -> None:
+    """An older version changes flows and start tags, and does not know of the indexes."""
+    submit(ledger, "a1")
+    for job_id in ("b1", "b2", "c1"):
+        submit(ledger, job_id)
+    for index in ("ready", "lengths"):
+        ledger.store.client.delete(ledger.store.key("queue", QUEUE, index))
+    ledger.store.client.hincrby(ledger.store.key("queue", QUEUE, "fair"), "version", 1)
+    assert order(ledger) == ["a1", "b1", "c1", "b2"]
+    assert not list(index_flaws(ledger))
+
+
+def test_recovery_finds_flows_and_workers_that_an_older_version_has_changed(ledger: Ledger) -> None:
+    """The counters of changes agree, as they do after a downgrade and another upgrade."""
+    for job_id in ("a1", "b1", "b2"):
+        submit(ledger, job_id)
+    for index in (
+        ("queue", QUEUE, "ready"),
+        ("queue", QUEUE, "lengths"),
+        ("worker", "room"),
+        ("queues", "room"),
+    ):
+        ledger.store.client.delete(ledger.store.key(*index))
+    ledger.store.client.hset(ledger.store.key("worker", "cards"), "old", to_json(card("old", slots=3)))
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == []
+    broadcast(ledger)
+    assert not list(index_flaws(ledger))
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == ["a1", "b1", "b2"]
+    ledger.store.client.hdel(ledger.store.key("worker", "cards"), "old")
+    assert Queues(ledger.store).info(QUEUE).slots == 0
+
+
+def test_free_slots_follow_the_jobs_of_an_older_worker(ledger: Ledger) -> None:
+    """A worker of an older version claims and ends jobs without changing the number of its free slots."""
+    Registry(ledger.store).renew(card("w1", slots=2))
+    ledger.store.client.sadd(ledger.store.key("worker", "w1", "jobs"), "x1", "x2")
+    broadcast(ledger)
+    assert submit(ledger, "a1").dispatched == []
+    ledger.store.client.delete(ledger.store.key("worker", "w1", "jobs"))
+    broadcast(ledger)
+    assert Queues(ledger.store).dispatch_jobs(QUEUE) == ["a1"]
+
+
+def test_many_jobs_are_dispatched_by_several_scripts(ledger: Ledger) -> None:
+    jobs = [f"{owner}{number:03}" for number in range(50) for owner in "abc"]
+    for job_id in jobs:
+        submit(ledger, job_id)
+    assert order(ledger) == jobs
+
+
+def test_owners_at_their_cap_are_looked_at_once(ledger: Ledger) -> None:
+    """A dispatch costs no more because many owners are at their cap, and their jobs follow when one ends."""
+    Registry(ledger.store).renew(card("w1", slots=1000))
+    for number in range(150):
+        owner = f"capped{number:03}"
+        ledger.store.client.hset(ledger.store.key("key", owner), "max_running", 1)
+        for part in "ab":
+            spec = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
+            ledger.submit(f"{owner}{part}", QUEUE, spec, owner)
+    Queues(ledger.store).dispatch_jobs(QUEUE)
+    assert ledger.store.client.zcard(ledger.store.key("queue", QUEUE, "ready")) == 0
+    assert submit(ledger, "z1").dispatched == ["z1"]
+    assert ledger.claim("capped007a", "w1", "cpu")
+    assert ledger.append([append_of(ledger, "capped007a", 3, [Canceled()])]).dispatched == [
+        (QUEUE, ["capped007b"])
+    ]
+
+
+def test_position_among_many_owners_is_exact_for_first_jobs(ledger: Ledger) -> None:
+    """Positions of later jobs are estimates. They rise in each flow."""
+    spec = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
+    sizes = {f"owner{number:02}": 1 + number * 7 % 15 for number in range(100)}
+    for owner, size in sizes.items():
+        for number in range(size):
+            ledger.submit(f"{owner}-{number}", QUEUE, spec, owner)
+    for number, (owner, size) in enumerate(sizes.items()):
+        mine = positions(ledger, *(f"{owner}-{index}" for index in range(size)))
+        assert mine[0] == number + 1
+        assert all(early and late and early < late for early, late in pairwise(mine))
+    total = sum(sizes.values())
+    wrong = []
+    for place, job_id in enumerate(order_of(sizes), 1):
+        wrong.append(abs(place - (positions(ledger, job_id)[0] or 0)))
+    assert max(wrong) < len(sizes) / 2
+    assert sum(wrong) / total < len(sizes) / 10
+
+
+def order_of(sizes: Mapping[str, int]) -> Sequence[str]:
+    """Return the jobs of flows of these sizes in their order: one of each flow after the other."""
+    jobs = [(number, owner) for owner, size in sizes.items() for number in range(size)]
+    return [f"{owner}-{number}" for number, owner in sorted(jobs)]

@@ -10,8 +10,10 @@ from worker.jobs.records import QueueInfo
 
 __all__ = ["Queues"]
 
-#: Number of jobs at the head of a queue that get position events.
-MAX_BROADCAST = 1000
+#: Number of jobs at the head of a queue that get position events, and of those that one script looks at.
+MAX_BROADCAST, BROADCAST_AT_ONCE = 1000, 50
+#: The most jobs that one script dispatches (`DISPATCHED` in `queue.lua`).
+DISPATCHED = 64
 
 
 class Queues:
@@ -83,14 +85,29 @@ class Queues:
 
         The caller sends their Celery messages.
         """
-        return cast(Sequence[str], self._scripts.eval("dispatch", self._prefix, queue))
+        found: list[str] = []
+        while True:
+            found += (last := self._scripts.eval("dispatch", self._prefix, queue))
+            if len(last) < DISPATCHED:
+                return found
 
     def broadcast_positions(self, queue: str) -> None:
         """Log a `queued` event for each waiting job whose position has changed.
 
         Only the first `MAX_BROADCAST` jobs of the queue get one.
         """
-        self._scripts.eval("broadcast_positions", *self._store.common_args(""), queue, MAX_BROADCAST)
+        common, all_told = self._store.common_args(""), True
+        for first in range(1, MAX_BROADCAST + 1, BROADCAST_AT_ONCE):
+            places = first, first + BROADCAST_AT_ONCE - 1
+            reply = self._scripts.eval("broadcast_positions", *common, queue, *places)
+            if not reply:
+                return
+            version, postponed, more = reply
+            all_told = all_told and not postponed
+            if not more:
+                break
+        if all_told:
+            self._redis.hset(self._key(queue, "fair"), "told", version)
 
     def dispatched_before(self, queue: str, time_s: float, now: float) -> Sequence[str]:
         """Return the jobs that were dispatched before this time and are not claimed yet.

@@ -2,20 +2,19 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, cast
 
 from redis.client import Pipeline
 
-from worker.jobs.errors import InvalidInput, JobNotFound, NotReplicated
+from worker.jobs.errors import JobNotFound, NotReplicated
 from worker.jobs.events import LoggedEvent
+from worker.jobs.ledger.owner_jobs import OwnerJobs
 from worker.jobs.ledger.replicas import AddCommands
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.records import Record
+from worker.jobs.records import JobState, Record
 
 __all__ = ["LedgerReader"]
-
-#: Jobs that are read in one round trip when a page of jobs is put together.
-_PAGE_SIZE = 100
 
 
 class LedgerReader:
@@ -85,7 +84,7 @@ class LedgerReader:
     def page(
         self,
         kind: str | None = None,
-        state: str | None = None,
+        state: JobState | None = None,
         limit: int = 20,
         after: str | None = None,
         owner: str = "",
@@ -94,12 +93,13 @@ class LedgerReader:
 
         `after` is the id of the last job of the previous page. Raises `InvalidInput` if it does not exist.
         """
-        index = self.store.key("owner", owner, "jobs")
-        score = None if after is None else self._redis.zscore(index, after)
-        if after is not None and score is None:
-            raise InvalidInput("after", f"there is no job {after}")
+        jobs = OwnerJobs(self.store, owner, after)
+        if kind is None and state is None:
+            batches = jobs.batches(limit)
+        else:
+            batches = _in_batches(jobs.matching(kind, state), limit)
         found: list[Record] = []
-        for job_ids in self._batches(index, "+inf" if score is None else f"({score}"):
+        for job_ids in batches:
             found += [
                 record for record in self._records(job_ids)[0]
                 if kind in (None, record.kind) and state in (None, record.state)
@@ -107,15 +107,6 @@ class LedgerReader:
             if len(found) >= limit:
                 break
         return found[:limit]
-
-    def _batches(self, index: str, newest: str) -> Iterator[Sequence[str]]:
-        """Yield the job ids of the index from the score `newest` down, `_PAGE_SIZE` at a time."""
-        start = 0
-        while job_ids := self._redis.zrange(
-            index, newest, "-inf", desc=True, byscore=True, offset=start, num=_PAGE_SIZE
-        ):
-            yield cast(Sequence[str], job_ids)
-            start += _PAGE_SIZE
 
     def expired(self) -> Sequence[str]:
         """Return the jobs that ended more than `retention_s` ago or are evicted, the evicted ones first."""
@@ -161,3 +152,8 @@ class LedgerReader:
             raise NotReplicated("The job has events that too few replicas of Redis have.")
         entries = cast("Sequence[tuple[str, dict[str, str]]]", replies[0])
         return [LoggedEvent.from_json(entry["event"], entry.get("resume", "")) for _, entry in entries]
+
+
+def _in_batches(job_ids: Iterator[str], size: int) -> Iterator[Sequence[str]]:
+    while batch := list(islice(job_ids, size)):
+        yield batch

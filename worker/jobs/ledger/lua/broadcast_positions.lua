@@ -1,40 +1,58 @@
--- prefix, time, now, retention, '', queue, count → logs the positions of the first `count` waiting jobs that have
--- changed.
+-- prefix, time, now, retention, '', queue, places from which and up to which positions are logged, from 1
+-- → logs those positions of these places that have changed; the version of the queue, '1' if some changed too soon after
+--   the last event, and '1' if more jobs wait; or nothing if no position has changed since `told`
 --
 -- A job gets at most one position event a second. Beyond position 20 only a change by a twentieth is logged;
 -- otherwise the logs would grow with the square of the queue's length. Dispatched and background jobs get no event.
-local queue, count, now = ARGV[6], tonumber(ARGV[7]), clock()
+-- The first call also brings a part of the indexes up to date, see `refresh_index`.
+local queue, from, to, now = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), clock()
+if from == 1 then
+  refresh_index(queue)
+  recount_room()
+end
 local version, last_position_version = unpack(redis.call('HMGET', sched(queue), 'version', 'told'))
 if version == last_position_version then return end
-local flows, tag, left = {}, nil, 0
-local owners = redis.call('ZRANGE', start_tags(queue), 0, -1, 'WITHSCORES')
-for i = 1, #owners, 2 do
-  local start_tag, length = tonumber(owners[i + 1]), foreground(queue, owners[i])
-  if length > 0 then
-    flows[#flows + 1] = { owner = owners[i], start_tag = start_tag, length = length }
-    tag, left = math.min(tag or start_tag, start_tag), left + length
+
+local place, postponed = redis.call('ZCARD', dispatched(queue)), ''
+
+-- Log the position of the job at the index of a flow, if it has changed.
+local function broadcast(owner, index)
+  use_job(redis.call('ZRANGE', flow(queue, owner), index, index)[1])
+  local last, attempt, logged_at = unpack(redis.call('HMGET', RECORD, 'place', 'attempt', 'told_at'))
+  local change = math.abs(place - (last or 0))
+  if not attempt or change == 0 or place > 20 and change < place / 20 then return end
+  if logged_at and math.abs(now - logged_at) < 1 then
+    postponed = '1'
+  else
+    emit_position(place, attempt)
   end
 end
-table.sort(flows, function(a, b) return a.owner < b.owner end)
-local place, postponed = redis.call('ZCARD', dispatched(queue)), false
-left = math.min(left, count)
-while left > 0 do -- one start tag after the other; each flow has at most one job with this tag
+
+-- Return the first flows with other than background jobs, ordered by owner. No job up to `to` is in another one.
+local function first_flows()
+  local flows = {}
+  for owner, start_tag in pairs(counted_tags(queue, to)) do
+    local length = foreground(queue, owner)
+    if length > 0 then flows[#flows + 1] = { owner = owner, start_tag = start_tag, length = length } end
+  end
+  table.sort(flows, function(a, b) return a.owner < b.owner end)
+  return flows
+end
+
+local flows = first_flows()
+while #flows > 0 do -- one start tag after the other; each flow has at most one job with this tag
+  local tag, left = math.huge, {}
+  for _, it in ipairs(flows) do tag = math.min(tag, it.start_tag) end
   for _, it in ipairs(flows) do
-    local index = tag - it.start_tag
-    if index >= 0 and index < it.length and left > 0 then
-      place, left = place + 1, left - 1
-      use_job(redis.call('ZRANGE', flow(queue, it.owner), index, index)[1])
-      local last, attempt, logged_at = unpack(redis.call('HMGET', RECORD, 'place', 'attempt', 'told_at'))
-      local change = math.abs(place - (last or 0))
-      if attempt and change > 0 and (place <= 20 or change >= place / 20) then
-        if logged_at and math.abs(now - logged_at) < 1 then
-          postponed = true
-        else
-          emit_position(place, attempt)
-        end
-      end
+    if it.start_tag == tag then
+      place = place + 1
+      if place > to then return { version, postponed, '1' } end
+      it.index = (it.index or -1) + 1
+      if place >= from then broadcast(it.owner, it.index) end
+      it.start_tag, it.length = tag + 1, it.length - 1
     end
+    if it.length > 0 then left[#left + 1] = it end
   end
-  tag = tag + 1
+  flows = left
 end
-if not postponed then redis.call('HSET', sched(queue), 'told', version) end
+return { version, postponed, '' }

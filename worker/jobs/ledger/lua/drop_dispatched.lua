@@ -2,7 +2,7 @@
 --
 -- The record named the owner, so all owners are tried.
 for _, owner in ipairs(all_owners()) do
-  leave(active(owner), ID)
+  leave_active(owner, ID)
   remove_waiting(ARGV[6], owner)
 end
 erase()

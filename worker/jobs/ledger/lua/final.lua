@@ -7,7 +7,8 @@ local function detach(queue)
   local worker, owner = unpack(redis.call('HMGET', RECORD, 'worker', 'owner'))
   redis.call('SREM', running(queue), ID)
   leave(worker_jobs(worker), ID)
-  leave(active(owner), ID)
+  update_room(worker)
+  leave_active(owner, ID)
   withdraw_segments(queue)
 end
 

@@ -54,9 +54,16 @@
 --   queue:<queue>:line:<owner>     zset    a flow: job id -> rank (priority, then age); by `enqueue`; by `dequeue`
 --   queue:<queue>:turns            zset    start tags: owner -> start tag of the flow's first job; by `enqueue`,
 --                                          `charge` and `dispatch`; when the flow is empty
+--   queue:<queue>:ready            zset    owner -> start tag, for the flows that are not at their owner's running cap;
+--                                          2^50 is added if the flow has only background jobs; by `index_flow`; by
+--                                          `park`, or when the flow is empty
+--   queue:<queue>:lengths          zset    owner -> number of jobs in the flow that are no background jobs, for estimates of
+--                                          positions; by `index_flow`; when the flow is empty
 --   queue:<queue>:fair             hash    scheduler state: now (virtual time), last:<owner> (next start tag of a
 --                                          flow that is empty), called (time of the last dispatch), version and
---                                          told (queue version now, and at the last broadcast); never
+--                                          told (queue version now, and at the last broadcast), indexed (version
+--                                          that `ready` covers), refreshed (owner to continue at, see
+--                                          `refresh_index`); never
 --   queue:<queue>:called           zset    dispatched jobs: job id -> time (s) of the dispatch; by `dispatch`;
 --                                          by `remove_waiting` or `undispatch`
 --   queue:<queue>:running          set     running jobs; by `claim`; by `detach`
@@ -66,6 +73,11 @@
 --   owner:<owner>:waiting          set     the owner's waiting jobs, for its limit max_waiting; as `waiting` above
 --   owner:<owner>:active           set     the owner's dispatched and running jobs, for its limit max_running;
 --                                          by `dispatch` and `claim`; by `remove_waiting`, `undispatch`, `detach`
+--   owner:<owner>:parked           set     queues in which the owner's flow has jobs and is not ready, because the owner is at
+--                                          its running cap; by `park`; by `leave_active`
+--   queues:room                    hash    "<queue> slots" and "<queue> free": sums over the queue's workers in
+--                                          `worker:room`; `:cards` and `:room`: where to recount next; by `enter_room`
+--                                          and `recount_room`; never
 --   lengths                        hash    key of a set of jobs -> sum of (length - 1) of its jobs, for the sets of
 --                                          dispatched, waiting and active jobs and those of workers; by `add_length`;
 --                                          entries when they are 0
@@ -94,6 +106,8 @@
 --   workers                        zset    worker -> time (s) at which its lease ends; by `lease`; by `release`
 --   worker:cards                   hash    worker -> card (JSON); by `renew`; by `release`
 --   workers:draining               set     workers that an administrator drains; by registry.py; by `release`
+--   worker:room                    hash    worker -> "<slots> <free slots> <queue>", 0 if it is not ready; by
+--                                          `enter_room`; by `release`
 --   worker:<worker>:jobs           set     jobs that the worker has claimed; by `claim`; by `detach` and `requeue`
 --   worker:<worker>:counted        hash    metrics field -> count of the worker that the metrics contain; by `renew`; a
 --                                          day after the last renewal
@@ -123,8 +137,10 @@
 -- of that part; `waits_since` is the time of the last requeue, and `counted` the tokens that metrics contain. The
 -- stored names stay, so that the data of an older version remains readable.
 local P, TIME, NOW, RETENTION, ID = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] or ''
+local RECOUNTED = 50 -- workers whose room one script recounts, about
 local CHANNEL, RECORD, LOG -- keys of the job in hand, see `use_job`
 local WORKERS, DEADLINES, LENGTHS = P .. ':workers', P .. ':deadlines', P .. ':lengths'
+local CARDS, ROOM, ROOM_SUMS = P .. ':worker:cards', P .. ':worker:room', P .. ':queues:room'
 local PAUSED, DRAINING = P .. ':queues:paused', P .. ':workers:draining'
 local TRACES = P .. ':traces'
 local WEBHOOKS, WEBHOOK_TURNS, WEBHOOKS_ACTIVE = P .. ':webhooks', P .. ':webhooks:turns', P .. ':webhooks:active'
@@ -175,6 +191,46 @@ end
 
 local function leave(set, id)
   if redis.call('SREM', set, id) == 1 then add_length(set, id, -1) end
+end
+
+-- Enter how many slots a worker has and how many of them are free, and change the sums of its queue accordingly. All
+-- arguments but the worker are nil if it is gone.
+local function enter_room(worker, queue, all)
+  local before = redis.call('HGET', ROOM, worker)
+  local now = queue and string.format('%d %d %s', all, math.max(0, all - total(worker_jobs(worker))), queue)
+  if before == (now or false) then return end
+  for sign, entry in pairs({ [-1] = before or nil, [1] = now }) do
+    local slots, free, name = string.match(entry, '^(%d+) (%d+) (.*)$')
+    if slots ~= '0' then redis.call('HINCRBY', ROOM_SUMS, name .. ' slots', sign * slots) end
+    if free ~= '0' then redis.call('HINCRBY', ROOM_SUMS, name .. ' free', sign * free) end
+  end
+  if now then redis.call('HSET', ROOM, worker, now) else redis.call('HDEL', ROOM, worker) end
+end
+
+-- Enter the room of the worker with this card. Only a ready worker has room. A newer version may have changed the card.
+local function enter_card(worker, card)
+  local ready = card.state == 'ready' and type(card.slots) == 'number'
+  enter_room(worker, tostring(card.queue), ready and card.slots or 0)
+end
+
+-- Enter the room of a worker whose jobs have changed.
+local function update_room(worker)
+  local slots, queue = string.match(redis.call('HGET', ROOM, worker) or '', '^(%d+) %d+ (.*)$')
+  if queue then enter_room(worker, queue, tonumber(slots)) end
+end
+
+-- Recount the room of a part of the workers, the next ones with each call. Processes of an older version change cards
+-- and jobs of workers without it.
+local function recount_room()
+  for field, key in pairs({ [':cards'] = CARDS, [':room'] = ROOM }) do
+    local at = redis.call('HGET', ROOM_SUMS, field) or '0'
+    local next_at, found = unpack(redis.call('HSCAN', key, at, 'COUNT', RECOUNTED))
+    for i = 1, #found, 2 do
+      local card = redis.call('HGET', CARDS, found[i])
+      if card then enter_card(found[i], cjson.decode(card)) else enter_room(found[i]) end
+    end
+    if next_at ~= at then redis.call('HSET', ROOM_SUMS, field, next_at) end
+  end
 end
 
 -- Return the time of the Redis server (s). Leases, deadlines and deletions use it, because the clocks of hosts can

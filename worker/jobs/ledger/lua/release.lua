@@ -4,7 +4,8 @@
 -- happens if the worker has renewed its lease since it had this end.
 local worker = ARGV[2]
 if renewed_since(worker, ARGV[3]) then return end
-redis.call('HDEL', P .. ':worker:cards', worker)
+redis.call('HDEL', CARDS, worker)
+enter_room(worker)
 redis.call('SREM', DRAINING, worker)
 if redis.call('SCARD', worker_jobs(worker)) == 0 then
   redis.call('ZREM', WORKERS, worker)

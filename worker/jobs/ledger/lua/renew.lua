@@ -7,8 +7,10 @@
 -- outlive the worker's card, because a frozen worker whose lease has ended may renew it again.
 local COUNTED_S = 86400
 lease(ARGV[2], ARGV[3])
-redis.call('HSET', P .. ':worker:cards', ARGV[2], ARGV[4])
-see_model(cjson.decode(ARGV[4]).queue)
+local card = cjson.decode(ARGV[4])
+redis.call('HSET', CARDS, ARGV[2], ARGV[4])
+enter_card(ARGV[2], card)
+see_model(card.queue)
 local counted = P .. ':worker:' .. ARGV[2] .. ':counted'
 local fields = {}
 for i = 5, #ARGV, 2 do fields[#fields + 1] = ARGV[i] end

@@ -20,6 +20,7 @@ local state, holder, queue, attempt, seq, cancel, owner, claim =
 if renewed_since(worker, lease_end) then return nil end
 if only_claim ~= '' and only_claim ~= claim then return nil end -- the request was on its way for too long
 leave(worker_jobs(worker), ID)
+update_room(worker)
 if state ~= 'running' or holder ~= worker then return nil end
 detach(queue)
 if cancel then
