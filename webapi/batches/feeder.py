@@ -17,14 +17,15 @@ from webapi.files.file_store import FileStore
 from webapi.keys.key import Key
 from webapi.services.backend import Backend
 from worker.jobs.errors import MediaUnavailable, NotReplicated
+from worker.jobs.ledger.announcements import Announcements
 from worker.jobs.ledger.rounds import Rounds
 
 __all__ = ["Feeder"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two rounds while there are batches, and while there are none.
-BUSY_S, IDLE_S = 0.25, 1.0
+#: Seconds between two rounds while there are batches.
+BUSY_S = 0.25
 #: Seconds between two searches for files whose time is over.
 FILES_CHECK_S = 60.0
 
@@ -34,7 +35,7 @@ class Feeder:
 
     The process that holds a lease in Redis does it. If the process dies, another one goes on. If two do it
     for a moment, nothing is done twice: a request has one job id, and `BatchStore.collect` and `change`
-    refuse what comes too late.
+    refuse what comes too late. A new batch is announced. Without one the thread looks three times per lease.
     """
 
     def __init__(self, app: Flask, backend: Backend) -> None:
@@ -46,12 +47,14 @@ class Feeder:
         self._jobs = CollectedJobs(backend.ledger)
         self._rounds = Rounds(backend.store)
         self._runs: dict[str, BatchRun] = {}
-        self._pause = threading.Event()
+        self._news = Announcements(backend.store, "batches")
+        self._idle_s = backend.settings.lease_ttl_s / 3
         #: When the lease must be renewed, by the monotonic clock; 0 without the lease.
         self._renew_at = 0.0
 
     def start(self) -> None:
         """Start the thread. It runs as long as the process."""
+        self._news.start()
         threading.Thread(target=self._loop, name="batches", daemon=True).start()
 
     def _loop(self) -> None:
@@ -63,7 +66,10 @@ class Feeder:
                 log.debug("batches wait for Redis: %s", error)
             except Exception:  # the next round may succeed
                 log.exception("batches: this round failed, the next one follows")
-            self._pause.wait(BUSY_S if busy else IDLE_S)
+            if busy:
+                time.sleep(BUSY_S)
+            else:
+                self._news.wait(self._idle_s)
 
     def run_round(self) -> bool:
         """Take a step of each batch if this process has the lease. Return whether there are batches."""

@@ -53,7 +53,7 @@ class Backend:
     keys: Keys
     streams: OpenStreams
     redis_memory: RedisMemory
-    #: The models that workers serve, by kind and name. The warm-up refreshes them every second.
+    #: The models that workers serve, by kind and name. The warm-up keeps them current.
     served_models: dict[tuple[str, str], ModelCard] = field(default_factory=dict)
     #: Called with the id of each job that is deleted at a client's request, while its record is still there.
     before_forget: list[Callable[[str], None]] = field(default_factory=list)

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -11,13 +10,14 @@ from webapi.services.backend import Backend
 from worker.jobs.broker import configure, connect
 from worker.jobs.cards import ModelCard
 from worker.jobs.errors import NotReady
+from worker.jobs.ledger.announcements import Announcements
 
 __all__ = ["ApiWarmUp"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two checks for models that workers have published.
-POLL_S = 1.0
+#: Seconds until the next try after an error.
+RETRY_S = 1.0
 
 
 class ApiWarmUp:
@@ -25,11 +25,13 @@ class ApiWarmUp:
 
     Without it, the first client of each process and of each new model would wait until the prompt template is
     parsed and the connection is open. It also keeps `Backend.served_models` current, so that a request that
-    names a model need not read it from Redis.
+    names a model need not read it from Redis. Workers announce their models. The thread also looks once in a
+    lease, because a model whose workers have left is served no more after a while.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._news = Announcements(backend.store, "models")
         self._seen: set[ModelCard] = set()
         self._connected = False
         self._thread = threading.Thread(target=self._loop, name="warm-up", daemon=True)
@@ -37,6 +39,7 @@ class ApiWarmUp:
     def start(self) -> None:
         """Start the thread. It runs as long as the process."""
         configure()
+        self._news.start()
         self._thread.start()
 
     def refresh(self) -> None:
@@ -69,10 +72,12 @@ class ApiWarmUp:
 
     def _loop(self) -> None:
         while True:
+            pause_s = RETRY_S
             try:
                 self.refresh()
+                pause_s = self._backend.settings.lease_ttl_s
             except (RedisError, OperationalError) as error:
                 log.debug("the warm-up waits for Redis: %s", error)
             except Exception:  # the next try may succeed
                 log.exception("the warm-up failed")
-            time.sleep(POLL_S)
+            self._news.wait(pause_s)

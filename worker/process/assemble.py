@@ -13,6 +13,7 @@ from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import ConfigurationError
 from worker.jobs.kinds import kind_of, queue_of
+from worker.jobs.ledger.announcements import Announcements
 from worker.jobs.ledger.reader import LedgerReader
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
@@ -90,7 +91,7 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
         pool=LanePool(app, runner.slots),
         reconciler=Reconciler(lane),
         recovery=Recovery(dispatcher),
-        helping=Helping(lane, queue, runner),
+        helping=Helping(lane, queue, runner, Announcements(store, "segments", queue), settings.lease_ttl_s),
         task_events=task_events,
     )
 

@@ -144,6 +144,10 @@ class VideoRunner:
         if self._model_failures >= MAX_MODEL_FAILURES:  # only now, because the worker stops all runs
             self._on_broken(EngineDied(f"the model has failed {self._model_failures} jobs in a row"))
 
+    def is_wanted(self, queue: str) -> bool:
+        """Return whether this worker may help with a job, as `worker.lane.helping.Helper` says."""
+        return self._helper is not None and self._helper.is_wanted(queue)
+
     def help(self, queue: str, worker: str, device: str, go_on: Callable[[], bool], stopping: Event) -> bool:
         """Help with another worker's job, as `worker.lane.helping.Helper` says."""
         try:

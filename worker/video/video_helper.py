@@ -59,10 +59,12 @@ class VideoHelper:
         self._segments = Segments(ledger.store)
         self._refused: deque[str] = deque(maxlen=MAX_REFUSED)
 
+    def is_wanted(self, queue: str) -> bool:
+        """Return whether a job of the queue offers segments. Raises `RedisError`."""
+        return self._segments.are_offered(queue)
+
     def help(self, queue: str, worker: str, device: str, go_on: Callable[[], bool], stopping: Event) -> bool:
         """Help as `worker.lane.helping.Helper` says. Raises `RedisError`, and `EngineDied`."""
-        if not self._segments.are_offered(queue):
-            return False
         wanted = self._segments.help(queue, worker, refused=self._refused)
         if wanted is None:
             return False

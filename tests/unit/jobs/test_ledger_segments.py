@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.ledger import append_of, card, lapse
+from tests.support.stack import WAIT_S
 from worker.jobs.events import Canceled
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.queues import Queues
@@ -60,6 +61,16 @@ def test_segments_go_to_owner_and_helpers_in_order(video: Video) -> None:
     assert video.finish("owner", 0)
     assert video.take(3) == Taken(None, [0, 1])
     assert video.take(3, first=2) == Taken(None, [])
+
+
+def test_first_segment_of_the_owner_announces_the_offer(video: Video) -> None:
+    with video.ledger.store.client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
+        pubsub.subscribe(video.ledger.store.key("announce", "segments", QUEUE))
+        assert pubsub.get_message(timeout=WAIT_S)["type"] == "subscribe"
+        video.take()
+        assert pubsub.get_message(timeout=WAIT_S)["type"] == "message"
+        video.take(0)
+        assert pubsub.get_message(timeout=0) is None
 
 
 def test_owner_does_not_get_reported_segment_again(video: Video) -> None:

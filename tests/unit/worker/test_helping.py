@@ -8,11 +8,13 @@ import pytest
 from redis.exceptions import RedisError
 
 from tests.support.stack import eventually
+from worker.jobs.ledger.announcements import Announcements
+from worker.jobs.ledger.ledger import Ledger
 from worker.lane.helping import Helping
 from worker.lane.lane import Lane
 from worker.lane.shared_lock import SharedLock
 
-PAUSE_S = 0.001
+QUEUE, PAUSE_S, LONGEST_PAUSE_S = "video.m", 0.001, 3600.0
 
 
 class FakeLane:
@@ -28,7 +30,11 @@ class FakeRunner:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, str]] = []
+        self.wanted = True
         self.act: Callable[[Callable[[], bool], threading.Event], bool] = lambda go_on, stopping: False
+
+    def is_wanted(self, queue: str) -> bool:
+        return self.wanted
 
     def help(
         self, queue: str, worker: str, device: str, go_on: Callable[[], bool], stopping: threading.Event
@@ -43,13 +49,18 @@ def lane() -> FakeLane:
 
 
 @pytest.fixture
+def offers(ledger: Ledger) -> Announcements:
+    return Announcements(ledger.store, "segments", QUEUE)
+
+
+@pytest.fixture
 def runner() -> FakeRunner:
     return FakeRunner()
 
 
 @pytest.fixture
-def helping(lane: FakeLane, runner: FakeRunner) -> Iterator[Helping]:
-    helping = Helping(cast(Lane, lane), "video.m", runner, PAUSE_S)
+def helping(lane: FakeLane, runner: FakeRunner, offers: Announcements) -> Iterator[Helping]:
+    helping = Helping(cast(Lane, lane), QUEUE, runner, offers, LONGEST_PAUSE_S, PAUSE_S)
     yield helping
     helping.stop(10)
 
@@ -57,7 +68,23 @@ def helping(lane: FakeLane, runner: FakeRunner) -> Iterator[Helping]:
 def test_idle_worker_asks_again_and_again(helping: Helping, runner: FakeRunner) -> None:
     helping.start()
     eventually(lambda: len(runner.calls) > 2, "calls")
-    assert {*runner.calls} == {("video.m", "w", "cpu")}
+    assert {*runner.calls} == {(QUEUE, "w", "cpu")}
+
+
+def test_worker_without_wanted_help_waits_for_an_offer(
+    helping: Helping, runner: FakeRunner, offers: Announcements, ledger: Ledger
+) -> None:
+    runner.wanted = False
+    helping.start()
+    eventually(lambda: announce(ledger, offers), "a subscription")
+    runner.wanted = True
+    assert not runner.calls
+    announce(ledger, offers)
+    eventually(lambda: runner.calls, "a call after the offer")
+
+
+def announce(ledger: Ledger, offers: Announcements) -> int:
+    return int(ledger.store.client.publish(offers.channel, ""))
 
 
 def test_helping_survives_errors(helping: Helping, runner: FakeRunner) -> None:
@@ -104,8 +131,8 @@ def test_stop_ends_the_help(helping: Helping, runner: FakeRunner) -> None:
     assert len(runner.calls) == 1
 
 
-def test_runner_that_cannot_help_is_left_alone(lane: FakeLane) -> None:
-    helping = Helping(cast(Lane, lane), "chat.m", object(), PAUSE_S)
+def test_runner_that_cannot_help_is_left_alone(lane: FakeLane, offers: Announcements) -> None:
+    helping = Helping(cast(Lane, lane), "chat.m", object(), offers, LONGEST_PAUSE_S, PAUSE_S)
     helping.start()
     helping.stop(0)
 

@@ -28,4 +28,5 @@ end
 redis.call('HSET', P .. ':batch:' .. id, 'owner', owner, unpack(ARGV, 5))
 redis.call('ZADD', index, fields.created_at, id)
 redis.call('ZADD', batches, fields.created_at, id)
+announce('batches')
 return 'ok'

@@ -129,6 +129,8 @@
 --                                          beyond 10,000
 --   secret                         string  root of the signing keys; by the first process that needs it; never
 --   feed:<random>                  channel wake-up calls to the feed of one API process; by that process
+--   announce:<topic>               channel empty messages that end a wait: a model is served (topic `models`), there is a
+--                                          batch (`batches`), a video offers segments (`segments:<queue>`); by `announce`
 --
 -- Some stored names are older than the words in this code: `line` is a flow, `turns` the start tags, `fair` the
 -- scheduler state, `called` the dispatched jobs, `told` the last version that was broadcast. In a record, `apart`
@@ -263,6 +265,9 @@ local function holds_lease(worker)
   local deadline = redis.call('ZSCORE', WORKERS, worker)
   return deadline and tonumber(deadline) > clock()
 end
+
+-- Tell the processes that wait for this topic (see announcements.py).
+local function announce(topic) redis.call('PUBLISH', P .. ':announce:' .. topic, '') end
 
 -- Return whether the queue is paused: its jobs wait, and no worker claims one.
 local function is_paused(queue) return redis.call('SISMEMBER', PAUSED, queue) == 1 end

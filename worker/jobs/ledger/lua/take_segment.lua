@@ -13,6 +13,7 @@ if redis.call('HGET', segments(), 'claim') ~= claim then
   redis.call('HSET', segments(), 'claim', claim, 'plan', plan, 'count', count)
   for number in pairs(held) do redis.call('HSET', segments(), number, worker) end
   redis.call('SADD', offered(queue), ID)
+  announce('segments:' .. queue)
 end
 redis.call('HSET', segments(), 'first', first)
 redis.call('EXPIRE', segments(), EXPIRY_S)
