@@ -20,8 +20,8 @@ from worker.jobs.specs import ChatJob
 __all__ = ["admit", "check_bound", "prompt_tokens", "result"]
 
 
-def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable[[], None]) -> None:
-    """Raise an error if the model cannot take the chat (`ApiKind.admit`).
+def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable[[], None]) -> str:
+    """Return the token ids of the prompt, or raise an error if the model cannot take the chat (`Admit`).
 
     It is `InvalidInput` if the model's worker does not support what the chat asks for, if the model lacks a
     token of `logit_bias`, or if the grammar of a structured answer cannot be used. It is `PromptTooLong` if
@@ -37,7 +37,9 @@ def admit(backend: Backend, card: ModelCard, spec: ChatJob, check_room: Callable
     if structure:
         _check_structure(spec, structure)
     check_bound(backend, card, spec)
-    _check_fits(card, spec, prompt_tokens(backend, card, spec))
+    ids = backend.token_counter.encode(card, spec, access.owner())
+    _check_fits(card, spec, len(ids))
+    return backend.token_counter.pack(card, spec, ids)
 
 
 def check_bound(backend: Backend, card: ModelCard, spec: ChatJob) -> None:

@@ -18,8 +18,8 @@ __all__ = ["API_KINDS", "ApiKind", "find_api_kind"]
 
 #: Raises an error if the model of this card cannot take a job with this spec (of the kind's own class). It
 #: calls the function in its last argument, which checks that the queue has room, before a check that takes
-#: long.
-Admit = Callable[[Backend, ModelCard, Any, Callable[[], None]], None]
+#: long. Returns what it has found out of the prompt, for the worker (`packed_prompt`).
+Admit = Callable[[Backend, ModelCard, Any, Callable[[], None]], str]
 
 
 @dataclass(frozen=True, slots=True)

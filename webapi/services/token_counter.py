@@ -11,6 +11,7 @@ from gevent.lock import BoundedSemaphore
 from worker.jobs.cards import ModelCard
 from worker.jobs.errors import NotReady
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.prompt.packed_prompt import pack
 from worker.jobs.prompt.template import PromptTemplate
 from worker.jobs.specs import ChatJob
 
@@ -67,6 +68,10 @@ class TokenCounter:
             ids: Sequence[int] = get_hub().threadpool.apply(encode)
             return ids
 
+    def pack(self, card: ModelCard, job: ChatJob, ids: Sequence[int]) -> str:
+        """Return the token ids of the job's prompt as text that travels with the job."""
+        return pack(self._template(card), job, ids)
+
     def decode(self, card: ModelCard, tokens: Sequence[int], field: str) -> str:
         """Return the text of tokens, with that of control tokens.
 
@@ -88,7 +93,8 @@ class TokenCounter:
     def prepare(self, card: ModelCard) -> None:
         """Load the model's template and parse its tokenizer, so that the first count need not."""
         template = self._template(card)  # read here: this socket is gevent's, and works in no other thread
-        get_hub().threadpool.apply(lambda: template.longest_token)  # parses the tokenizer, which is slow
+        # Both parse the tokenizer, or write it, which is slow.
+        get_hub().threadpool.apply(lambda: (template.longest_token, template.digest))
 
     @staticmethod
     def is_short(job: ChatJob) -> bool:

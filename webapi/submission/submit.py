@@ -58,12 +58,15 @@ def submit(
     owner, card = access.owner(), choose_model(backend, spec, key.key if key else None)
     if spec.webhook_url is not None:
         check_url(backend.settings, spec.webhook_url)
+    prompt = ""
     if admit := API_KINDS[spec.kind].admit:
         # A request whose idempotency key may have made the job already gets it, also if the queue is full.
-        admit(backend, card, spec, partial(_check_room, backend, card, known=key is not None))
+        prompt = admit(backend, card, spec, partial(_check_room, backend, card, known=key is not None))
+    if retry_of:  # the stored spec may have fields that this version does not know
+        prompt = ""
     try:
         named = spec.model_copy(update={"model": card.name})
-        more = file_bytes, retry_of, background, job_trace(backend.settings, job_id, cause)
+        more = file_bytes, retry_of, background, job_trace(backend.settings, job_id, cause), prompt
         accepted = backend.dispatcher.submit(job_id, card.queue, named, owner, key, *more)
     except NotReplicated as error:
         raise SubmitOutcomeUnknown(f"The job was accepted, but a failover could lose it. {error}") from error

@@ -15,6 +15,7 @@ from worker.jobs.chat.sampling import SamplingParams, unsupported
 from worker.jobs.chat.tool_schema import forced_calls
 from worker.jobs.errors import EngineDied, Unsupported
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.prompt.packed_prompt import unpack
 from worker.jobs.prompt.template import PROMPT_FEATURES
 from worker.jobs.readings import EngineStats
 from worker.jobs.specs import ChatJob
@@ -103,6 +104,7 @@ class ChatRunner:
         template = self._engine.prompt_template
         # The engine's own object if it can be used, because its tokenizer is parsed already.
         self._template = replace(template, control_tokens=True) if self._control_tokens else template
+        _ = self._template.digest  # so that the first chat need not wait for it
         self._parsers = ModelParsers(template, *self._parser_names, vllm=self.engine_name == "vllm")
 
     def run_job(self, run: Run) -> None:
@@ -156,7 +158,9 @@ class ChatRunner:
         if (adapter := run.record.adapter) and adapter not in self.adapters:
             raise Unsupported(f"this worker has no LoRA adapter {adapter}")
         history = self._ledger.events(run.record.id) if run.record.attempt > 1 else []
-        prompt = self._template.encode_job(spec, self._engine.context_length)
+        prompt = unpack(self._template, run.record.prompt)
+        if prompt is None:
+            prompt = self._template.encode_job(spec, self._engine.context_length)
         choices = resume_choices(run, spec, history, self._parsers, prompt)
         requests = [
             ChatRequest(

@@ -61,6 +61,8 @@ class Record:
     claimed_at: float | None = None
     #: The length of the job (`JobSpec.length`).
     length: int = 1
+    #: The token ids of a waiting chat's prompt, as `packed_prompt` writes them; empty if there are none.
+    prompt: str = field(default="", repr=False)
     #: The id of the ended job that this one repeats.
     retry_of: str | None = None
     #: The tokens of a chat that metrics count already.
@@ -161,6 +163,7 @@ class Record:
             claim=fields.get("claim"),
             claimed_at=number("claimed_at"),
             length=int(fields.get("length", 1)),
+            prompt=fields.get("prompt", ""),
             retry_of=fields.get("retry_of"),
             counted=int(fields.get("counted", 0)),
             silence=silence(),

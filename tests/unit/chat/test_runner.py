@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from worker.jobs.chat.sampling import COMMON_PARAMETERS
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import EngineDied, OutOfMemory, Unsupported
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.prompt.packed_prompt import pack
 from worker.jobs.prompt.template import PROMPT_FEATURES, PromptTemplate
 from worker.jobs.specs import ChatJob, validate
 from worker.runs.outbox import Outbox
@@ -25,6 +27,8 @@ from worker.runs.run import Run
 
 WAIT_S = 20.0
 WORDS = ("one", " two", " three", " four")
+#: Token ids of a prompt that is long enough to travel with its job.
+LONG_PROMPT = [7, 8, 9] * 200
 
 
 @contextmanager
@@ -418,3 +422,14 @@ def test_chat_runner_accepts_long_chat_of_stepping_engine(ledger: Ledger) -> Non
         runner.run_job(claim(ledger, outbox, "a"))
     assert not errors
     assert ledger.get("a").state == "succeeded"
+
+
+@pytest.mark.parametrize("travels", [True, False])
+def test_runner_tokenises_only_prompts_whose_ids_did_not_travel(ledger: Ledger, travels: bool) -> None:
+    engine = FakeEngine(WORDS, step_s=0.001)
+    template = engine.prompt_template if travels else replace(engine.prompt_template, control_tokens=True)
+    spec = validate(ChatJob, {"messages": [{"role": "user", "content": "count"}]})
+    ledger.submit("a", "chat.fake", spec, prompt=pack(template, spec, LONG_PROMPT))
+    with running(ledger, engine) as (runner, outbox):
+        runner.run_job(claim(ledger, outbox, "a"))
+    assert [*engine.submitted[0].prompt] == (LONG_PROMPT if travels else [1, 0, 2])

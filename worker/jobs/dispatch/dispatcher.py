@@ -61,6 +61,7 @@ class Dispatcher:
         retry_of: str = "",
         background: bool = False,
         trace: JobTrace | None = None,
+        prompt: str = "",
     ) -> str:
         """Record a new job as `Ledger.submit` does, and return its id.
 
@@ -68,7 +69,7 @@ class Dispatcher:
         """
         self.on_submit()
         submitted = self.ledger.submit(
-            job_id, queue, spec, owner, idempotency_key, file_bytes, retry_of, background, trace
+            job_id, queue, spec, owner, idempotency_key, file_bytes, retry_of, background, trace, prompt
         )
         if submitted.job_id == job_id:
             trace_id = trace and trace.parent.trace_id

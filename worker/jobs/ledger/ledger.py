@@ -85,13 +85,14 @@ class Ledger(LedgerReader):
         retry_of: str = "",
         background: bool = False,
         trace: JobTrace | None = None,
+        prompt: str = "",
     ) -> Submitted:
         """Record a new job and log its first event, or find the job of an earlier request with the same key.
 
         `file_bytes` are the bytes of its uploaded files. The owner's oldest ended jobs make room for it.
         `retry_of` is the id of the ended job that this one repeats, if it does. A `background` job comes
         after all other jobs of the queue, whatever its priority. `trace` is its place in a trace. A request
-        that is repeated does not change it.
+        that is repeated does not change it. `prompt` has the token ids of its prompt (`packed_prompt`).
 
         Raises `QueueFull`, `StorageFull`, or `IdempotencyConflict` if the key belongs to another request.
         """
@@ -104,7 +105,7 @@ class Ledger(LedgerReader):
         schema = SCHEMA if spec.model in (None, model_of(queue)) else ADAPTER_SCHEMA
         adapter = "" if schema == SCHEMA else spec.model
         rest = spec.webhook_host, file_bytes, schema, spec.length, retry_of, adapter, *_trace_args(trace)
-        args = *limits.caps, max_queue_s, timeout_s, *job, *known, *rest
+        args = *limits.caps, max_queue_s, timeout_s, *job, *known, *rest, prompt
         outcome, *ids = self._scripts.eval_replicated("submit", *self.store.common_args(job_id), *args)
         if outcome == "differs":
             raise IdempotencyConflict("this Idempotency-Key came with another request before")

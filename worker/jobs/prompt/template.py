@@ -3,6 +3,7 @@
 The API uses it to count tokens, and the worker to run the prompt.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -126,6 +127,11 @@ class PromptTemplate:
         size = self.tokenizer.get_vocab_size()
         if unknown := [token for token in ids if token >= size]:
             raise InvalidInput(field, f"the model has no token {unknown[0]}, only 0 to {size - 1}")
+
+    @cached_property
+    def digest(self) -> str:
+        """The name of this version of the template and of its tokenizer."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
         """Return the template as a JSON object, for `from_json`."""

@@ -1,15 +1,17 @@
 -- … worker, device, claim (unique id of this call), lease ttl (s), max_attempts, exclusive ('1' or ''), and for a
 -- claim that this Redis has lost: its attempt, and the number of its event
--- → the record; 'exclusive' if this is the job's last attempt, which needs a worker of its own; or nothing if the
---   job does not wait (a second message, a cancel, its deadline), its queue is paused, or another worker will run
---   it in isolation
+-- → the record, with the field `prompt` that it had until now; 'exclusive' if this is the job's last attempt, which needs
+--   a worker of its own; or nothing if the job does not wait (a second message, a cancel, its deadline), its queue is
+--   paused, or another worker will run it in isolation
 --
--- A call that is repeated after a lost reply gets the same answer. A claim renews the lease of its worker, so no
--- job ever runs without a lease. A lost claim is made again only if its event gets the same number as before.
+-- A call that is repeated after a lost reply gets the same answer, but no `prompt`. A claim renews the lease of its
+-- worker, so no job ever runs without a lease. A lost claim is made again only if its event gets the same number as
+-- before.
 local worker, device, claim, ttl, max_attempts, exclusive = unpack(ARGV, 6, 11)
 local lost_attempt, lost_event = unpack(ARGV, 12, 13)
-local state, queue, owner, lost, current, timeout, attempts, events, created, waits_since = unpack(redis.call('HMGET',
-  RECORD, 'state', 'queue', 'owner', 'lost', 'claim', 'timeout_s', 'attempt', 'events', 'created_at', 'waits_since'))
+local state, queue, owner, lost, current, timeout, attempts, events, created, waits_since, prompt = unpack(
+  redis.call('HMGET', RECORD, 'state', 'queue', 'owner', 'lost', 'claim', 'timeout_s', 'attempt', 'events', 'created_at',
+  'waits_since', 'prompt'))
 if state == 'running' and current == claim then return redis.call('HGETALL', RECORD) end
 if state ~= 'queued' then return nil end
 if lost_attempt then
@@ -43,4 +45,6 @@ update_room(worker)
 count('stoker_attempts_total', queue)
 observe('stoker_job_queue_seconds', NOW - (waits_since or created), queue)
 emit('started', attempt, '{"worker":' .. cjson.encode(worker) .. ',"device":' .. cjson.encode(device) .. '}')
-return redis.call('HGETALL', RECORD)
+local record = redis.call('HGETALL', RECORD)
+if prompt then record[#record + 1], record[#record + 2] = 'prompt', prompt end
+return record

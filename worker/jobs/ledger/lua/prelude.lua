@@ -136,7 +136,8 @@
 -- scheduler state, `called` the dispatched jobs, `told` the last version that was broadcast. In a record, `apart`
 -- is the worker that waits to run the job in isolation, `place` the last position that was logged, and `told_at`
 -- the time of that event. `silent` is the reason of the last requeue that followed a part of the result, and the time
--- of that part; `waits_since` is the time of the last requeue, and `counted` the tokens that metrics contain. The
+-- of that part; `waits_since` is the time of the last requeue, and `counted` the tokens that metrics contain.
+-- `prompt` has the token ids of a waiting chat's prompt, and the version of the template that made them. The
 -- stored names stay, so that the data of an older version remains readable.
 local P, TIME, NOW, RETENTION, ID = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] or ''
 local RECOUNTED = 50 -- workers whose room one script recounts, about

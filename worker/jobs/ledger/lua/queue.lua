@@ -127,6 +127,7 @@ local function remove_waiting(queue, owner)
     add_length(dispatched(queue), ID, -1)
     leave_active(owner, ID)
   end
+  redis.call('HDEL', RECORD, 'prompt') -- only a waiting job needs it, and it can be as long as the spec
   dequeue(queue, owner, ID)
   bump_version(queue)
 end
