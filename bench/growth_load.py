@@ -4,7 +4,7 @@ import itertools
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -48,27 +48,19 @@ def card_of(name: str, slots: int) -> WorkerCard:
     return WorkerCard(name, "chat", "host", 1, "cpu", "growth", "fake", QUEUE, slots, 0, state="ready")
 
 
-class Piped:
-    """A client whose calls of scripts are sent in batches. Each gets the reply `ok` at once."""
+class Recorder:
+    """A client that keeps the arguments of the last call of a script, and answers `ok`."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self._client = client
-        self._pipe = client.pipeline(transaction=False)
-        self._calls = 0
+        self.args: tuple[Any, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
     def evalsha(self, *args: Any) -> Sequence[str]:
-        self._pipe.evalsha(*args)
-        self._calls += 1
-        if self._calls % BATCH == 0:
-            self.flush()
+        self.args = args
         return ["ok", ""]
-
-    def flush(self) -> None:
-        """Send the calls that wait."""
-        self._pipe.execute()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +111,22 @@ class Load:
         if self._capped:
             for _ in range(self.keys):
                 self._store.client.hset(self._store.key("key", next(self._owners)), "max_running", 0)
-        client = Piped(self._store.client)
-        self._store.clock.now()
-        ledger = Ledger(RedisStore(self._store.settings, client))  # type: ignore[arg-type]
         start = time.perf_counter()
-        for job_id in self._ids:
-            ledger.submit(job_id, QUEUE, CHAT, next(self._owners))
-        client.flush()
+        for first in range(0, len(self._ids), BATCH):
+            with self._store.client.pipeline(transaction=False) as pipe:
+                for args in self._submits(self._ids[first : first + BATCH]):
+                    pipe.evalsha(*args)
+                pipe.execute()
         return time.perf_counter() - start
+
+    def _submits(self, job_ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """Yield the arguments of the calls that submit these jobs, made from those of one submit."""
+        recorder = Recorder(self._store.client)
+        ledger = Ledger(RedisStore(self._store.settings, recorder))  # type: ignore[arg-type]
+        ledger.submit("JOB", QUEUE, CHAT, "OWNER")
+        for job_id in job_ids:
+            now = {"JOB": job_id, "OWNER": next(self._owners)}
+            yield tuple(now.get(arg, arg) if isinstance(arg, str) else arg for arg in recorder.args)
 
     def start_workers(self, count: int) -> None:
         """Register so many workers of one slot, and give each a job."""

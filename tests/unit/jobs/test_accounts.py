@@ -7,7 +7,7 @@ import pytest
 from tests.support.ledger import QUEUE, append_of, check_accounts
 from worker.jobs.dispatch.file_cleanup import FileCleanup
 from worker.jobs.errors import JobNotFound, QueueFull, StorageFull
-from worker.jobs.events import Canceled, Event, Succeeded
+from worker.jobs.events import Canceled, Event, Succeeded, Token
 from worker.jobs.ledger.appends import json_fields
 from worker.jobs.ledger.ledger import IdempotencyKey, Ledger
 from worker.jobs.ledger.queues import Queues
@@ -286,3 +286,19 @@ def test_keys_without_a_limit_may_have_max_waiting_per_key(ledger: Ledger) -> No
         with pytest.raises(QueueFull, match="this API key"):
             submit(small, f"{owner}4", owner=owner)
     submit(small, "keyless4", owner="")
+
+
+def test_log_of_few_events_takes_little_memory(ledger: Ledger) -> None:
+    """Redis allocates 4 KiB for the first event of a stream. Its consumer groups stay."""
+    client, log = ledger.store.client, ledger.store.channel("a") + ":events"
+    submit(ledger, "a")
+    assert (client.memory_usage(log) or 0) < 1024
+    client.xgroup_create(log, "readers", "0")
+    record = ledger.claim("a", "w1", "cpu")
+    assert record
+    events = [*(Token("Hi" * 50, index, 1) for index in range(20)), Succeeded({}, {})]
+    ledger.append([append_of(ledger, "a", record.events + 1, events)])
+    logged = ledger.events("a")
+    assert [event.type for event in logged] == ["queued", "started", *["token"] * 20, "succeeded"]
+    assert (client.memory_usage(log) or 0) < 2 * sum(len(event.text) for event in logged)
+    assert [group["name"] for group in client.xinfo_groups(log)] == ["readers"]

@@ -507,7 +507,7 @@ def test_owners_at_their_cap_are_looked_at_once(ledger: Ledger) -> None:
 def test_position_among_many_owners_is_exact_for_first_jobs(ledger: Ledger) -> None:
     """Positions of later jobs are estimates. They rise in each flow."""
     spec = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
-    sizes = {f"owner{number:02}": 1 + number * 7 % 15 for number in range(100)}
+    sizes = {f"owner{number:03}": 1 + number * 7 % 12 for number in range(150)}
     for owner, size in sizes.items():
         for number in range(size):
             ledger.submit(f"{owner}-{number}", QUEUE, spec, owner)

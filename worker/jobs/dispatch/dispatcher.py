@@ -25,9 +25,12 @@ from worker.jobs.records import JobState, Record
 from worker.jobs.specs import JobSpec
 from worker.jobs.trace_context import JobTrace
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "known_facts"]
 
 log = logging.getLogger(__name__)
+
+#: Jobs of a lost worker that are requeued in one round trip.
+JOBS_AT_ONCE = 100
 
 
 class Dispatcher:
@@ -118,39 +121,42 @@ class Dispatcher:
             self._dispatch_after(job_id)
         return state
 
-    def requeue(
-        self,
-        job_id: str,
-        worker: str,
-        reason: Reason,
-        claim: str | None = None,
-        lease_end: float | None = None,
-    ) -> None:
+    def requeue(self, job_id: str, worker: str, reason: Reason, claim: str | None = None) -> None:
         """Take the job from the worker (and claim) as `Ledger.requeue` does, and dispatch the next one."""
-        if queue := self.ledger.requeue(job_id, worker, reason, claim, lease_end):
+        if queue := self.ledger.requeue(job_id, worker, reason, claim):
             log.warning("requeued", extra=self.known_facts(job_id, worker=worker, reason=reason, queue=queue))
             self._on_requeue(job_id, reason)
             self.dispatch_next(queue)
         else:  # it may have ended
-            if reason == "worker_lost":
-                self._log_end(job_id)
             self._dispatch_after(job_id)
 
-    def _log_end(self, job_id: str) -> None:
-        """Log the end of a job that has lost too many workers. The worker may be back instead."""
-        with suppress(RedisError, StokerError):
-            record = self.ledger.get(job_id)
-            if record.terminal:
-                known = facts(**of_job(record), state=record.state)
-                log.warning("ended, because its worker is lost", extra=known)
+    def requeue_lost(self, job_ids: Sequence[str], worker: str, lease_end: float) -> None:
+        """Take the jobs of a lost worker back, and dispatch the next ones of their queues.
+
+        Nothing happens if the worker has renewed its lease since it had the end `lease_end`. A job that has
+        lost too many workers ends.
+        """
+        for start in range(0, len(job_ids), JOBS_AT_ONCE):
+            batch = job_ids[start : start + JOBS_AT_ONCE]
+            queues = self.ledger.requeue_all(batch, worker, "worker_lost", lease_end)
+            found = self.ledger.find(batch)
+            for job_id, queue in zip(batch, queues, strict=True):
+                known = known_facts(job_id, found.get(job_id))
+                if queue:
+                    more = {"worker": worker, "reason": "worker_lost", "queue": queue}
+                    log.warning("requeued", extra=facts(**known | more))
+                    self._on_requeue(job_id, "worker_lost")
+                elif job_id in found and found[job_id].terminal:
+                    log.warning("ended, because its worker is lost", extra=facts(**known))
+            for queue in {record.queue for record in found.values()}:
+                self.dispatch_next(queue)
 
     def known_facts(self, job_id: str, **more: object) -> dict[str, Any]:
         """Return the argument `extra` of a log call about the job, with its state if Redis answers."""
-        known: dict[str, object] = {"job": job_id}
+        record = None
         with suppress(RedisError, StokerError):
             record = self.ledger.get(job_id)
-            known = of_job(record) | {"state": record.state}
-        return facts(**known | more)
+        return facts(**known_facts(job_id, record) | more)
 
     def dispatch_next(self, queue: str) -> None:
         """Dispatch as many jobs of the queue as its workers have free slots."""
@@ -173,6 +179,11 @@ class Dispatcher:
     def flush(self, timeout_s: float) -> None:
         """Wait until the messages that follow from appends are sent, for at most `timeout_s`."""
         wait([self._thread.submit(lambda: None)], timeout_s)
+
+
+def known_facts(job_id: str, record: Record | None) -> dict[str, object]:
+    """Return the facts of a log line about the job, whose record may be unknown."""
+    return of_job(record) | {"state": record.state} if record else {"job": job_id}
 
 
 def _send(queue: str, job_ids: Iterable[str]) -> None:

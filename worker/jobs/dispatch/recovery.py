@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from worker.jobs.broker import queued_messages
 from worker.jobs.connection.refusals import CommandRefused
-from worker.jobs.dispatch.dispatcher import Dispatcher
+from worker.jobs.dispatch.dispatcher import Dispatcher, known_facts
 from worker.jobs.dispatch.file_cleanup import FileCleanup
 from worker.jobs.dispatch.lease_watch import LeaseWatch
 from worker.jobs.dispatch.webhook_queue import WebhookQueue
@@ -114,8 +114,11 @@ class Recovery:
             self.take_from_lost_workers()
 
     def _repair_jobs(self) -> None:
-        for job_id in self._ledger.end_overdue():
-            log.warning("ended, because its deadline has passed", extra=self._dispatcher.known_facts(job_id))
+        while job_ids := self._ledger.end_overdue():
+            found = self._ledger.find(job_ids)
+            for job_id in job_ids:
+                known = facts(**known_facts(job_id, found.get(job_id)))
+                log.warning("ended, because its deadline has passed", extra=known)
         if self._rounds.take("places", BROADCAST_S):
             self.dispatch_waiting()
         self.take_from_lost_workers()
@@ -146,8 +149,7 @@ class Recovery:
     def take_from_lost_workers(self) -> None:
         """Requeue the jobs of the workers that are lost, and remove these workers."""
         for worker, end in self._lease_watch.lost().items():
-            for job_id in self._registry.jobs_of(worker):
-                self._dispatcher.requeue(job_id, worker, "worker_lost", lease_end=end)
+            self._dispatcher.requeue_lost(self._registry.jobs_of(worker), worker, end)
             self._registry.release(worker, end)
 
     def dispatch_waiting(self) -> None:

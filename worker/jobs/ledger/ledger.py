@@ -201,14 +201,22 @@ class Ledger(LedgerReader):
         Return None if the job did not go back: the worker does not have it any more, the job has ended or
         ends with this call, or the worker has renewed its lease since it had the end `lease_end`.
         """
-        args = (
-            worker,
-            reason,
-            self.store.settings.max_attempts,
-            claim or "",
-            "" if lease_end is None else lease_end,
-        )
-        return cast(str | None, self._scripts.eval("requeue", *self.store.common_args(job_id), *args))
+        (queue,) = self.requeue_all([job_id], worker, reason, lease_end, claim)
+        return queue
+
+    def requeue_all(
+        self,
+        job_ids: Sequence[str],
+        worker: str,
+        reason: Reason,
+        lease_end: float | None = None,
+        claim: str | None = None,
+    ) -> Sequence[str | None]:
+        """Requeue many jobs in one round trip, each as `requeue` does. Return their queues."""
+        end = "" if lease_end is None else lease_end
+        args = worker, reason, self.store.settings.max_attempts, claim or "", end
+        calls = [(*self.store.common_args(job_id), *args) for job_id in job_ids]
+        return cast("list[str | None]", self._scripts.eval_all("requeue", calls))
 
     def forget(self, job_id: str) -> None:
         """Delete a job that has ended. Raises `JobNotFound`, or `JobConflict` while the job waits or runs.
@@ -258,8 +266,12 @@ class Ledger(LedgerReader):
             self._scripts.eval_all(script, [self.store.common_args(job_id) for job_id in jobs])
 
     def end_overdue(self) -> Sequence[str]:
-        """End the jobs whose deadline has passed, waiting or running, and return their ids."""
-        overdue = cast(Sequence[str], self._scripts.eval("overdue", self.store.settings.prefix))
+        """End jobs whose deadline has passed, waiting or running, and return their ids.
+
+        One call ends at most `_CALLS_PER_PIPELINE` jobs.
+        """
+        args = self.store.settings.prefix, _CALLS_PER_PIPELINE
+        overdue = cast(Sequence[str], self._scripts.eval("overdue", *args))
         calls = [self.store.common_args(job_id) for job_id in overdue]
         ended = self._scripts.eval_all("expire", calls) if calls else []
         return [job_id for job_id, done in zip(overdue, ended, strict=True) if done]

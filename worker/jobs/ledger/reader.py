@@ -81,6 +81,12 @@ class LedgerReader:
         records = (Record.from_hash(i, fields, positions.get(i), now) for i, fields in found.items())
         return list(records), replicated
 
+    def find(self, job_ids: Sequence[str]) -> dict[str, Record]:
+        """Return the records of those jobs that exist, without their positions."""
+        hashes = self.store.hashes([self.store.channel(job_id) + ":record" for job_id in job_ids])
+        found = zip(job_ids, hashes, strict=True)
+        return {job_id: Record.from_hash(job_id, fields) for job_id, fields in found if fields}
+
     def page(
         self,
         kind: str | None = None,

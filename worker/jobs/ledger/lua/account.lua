@@ -5,6 +5,7 @@
 -- A job is entered when it is submitted, and again when it has ended. Events that a running job logs are counted at
 -- its end.
 local INPUTS, FINISHED = P .. ':inputs', P .. ':finished'
+local TRIMMED = 100 -- logs with at most so many events are trimmed
 local EVICTIONS = 100 -- the most jobs that one script evicts, and the most evicted jobs of one owner with files
 
 local function ended(owner) return P .. ':owner:' .. owner .. ':ended' end
@@ -26,9 +27,18 @@ local function enter(owner, account, bytes)
   if redis.call('ZSCORE', ended(owner), ID) then redis.call('HINCRBY', account, 'ended', change) end
 end
 
+-- Give back the memory that Redis has allocated for further events of the log in hand, up to 4 KiB. A copy has none. A
+-- reader that waits for events of the log gets those of the copy. A long log is not worth the time.
+local function trim_log()
+  if redis.call('XLEN', LOG) > TRIMMED then return end
+  redis.call('COPY', LOG, LOG .. ':copy', 'REPLACE')
+  redis.call('RENAME', LOG .. ':copy', LOG)
+end
+
 -- Enter the memory of the record and the log of the job in hand.
 local function enter_memory(owner)
   local bytes = 0
+  trim_log()
   for _, key in ipairs({ RECORD, LOG }) do bytes = bytes + redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0) end
   enter(owner, redis_account(owner), bytes)
 end

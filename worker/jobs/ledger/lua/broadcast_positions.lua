@@ -17,7 +17,9 @@ local place, postponed = redis.call('ZCARD', dispatched(queue)), ''
 
 -- Log the position of the job at the index of a flow, if it has changed.
 local function broadcast(owner, index)
-  use_job(redis.call('ZRANGE', flow(queue, owner), index, index)[1])
+  local id = redis.call('ZRANGE', flow(queue, owner), index, index)[1]
+  if not id then return end -- an older version has changed the flow
+  use_job(id)
   local last, attempt, logged_at = unpack(redis.call('HMGET', RECORD, 'place', 'attempt', 'told_at'))
   local change = math.abs(place - (last or 0))
   if not attempt or change == 0 or place > 20 and change < place / 20 then return end
@@ -28,18 +30,11 @@ local function broadcast(owner, index)
   end
 end
 
--- Return the first flows with other than background jobs, ordered by owner. No job up to `to` is in another one.
-local function first_flows()
-  local flows = {}
-  for owner, start_tag in pairs(counted_tags(queue, to)) do
-    local length = foreground(queue, owner)
-    if length > 0 then flows[#flows + 1] = { owner = owner, start_tag = start_tag, length = length } end
-  end
-  table.sort(flows, function(a, b) return a.owner < b.owner end)
-  return flows
+local flows = {}
+for _, it in ipairs(first_flows(queue, to)) do -- the first `to` jobs are in these
+  if it.length > 0 then flows[#flows + 1] = it end
 end
-
-local flows = first_flows()
+table.sort(flows, function(a, b) return a.owner < b.owner end)
 while #flows > 0 do -- one start tag after the other; each flow has at most one job with this tag
   local tag, left = math.huge, {}
   for _, it in ipairs(flows) do tag = math.min(tag, it.start_tag) end

@@ -1,2 +1,2 @@
--- prefix → ids of the jobs whose deadline has passed
-return redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', clock())
+-- prefix, count → ids of so many jobs whose deadline has passed
+return redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', clock(), 'LIMIT', 0, ARGV[2])

@@ -12,6 +12,7 @@
 --   job                            type    contents; written by; removed
 --   job:{<id>}:record              hash    the job; by every script about it; by `erase`, and by its expiry
 --   job:{<id>}:events              stream  entry <n>-0: event (JSON), resume; by `emit`; with the record
+--   job:{<id>}:events:copy         stream  a copy of the log, which takes its place in the same script; by `trim_log`
 --   job:{<id>}:segments            hash    the segments of a running video, see segments.lua; by `take_segment`, `help`,
 --                                          `finish_segment`, `release_segment`; by `detach`, or by its expiry
 --   job:{<id>}                     channel every event (JSON) when it is logged; by `emit`

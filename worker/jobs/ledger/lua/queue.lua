@@ -18,7 +18,7 @@
 local PRIORITY_CLASS = 2 ^ 40 -- the rank of one priority is this far from the next; `seq` orders the jobs within
 local BACKGROUND = 10 * PRIORITY_CLASS -- the rank of background jobs, whose priority is -1, is at least this
 local BACKGROUND_LAST = 2 ^ 50 -- is added to the start tags of flows that have only background jobs, in `ready`
-local EXACT_FLOWS = 64 -- positions are exact among so many flows
+local EXACT_FLOWS = 100 -- positions are exact among so many flows
 -- The most jobs that one script dispatches and takes back, flows whose wrong entries it finds, and flows it refreshes.
 local DISPATCHED, UNDISPATCHED, VISITS, REFRESHED = 64, 64, 100, 50
 local RESERVED_PART = 8 -- background jobs leave one of so many slots free, and at least one of two or more
@@ -40,6 +40,9 @@ local function foreground(queue, owner)
   return redis.call('ZCOUNT', flow(queue, owner), '-inf', '(' .. string.format('%d', BACKGROUND))
 end
 
+-- Return whether a flow has only background jobs, or is not ready, by its score in `ready`. A start tag may be negative.
+local function is_passed_over(score) return not score or tonumber(score) > BACKGROUND_LAST / 2 end
+
 -- Note that positions may have changed, for the next broadcast. `indexed` stays behind `version` when a process of an
 -- older version makes such a change, see `check_index`.
 local function bump_version(queue)
@@ -50,8 +53,7 @@ end
 -- A flow that is not ready, or has only background jobs, is passed over. Advance its start tag to the virtual time.
 -- Otherwise it would accumulate credit, and take every slot afterwards.
 local function catch_up(queue, owner)
-  local score = tonumber(redis.call('ZSCORE', ready(queue), owner) or BACKGROUND_LAST)
-  if score < BACKGROUND_LAST then return end
+  if not is_passed_over(redis.call('ZSCORE', ready(queue), owner)) then return end
   redis.call('ZADD', start_tags(queue), 'XX', 'GT', redis.call('HGET', sched(queue), 'now') or 0, owner)
 end
 
@@ -151,16 +153,6 @@ local function slots(queue)
   return tonumber(all or 0), (free or 0) - lengths(dispatched(queue), redis.call('ZCARD', dispatched(queue)))
 end
 
--- If a process of an older version has added a job to a flow, make every flow ready. Those that are not will be found
--- out when it is their turn.
-local function check_index(queue)
-  local version, indexed = unpack(redis.call('HMGET', sched(queue), 'version', 'indexed'))
-  if version == indexed then return end
-  redis.call('ZUNIONSTORE', ready(queue), 1, start_tags(queue))
-  redis.call('ZINTERSTORE', flow_lengths(queue), 2, flow_lengths(queue), start_tags(queue), 'WEIGHTS', 1, 0)
-  redis.call('HSET', sched(queue), 'indexed', version)
-end
-
 -- Bring the flows of a part of the owners up to date, the next ones with each call.
 local function refresh_index(queue)
   local at = tonumber(redis.call('HGET', sched(queue), 'refreshed') or 0)
@@ -174,6 +166,17 @@ local function refresh_index(queue)
   end
 end
 
+-- If a process of an older version has added a job to a flow, make every flow ready. Those that are not will be found
+-- out when it is their turn.
+local function check_index(queue)
+  local version, indexed = unpack(redis.call('HMGET', sched(queue), 'version', 'indexed'))
+  if version == indexed then return end
+  redis.call('ZUNIONSTORE', ready(queue), 1, start_tags(queue))
+  redis.call('ZINTERSTORE', flow_lengths(queue), 2, flow_lengths(queue), start_tags(queue), 'WEIGHTS', 1, 0)
+  redis.call('HSET', sched(queue), 'indexed', version)
+  refresh_index(queue)
+end
+
 local visits = 0 -- flows that this script has looked at without dispatching a job of theirs
 
 -- Return the owner whose flow is next, and its first job: a background job if `background` is true, else another one.
@@ -181,7 +184,7 @@ local visits = 0 -- flows that this script has looked at without dispatching a j
 local function next_job(queue, background)
   while visits < VISITS do
     local owner, score = unpack(redis.call('ZRANGE', ready(queue), 0, 0, 'WITHSCORES'))
-    if not owner or (tonumber(score) >= BACKGROUND_LAST) ~= background then return nil end
+    if not owner or is_passed_over(score) ~= background then return nil end
     local id, rank = unpack(redis.call('ZRANGE', flow(queue, owner), 0, 0, 'WITHSCORES'))
     local tag = id and redis.call('ZSCORE', start_tags(queue), owner)
     local class = id and tonumber(rank) >= BACKGROUND and BACKGROUND_LAST or 0
@@ -262,36 +265,41 @@ local function dispatch_all(queue)
   return ids
 end
 
--- Return the start tag of a flow, `score` in `ready` or nil, as it counts for positions. See `catch_up`.
-local function counted_tag(queue, tag, score, virtual_time)
-  if score and tonumber(score) < BACKGROUND_LAST then return tonumber(tag) end
-  return math.max(tag, virtual_time)
-end
-
--- Return the start tags of the first flows, as they count for positions: owner -> start tag.
-local function counted_tags(queue, count)
-  local found, owners = {}, redis.call('ZRANGE', start_tags(queue), 0, count - 1, 'WITHSCORES')
+-- Return the first flows: their owners, their start tags as they count for positions (see `catch_up`), and their
+-- lengths without background jobs. Among more than `count` flows, those that are not ready or have only background jobs
+-- are left out.
+local function first_flows(queue, count)
+  local flows = {}
+  local from = redis.call('ZCARD', start_tags(queue)) > count and ready(queue) or start_tags(queue)
+  local names = redis.call('ZRANGE', from, 0, count - 1)
+  if #names == 0 then return flows end
+  local tags = redis.call('ZMSCORE', start_tags(queue), unpack(names))
   local virtual_time = tonumber(redis.call('HGET', sched(queue), 'now') or 0)
-  for i = 1, #owners, 2 do
-    local score = redis.call('ZSCORE', ready(queue), owners[i])
-    found[owners[i]] = counted_tag(queue, owners[i + 1], score, virtual_time)
+  local scores = redis.call('ZMSCORE', ready(queue), unpack(names))
+  local flow_sizes = redis.call('ZMSCORE', flow_lengths(queue), unpack(names))
+  for i, name in ipairs(names) do
+    local tag = tonumber(tags[i] or 0)
+    if is_passed_over(scores[i]) then tag = math.max(tag, virtual_time) end
+    flows[i] = { owner = name, start_tag = tag, length = tonumber(flow_sizes[i] or 0) }
   end
-  return found
+  return flows
 end
 
 -- Return the position of the job in hand among few flows, from 1, where `ahead_in_flow` jobs are ahead in its own one.
 local function exact_position(queue, owner, ahead_in_flow)
-  local tags = counted_tags(queue, EXACT_FLOWS)
-  local tag = tags[owner] + ahead_in_flow
+  local flows, tag = first_flows(queue, EXACT_FLOWS), ahead_in_flow
+  for _, it in ipairs(flows) do
+    if it.owner == owner then tag = it.start_tag + ahead_in_flow end
+  end
   local found = redis.call('ZCARD', dispatched(queue)) + ahead_in_flow + 1
   local background = ahead_in_flow >= foreground(queue, owner)
-  for other, other_tag in pairs(tags) do
-    if other ~= owner then
-      local first, ahead = foreground(queue, other), tag - other_tag
-      if other < owner then ahead = ahead + 1 end
+  for _, it in ipairs(flows) do
+    if it.owner ~= owner then
+      local first, ahead = it.length, tag - it.start_tag
+      if it.owner < owner then ahead = ahead + 1 end
       if background then
         found = found + first
-        ahead, first = ahead - first, redis.call('ZCARD', flow(queue, other)) - first
+        ahead, first = ahead - first, redis.call('ZCARD', flow(queue, it.owner)) - first
       end
       if ahead > 0 then found = found + math.min(ahead, first) end
     end
@@ -327,7 +335,7 @@ local function estimated_position(queue, owner, ahead_in_flow)
   end
   local above, flows = jobs_above(queue, ahead_in_flow)
   local before = redis.call('ZRANK', ready(queue), owner) or 0
-  local others = math.max(1, redis.call('ZCOUNT', ready(queue), '-inf', '(' .. string.format('%d', BACKGROUND_LAST)))
+  local others = math.max(1, redis.call('ZCOUNT', ready(queue), '-inf', string.format('%d', BACKGROUND_LAST / 2)))
   return redis.call('ZCARD', dispatched(queue)) + math.floor(above + flows * before / others) + 1
 end
 
