@@ -63,9 +63,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Stoker(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     app.extensions["stoker"] = backend = Backend.from_settings(settings)
-    Recovery(backend.dispatcher, backend.media).start()
+    Recovery(backend.dispatcher, backend.media, backend.announcements).start()
     ApiWarmUp(backend).start()
     Feeder(app, backend).start()
+    backend.announcements.start()
     backend.requests.start()
     native = jobs, events, stream_tokens, ops, operations
     foreign = openai, text_completions, tokenizer, streams, videos, responses, files, batches

@@ -22,6 +22,9 @@ class CollectedJobs:
         self._wait_s = 3 * ledger.store.settings.lease_ttl_s
         self._due: deque[tuple[float, Sequence[str]]] = deque()
 
+    def __bool__(self) -> bool:
+        return bool(self._due)
+
     def add(self, job_ids: Sequence[str]) -> None:
         """Let these jobs be deleted later."""
         self._due.append((time.monotonic() + self._wait_s, job_ids))

@@ -17,15 +17,14 @@ from webapi.files.file_store import FileStore
 from webapi.keys.key import Key
 from webapi.services.backend import Backend
 from worker.jobs.errors import MediaUnavailable, NotReplicated
-from worker.jobs.ledger.announcements import Announcements
 from worker.jobs.ledger.rounds import Rounds
 
 __all__ = ["Feeder"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two rounds while there are batches.
-BUSY_S = 0.25
+#: Seconds between two rounds of the process that runs the batches, and of the others while there are batches.
+BUSY_S, STANDBY_S = 0.25, 1.0
 #: Seconds between two searches for files whose time is over.
 FILES_CHECK_S = 60.0
 
@@ -35,7 +34,8 @@ class Feeder:
 
     The process that holds a lease in Redis does it. If the process dies, another one goes on. If two do it
     for a moment, nothing is done twice: a request has one job id, and `BatchStore.collect` and `change`
-    refuse what comes too late. A new batch is announced. Without one the thread looks three times per lease.
+    refuse what comes too late. A new batch is announced. While there is none, the thread looks once per
+    lease.
     """
 
     def __init__(self, app: Flask, backend: Backend) -> None:
@@ -47,45 +47,40 @@ class Feeder:
         self._jobs = CollectedJobs(backend.ledger)
         self._rounds = Rounds(backend.store)
         self._runs: dict[str, BatchRun] = {}
-        self._news = Announcements(backend.store, "batches")
-        self._idle_s = backend.settings.lease_ttl_s / 3
+        self._news = backend.announcements.topic("batches")
         #: When the lease must be renewed, by the monotonic clock; 0 without the lease.
         self._renew_at = 0.0
 
     def start(self) -> None:
         """Start the thread. It runs as long as the process."""
-        self._news.start()
         threading.Thread(target=self._loop, name="batches", daemon=True).start()
 
     def _loop(self) -> None:
         while True:
-            busy = False
+            pause_s = STANDBY_S
             try:
-                busy = self.run_round()
+                pause_s = self.run_round()
             except (RedisError, NotReplicated, OperationalError) as error:
                 log.debug("batches wait for Redis: %s", error)
             except Exception:  # the next round may succeed
                 log.exception("batches: this round failed, the next one follows")
-            if busy:
-                time.sleep(BUSY_S)
-            else:
-                self._news.wait(self._idle_s)
+            self._news.wait(pause_s)
 
-    def run_round(self) -> bool:
-        """Take a step of each batch if this process has the lease. Return whether there are batches."""
-        if not self._has_lease():
-            return False
+    def run_round(self) -> float:
+        """Take a step of each batch if this process has the lease. Return the pause after it, in seconds."""
         if self._rounds.take("file-expiry", FILES_CHECK_S):
             self._delete_expired_files()
         batches, rooms = self._batches.unfinished(), dict[str, Room]()
+        if not (batches or self._runs or self._jobs):
+            return self._backend.settings.lease_ttl_s
         for batch in batches:
             if not self._has_lease():
-                return False
+                return STANDBY_S
             self._step(batch, rooms)
         self._jobs.delete_due()
         for batch_id in self._runs.keys() - {batch.id for batch in batches}:
             self._runs.pop(batch_id).close()
-        return bool(batches)
+        return BUSY_S if batches else STANDBY_S
 
     def _has_lease(self) -> bool:
         """Return whether this process has the lease. It is renewed after a third of its time."""

@@ -18,6 +18,7 @@ from worker.jobs.cards import ModelCard
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.kinds import has_files
+from worker.jobs.ledger.announcements import Announcements
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.metrics_store import MetricsStore
 from worker.jobs.ledger.queues import Queues
@@ -53,6 +54,8 @@ class Backend:
     keys: Keys
     streams: OpenStreams
     redis_memory: RedisMemory
+    #: What this process waits for. `create_app` starts them.
+    announcements: Announcements
     #: The models that workers serve, by kind and name. The warm-up keeps them current.
     served_models: dict[tuple[str, str], ModelCard] = field(default_factory=dict)
     #: Called with the id of each job that is deleted at a client's request, while its record is still there.
@@ -81,6 +84,7 @@ class Backend:
             keys=Keys(store),
             streams=OpenStreams(settings.max_open_streams_per_key),
             redis_memory=RedisMemory(store),
+            announcements=Announcements(store),
         )
 
     def files(self, job_id: str) -> JobFiles:

@@ -10,13 +10,12 @@ from webapi.services.backend import Backend
 from worker.jobs.broker import configure, connect
 from worker.jobs.cards import ModelCard
 from worker.jobs.errors import NotReady
-from worker.jobs.ledger.announcements import Announcements
 
 __all__ = ["ApiWarmUp"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds until the next try after an error.
+#: Seconds until the next look after an error, or while a model without a live worker is still served.
 RETRY_S = 1.0
 
 
@@ -26,12 +25,12 @@ class ApiWarmUp:
     Without it, the first client of each process and of each new model would wait until the prompt template is
     parsed and the connection is open. It also keeps `Backend.served_models` current, so that a request that
     names a model need not read it from Redis. Workers announce their models. The thread also looks once in a
-    lease, because a model whose workers have left is served no more after a while.
+    lease, and often while a model has no live worker, because such a model is served no more after a while.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._news = Announcements(backend.store, "models")
+        self._news = backend.announcements.topic("models")
         self._seen: set[ModelCard] = set()
         self._connected = False
         self._thread = threading.Thread(target=self._loop, name="warm-up", daemon=True)
@@ -39,11 +38,12 @@ class ApiWarmUp:
     def start(self) -> None:
         """Start the thread. It runs as long as the process."""
         configure()
-        self._news.start()
         self._thread.start()
 
-    def refresh(self) -> None:
+    def refresh(self) -> float:
         """Prepare new models, update `served_models`, and connect once to the broker.
+
+        Return the seconds until the next look.
 
         Raises `RedisError` or kombu's `OperationalError` when Redis is away.
         """
@@ -57,6 +57,7 @@ class ApiWarmUp:
         if not self._connected:
             connect()
             self._connected = True
+        return self._backend.settings.lease_ttl_s if all(queues.values()) else RETRY_S
 
     def _prepare(self, card: ModelCard) -> None:
         try:
@@ -74,8 +75,7 @@ class ApiWarmUp:
         while True:
             pause_s = RETRY_S
             try:
-                self.refresh()
-                pause_s = self._backend.settings.lease_ttl_s
+                pause_s = self.refresh()
             except (RedisError, OperationalError) as error:
                 log.debug("the warm-up waits for Redis: %s", error)
             except Exception:  # the next try may succeed

@@ -40,9 +40,7 @@ def _config() -> dict[str, Any]:
             "global_keyprefix": f"{settings.prefix}:celery:",
             "fanout_patterns": False,  # see `_PubSub` of the transport
             "socket_keepalive": True,
-            # kombu drops a connection whose server has vanished after the wait for a message (see
-            # `FETCH_PART`) plus at most twice this interval. It then connects again within a lease.
-            "health_check_interval": settings.redis_timeout_s,
+            "health_check_interval": _check_s(settings),
             "socket_timeout": settings.redis_timeout_s,  # so that the hub does not hang when Redis hangs
             "socket_connect_timeout": settings.redis_timeout_s,
             **_sentinel_options(sentinels),
@@ -64,6 +62,17 @@ def _config() -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
     }
+
+
+def _check_s(settings: Settings) -> float:
+    """Return the seconds between two checks whether a silent connection still works.
+
+    kombu drops a connection whose server has vanished after the wait for a message (see `FETCH_PART`) plus
+    at most twice this time. It then connects again within a lease. The server of a Unix socket cannot vanish
+    without a word: the kernel tells when it ends.
+    """
+    is_local = urlsplit(settings.broker_url).scheme == "unix"
+    return settings.lease_ttl_s if is_local else settings.redis_timeout_s
 
 
 def celery_url(redis_url: str) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from redis.exceptions import RedisError
 
-from worker.jobs.ledger.announcements import Announcements
+from worker.jobs.ledger.announcements import Topic
 from worker.lane.lane import Lane
 
 __all__ = ["Helper", "Helping"]
@@ -46,7 +46,7 @@ class Helping:
         lane: Lane,
         queue: str,
         helper: object,
-        offers: Announcements,
+        offers: Topic,
         longest_pause_s: float,
         pause_s: float = PAUSE_S,
     ) -> None:
@@ -61,7 +61,6 @@ class Helping:
     def start(self) -> None:
         """Start the thread, if the runner can help."""
         if self._helper:
-            self._offers.start()
             self._thread.start()
 
     def stop(self, timeout_s: float) -> None:

@@ -47,6 +47,7 @@ class WorkerParts:
     reconciler: Reconciler
     recovery: Recovery
     helping: Helping
+    announcements: Announcements
     task_events: TaskEvents
 
 
@@ -72,6 +73,7 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
     )
     set_env(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", **environment)
     store, name = RedisStore(settings), _name(queue)
+    announcements = Announcements(store)
     task_events = TaskEvents(app, name, LedgerReader(store))
     hooks = RunHooks.installed(task_events)
     dispatcher = Dispatcher(store, hooks.on_requeue)
@@ -90,8 +92,9 @@ def assemble(app: Any, settings: Settings, queue: str, environment: Mapping[str,
         lane=lane,
         pool=LanePool(app, runner.slots),
         reconciler=Reconciler(lane),
-        recovery=Recovery(dispatcher),
-        helping=Helping(lane, queue, runner, Announcements(store, "segments", queue), settings.lease_ttl_s),
+        recovery=Recovery(dispatcher, announcements=announcements),
+        helping=Helping(lane, queue, runner, announcements.topic("segments", queue), settings.lease_ttl_s),
+        announcements=announcements,
         task_events=task_events,
     )
 

@@ -131,6 +131,7 @@ class Lifecycle(bootsteps.StartStopStep):
         """Show the worker as ready. Celery connects the consumer next."""
         self.shutdown_signals.install()
         self._set_state("ready")
+        self.parts.announcements.start()
         self.parts.recovery.start()
         self.parts.helping.start()
 

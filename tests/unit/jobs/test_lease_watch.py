@@ -13,14 +13,14 @@ def clock() -> StillClock:
 
 @pytest.fixture
 def watch(clock: StillClock) -> LeaseWatch:
-    return LeaseWatch(lease_s=10, longest_break_s=3, clock=clock)
+    return LeaseWatch(lease_s=10, clock=clock)
 
 
 def look(watch: LeaseWatch, clock: StillClock, seconds: int, **ends: float) -> list[str]:
     """Let the seconds pass, with a look at unchanged leases in each, and return the lost workers."""
     for _ in range(seconds):
         clock.now += 1
-        watch.note({worker: (end, 10.0) for worker, end in ends.items()})
+        watch.note({worker: (end, 10.0) for worker, end in ends.items()}, 3)
     return list(watch.lost())
 
 
@@ -53,8 +53,8 @@ def test_break_gives_workers_a_whole_lease_again(watch: LeaseWatch, clock: Still
 
 
 def test_worker_with_longer_leases_gets_their_time(watch: LeaseWatch, clock: StillClock) -> None:
-    watch.note({"w1": (5, 30.0)})
+    watch.note({"w1": (5, 30.0)}, 3)
     clock.now += 1
-    watch.note({"w1": (6, 30.0)})
+    watch.note({"w1": (6, 30.0)}, 3)
     assert look(watch, clock, 29, w1=6) == []
     assert look(watch, clock, 1, w1=6) == ["w1"]

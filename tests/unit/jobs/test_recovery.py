@@ -12,6 +12,7 @@ from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.file_cleanup import FileCleanup
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import MediaUnavailable
+from worker.jobs.ledger.announcements import Announcements
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.rounds import Rounds
@@ -86,16 +87,28 @@ def test_recovery_has_work_while_a_webhook_is_due(ledger: Ledger) -> None:
 
 
 def test_recovery_looks_often_from_the_submit_on(brokered: Ledger) -> None:
-    store = RedisStore(brokered.store.settings.replace(lease_ttl_s=3600))  # rounds come once in 20 minutes
-    dispatcher = Dispatcher(store)
-    recovery = Recovery(dispatcher)
+    store = RedisStore(brokered.store.settings.replace(lease_ttl_s=3600))  # rounds come once in an hour
+    dispatcher, announcements = Dispatcher(store), Announcements(store)
+    recovery = Recovery(dispatcher, announcements=announcements)
     recovery.run_jobs_round()
     recovery.start()
+    announcements.start()
     spec = {"messages": [{"role": "user", "content": "Hi"}], "max_queue_s": 0.001}
     dispatcher.submit("a", QUEUE, validate(ChatJob, spec))
     eventually(lambda: brokered.get("a").state == "failed", "the end of a job whose deadline has passed")
     recovery.stop()
     store.close()
+
+
+def test_only_the_first_job_is_announced(ledger: Ledger) -> None:
+    work = ledger.store.key("announce", "work")
+    with ledger.store.client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
+        pubsub.subscribe(work)
+        submit(ledger, "a")
+        submit(ledger, "b")
+        ledger.store.client.publish(work, "the end")
+        messages = [pubsub.get_message(timeout=WAIT_S) for _ in range(3)]
+        assert [each["data"] for each in messages] == [1, "", "the end"]
 
 
 def test_rounds_are_taken_once_in_an_interval(ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from tests.support.stack import eventually
-from worker.jobs.ledger.announcements import Announcements
+from worker.jobs.ledger.announcements import Announcements, Topic
 from worker.jobs.ledger.ledger import Ledger
 from worker.lane.helping import Helping
 from worker.lane.lane import Lane
@@ -49,8 +49,11 @@ def lane() -> FakeLane:
 
 
 @pytest.fixture
-def offers(ledger: Ledger) -> Announcements:
-    return Announcements(ledger.store, "segments", QUEUE)
+def offers(ledger: Ledger) -> Topic:
+    announcements = Announcements(ledger.store)
+    topic = announcements.topic("segments", QUEUE)
+    announcements.start()
+    return topic
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ def runner() -> FakeRunner:
 
 
 @pytest.fixture
-def helping(lane: FakeLane, runner: FakeRunner, offers: Announcements) -> Iterator[Helping]:
+def helping(lane: FakeLane, runner: FakeRunner, offers: Topic) -> Iterator[Helping]:
     helping = Helping(cast(Lane, lane), QUEUE, runner, offers, LONGEST_PAUSE_S, PAUSE_S)
     yield helping
     helping.stop(10)
@@ -72,7 +75,7 @@ def test_idle_worker_asks_again_and_again(helping: Helping, runner: FakeRunner) 
 
 
 def test_worker_without_wanted_help_waits_for_an_offer(
-    helping: Helping, runner: FakeRunner, offers: Announcements, ledger: Ledger
+    helping: Helping, runner: FakeRunner, offers: Topic, ledger: Ledger
 ) -> None:
     runner.wanted = False
     helping.start()
@@ -83,7 +86,7 @@ def test_worker_without_wanted_help_waits_for_an_offer(
     eventually(lambda: runner.calls, "a call after the offer")
 
 
-def announce(ledger: Ledger, offers: Announcements) -> int:
+def announce(ledger: Ledger, offers: Topic) -> int:
     return int(ledger.store.client.publish(offers.channel, ""))
 
 
@@ -131,7 +134,7 @@ def test_stop_ends_the_help(helping: Helping, runner: FakeRunner) -> None:
     assert len(runner.calls) == 1
 
 
-def test_runner_that_cannot_help_is_left_alone(lane: FakeLane, offers: Announcements) -> None:
+def test_runner_that_cannot_help_is_left_alone(lane: FakeLane, offers: Topic) -> None:
     helping = Helping(cast(Lane, lane), "chat.m", object(), offers, LONGEST_PAUSE_S, PAUSE_S)
     helping.start()
     helping.stop(0)

@@ -47,8 +47,6 @@ class Dispatcher:
     ) -> None:
         self.ledger = Ledger(store)
         self._on_requeue = on_requeue
-        #: Called before each submit. Recovery sets it.
-        self.on_submit: Callable[[], None] = lambda: None
         self._queues = Queues(store)
         #: Sends the messages that follow from appends.
         self._thread = DaemonThreads("dispatcher", limit=1)
@@ -70,7 +68,6 @@ class Dispatcher:
 
         That is `job_id`, or the id of the job that an earlier request with the same key made.
         """
-        self.on_submit()
         submitted = self.ledger.submit(
             job_id, queue, spec, owner, idempotency_key, file_bytes, retry_of, background, trace, prompt
         )

@@ -26,23 +26,20 @@ class LeaseWatch:
     suspended, all workers get the time of a whole lease again.
     """
 
-    def __init__(
-        self, lease_s: float, longest_break_s: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, lease_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._lease_s = lease_s
-        self._longest_break_s = longest_break_s
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
         #: The time of the last look.
         self._looked_at = clock()
 
-    def note(self, leases: Mapping[str, tuple[float, float]]) -> None:
+    def note(self, leases: Mapping[str, tuple[float, float]], longest_pause_s: float) -> None:
         """Take a look at all leases: for each worker the stored end, and the seconds until then.
 
-        Call this at least once in `longest_break_s`. A longer pause is a break.
+        A pause since the last look that is longer than `longest_pause_s` is a break.
         """
         now = self._clock()
-        if now - self._looked_at > self._longest_break_s:
+        if now - self._looked_at > longest_pause_s:
             self.note_failure()
         self._looked_at = now
         self._seen = {worker: self._next(worker, *lease) for worker, lease in leases.items()}

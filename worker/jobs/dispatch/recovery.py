@@ -19,6 +19,7 @@ from worker.jobs.dispatch.file_cleanup import FileCleanup
 from worker.jobs.dispatch.lease_watch import LeaseWatch
 from worker.jobs.dispatch.webhook_queue import WebhookQueue
 from worker.jobs.errors import MediaUnavailable
+from worker.jobs.ledger.announcements import Announcements
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.rounds import Rounds
@@ -31,9 +32,8 @@ __all__ = ["Recovery"]
 log = logging.getLogger(__name__)
 
 #: Leases and deadlines are checked TICKS times per lease, and at least every TICK_MAX_S seconds. Lost
-#: messages are looked for twice per lease. While no job waits or runs, only leases are checked, IDLE_TICKS
-#: times per lease.
-TICKS, TICK_MAX_S, IDLE_TICKS = 10, 1.0, 3
+#: messages are looked for twice per lease.
+TICKS, TICK_MAX_S = 10, 1.0
 #: Seconds between two broadcasts of positions.
 BROADCAST_S = 1.0
 #: Seconds between two searches for files that no job needs, and the age in seconds at which such files are
@@ -45,11 +45,15 @@ class Recovery:
     """The background repairs of one process, worker or API.
 
     The first process of an interval takes the round (a key in Redis marks it), and the others skip it. While
-    there is nothing to do, rounds are rare. The submit of a job makes them frequent again: at once in the
-    process that has submitted it, and with the next round in all others.
+    no job waits or runs, rounds come once per lease, until a job is announced.
     """
 
-    def __init__(self, dispatcher: Dispatcher, media: Media | None = None) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        media: Media | None = None,
+        announcements: Announcements | None = None,
+    ) -> None:
         self._dispatcher = dispatcher
         self._ledger = dispatcher.ledger
         self._store = store = self._ledger.store
@@ -60,33 +64,30 @@ class Recovery:
         self._webhook_queue = WebhookQueue(store)
         self._lease_s = store.settings.lease_ttl_s
         self._interval_s = min(self._lease_s / TICKS, TICK_MAX_S)
-        self._idle_s = self._lease_s / IDLE_TICKS
-        self._lease_watch = LeaseWatch(self._lease_s, max(1.5 * self._idle_s, 2 * self._interval_s))
+        self._lease_watch = LeaseWatch(self._lease_s)
+        self._work = (announcements or Announcements(store)).topic("work")
         self._stopped = threading.Event()
-        #: Set while there is, or may be, a job or a webhook that is not done yet.
-        self._has_work = threading.Event()
+        #: Whether there is, or may be, a job or a webhook that is not done yet.
+        self._has_work = True
 
     def start(self) -> None:
         """Start two threads: one for jobs, and one for files, which a slow file store may delay."""
-        self._dispatcher.on_submit = self._note_work
         for name, *loop in (
             ("recovery", self.run_jobs_round, self._pause),
-            ("recovery-files", self.run_files_round, partial(self._stopped.wait, self._lease_s / 2)),
+            ("recovery-files", self.run_files_round, partial(self._stopped.wait, self._lease_s)),
         ):
             threading.Thread(target=self._loop, args=loop, name=name, daemon=True).start()
 
     def stop(self) -> None:
         """Stop the threads after their current rounds."""
         self._stopped.set()
-        self._has_work.set()
-
-    def _note_work(self) -> None:
-        if not self._has_work.is_set():  # every submit comes here
-            self._has_work.set()
+        self._work.wake()
 
     def _pause(self) -> bool:
         """Wait until the next round is due. Return whether the thread must stop instead."""
-        return self._stopped.wait(self._interval_s if self._has_work.wait(self._idle_s) else 0)
+        if not self._has_work:
+            self._work.wait(self._lease_s)
+        return self._stopped.wait(self._interval_s)
 
     def _loop(self, run_round: Callable[[], None], pause: Callable[[], bool]) -> None:
         while not pause():
@@ -96,18 +97,20 @@ class Recovery:
                 log.warning("recovery: files will be removed later: %s", error)
             except (RedisError, OperationalError) as error:
                 self._lease_watch.note_failure()
-                self._has_work.set()  # there may be some when Redis is back
+                self._has_work = True  # there may be some when Redis is back
                 log.warning("recovery: Redis cannot be reached: %s", error)
             except Exception:
                 log.exception("recovery: this round failed, the next one follows")
 
     def run_jobs_round(self) -> None:
         """Do the repairs of jobs and webhooks that are due, unless another process does them now."""
-        self._has_work.clear()  # first, because a job may be submitted now
         look = self._registry.look(0.9 * self._interval_s)
-        self._lease_watch.note(look.leases)  # each process does this, to know which leases stay the same
-        if look.undone:
-            self._has_work.set()
+        longest_pause_s = max(self._lease_s / 3, 2 * self._interval_s)
+        if not (self._has_work or look.undone):  # it has looked rarely, and loses no job by a mistake
+            longest_pause_s += self._lease_s
+        # Each process does this, to know which leases stay the same.
+        self._lease_watch.note(look.leases, longest_pause_s)
+        self._has_work = look.undone
         if look.first:
             self._repair_jobs()
         elif not look.undone:  # a worker may be lost that has no job
@@ -128,7 +131,7 @@ class Recovery:
 
     def run_files_round(self) -> None:
         """Do the cleanups of files that are due, unless another process does them now."""
-        if self._first_for_files("expired", 0.45 * self._lease_s):
+        if self._first_for_files("expired", 0.9 * self._lease_s):
             self._cleanup.remove_inputs(self._lease_s)
             self._cleanup.drop_expired()
         if self._first_for_files("files", FILES_CHECK_S):

@@ -1,6 +1,7 @@
 """The registry: workers with their leases, the models that they serve, and counts of ended jobs."""
 
 import logging
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -15,6 +16,9 @@ from worker.jobs.stored import from_json, to_json
 __all__ = ["Look", "Registry", "Renewed"]
 
 log = logging.getLogger(__name__)
+
+#: Seconds after which counts that have not changed are stored again. Redis keeps them for a day.
+COUNT_AGAIN_S = 3600.0
 
 Card = TypeVar("Card", WorkerCard, ModelCard)
 
@@ -59,6 +63,9 @@ class Registry:
         self._key = store.key
         #: The names of the workers and models whose cards were skipped.
         self._skipped: set[str] = set()
+        #: The counts of the engine that Redis has, and when it gets them again, by the monotonic clock.
+        self._counted: list[str | int] = []
+        self._count_again_at = 0.0
 
     def renew(self, card: WorkerCard) -> Renewed:
         """Extend the worker's lease to `lease_ttl_s` from now, and store its card.
@@ -70,7 +77,11 @@ class Registry:
         counts = [
             part for counter, total in _counts(card) for part in (counter.field(card.model, ENGINE), total)
         ]
-        server, drain, jobs = self._store.scripts.eval("renew", *args, *counts)
+        now = time.monotonic()
+        is_counted = counts == self._counted and now < self._count_again_at
+        server, drain, jobs = self._store.scripts.eval("renew", *args, *([] if is_counted else counts))
+        if not is_counted:
+            self._counted, self._count_again_at = counts, now + COUNT_AGAIN_S
         return Renewed(server, bool(drain), jobs)
 
     def drain(self, name: str) -> WorkerCard:
@@ -133,14 +144,15 @@ class Registry:
             pipe.execute()
         self._store.scripts.eval("see_model", self._store.settings.prefix, card.queue)
 
-    def served_queues(self) -> set[str]:
-        """Return the queues whose model has a worker, or had one until `model_grace_s` ago.
+    def served_queues(self) -> dict[str, bool]:
+        """Return the queues whose model has a worker (True), or had one until `model_grace_s` ago (False).
 
         A worker that was killed counts until its lease has ended.
         """
         settings = self._store.settings
         seen_s = settings.lease_ttl_s + settings.model_grace_s
-        return set(self._store.scripts.eval("served", settings.prefix, seen_s))
+        recent, live = self._store.scripts.eval("served", settings.prefix, seen_s)
+        return dict.fromkeys(recent, False) | dict.fromkeys(live, True)
 
     def served_models(self) -> Sequence[ModelCard]:
         """Return the cards of the models of `served_queues`, by queue."""

@@ -130,8 +130,10 @@
 --                                          beyond 10,000
 --   secret                         string  root of the signing keys; by the first process that needs it; never
 --   feed:<random>                  channel wake-up calls to the feed of one API process; by that process
---   announce:<topic>               channel empty messages that end a wait: a model is served (topic `models`), there is a
---                                          batch (`batches`), a video offers segments (`segments:<queue>`); by `announce`
+--   announce:<topic>               channel empty messages that end a wait: a model is served (topic `models`), a job waits
+--                                          where none was (`work`), there is a batch (`batches`), a video offers segments
+--                                          (`segments:<queue>`); by `announce`. A process sends
+--                                          them to itself on a random topic, to check its subscription
 --
 -- Some stored names are older than the words in this code: `line` is a flow, `turns` the start tags, `fair` the
 -- scheduler state, `called` the dispatched jobs, `told` the last version that was broadcast. In a record, `apart`
@@ -142,6 +144,7 @@
 -- stored names stay, so that the data of an older version remains readable.
 local P, TIME, NOW, RETENTION, ID = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] or ''
 local RECOUNTED = 50 -- workers whose room one script recounts, about
+local WORK_MS = 90 -- time between two announcements of `work`, less than between two rounds of recovery (ms)
 local CHANNEL, RECORD, LOG -- keys of the job in hand, see `use_job`
 local WORKERS, DEADLINES, LENGTHS = P .. ':workers', P .. ':deadlines', P .. ':lengths'
 local CARDS, ROOM, ROOM_SUMS = P .. ':worker:cards', P .. ':worker:room', P .. ':queues:room'
@@ -197,11 +200,15 @@ local function leave(set, id)
   if redis.call('SREM', set, id) == 1 then add_length(set, id, -1) end
 end
 
--- Enter how many slots a worker has and how many of them are free, and change the sums of its queue accordingly. All
--- arguments but the worker are nil if it is gone.
-local function enter_room(worker, queue, all)
+-- Enter how many slots a worker has and how many of them are free, and change the sums of its queue accordingly. `jobs`
+-- is the number of its jobs, if the caller knows it. All arguments but the worker are nil if it is gone.
+local function enter_room(worker, queue, all, jobs)
   local before = redis.call('HGET', ROOM, worker)
-  local now = queue and string.format('%d %d %s', all, math.max(0, all - total(worker_jobs(worker))), queue)
+  local now
+  if queue then
+    local taken = all == 0 and 0 or jobs == 0 and 0 or total(worker_jobs(worker))
+    now = string.format('%d %d %s', all, math.max(0, all - taken), queue)
+  end
   if before == (now or false) then return end
   for sign, entry in pairs({ [-1] = before or nil, [1] = now }) do
     local slots, free, name = string.match(entry, '^(%d+) (%d+) (.*)$')
@@ -212,9 +219,9 @@ local function enter_room(worker, queue, all)
 end
 
 -- Enter the room of the worker with this card. Only a ready worker has room. A newer version may have changed the card.
-local function enter_card(worker, card)
+local function enter_card(worker, card, jobs)
   local ready = card.state == 'ready' and type(card.slots) == 'number'
-  enter_room(worker, tostring(card.queue), ready and card.slots or 0)
+  enter_room(worker, tostring(card.queue), ready and card.slots or 0, jobs)
 end
 
 -- Enter the room of a worker whose jobs have changed.

@@ -9,7 +9,8 @@ local COUNTED_S = 86400
 lease(ARGV[2], ARGV[3])
 local card = cjson.decode(ARGV[4])
 redis.call('HSET', CARDS, ARGV[2], ARGV[4])
-enter_card(ARGV[2], card)
+local jobs = redis.call('SMEMBERS', worker_jobs(ARGV[2]))
+enter_card(ARGV[2], card, #jobs)
 see_model(card.queue)
 local counted = P .. ':worker:' .. ARGV[2] .. ':counted'
 local fields = {}
@@ -27,4 +28,4 @@ if #fields > 0 then
 end
 local info = redis.pcall('INFO', 'replication')
 local server = type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or ''
-return { server, redis.call('SISMEMBER', DRAINING, ARGV[2]), redis.call('SMEMBERS', worker_jobs(ARGV[2])) }
+return { server, redis.call('SISMEMBER', DRAINING, ARGV[2]), jobs }

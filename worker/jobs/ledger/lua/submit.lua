@@ -50,6 +50,7 @@ redis.call('ZADD', P .. ':owner:' .. owner .. ':jobs', seq, ID)
 redis.call('SADD', P .. ':queues', queue)
 add_waiting(queue, owner, priority, seq)
 redis.call('ZADD', DEADLINES, clock() + max_queue, ID)
+if redis.call('ZCARD', DEADLINES) == 1 and take_round('work', WORK_MS) == -1 then announce('work') end
 emit_position(position(queue, owner), 0)
 enter_memory(owner)
 if file_bytes ~= '0' then
