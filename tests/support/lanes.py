@@ -57,10 +57,10 @@ def wait_for(lane: Lane, job_id: str, kind: str) -> None:
 
 
 def messages(lane: Lane) -> set[str]:
-    """Return the jobs that have a message."""
-    lane.dispatcher.flush(WAIT_S)
-    store = lane.dispatcher.ledger.store
-    return broker.queued_messages(store.settings, store.client, "chat.fake")
+    """Return the waiting jobs that have a message."""
+    ledger = lane.dispatcher.ledger
+    found = broker.queued_messages(ledger.store.settings, ledger.store.client, "chat.fake")
+    return {job_id for job_id in found if ledger.get(job_id).state == "queued"}
 
 
 def event_types(lane: Lane, job_id: str) -> list[str]:

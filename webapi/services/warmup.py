@@ -3,11 +3,10 @@
 import logging
 import threading
 
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from webapi.services.backend import Backend
-from worker.jobs.broker import configure, connect
+from worker.jobs.broker import configure
 from worker.jobs.cards import ModelCard
 from worker.jobs.errors import NotReady
 
@@ -20,10 +19,10 @@ RETRY_S = 1.0
 
 
 class ApiWarmUp:
-    """A thread that prepares each served model, and opens the connection on which messages are sent.
+    """A thread that prepares each served model, and loads the script of a submit.
 
     Without it, the first client of each process and of each new model would wait until the prompt template is
-    parsed and the connection is open. It also keeps `Backend.served_models` current, so that a request that
+    parsed and the script is loaded. It also keeps `Backend.served_models` current, so that a request that
     names a model need not read it from Redis. Workers announce their models. The thread also looks once in a
     lease, and often while a model has no live worker, because such a model is served no more after a while.
     """
@@ -32,7 +31,6 @@ class ApiWarmUp:
         self._backend = backend
         self._news = backend.announcements.topic("models")
         self._seen: set[ModelCard] = set()
-        self._connected = False
         self._thread = threading.Thread(target=self._loop, name="warm-up", daemon=True)
 
     def start(self) -> None:
@@ -41,12 +39,11 @@ class ApiWarmUp:
         self._thread.start()
 
     def refresh(self) -> float:
-        """Prepare new models, update `served_models`, and connect once to the broker.
+        """Prepare new models, and update `served_models`. Return the seconds until the next look.
 
-        Return the seconds until the next look.
-
-        Raises `RedisError` or kombu's `OperationalError` when Redis is away.
+        Raises `RedisError` when Redis is away.
         """
+        self._backend.store.scripts.sha("submit")
         cards, queues = self._backend.registry.models(), self._backend.registry.served_queues()
         for card in set(cards) - self._seen:
             self._prepare(card)
@@ -54,9 +51,6 @@ class ApiWarmUp:
         self._backend.served_models.update(
             {(card.kind, card.name): card for card in cards if card.queue in queues}
         )
-        if not self._connected:
-            connect()
-            self._connected = True
         return self._backend.settings.lease_ttl_s if all(queues.values()) else RETRY_S
 
     def _prepare(self, card: ModelCard) -> None:
@@ -76,7 +70,7 @@ class ApiWarmUp:
             pause_s = RETRY_S
             try:
                 pause_s = self.refresh()
-            except (RedisError, OperationalError) as error:
+            except RedisError as error:
                 log.debug("the warm-up waits for Redis: %s", error)
             except Exception:  # the next try may succeed
                 log.exception("the warm-up failed")

@@ -12,7 +12,6 @@ from redis.connection import parse_url
 
 from worker.jobs.connection.sentinel_url import SentinelUrl
 from worker.jobs.connection.transport import BrokerConnection
-from worker.jobs.kinds import task_of
 from worker.jobs.logs import celery_setup
 from worker.jobs.settings import Settings
 
@@ -23,10 +22,8 @@ __all__ = [
     "app",
     "celery_url",
     "configure",
-    "connect",
     "messages_key",
     "queued_messages",
-    "send_message",
 ]
 
 
@@ -147,21 +144,3 @@ def configure() -> None:
     While Celery reads them, other threads see an app without them, and keep a connection to another Redis.
     """
     _ = app.conf.broker_url
-
-
-def connect() -> None:
-    """Open this process' connection for sending messages, so that the first message does not wait for it.
-
-    Raises `kombu.exceptions.OperationalError` if Redis cannot be reached.
-    """
-    with app.producer_or_acquire() as producer:
-        producer.connection.ensure_connection(max_retries=1)
-    _ = app.amqp.queues, app.amqp.router, app.amqp.send_task_message
-
-
-def send_message(kind: str, job_id: str, queue: str) -> None:
-    """Send the message that brings the job to a worker of the queue. The task's id is the job's id.
-
-    Raises `kombu.exceptions.OperationalError` if Redis cannot be reached.
-    """
-    app.send_task(task_of(kind), args=[job_id], task_id=job_id, queue=queue, retry=False, ignore_result=True)

@@ -60,8 +60,6 @@ class Lifecycle(bootsteps.StartStopStep):
     threads_stop_s = 5.0
     #: How long the outbox may go on sending after the last run.
     outbox_flush_s = 10.0
-    #: How long the dispatcher may go on sending messages after that.
-    messages_flush_s = 5.0
     #: How long the runner may take to release the model. On a device that hangs it never ends.
     runner_stop_s = 15.0
 
@@ -162,7 +160,6 @@ class Lifecycle(bootsteps.StartStopStep):
             last.callback(self.parts.device.release)
             last.callback(self.parts.task_events.stop)
             last.callback(self.heartbeat.stop, self.threads_stop_s)
-            last.callback(self.parts.dispatcher.flush, self.messages_flush_s)
             last.callback(self.parts.outbox.stop, self.outbox_flush_s)
             last.callback(self._stop_runner, worker)
             self.parts.helping.stop(self.threads_stop_s)

@@ -10,8 +10,8 @@ from tests.support.job_ids import A, B
 from tests.support.stack import eventually
 from tests.support.web.uploads import write_clip
 from tests.support.web.webstack import TIMEOUT_S
-from worker.jobs import broker
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.queues import Queues
 from worker.jobs.media.files import JobFiles
 from worker.jobs.settings import Settings, child_env
 from worker.jobs.specs import ChatJob, VideoJob, validate
@@ -33,7 +33,7 @@ def test_lifecycle_ends_worker_whose_device_hangs(settings: Settings, brokered: 
     files.folder.mkdir(parents=True)
     write_clip(files.clip)
     brokered.submit(A, "video.bars", validate(VideoJob, {"effect": "matte"}))
-    broker.send_message("video", A, "video.bars")
+    assert Queues(brokered.store).send_again(A)
     with log.open("wb") as output, subprocess.Popen(command("video"), env=env, stderr=output) as process:
         try:
             eventually((settings.home_dir / "hangs").exists, "a device that hangs")
@@ -53,7 +53,7 @@ def test_lifecycle_ends_worker_whose_engine_hangs(settings: Settings, brokered: 
     for job_id in chats:
         spec = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
         brokered.submit(job_id, "chat.scripted", spec)
-        broker.send_message("chat", job_id, "chat.scripted")
+        assert Queues(brokered.store).send_again(job_id)
     with log.open("wb") as output, subprocess.Popen(command("chat"), env=env, stderr=output) as process:
         try:
             assert process.wait(TIMEOUT_S) == 1

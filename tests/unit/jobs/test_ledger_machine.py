@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -179,6 +179,11 @@ class Machine(RuleBasedStateMachine):
             self.in_dispatch_order = [other for other in self.in_dispatch_order if other is not job] + [job]
         assert self._room() <= 0 or not self._flows()
 
+    def _dispatched_meanwhile(self) -> None:
+        """Check the jobs that a script has dispatched which does not return them."""
+        called = self.ledger.store.client.zrange(self.ledger.store.key("queue", QUEUE, "called"), 0, -1)
+        self._dispatched([job_id for job_id in cast("list[str]", called) if not self._job(job_id).dispatched])
+
     def _undispatch(self) -> None:
         """If slots have disappeared, undispatch the newest jobs except those that wait for isolation."""
         self.in_dispatch_order = [job for job in self.in_dispatch_order if job.dispatched]
@@ -221,10 +226,12 @@ class Machine(RuleBasedStateMachine):
         if self.paused and job.state == "queued":
             assert self.ledger.claim(job.id, worker, "cpu", claim=claim, exclusive=exclusive) is None
             job.isolated_by = None
+            self._dispatched_meanwhile()
             return
         if job.state == "queued" and job.lost >= 2 and not exclusive:
             if job.isolated_by != worker and self._leased(job.isolated_by):
                 assert self.ledger.claim(job.id, worker, "cpu", claim=claim) is None
+                self._dispatched_meanwhile()
                 return
             with pytest.raises(NeedsExclusiveWorker):
                 self.ledger.claim(job.id, worker, "cpu", claim=claim)
@@ -232,7 +239,9 @@ class Machine(RuleBasedStateMachine):
             return
         record = self.ledger.claim(job.id, worker, "cpu", claim=claim, exclusive=exclusive)
         assert (record is not None) == (job.state == "queued")
-        if record is not None:
+        if record is None:
+            self._dispatched_meanwhile()
+        else:
             job.state, job.owner, job.started, job.attempt = "running", worker, True, job.attempt + 1
             job.log.append("started")
             job.isolated_by, job.dispatched = None, False
@@ -251,6 +260,8 @@ class Machine(RuleBasedStateMachine):
             return  # that would be a new claim
         record = self.ledger.claim(attempt.job.id, attempt.worker, "cpu", claim=attempt.claim)
         assert (record is None) == attempt.stale
+        if record is None and attempt.job in self.jobs:
+            self._dispatched_meanwhile()
 
     @precondition(lambda self: self.attempts)
     @rule(
@@ -287,10 +298,13 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=PICK)
     def cancel(self, pick: int) -> None:
         job = newest(self.jobs, pick)
+        was_dispatched = job.dispatched
         if job.state == "queued":
             job.end("canceled")
         job.cancel = job.cancel or job.state == "running"
         assert self.ledger.cancel(job.id) == job.state
+        if was_dispatched:
+            self._dispatched_meanwhile()
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK, worker=WORKERS, reason=st.sampled_from(["drain", "redis_lost"]))
@@ -309,6 +323,7 @@ class Machine(RuleBasedStateMachine):
                 job.state, job.owner, job.again, back = "queued", None, True, True
                 job.log.append("requeued")
         assert self.ledger.requeue(job.id, worker, reason) == (QUEUE if back else None)
+        self._dispatched_meanwhile()
 
     @rule()
     def pause_or_resume(self) -> None:

@@ -41,6 +41,10 @@ def message_count(ledger: Ledger) -> int:
     return ledger.store.client.llen(messages_key(ledger.store.settings, QUEUE))
 
 
+def lose_messages(ledger: Ledger) -> None:
+    ledger.store.client.delete(messages_key(ledger.store.settings, QUEUE))
+
+
 def next_messages(ledger: Ledger, count: int) -> list[str]:
     """Return the jobs of the messages that a worker would receive, in order."""
     with broker.app.connection_for_read() as connection, connection.SimpleQueue(QUEUE) as queue:
@@ -132,6 +136,7 @@ def test_recovery_resends_lost_messages_once(brokered: Ledger) -> None:
     Registry(brokered.store).renew(card("w1", slots=3))
     for job_id in ("a", "b", "c", "waits"):
         submit(brokered, job_id)
+    lose_messages(brokered)
     Dispatcher(brokered.store).send_again("b")
     Recovery(Dispatcher(brokered.store)).resend_lost_messages()
     Recovery(Dispatcher(brokered.store)).resend_lost_messages()
@@ -143,6 +148,7 @@ def test_recovery_waits_a_lease_before_resending(brokered: Ledger) -> None:
     long_lease = Ledger(RedisStore(brokered.store.settings.replace(lease_ttl_s=60)))
     Registry(long_lease.store).renew(card("w1"))
     submit(long_lease, "a")
+    lose_messages(brokered)
     Recovery(Dispatcher(long_lease.store)).resend_lost_messages()
     assert message_count(brokered) == 0
     long_lease.store.close()
@@ -152,6 +158,7 @@ def test_recovery_drops_dispatched_id_without_record(brokered: Ledger) -> None:
     Registry(brokered.store).renew(card("w1"))
     submit(brokered, "gone")
     submit(brokered, "a")
+    lose_messages(brokered)
     brokered.store.client.delete(brokered.store.channel("gone") + ":record")
     Recovery(Dispatcher(brokered.store)).resend_lost_messages()
     assert next_messages(brokered, 1) == ["a"]

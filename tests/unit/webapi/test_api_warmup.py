@@ -1,4 +1,4 @@
-"""The warm-up of an API process: prompt templates, the broker's connection, and gevent."""
+"""The warm-up of an API process: prompt templates, the script of a submit, and gevent."""
 
 import subprocess
 import sys
@@ -17,23 +17,28 @@ from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.specs import ChatJob, validate
 
+HELLO = validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
+
 
 def assert_warm(ledger: Ledger, card: ModelCard) -> None:
     """Check that a warm process counts the model's prompts without Redis."""
     backend = Backend.from_settings(ledger.store.settings)
     ApiWarmUp(backend).refresh()
     ledger.store.client.delete(ledger.store.key("model", card.name, "prompt"))
-    assert backend.token_counter.count(
-        card, validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]})
-    ) == len("<user>Hi")
+    assert backend.token_counter.count(card, HELLO) == len("<user>Hi")
 
 
-def test_api_warmup_prepares_models_and_connects_to_the_broker(brokered: Ledger) -> None:
+def test_api_warmup_prepares_models(brokered: Ledger) -> None:
     card, registry = ModelCard("tiny", "chat", CHAT, 64, digest="1"), Registry(brokered.store)
     registry.publish_model(card, tiny_template().to_json())
     assert_warm(brokered, card)
-    with broker.app.producer_or_acquire() as producer:
-        assert producer.connection.connected
+
+
+def test_api_warmup_loads_the_script_of_a_submit(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Backend.from_settings(ledger.store.settings)
+    ApiWarmUp(backend).refresh()
+    monkeypatch.setattr(backend.store.client, "script_load", None)
+    assert backend.dispatcher.submit("a", CHAT, HELLO) == "a"
 
 
 def test_api_warmup_reads_the_brokers_settings_before_it_starts_a_thread(

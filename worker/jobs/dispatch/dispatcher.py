@@ -1,20 +1,14 @@
-"""The dispatcher: it changes the queues, and sends the messages that bring the next jobs to workers."""
+"""The dispatcher: the changes of the queues that a process makes and logs."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import wait
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker.jobs.broker import send_message
-from worker.jobs.daemon_threads import DaemonThreads
 from worker.jobs.errors import StokerError
 from worker.jobs.events import Reason
-from worker.jobs.kinds import kind_of
 from worker.jobs.ledger.appends import Append, LedgerReply
 from worker.jobs.ledger.ledger import IdempotencyKey, Ledger
 from worker.jobs.ledger.pending_reply import PendingReply
@@ -34,10 +28,10 @@ JOBS_AT_ONCE = 100
 
 
 class Dispatcher:
-    """The changes that add a job to a queue or free a slot, each with the messages that follow from it.
+    """The changes that add a job to a queue or free a slot.
 
-    A lost message does no harm, because recovery sends it again. So errors of the broker are only logged. If
-    not stated otherwise, methods raise `redis.exceptions.RedisError` if the ledger cannot be reached.
+    Each is one script, which also pushes the Celery messages of the jobs that are next. Methods raise
+    `redis.exceptions.RedisError` if Redis cannot be reached.
 
     `on_requeue` is called after each job that this process has requeued.
     """
@@ -48,8 +42,6 @@ class Dispatcher:
         self.ledger = Ledger(store)
         self._on_requeue = on_requeue
         self._queues = Queues(store)
-        #: Sends the messages that follow from appends.
-        self._thread = DaemonThreads("dispatcher", limit=1)
 
     def submit(
         self,
@@ -74,17 +66,13 @@ class Dispatcher:
         if submitted.job_id == job_id:
             trace_id = trace and trace.parent.trace_id
             log.info("submitted", extra=facts(job=job_id, trace=trace_id, queue=queue))
-        _send(queue, submitted.dispatched)
         return submitted.job_id
 
     def claim(
         self, job_id: str, worker: str, device: str, claim: str | None = None, *, exclusive: bool = False
     ) -> Record | None:
-        """Claim the job as `Ledger.claim` does. If it does not wait, its slot goes to the next job."""
-        record = self.ledger.claim(job_id, worker, device, claim=claim, exclusive=exclusive)
-        if record is None:
-            self._dispatch_after(job_id)
-        return record
+        """Claim the job as `Ledger.claim` does."""
+        return self.ledger.claim(job_id, worker, device, claim=claim, exclusive=exclusive)
 
     def send_claim(
         self, job_id: str, worker: str, device: str, claim: str, exclusive: bool = False
@@ -94,41 +82,26 @@ class Dispatcher:
 
     def read_claim(self, job_id: str, reply: PendingReply) -> Record | None:
         """Return the outcome of a claim that was sent. It is that of `claim`."""
-        record = self.ledger.read_claim(job_id, reply)
-        if record is None:
-            self._dispatch_after(job_id)
-        return record
+        return self.ledger.read_claim(job_id, reply)
 
     def append(self, appends: Sequence[Append]) -> Sequence[LedgerReply]:
-        """Append events as `Ledger.append` does, and return the replies.
-
-        The slots of jobs that end go to the next jobs. A thread sends their messages, so the caller does not
-        wait for the broker.
-        """
-        appended = self.ledger.append(appends)
-        for queue, job_ids in appended.dispatched:
-            self._thread.submit(partial(_send, queue, job_ids))
-        return appended.replies
+        """Append events as `Ledger.append` does, and return the replies."""
+        return self.ledger.append(appends).replies
 
     def cancel(self, job_id: str) -> JobState:
         """Cancel the job as `Ledger.cancel` does, and return its state afterwards. Raises `JobNotFound`."""
         state = self.ledger.cancel(job_id)
         log.info("cancel requested", extra=facts(job=job_id, state=state))
-        if state == "canceled":
-            self._dispatch_after(job_id)
         return state
 
     def requeue(self, job_id: str, worker: str, reason: Reason, claim: str | None = None) -> None:
-        """Take the job from the worker (and claim) as `Ledger.requeue` does, and dispatch the next one."""
+        """Take the job from the worker (and claim) as `Ledger.requeue` does."""
         if queue := self.ledger.requeue(job_id, worker, reason, claim):
             log.warning("requeued", extra=self.known_facts(job_id, worker=worker, reason=reason, queue=queue))
             self._on_requeue(job_id, reason)
-            self.dispatch_next(queue)
-        else:  # it may have ended
-            self._dispatch_after(job_id)
 
     def requeue_lost(self, job_ids: Sequence[str], worker: str, lease_end: float) -> None:
-        """Take the jobs of a lost worker back, and dispatch the next ones of their queues.
+        """Take the jobs of a lost worker back.
 
         Nothing happens if the worker has renewed its lease since it had the end `lease_end`. A job that has
         lost too many workers ends.
@@ -145,8 +118,6 @@ class Dispatcher:
                     self._on_requeue(job_id, "worker_lost")
                 elif job_id in found and found[job_id].terminal:
                     log.warning("ended, because its worker is lost", extra=facts(**known))
-            for queue in {record.queue for record in found.values()}:
-                self.dispatch_next(queue)
 
     def known_facts(self, job_id: str, **more: object) -> dict[str, Any]:
         """Return the argument `extra` of a log call about the job, with its state if Redis answers."""
@@ -157,35 +128,13 @@ class Dispatcher:
 
     def dispatch_next(self, queue: str) -> None:
         """Dispatch as many jobs of the queue as its workers have free slots."""
-        _send(queue, self._queues.dispatch_jobs(queue))
+        self._queues.dispatch_jobs(queue)
 
     def send_again(self, job_id: str) -> bool:
         """Send the message of a dispatched job again. Return False if there is no such job."""
-        (queue,) = self.ledger.fields("queue", [job_id])
-        if queue is not None:
-            _send(queue, [job_id])
-        return queue is not None
-
-    def _dispatch_after(self, job_id: str) -> None:
-        """Dispatch the next jobs of this job's queue. Recovery does it if Redis cannot be reached."""
-        with suppress(RedisError):
-            (queue,) = self.ledger.fields("queue", [job_id])
-            if queue is not None:
-                self.dispatch_next(queue)
-
-    def flush(self, timeout_s: float) -> None:
-        """Wait until the messages that follow from appends are sent, for at most `timeout_s`."""
-        wait([self._thread.submit(lambda: None)], timeout_s)
+        return self._queues.send_again(job_id)
 
 
 def known_facts(job_id: str, record: Record | None) -> dict[str, object]:
     """Return the facts of a log line about the job, whose record may be unknown."""
     return of_job(record) | {"state": record.state} if record else {"job": job_id}
-
-
-def _send(queue: str, job_ids: Iterable[str]) -> None:
-    for job_id in job_ids:
-        try:
-            send_message(kind_of(queue), job_id, queue)
-        except (OperationalError, RedisError) as error:
-            log.warning("the message was not sent, recovery will send it: %s", error, extra=facts(job=job_id))

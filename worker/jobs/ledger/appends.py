@@ -47,7 +47,7 @@ LedgerReply = Reply | Behind
 class Appended:
     """The outcome of appends: a reply for each.
 
-    `dispatched` are jobs, by queue, to which the slots of ended jobs go. The caller must send their messages.
+    `dispatched` are jobs, by queue, to which the slots of ended jobs go. Each has a Celery message now.
     """
 
     replies: Sequence[LedgerReply]

@@ -60,7 +60,7 @@ class Submitted:
     """The reply to a submit.
 
     `job_id` is the new job, or the job that an earlier request with the same idempotency key made.
-    `dispatched` are the jobs whose Celery messages the caller must send.
+    `dispatched` are the jobs that this call has dispatched: each has a Celery message now.
     """
 
     job_id: str

@@ -83,13 +83,17 @@ class Queues:
     def dispatch_jobs(self, queue: str) -> Sequence[str]:
         """Dispatch as many jobs as slots are free, in fair order, and return their ids.
 
-        The caller sends their Celery messages.
+        Their Celery messages are pushed with that. One call of the script dispatches a bounded number.
         """
         found: list[str] = []
         while True:
             found += (last := self._scripts.eval("dispatch", self._prefix, queue))
             if len(last) < DISPATCHED:
                 return found
+
+    def send_again(self, job_id: str) -> bool:
+        """Push the Celery message of a waiting job again. Return False if there is no such job."""
+        return bool(self._scripts.eval("send_again", *self._store.common_args(job_id)))
 
     def broadcast_positions(self, queue: str) -> None:
         """Log a `queued` event for each waiting job whose position has changed.

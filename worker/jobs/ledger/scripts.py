@@ -1,6 +1,7 @@
 """The Lua scripts, which make each change of the ledger one atomic step."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from importlib import resources
 from typing import Any, TypeVar
 
@@ -15,9 +16,9 @@ __all__ = ["Scripts"]
 
 T = TypeVar("T")
 
-#: Files that precede every script, in this order: keys and events, metrics, the order of waiting jobs,
-#: accounts of owners, segments of videos, final states.
-SHARED = ("prelude", "metrics", "queue", "account", "segments", "final")
+#: Files that precede every script, in this order: keys and events, metrics, Celery messages, the order of
+#: waiting jobs, accounts of owners, segments of videos, final states.
+SHARED = ("prelude", "metrics", "messages", "queue", "account", "segments", "final")
 
 
 class Scripts:
@@ -26,11 +27,16 @@ class Scripts:
     def __init__(self, client: "redis.Redis", replicas: Replicas) -> None:
         self.client = client
         self._replicas = replicas
-        folder = resources.files(__package__).joinpath("lua")
-        files = (folder.joinpath(f"{name}.lua").read_text("utf-8") for name in SHARED)
-        self._shared = "".join((lua_boundaries(), *files))
-        self._folder = folder
+        self._folder = resources.files(__package__).joinpath("lua")
         self._shas: dict[str, str] = {}
+
+    @cached_property
+    def _shared(self) -> str:
+        # Celery is imported here, because a program that runs no script should not wait for it.
+        from worker.jobs.connection.envelope import task_envelope
+
+        files = [self._folder.joinpath(f"{name}.lua").read_text("utf-8") for name in SHARED]
+        return "".join((lua_boundaries(), f"local ENVELOPE = [==[{task_envelope()}]==]\n", *files))
 
     def sha(self, name: str) -> str:
         """Return the script's hash. The first call loads the script into Redis."""

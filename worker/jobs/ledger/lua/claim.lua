@@ -2,7 +2,7 @@
 -- claim that this Redis has lost: its attempt, and the number of its event
 -- → the record, with the field `prompt` that it had until now; 'exclusive' if this is the job's last attempt, which needs
 --   a worker of its own; or nothing if the job does not wait (a second message, a cancel, its deadline), its queue is
---   paused, or another worker will run it in isolation
+--   paused, or another worker will run it in isolation. Then its slot goes to the next job.
 --
 -- A call that is repeated after a lost reply gets the same answer, but no `prompt`. A claim renews the lease of its
 -- worker, so no job ever runs without a lease. A lost claim is made again only if its event gets the same number as
@@ -13,19 +13,23 @@ local state, queue, owner, lost, current, timeout, attempts, events, created, wa
   redis.call('HMGET', RECORD, 'state', 'queue', 'owner', 'lost', 'claim', 'timeout_s', 'attempt', 'events', 'created_at',
   'waits_since', 'prompt'))
 if state == 'running' and current == claim then return redis.call('HGETALL', RECORD) end
-if state ~= 'queued' then return nil end
+local function refuse()
+  if queue then dispatch_all(queue) end
+  return nil
+end
+if state ~= 'queued' then return refuse() end
 if lost_attempt then
   if attempts + 1 ~= tonumber(lost_attempt) or events + 1 ~= tonumber(lost_event) then return nil end
 elseif expire() then
-  return nil
+  return refuse()
 elseif is_paused(queue) then
   redis.call('HDEL', RECORD, 'apart') -- its worker does not wait any more, so the dispatch takes the job back
-  return nil
+  return refuse()
 end
 lease(worker, ttl)
 if lost and tonumber(lost) >= tonumber(max_attempts) - 1 and exclusive == '' then
   local isolated_by = redis.call('HGET', RECORD, 'apart')
-  if isolated_by and isolated_by ~= worker and holds_lease(isolated_by) then return nil end
+  if isolated_by and isolated_by ~= worker and holds_lease(isolated_by) then return refuse() end
   redis.call('HSET', RECORD, 'apart', worker)
   return 'exclusive'
 end

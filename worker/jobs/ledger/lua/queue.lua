@@ -121,17 +121,19 @@ local function dequeue(queue, owner, id)
   index_flow(queue, owner)
 end
 
--- Remove the job in hand from the waiting jobs, dispatched or not.
+-- Remove the job in hand from the waiting jobs, and return whether it was dispatched.
 local function remove_waiting(queue, owner)
   redis.call('ZREM', waiting(queue), ID)
   leave(pending(owner), ID)
-  if redis.call('ZREM', dispatched(queue), ID) == 1 then
+  local was_dispatched = redis.call('ZREM', dispatched(queue), ID) == 1
+  if was_dispatched then
     add_length(dispatched(queue), ID, -1)
     leave_active(owner, ID)
   end
   redis.call('HDEL', RECORD, 'prompt') -- only a waiting job needs it, and it can be as long as the spec
   dequeue(queue, owner, ID)
   bump_version(queue)
+  return was_dispatched
 end
 
 -- Charge the owner's flow for a job: advance its start tag by the job's length, and the virtual time to the job's
@@ -244,7 +246,7 @@ end
 
 -- Dispatch jobs while slots are free, and return their ids, at most DISPATCHED. A paused queue has no free slot, and
 -- takes its dispatched jobs back. One free slot is enough for a job of any length: its other choices wait in the engine
--- of its worker. The caller sends the jobs' Celery messages, and calls again if it gets DISPATCHED jobs.
+-- of its worker. The caller calls again if it gets DISPATCHED jobs.
 local function dispatch_all(queue)
   check_index(queue)
   local all, free = slots(queue)
@@ -259,6 +261,7 @@ local function dispatch_all(queue)
   while free > 0 and #ids < DISPATCHED do
     local id = dispatch(queue, false) or free > reserved and dispatch(queue, true)
     if not id then break end
+    push_message(queue, id)
     ids[#ids + 1] = id
     free = free - length(id)
   end

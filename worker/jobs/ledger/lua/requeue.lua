@@ -1,5 +1,5 @@
 -- … worker, reason, max_attempts, claim (or ''), end of the worker's lease (or '')
--- → the job's queue if the job went back to its front, else nothing
+-- → the job's queue if the job went back to its front, else nothing. The worker's slot goes to the next job.
 --
 -- Nothing happens if this worker (or claim) does not have the job any more, or if the worker has
 -- renewed its lease since it had this end. A job with a cancel request ends as canceled. A job that has lost
@@ -17,25 +17,33 @@ end
 local worker, reason, max_attempts, only_claim, lease_end = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10]
 local state, holder, queue, attempt, seq, cancel, owner, claim =
   unpack(redis.call('HMGET', RECORD, 'state', 'worker', 'queue', 'attempt', 'seq', 'cancel', 'owner', 'claim'))
+
+-- Take the job from the worker. Return whether it waits again.
+local function take_back()
+  leave(worker_jobs(worker), ID)
+  update_room(worker)
+  if state ~= 'running' or holder ~= worker then return false end
+  detach(queue)
+  if cancel then
+    finish('canceled', queue, attempt, '{}')
+    return false
+  end
+  local counts = reason ~= 'drain' and reason ~= 'redis_lost'
+  if counts and redis.call('HINCRBY', RECORD, 'lost', 1) >= max_attempts then
+    fail('worker_lost', 'its worker was lost ' .. max_attempts .. ' times', queue, attempt)
+    return false
+  end
+  note_silence(reason)
+  redis.call('HSET', RECORD, 'state', 'queued', 'waits_since', NOW)
+  redis.call('HDEL', RECORD, 'worker', 'device')
+  add_waiting(queue, owner, nil, seq, true)
+  count('stoker_requeues_total', queue, reason)
+  emit('requeued', attempt, '{"reason":"' .. reason .. '"}')
+  return true
+end
+
 if renewed_since(worker, lease_end) then return nil end
 if only_claim ~= '' and only_claim ~= claim then return nil end -- the request was on its way for too long
-leave(worker_jobs(worker), ID)
-update_room(worker)
-if state ~= 'running' or holder ~= worker then return nil end
-detach(queue)
-if cancel then
-  finish('canceled', queue, attempt, '{}')
-  return nil
-end
-local counts = reason ~= 'drain' and reason ~= 'redis_lost'
-if counts and redis.call('HINCRBY', RECORD, 'lost', 1) >= max_attempts then
-  fail('worker_lost', 'its worker was lost ' .. max_attempts .. ' times', queue, attempt)
-  return nil
-end
-note_silence(reason)
-redis.call('HSET', RECORD, 'state', 'queued', 'waits_since', NOW)
-redis.call('HDEL', RECORD, 'worker', 'device')
-add_waiting(queue, owner, nil, seq, true)
-count('stoker_requeues_total', queue, reason)
-emit('requeued', attempt, '{"reason":"' .. reason .. '"}')
-return queue
+local waits = take_back()
+if queue then dispatch_all(queue) end
+return waits and queue or nil

@@ -3,7 +3,7 @@
 -- schema number of the record, length of the job, id of the job that this one repeats (or ''), adapter (or ''), and its
 -- place in a trace, of which any part may be '': traceparent, tracestate, traceparent of a linked span, '1' if its spans
 -- are made; the token ids of a chat's prompt (or '')
--- → 'ok', the job's id, and the ids of the jobs that are now dispatched; or what `refusal` returns; or 'differs' if
+-- → 'ok', the job's id, and the ids of the jobs that are dispatched now; or what `refusal` returns; or 'differs' if
 --   the idempotency key belongs to another request
 --
 -- A repeated request gets the job that the first one made. A job that repeats another one gets its stored `spec`, which may

@@ -1,0 +1,31 @@
+-- Celery messages. Each brings a job to a worker of its queue. The step that dispatches a job also pushes its message,
+-- so no crash can come between the two. kombu pops messages from the other end of the list.
+--
+-- ENVELOPE is a message as kombu writes it, with placeholders (worker/jobs/connection/envelope.py). Scripts.py adds it.
+-- The header `record` is the job's record, so that a worker can prepare the job before its claim has come back. It is
+-- null if the specification is longer than MAX_SPEC.
+local MAX_SPEC = 65536
+
+-- Return the text as the inside of a JSON string.
+local function escaped(text) return string.sub(cjson.encode(text), 2, -2) end
+
+-- Return a hash as a JSON object of strings.
+local function hash_json(key)
+  local object, fields = {}, redis.call('HGETALL', key)
+  for i = 1, #fields, 2 do object[fields[i]] = fields[i + 1] end
+  return cjson.encode(object)
+end
+
+-- Push the message of a waiting job.
+local function push_message(queue, id)
+  local record, name = P .. ':job:{' .. id .. '}:record', escaped(id)
+  local values = {
+    id = name,
+    argument = escaped(name), -- the body is JSON in a string
+    queue = escaped(queue),
+    task = 'stoker.' .. escaped(string.match(queue, '^[^.]*')),
+    tag = name .. ':' .. string.format('%.6f', clock()),
+    record = redis.call('HSTRLEN', record, 'spec') <= MAX_SPEC and hash_json(record) or 'null',
+  }
+  redis.call('LPUSH', P .. ':celery:' .. queue, (string.gsub(ENVELOPE, '@(%l+)@', values)))
+end
