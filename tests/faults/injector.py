@@ -22,6 +22,7 @@ class FaultKind(StrEnum):
     """The faults. The values are the words of the report."""
 
     KILL_WORKER = "killed workers"
+    KILL_CLAIMING_WORKER = "workers killed while their claims waited"
     FREEZE_WORKER = "frozen workers"
     DRAIN_WORKER = "drained workers"
     SIGNAL_WORKER_TWICE = "workers with a second signal"
@@ -81,6 +82,7 @@ class FaultInjector:
         self._pause = threading.Event()
         self._inject: dict[FaultKind, Callable[[Fault], None]] = {
             FaultKind.KILL_WORKER: self._kill_worker,
+            FaultKind.KILL_CLAIMING_WORKER: self._kill_claiming_worker,
             FaultKind.FREEZE_WORKER: self._freeze_worker,
             FaultKind.DRAIN_WORKER: self._drain_worker,
             FaultKind.SIGNAL_WORKER_TWICE: self._signal_worker_twice,
@@ -132,6 +134,17 @@ class FaultInjector:
 
     def _kill_worker(self, fault: Fault) -> None:
         self._choose_worker(fault).signal(signal.SIGKILL)
+
+    def _kill_claiming_worker(self, fault: Fault) -> None:
+        """Kill a worker whose engine has chats while their claims wait in a Redis that has stopped.
+
+        Redis makes the claims afterwards, for a worker that is dead.
+        """
+        worker, redis = self._choose_worker(fault), self._cluster.redis_processes["redis"]
+        redis.signal(signal.SIGSTOP)
+        self._wait(0.1, 0.5)
+        worker.signal(signal.SIGKILL)
+        redis.signal(signal.SIGCONT)
 
     def _freeze_worker(self, fault: Fault) -> None:
         """Stop a worker for longer than its lease, so that other workers own its jobs when it continues."""

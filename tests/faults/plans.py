@@ -30,6 +30,7 @@ def short(home: Path) -> Plan:
     """Return a plan with almost every kind of fault, which takes less than a minute."""
     faults = {
         FaultKind.KILL_WORKER: 3,
+        FaultKind.KILL_CLAIMING_WORKER: 2,
         FaultKind.FREEZE_WORKER: 1,
         FaultKind.DRAIN_WORKER: 1,
         FaultKind.SIGNAL_WORKER_TWICE: 1,
@@ -45,6 +46,7 @@ def long(home: Path) -> Plan:
     """Return a plan with thousands of jobs and more than a hundred faults, which takes about ten minutes."""
     faults = {
         FaultKind.KILL_WORKER: 105,
+        FaultKind.KILL_CLAIMING_WORKER: 15,
         FaultKind.FREEZE_WORKER: 8,
         FaultKind.DRAIN_WORKER: 6,
         FaultKind.SIGNAL_WORKER_TWICE: 4,

@@ -128,6 +128,18 @@ def test_claim_that_holds_at_once_makes_one_run(lane: Lane, engine: FakeEngine) 
     assert event_types(lane, "a")[:3] == ["queued", "started", "token"]
 
 
+def test_claim_is_made_even_if_the_chat_kills_its_worker_at_once(
+    lane: Lane, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(request: ChatRequest) -> None:
+        """Return when the claim has been made, without any step of this worker."""
+        eventually(lambda: lane.dispatcher.ledger.get("a").state == "running", "the claim", WAIT_S)
+        FakeEngine.submit(engine, request)
+
+    monkeypatch.setattr(engine, "submit", submit)
+    assert lane.run_job("a", sent(lane, "a", max_tokens=5)) == "succeeded"
+
+
 def test_events_of_the_queue_after_the_message_shift_those_of_the_run(lane: Lane) -> None:
     record = sent(lane, "a", max_tokens=5)
     ledger = lane.dispatcher.ledger
