@@ -125,4 +125,5 @@ class Audit:
 def _batches_of_helpers(log: Sequence[Json]) -> int:
     """Return how many batches other workers have run than the one whose attempt has logged them."""
     owners = {event["attempt"]: event["worker"] for event in log if event["type"] == "started"}
-    return sum(event["type"] == "batch" and event["worker"] != owners[event["attempt"]] for event in log)
+    batches = [event for event in log if event["type"] == "batch"]
+    return sum(event.get("worker", owners[event["attempt"]]) != owners[event["attempt"]] for event in batches)

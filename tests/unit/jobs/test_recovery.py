@@ -80,6 +80,24 @@ def test_recovery_takes_no_round_while_nothing_is_undone(ledger: Ledger) -> None
     assert not registry.look(60).undone
 
 
+def test_few_processes_watch_the_leases(ledger: Ledger) -> None:
+    """The others get no leases and take no round, until a watcher has not asked for a lease."""
+    processes = [Registry(ledger.store) for _ in range(9)]
+    processes[0].renew(card("w1"))
+    ledger.submit("a", QUEUE, validate(ChatJob, {"messages": [{"role": "user", "content": "Hi"}]}))
+    looks = [process.look(0.001) for process in processes]
+    assert [bool(look.leases) for look in looks] == [True] * 8 + [False]
+    assert looks[8].undone
+    assert not looks[8].first
+    watchers = ledger.store.key("watchers")
+    for end in (0, 1e12):  # its lease has ended; the clock of Redis was set back
+        ((oldest, _),) = ledger.store.client.zpopmin(watchers)
+        ledger.store.client.zadd(watchers, {oldest: end})
+        newcomer = Registry(ledger.store)
+        assert newcomer.look(0.001).leases
+        assert not processes[8].look(0.001).leases
+
+
 def test_recovery_has_work_while_a_webhook_is_due(ledger: Ledger) -> None:
     spec = {"messages": [{"role": "user", "content": "Hi"}], "webhook_url": "https://example.org/"}
     ledger.submit("a", QUEUE, validate(ChatJob, spec))

@@ -17,6 +17,10 @@ from worker.jobs.records import JobState, Record
 __all__ = ["LedgerReader"]
 
 
+#: Jobs that recovery cleans up in one round.
+_AT_ONCE = 5000
+
+
 class LedgerReader:
     """The job records and event logs in Redis, read only.
 
@@ -115,14 +119,20 @@ class LedgerReader:
         return found[:limit]
 
     def expired(self) -> Sequence[str]:
-        """Return the jobs that ended more than `retention_s` ago or are evicted, the evicted ones first."""
-        last = self.store.clock.read() - self.store.settings.retention_s
-        return cast(Sequence[str], self._redis.zrangebyscore(self.store.key("finished"), "-inf", last))
+        """Return jobs that ended more than `retention_s` ago or are evicted, the evicted ones first.
+
+        They are at most `_AT_ONCE`.
+        """
+        last, key = self.store.clock.read() - self.store.settings.retention_s, self.store.key("finished")
+        return cast(Sequence[str], self._redis.zrangebyscore(key, "-inf", last, start=0, num=_AT_ONCE))
 
     def with_inputs(self, age_s: float) -> Sequence[str]:
-        """Return the jobs that ended more than `age_s` seconds ago and still have their inputs."""
-        last = self.store.clock.read() - age_s
-        return cast(Sequence[str], self._redis.zrangebyscore(self.store.key("inputs"), "-inf", last))
+        """Return jobs that ended more than `age_s` seconds ago and still have their inputs.
+
+        They are at most `_AT_ONCE`.
+        """
+        last, key = self.store.clock.read() - age_s, self.store.key("inputs")
+        return cast(Sequence[str], self._redis.zrangebyscore(key, "-inf", last, start=0, num=_AT_ONCE))
 
     def ended_before(self, job_ids: Sequence[str], age_s: float) -> Sequence[str]:
         """Return those of the jobs that ended more than `age_s` seconds ago."""

@@ -2,6 +2,7 @@
 
 import logging
 import time
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -61,6 +62,7 @@ class Registry:
         self._store = store
         self._redis = store.client
         self._key = store.key
+        self._process = uuid.uuid4().hex
         #: The names of the workers and models whose cards were skipped.
         self._skipped: set[str] = set()
         #: The counts of the engine that Redis has, and when it gets them again, by the monotonic clock.
@@ -106,9 +108,11 @@ class Registry:
     def look(self, interval_s: float) -> Look:
         """Look at the leases of all workers, and whether there is work for recovery.
 
-        Only one process in `interval_s` seconds is the first one.
+        Only one process in `interval_s` seconds is the first one. Only a few processes get the leases, which
+        are those that have asked within the last lease.
         """
-        args = self._store.settings.prefix, max(1, round(1000 * interval_s))
+        settings = self._store.settings
+        args = settings.prefix, max(1, round(1000 * interval_s)), self._process, settings.lease_ttl_s
         now, undone, first, *leases = self._store.scripts.eval("look", *args)
         ends = zip(leases[::2], map(float, leases[1::2]), strict=True)
         return Look({name: (end, end - float(now)) for name, end in ends}, bool(undone), bool(first))

@@ -61,12 +61,11 @@ local function erase()
   local owner, idempotency_key = unpack(redis.call('HMGET', RECORD, 'owner', 'once'))
   redis.call('DEL', RECORD, LOG, CHANNEL .. ':segments')
   if idempotency_key and redis.call('HGET', idempotency_key, 'job') == ID then redis.call('DEL', idempotency_key) end
-  for _, each in ipairs(owner and { owner } or all_owners()) do
-    redis.call('ZREM', P .. ':owner:' .. each .. ':jobs', ID)
-    redis.call('ZREM', undelivered(each), ID)
-    redis.call('SREM', evicted(each), ID)
-    close_account(each)
-  end
+  owner = owner or owner_of_lost()
+  redis.call('ZREM', P .. ':owner:' .. owner .. ':jobs', ID)
+  redis.call('ZREM', undelivered(owner), ID)
+  redis.call('SREM', evicted(owner), ID)
+  close_account(owner)
   for _, key in ipairs({ P .. ':jobs', FINISHED, WEBHOOKS, INPUTS, TRACES }) do redis.call('ZREM', key, ID) end
   redis.call('HDEL', WEBHOOKS_ACTIVE, ID)
 end

@@ -1,9 +1,19 @@
--- prefix, interval (ms) → what recovery asks at each of its rounds: the time (s), '1' if any job or webhook is not done
--- yet, '1' if the caller may take the round, and then each worker with the end of its lease (s)
+-- prefix, interval (ms), process, seconds for which it stays a watcher → what recovery asks at each of its rounds: the time
+-- (s), '1' if any job or webhook is not done yet, '1' if the caller may take the round, and then, for a watcher, each
+-- worker with the end of its lease (s)
 --
--- Each job that waits or runs has a deadline. While there is none, nobody takes a round.
+-- Each job that waits or runs has a deadline. While there is none, nobody takes a round. Only some processes are watchers,
+-- because the cost of all rounds would grow with the square of the number of workers. If a watcher does not ask any
+-- more, another process takes its place. A time that is too far ahead was written before the clock was set back.
+local MOST_WATCHERS = 8
+local watchers, now = P .. ':watchers', clock()
+redis.call('ZREMRANGEBYSCORE', watchers, '-inf', now)
+redis.call('ZREMRANGEBYSCORE', watchers, now + ARGV[4] + 1, '+inf')
+local watches = redis.call('ZSCORE', watchers, ARGV[3]) or redis.call('ZCARD', watchers) < MOST_WATCHERS
+if watches then redis.call('ZADD', watchers, now + ARGV[4], ARGV[3]) end
 local undone = redis.call('ZCARD', DEADLINES) > 0 or redis.call('EXISTS', WEBHOOKS, WEBHOOK_TURNS) > 0
-local first = undone and take_round('tick', ARGV[2]) == -1
-local reply = { string.format('%.6f', clock()), undone and '1' or '', first and '1' or '' }
+local first = watches and undone and take_round('tick', ARGV[2]) == -1
+local reply = { string.format('%.6f', now), undone and '1' or '', first and '1' or '' }
+if not watches then return reply end
 for _, each in ipairs(redis.call('ZRANGE', WORKERS, 0, -1, 'WITHSCORES')) do reply[#reply + 1] = each end
 return reply

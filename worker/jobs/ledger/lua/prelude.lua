@@ -107,6 +107,8 @@
 --   workers                        zset    worker -> time (s) at which its lease ends; by `lease`; by `release`
 --   worker:cards                   hash    worker -> card (JSON); by `renew`; by `release`
 --   workers:draining               set     workers that an administrator drains; by registry.py; by `release`
+--   watchers                       zset    recovery's name of a process that watches the leases -> time (s) until which it
+--                                          counts as one; by `look`; after a lease
 --   worker:room                    hash    worker -> "<slots> <free slots> <queue>", 0 if it is not ready; by
 --                                          `enter_room`; by `release`
 --   worker:<worker>:jobs           set     jobs that the worker has claimed; by `claim`; by `detach` and `requeue`
@@ -160,11 +162,12 @@ local function use_job(id)
 end
 use_job(ID)
 
--- Return all owners, for a job whose record is gone and with it the owner's name.
-local function all_owners()
-  local owners = redis.call('SMEMBERS', P .. ':keys')
-  owners[#owners + 1] = ''
-  return owners
+-- Return the owner of the job in hand, whose record is gone and with it the owner's name.
+local function owner_of_lost()
+  for _, owner in ipairs(redis.call('SMEMBERS', P .. ':keys')) do
+    if redis.call('ZSCORE', P .. ':owner:' .. owner .. ':jobs', ID) then return owner end
+  end
+  return ''
 end
 
 local function waiting(queue) return P .. ':queue:' .. queue .. ':waiting' end

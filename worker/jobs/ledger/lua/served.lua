@@ -3,9 +3,14 @@
 -- A worker of an older version of Stoker notes nothing in `models:seen`. A time in the future is not counted: then
 -- the clock was set back.
 local now = clock()
-local live, found = {}, redis.call('ZRANGEBYSCORE', P .. ':models:seen', now - ARGV[2], now)
-local cards = redis.call('HGETALL', P .. ':worker:cards')
-for i = 1, #cards, 2 do
-  if holds_lease(cards[i]) then live[#live + 1] = cjson.decode(cards[i + 1]).queue end
+local found = redis.call('ZRANGEBYSCORE', P .. ':models:seen', now - ARGV[2], now)
+local in_step = redis.call('HLEN', ROOM) == redis.call('HLEN', CARDS)
+local workers, live, known = redis.call('HGETALL', in_step and ROOM or CARDS), {}, {}
+for i = 1, #workers, 2 do
+  local entry = workers[i + 1]
+  local queue = in_step and string.match(entry, '^%d+ %d+ (.*)$') or cjson.decode(entry).queue
+  if not known[queue] and holds_lease(workers[i]) then
+    live[#live + 1], known[queue] = queue, true
+  end
 end
 return { found, live }
