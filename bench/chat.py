@@ -22,9 +22,10 @@ import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import chain, count
+from itertools import chain, count, pairwise
 from random import Random
 
+from bench.crowd import Answer
 from bench.streams import Timing, median_ms, run_clients, stream_chat, tokens_per_second
 from tests.support.chat.requests import chat_request
 from webapi.cli.demo import running_stack
@@ -56,6 +57,7 @@ class BareEngine:
         self._finished: dict[str, asyncio.Future[None]] = {}
         self._times: dict[str, list[float]] = {}
         self._counts: dict[str, int] = {}
+        self._numbers = count()
         self.engine.start(self._on_step, lambda error: None)
 
     def _on_step(self, deltas: Sequence[Delta]) -> None:
@@ -65,18 +67,24 @@ class BareEngine:
                 self._times[delta.id].append(now)
                 self._counts[delta.id] += len(delta.token_ids)
             if delta.finish_reason:
-                finished = self._finished[delta.id]
+                finished = self._finished.pop(delta.id)
                 finished.get_loop().call_soon_threadsafe(finished.set_result, None)
 
     async def run_chat(self, number: int, tokens: int) -> Timing:
-        began, chat_id = time.perf_counter(), str(number)
+        """Run the chat of a number."""
+        return (await self.run_prompt(prompt(number), tokens)).timing
+
+    async def run_prompt(self, content: str, tokens: int) -> Answer:
+        """Run a greedy chat with this message, and an answer of so many tokens."""
+        began, chat_id = time.perf_counter(), str(next(self._numbers))
         self._finished[chat_id] = finished = asyncio.get_running_loop().create_future()
         self._times[chat_id], self._counts[chat_id] = [], 0
-        ids = self.engine.prompt_template.encode([{"role": "user", "content": prompt(number)}])
+        ids = self.engine.prompt_template.encode([{"role": "user", "content": content}])
         self.engine.submit(chat_request(chat_id, ids, tokens, temperature=0, ignore_eos=True))
         await finished
-        times = self._times[chat_id]
-        return Timing(began, times[0], times[-1], self._counts[chat_id], len(times))
+        times, received = self._times.pop(chat_id), self._counts.pop(chat_id)
+        pauses = [later - earlier for earlier, later in pairwise(times)]
+        return Answer(Timing(began, times[0], times[-1], received, len(times)), pauses)
 
 
 class Measurement:

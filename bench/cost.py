@@ -6,7 +6,7 @@ Clients stream from the OpenAI-compatible route, each of them one chat after ano
 chat one token per step, at the pace of a fast GPU. The columns of the table are:
 
 - tokens/s, and the share of the rate that the engine alone would have;
-- the median time to the first token;
+- the median time to the first token, and the part of it that the stack adds to one step of the engine;
 - chunks per chat;
 - CPU time per chat (user and system, in ms) of the API, the worker and Redis. With enough cores, the largest
   of the three limits the number of chats per second.
@@ -89,15 +89,16 @@ def main() -> None:
             return
         title = "".join(f" {name:>8}" for name in processes)
         print(
-            f"{'at once':>8} {'tokens/s':>9} {'of engine':>9} {'first token':>12} {'chunks':>7} CPU:{title}"
+            f"{'at once':>8} {'tokens/s':>9} {'of engine':>9} {'first token':>12} {'added':>9}"
+            f" {'chunks':>7} CPU:{title}"
         )
         for at_once in args.at_once:
             found = measure(url, at_once, args.tokens, args.chats, processes)
             share = found.rate * STEP_S / at_once
             cpu = "".join(f" {ms:>8.2f}" for ms in found.cpu_ms.values())
             print(
-                f"{at_once:>8} {found.rate:>9.0f} {share:>9.2f} {found.first_ms:>9.0f} ms"
-                f" {found.chunks:>7.0f} {cpu:>31}",
+                f"{at_once:>8} {found.rate:>9.0f} {share:>9.2f} {found.first_ms:>9.1f} ms"
+                f" {found.first_ms - 1000 * STEP_S:>6.1f} ms {found.chunks:>7.0f} {cpu:>31}",
                 flush=True,
             )
 

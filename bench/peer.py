@@ -1,121 +1,153 @@
-"""Compare the stack with `vllm serve`: the same model and GPU, and vLLM's own client `vllm bench serve`.
+"""Compare the stack with `vllm serve` and with the bare engine: the same model, device and client.
 
-    python -m bench.peer [--at-once 1 64 256] [--servers vllm stoker] [--web-processes 4] [--cpu]
+    python -m bench.peer [--at-once 1 64 256] [--contestants engine vllm stoker] [--api-server-count 1 4]
+                         [--web-processes 4] [--models SmolLM2-135M-Instruct.Q4_1.gguf] [--dummy 8b]
+                         [--rounds 3] [--tokens-in 32] [--tokens-out 128] [--cpu]
 
-The servers run one after the other, each alone on the device. Both take chats over `/v1/chat/completions`: 32
-random tokens in, 128 out, greedy, streamed. The table has tokens/s, and the median ms to the first token and
-for each later one, as the client counts them.
+The contestants run one after the other, each alone on the device. The client is that of vLLM, `vllm bench
+serve`. Chats are greedy and streamed over `/v1/chat/completions`, and have random prompts. No prompt comes
+twice in a contestant, and all contestants get the same ones. The bare engine is the engine of a worker, in
+the process of the client and without HTTP. It gets its prompts as text, too. `STOKER_VLLM_ARGS` goes to all.
+
+A row shows the medians of the rounds. The columns in pairs are the median and the 99th percentile, in ms:
+
+- first token: from the request to the first chunk with text;
+- between tokens: the time from the first chunk of a chat to its last, divided by its number of tokens less
+  one. The percentile is that of the chats;
+- between chunks: each pause between two chunks. Under load Stoker sends several tokens in a chunk, and the
+  client counts one pause for all of them. So compare the time between tokens, and read this column as the
+  pause that a reader sees.
+
+The spread is that of the tokens/s in the rounds: (most - least) / median. At the end come the ratios of
+Stoker to each `vllm serve`, and the added first token: that of Stoker less that of the bare engine, and the
+same for `vllm serve`.
+
+A dummy model has the shape in a Hugging Face config.json and made-up weights; "8b" is that of Llama 3.1 8B.
+Its tokenizer is that of SmolLM2.
 """
 
 import argparse
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.error import URLError
-from urllib.request import urlopen
 
-from bench.processes import running_process
-from tests.support.stack import eventually, free_port
-from tests.support.vllm_cli import VLLM_PROGRAM
-from webapi.cli.demo import running_stack
-from worker.assets import resolve
-from worker.chat.gguf import unpack_gguf
+from bench.contestants import Contestants, Measure, model_folder
+from bench.dummy_model import make_dummy_model, read_shape
+from bench.peer_client import Figures, Load, PeerClient
 from worker.jobs.settings import Settings
 
-#: Number of chats if there is one client, and chats per client if there are many.
-CHATS_OF_ONE, CHATS_PER_CLIENT = 16, 4
-START_S = 300.0
+NAMES = ["engine", "vllm", "stoker"]
+PAIRS = ["first token", "between tokens", "between chunks"]
 
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """The address of a server, and its name for the model."""
-
-    url: str
-    model: str
-
-
-def model_folder(settings: Settings) -> Path:
-    """Return the model as a Hugging Face directory, the format that vLLM reads."""
-    path = resolve(settings.models_dir, settings.chat_model)
-    return unpack_gguf(path) if path.is_file() else path
-
-
-@contextmanager
-def vllm(settings: Settings) -> Iterator[Server]:
-    """Run `vllm serve` with the settings' slots and context length."""
-    port, folder = free_port(), model_folder(settings)
-    own = ["--max-num-seqs", str(settings.slots), "--max-model-len", str(settings.context_length)]
-    command = ["serve", str(folder), "--port", str(port), "--served-model-name", "peer", *own]
-    argv = [sys.executable, "-c", VLLM_PROGRAM, *command]
-    with running_process(argv, settings, settings.home_dir / "peer.log") as server:
-
-        def ready() -> bool:
-            assert server.is_running(), "vllm serve has ended; see peer.log"
-            try:
-                return bool(urlopen(f"http://127.0.0.1:{port}/health").status == 200)
-            except (URLError, OSError):
-                return False
-
-        eventually(ready, "vllm serve", START_S)
-        yield Server(f"http://127.0.0.1:{port}", "peer")
-
-
-@contextmanager
-def stoker(settings: Settings) -> Iterator[Server]:
-    """Run `stoker up`."""
-    with running_stack(settings, settings.home_dir / "peer.log") as client:
-        yield Server(client.url, settings.model_name("chat"))
-
-
-def measure(server: Server, tokenizer: Path, at_once: int, report: Path) -> dict[str, float]:
-    """Run `vllm bench serve` with this many clients, and return the figures of its report.
-
-    Every chat must have received all its tokens.
-    """
-    chats = CHATS_OF_ONE if at_once == 1 else CHATS_PER_CLIENT * at_once
-    command = ["bench", "serve", "--backend", "openai-chat", "--endpoint", "/v1/chat/completions"]
-    command += ["--base-url", server.url, "--model", server.model, "--tokenizer", str(tokenizer)]
-    command += ["--dataset-name", "random", "--random-input-len", "32", "--random-output-len", "128"]
-    command += ["--ignore-eos", "--temperature", "0", "--num-warmups", str(at_once)]
-    command += ["--num-prompts", str(chats), "--max-concurrency", str(at_once)]
-    command += ["--save-result", "--result-dir", str(report.parent), "--result-filename", report.name]
-    done = subprocess.run([sys.executable, "-c", VLLM_PROGRAM, *command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(report.read_text("utf-8"))
-    assert found["total_output_tokens"] == 128 * chats, found
-    return {name: found[name] for name in ("output_throughput", "median_ttft_ms", "median_tpot_ms")}
-
-
-SERVERS: dict[str, Callable[[Settings], AbstractContextManager[Server]]] = {"vllm": vllm, "stoker": stoker}
+#: The figures of a model by contestant and number of clients.
+Results = dict[tuple[str, int], Figures]
 
 
 def main() -> None:
+    args = parse_args()
+    own = {"slots": max(args.at_once), "web_processes": args.web_processes, "engine": "vllm"}
+    user = Settings.from_env().replace(**own, kinds="chat", devices="cpu" if args.cpu else None)
+    user.home_dir.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder, PeerClient(user.home_dir / "peer-client.log") as client:
+        for settings in all_settings(user, args, Path(folder)):
+            contestants = Contestants(settings, model_folder(settings), client)
+            print(f"{settings.model_name('chat')}, {args.tokens_in} tokens in, {args.tokens_out} out")
+            results = compare(contestants, args)
+            print("\n".join([*ratio_rows(results), *added_rows(results)]), flush=True)
+
+
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 64, 256], help="numbers of clients")
-    parser.add_argument("--servers", nargs="+", default=list(SERVERS), choices=list(SERVERS))
+    parser.add_argument("--contestants", nargs="+", default=NAMES, choices=NAMES)
+    parser.add_argument("--api-server-count", type=int, nargs="+", default=[1], help="of `vllm serve`")
     parser.add_argument("--web-processes", type=int, default=4, help="API processes of the stack")
+    parser.add_argument("--models", nargs="+", default=[], help="models with weights")
+    parser.add_argument("--dummy", nargs="+", default=[], metavar="MODEL_CONFIG", help="models without")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each row")
+    parser.add_argument("--tokens-in", type=int, default=32)
+    parser.add_argument("--tokens-out", type=int, default=128)
     parser.add_argument("--cpu", action="store_true")
-    args = parser.parse_args()
-    own = {"slots": max(args.at_once), "web_processes": args.web_processes, "engine": "vllm"}
-    settings = Settings.from_env().replace(**own, devices="cpu" if args.cpu else None)
-    settings.home_dir.mkdir(parents=True, exist_ok=True)
-    tokenizer = model_folder(settings)
-    print(f"{'':>8} {'at once':>8} {'tokens/s':>9} {'first token':>12} {'then each':>10}", flush=True)
-    with TemporaryDirectory() as folder:
-        for name in args.servers:
-            with SERVERS[name](settings) as server:
-                for at_once in args.at_once:
-                    figures = measure(server, tokenizer, at_once, Path(folder) / "report.json")
-                    rate, first, each = figures.values()
-                    print(f"{name:>8} {at_once:>8} {rate:>9.0f} {first:>9.0f} ms {each:>7.1f} ms", flush=True)
+    return parser.parse_args()
+
+
+def all_settings(user: Settings, args: argparse.Namespace, folder: Path) -> Iterator[Settings]:
+    """Yield the settings for each model: that of the user's settings, if the arguments name none."""
+    if not args.models and not args.dummy:
+        yield user
+    for model in args.models:
+        yield user.replace(chat_model=model)
+    vllm_args = json.dumps({**user.vllm_args, "load_format": "dummy"})
+    for number, config in enumerate(args.dummy):
+        shape, name = read_shape(config), "dummy-8b" if config == "8b" else f"dummy-{number}"
+        model = make_dummy_model(folder / name, model_folder(user), shape)
+        yield user.replace(chat_model=str(model), vllm_args=vllm_args)
+
+
+def compare(contestants: Contestants, args: argparse.Namespace) -> Results:
+    """Run the contestants one after the other, print their rows, and return their figures."""
+    running: dict[str, AbstractContextManager[Measure]] = {}
+    for name in args.contestants:
+        if name == "vllm":
+            for count in args.api_server_count:
+                running["vllm" if count == 1 else f"vllm x{count}"] = contestants.vllm(count)
+        else:
+            running[name] = contestants.engine() if name == "engine" else contestants.stoker()
+    print(title("tokens/s", "spread"), flush=True)
+    results: Results = {}
+    for name, starting in running.items():
+        with starting as measure:
+            for at_once in args.at_once:
+                rounds = [
+                    measure(Load(at_once, args.tokens_in, args.tokens_out, seed=1000 * at_once + number))
+                    for number in range(args.rounds)
+                ]
+                results[name, at_once] = found = medians(rounds)
+                rates = [each.tokens_s for each in rounds]
+                spread = (max(rates) - min(rates)) / found.tokens_s
+                pairs = "".join(f"{median:>9.1f} {high:>8.1f}" for median, high in found.pairs_ms)
+                print(f"{name:>17} {at_once:>8} {found.tokens_s:>9.0f} {spread:>6.0%}{pairs}", flush=True)
+    return results
+
+
+def title(rate: str, spread: str = "") -> str:
+    """Return the head of a table."""
+    return f"{'':>17} {'at once':>8} {rate:>9} {spread:>6}" + "".join(f"{name:>18}" for name in PAIRS)
+
+
+def medians(rounds: Sequence[Figures]) -> Figures:
+    """Return the median of each figure."""
+    pairs = [
+        (statistics.median(median for median, _ in pair), statistics.median(high for _, high in pair))
+        for pair in zip(*(each.pairs_ms for each in rounds), strict=True)
+    ]
+    return Figures(statistics.median(each.tokens_s for each in rounds), *pairs)
+
+
+def ratio_rows(results: Mapping[tuple[str, int], Figures]) -> Iterator[str]:
+    """Yield a table of what Stoker's figures are as a multiple of those of each `vllm serve`."""
+    yield title("ratio")
+    for (name, at_once), peer in results.items():
+        stoker = results.get(("stoker", at_once))
+        if name.startswith("vllm") and stoker:
+            pairs = zip(stoker.pairs_ms, peer.pairs_ms, strict=True)
+            cells = "".join(f"{a / c:>9.2f} {b / d:>8.2f}" for (a, b), (c, d) in pairs)
+            rate = stoker.tokens_s / peer.tokens_s
+            yield f"{f'stoker / {name}':>17} {at_once:>8} {rate:>9.2f} {'':>6}{cells}"
+
+
+def added_rows(results: Mapping[tuple[str, int], Figures]) -> Iterator[str]:
+    """Yield how much later than that of the bare engine the first token of each server comes."""
+    for (name, at_once), found in results.items():
+        engine = results.get(("engine", at_once))
+        if name != "engine" and engine:
+            added_ms = found.first_ms[0] - engine.first_ms[0]
+            yield f"{name:>17} {at_once:>8} added first token: {added_ms:.1f} ms"
 
 
 if __name__ == "__main__":

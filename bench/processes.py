@@ -15,6 +15,9 @@ from worker.jobs.settings import Settings, child_env
 
 __all__ = ["running_process", "scripted_argv", "scripted_settings"]
 
+#: Time limit of the processes of a command after the end of the command itself.
+END_S = 30.0
+
 
 @contextmanager
 def scripted_settings(**changes: object) -> Iterator[Settings]:
@@ -37,11 +40,26 @@ def scripted_argv(app: str, settings: Settings) -> list[str]:
 
 @contextmanager
 def running_process(argv: Sequence[str], settings: Settings, log: Path) -> Iterator[psutil.Process]:
-    """Run the command with its output in `log`, and terminate it when the block ends."""
+    """Run the command with its output in `log`. When the block ends, terminate it and wait for its processes.
+
+    Processes of the command that outlive it are killed after `END_S` seconds, so that they free their GPU.
+    """
     with log.open("ab") as file:
         child = spawn(argv, child_env(settings), file)
     try:
         yield psutil.Process(child.pid)
     finally:
+        family = children_of(child.pid)
         child.terminate()
         child.wait()
+        _, alive = psutil.wait_procs(family, END_S)
+        for process in alive:
+            process.kill()
+
+
+def children_of(pid: int) -> list[psutil.Process]:
+    """Return the child processes of a process and theirs. A process that has ended has none."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []

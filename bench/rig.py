@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import psutil
 
+from bench.contestants import model_folder
 from bench.cpu_use import CpuUse, shares
 from bench.crowd import Crowd, Load, busy_time, figures
 from bench.dummy_model import make_dummy_model
 from bench.fleet import Fleet
-from bench.peer import model_folder
 from bench.processes import running_process, scripted_settings
 from tests.support.stack import eventually
 from webapi.client import Client

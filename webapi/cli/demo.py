@@ -75,17 +75,17 @@ def _run(settings: Settings, log: Path) -> None:
 
 
 @contextmanager
-def running_stack(settings: Settings, log: Path) -> Iterator[Client]:
+def running_stack(settings: Settings, log: Path, start_s: float = START_S) -> Iterator[Client]:
     """Start `stoker up` on a free port, and yield a client when all is warm. Stop it at the end.
 
-    `log` is the file for its output. Raises `DemoFailed` if the stack does not start, or if it does not exit
-    with 0 after its drain.
+    `log` is the file for its output. Raises `DemoFailed` if the stack is not warm after `start_s` seconds, or
+    if it does not exit with 0 after its drain.
     """
     argv = [sys.executable, "-m", "webapi.cli", "up", "--port", "0"]
     with log.open("wb") as output:
         process = spawn(argv, child_env(settings), output)
     try:
-        with _ready(process, settings, log) as client:
+        with _ready(process, settings, log, start_s) as client:
             yield client
     finally:
         click.echo("draining …")
@@ -96,14 +96,14 @@ def running_stack(settings: Settings, log: Path) -> Iterator[Client]:
     click.echo("stopped, nothing left running")
 
 
-def _ready(process: "subprocess.Popen[bytes]", settings: Settings, log: Path) -> Client:
+def _ready(process: "subprocess.Popen[bytes]", settings: Settings, log: Path, start_s: float) -> Client:
     """Wait until all models are warm, and return a client of the stack."""
     started, client = time.monotonic(), None
     while client is None or not client.ready():
         if process.poll() is not None:
             raise DemoFailed(f"the stack did not start: {tail(log, 1)}")
-        if time.monotonic() - started > START_S:
-            raise DemoFailed(f"the stack was not ready after {START_S:.0f} s")
+        if time.monotonic() - started > start_s:
+            raise DemoFailed(f"the stack was not ready after {start_s:.0f} s")
         if client is None and state_file.read(settings).get("pid") == process.pid:
             found = state_file.follow(settings)
             client = Client(state_file.read(settings)["url"], _api_key(found))
