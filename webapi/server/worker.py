@@ -8,6 +8,7 @@ from typing import Any
 from gevent import get_hub
 from gunicorn.workers.ggevent import GeventWorker
 
+from webapi.server import ready_poll
 from webapi.server.address_counts import AddressCounts
 from webapi.server.paced_socket import PacedSocket
 from webapi.services import request_ids
@@ -36,6 +37,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._settings = settings = Settings.from_env()
         self._addresses = AddressCounts(settings.max_connections_per_address, settings.trusted_proxies)
+
+    def patch(self) -> None:
+        """Make the standard library work with gevent."""
+        super().patch()
+        ready_poll.install()
 
     def init_process(self) -> None:
         """Start to serve. From now on, an exception that ends a greenlet is logged."""
