@@ -11,6 +11,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from bench.fleet import is_alive
 from bench.peer_client import Figures, Load, PeerClient
 from bench.processes import running_process
 from tests.support.stack import eventually, free_port
@@ -64,7 +65,7 @@ class Contestants:
         ):
 
             def ready() -> bool:
-                assert server.is_running(), "vllm serve has ended"
+                assert is_alive(server), "vllm serve has ended"
                 try:
                     return bool(urlopen(f"http://127.0.0.1:{port}/health").status == 200)
                 except (URLError, OSError):

@@ -16,7 +16,7 @@ from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings, child_env
 
-__all__ = ["Fleet", "check_devices"]
+__all__ = ["Fleet", "check_devices", "is_alive"]
 
 #: Time limits of a start, in which vLLM compiles the model, and of the release of a killed worker's memory.
 START_S, FREE_S = 400.0, 60.0
