@@ -15,7 +15,13 @@ from worker.jobs.errors import JobNotFound
 from worker.jobs.events import LoggedEvent
 from worker.jobs.logs.facts import facts
 
-__all__ = ["cancel_all_on_disconnect", "cancel_on_disconnect", "is_disconnected", "while_connected"]
+__all__ = [
+    "cancel_all_on_disconnect",
+    "cancel_on_disconnect",
+    "cancel_unless_ended",
+    "is_disconnected",
+    "while_connected",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +63,16 @@ def cancel_on_disconnect(
     checked before each event and each None. If the client has disconnected, or if this iterator is closed
     early, the job is canceled.
     """
+    return cancel_unless_ended(backend, job_id, while_connected(backend, job_id, environ, idle_s))
+
+
+def cancel_unless_ended(
+    backend: Backend, job_id: str, events: Generator[LoggedEvent | None, None, None]
+) -> Generator[LoggedEvent | None, None, None]:
+    """Yield the job's events. If they end before the terminal event, or if this is closed, cancel the job."""
     ended = False
     try:
-        for event in while_connected(backend, job_id, environ, idle_s):
+        for event in events:
             ended = event is not None and event.terminal
             yield event
     finally:
@@ -68,10 +81,10 @@ def cancel_on_disconnect(
 
 
 def while_connected(
-    backend: Backend, job_id: str, environ: Mapping[str, Any], idle_s: float = POLL_S
+    backend: Backend, job_id: str, environ: Mapping[str, Any], idle_s: float = POLL_S, *, new: bool = False
 ) -> Generator[LoggedEvent | None, None, None]:
-    """Yield what `cancel_on_disconnect` yields, and cancel nothing."""
-    for event in follow(backend, job_id, 0, min(idle_s, POLL_S)):
+    """Yield what `cancel_on_disconnect` yields, and cancel nothing. `new` is that of `follow`."""
+    for event in follow(backend, job_id, 0, min(idle_s, POLL_S), new=new):
         if is_disconnected(environ):
             return
         yield event

@@ -1,6 +1,6 @@
 """The routes `/v1/chat/completions` and `/v1/models` of OpenAI's API."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Protocol
@@ -19,7 +19,7 @@ from webapi.openai.comments import end_comments, with_comments
 from webapi.openai.completion import CompletionBuilder
 from webapi.openai.completion_body import ChatCompletionBody
 from webapi.openai.conversations import CONVERSATION, begin, builder_of, without_silence
-from webapi.openai.disconnects import cancel_on_disconnect, while_connected
+from webapi.openai.disconnects import cancel_unless_ended, while_connected
 from webapi.openai.schema import ChatCompletion, Model, ModelList
 from webapi.openai.translate import ParsedRequest, failure, parse_request
 from webapi.services.backend import Backend, current_backend
@@ -83,13 +83,15 @@ def complete() -> ResponseReturnValue:
     """Answer a conversation, in one response or as a stream of chunks."""
     backend, parsed = current_backend(), parse_request(json_body())
     backend.streams.count(access.owner())
-    with begin(backend, parsed) as (job, key):
-        job_id = submit_named(backend, new_job_id(), job, key)
-    silence_s = backend.settings.stream_silence_s
+    job_id, silence_s = new_job_id(), backend.settings.stream_silence_s
     items: Iterable[LoggedEvent | str]
+    with begin(backend, parsed) as (job, key):
+        if key is None:
+            events = _submit_and_follow(backend, job_id, job)
+        else:
+            job_id = submit_named(backend, job_id, job, key)
     if key is None:
         builder = _builder(backend, job_id, parsed)
-        events = cancel_on_disconnect(backend, job_id, request.environ, silence_s)
         items = with_comments(events, silence_s)
     else:
         builder = builder_of(backend.ledger.get(job_id), parsed)
@@ -102,6 +104,21 @@ def complete() -> ResponseReturnValue:
         response = _whole(builder, events)
     response.headers[JOB_HEADER] = job_id
     return response
+
+
+def _submit_and_follow(backend: Backend, job_id: str, job: ChatJob) -> Generator[LoggedEvent | None]:
+    """Submit the job, and return its events as `cancel_on_disconnect` does.
+
+    The subscription to the events goes to Redis first, while this process prepares the submit.
+    """
+    events = while_connected(backend, job_id, request.environ, backend.settings.stream_silence_s, new=True)
+    next(events, None)
+    try:
+        submit_named(backend, job_id, job)
+    except BaseException:
+        events.close()
+        raise
+    return cancel_unless_ended(backend, job_id, events)
 
 
 def _builder(backend: Backend, job_id: str, parsed: ParsedRequest) -> CompletionBuilder:

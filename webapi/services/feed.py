@@ -5,10 +5,11 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from redis.client import PubSub
+from redis.connection import ConnectionInterface
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -56,11 +57,13 @@ class Inbox:
 class Feed:
     """Subscriptions to the channels that clients have joined, and the delivery of their events.
 
-    redis-py locks the writes of a PubSub, but neither its reads nor its reconnects. Therefore only the reader
-    thread touches the PubSub. A client that joins or leaves wakes the reader through a control channel.
+    A client that joins or leaves writes the command for its channel itself, under the lock. So a client that
+    joins before it submits a job has subscribed first, and waits for nothing. Only the reader thread reads.
+    redis-py may connect again while it reads, and then repeats the subscription to the control channel only.
+    Therefore its confirmation means that the connection is new, and the reader subscribes to all channels.
 
-    Redis confirms every subscription, and confirms it again after a reconnect. Each confirmation puts None
-    into the inboxes of its channel, so that their clients read the log.
+    Redis confirms every subscription. Each confirmation puts None into the inboxes of its channel, so that
+    their clients read the log.
 
     A connection whose server has vanished or was stopped looks like one on which nothing happens. So after
     `poll_s` seconds without a message the reader sends itself one, and connects again if it does not come.
@@ -73,9 +76,14 @@ class Feed:
         self._retry_s = retry_s
         self._lock = threading.Lock()
         self._inboxes: dict[str, set[Inbox]] = {}
+        #: The connection that takes commands, and the channels whose last command was SUBSCRIBE.
+        self._connection: ConnectionInterface | None = None
+        self._requested: set[str] = set()
+        #: True if a command could not be written. The reader finds out with the next message at the latest.
+        self._broken = False
         self._confirmed: set[str] = set()
         self._reader: threading.Thread | None = None
-        self._wake_up_sent = False
+        self._probe_sent = False
         self._gate = EventGate(store, self._control, self._deliver)
 
     @contextmanager
@@ -90,10 +98,11 @@ class Feed:
             self._inboxes.setdefault(channel, set()).add(inbox)
             if channel in self._confirmed:
                 inbox.put(None)
+            elif channel not in self._requested:
+                self._subscribe([channel])
             if self._reader is None:
                 self._reader = threading.Thread(target=self._run, name="feed", daemon=True)
                 self._reader.start()
-        self._wake_reader()
         try:
             yield inbox
         finally:
@@ -101,18 +110,31 @@ class Feed:
                 self._inboxes[channel].discard(inbox)
                 if not self._inboxes[channel]:
                     del self._inboxes[channel]
-            self._wake_reader()
+                    self._unsubscribe(channel)
 
-    def _wake_reader(self) -> None:
-        """Make the reader check its subscriptions, unless a wake-up is on its way already."""
-        if self._wake_up_sent:
-            return
-        self._wake_up_sent = True
+    def _subscribe(self, channels: Collection[str]) -> None:
+        """Write the command if there is a connection. The caller holds the lock."""
+        if channels and self._write("SUBSCRIBE", *channels):
+            self._requested.update(channels)
+
+    def _unsubscribe(self, channel: str) -> None:
+        """Write the command if Redis knows the channel. The caller holds the lock."""
+        if channel in self._requested:
+            self._requested.discard(channel)
+            self._confirmed.discard(channel)
+            self._write("UNSUBSCRIBE", channel)
+
+    def _write(self, *command: str) -> bool:
+        """Write the command, and return whether that was possible. If it fails, the reader connects again."""
+        if self._connection is None:
+            return False
         try:
-            self._client.publish(self._control, "")
-        except RedisError as error:  # the reader checks by itself, `poll_s` seconds later at most
-            logger.debug("feed: the wake-up was not sent: %s", error)
-            self._wake_up_sent = False
+            self._connection.send_command(*command, check_health=False)  # type: ignore[no-untyped-call]
+        except (RedisError, OSError) as error:
+            logger.debug("feed: a command was not sent: %s", error)
+            self._connection, self._broken = None, True
+            return False
+        return True
 
     def _run(self) -> None:
         while True:
@@ -125,58 +147,59 @@ class Feed:
                 logger.exception("feed: unexpected error, starting again")
             self._gate.clear()
             with self._lock:
-                self._confirmed.clear()
+                self._begin(None)
                 if not self._inboxes:  # the next client that joins starts another reader
                     self._reader = None
                     return
             time.sleep(self._retry_s)
 
+    def _begin(self, connection: ConnectionInterface | None) -> None:
+        """Begin with a new connection, on which nothing is subscribed yet. The caller holds the lock."""
+        self._connection, self._broken = connection, False
+        self._requested.clear()
+        self._confirmed.clear()
+        self._subscribe(self._inboxes.keys())
+
     def _listen(self, pubsub: PubSub) -> None:
+        self._probe_sent = False
         pubsub.subscribe(self._control)
-        requested, checked_at = {self._control}, time.monotonic()
-        self._wake_up_sent = False
         while True:
             message = pubsub.get_message(timeout=self._poll_s)
+            if self._broken:
+                raise RedisConnectionError("a subscription could not be sent")
             if message is None:
                 self._check_connection()
-                message = {"type": None, "channel": None}
+                continue
             kind, channel = message["type"], message["channel"]
             if kind == "message" and channel == self._control:
-                self._wake_up_sent = False  # a client that joins from now on sends another
+                self._probe_sent = False
                 if message["data"]:
                     self._gate.put_marker(int(message["data"]))
             elif kind == "message":
                 self._gate.put(channel, self._parse(message["data"]))
-                if time.monotonic() - checked_at < self._poll_s:
-                    continue
-            if kind == "subscribe":
-                requested.add(channel)
+            elif kind == "subscribe" and channel == self._control:
                 with self._lock:
-                    self._confirmed.add(channel)
-                self._deliver(channel, None)
-            if kind == "unsubscribe":  # a client may have joined since the request: subscribe again then
-                requested.discard(channel)
-            requested, checked_at = self._adjust(pubsub, requested), time.monotonic()
+                    self._begin(pubsub.connection)
+            elif kind == "subscribe":
+                self._confirm(channel)
 
     def _check_connection(self) -> None:
-        """Wake the reader over Redis. Raises `ConnectionError` if the last wake-up has not come back."""
-        if self._wake_up_sent:
+        """Send a message to the reader itself. Raises `ConnectionError` if the last one has not come back."""
+        if self._probe_sent:
             raise RedisConnectionError("the subscription gets no messages")
-        self._wake_reader()
+        self._probe_sent = True
+        try:
+            self._client.publish(self._control, "")
+        except RedisError as error:
+            logger.debug("feed: the message to itself was not sent: %s", error)
+            self._probe_sent = False
 
-    def _adjust(self, pubsub: PubSub, requested: set[str]) -> set[str]:
-        """Subscribe to channels that clients have joined, and unsubscribe from those without clients.
-
-        Returns the channels whose subscription is requested now.
-        """
+    def _confirm(self, channel: str) -> None:
+        """Tell the clients of the channel that they miss no event from now on."""
         with self._lock:
-            wanted = {self._control, *self._inboxes}
-            self._confirmed &= wanted
-        if new := wanted - requested:
-            pubsub.subscribe(*new)
-        if gone := requested - wanted:
-            pubsub.unsubscribe(*gone)  # type: ignore[no-untyped-call]
-        return wanted
+            if channel in self._requested:
+                self._confirmed.add(channel)
+        self._deliver(channel, None)
 
     def _deliver(self, channel: str, event: LoggedEvent | None) -> None:
         with self._lock:

