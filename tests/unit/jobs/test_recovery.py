@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from tests.support.job_ids import A
 from tests.support.ledger import QUEUE, card, lapse
