@@ -9,19 +9,19 @@ from typing import Any, TypeVar
 from bench.processes import scripted_settings
 from bench.simulation.costs import Costs, Linear
 from bench.simulation.ledger_load import CHAT, QUEUE, Listener, Log, worker_card
-from worker.jobs.broker import connect, messages_key
+from worker.jobs.broker import messages_key
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
-from worker.jobs.settings import Settings, set_env
+from worker.jobs.settings import Settings
 
 __all__ = ["measure_ledger"]
 
 T = TypeVar("T")
 
 #: Jobs of each measurement, and how often it is repeated. The cheapest repetition counts.
-JOBS, ROUNDS = 128, 3
+JOBS, ROUNDS = 128, 5
 #: Jobs of an append with many of them, and how many of these follow each other.
 TOGETHER, APPENDS = 64, 16
 #: The numbers of workers.
@@ -34,8 +34,6 @@ def measure_ledger() -> Costs:
     """Return the costs of Redis, apart from those of idle processes."""
     limits = {"max_waiting": 10**6, "max_waiting_per_key": 10**6, "max_kept_bytes": 2**40}
     with scripted_settings(lease_ttl_s=3600, **limits) as settings:
-        set_env(**settings.to_env())  # for the messages of this process
-        connect()
         few, many = (_Measurement(settings, workers).found for workers in (FEW, MANY))
 
     def line(name: str) -> Linear:

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import replace
 
 from bench.cost import Cost, measure
@@ -25,27 +26,27 @@ def measure_processes(costs: Costs) -> Costs:
     """Return these costs with those of processes added."""
     with running_stack("bench.steady_worker", MANY, 1) as stack:
         Ledger(stack.store).submit(uuid.uuid4().hex, "chat.nobody", CHAT)  # or recovery would rest
-        connections = stack.connections()
-        few, many = _measure_chats(stack, FEW), _measure_chats(stack, MANY)
-        api, worker = (_line(name, few, many) for name in ("API", "worker 1"))
-        one, busy_connections = _watch(stack), stack.connections()
+        one, connections = _watch(stack), stack.connections()
         stack.start_workers(MORE_WORKERS)
         three, more_connections = _watch(stack), stack.connections()
-    worker_cpu = max(0.0, (three.cpu_s - one.cpu_s) / MORE_WORKERS)
+        few, many = _measure_chats(stack, FEW), _measure_chats(stack, MANY)
+        busy_connections = stack.connections()
+    api, worker = _line(few, many, ["API"]), _line(few, many, few.cpu_ms.keys() - {"API"})
+    worker_cpu_s = max(0.0, (three.cpu_s - one.cpu_s) / MORE_WORKERS)
     worker_trips = (three.round_trips - one.round_trips) / MORE_WORKERS
-    worker_connections = (more_connections - busy_connections) / MORE_WORKERS
+    worker_connections = (more_connections - connections) / MORE_WORKERS
     return replace(
         costs,
         api_chat=api[0],
         api_event=api[1],
         worker_chat=worker[0],
         worker_event=worker[1],
-        idle_worker=worker_cpu,
+        idle_worker=worker_cpu_s,
         idle_worker_trips=worker_trips,
-        idle_api=max(0.0, one.cpu_s - worker_cpu),
+        idle_api=max(0.0, one.cpu_s - worker_cpu_s),
         idle_api_trips=one.round_trips - worker_trips,
         worker_connections=worker_connections,
-        api_connections=connections - worker_connections,
+        api_connections=busy_connections - (1 + MORE_WORKERS) * worker_connections,
     )
 
 
@@ -54,10 +55,11 @@ def _measure_chats(stack: Stack, at_once: int) -> Cost:
     return measure(stack.settings.url, at_once, TOKENS, CHATS, stack.processes)
 
 
-def _line(process: str, few: Cost, many: Cost) -> tuple[float, float]:
-    """Return the CPU seconds of a process for each chat, and for each event."""
-    event_ms = (few.cpu_ms[process] - many.cpu_ms[process]) / (few.chunks - many.chunks)
-    return (many.cpu_ms[process] - event_ms * many.chunks) / 1000, event_ms / 1000
+def _line(few: Cost, many: Cost, processes: Collection[str]) -> tuple[float, float]:
+    """Return the CPU seconds of these processes for each chat, and for each event."""
+    few_ms, many_ms = (sum(cost.cpu_ms[name] for name in processes) for cost in (few, many))
+    event_ms = (few_ms - many_ms) / (few.chunks - many.chunks)
+    return (many_ms - event_ms * many.chunks) / 1000, event_ms / 1000
 
 
 def _watch(stack: Stack) -> Reading:
