@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import redis
 from redis.exceptions import NoScriptError
 
+from worker.jobs.ledger.definitions import Definitions
 from worker.jobs.ledger.pending_reply import PendingReply
 from worker.jobs.ledger.replicas import Replicas
 from worker.jobs.metrics.catalog import lua_boundaries
@@ -16,8 +17,8 @@ __all__ = ["Scripts"]
 
 T = TypeVar("T")
 
-#: Files that precede every script, in this order: keys and events, metrics, Celery messages, the order of
-#: waiting jobs, accounts of owners, segments of videos, final states.
+#: Files of shared definitions, in this order: keys and events, metrics, Celery messages, the order of waiting
+#: jobs, accounts of owners, segments of videos, final states.
 SHARED = ("prelude", "metrics", "messages", "queue", "account", "segments", "final")
 
 
@@ -38,11 +39,15 @@ class Scripts:
         files = [self._folder.joinpath(f"{name}.lua").read_text("utf-8") for name in SHARED]
         return "".join((lua_boundaries(), f"local ENVELOPE = [==[{task_envelope()}]==]\n", *files))
 
+    @cached_property
+    def _definitions(self) -> Definitions:
+        return Definitions(self._shared)
+
     def sha(self, name: str) -> str:
         """Return the script's hash. The first call loads the script into Redis."""
         if name not in self._shas:
             source = self._folder.joinpath(f"{name}.lua").read_text("utf-8")
-            self._shas[name] = self.client.script_load(self._shared + source)
+            self._shas[name] = self.client.script_load(self._definitions.used_by(source) + source)
         return self._shas[name]
 
     def eval(self, name: str, *args: Any) -> Any:

@@ -1,4 +1,5 @@
--- Shared by all scripts: the keys, the clock, leases and the event log.
+-- Shared by all scripts: the keys, the clock, leases and the event log. A script gets only the definitions that it uses
+-- (worker/jobs/ledger/definitions.py): each begins its line, and so does its `end`.
 --
 -- Arguments. A script about a job gets ARGV = prefix, time (RFC 3339), time (s since the epoch), retention (s),
 -- job id, and then its own arguments. The header of such a script writes "…" for these five. A script about a
