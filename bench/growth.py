@@ -3,21 +3,20 @@
     python -m bench.growth [--jobs 1000 10000 100000 1000000] [--keys 10000] [--workers 1000] [--capped]
 
 For each number of jobs a Valkey server is filled through the ledger's own scripts. The jobs wait in one
-queue and belong to at most so many keys. Each worker has one slot, and all slots are busy. With `--capped`
-every key may run no job at all, so that no job can be dispatched.
+queue and belong to at most so many keys. There are ten jobs or more for each worker, which has one slot, and
+all slots are busy. With `--capped` every key may run no job at all, so that no job can be dispatched.
 
-The figures are the server's CPU time of one operation (us), which hardly depends on the load of the machine,
-and the median time until the reply (us). A page, a recovery and an expiry take many commands; the table has
-the sum of them. `longest` is the longest time for which one script held the server (ms, from its slow log).
-Another process on the same core makes it longer.
+A figure is the server's CPU time (us) of one operation, of one job of a recovery and an expiry, or of one
+round of positions. It hardly depends on the load of the machine. Behind it is the longest time (ms) for
+which one script held the server, from its slow log. Other processes on the same core make that longer.
 """
 
 import argparse
 import logging
 import os
-import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,100 +32,113 @@ CALLS, MANY = 200, 10_000
 
 
 class Figures:
-    """The operations of one number of jobs, each with its cost, as they are printed."""
+    """The figures of all operations: a row for each, with a column for each number of jobs."""
 
-    def __init__(self, client: "redis.Redis") -> None:
-        self._redis = client
+    def __init__(self) -> None:
+        self._rows: defaultdict[str, list[str]] = defaultdict(list)
 
-    def measure(self, name: str, run: Callable[[], object], calls: int = 1) -> None:
-        """Run an operation so often, and print the CPU time and the median time of a call in us."""
-        self._redis.slowlog_reset()
-        began, times = self._cpu_s(), []
+    def note(self, name: str, figure: str) -> None:
+        """Add the figure to the row of this name, and print it."""
+        self._rows[name].append(figure)
+        print(f"{name}: {figure}", flush=True)
+
+    def measure(
+        self, client: "redis.Redis", name: str, run: Callable[[], object], calls: int = 1, jobs: int = 1
+    ) -> None:
+        """Run an operation on so many jobs so often, and note its cost."""
+        client.slowlog_reset()
+        began = cpu_s(client)
         for _ in range(calls):
-            start = time.perf_counter()
             run()
-            times.append(time.perf_counter() - start)
-        cpu_us = (self._cpu_s() - began) / calls * 1e6
-        longest = f"{self._longest_ms():.1f}"
-        print(
-            f"{name:>24} {cpu_us:>12,.0f} {statistics.median(times) * 1e6:>12,.0f} {longest:>10}", flush=True
-        )
+        cpu_us = (cpu_s(client) - began) / (max(1, calls) * max(1, jobs)) * 1e6
+        self.note(name, f"{cpu_us:,.0f} us, {longest_ms(client):.1f} ms")
 
-    def _cpu_s(self) -> float:
-        usage = self._redis.info("cpu")
-        return float(usage["used_cpu_user_main_thread"]) + float(usage["used_cpu_sys_main_thread"])
-
-    def _longest_ms(self) -> float:
-        entries = self._redis.slowlog_get(1000)
-        return max((entry["duration"] for entry in entries if is_script(entry)), default=0) / 1000
+    def print(self, jobs: Sequence[int]) -> None:
+        """Print the table."""
+        print(f"\n| | {' | '.join(f'{number:,}' for number in jobs)} |\n|---|{'---|' * len(jobs)}")
+        for name, figures in self._rows.items():
+            print(f"| {name} | {' | '.join(figures)} |")
 
 
-def is_script(entry: dict[str, bytes]) -> bool:
-    """Return whether the slow log's entry is a call of a script."""
-    return entry["command"].upper().startswith(b"EVALSHA")
+def cpu_s(client: "redis.Redis") -> float:
+    """Return the CPU time of the server's main thread in seconds."""
+    usage = client.info("cpu")
+    return float(usage["used_cpu_user_main_thread"]) + float(usage["used_cpu_sys_main_thread"])
+
+
+def longest_ms(client: "redis.Redis") -> float:
+    """Return the longest time of a script in the slow log in milliseconds."""
+    entries = [each for each in client.slowlog_get(1000) if each["command"].upper().startswith(b"EVALSHA")]
+    return max((each["duration"] for each in entries), default=0) / 1000
 
 
 @contextmanager
-def running_server(folder: Path, port: int) -> Iterator[ValkeyServer]:
-    """Run a server that keeps its data and logs all commands of 0.1 ms."""
+def running_server(folder: Path, port: int) -> Iterator["redis.Redis"]:
+    """Run a server that keeps its data and logs all commands of 0.1 ms. Yield a client when it is ready."""
     config = {"slowlog-log-slower-than": 100, "slowlog-max-len": 1000, "save": "", "appendonly": "no"}
     server = ValkeyServer(data_dir=folder, persist=True, port=port, config=config)
     server.start(timeout=300)
     try:
-        yield server
+        with redis.Redis(port=port, socket_timeout=600) as client:
+            yield client
     finally:
-        if server.is_running():
-            server.stop()
+        server.stop()
 
 
-def measure_jobs(load: Load, figures: Figures) -> None:
+def measure_single(load: Load, client: "redis.Redis", figures: Figures) -> None:
     """Measure the operations of single jobs."""
-    figures.measure("submit", load.submit, CALLS)
-    figures.measure("position of a job", load.read_waiting, CALLS)
-    figures.measure("page of 20", load.read_page, CALLS)
-    figures.measure("load of a queue", load.read_queue, CALLS)
-    figures.measure("heartbeat of a worker", load.renew, CALLS)
-    figures.measure("cancel of a waiting job", load.cancel, CALLS)
-    figures.measure("end, and next", load.end, min(CALLS, load.running))
-    figures.measure("claim", load.claim, min(CALLS, load.dispatched))
-    figures.measure("positions told", load.broadcast)
-    figures.measure("served models", load.read_served, 10)
+    operations: dict[str, Callable[[], None]] = {
+        "submit": load.submit,
+        "a waiting job with its position": load.read_waiting,
+        "page of 20 jobs": load.read_page,
+        "numbers of a queue": load.read_queue,
+        "heartbeat of a worker": load.renew,
+        "look of recovery at the leases": load.look,
+        "cancel of a waiting job": load.cancel,
+    }
+    for name, run in operations.items():
+        figures.measure(client, name, run, CALLS)
+    figures.measure(client, "end of a job, and dispatch of the next", load.end, min(CALLS, load.running))
+    figures.measure(client, "claim", load.claim, min(CALLS, load.dispatched))
+    figures.measure(client, "served models", load.read_served, CALLS)
 
 
-def measure_many(load: Load, figures: Figures) -> None:
-    """Measure what many jobs cost at once."""
+def measure_many(load: Load, client: "redis.Redis", figures: Figures) -> None:
+    """Measure what is done for many jobs at once."""
+    figures.measure(client, "positions told", load.broadcast)
     many = min(MANY, load.waiting // 4)
     load.lose_worker(many)
-    figures.measure(f"recovery of {many:,}", load.recover)
+    began = time.perf_counter()
+    figures.measure(client, "recovery of a lost worker's job", load.recover, jobs=many)
+    figures.note("recovery of all its jobs", f"{many:,} in {time.perf_counter() - began:.1f} s")
     load.pass_deadlines(many)
-    figures.measure(f"expiry of {many:,}", load.end_overdue)
-    figures.measure("first reads of an API", load.start_api)
+    figures.measure(client, "expiry of a job", load.end_overdue, jobs=many)
+    figures.measure(client, "first reads of an API", load.start_api)
 
 
-def measure(jobs: int, keys: int, workers: int, capped: bool, folder: Path, port: int) -> None:
-    """Fill a server with so many jobs, and print its table."""
-    workers = min(workers, jobs // 10)
-    settings = settings_of(f"redis://127.0.0.1:{port}/0")
-    with running_server(folder, port), redis.Redis(port=port, socket_timeout=600) as client:
-        empty = client.info("memory")["used_memory"]
-        load = Load(settings, jobs, min(keys, jobs), capped)
-        seconds = load.fill()
-        used = (client.info("memory")["used_memory"] - empty) / jobs
-        print(f"\n{jobs:,} jobs of {load.keys:,} keys, {workers:,} workers", flush=True)
-        print(f"filled with {jobs / seconds:,.0f} jobs/s; {used:,.0f} bytes a waiting job", flush=True)
-        print(f"{'':>24} {'CPU us':>12} {'time us':>12} {'longest ms':>10}", flush=True)
-        load.start_workers(workers)
-        figures = Figures(client)
-        measure_jobs(load, figures)
-        measure_many(load, figures)
-        print(f"{load.bytes_of_ended():,.0f} bytes an ended job", flush=True)
-        load.close()
-        client.save()
+def measure(load: Load, client: "redis.Redis", workers: int, figures: Figures) -> None:
+    """Fill the server, and measure everything."""
+    empty = client.info("memory")["used_memory"]
+    seconds = load.fill()
+    used = (client.info("memory")["used_memory"] - empty) / load.jobs
+    figures.note("keys, workers", f"{load.keys:,}, {workers:,}")
+    figures.note("submits a second while it is filled", f"{load.jobs / seconds:,.0f}")
+    figures.note("memory of a waiting job", f"{used:,.0f} bytes")
+    load.start_workers(workers)
+    measure_single(load, client, figures)
+    measure_many(load, client, figures)
+    figures.note("memory of an ended job", f"{load.bytes_of_ended():,.0f} bytes")
+    load.close()
+    client.save()
+
+
+def measure_restart(folder: Path, port: int, figures: Figures) -> None:
+    """Measure how long the server loads its data."""
     start = time.perf_counter()
-    with running_server(folder, port), redis.Redis(port=port, socket_timeout=600) as client:
+    with running_server(folder, port) as client:
         while client.info("persistence")["loading"]:
             time.sleep(0.01)
-        print(f"Redis is back after {time.perf_counter() - start:.2f} s", flush=True)
+        figures.note("restart of Redis", f"{time.perf_counter() - start:.1f} s")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -138,13 +150,18 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--capped", action="store_true", help="every key is at its cap of running jobs")
     options = parser.parse_args(args)
-    logging.disable()
-    port = free_port()
-    os.environ["STOKER_REDIS_URL"] = f"redis://127.0.0.1:{port}/0"  # for Celery, which sends the messages
-    print(f"queue {QUEUE}, {CALLS} calls of each operation of one job")
+    logging.disable()  # recovery logs each job
+    port, figures = free_port(), Figures()
+    url = f"redis://127.0.0.1:{port}/0"
+    os.environ["STOKER_REDIS_URL"] = url  # for Celery
+    print(f"queue {QUEUE}, {CALLS} calls of each operation of one job", flush=True)
     for jobs in options.jobs:
         with tempfile.TemporaryDirectory() as folder:
-            measure(jobs, options.keys, options.workers, options.capped, Path(folder), port)
+            with running_server(Path(folder), port) as client:
+                load = Load(settings_of(url), jobs, min(options.keys, jobs), options.capped)
+                measure(load, client, min(options.workers, jobs // 10), figures)
+            measure_restart(Path(folder), port, figures)
+    figures.print(options.jobs)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import redis
 
 from worker.jobs.cards import WorkerCard
 from worker.jobs.dispatch.dispatcher import Dispatcher
-from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.events import Succeeded, Token
 from worker.jobs.ledger.appends import Append, json_fields
 from worker.jobs.ledger.ledger import Ledger
@@ -81,11 +80,11 @@ class Load:
         self._dispatcher = Dispatcher(self._store)
         self._ledger = self._dispatcher.ledger
         self._queues, self._registry = Queues(self._store), Registry(self._store)
-        self._jobs = jobs
+        self.jobs = jobs
         self.keys = keys
         self._owners = itertools.cycle([f"{number * 2654435761 % 2**32:08x}" for number in range(keys)])
         self._ids = [uuid.uuid4().hex for _ in range(jobs)]
-        self._picks = itertools.cycle(range(self._jobs - 1, self._jobs // 2, -max(1, jobs // 1000)))
+        self._picks = itertools.cycle(range(jobs - 1, jobs // 2, -max(1, jobs // 1000)))
         self._running: deque[Running] = deque()
         self._to_claim: deque[str] = deque()
         self._capped = capped
@@ -160,7 +159,7 @@ class Load:
 
     def read_waiting(self) -> None:
         """Read a job of the later half of the queue, with its position."""
-        self._ledger.get(self._ids[next(self._picks)])
+        self._ledger.get(self._ids[next(self._picks) % len(self._ids)])
 
     def read_page(self) -> None:
         """Read the newest twenty jobs of a key."""
@@ -173,6 +172,10 @@ class Load:
     def renew(self) -> None:
         """Send a worker's heartbeat."""
         self._registry.renew(card_of("worker-0", 1))
+
+    def look(self) -> None:
+        """Look for work of recovery, and at the leases."""
+        self._registry.look(1.0)
 
     def cancel(self) -> None:
         """Cancel a waiting job."""
@@ -205,8 +208,8 @@ class Load:
 
     def recover(self) -> None:
         """Requeue the jobs of the lost worker, as recovery does."""
-        recovery = Recovery(self._dispatcher)
-        recovery.run_jobs_round()
+        self._dispatcher.requeue_lost(self._registry.jobs_of(LOST), LOST, 0)
+        self._registry.release(LOST, 0)
 
     def pass_deadlines(self, jobs: int) -> None:
         """Let the deadlines of so many waiting jobs pass."""

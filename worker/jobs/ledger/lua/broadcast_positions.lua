@@ -34,20 +34,35 @@ local flows = {}
 for _, it in ipairs(first_flows(queue, to)) do -- the first `to` jobs are in these
   if it.length > 0 then flows[#flows + 1] = it end
 end
-table.sort(flows, function(a, b) return a.owner < b.owner end)
-while #flows > 0 do -- one start tag after the other; each flow has at most one job with this tag
-  local tag, left = math.huge, {}
-  for _, it in ipairs(flows) do tag = math.min(tag, it.start_tag) end
-  for _, it in ipairs(flows) do
-    if it.start_tag == tag then
-      place = place + 1
-      if place > to then return { version, postponed, '1' } end
-      it.index = (it.index or -1) + 1
-      if place >= from then broadcast(it.owner, it.index) end
-      it.start_tag, it.length = tag + 1, it.length - 1
+
+-- Return the flows that have a job with this start tag, ordered by owner: those that had one with the tag before, and those
+-- that begin with this one, from the index on. Return the index of the next one that has not begun.
+local function flows_at(tag, going, index)
+  local due, i = {}, 1
+  while true do
+    local old, new = going[i], flows[index]
+    if new and new.start_tag == tag and not (old and old.owner < new.owner) then
+      due[#due + 1], index = new, index + 1
+    elseif old then
+      due[#due + 1], i = old, i + 1
+    else
+      return due, index
     end
-    if it.length > 0 then left[#left + 1] = it end
   end
-  flows = left
+end
+
+local tag, going, index = nil, {}, 1
+while #going > 0 or flows[index] do -- one start tag after the other; each flow has at most one job with this tag
+  tag = #going > 0 and tag + 1 or flows[index].start_tag
+  local due
+  due, index = flows_at(tag, going, index)
+  going = {}
+  for _, it in ipairs(due) do
+    place = place + 1
+    if place > to then return { version, postponed, '1' } end
+    it.told = (it.told or -1) + 1
+    if place >= from then broadcast(it.owner, it.told) end
+    if it.told + 1 < it.length then going[#going + 1] = it end
+  end
 end
 return { version, postponed, '' }

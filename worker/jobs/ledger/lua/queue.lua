@@ -269,22 +269,27 @@ local function dispatch_all(queue)
 end
 
 -- Return the first flows: their owners, their start tags as they count for positions (see `catch_up`), and their
--- lengths without background jobs. Among more than `count` flows, those that are not ready or have only background jobs
--- are left out.
+-- lengths without background jobs. They are ordered by start tag and owner. Among more than `count` flows, those that
+-- are not ready or have only background jobs are left out.
 local function first_flows(queue, count)
-  local flows = {}
-  local from = redis.call('ZCARD', start_tags(queue)) > count and ready(queue) or start_tags(queue)
-  local names = redis.call('ZRANGE', from, 0, count - 1)
-  if #names == 0 then return flows end
-  local tags = redis.call('ZMSCORE', start_tags(queue), unpack(names))
+  local flows, names, ordered = {}, {}, true
+  local many = redis.call('ZCARD', start_tags(queue)) > count
+  local found = redis.call('ZRANGE', many and ready(queue) or start_tags(queue), 0, count - 1, 'WITHSCORES')
+  if #found == 0 then return flows end
+  for i = 1, #found, 2 do names[#names + 1] = found[i] end
   local virtual_time = tonumber(redis.call('HGET', sched(queue), 'now') or 0)
-  local scores = redis.call('ZMSCORE', ready(queue), unpack(names))
+  local scores = many or redis.call('ZMSCORE', ready(queue), unpack(names))
   local flow_sizes = redis.call('ZMSCORE', flow_lengths(queue), unpack(names))
   for i, name in ipairs(names) do
-    local tag = tonumber(tags[i] or 0)
-    if is_passed_over(scores[i]) then tag = math.max(tag, virtual_time) end
+    local tag = tonumber(found[2 * i])
+    if not many and is_passed_over(scores[i]) then tag, ordered = math.max(tag, virtual_time), false end
     flows[i] = { owner = name, start_tag = tag, length = tonumber(flow_sizes[i] or 0) }
   end
+  if ordered then return flows end
+  table.sort(flows, function(a, b)
+    if a.start_tag ~= b.start_tag then return a.start_tag < b.start_tag end
+    return a.owner < b.owner
+  end)
   return flows
 end
 
