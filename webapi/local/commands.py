@@ -4,7 +4,7 @@ import secrets
 import sys
 
 from webapi.http.open_files import CONNECTIONS
-from worker.jobs.dispatch.webhook_queue import AT_ONCE, QUEUE
+from worker.jobs.dispatch.webhook_limits import AT_ONCE, QUEUE
 from worker.jobs.kinds import queue_of
 from worker.jobs.settings import Settings
 

@@ -17,7 +17,7 @@ __all__ = ["CannotStart", "free_port", "require", "wait_for_redis"]
 
 #: Seconds that Redis has to answer after its start, and the time between two questions.
 REDIS_START_S = 30.0
-RETRY_S = 0.2
+RETRY_S = 0.02
 
 
 class CannotStart(StokerError):

@@ -80,7 +80,7 @@ def _check_settings(settings: Settings) -> None:
 
 
 def _run(settings: Settings, supervisor: Supervisor, valkey_socket: Path, verbose: bool) -> None:
-    """Start Redis, fetch the models, then start all other processes and supervise them.
+    """Start Redis and the API, fetch the models, then start the workers, and supervise all processes.
 
     A signal ends it with KeyboardInterrupt.
     """
@@ -93,9 +93,9 @@ def _run(settings: Settings, supervisor: Supervisor, valkey_socket: Path, verbos
         click.echo(f"valkey: {settings.redis_url}")
     preflight.wait_for_redis(settings, supervisor.tick)
     public_bind.require_auth(settings)
-    _fetch_models(settings)
     _start(supervisor, "web", web_argv(settings), settings)
     _start(supervisor, "webhooks", webhooks_argv(settings), settings)
+    _fetch_models(settings)  # meanwhile the others start
     for n, kind in enumerate(settings.kinds):
         devices = _other_devices(settings.devices) if n else settings.devices
         own = settings.replace(worker=kind, devices=devices)

@@ -6,7 +6,7 @@ from collections import Counter
 from functools import partial
 
 from worker.jobs.daemon_threads import DaemonThreads
-from worker.jobs.dispatch.webhook_queue import OWNER_AT_ONCE
+from worker.jobs.dispatch.webhook_limits import OWNER_AT_ONCE
 from worker.jobs.errors import DeliveryFailed
 
 __all__ = ["LOOKUP_S", "MAX_LOOKUPS", "Lookups"]

@@ -25,7 +25,8 @@ from webapi.keys.signing_keys import SigningKeys
 from webapi.webhooks.destination import check_url
 from webapi.webhooks.network import WebhookNetwork
 from worker.jobs.broker import app
-from worker.jobs.dispatch.webhook_queue import TASK, WebhookQueue
+from worker.jobs.dispatch.webhook_limits import TASK
+from worker.jobs.dispatch.webhook_queue import WebhookQueue
 from worker.jobs.errors import DeliveryFailed, InvalidInput, JobNotFound, NotReplicated, Unsupported
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.store import RedisStore

@@ -22,7 +22,7 @@ from webapi.keys.signing_keys import SigningKeys
 from webapi.local.commands import webhooks_argv
 from webapi.local.valkey import valkey_argv, valkey_url
 from webapi.webhooks.sender import JITTER, WAIT_MAX_S, post, wait_s
-from worker.jobs.dispatch.webhook_queue import HOST_AT_ONCE, OWNER_AT_ONCE
+from worker.jobs.dispatch.webhook_limits import HOST_AT_ONCE, OWNER_AT_ONCE
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.events import Failed, Succeeded
 from worker.jobs.ledger.ledger import Ledger

@@ -12,14 +12,8 @@ from worker.jobs import broker
 from worker.jobs.broker import messages_key
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.recovery import Recovery
-from worker.jobs.dispatch.webhook_queue import (
-    AT_ONCE,
-    HOST_AT_ONCE,
-    LOST_S,
-    OWNER_AT_ONCE,
-    QUEUE,
-    WebhookQueue,
-)
+from worker.jobs.dispatch.webhook_limits import AT_ONCE, HOST_AT_ONCE, LOST_S, OWNER_AT_ONCE, QUEUE
+from worker.jobs.dispatch.webhook_queue import WebhookQueue
 from worker.jobs.events import Canceled, Failed, Succeeded
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.metrics_store import MetricsStore

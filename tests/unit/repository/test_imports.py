@@ -56,6 +56,16 @@ def test_imports_of_the_api_load_neither_torch_nor_pyav_and_start_no_thread(modu
     assert run.stdout == "set()\n"
 
 
+@pytest.mark.parametrize(
+    ("module", "slow"),
+    [("webapi.cli.main", "celery"), ("webapi.cli.main", "jsonschema"), ("webapi.app", "jsonschema")],
+)
+def test_start_imports_no_slow_package_that_it_does_not_need(module: str, slow: str) -> None:
+    code = f"import sys, {module}; print({slow!r} in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
+
+
 def test_imports_of_tests_leave_the_kinds_of_their_process_alone() -> None:
     """A program of a worker replaces the engine of the process that imports it."""
     folder = ROOT / "tests" / "support" / "workers"

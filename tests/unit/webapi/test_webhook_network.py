@@ -11,7 +11,7 @@ import pytest
 from tests.support.stack import eventually
 from webapi.webhooks.lookups import Lookups
 from webapi.webhooks.network import MAX_RESPONSE_BYTES, WebhookNetwork
-from worker.jobs.dispatch.webhook_queue import OWNER_AT_ONCE
+from worker.jobs.dispatch.webhook_limits import OWNER_AT_ONCE
 from worker.jobs.errors import DeliveryFailed
 from worker.jobs.settings import Settings
 
