@@ -72,8 +72,8 @@ def require_options(options: Mapping[str, Option], given: Collection[str]) -> No
 
 
 def _read(option: Option, text: str) -> JsonValue:
-    # Not at the top of the module: it would take a tenth of the time of the API's imports, and half of it where
-    # the package rfc3987-syntax is installed.
+    # Not at the top of the module: it would take a tenth of the time of the API's imports, and half of it
+    # where the package rfc3987-syntax is installed.
     from jsonschema import Draft202012Validator
 
     if len(text) > MAX_TEXT:
