@@ -90,5 +90,6 @@ class LaneTask(Task[Any, Any]):
         type(self).lane, pool = consumer.controller.lane, consumer.controller.lane_pool
         # The hub polls in intervals of up to a second. Without this wake-up it would see the free slot late.
         pool.on_slot_free = lambda: consumer.hub.call_soon(lambda: None)
+        consumer.connection.default_channel.free_slots = lambda: pool.free_slots
         pool.reconnect = lambda: consumer.hub.call_soon(_drop_connection, consumer)
         return default_strategy(task, app, _LaneConsumer(consumer, pool))

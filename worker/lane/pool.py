@@ -49,6 +49,11 @@ class LanePool(BasePool):
         if count < 0:
             self.on_slot_free()
 
+    @property
+    def free_slots(self) -> int:
+        """The number of slots that no message in work has."""
+        return int(self.limit) - self._in_flight
+
     def on_apply(
         self,
         target: Callable[..., Any],

@@ -107,6 +107,7 @@ class Lifecycle(bootsteps.StartStopStep):
         except RedisError:
             self.parts.runner.stop()  # otherwise its thread would keep the process alive
             raise
+        _ = worker.app.backend  # or each first job of a burst would make it, which reads many files
         gc.collect()
         gc.freeze()  # later collections can skip the objects of the loaded model
         gc.set_threshold(GC_OBJECTS)

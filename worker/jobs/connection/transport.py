@@ -12,6 +12,7 @@ from redis.connection import UnixDomainSocketConnection
 from redis.exceptions import NoPermissionError
 
 from worker.jobs.connection import primary
+from worker.jobs.connection.fetching import BatchFetching
 from worker.jobs.connection.refusals import Refusal
 
 __all__ = ["BrokerConnection", "RedisTransport", "SentinelTransport"]
@@ -66,11 +67,8 @@ class _Client(redis.PrefixedStrictRedis):
         return bool(self.set("connected", ""))
 
 
-class _StokerChannel(redis.Channel):
+class _StokerChannel(BatchFetching):
     """The common part of the channels of both transports."""
-
-    _in_poll: Any  # the stubs lack it
-    _brpop_read: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
