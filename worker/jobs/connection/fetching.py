@@ -14,8 +14,8 @@ __all__ = ["BatchFetching"]
 
 #: The most messages that one command takes.
 MAX_BATCH = 32
-#: One command takes messages for at most this part of the free slots. Other workers of the queue then get some
-#: messages of a burst, too.
+#: One command takes messages for at most this part of the free slots. Other workers of the queue then get
+#: some messages of a burst, too.
 BATCH_PART = 4
 #: The command that takes several messages.
 COMMAND = "BLMPOP"
