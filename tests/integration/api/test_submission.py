@@ -1,5 +1,6 @@
 """Submission: idempotency keys, waiting for the end, full queues and estimated starts."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,11 +11,13 @@ import pytest
 from tests.support.ledger import a_second_later
 from tests.support.web.scripted_worker import ScriptedWorker
 from tests.support.web.uploads import write_clip
-from tests.support.web.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, Web, serve, upload
-from worker.jobs.broker import queued_messages
+from tests.support.web.webstack import CHAT, HELLO, TIMEOUT_S, VIDEO, Web, serve, tiny_template, upload
+from worker.jobs.broker import messages_key, queued_messages
 from worker.jobs.dispatch.dispatcher import Dispatcher
 from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.events import Succeeded
+from worker.jobs.prompt.packed_prompt import unpack
+from worker.jobs.specs import ChatJob, validate
 
 DONE = Succeeded({"text": "Hi"}, {})
 
@@ -158,3 +161,14 @@ def test_estimated_start_comes_from_measured_service_times(web: Web) -> None:
     assert job["estimated_start"] > job["created_at"]
     worker.claim(job_id)
     assert web.job(job_id)["estimated_start"] is None
+
+
+def test_token_ids_travel_with_a_chat_but_not_with_a_repeated_one(web: Web) -> None:
+    web.ready_worker("chat", slots=2)
+    job_id, template = web.submit(), tiny_template()
+    web.http.post(f"/v1/jobs/{job_id}/cancel")
+    web.http.post(f"/v1/jobs/{job_id}/retry").raise_for_status()
+    texts = web.ledger.store.client.lrange(messages_key(web.settings, CHAT), 0, -1)
+    again, first = (json.loads(text)["headers"]["record"] for text in texts)
+    assert unpack(template, first["prompt"]) == template.encode_job(validate(ChatJob, HELLO), None)
+    assert (again["retry_of"], again.get("prompt")) == (job_id, None)

@@ -1,13 +1,17 @@
 """The token ids that travel with a chat: their text, and how long the ledger keeps it."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.support.ledger import QUEUE
+from tests.support.ledger import QUEUE, card
 from tests.support.web.webstack import tiny_template
+from worker.jobs.broker import messages_key
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.queues import Queues
+from worker.jobs.ledger.registry import Registry
 from worker.jobs.prompt.packed_prompt import pack, unpack
 from worker.jobs.prompt.template import PromptTemplate
 from worker.jobs.specs import ChatJob, validate
@@ -23,6 +27,12 @@ def chat(**fields: Any) -> ChatJob:
 
 def submit(ledger: Ledger, job_id: str, prompt: str) -> None:
     ledger.submit(job_id, QUEUE, chat(), prompt=prompt)
+
+
+def sent_records(ledger: Ledger) -> list[dict[str, str]]:
+    """Return the records in the messages of the queue, the oldest first."""
+    texts = ledger.store.client.lrange(messages_key(ledger.store.settings, QUEUE), 0, -1)
+    return [json.loads(text)["headers"]["record"] for text in reversed(texts)]
 
 
 @pytest.mark.parametrize("ids", [[0], [0, 1, 255, 256, 65_535], [65_536, 7, 2**24 - 1], [*range(70_000)]])
@@ -71,9 +81,14 @@ def test_ledger_keeps_token_ids_only_while_the_job_waits(ledger: Ledger) -> None
     assert (again.attempt, again.prompt) == (1, "")
 
 
-def test_ledger_keeps_no_token_ids_of_a_short_prompt(ledger: Ledger) -> None:
+def test_token_ids_of_a_short_prompt_are_only_in_the_message_of_the_submit(ledger: Ledger) -> None:
+    Registry(ledger.store).renew(card("w1"))
     submit(ledger, "a", LONG[1:])
     assert ledger.get("a").prompt == ""
+    Queues(ledger.store).send_again("a")
+    submit(ledger, "b", LONG)
+    submit(ledger, "none", "")
+    assert [record.get("prompt") for record in sent_records(ledger)] == [LONG[1:], None, LONG, None]
     record = ledger.claim("a", "w1", "cpu")
     assert record
     assert record.prompt == ""

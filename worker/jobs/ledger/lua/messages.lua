@@ -6,12 +6,15 @@
 -- null if the specification is longer than MAX_SPEC.
 local MAX_SPEC = 65536
 
+-- Job id -> token ids of its short prompt (`prompt` of a record), which only a message has that this script pushes.
+local short_prompts = {}
+
 -- Return the text as the inside of a JSON string.
 local function escaped(text) return string.sub(cjson.encode(text), 2, -2) end
 
--- Return a hash as a JSON object of strings.
-local function hash_json(key)
-  local object, fields = {}, redis.call('HGETALL', key)
+-- Return the record of a job as a JSON object of strings.
+local function record_json(id, record)
+  local object, fields = { prompt = short_prompts[id] }, redis.call('HGETALL', record)
   for i = 1, #fields, 2 do object[fields[i]] = fields[i + 1] end
   return cjson.encode(object)
 end
@@ -25,7 +28,7 @@ local function push_message(queue, id)
     queue = escaped(queue),
     task = 'stoker.' .. escaped(string.match(queue, '^[^.]*')),
     tag = name .. ':' .. string.format('%.6f', clock()),
-    record = redis.call('HSTRLEN', record, 'spec') <= MAX_SPEC and hash_json(record) or 'null',
+    record = redis.call('HSTRLEN', record, 'spec') <= MAX_SPEC and record_json(id, record) or 'null',
   }
   redis.call('LPUSH', P .. ':celery:' .. queue, (string.gsub(ENVELOPE, '@(%l+)@', values)))
 end

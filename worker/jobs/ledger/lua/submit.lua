@@ -32,7 +32,11 @@ redis.call('HSET', RECORD, 'schema', schema, 'kind', kind, 'queue', queue, 'owne
   'seq', seq, 'created_at', NOW, 'attempt', 0, 'timeout_s', timeout)
 if size ~= '1' then redis.call('HSET', RECORD, 'length', size) end
 if retry_of ~= '' then redis.call('HSET', RECORD, 'retry_of', retry_of) end
-if #prompt >= LONG_PROMPT then redis.call('HSET', RECORD, 'prompt', prompt) end -- `remove_waiting` removes it
+if #prompt >= LONG_PROMPT then
+  redis.call('HSET', RECORD, 'prompt', prompt) -- `remove_waiting` removes it
+elseif prompt ~= '' then
+  short_prompts[ID] = prompt
+end
 if adapter ~= '' then redis.call('HSET', RECORD, 'adapter', adapter) end -- the model's name in metrics
 for name, value in pairs(trace) do
   if value ~= '' then redis.call('HSET', RECORD, name, value) end
