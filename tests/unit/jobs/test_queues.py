@@ -3,7 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
+from typing import Any, cast
 
 import pytest
 
@@ -22,6 +24,7 @@ from worker.jobs.ledger.ledger import IdempotencyKey, Ledger, Submitted
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.store import RedisStore
+from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, validate
 from worker.jobs.stored import to_json
 
@@ -543,3 +546,39 @@ def order_of(sizes: Mapping[str, int]) -> Sequence[str]:
     """Return the jobs of flows of these sizes in their order: one of each flow after the other."""
     jobs = [(number, owner) for owner, size in sizes.items() for number in range(size)]
     return [f"{owner}-{number}" for number, owner in sorted(jobs)]
+
+
+def scheduler_state(ledger: Ledger) -> dict[str, Any]:
+    """Return what decides about the next jobs of the queue, without times and versions."""
+    redis, key = ledger.store.client, partial(ledger.store.key, "queue", QUEUE)
+    tags = cast("dict[str, str]", redis.hgetall(key("fair")))
+    return {
+        "tags": {name: tags[name] for name in tags if name == "now" or name.startswith("last:")},
+        "flows": redis.zrange(key("turns"), 0, -1, withscores=True),
+        "waiting": redis.zrange(key("waiting"), 0, -1, withscores=True),
+        "dispatched": redis.zrange(key("called"), 0, -1),
+        "active": {owner: redis.smembers(ledger.store.key("owner", owner, "active")) for owner in "ab"},
+        "lengths": redis.hgetall(ledger.store.key("lengths")),
+        "positions": positions(ledger, "a1", "b1", "a2"),
+    }
+
+
+def test_job_that_finds_a_free_slot_is_dispatched_as_from_its_flow(settings: Settings) -> None:
+    states = []
+    for at_once in (True, False):
+        ledger = Ledger(RedisStore(settings.replace(prefix=f"{settings.prefix}-{at_once}")))
+        for job_id, n, taken in (("a1", 2, 0), ("b1", 1, 2), ("a2", 1, 3)):
+            Registry(ledger.store).renew(card("w1", slots=100 if at_once else taken))
+            found = submit(ledger, job_id, n=n).dispatched
+            Registry(ledger.store).renew(card("w1", slots=100))
+            assert (found or Queues(ledger.store).dispatch_jobs(QUEUE)) == [job_id]
+            assert bool(found) == at_once
+        states.append(str(scheduler_state(ledger)).replace(f"-{at_once}:", ":"))
+        ledger.store.close()
+    assert states[0] == states[1]
+
+
+def test_job_of_an_owner_at_its_cap_is_not_dispatched_at_once(ledger: Ledger) -> None:
+    Registry(ledger.store).renew(card("w1"))
+    ledger.store.client.hset(ledger.store.key("key", "a"), "max_running", 1)
+    assert [submit(ledger, job_id).dispatched for job_id in ("a1", "a2", "b1")] == [["a1"], [], ["b1"]]

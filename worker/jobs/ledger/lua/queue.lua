@@ -100,13 +100,21 @@ local function enqueue(queue, owner, id, rank, refund)
   index_flow(queue, owner)
 end
 
+-- Return the place of a job in its flow: by priority, and then by age.
+local function rank_of(priority, seq) return string.format('%d', (9 - priority) * PRIORITY_CLASS + seq) end
+
+-- Note that the job in hand waits.
+local function note_waiting(queue, owner, rank, seq)
+  redis.call('ZADD', waiting(queue), seq, ID)
+  join(pending(owner), ID)
+  redis.call('HSET', RECORD, 'rank', rank)
+end
+
 -- Add the job in hand to the waiting jobs. `again` means that a worker had it already: it goes ahead of all other
 -- jobs of its owner, whatever their priority, and its charge is refunded.
 local function add_waiting(queue, owner, priority, seq, again)
-  redis.call('ZADD', waiting(queue), seq, ID)
-  join(pending(owner), ID)
-  local rank = ((again and -1 or 9 - priority) * PRIORITY_CLASS) + seq
-  redis.call('HSET', RECORD, 'rank', string.format('%d', rank))
+  local rank = rank_of(again and 10 or priority, seq)
+  note_waiting(queue, owner, rank, seq)
   enqueue(queue, owner, ID, rank, again)
   bump_version(queue)
 end
@@ -205,18 +213,23 @@ local function next_job(queue, background)
   end
 end
 
--- Dispatch the next job and return its id, or nil if there is none. For `background` see `next_job`.
-local function dispatch(queue, background)
-  local owner, id = next_job(queue, background)
-  if not owner then return nil end
-  charge(queue, owner, id)
-  dequeue(queue, owner, id)
+-- Note that a job is dispatched now.
+local function note_dispatch(queue, owner, id)
   local last = redis.call('HGET', sched(queue), 'called') or 0
   local at = string.format('%.6f', math.max(clock(), last + 1e-6)) -- strictly rising: it orders the set
   redis.call('HSET', sched(queue), 'called', at)
   redis.call('ZADD', dispatched(queue), at, id)
   add_length(dispatched(queue), id, 1)
   join(active(owner), id)
+end
+
+-- Dispatch the next job and return its id, or nil if there is none. For `background` see `next_job`.
+local function dispatch(queue, background)
+  local owner, id = next_job(queue, background)
+  if not owner then return nil end
+  charge(queue, owner, id)
+  dequeue(queue, owner, id)
+  note_dispatch(queue, owner, id)
   return id
 end
 
@@ -266,6 +279,24 @@ local function dispatch_all(queue)
     free = free - length(id)
   end
   return ids
+end
+
+-- If the queue has no flow and a slot is free, dispatch the new job in hand, and return its position, else nil. The tags
+-- are as after `add_waiting` and `dispatch_all`. It takes about 40 commands less, because the job does not become a
+-- flow. The caller pushes its message.
+local function dispatch_at_once(queue, owner, priority, seq, size)
+  if tonumber(priority) < 0 or redis.call('EXISTS', start_tags(queue)) == 1 or is_paused(queue) then return nil end
+  local cap = redis.call('HGET', P .. ':key:' .. owner, 'max_running')
+  if cap and total(active(owner)) + size > tonumber(cap) then return nil end
+  local _, free = slots(queue)
+  if free <= 0 then return nil end
+  local place = redis.call('ZCARD', dispatched(queue)) + 1
+  local virtual_time, finish_tag = unpack(redis.call('HMGET', sched(queue), 'now', 'last:' .. owner))
+  local tag = math.max(virtual_time or 0, finish_tag or 0)
+  redis.call('HSET', sched(queue), 'now', tag, 'last:' .. owner, tag + size)
+  note_waiting(queue, owner, rank_of(priority, seq), seq)
+  note_dispatch(queue, owner, ID)
+  return place
 end
 
 -- Return the first flows: their owners, their start tags as they count for positions (see `catch_up`), and their

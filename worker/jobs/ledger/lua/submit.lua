@@ -52,14 +52,17 @@ end
 redis.call('ZADD', P .. ':jobs', seq, ID)
 redis.call('ZADD', P .. ':owner:' .. owner .. ':jobs', seq, ID)
 redis.call('SADD', P .. ':queues', queue)
-add_waiting(queue, owner, priority, seq)
+local place = dispatch_at_once(queue, owner, priority, seq, tonumber(size))
+if not place then add_waiting(queue, owner, priority, seq) end
 redis.call('ZADD', DEADLINES, clock() + max_queue, ID)
 if redis.call('ZCARD', DEADLINES) == 1 and take_round('work', WORK_MS) == -1 then announce('work') end
-emit_position(position(queue, owner), 0)
+emit_position(place or position(queue, owner), 0)
 enter_memory(owner)
 if file_bytes ~= '0' then
   redis.call('HSET', RECORD, 'inputs', file_bytes) -- also marks a job that has files
   enter(owner, file_account(owner), tonumber(file_bytes))
 end
 count('stoker_jobs_submitted_total', queue)
-return accepted()
+if not place then return accepted() end
+push_message(queue, ID)
+return { 'ok', ID, ID }
