@@ -129,16 +129,17 @@ def medians(rounds: Sequence[Figures]) -> Figures:
     return Figures(statistics.median(each.tokens_s for each in rounds), *pairs)
 
 
-def ratio_rows(results: Mapping[tuple[str, int], Figures]) -> Iterator[str]:
-    """Yield a table of what Stoker's figures are as a multiple of those of each `vllm serve`."""
-    yield title("ratio")
+def ratio_rows(results: Mapping[tuple[str, int], Figures]) -> Sequence[str]:
+    """Return a table of what Stoker's figures are as a multiple of those of each `vllm serve`."""
+    rows = []
     for (name, at_once), peer in results.items():
         stoker = results.get(("stoker", at_once))
         if name.startswith("vllm") and stoker:
             pairs = zip(stoker.pairs_ms, peer.pairs_ms, strict=True)
             cells = "".join(f"{a / c:>9.2f} {b / d:>8.2f}" for (a, b), (c, d) in pairs)
             rate = stoker.tokens_s / peer.tokens_s
-            yield f"{f'stoker / {name}':>17} {at_once:>8} {rate:>9.2f} {'':>6}{cells}"
+            rows.append(f"{f'stoker / {name}':>17} {at_once:>8} {rate:>9.2f} {'':>6}{cells}")
+    return [title("ratio"), *rows] if rows else []
 
 
 def added_rows(results: Mapping[tuple[str, int], Figures]) -> Iterator[str]:

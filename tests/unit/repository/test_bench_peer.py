@@ -55,6 +55,10 @@ def test_ratio_rows_compare_stoker_with_each_vllm_at_the_same_number_of_clients(
     assert four.split()[:6] == ["stoker", "/", "vllm", "x4", "1", "1.50"]
 
 
+def test_ratio_rows_need_both_servers() -> None:
+    assert not ratio_rows({("stoker", 1): figures(600.0, 12.0), ("vllm", 64): figures(500.0, 10.0)})
+
+
 def test_added_rows_are_the_first_token_less_that_of_the_engine() -> None:
     results = {("engine", 1): figures(900.0, 5.0), ("stoker", 1): figures(600.0, 12.5)}
     assert [row.split() for row in added_rows(results)] == [

@@ -132,7 +132,7 @@
 --   audit                          stream  changes of keys: action, key, name, by; by `stoker keys`; the oldest
 --                                          beyond 10,000
 --   secret                         string  root of the signing keys; by the first process that needs it; never
---   feed:<random>                  channel wake-up calls to the feed of one API process; by that process
+--   feed:<random>                  channel messages of the feed of one API process to itself; by that process
 --   announce:<topic>               channel empty messages that end a wait: a model is served (topic `models`), a job waits
 --                                          where none was (`work`), there is a batch (`batches`), a video offers segments
 --                                          (`segments:<queue>`); by `announce`. A process sends
