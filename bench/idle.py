@@ -76,11 +76,11 @@ def running_stack(home: Path) -> Iterator[float]:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The commands that Redis has executed, by name, those that each client has sent, and CPU seconds."""
+    """The commands that Redis has executed, the requests that it has read, and CPU seconds."""
 
     at: float
     commands: Mapping[str, int]
-    sent: Mapping[str, int]
+    requests: int
     cpu_s: Mapping[str, float]
 
 
@@ -90,7 +90,7 @@ def take_sample(client: "redis.Redis", up: psutil.Process) -> Sample:
     return Sample(
         time.perf_counter(),
         {name.removeprefix("cmdstat_"): each["calls"] for name, each in stats.items()},
-        {each["id"]: int(each["tot-cmds"]) for each in client.client_list()},
+        client.info("stats")["total_reads_processed"],
         {name_of(each): sum(each.cpu_times()[:2]) for each in [up, *up.children(recursive=True)]},
     )
 
@@ -120,10 +120,10 @@ def print_idle(home: Path, seconds: float) -> None:
         after = take_sample(client, up)
     passed_s = after.at - before.at
     commands = {name: after.commands[name] - before.commands.get(name, 0) for name in after.commands}
-    ours = {"info": 1, "client|list": 1}  # the sample's own
-    rates = {name: (count - ours.get(name, 0)) / passed_s for name, count in commands.items()}
-    sent = sum(count - before.sent.get(each, 0) for each, count in after.sent.items()) - len(ours)
-    print(f"\n{sum(rates.values()):.1f} commands/s, {sent / passed_s:.1f}/s of them sent by clients")
+    commands["info"] -= 2  # the sample's own
+    rates = {name: count / passed_s for name, count in commands.items()}
+    requests = after.requests - before.requests - 2
+    print(f"\n{sum(rates.values()):.1f} commands/s, in {requests / passed_s:.1f} requests/s")
     for name, rate in sorted(rates.items(), key=lambda each: -each[1]):
         if rate >= 0.005:
             print(f"{name:>22} {rate:>8.2f}")

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds until the next look after an error, or while a model without a live worker is still served.
 RETRY_S = 1.0
+#: Leases until the next look otherwise.
+IDLE_LEASES = 3
 
 
 class ApiWarmUp:
@@ -23,8 +25,9 @@ class ApiWarmUp:
 
     Without it, the first client of each process and of each new model would wait until the prompt template is
     parsed and the script is loaded. It also keeps `Backend.served_models` current, so that a request that
-    names a model need not read it from Redis. Workers announce their models. The thread also looks once in a
-    lease, and often while a model has no live worker, because such a model is served no more after a while.
+    names a model need not read it from Redis. A worker's coming and leaving is announced. The thread also
+    looks at long intervals, and often while a model has no live worker, because such a model is served no
+    more after a while.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -51,7 +54,7 @@ class ApiWarmUp:
         self._backend.served_models.update(
             {(card.kind, card.name): card for card in cards if card.queue in queues}
         )
-        return self._backend.settings.lease_ttl_s if all(queues.values()) else RETRY_S
+        return IDLE_LEASES * self._backend.settings.lease_ttl_s if all(queues.values()) else RETRY_S
 
     def _prepare(self, card: ModelCard) -> None:
         try:

@@ -10,7 +10,7 @@ from tests.support.cluster import Cluster
 from tests.support.stack import eventually
 from worker.jobs.settings import Settings
 
-#: With two workers Redis executes about 17 commands for each heartbeat, and nine of them are the heartbeat's
+#: With two workers Redis executes about 15 commands for each heartbeat, and nine of them are the heartbeat's
 #: own. If all three processes polled ten times per lease, each command of such a poll would add five.
 MOST_COMMANDS = 21
 #: The heartbeats of two leases of both workers.

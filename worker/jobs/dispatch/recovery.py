@@ -7,7 +7,6 @@ and deletes expired jobs and files that no job needs.
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -34,6 +33,8 @@ log = logging.getLogger(__name__)
 #: Leases and deadlines are checked TICKS times per lease, and at least every TICK_MAX_S seconds. Lost
 #: messages are looked for twice per lease.
 TICKS, TICK_MAX_S = 10, 1.0
+#: Rounds of jobs and of files while no job waits or runs come once in so many leases.
+IDLE_JOBS, IDLE_FILES = 2, 3
 #: Seconds between two broadcasts of positions.
 BROADCAST_S = 1.0
 #: Seconds between two searches for files that no job needs, and the age in seconds at which such files are
@@ -45,7 +46,7 @@ class Recovery:
     """The background repairs of one process, worker or API.
 
     The first process of an interval takes the round (a key in Redis marks it), and the others skip it. While
-    no job waits or runs, rounds come once per lease, until a job is announced.
+    no job waits or runs, rounds are rare, until a job is announced.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Recovery:
         """Start two threads: one for jobs, and one for files, which a slow file store may delay."""
         for name, *loop in (
             ("recovery", self.run_jobs_round, self._pause),
-            ("recovery-files", self.run_files_round, partial(self._stopped.wait, self._lease_s)),
+            ("recovery-files", self.run_files_round, self._files_pause),
         ):
             threading.Thread(target=self._loop, args=loop, name=name, daemon=True).start()
 
@@ -86,8 +87,11 @@ class Recovery:
     def _pause(self) -> bool:
         """Wait until the next round is due. Return whether the thread must stop instead."""
         if not self._has_work:
-            self._work.wait(self._lease_s)
+            self._work.wait(IDLE_JOBS * self._lease_s)
         return self._stopped.wait(self._interval_s)
+
+    def _files_pause(self) -> bool:
+        return self._stopped.wait(self._lease_s * (1 if self._has_work else IDLE_FILES))
 
     def _loop(self, run_round: Callable[[], None], pause: Callable[[], bool]) -> None:
         while not pause():
@@ -104,10 +108,11 @@ class Recovery:
 
     def run_jobs_round(self) -> None:
         """Do the repairs of jobs and webhooks that are due, unless another process does them now."""
-        look = self._registry.look(0.9 * self._interval_s)
+        idle_s = (IDLE_JOBS + 1) * self._lease_s
+        look = self._registry.look(0.9 * self._interval_s, None if self._has_work else idle_s)
         longest_pause_s = max(self._lease_s / 3, 2 * self._interval_s)
         if not (self._has_work or look.undone):  # it has looked rarely, and loses no job by a mistake
-            longest_pause_s += self._lease_s
+            longest_pause_s = idle_s
         # Each process does this, to know which leases stay the same.
         self._lease_watch.note(look.leases, longest_pause_s)
         self._has_work = look.undone

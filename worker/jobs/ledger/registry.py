@@ -105,14 +105,19 @@ class Registry:
         ended = "" if lease_end is None else lease_end
         self._store.scripts.eval("release", self._store.settings.prefix, name, ended)
 
-    def look(self, interval_s: float) -> Look:
+    def look(self, interval_s: float, stay_s: float | None = None) -> Look:
         """Look at the leases of all workers, and whether there is work for recovery.
 
         Only one process in `interval_s` seconds is the first one. Only a few processes get the leases, which
-        are those that have asked within the last lease.
+        are those that have asked within the last `stay_s` seconds, by default a lease.
         """
         settings = self._store.settings
-        args = settings.prefix, max(1, round(1000 * interval_s)), self._process, settings.lease_ttl_s
+        args = (
+            settings.prefix,
+            max(1, round(1000 * interval_s)),
+            self._process,
+            stay_s or settings.lease_ttl_s,
+        )
         now, undone, first, *leases = self._store.scripts.eval("look", *args)
         ends = zip(leases[::2], map(float, leases[1::2]), strict=True)
         return Look({name: (end, end - float(now)) for name, end in ends}, bool(undone), bool(first))

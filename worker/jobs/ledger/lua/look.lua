@@ -7,11 +7,15 @@
 -- more, another process takes its place. A time that is too far ahead was written before the clock was set back.
 local MOST_WATCHERS = 8
 local watchers, now = P .. ':watchers', clock()
-redis.call('ZREMRANGEBYSCORE', watchers, '-inf', now)
-redis.call('ZREMRANGEBYSCORE', watchers, now + ARGV[4] + 1, '+inf')
-local watches = redis.call('ZSCORE', watchers, ARGV[3]) or redis.call('ZCARD', watchers) < MOST_WATCHERS
+local until_s, longest = tonumber(redis.call('ZSCORE', watchers, ARGV[3]) or 0), now + ARGV[4] + 1
+local watches = until_s > now and until_s <= longest
+if not watches then
+  redis.call('ZREMRANGEBYSCORE', watchers, '-inf', now)
+  redis.call('ZREMRANGEBYSCORE', watchers, longest, '+inf')
+  watches = redis.call('ZCARD', watchers) < MOST_WATCHERS
+end
 if watches then redis.call('ZADD', watchers, now + ARGV[4], ARGV[3]) end
-local undone = redis.call('ZCARD', DEADLINES) > 0 or redis.call('EXISTS', WEBHOOKS, WEBHOOK_TURNS) > 0
+local undone = redis.call('EXISTS', DEADLINES, WEBHOOKS, WEBHOOK_TURNS) > 0
 local first = watches and undone and take_round('tick', ARGV[2]) == -1
 local reply = { string.format('%.6f', now), undone and '1' or '', first and '1' or '' }
 if not watches then return reply end

@@ -6,6 +6,7 @@ local worker = ARGV[2]
 if renewed_since(worker, ARGV[3]) then return end
 redis.call('HDEL', CARDS, worker)
 enter_room(worker)
+announce('models')
 redis.call('SREM', DRAINING, worker)
 if redis.call('SCARD', worker_jobs(worker)) == 0 then
   redis.call('ZREM', WORKERS, worker)
