@@ -36,9 +36,8 @@ class Outbox:
     """Appends the events of all producers that have some, in one pipeline per round trip.
 
     Urgent producers are drained at once. The others wait for a coalescing delay: if the last full flush took
-    t seconds of CPU time, the next one starts `coalesce_factor` * t seconds later. Tokens of many steps then
-    share one round trip, and the outbox holds the interpreter for at most about 1/13 of the time. The delay
-    is at least as long as the flush, so that a slow Redis is not always busy, and at most `coalesce_max_s`.
+    t seconds, the next one starts min(`coalesce_factor` * t, `coalesce_max_s`) seconds later. Tokens of many
+    steps then share one round trip, and the outbox holds the interpreter for at most about 1/13 of the time.
     """
 
     def __init__(
@@ -107,12 +106,12 @@ class Outbox:
         while (producers := self._next_producers()) is not None:
             if self._offers_again:
                 self._offer_again()
-            began, began_cpu = time.monotonic(), time.thread_time()
+            began = time.monotonic()
             self._flush(producers)
             if self._flush_all:
-                now, cpu_s = time.monotonic(), time.thread_time() - began_cpu
-                delay_s = max(self._coalesce_factor * cpu_s, now - began)
-                self._next_flush_at = now + min(delay_s, self._coalesce_max_s)
+                now = time.monotonic()
+                delay_s = min(self._coalesce_factor * (now - began), self._coalesce_max_s)
+                self._next_flush_at = now + delay_s
 
     def _flush(self, producers: Iterable[EventProducer]) -> None:
         drained = list(_drain(producers))

@@ -1,7 +1,6 @@
 """The outbox, and the runs whose events it appends."""
 
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,34 +79,6 @@ def test_outbox_replaces_lone_surrogates(ledger: Ledger) -> None:
     assert logged.result(WAIT_S) == "ok"
     outbox.stop(WAIT_S)
     assert logged_tokens(ledger) == [("a?é", 0, 1)]
-
-
-class Waiting:
-    """A producer without events whose drain waits, but uses no CPU time. It notes when it is drained."""
-
-    def __init__(self, wait_s: float) -> None:
-        self.times: list[float] = []
-        self._wait_s = wait_s
-
-    def drain(self) -> Sequence[Append]:
-        self.times.append(time.monotonic())
-        threading.Event().wait(self._wait_s)
-        return []
-
-    def on_reply(self, append: Append, reply: Reply) -> None:
-        raise AssertionError(append)
-
-
-def test_outbox_rests_at_least_as_long_as_a_flush_has_waited(ledger: Ledger) -> None:
-    outbox, producer = Outbox(Dispatcher(ledger.store), coalesce_factor=0.0), Waiting(0.05)
-    outbox.start()
-    outbox.put(deferred=[producer])
-    eventually(lambda: producer.times, "the first flush")
-    outbox.put(deferred=[producer])
-    eventually(lambda: len(producer.times) == 2, "the second flush")
-    outbox.stop(WAIT_S)
-    first, second = producer.times
-    assert second - first >= 2 * 0.05
 
 
 class EmptyProducer:
