@@ -126,7 +126,7 @@ class Feed:
 
     def _write(self, *command: str) -> bool:
         """Write the command, and return whether that was possible. If it fails, the reader connects again."""
-        if self._connection is None:
+        if self._connection is None or not self._connection.is_connected:  # it would connect in this thread
             return False
         try:
             self._connection.send_command(*command, check_health=False)  # type: ignore[no-untyped-call]
@@ -140,25 +140,35 @@ class Feed:
         while True:
             try:
                 with self._client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
-                    self._listen(pubsub)
+                    try:
+                        self._listen(pubsub)
+                    finally:
+                        self._stop_writing()
             except RedisError as error:
                 logger.warning("feed: the connection to Redis was lost, trying again: %s", error)
             except Exception:
                 logger.exception("feed: unexpected error, starting again")
             self._gate.clear()
             with self._lock:
-                self._begin(None)
                 if not self._inboxes:  # the next client that joins starts another reader
                     self._reader = None
                     return
             time.sleep(self._retry_s)
 
-    def _begin(self, connection: ConnectionInterface | None) -> None:
-        """Begin with a new connection, on which nothing is subscribed yet. The caller holds the lock."""
-        self._connection, self._broken = connection, False
-        self._requested.clear()
-        self._confirmed.clear()
-        self._subscribe(self._inboxes.keys())
+    def _start_writing(self, connection: ConnectionInterface | None) -> None:
+        """Use a new connection, on which nothing is subscribed yet, and subscribe to all channels."""
+        with self._lock:
+            self._connection, self._broken = connection, False
+            self._requested.clear()
+            self._confirmed.clear()
+            self._subscribe(self._inboxes.keys())
+
+    def _stop_writing(self) -> None:
+        """Leave the connection alone, before it goes back to its pool and other commands."""
+        with self._lock:
+            self._connection, self._broken = None, False
+            self._requested.clear()
+            self._confirmed.clear()
 
     def _listen(self, pubsub: PubSub) -> None:
         self._probe_sent = False
@@ -178,8 +188,7 @@ class Feed:
             elif kind == "message":
                 self._gate.put(channel, self._parse(message["data"]))
             elif kind == "subscribe" and channel == self._control:
-                with self._lock:
-                    self._begin(pubsub.connection)
+                self._start_writing(pubsub.connection)
             elif kind == "subscribe":
                 self._confirm(channel)
 

@@ -75,6 +75,7 @@ def test_feed_reader_without_clients_ends_when_redis_does(valkey: ValkeyServer) 
             valkey.stop()
             reader.join(TIMEOUT_S)
             assert not reader.is_alive()
+            assert feed._connection is None  # it is back in its pool, and serves others
     assert readers[0] is not readers[1]
 
 
