@@ -6,7 +6,6 @@ import threading
 from redis.exceptions import RedisError
 
 from webapi.services.backend import Backend
-from worker.jobs.broker import configure
 from worker.jobs.cards import ModelCard
 from worker.jobs.errors import NotReady
 
@@ -38,7 +37,6 @@ class ApiWarmUp:
 
     def start(self) -> None:
         """Start the thread. It runs as long as the process."""
-        configure()
         self._thread.start()
 
     def refresh(self) -> float:

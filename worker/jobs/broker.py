@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = [
     "app",
     "celery_url",
-    "configure",
     "messages_key",
     "queued_messages",
 ]
@@ -136,11 +135,3 @@ def queued_messages(settings: Settings, client: "redis.Redis", queue: str) -> se
         with suppress(ValueError, KeyError, TypeError):  # skip messages that Stoker did not send
             found.add(cast(str, json.loads(text)["headers"]["id"]))
     return found
-
-
-def configure() -> None:
-    """Read the settings now, before other threads use the app.
-
-    While Celery reads them, other threads see an app without them, and keep a connection to another Redis.
-    """
-    _ = app.conf.broker_url

@@ -3,15 +3,12 @@
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from celery import Celery
 
 from tests.support.web.webstack import CHAT, tiny_template
 from webapi.services.backend import Backend
 from webapi.services.warmup import ApiWarmUp
-from worker.jobs import broker
 from worker.jobs.cards import ModelCard
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
@@ -39,17 +36,6 @@ def test_api_warmup_loads_the_script_of_a_submit(ledger: Ledger, monkeypatch: py
     ApiWarmUp(backend).refresh()
     monkeypatch.setattr(backend.store.client, "script_load", None)
     assert backend.dispatcher.submit("a", CHAT, HELLO) == "a"
-
-
-def test_api_warmup_reads_the_brokers_settings_before_it_starts_a_thread(
-    brokered: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fresh: Any = Celery("stoker", set_as_current=False)  # its annotations lack `configured`
-    fresh.add_defaults(broker._config)
-    monkeypatch.setattr(broker, "app", fresh)
-    monkeypatch.setattr(ApiWarmUp, "_loop", lambda self: None)
-    ApiWarmUp(Backend.from_settings(brokered.store.settings)).start()
-    assert fresh.configured
 
 
 def test_api_warmup_skips_a_broken_model(brokered: Ledger) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tests.support.web.webstack import CHAT, HELLO, tiny_template
 from webapi.app import create_app
 from webapi.services.warmup import ApiWarmUp
+from worker.jobs.broker import messages_key
 from worker.jobs.cards import ModelCard, WorkerCard
 from worker.jobs.ledger.ledger import Ledger
 from worker.jobs.ledger.registry import Registry
@@ -23,7 +24,7 @@ def client(settings: Settings) -> FlaskClient:
     return create_app(settings).test_client()
 
 
-def test_submit_logs_the_job_that_it_accepts(
+def test_submit_logs_the_job_and_needs_no_connection_of_celery(
     client: FlaskClient, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     registry = Registry(ledger.store)
@@ -34,6 +35,9 @@ def test_submit_logs_the_job_that_it_accepts(
     job_id = response.get_json()["id"]
     assert response.status_code == 202
     assert ledger.get(job_id).state == "queued"
+    messages = messages_key(ledger.store.settings, CHAT)
+    assert ledger.store.client.llen(messages) == 1
+    assert not ledger.store.client.exists(ledger.store.key("celery", "connected"))  # Celery is not needed
     assert f'"job": "{job_id}", "queue": "{CHAT}"' in caplog.text
 
 

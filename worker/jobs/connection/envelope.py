@@ -1,5 +1,6 @@
 """The envelope of Celery messages: kombu's own form of them, which the ledger's scripts fill in and push."""
 
+import re
 from functools import cache
 from typing import Any
 
@@ -29,16 +30,16 @@ class _Transport(virtual.Transport):
 
 @cache
 def task_envelope() -> str:
-    """Return the Celery message of a job as kombu writes it to Redis, with placeholders such as `@id@`.
+    """Return the Celery message of a task as kombu writes it to Redis, with placeholders such as `@id@`.
 
-    `lua/messages.lua` replaces them. All stand in JSON strings, apart from `@record@`.
+    `lua/messages.lua` replaces them. All stand in JSON strings, apart from `@record@` and `@retries@`.
     """
     app = Celery("stoker", set_as_current=False)
     with Connection(transport=_Transport) as connection, app.amqp.Producer(connection) as producer:
         message = app.amqp.create_task_message(
-            "@id@", "@task@", ["@argument@"], ignore_result=True, origin="stoker"
+            "@id@", "@task@", ["@argument@"], retries="@retries@", ignore_result=True, origin="stoker"
         )
         headers = {"record": "@record@"}
         app.amqp.send_task_message(producer, "@task@", message, queue="@queue@", retry=False, headers=headers)
         channel: Any = producer.channel
-        return str(channel.kept).replace('"@record@"', "@record@")
+        return re.sub('"(@record@|@retries@)"', r"\1", channel.kept)

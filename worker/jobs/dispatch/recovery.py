@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Callable
 
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.jobs.broker import queued_messages
@@ -99,7 +98,7 @@ class Recovery:
                 run_round()
             except MediaUnavailable as error:
                 log.warning("recovery: files will be removed later: %s", error)
-            except (RedisError, OperationalError) as error:
+            except RedisError as error:
                 self._lease_watch.note_failure()
                 self._has_work = True  # there may be some when Redis is back
                 log.warning("recovery: Redis cannot be reached: %s", error)

@@ -3,8 +3,6 @@
 import logging
 from typing import Literal
 
-from worker.jobs import broker
-from worker.jobs.broker import messages_key
 from worker.jobs.dispatch.webhook_limits import AT_ONCE, HOST_AT_ONCE, LOST_S, OWNER_AT_ONCE, QUEUE, TASK
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.logs.facts import facts
@@ -26,22 +24,15 @@ class WebhookQueue:
         self._store = store
 
     def dispatch_due(self) -> None:
-        """Send a message for each delivery that is due and that the limits allow now.
+        """Push a message for each delivery that is due and that the limits allow now.
 
         Owners get equal turns. Recovery calls this regularly, and the sender after each try.
-
-        Raises `kombu.exceptions.OperationalError`.
         """
         settings = self._store.settings
         limits = AT_ONCE, OWNER_AT_ONCE, HOST_AT_ONCE, settings.webhook_max_due, LOST_S
-        args = settings.prefix, *limits, messages_key(settings, QUEUE)
-        tries, given_up = self._store.scripts.eval("dispatch_webhooks", *args)
-        for job_id in given_up:
+        for job_id in self._store.scripts.eval("dispatch_webhooks", settings.prefix, *limits, QUEUE, TASK):
             most = settings.webhook_max_due
             log.error("webhook given up, its key has %d others", most, extra=facts(job=job_id))
-        for job_id, tried in zip(tries[::2], tries[1::2], strict=True):
-            # This message is the retry number `tried`. A second message for the same try claims nothing.
-            broker.app.send_task(TASK, args=[job_id], retries=int(tried), queue=QUEUE, retry=False)
 
     def claim_try(self, job_id: str, tried: int) -> bool:
         """Claim the try that follows `tried` earlier ones. Return False if the caller must not make it.

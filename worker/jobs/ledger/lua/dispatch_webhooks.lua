@@ -1,7 +1,8 @@
 -- prefix, limits of the tries in flight (in all, for one owner, to one host), limit of an owner's undelivered
--- webhooks, patience (s), key of the Celery messages
--- → the webhooks to try now, each as a job id and the number of its earlier tries; and the ids of the jobs whose
---   webhooks were given up, because their owner has too many
+-- webhooks, patience (s), Celery queue and task → pushes a message for each webhook to try now, and returns the ids of
+-- the jobs whose webhooks were given up, because their owner has too many
+--
+-- A message is the retry with the number of the earlier tries. A second message for the same try claims nothing.
 --
 -- Owners get equal turns: each gets one try before any of them gets the next. An owner with n tries in flight gets
 -- another one only while more than n are free, so that some are always left for others (the dynamic threshold of
@@ -9,7 +10,8 @@
 -- first AHEAD webhooks of an owner.
 local BATCH, AHEAD = 500, 100
 local at_once, owner_at_once, host_at_once, max_due, patience = unpack(ARGV, 2, 6)
-local messages, now = redis.call('LLEN', ARGV[7]), clock()
+local celery_queue, task = ARGV[7], ARGV[8]
+local messages, now = redis.call('LLEN', P .. ':celery:' .. celery_queue), clock()
 at_once, owner_at_once, host_at_once = tonumber(at_once), tonumber(owner_at_once), tonumber(host_at_once)
 local held, owners, hosts, all = {}, {}, {}, 0 -- tries in flight: their jobs, and how many each owner and host has
 
@@ -80,20 +82,20 @@ local function take(owner, room)
 end
 
 read_active()
-local given_up, tries, served = sort_new(), {}, true
+local given_up, served = sort_new(), true
 local room = at_once - math.max(all, messages)
 local turns = redis.call('ZRANGE', WEBHOOK_TURNS, 0, BATCH - 1)
 while served do
   served = false
   for _, owner in ipairs(turns) do
-    if room <= 0 then return { tries, given_up } end
+    if room <= 0 then return given_up end
     local tried = take(owner, room)
     if tried then
-      tries[#tries + 1], tries[#tries + 2] = ID, tried
+      push(celery_queue, task, ID .. ':' .. tried, ID, tried, 'null')
       room, served = room - 1, true
     end
     redis.call('ZADD', WEBHOOK_TURNS, now, owner)
     if redis.call('EXISTS', undelivered(owner)) == 0 then redis.call('ZREM', WEBHOOK_TURNS, owner) end
   end
 end
-return { tries, given_up }
+return given_up

@@ -1,5 +1,5 @@
--- Celery messages. Each brings a job to a worker of its queue. The step that dispatches a job also pushes its message,
--- so no crash can come between the two. kombu pops messages from the other end of the list.
+-- Celery messages. Each brings a job to a worker of its queue, or its webhook to a sender. The step that dispatches it
+-- also pushes the message, so no crash can come between the two. kombu pops messages from the other end of the list.
 --
 -- ENVELOPE is a message as kombu writes it, with placeholders (worker/jobs/connection/envelope.py). Scripts.py adds it.
 -- The header `record` is the job's record, so that a worker can prepare the job before its claim has come back. It is
@@ -19,16 +19,23 @@ local function record_json(id, record)
   return cjson.encode(object)
 end
 
--- Push the message of a waiting job.
-local function push_message(queue, id)
-  local record, name = P .. ':job:{' .. id .. '}:record', escaped(id)
+-- Push a message with this id, of a task whose argument is a job's id. `record` is JSON.
+local function push(queue, task, id, job_id, retries, record)
   local values = {
-    id = name,
-    argument = escaped(name), -- the body is JSON in a string
+    id = escaped(id),
+    argument = escaped(escaped(job_id)), -- the body is JSON in a string
     queue = escaped(queue),
-    task = 'stoker.' .. escaped(string.match(queue, '^[^.]*')),
-    tag = name .. ':' .. string.format('%.6f', clock()),
-    record = redis.call('HSTRLEN', record, 'spec') <= MAX_SPEC and record_json(id, record) or 'null',
+    task = escaped(task),
+    retries = retries,
+    tag = escaped(id) .. ':' .. string.format('%.6f', clock()),
+    record = record,
   }
   redis.call('LPUSH', P .. ':celery:' .. queue, (string.gsub(ENVELOPE, '@(%l+)@', values)))
+end
+
+-- Push the message of a waiting job.
+local function push_message(queue, id)
+  local record = P .. ':job:{' .. id .. '}:record'
+  local sent = redis.call('HSTRLEN', record, 'spec') <= MAX_SPEC and record_json(id, record) or 'null'
+  push(queue, 'stoker.' .. string.match(queue, '^[^.]*'), id, id, 0, sent)
 end
