@@ -30,7 +30,7 @@ def short(home: Path) -> Plan:
     """Return a plan with almost every kind of fault, which takes less than a minute."""
     faults = {
         FaultKind.KILL_WORKER: 3,
-        FaultKind.KILL_CLAIMING_WORKER: 2,
+        FaultKind.KILL_CLAIMING_WORKER: 1,
         FaultKind.FREEZE_WORKER: 1,
         FaultKind.DRAIN_WORKER: 1,
         FaultKind.SIGNAL_WORKER_TWICE: 1,

@@ -229,6 +229,22 @@ def test_claim_with_a_lost_reply_is_repeated_under_its_name(
     assert event_types(lane, "a").count("started") == 1
 
 
+def test_claim_is_made_although_redis_has_lost_its_scripts(lane: Lane, engine: FakeEngine) -> None:
+    assert lane.run_job("a", sent(lane, "a", max_tokens=5)) == "succeeded"
+    lane.dispatcher.ledger.store.client.script_flush()
+    assert lane.run_job("b", sent(lane, "b", max_tokens=5)) == "succeeded"
+    assert len(engine.submitted) == 2
+
+
+def test_dropped_reply_is_not_taken_for_another_one(lane: Lane) -> None:
+    ledger = lane.dispatcher.ledger
+    submit(ledger, "a")
+    reply = ledger.send_claim("a", "w1", "cpu", "name")
+    reply.drop()
+    reply.drop()
+    assert all(ledger.store.client.ping() is True for _ in range(3))
+
+
 def test_chat_begins_with_its_claim_if_the_claim_cannot_be_sent(
     lane: Lane, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
