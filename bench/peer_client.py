@@ -1,7 +1,6 @@
 """vLLM's own client `vllm bench serve`, in a process that imports vLLM once and measures often."""
 
 import argparse
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -124,7 +123,7 @@ def _bench_serve(command: Sequence[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     serve.add_cli_args(parser)
     with patch.dict(serve.ASYNC_REQUEST_FUNCS, {BACKEND: _run_in_engine} if _engine else {}):
-        report: dict[str, Any] = asyncio.run(serve.main_async(parser.parse_args(command)))
+        report: dict[str, Any] = serve.main(parser.parse_args(command))
     return report
 
 
