@@ -12,8 +12,8 @@ __all__ = ["Background", "Flush", "Work"]
 
 #: The pause of the outbox after an append that took t seconds is COALESCE * t, and COALESCE_MAX_S at most.
 COALESCE, COALESCE_MAX_S = 12.0, 0.25
-#: Seconds between two looks of a process at all leases.
-LOOK_S = 1.0
+#: The processes that watch the leases of all workers, and the seconds between two looks of each.
+WATCHERS, LOOK_S = 8, 1.0
 #: The places that recovery tells: those of the first jobs of a queue. Beyond the first TOLD_ALWAYS, a place
 #: is told when it has changed by a twentieth.
 TOLD_MOST, TOLD_ALWAYS, TOLD_PART = 1000, 20, 20
@@ -41,7 +41,7 @@ class Background:
         self._plan, self._costs = plan, costs
         self._steps = plan.speed.steps(plan.slots)
         self._workers = sum(plan.workers)
-        self._processes = self._workers + plan.api_processes
+        self._looks = min(WATCHERS, self._workers + plan.api_processes) / LOOK_S
 
     def flush(self, at_once: int, load: float) -> Flush:
         """Return the appends of a worker with so many chats, while Redis' thread has this load.
@@ -67,20 +67,19 @@ class Background:
     def upkeep(self) -> Mapping[str, Work]:
         """Return the work that does not depend on chats, by name."""
         costs, plan, workers = self._costs, self._plan, self._workers
-        looks = self._processes / LOOK_S
         idle = costs.idle_worker * workers + costs.idle_api * plan.api_processes
         trips = costs.idle_worker_trips * workers + costs.idle_api_trips * plan.api_processes
         queues = len(plan.models)
         return {
-            # The measured idle processes look at the leases, too. Only what grows with more workers is added.
-            "idle processes": Work(idle, trips - looks),
-            "looks at leases": Work(costs.look.slope * workers * looks, looks),
+            # The measured processes look at leases, too. Only what grows with more workers is added.
+            "idle processes": Work(idle, trips),
+            "looks at leases": Work(costs.look.slope * workers * self._looks, 0.0),
             "rounds of queues": Work(costs.dispatch.at(workers) * queues, queues),
         }
 
     def upkeep_bytes(self) -> float:
         """Return the bytes per second that all looks at the leases take from Redis."""
-        return self._costs.lease_bytes * self._workers * self._processes / LOOK_S
+        return self._costs.lease_bytes * self._workers * self._looks
 
     def places(self, told: float) -> Work:
         """Return the work of telling so many waiting jobs their places per second."""

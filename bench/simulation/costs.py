@@ -74,7 +74,7 @@ class Costs:
     lease_bytes: float = 0.0
     job_bytes: float = 0.0
     logged_bytes: float = 0.0
-    #: Connections to Redis of a worker, and of an API process after 64 chats at once.
+    #: Connections to Redis of a worker, and of an API process after 32 chats at once.
     worker_connections: float = 0.0
     api_connections: float = 0.0
 

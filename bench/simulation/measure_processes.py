@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from bench.cost import Cost, measure
-from bench.simulation.costs import Costs
+from bench.simulation.costs import Costs, Linear
 from bench.simulation.ledger_load import CHAT
 from bench.simulation.stack import Reading, Stack, running_stack
 from worker.jobs.ledger.ledger import Ledger
@@ -17,30 +17,31 @@ __all__ = ["measure_processes"]
 IDLE_S, REST_S = 20.0, 5.0
 #: Workers that join the first one.
 MORE_WORKERS = 2
-#: Clients at once: with few, each token is an event. With many, an event has several tokens.
-FEW, MANY = 8, 64
-TOKENS, CHATS = 128, 4
+#: Clients at once, and chats of each. The tokens of short and of long chats.
+AT_ONCE, CHATS = 32, 4
+SHORT, LONG = 1, 128
 
 
 def measure_processes(costs: Costs) -> Costs:
     """Return these costs with those of processes added."""
-    with running_stack("bench.steady_worker", MANY, 1) as stack:
+    with running_stack("bench.steady_worker", AT_ONCE, 1) as stack:
         Ledger(stack.store).submit(uuid.uuid4().hex, "chat.nobody", CHAT)  # or recovery would rest
         one, connections = _watch(stack), stack.connections()
         stack.start_workers(MORE_WORKERS)
         three, more_connections = _watch(stack), stack.connections()
-        few, many = _measure_chats(stack, FEW), _measure_chats(stack, MANY)
+        _measure_chats(stack, SHORT)  # the first chats warm the processes up
+        short, long = _measure_chats(stack, SHORT), _measure_chats(stack, LONG)
         busy_connections = stack.connections()
-    api, worker = _line(few, many, ["API"]), _line(few, many, few.cpu_ms.keys() - {"API"})
+    api, worker = _line(short, long, ["API"]), _line(short, long, short.cpu_ms.keys() - {"API"})
     worker_cpu_s = max(0.0, (three.cpu_s - one.cpu_s) / MORE_WORKERS)
     worker_trips = (three.round_trips - one.round_trips) / MORE_WORKERS
     worker_connections = (more_connections - connections) / MORE_WORKERS
     return replace(
         costs,
-        api_chat=api[0],
-        api_event=api[1],
-        worker_chat=worker[0],
-        worker_event=worker[1],
+        api_chat=api.base,
+        api_event=api.slope,
+        worker_chat=worker.base,
+        worker_event=worker.slope,
         idle_worker=worker_cpu_s,
         idle_worker_trips=worker_trips,
         idle_api=max(0.0, one.cpu_s - worker_cpu_s),
@@ -50,16 +51,14 @@ def measure_processes(costs: Costs) -> Costs:
     )
 
 
-def _measure_chats(stack: Stack, at_once: int) -> Cost:
-    measure(stack.settings.url, at_once, TOKENS, 1, stack.processes)  # the first chats warm the processes up
-    return measure(stack.settings.url, at_once, TOKENS, CHATS, stack.processes)
+def _measure_chats(stack: Stack, tokens: int) -> Cost:
+    return measure(stack.settings.url, AT_ONCE, tokens, CHATS, stack.processes)
 
 
-def _line(few: Cost, many: Cost, processes: Collection[str]) -> tuple[float, float]:
-    """Return the CPU seconds of these processes for each chat, and for each event."""
-    few_ms, many_ms = (sum(cost.cpu_ms[name] for name in processes) for cost in (few, many))
-    event_ms = (few_ms - many_ms) / (few.chunks - many.chunks)
-    return (many_ms - event_ms * many.chunks) / 1000, event_ms / 1000
+def _line(short: Cost, long: Cost, processes: Collection[str]) -> Linear:
+    """Return the CPU seconds of these processes for a chat, by the number of its events."""
+    short_s, long_s = (sum(cost.cpu_ms[name] for name in processes) / 1000 for cost in (short, long))
+    return Linear.through((short.chunks, short_s), (long.chunks, long_s))
 
 
 def _watch(stack: Stack) -> Reading:
