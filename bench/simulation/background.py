@@ -1,22 +1,26 @@
 """The load of Redis and of the API that is not simulated one by one: events of tokens, and upkeep."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from bench.simulation.costs import Costs
 from bench.simulation.plan import Plan
+from bench.simulation.server import MOST
 
 __all__ = ["Background", "Flush", "Work"]
 
-#: The pause of the outbox after an append that took t seconds is COALESCE * t, and COALESCE_MAX_S at most.
+#: The pause of the outbox after an append that took t seconds of CPU time is COALESCE * t. It is at least as
+#: long as the append, and at most COALESCE_MAX_S.
 COALESCE, COALESCE_MAX_S = 12.0, 0.25
 #: The processes that watch the leases of all workers, and the seconds between two looks of each.
 WATCHERS, LOOK_S = 8, 1.0
 #: The places that recovery tells: those of the first jobs of a queue. Beyond the first TOLD_ALWAYS, a place
 #: is told when it has changed by a twentieth.
 TOLD_MOST, TOLD_ALWAYS, TOLD_PART = 1000, 20, 20
+#: Halvings of the interval in which the share of Redis' thread lies.
+HALVINGS = 12
 
 
 class Work(NamedTuple):
@@ -51,18 +55,37 @@ class Background:
         """
         costs = self._costs
         redis_s = costs.append.at(at_once) + costs.publish * at_once
-        took_s = self._plan.round_trip_s + costs.worker_event * at_once + redis_s / (1 - load)
-        pause_s = min(COALESCE * took_s, COALESCE_MAX_S)
+        cpu_s = costs.worker_event * at_once
+        took_s = self._plan.round_trip_s + cpu_s + redis_s / (1 - load)
+        pause_s = min(max(COALESCE * cpu_s, took_s), COALESCE_MAX_S)
         return Flush(max(self._steps[at_once], took_s + pause_s), at_once)
 
-    def appends(self, at_once: Iterable[int], load: float) -> tuple[Work, float]:
-        """Return the work of the appends of workers with so many chats each, and the events per second."""
+    def appends(self, workers: Mapping[int, int], load: float) -> tuple[Work, float]:
+        """Return the work of the appends of all workers, and the events per second.
+
+        `workers` has the number of workers by the number of chats that each of them runs.
+        """
         costs, trips, events = self._costs, 0.0, 0.0
-        for number in at_once:
-            flush = self.flush(number, load)
-            trips += 1 / flush.every_s
-            events += flush.events / flush.every_s
+        for at_once, count in workers.items():
+            flush = self.flush(at_once, load)
+            trips += count / flush.every_s
+            events += count * flush.events / flush.every_s
         return Work(costs.append.base * trips + costs.append.slope * events, trips), events
+
+    def balance(self, workers: Mapping[int, int], others: float) -> float:
+        """Return the share of Redis' thread at which it can do all its work.
+
+        `others` is the share of everything but appends. Workers append more rarely if an append takes longer,
+        so the share at which they keep each other busy is found by bisection. It is `MOST` at most.
+        """
+        low, high = 0.0, MOST
+        for _ in range(HALVINGS):
+            load = (low + high) / 2
+            if others + self.appends(workers, load)[0].share > load:
+                low = load
+            else:
+                high = load
+        return high
 
     def upkeep(self) -> Mapping[str, Work]:
         """Return the work that does not depend on chats, by name."""

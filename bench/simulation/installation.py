@@ -1,5 +1,6 @@
 """The simulated installation: chats on their way through API processes, Redis, queues and workers."""
 
+from collections import Counter
 from collections.abc import Generator, Iterable
 from itertools import chain
 
@@ -13,7 +14,7 @@ from bench.simulation.engine import Lost
 from bench.simulation.figures import Figures
 from bench.simulation.plan import DAY_S, Plan
 from bench.simulation.queue import Job, Queue, Worker
-from bench.simulation.server import MOST, Server
+from bench.simulation.server import Server
 
 __all__ = ["Installation"]
 
@@ -156,24 +157,26 @@ class Installation:
 
     def _tick(self) -> Steps:
         """Set the background load of each second, and note what this second was like."""
-        redis, background = self._redis, self._background
+        redis, background, before_s = self._redis, self._background, 0.0
         while True:
             yield self._env.timeout(TICK_S)
             workers = chain.from_iterable(queue.workers for queue in self.queues)
-            running = [at_once for worker in workers if (at_once := worker.engine.running)]
-            appends, events = background.appends(running, min(redis.load, MOST))
+            running = Counter(at_once for worker in workers if (at_once := worker.engine.running))
             told = sum(places_told(*queue.take_counts()) for queue in self.queues)
-            work = {
-                "appends of tokens": appends,
-                "places": background.places(told),
-                **background.upkeep(),
-            }
-            for name, each in work.items():
-                redis.book(name, each.share * TICK_S, each.round_trips * TICK_S)
-            redis.load = sum(each.share for each in work.values())
+            upkeep = {**background.upkeep(), "places": background.places(told)}
+            chats = (redis.total_s - before_s) / TICK_S
+            others = sum(work.share for work in upkeep.values())
+            load = background.balance(running, others + chats)
+            appends, events = background.appends(running, load)
+            for name, work in {**upkeep, "appends of tokens": appends}.items():
+                redis.book(name, work.share * TICK_S, work.round_trips * TICK_S)
+            redis.load, before_s = others, redis.total_s
+            redis.ahead_s = appends.share / max(1.0, appends.round_trips) * load / (1 - load)
             share = (events + told) * self._costs.api_event / len(self._apis)
             for api in self._apis:
                 api.book("events", share * TICK_S, events * TICK_S / len(self._apis))
                 api.load = share
             waiting = sum(len(queue.turns) for queue in self.queues)
-            self.figures.add_second(events, told, len(running), sum(running), self._open, waiting)
+            self.figures.add_second(
+                events, told, running.total(), sum(running.elements()), self._open, waiting
+            )

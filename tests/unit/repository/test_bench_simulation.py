@@ -24,7 +24,7 @@ STEADY = Speed([1], [0.1])
 #: Three workers of four slots, and no cost of anything but the engines' steps.
 SMALL = Plan(
     gpus=3, slots=4, models=(1.0,), speed=STEADY, api_processes=1, peak_factor=1.0, bursts=0, keys=5,
-    lengths="exponential", deaths_per_day=0.0, round_trip_s=0.0, tokens_out=100.0, seconds=2e4,
+    lengths="exponential", deaths_per_day=0.0, round_trip_s=0.0, tokens_out=100.0, seconds=1e4,
 )  # fmt: skip
 FREE = Costs()
 
@@ -165,9 +165,20 @@ def test_redis_time_is_the_sum_of_its_operations() -> None:
 def test_busy_redis_gets_fewer_appends_with_more_tokens() -> None:
     plan = replace(SMALL, slots=64, speed=Speed([1], [0.002]))
     background = Background(plan, Costs(append=Linear(1e-4, 1e-5), worker_event=1e-5))
-    assert background.flush(64, load=0.0).every_s == pytest.approx(13 * (0.64e-3 + 0.74e-3))
-    assert background.flush(64, load=0.5).every_s == pytest.approx(13 * (0.64e-3 + 2 * 0.74e-3))
+    assert background.flush(64, load=0.0).every_s == pytest.approx(0.64e-3 + 0.74e-3 + 12 * 0.64e-3)
+    assert background.flush(64, load=0.95).every_s == pytest.approx(2 * (0.64e-3 + 20 * 0.74e-3))
     assert background.flush(1, load=0.0).every_s == pytest.approx(0.002, rel=0.3)
+
+
+def test_workers_leave_redis_time_for_others_by_rarer_appends() -> None:
+    plan = replace(SMALL, slots=4, speed=Speed([1], [0.002]))
+    background = Background(plan, Costs(append=Linear(1e-4, 0.0), worker_event=1e-5))
+    few, many = ({1: workers} for workers in (2, 200))
+    assert background.balance(few, others=0.1) == pytest.approx(0.1 + 2 * 1e-4 / 0.002, abs=0.01)
+    load = background.balance(many, others=0.1)
+    assert 0.95 < load < 1.0
+    appends, _ = background.appends(many, load)
+    assert 0.1 + appends.share == pytest.approx(load, abs=0.02)
 
 
 def test_places_told_do_not_grow_with_a_long_queue() -> None:
