@@ -3,7 +3,7 @@
     python -m bench.web [--seconds 5] [--at-once 32] [--streams 2000]
 
 The engine of the worker does nothing. The first row is Celery's own `apply_async` in a loop with nothing
-around it, in the same run: a submit cannot be faster. Clients, API, Redis and worker share the machine.
+around it, in the same run: it shows how busy the machine is. Clients, API, Redis and worker share that.
 
 For the streams, `--streams` jobs wait, and a client of its own follows each of them. Then all jobs are
 canceled, and every client must receive the end of its job.
