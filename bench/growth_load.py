@@ -208,6 +208,7 @@ class Load:
 
     def recover(self) -> None:
         """Requeue the jobs of the lost worker, as recovery does."""
+        self._registry.release(LOST, 0)
         self._dispatcher.requeue_lost(self._registry.jobs_of(LOST), LOST, 0)
         self._registry.release(LOST, 0)
 

@@ -69,6 +69,16 @@ def test_recovery_requeues_jobs_of_lost_worker(brokered: Ledger) -> None:
     assert [worker.name for worker in registry.workers()] == ["w2"]
 
 
+def test_recovery_dispatches_nothing_to_the_slots_of_a_lost_worker(brokered: Ledger) -> None:
+    submit(brokered, "a")
+    Registry(brokered.store).renew(card("w1"))
+    brokered.claim("a", "w1", "cpu")
+    lapse(brokered, "w1")
+    take_from_lost_workers(brokered)
+    assert brokered.get("a").state == "queued"
+    assert message_count(brokered) == 0
+
+
 def test_recovery_takes_no_round_while_nothing_is_undone(ledger: Ledger) -> None:
     registry = Registry(ledger.store)
     registry.renew(card("w1"))

@@ -156,8 +156,9 @@ class Recovery:
     def take_from_lost_workers(self) -> None:
         """Requeue the jobs of the workers that are lost, and remove these workers."""
         for worker, end in self._lease_watch.lost().items():
-            self._dispatcher.requeue_lost(self._registry.jobs_of(worker), worker, end)
-            self._registry.release(worker, end)
+            self._registry.release(worker, end)  # first, so that no job is dispatched to its slots
+            self._dispatcher.requeue_lost(self._registry.jobs_of(worker), worker, 0)
+            self._registry.release(worker, 0)
 
     def dispatch_waiting(self) -> None:
         """Dispatch jobs to slots that are still free, and broadcast the positions of the others."""
