@@ -16,6 +16,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
 from worker.chat.vllm_engine.grammar_backend import LimitedGuidance
+from worker.chat.vllm_engine.prompt_grouping import PromptGrouping
 from worker.chat.vllm_engine.sampled_stats import SampledStats
 
 __all__ = ["GENERATED", "ResumingAsyncScheduler", "ResumingScheduler", "install_scheduler", "moves_tokens"]
@@ -84,11 +85,11 @@ class _Resuming:
         return tokens, stopped
 
 
-class ResumingScheduler(_Resuming, SampledStats, Scheduler):  # type: ignore[misc]  # vLLM is not installed where mypy runs
+class ResumingScheduler(_Resuming, SampledStats, PromptGrouping, Scheduler):  # type: ignore[misc]  # vLLM is not installed where mypy runs
     """The scheduler for engines that take one step after the other."""
 
 
-class ResumingAsyncScheduler(_Resuming, SampledStats, AsyncScheduler):  # type: ignore[misc]  # as above
+class ResumingAsyncScheduler(_Resuming, SampledStats, PromptGrouping, AsyncScheduler):  # type: ignore[misc]  # as above
     """The scheduler for engines that prepare a step while the one before runs."""
 
 
