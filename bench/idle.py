@@ -112,7 +112,7 @@ def name_of(process: psutil.Process) -> str:
 
 def print_idle(home: Path, seconds: float) -> None:
     """Print the commands and the CPU time of the stack in this home while it is idle for so long."""
-    state = json.loads((home / "up.json").read_text())
+    state = json.loads((home / "up.json").read_text("utf-8"))
     with redis.Redis.from_url(state["redis_url"], decode_responses=True) as client:
         up = psutil.Process(state["pid"])
         before = take_sample(client, up)

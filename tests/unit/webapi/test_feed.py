@@ -79,24 +79,23 @@ def test_feed_reader_without_clients_ends_when_redis_does(valkey: ValkeyServer) 
     assert readers[0] is not readers[1]
 
 
-def test_feed_client_that_joins_subscribes_with_one_command(ledger: Ledger) -> None:
-    with closing(RedisStore(ledger.store.settings)) as store:
+def test_feed_client_that_joins_subscribes_with_one_command(valkey: ValkeyServer) -> None:
+    settings = Settings.from_env({"STOKER_REDIS_URL": f"{valkey.connection_url}/0"})
+    with closing(RedisStore(settings)) as store:
         feed = Feed(store)
         with feed.join("first") as first:
             assert first.get(TIMEOUT_S) is None  # the feed is connected
-            before = command_calls(ledger)
+            before = command_calls(store)
             with feed.join("second") as second:
                 assert second.get(TIMEOUT_S) is None
-            eventually(
-                lambda: not ledger.store.client.pubsub_channels("second"), "the end of the subscription"
-            )
-            made = {name: calls - before.get(name, 0) for name, calls in command_calls(ledger).items()}
+            eventually(lambda: not store.client.pubsub_channels("second"), "the end of the subscription")
+            made = {name: calls - before.get(name, 0) for name, calls in command_calls(store).items()}
     assert (made["subscribe"], made["unsubscribe"], made.get("publish", 0)) == (1, 1, 0)
 
 
-def command_calls(ledger: Ledger) -> dict[str, int]:
+def command_calls(store: RedisStore) -> dict[str, int]:
     """Return how often Redis has run each command."""
-    stats = ledger.store.client.info("commandstats")
+    stats = store.client.info("commandstats")
     return {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
 
 
