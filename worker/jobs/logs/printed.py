@@ -83,4 +83,6 @@ def _on_thread_exception(args: Any) -> None:
 
 
 def _on_unraisable(args: Any) -> None:
+    if sys.is_finalizing():  # Python takes the loggers apart, too
+        return
     log.error("an exception is ignored: %s", args.err_msg, exc_info=args.exc_value)
