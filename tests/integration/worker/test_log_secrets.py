@@ -183,6 +183,8 @@ def test_logs_tell_the_life_of_jobs_and_no_secret(
             assert [ledger.get(job).state for job in jobs.values()] == list(jobs)
             token = clients.misbehave(jobs["succeeded"])
             clients.batch()
+            hooks = planted.home_dir / "webhooks.log"
+            eventually(lambda: hooks.read_text("utf-8").count("given up") == len(jobs), "the webhooks' end")
             if outage:
                 refuse_redis(shared_redis, str(planted.redis_url), http)
             http.post("/v1/jobs/chat", json={"messages": [{"role": "user", "content": f"break {PROMPT}"}]})
