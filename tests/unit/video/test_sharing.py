@@ -222,6 +222,31 @@ def test_next_attempt_reports_segments_of_helpers_and_computes_others(sharing: S
     assert_same(files.result, alone)
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_next_attempt_computes_reported_segments_that_are_not_here(
+    sharing: Sharing, alone: Path, kept: int
+) -> None:
+    """Another release has made them, or they were not published yet. No batch is reported again."""
+    hold, files = Hold(8), sharing.harness.submit(JOB)
+    sharing.model.calls, sharing.model.on_call = 0, hold
+    run, thread = sharing.owner(JOB)
+    assert hold.reached.wait(WAIT_S)
+    run.emit().result(WAIT_S)
+    run.abandon()
+    sharing.ledger.requeue(JOB, "w", "drain")
+    hold.go_on.set()
+    thread.join(WAIT_S)
+    for segment in sorted(files.work.glob("*/*.nut"))[kept:]:
+        segment.unlink()
+    sharing.model.calls = 0
+    _, thread = sharing.owner(JOB, "other")
+    thread.join(WAIT_S)
+    assert sharing.ledger.get(JOB).error is None
+    assert sharing.model.calls == 9 - 2 * kept
+    assert sharing.workers(JOB) == [*["w"] * 8, "other"]
+    assert_same(files.result, alone)
+
+
 def test_worker_alone_takes_one_segment_after_the_other(sharing: Sharing, alone: Path) -> None:
     """It leaves no facts beside segments whose batches are reported."""
     files, facts = sharing.harness.submit(JOB), set[Path]()

@@ -13,7 +13,8 @@ __all__ = ["Reports"]
 class Reports:
     """Passes each report on when all batches before it are reported.
 
-    The first `done` frames of the clip have been reported by earlier attempts.
+    The first `done` frames of the clip have been reported by earlier attempts. Those whose segments are not
+    here, for example because another release has made them, are computed again. They are not reported again.
     """
 
     def __init__(self, plan: ClipPlan, done: int, on_batch: Callable[[BatchDone], None]) -> None:
@@ -21,7 +22,7 @@ class Reports:
         self._done = done
         self._on_batch = on_batch
         self._waiting: dict[int, list[BatchDone]] = {}
-        #: The first segment that is not wholly reported.
+        #: The first segment whose reports have not all been added.
         self.first = 0
 
     def add(self, number: int, batches: Iterable[BatchDone]) -> None:
@@ -31,13 +32,14 @@ class Reports:
             self.first += ended
 
     def _pass_on(self, number: int) -> bool:
-        """Pass on the new reports of a segment. Return whether it has no more."""
+        """Pass on the new reports of a segment. Return whether all of its reports have been added."""
         _, end = self._plan.span(number)
-        for batch in self._waiting.get(number, ()):
+        batches = self._waiting.get(number, [])
+        for batch in batches:
             if batch.done > self._done:
                 self._done = batch.done
                 self._on_batch(batch)
-        if self._done < end:
+        if not any(batch.done >= end for batch in batches):
             return False
-        self._waiting.pop(number, None)
+        del self._waiting[number]
         return True
