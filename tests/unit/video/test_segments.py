@@ -1,12 +1,18 @@
 """The folder of segments, and the helper that collects libav's warnings."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tests.support.video.clips import gradient, libav_warnings, make_clip
+from worker.jobs.errors import EngineFailed
+from worker.jobs.media.durable import publish
 from worker.video.decoding.header import ClipEnd
+from worker.video.encoding.result_file import join_segments
 from worker.video.encoding.segments import SegmentFolder
+from worker.video.model import Output
+from worker.video.stages import Stages
 
 
 def folder_with(path: Path, *segments: tuple[int, int]) -> SegmentFolder:
@@ -49,6 +55,18 @@ def test_segments_never_replace_a_file(tmp_path: Path) -> None:
     assert one.exists()
     assert len(list((tmp_path / "segments").iterdir())) == 2
     assert len(folder.durable()) == 1
+
+
+@pytest.mark.parametrize("segments", [[], [(0, 8)], [(0, 8), (16, 20)]])
+def test_result_is_not_joined_if_segments_are_missing(
+    tmp_path: Path, segments: list[tuple[int, int]]
+) -> None:
+    """Nothing but the number of frames would show that records are missing."""
+    folder, target = folder_with(tmp_path, *segments), tmp_path / "result.ndjson"
+    output, sandbox = Output("records"), cast(Any, None)
+    with pytest.raises(EngineFailed, match="are missing"):
+        join_segments(sandbox, folder, output, 20, ClipEnd(20, 0), publish, target, Stages())
+    assert not target.exists()
 
 
 def test_segments_ignore_unfinished_and_unknown_files(tmp_path: Path) -> None:

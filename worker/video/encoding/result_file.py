@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from worker.jobs.errors import EngineFailed
 from worker.video.decoding.header import ClipEnd
 from worker.video.encoding.segments import Segment, SegmentFolder
 from worker.video.encoding.write_errors import map_write_errors
@@ -15,6 +16,8 @@ from worker.video.sandbox.sandbox import Sandbox
 from worker.video.stages import Stages
 
 __all__ = ["join_segments"]
+
+_INCOMPLETE = "Segments of the result are missing."
 
 
 def join_segments(
@@ -30,10 +33,13 @@ def join_segments(
     """Join the segments of all `frames` of the clip, and `publish` the result as `target`.
 
     A sandbox joins video, because it also reads the clip. `stages` gets the seconds of the join. Return the
-    size of the result in bytes. Raises what `Sandbox.call` and `publish` raise.
+    size of the result in bytes. Raises `EngineFailed` if segments are missing, and what `Sandbox.call` and
+    `publish` raise.
     """
     with folder.scratch() as path:
         segments = folder.durable(frames)
+        if not segments or segments[-1].end != frames:
+            raise EngineFailed(_INCOMPLETE)
         with stages.busy("store"):
             if output.kind == "records":
                 _concatenate(segments, path)
