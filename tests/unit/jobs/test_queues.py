@@ -23,6 +23,7 @@ from worker.jobs.ledger.appends import Appended
 from worker.jobs.ledger.ledger import IdempotencyKey, Ledger, Submitted
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
+from worker.jobs.ledger.scripts import Scripts
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.settings import Settings
 from worker.jobs.specs import ChatJob, validate
@@ -304,6 +305,28 @@ def test_positions_far_behind_are_broadcast_less_often(ledger: Ledger) -> None:
     assert found[0] == 90
     assert 40 <= found[-1] <= 42
     assert 10 <= len(found) <= 20
+
+
+def test_change_within_a_broadcast_is_broadcast_by_the_next(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broadcast to many jobs is several scripts, and the queue may change between two of them."""
+    jobs = [f"a{i:02}" for i in range(60)]
+    for job_id in jobs:
+        submit(ledger, job_id)
+    ledger.cancel("a00")
+    scripts, late = ledger.store.scripts, ["a01"]
+
+    def evaluate(name: str, *args: Any) -> Any:
+        reply = Scripts.eval(scripts, name, *args)
+        if name == "broadcast_positions" and late:
+            ledger.cancel(late.pop())
+        return reply
+
+    monkeypatch.setattr(scripts, "eval", evaluate)
+    broadcast(ledger)
+    broadcast(ledger)
+    assert logged_positions(ledger, "a02") == [3, 2, 1]
 
 
 def test_estimated_wait_uses_average_run_time(ledger: Ledger) -> None:

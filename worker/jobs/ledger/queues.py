@@ -101,17 +101,19 @@ class Queues:
         Only the first `MAX_BROADCAST` jobs of the queue get one.
         """
         common, all_told = self._store.common_args(""), True
+        told = None
         for first in range(1, MAX_BROADCAST + 1, BROADCAST_AT_ONCE):
             places = first, first + BROADCAST_AT_ONCE - 1
             reply = self._scripts.eval("broadcast_positions", *common, queue, *places)
             if not reply:
                 return
             version, postponed, more = reply
+            told = told or version  # what changes between two calls is for the next broadcast
             all_told = all_told and not postponed
             if not more:
                 break
         if all_told:
-            self._redis.hset(self._key(queue, "fair"), "told", version)
+            self._redis.hset(self._key(queue, "fair"), "told", told)
 
     def dispatched_before(self, queue: str, time_s: float, now: float) -> Sequence[str]:
         """Return the jobs that were dispatched before this time and are not claimed yet.
