@@ -90,6 +90,8 @@ class LaneTask(Task[Any, Any]):
         type(self).lane, pool = consumer.controller.lane, consumer.controller.lane_pool
         # The hub polls in intervals of up to a second. Without this wake-up it would see the free slot late.
         pool.on_slot_free = lambda: consumer.hub.call_soon(lambda: None)
-        consumer.connection.default_channel.free_slots = lambda: pool.free_slots
+        channel = consumer.connection.default_channel
+        channel.free_slots, channel.is_busy = lambda: pool.free_slots, lambda: pool.is_busy
+        pool.stop_fetching = channel.stop_fetching
         pool.reconnect = lambda: consumer.hub.call_soon(_drop_connection, consumer)
         return default_strategy(task, app, _LaneConsumer(consumer, pool))

@@ -33,6 +33,8 @@ class LanePool(BasePool):
         self.on_limit: Callable[[int], None] = lambda limit: None
         #: Makes the hub drop its connection to the broker, and connect again.
         self.reconnect: Callable[[], None] = lambda: None
+        #: Ends the command that waits for messages. Only the hub's thread may call it.
+        self.stop_fetching: Callable[[], None] = lambda: None
         self._run_in_thread = run_in_thread or DaemonThreads("job").submit
         #: The messages in work, as the hub counts them. The count may lag behind the hub's for a moment.
         self._in_flight = 0
@@ -53,6 +55,11 @@ class LanePool(BasePool):
     def free_slots(self) -> int:
         """The number of slots that no message in work has."""
         return int(self.limit) - self._in_flight
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any message is in work."""
+        return self._in_flight > 0
 
     def on_apply(
         self,

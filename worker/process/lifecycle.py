@@ -142,6 +142,7 @@ class Lifecycle(bootsteps.StartStopStep):
         """
         self._set_state("draining")
         self.parts.lane.drain()
+        self.parts.pool.stop_fetching()  # or a message that comes now would wait for the end of the drain
         self.parts.helping.stop(0)
         try:
             end = time.monotonic() + self.settings.drain_s

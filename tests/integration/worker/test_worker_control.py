@@ -80,6 +80,22 @@ def test_worker_drains_on_sighup_and_sigint(
         assert requeue_reasons(brokered) == ["drain"]
 
 
+def test_worker_that_drains_leaves_messages_to_others(settings: Settings, brokered: Ledger) -> None:
+    store = brokered.store
+    with working(settings.replace(drain_s=10 * TIMEOUT_S, lease_ttl_s=15)) as process:
+        submit_scripted(brokered, "a", QUEUE, max_tokens=1000)
+        wait_for(brokered, "a", "token")
+        submit_scripted(brokered, "b", QUEUE)
+        wait_for(brokered, "b", "succeeded")
+        process.terminate()
+        eventually(lambda: Registry(store).workers()[0].state == "draining", "the drain")
+        submit_scripted(brokered, "c", QUEUE)
+        key = broker.messages_key(settings, QUEUE)
+        eventually(lambda: store.client.llen(key) == 1, "a message that waits for another worker", 2)
+        process.terminate()
+        assert process.wait(TIMEOUT_S) == 0
+
+
 def test_worker_under_nohup_ignores_sighup(settings: Settings, brokered: Ledger) -> None:
     with working(settings, "nohup") as process:
         process.send_signal(signal.SIGHUP)

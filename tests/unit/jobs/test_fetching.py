@@ -1,7 +1,9 @@
 """The fetching of several messages with one command."""
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 from kombu import Connection, Queue
@@ -73,6 +75,45 @@ def test_old_server_gives_one_message_at_a_time(settings: Settings, monkeypatch:
         while len(received) < 3:
             connection.drain_events(timeout=5)
     assert received == [*"abc"]
+
+
+def test_command_of_a_busy_consumer_waits_only_shortly(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "BUSY_WAIT_S", 0.1)
+    counts = []
+    for busy in (False, True):
+        before = calls(settings, "brpop")
+        with consuming(settings, [], free_slots=1) as connection:
+            connection.default_channel.is_busy = lambda busy=busy: busy  # type: ignore[attr-defined]
+            end = time.monotonic() + 0.8
+            while time.monotonic() < end:
+                with suppress(TimeoutError):
+                    connection.drain_events(timeout=0.2)
+            counts.append(calls(settings, "brpop") - before)
+    assert counts[0] <= 1 < 3 <= counts[1]
+
+
+def test_stopped_fetching_puts_messages_back_while_the_connection_is_open(settings: Settings) -> None:
+    """A worker that drains keeps its connection. Nothing reads from it any more."""
+    with (
+        Redis.from_url(settings.broker_url) as client,
+        Connection(celery_url(settings.broker_url)) as connection,
+    ):
+        channel: Any = connection.default_channel
+        consumer = connection.Consumer(Queue(f"{settings.prefix}-letters", no_ack=True), channel=channel)
+        consumer.consume()
+        connection.transport.cycle.on_poll_start()  # type: ignore[attr-defined]
+        put(settings, "a")
+        eventually(
+            lambda: client.llen(f"{settings.prefix}-letters") == 0, "a server that has sent the message"
+        )
+        consumer.cancel()
+        channel.stop_fetching()
+        assert client.llen(f"{settings.prefix}-letters") == 1
+        put(settings, "b")
+        assert client.llen(f"{settings.prefix}-letters") == 2
+        channel.stop_fetching()  # a second call does nothing
 
 
 def test_close_puts_back_all_messages_of_a_batch(settings: Settings) -> None:

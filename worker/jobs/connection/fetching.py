@@ -17,6 +17,10 @@ MAX_BATCH = 32
 #: One command takes messages for at most this part of the free slots. Other workers of the queue then get
 #: some messages of a burst, too.
 BATCH_PART = 4
+#: The longest wait of one command while the consumer has work, in seconds. The work may take more slots than
+#: its message (a chat of several choices), or the worker may drain. Until the command ends, the server gives
+#: it messages that this worker cannot take.
+BUSY_WAIT_S = 1.0
 #: The command that takes several messages.
 COMMAND = "BLMPOP"
 
@@ -41,11 +45,15 @@ class BatchFetching(redis.Channel):
         super().__init__(*args, **options)
         #: Returns how many messages the consumer can take now.
         self.free_slots: Callable[[], int] = lambda: 1
+        #: Returns whether the consumer has work.
+        self.is_busy: Callable[[], bool] = lambda: False
         #: Whether the command that waits for messages is `COMMAND`, and whether the server knows it.
         self._takes_batch, self._knows_batches = False, True
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Send the command that waits for messages."""
+        if timeout is None:
+            timeout = min(self.brpop_timeout, BUSY_WAIT_S) if self.is_busy() else self.brpop_timeout
         count = min(self.free_slots() // BATCH_PART, MAX_BATCH)
         self._takes_batch = self._knows_batches and count > 1
         if not self._takes_batch:
@@ -54,8 +62,7 @@ class BatchFetching(redis.Channel):
             self._in_poll = self.client.connection
             self._brpop_sent_at = monotonic()
             keys = [f"{self.global_keyprefix}{self._q_for_pri(queue, 0)}" for queue in queues]
-            wait_s = self.brpop_timeout if timeout is None else timeout
-            self._in_poll.send_command(COMMAND, wait_s, len(keys), *keys, "RIGHT", "COUNT", count)
+            self._in_poll.send_command(COMMAND, timeout, len(keys), *keys, "RIGHT", "COUNT", count)
         return None
 
     def _brpop_read(self, **options: Any) -> bool:

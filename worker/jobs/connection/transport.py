@@ -78,7 +78,12 @@ class _StokerChannel(BatchFetching):
         self.brpop_timeout = FETCH_PART * self.health_check_interval  # type: ignore[assignment]
 
     def close(self) -> None:
-        """Close the channel at once. kombu would wait until the command that fetches a message ends.
+        """Close the channel at once. kombu would wait until the command that fetches a message ends."""
+        self.stop_fetching()
+        super().close()
+
+    def stop_fetching(self) -> None:
+        """End the command that waits for messages, if there is one. Call this without a consumer.
 
         The server ends the command when this side of its connection is closed. A message that it has sent
         before still arrives, and kombu puts it back into its queue.
@@ -88,7 +93,6 @@ class _StokerChannel(BatchFetching):
                 socket.socket.shutdown(self._in_poll._sock, socket.SHUT_WR)
             with suppress(Empty, *CONNECTION_ERRORS):
                 self._brpop_read()
-        super().close()
 
     def _get_client(self) -> Any:
         return partial(_Client, global_keyprefix=self.global_keyprefix)
