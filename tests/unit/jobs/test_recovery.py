@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -107,6 +108,25 @@ def test_few_processes_watch_the_leases(ledger: Ledger) -> None:
         newcomer = Registry(ledger.store)
         assert newcomer.look(0.001).leases
         assert not processes[8].look(0.001).leases
+
+
+def test_recovery_finds_a_lost_worker_between_short_jobs(brokered: Ledger) -> None:
+    """Each job comes after a rest, in which this process has not seen whether the worker lives."""
+    store = RedisStore(brokered.store.settings.replace(lease_ttl_s=1))
+    announcements, registry = Announcements(store), Registry(store)
+    recovery = Recovery(Dispatcher(store), announcements=announcements)
+    registry.renew(card("w1"))
+    store.client.zadd(store.key("workers"), {"w1": 1})
+    recovery.start()
+    announcements.start()
+    for number in range(8):
+        submit(brokered, f"a{number}")
+        time.sleep(0.25)
+        brokered.cancel(f"a{number}")
+        time.sleep(0.5)
+    assert registry.workers() == []
+    recovery.stop()
+    store.close()
 
 
 def test_recovery_has_work_while_a_webhook_is_due(ledger: Ledger) -> None:

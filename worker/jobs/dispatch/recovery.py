@@ -67,7 +67,7 @@ class Recovery:
         self._lease_watch = LeaseWatch(self._lease_s)
         self._work = (announcements or Announcements(store)).topic("work")
         self._stopped = threading.Event()
-        #: Whether there is, or may be, a job or a webhook that is not done yet.
+        #: Whether there is, or may be, a job or a webhook that is not done yet, or a worker that is lost.
         self._has_work = True
 
     def start(self) -> None:
@@ -114,7 +114,8 @@ class Recovery:
             longest_pause_s = idle_s
         # Each process does this, to know which leases stay the same.
         self._lease_watch.note(look.leases, longest_pause_s)
-        self._has_work = look.undone
+        # Only frequent looks, for the time of a lease, show whether the worker of a lapsed lease is lost.
+        self._has_work = look.undone or any(left_s < 0 for _, left_s in look.leases.values())
         if look.first:
             self._repair_jobs()
         elif not look.undone:  # a worker may be lost that has no job
