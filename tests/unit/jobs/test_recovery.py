@@ -16,6 +16,7 @@ from worker.jobs.dispatch.recovery import Recovery
 from worker.jobs.errors import MediaUnavailable
 from worker.jobs.ledger.announcements import Announcements
 from worker.jobs.ledger.ledger import Ledger
+from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.registry import Registry
 from worker.jobs.ledger.rounds import Rounds
 from worker.jobs.ledger.store import RedisStore
@@ -108,6 +109,24 @@ def test_few_processes_watch_the_leases(ledger: Ledger) -> None:
         newcomer = Registry(ledger.store)
         assert newcomer.look(0.001).leases
         assert not processes[8].look(0.001).leases
+
+
+def test_recovery_deletes_messages_of_jobs_that_have_ended(brokered: Ledger) -> None:
+    """A message has the job's prompt, and no worker fetches this one."""
+    registry, queues = Registry(brokered.store), Queues(brokered.store)
+    registry.renew(card("w1", slots=2))
+    for job_id in ("a", "b"):
+        submit(brokered, job_id)
+    queues.drop_messages()
+    assert message_count(brokered) == 2
+    registry.release("w1")
+    brokered.cancel("a")  # the other job is taken back
+    assert message_count(brokered) == 2
+    Recovery(Dispatcher(brokered.store)).run_files_round()
+    assert message_count(brokered) == 0
+    registry.renew(card("w2"))
+    assert queues.dispatch_jobs(QUEUE) == ["b"]
+    assert message_count(brokered) == 1
 
 
 def test_recovery_finds_a_lost_worker_between_short_jobs(brokered: Ledger) -> None:

@@ -7,6 +7,7 @@ and deletes expired jobs and files that no job needs.
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from redis.exceptions import RedisError
 
@@ -139,6 +140,8 @@ class Recovery:
         if self._first_for_files("expired", 0.9 * self._lease_s):
             self._cleanup.remove_inputs(self._lease_s)
             self._cleanup.drop_expired()
+            with suppress(CommandRefused):  # a full disk; the cleanup goes on
+                self._queues.drop_messages()
         if self._first_for_files("files", FILES_CHECK_S):
             self._cleanup.drop_unneeded(FILES_AGE_S)
 

@@ -127,6 +127,10 @@ class Queues:
             before, after = pipe.execute()
         return cast("list[str]", before + after)
 
+    def drop_messages(self) -> None:
+        """Delete the Celery messages of queues in which no job is dispatched."""
+        self._scripts.eval("drop_messages", self._prefix)
+
     def drop_dispatched(self, queue: str, job_id: str) -> None:
         """Remove an id from the queue whose record Redis has lost."""
         self._scripts.eval("drop_dispatched", self._prefix, "", "", "", job_id, queue)

@@ -3,8 +3,9 @@
 --
 -- ENVELOPE is a message as kombu writes it, with placeholders (worker/jobs/connection/envelope.py). Scripts.py adds it.
 -- The header `record` is the job's record, so that a worker can prepare the job before its claim has come back. It is
--- null if the specification is longer than MAX_SPEC.
-local MAX_SPEC = 65536
+-- null if the specification is longer than MAX_SPEC, or if MAX_RECORDS messages wait already: a message outlives its job
+-- when no worker fetches it, and counts in no owner's account.
+local MAX_SPEC, MAX_RECORDS = 65536, 256
 
 -- Job id -> token ids of its short prompt (`prompt` of a record), which only a message has that this script pushes.
 local short_prompts = {}
@@ -19,6 +20,9 @@ local function record_json(id, record)
   return cjson.encode(object)
 end
 
+-- Return the list in which kombu keeps the messages of a queue.
+local function message_list(queue) return P .. ':celery:' .. queue end
+
 -- Push a message with this id, of a task whose argument is a job's id. `record` is JSON.
 local function push(queue, task, id, job_id, retries, record)
   local values = {
@@ -30,12 +34,13 @@ local function push(queue, task, id, job_id, retries, record)
     tag = escaped(id) .. ':' .. string.format('%.6f', clock()),
     record = record,
   }
-  redis.call('LPUSH', P .. ':celery:' .. queue, (string.gsub(ENVELOPE, '@(%l+)@', values)))
+  redis.call('LPUSH', message_list(queue), (string.gsub(ENVELOPE, '@(%l+)@', values)))
 end
 
 -- Push the message of a waiting job.
 local function push_message(queue, id)
   local record = P .. ':job:{' .. id .. '}:record'
-  local sent = redis.call('HSTRLEN', record, 'spec') <= MAX_SPEC and record_json(id, record) or 'null'
-  push(queue, 'stoker.' .. string.match(queue, '^[^.]*'), id, id, 0, sent)
+  local short = redis.call('HSTRLEN', record, 'spec') <= MAX_SPEC
+  local sent = short and redis.call('LLEN', message_list(queue)) < MAX_RECORDS
+  push(queue, 'stoker.' .. string.match(queue, '^[^.]*'), id, id, 0, sent and record_json(id, record) or 'null')
 end
