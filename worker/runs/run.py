@@ -180,7 +180,9 @@ class Run:
         """Return the appends of what was emitted since the last call (`EventProducer`)."""
         if self.holds_back(self):
             return []
-        emitted = [self._emitted.popleft() for _ in range(len(self._emitted))]
+        with self._lock:  # `abandon` may take them instead
+            emitted = [*self._emitted]
+            self._emitted.clear()
         self._unanswered.extend(each.reply for each in emitted)
         return [self._number(each.events, each.increments, each.fields) for each in emitted]
 
@@ -215,8 +217,12 @@ class Run:
         """Log no more events, and stop: the job no longer belongs to this attempt."""
         if self._finish(RunState.ABANDONED):
             self._outbox.unconfirmed.forget(self.record.claim or "")
-            while self._emitted and not self.is_claimed:
-                self._emitted.popleft().reply.set_result("stale")
+            with self._lock:
+                refused = [] if self.is_claimed else [*self._emitted]
+                if refused:
+                    self._emitted.clear()
+            for each in refused:
+                each.reply.set_result("stale")
             self.stop()
 
     def _finish(self, state: RunState) -> bool:
