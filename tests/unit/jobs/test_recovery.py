@@ -1,4 +1,4 @@
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -138,11 +138,14 @@ def test_recovery_finds_a_lost_worker_between_short_jobs(brokered: Ledger) -> No
     store.client.zadd(store.key("workers"), {"w1": 1})
     recovery.start()
     announcements.start()
-    for number in range(8):
+    never = threading.Event()
+    for number in range(16):
         submit(brokered, f"a{number}")
-        time.sleep(0.25)
+        never.wait(0.25)
         brokered.cancel(f"a{number}")
-        time.sleep(0.5)
+        never.wait(0.5)
+        if not registry.workers():
+            break
     assert registry.workers() == []
     recovery.stop()
     store.close()

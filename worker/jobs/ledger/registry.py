@@ -40,7 +40,7 @@ class Renewed:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What recovery finds at the begin of a round.
+    """The state that recovery finds when a round begins.
 
     `leases` has for each worker the end of its lease (0 if the worker gave it up), and the seconds until
     then. `undone` says whether there is a job or a webhook that is not done yet. `first` says whether the
