@@ -41,7 +41,8 @@ def test_submit_logs_the_job_and_needs_no_connection_of_celery(
     assert f'"job": "{job_id}", "queue": "{CHAT}"' in caplog.text
 
 
-def test_submit_finds_a_named_model_without_redis(brokered: Ledger) -> None:
+def test_submit_finds_a_named_model_without_redis(brokered: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ApiWarmUp, "start", lambda self: None)  # its thread would see that the model is gone
     app = create_app(brokered.store.settings)
     Registry(brokered.store).publish_model(ModelCard("tiny", "chat", CHAT, 64), tiny_template().to_json())
     ApiWarmUp(app.extensions["stoker"]).refresh()
