@@ -55,5 +55,7 @@ if __name__ == "__main__":
     set_env(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     {"chat": load_chat, "video": load_video}[sys.argv[1]](Settings.from_env())
     print("warm", flush=True)
-    sys.stdin.read()
-    os._exit(0)  # the threads of an engine would keep the process alive
+    try:
+        sys.stdin.read()
+    finally:  # also after an interrupt: the threads of an engine would keep the process alive
+        os._exit(0)
