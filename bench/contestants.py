@@ -11,8 +11,9 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from bench.crowd import Figures
 from bench.fleet import is_alive
-from bench.peer_client import Figures, Load, PeerClient
+from bench.peer_client import Load, PeerClient
 from bench.processes import running_process
 from tests.support.stack import eventually, free_port
 from tests.support.vllm_cli import VLLM_PROGRAM

@@ -41,7 +41,11 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the clients saw together. Pairs are the median and the 99th percentile of the chats, in ms."""
+    """The figures that the clients saw together. A pair is the median and the 99th percentile, in ms.
+
+    `between_ms` is about the mean time between two tokens of each chat, and `pauses_ms` about each pause
+    between two chunks, which may contain several tokens.
+    """
 
     tokens_s: float
     first_ms: tuple[float, float]

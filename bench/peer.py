@@ -35,8 +35,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.contestants import Contestants, Measure, model_folder
+from bench.crowd import Figures
 from bench.dummy_model import make_dummy_model, read_shape
-from bench.peer_client import Figures, Load, PeerClient
+from bench.peer_client import Load, PeerClient
 from worker.jobs.settings import Settings
 
 NAMES = ["engine", "vllm", "stoker"]

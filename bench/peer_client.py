@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from bench.chat import BareEngine
+from bench.crowd import Figures
 from worker.jobs.settings import Settings
 
-__all__ = ["Figures", "Load", "PeerClient", "read_report"]
+__all__ = ["Load", "PeerClient", "read_report"]
 
 #: Number of chats if there is one client, and chats per client if there are many.
 CHATS_OF_ONE, CHATS_PER_CLIENT = 16, 4
@@ -40,24 +41,6 @@ class Load(NamedTuple):
     def chats(self) -> int:
         """The number of chats."""
         return CHATS_OF_ONE if self.at_once == 1 else CHATS_PER_CLIENT * self.at_once
-
-
-class Figures(NamedTuple):
-    """The figures of one measurement. A pair is the median and the 99th percentile, in ms.
-
-    `between_ms` is about the mean time between two tokens of each chat, and `pauses_ms` about each pause
-    between two chunks, which may contain several tokens.
-    """
-
-    tokens_s: float
-    first_ms: tuple[float, float]
-    between_ms: tuple[float, float]
-    pauses_ms: tuple[float, float]
-
-    @property
-    def pairs_ms(self) -> Sequence[tuple[float, float]]:
-        """All pairs."""
-        return self.first_ms, self.between_ms, self.pauses_ms
 
 
 class PeerClient:

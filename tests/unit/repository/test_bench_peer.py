@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from bench.contestants import flags, shown_logs
+from bench.crowd import Figures
 from bench.dummy_model import LLAMA_8B, make_dummy_model, read_shape
 from bench.peer import added_rows, all_settings, medians, ratio_rows
-from bench.peer_client import Figures, Load, read_report
+from bench.peer_client import Load, read_report
 from worker.jobs.settings import Settings
 
 LOAD = Load(at_once=2, tokens_in=32, tokens_out=10, seed=7)
