@@ -7,9 +7,9 @@ It prints `warm`, and ends when its input does.
 
 import os
 import sys
-from functools import partial
 
-from worker.jobs.settings import Settings, set_env, set_env_default
+from worker.devices.gpus import list_gpus
+from worker.jobs.settings import Settings, set_env
 
 __all__: list[str] = []
 
@@ -23,28 +23,14 @@ def load_chat(settings: Settings) -> None:
 
 def load_video(settings: Settings) -> None:
     """Load the frame model that the settings name, on the CPU or the first GPU."""
-    set_env_default(OMP_WAIT_POLICY="PASSIVE")
-    from worker.video.pipeline import VideoPipeline
-    from worker.video.runner_factory import configured_model
+    from worker.video.runner_factory import configured_pipeline
 
-    VideoPipeline(
-        partial(configured_model, settings),
-        device=_device(settings),
-        batch_size=settings.batch_size,
-        segment_batches=settings.segment_batches,
-        limits=settings.limits,
-        sizes=settings.video_sizes,
-        compiled=settings.compile,
-        encoders=settings.encoders,
-    ).load()
+    configured_pipeline(settings, _device(settings)).load()
 
 
 def _device(settings: Settings) -> str:
-    if settings.devices == "cpu":
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Return the device of the engine. torch is not imported yet, because the pipeline configures it."""
+    return "cpu" if settings.devices == "cpu" or not list_gpus() else "cuda"
 
 
 def _fail(error: BaseException) -> None:
