@@ -98,7 +98,7 @@ class _Measurement:
         logs: list[Log] = []
 
         def claim(job: str) -> None:
-            record = self._dispatcher.claim(job, next(workers), "GPU-0")
+            record = self._dispatcher.ledger.claim(job, next(workers), "GPU-0")
             assert record, "the job was not dispatched"
             logs.append(Log(record))
 

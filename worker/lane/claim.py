@@ -58,7 +58,7 @@ class Claim:
         """Send the claim to Redis, and return at once. Return False if it is not on its way."""
         if self._wait_if_open(0):
             with suppress(RedisError):  # `outcome` makes the claim
-                self._reply = self._dispatcher.send_claim(*self._arguments, exclusive=self._exclusive)
+                self._reply = self._dispatcher.ledger.send_claim(*self._arguments, exclusive=self._exclusive)
         return self._reply is not None
 
     def drop(self) -> None:
@@ -104,10 +104,10 @@ class Claim:
         reply, self._reply = self._reply, None
         if reply:
             with suppress(RedisError):  # Redis may have made the claim, which is repeated under its name
-                return self._dispatcher.read_claim(self._job_id, reply)
+                return self._dispatcher.ledger.read_claim(self._job_id, reply)
         while self._wait_if_open(0):
             try:
-                return self._dispatcher.claim(*self._arguments, exclusive=self._exclusive)
+                return self._dispatcher.ledger.claim(*self._arguments, exclusive=self._exclusive)
             except RedisError as error:
                 if not is_away(error):
                     raise

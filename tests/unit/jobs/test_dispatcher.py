@@ -75,7 +75,7 @@ def submit(dispatcher: Dispatcher) -> None:
 
 
 def claim(dispatcher: Dispatcher) -> None:
-    assert dispatcher.claim("a", "w1", "cpu", claim="name")
+    assert dispatcher.ledger.claim("a", "w1", "cpu", claim="name")
 
 
 def end_elsewhere(dispatcher: Dispatcher) -> None:
@@ -86,7 +86,7 @@ def end_elsewhere(dispatcher: Dispatcher) -> None:
 
 
 def claim_ended(dispatcher: Dispatcher) -> None:
-    assert dispatcher.claim("a", "w1", "cpu") is None
+    assert dispatcher.ledger.claim("a", "w1", "cpu") is None
 
 
 def append_end(dispatcher: Dispatcher) -> None:

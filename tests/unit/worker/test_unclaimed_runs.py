@@ -223,7 +223,7 @@ def test_claim_with_a_lost_reply_is_repeated_under_its_name(
         reply.read()
         raise RedisConnectionError("lost")
 
-    monkeypatch.setattr(lane.dispatcher, "read_claim", lose)
+    monkeypatch.setattr(lane.dispatcher.ledger, "read_claim", lose)
     assert lane.run_job("a", sent(lane, "a", max_tokens=5)) == "succeeded"
     assert len(engine.submitted) == 1
     assert event_types(lane, "a").count("started") == 1
@@ -252,7 +252,7 @@ def test_chat_begins_with_its_claim_if_the_claim_cannot_be_sent(
         assert not engine.submitted
         raise RedisConnectionError("away")
 
-    monkeypatch.setattr(lane.dispatcher, "send_claim", fail)
+    monkeypatch.setattr(lane.dispatcher.ledger, "send_claim", fail)
     assert lane.run_job("a", sent(lane, "a", max_tokens=5)) == "succeeded"
     assert len(engine.submitted) == 1
 
@@ -265,7 +265,7 @@ def test_lane_that_drains_while_redis_is_away_cancels_the_request(
         raise RedisConnectionError("away")
 
     record = sent(lane, "a")
-    monkeypatch.setattr(lane.dispatcher, "read_claim", fail)
+    monkeypatch.setattr(lane.dispatcher.ledger, "read_claim", fail)
     assert lane.run_job("a", record) == "not waiting"
     assert len(engine.submitted) == 1
     eventually(lambda: is_free(lane, engine), "an engine without requests", WAIT_S)

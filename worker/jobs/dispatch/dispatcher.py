@@ -11,7 +11,6 @@ from worker.jobs.errors import StokerError
 from worker.jobs.events import Reason
 from worker.jobs.ledger.appends import Append, LedgerReply
 from worker.jobs.ledger.ledger import IdempotencyKey, Ledger
-from worker.jobs.ledger.pending_reply import PendingReply
 from worker.jobs.ledger.queues import Queues
 from worker.jobs.ledger.store import RedisStore
 from worker.jobs.logs.facts import facts, of_job
@@ -67,22 +66,6 @@ class Dispatcher:
             trace_id = trace and trace.parent.trace_id
             log.info("submitted", extra=facts(job=job_id, trace=trace_id, queue=queue))
         return submitted.job_id
-
-    def claim(
-        self, job_id: str, worker: str, device: str, claim: str | None = None, *, exclusive: bool = False
-    ) -> Record | None:
-        """Claim the job as `Ledger.claim` does."""
-        return self.ledger.claim(job_id, worker, device, claim=claim, exclusive=exclusive)
-
-    def send_claim(
-        self, job_id: str, worker: str, device: str, claim: str, exclusive: bool = False
-    ) -> PendingReply:
-        """Send a claim as `Ledger.send_claim` does. `read_claim` takes the reply."""
-        return self.ledger.send_claim(job_id, worker, device, claim, exclusive)
-
-    def read_claim(self, job_id: str, reply: PendingReply) -> Record | None:
-        """Return the outcome of a claim that was sent. It is that of `claim`."""
-        return self.ledger.read_claim(job_id, reply)
 
     def append(self, appends: Sequence[Append]) -> Sequence[LedgerReply]:
         """Append events as `Ledger.append` does, and return the replies."""
